@@ -1,0 +1,36 @@
+# make demo, make test: each makes .venv and installs what it needs when it is not there yet.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo lint format test test-slow clean
+.DELETE_ON_ERROR:
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/kdprobe demo --out demo
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(STAMP)
+	$(BIN)/pytest -m "not slow and not gpu and not browser"
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -m "(slow or browser) and not gpu"
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

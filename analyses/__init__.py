@@ -1,0 +1,1 @@
+"""Questions asked of a teacher and its students, one file each."""

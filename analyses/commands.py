@@ -1,0 +1,1 @@
+"""The commands of the analyses; torch and the rest are imported when a command runs."""

@@ -1,0 +1,34 @@
+"""kdprobe: train students by knowledge distillation and look inside both networks.
+
+The public names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "kdprobe.models.checkpoint",
+    "capture": "kdprobe.capture",
+    "FeatureStore": "kdprobe.store",
+    "KdprobeError": "kdprobe.errors",
+}
+
+__all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
+
+if TYPE_CHECKING:
+    from kdprobe.capture import capture as capture
+    from kdprobe.errors import KdprobeError as KdprobeError
+    from kdprobe.models.checkpoint import load as load
+    from kdprobe.store import FeatureStore as FeatureStore
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kdprobe' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

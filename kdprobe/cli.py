@@ -1,0 +1,86 @@
+"""The `kdprobe` command: finds its subcommands by entry point and tells errors in one line.
+
+Any installed package can add a command by naming it under the entry-point group
+`kdprobe.commands`; nothing here knows what the commands are.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+
+from kdprobe import __version__
+from kdprobe.errors import KdprobeError, near_matches
+
+GROUP = "kdprobe.commands"
+
+
+class Commands(click.Group):
+    """A group whose members are the entry points of `kdprobe.commands`, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all installed commands, sorted."""
+        return sorted(_entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None where there is no such name."""
+        entry = _entry_points().get(cmd_name)
+        command: click.Command | None = entry.load() if entry else None
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with near matches for a mistyped name."""
+        if args and not args[0].startswith("-") and args[0] not in _entry_points():
+            raise click.UsageError(f"no command {args[0]!r}{near_matches(args[0], _entry_points())}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kdprobe")
+def cli() -> None:
+    """Train students by knowledge distillation, look inside, measure and draw."""
+
+
+def run(name: str, *arguments: object) -> Any:
+    """Run an installed command in this process, as if typed, and let its errors through.
+
+    Args:
+        name: the command.
+        arguments: its arguments, each turned into text.
+
+    Raises:
+        KdprobeError: as the command raises it, or if there is no such command.
+    """
+    entry = _entry_points().get(name)
+    if entry is None:
+        raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
+    command: click.Command = entry.load()
+    return command.main([str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; exit status 2 and one line for a user's error."""
+    try:
+        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except KdprobeError as error:
+        _fail(str(error), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo("kdprobe: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

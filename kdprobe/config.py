@@ -1,0 +1,256 @@
+"""The configuration of a run: typed sections, read from YAML, checked as a whole, written back.
+
+A distillation method brings options of its own (`distillers`), which this module cannot know;
+`parse` is given the table of their types and reports their mistakes with all the others.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kdprobe.errors import ConfigError, near_matches
+
+PositiveFloat = Field(gt=0)
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are mistakes, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AugmentConfig(Section):
+    """How training images are varied, independently for each image.
+
+    Attributes:
+        crop: `pad` shifts within a zero border, `resized` takes a random area (files only), `none`.
+        padding: width of the border in pixels of the network's input.
+        flip: mirror half of the images.
+    """
+
+    crop: Literal["pad", "resized", "none"] = "pad"
+    padding: int = Field(4, ge=0)
+    flip: bool = True
+
+
+class DataConfig(Section):
+    """Where the images come from.
+
+    Attributes:
+        spec: `digits`, `cifar10:DIR`, `folder:DIR`, ... (see the data package).
+        image_size: side of the network's input in pixels; the data set's own if not given.
+        storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
+        holdout: fraction of the training images kept for evaluation instead of the test images.
+        workers: processes that decode image files.
+    """
+
+    spec: str
+    image_size: int | None = Field(None, ge=8)
+    storage: Literal["auto", "memory", "files"] = "auto"
+    holdout: float = Field(0.0, ge=0, lt=1)
+    workers: int = Field(2, ge=0)
+    augment: AugmentConfig = AugmentConfig()
+
+
+class ModelConfig(Section):
+    """A network by name: a CIFAR ResNet or any timm classifier, with its arguments."""
+
+    name: str
+    args: dict[str, Any] = {}
+    pretrained: bool = False
+
+
+class OptimizerConfig(Section):
+    """The optimizer; `weight_decay` does not touch biases and norms when `decay_norms` is false."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(0.05, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    decay_norms: bool = True
+    auxiliary_lr_factor: float = Field(1.0, gt=0)
+
+
+class ScheduleConfig(Section):
+    """Learning rate over epochs, updated at every step.
+
+    Attributes:
+        name: `constant`; `step` (times `gamma` at each milestone); `exponential` (times `gamma` each
+            epoch); `cosine` (to `final_factor`); `onecycle` (linear up during the warm-up, then cosine down).
+        warmup_epochs: linear rise from zero; for `onecycle` 30 % of the epochs if not given.
+        milestones: epochs after which `step` multiplies.
+        final_factor: last learning rate of `cosine` and `onecycle` as a fraction of the peak.
+    """
+
+    name: Literal["constant", "step", "exponential", "cosine", "onecycle"] = "cosine"
+    warmup_epochs: float | None = Field(None, ge=0)
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(0.1, gt=0, le=1)
+    final_factor: float = Field(0.0, ge=0, le=1)
+
+
+class TrainingConfig(Section):
+    """How long, how fast and how exactly to train."""
+
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip_grad_norm: float | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+
+
+class RunConfig(Section):
+    """Everything that decides the outcome of a run.
+
+    Attributes:
+        data: where the images come from.
+        model: the network that is trained (the student, where there is a teacher).
+        teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        method: `{name: ..., options of that method}`.
+        training: schedule, optimizer, precision.
+        seed: of initialisation, shuffling and augmentation.
+    """
+
+    data: DataConfig
+    model: ModelConfig
+    teacher: str | None = None
+    method: dict[str, Any] = {"name": "plain"}
+    training: TrainingConfig = TrainingConfig()
+    seed: int = Field(0, ge=0)
+
+
+def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "configuration") -> RunConfig:
+    """Check a nested mapping and fill in the defaults, the method's own included.
+
+    Args:
+        data: what YAML gave.
+        methods: type of the options of each method, by name.
+        source: file or recipe, for messages.
+
+    Raises:
+        ConfigError: with every mistake and its dotted path, in one line.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{source} must be a mapping of sections, but is {type(data).__name__}")
+    config, mistakes = None, []
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        mistakes += _mistakes(error, RunConfig)
+    method, method_mistakes = _parse_method(data.get("method", {"name": "plain"}), methods)
+    mistakes += method_mistakes
+    if mistakes or config is None:
+        count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
+        raise ConfigError(f"{source} has {count}: " + "; ".join(mistakes))
+    return config.model_copy(update={"method": method})
+
+
+def _parse_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[str, Any], list[str]]:
+    if isinstance(data, str):
+        data = {"name": data}
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        return {}, ["method.name: a method's name is needed" + near_matches("", methods)]
+    name = data["name"]
+    if name not in methods:
+        return {}, [f"method.name: no method {name!r}{near_matches(name, methods)}"]
+    options = {key: value for key, value in data.items() if key != "name"}
+    try:
+        return {"name": name, **methods[name].model_validate(options).model_dump(mode="json")}, []
+    except ValidationError as error:
+        return {}, [f"method.{mistake}" for mistake in _mistakes(error, methods[name])]
+
+
+def _mistakes(error: ValidationError, root: type[Section]) -> list[str]:
+    found = []
+    for item in error.errors():
+        path = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(root, item["loc"][:-1])
+            found.append(f"{path}: unknown key{near_matches(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            found.append(f"{path}: is needed")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            found.append(f"{path}: {message[:1].lower()}{message[1:]}, but is {item['input']!r}")
+    return found
+
+
+def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    section: Any = root
+    for key in location:
+        section = section.model_fields[key].annotation
+    return list(section.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` is a word, `0012` is twelve."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def read_yaml(text: str, *, source: str) -> Any:
+    """Read YAML with the numbers and booleans of YAML 1.2.
+
+    Raises:
+        ConfigError: naming the line where the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
+
+
+def write_yaml(config: RunConfig) -> str:
+    """The configuration as YAML that `read_yaml` and `parse` turn into the same configuration."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return text
+
+
+def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply `a.b=value` assignments to a nested mapping; values are YAML.
+
+    Returns:
+        a changed copy.
+
+    Raises:
+        ConfigError: if an assignment has no `=`, or runs through something that is not a section.
+    """
+    changed = _copy(data)
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set takes KEY.KEY=VALUE, but got {assignment!r}")
+        *parents, last = path.strip().split(".")
+        section = changed
+        for key in parents:
+            section = section.setdefault(key, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"--set {assignment}: {key!r} is a value, not a section")
+        section[last] = read_yaml(value, source=f"the value in --set {assignment}")
+    return changed
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value

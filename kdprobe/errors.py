@@ -1,0 +1,72 @@
+"""The errors a user can cause, each told in one sentence.
+
+The command line prints a `KdprobeError` as one line and exits with status 2; every other
+exception is a defect of ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class KdprobeError(Exception):
+    """Base of every error that says what was wrong, what was seen and what is allowed."""
+
+
+class ConfigError(KdprobeError):
+    """A configuration, recipe or command-line option that cannot be used."""
+
+
+class DataError(KdprobeError):
+    """A data set that is missing, empty, damaged or of another shape than promised."""
+
+
+class ModelError(KdprobeError):
+    """A network that is unknown or does not offer what is asked of it."""
+
+
+class CheckpointError(KdprobeError):
+    """A checkpoint that is missing, damaged, foreign or unsafe to load."""
+
+
+class CaptureError(KdprobeError):
+    """A layer that is unknown or whose output cannot be captured."""
+
+
+class StoreError(KdprobeError):
+    """A feature file that is missing, foreign, partial or damaged."""
+
+
+class ResultError(KdprobeError):
+    """A saved result that is missing, foreign or of another kind."""
+
+
+class RunError(KdprobeError):
+    """A run folder that is missing, taken, or cannot be continued."""
+
+
+class AnalysisError(KdprobeError):
+    """Inputs on which a quantity is not defined."""
+
+
+class DeviceError(KdprobeError):
+    """A device that is not there."""
+
+
+def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
+    """Word the alternatives to a mistyped name.
+
+    Args:
+        name: what was given.
+        choices: the names that exist.
+        limit: at most so many near matches.
+
+    Returns:
+        `"; did you mean 'a' or 'b'?"` where something is near, else `"; known: ..."` with up
+        to twelve names.
+    """
+    names = sorted(set(choices))
+    close = get_close_matches(name, names, n=limit, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"; known: {shown}" if names else ""
