@@ -27,7 +27,12 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None where there is no such name."""
         entry = _entry_points().get(cmd_name)
-        command: click.Command | None = entry.load() if entry else None
+        if entry is None:
+            return None
+        try:
+            command: click.Command = entry.load()
+        except (ImportError, AttributeError) as error:
+            return _broken(cmd_name, entry.value, error)
         return command
 
     def resolve_command(
@@ -59,7 +64,9 @@ def run(name: str, *arguments: object) -> Any:
     if entry is None:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
-    return command.main([str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False)
+    return command.main(
+        [str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,6 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
+
+
+def _broken(name: str, target: str, error: Exception) -> click.Command:
+    def fail() -> None:
+        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}")
+
+    return click.Command(name, callback=fail, short_help=f"(cannot be imported from {target})")
 
 
 def _fail(message: str, status: int) -> None:

@@ -93,7 +93,9 @@ def load_result(path: Path, *, kind: str | None = None) -> Result:
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise ResultError(f"{path} is not a kdprobe result or is damaged ({type(error).__name__})") from error
     if found != (FORMAT, VERSION):
-        raise ResultError(f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
+        raise ResultError(
+            f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}"
+        )
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
     return Result(meta["kind"], entries, meta["facts"], meta["provenance"])

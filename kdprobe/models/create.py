@@ -1,0 +1,215 @@
+"""Creating networks by name and knowing what was created."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from kdprobe.errors import ModelError, near_matches
+from kdprobe.models import cifar_resnet
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is needed to build a network again and to feed it.
+
+    Attributes:
+        name: a CIFAR ResNet, a timm name, or `module:callable`.
+        args: further arguments of its constructor.
+        n_classes: C.
+        image_size: side of its input in pixels.
+        mean: per channel, of images in [0, 1].
+        std: per channel.
+        classes: names of the classes, where known.
+        data: the data set it was trained on, as a data SPEC.
+        method: how it was trained; empty if not by kdprobe.
+        sha256: of the file it was loaded from.
+    """
+
+    name: str
+    n_classes: int
+    image_size: int
+    args: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    classes: tuple[str, ...] = ()
+    data: str | None = None
+    method: str = ""
+    sha256: str | None = None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype).view(shape)
+        std = torch.tensor(self.std, device=images.device, dtype=images.dtype).view(shape)
+        return (images - mean) / std
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, without the hash of a file."""
+        values = asdict(self)
+        del values["sha256"]
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ModelInfo":
+        """The inverse of `to_json`."""
+        sequences = {key: tuple(values[key]) for key in ("mean", "std", "classes")}
+        return cls(**{**values, **sequences})
+
+
+def create(
+    name: str,
+    *,
+    n_classes: int,
+    image_size: int,
+    args: dict[str, Any] | None = None,
+    pretrained: bool = False,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    classes: Sequence[str] = (),
+    data: str | None = None,
+) -> nn.Module:
+    """A network by name, with its `ModelInfo` attached.
+
+    Args:
+        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called with
+            `num_classes`, `image_size` and the arguments.
+        n_classes: C.
+        image_size: side of the input in pixels; handed on to networks with a fixed grid.
+        args: further arguments of the constructor (patch size, depth, width, ...).
+        pretrained: timm's published weights, fetched where a network can be reached.
+        mean: per channel, that its input is standardised with.
+        std: per channel.
+        classes: their names.
+        data: the data set it is meant for.
+
+    Raises:
+        ModelError: for an unknown name, an argument it does not take, or weights that cannot be fetched.
+    """
+    args = args or {}
+    try:
+        model = _constructor(name, image_size, pretrained)(num_classes=n_classes, **args)
+    except TypeError as error:
+        raise ModelError(f"model {name!r}: {_argument_mistake(error, name)}") from error
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px: {error}") from error
+    info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
+    return attach(model, info)
+
+
+def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
+    """Let a network remember its description."""
+    model.kdprobe_info = info  # type: ignore[assignment]
+    return model
+
+
+def describe(model: nn.Module) -> ModelInfo:
+    """What a network is and how its input is prepared.
+
+    Networks from elsewhere are described by timm's `pretrained_cfg` where they have one.
+
+    Raises:
+        ModelError: if nothing is known about the network.
+    """
+    model = unwrap(model)
+    info = getattr(model, "kdprobe_info", None)
+    if isinstance(info, ModelInfo):
+        return info
+    config, n_classes = getattr(model, "pretrained_cfg", None), getattr(model, "num_classes", None)
+    if not config or n_classes is None:
+        raise ModelError(
+            f"nothing is known about the input of this {type(model).__name__}; make it with "
+            "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
+        )
+    name = config.get("architecture", type(model).__name__)
+    return ModelInfo(
+        name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"])
+    )
+
+
+def relabel(model: nn.Module, **changes: Any) -> nn.Module:
+    """Change fields of a network's attached description."""
+    return attach(model, replace(describe(model), **changes))
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network inside `torch.compile` and `DistributedDataParallel`."""
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def known_names() -> list[str]:
+    """All names that `create` knows without importing anything more."""
+    return [*cifar_resnet.NAMES, *timm.list_models()]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable and frozen parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _constructor(name: str, image_size: int, pretrained: bool) -> Callable[..., nn.Module]:
+    if ":" in name:
+        return _own_constructor(name, image_size)
+    if name in cifar_resnet.NAMES:
+        if pretrained:
+            raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
+        return lambda **args: cifar_resnet.cifar_resnet(name, **args)
+    if not timm.is_model(name.partition(".")[0]):
+        raise ModelError(f"no model {name!r}{near_matches(name, known_names())}")
+    return lambda **args: _timm_model(name, image_size, pretrained, args)
+
+
+def _own_constructor(name: str, image_size: int) -> Callable[..., nn.Module]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        function = getattr(import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"model {name!r} cannot be imported: {error}") from error
+    return lambda **args: function(image_size=image_size, **args)
+
+
+def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    try:
+        try:
+            model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **args)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            model = timm.create_model(name, pretrained=pretrained, **args)
+    except Exception as error:
+        if not pretrained or isinstance(error, TypeError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the published weights of {name!r} could not be fetched: {reason}") from error
+    return model
+
+
+def _argument_mistake(error: TypeError, name: str) -> str:
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
+        return str(error)
+    return f"no argument {match[1]!r}{near_matches(match[1], _parameters(name))}"
+
+
+def _parameters(name: str) -> list[str]:
+    if name in cifar_resnet.NAMES:
+        return ["shortcut", "in_chans"]
+    if ":" in name:
+        return []
+    with torch.device("meta"):
+        constructor = type(timm.create_model(name))
+    return [parameter for parameter in inspect.signature(constructor).parameters if parameter != "kwargs"]

@@ -1,0 +1,208 @@
+"""One view of every network: stage maps, tokens, pooled features and logits of one forward pass.
+
+Through timm's `forward_intermediates` where a network has it; otherwise by capturing the modules that
+its `feature_info` names. Token grids become maps [B, c, h, w], channels-last maps become channels-first.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdprobe.errors import ModelError
+from kdprobe.models.create import describe
+
+Need = Literal["logits", "pooled", "maps", "tokens"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one forward pass gave; a field that was not asked for is None or empty.
+
+    Attributes:
+        logits: [B, C].
+        pooled: [B, d], the classifier's input.
+        maps: stage outputs [B, c, h, w], shallow to deep; of a ViT the patch tokens of each block as a grid,
+            before the final norm.
+        tokens: [B, n_prefix + n, d] after the final norm, of networks with tokens; prefix tokens first.
+        n_prefix: class, distillation and register tokens in front.
+    """
+
+    logits: Tensor
+    pooled: Tensor | None = None
+    maps: tuple[Tensor, ...] = ()
+    tokens: Tensor | None = None
+    n_prefix: int = 0
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes of a network's features, measured, for building auxiliary modules.
+
+    Attributes:
+        model: its name.
+        names: module paths of the stages, shallow to deep.
+        maps: (c, h, w) of each stage map.
+        width: d of the pooled features.
+        n_classes: C.
+        tokens: (n_prefix + n, d), or None for networks without tokens.
+        n_prefix: prefix tokens.
+    """
+
+    model: str
+    names: tuple[str, ...]
+    maps: tuple[tuple[int, int, int], ...]
+    width: int
+    n_classes: int
+    tokens: tuple[int, int] | None
+    n_prefix: int
+
+
+class Stages(nn.Module):
+    """Calls a network and returns the features that are needed.
+
+    Args:
+        model: the network, from `create` or `load`.
+        needs: which features to return; logits always are.
+
+    Raises:
+        ModelError: if the network offers neither `forward_intermediates` nor `feature_info` and more than logits
+            is needed.
+    """
+
+    def __init__(self, model: nn.Module, *, needs: Collection[Need] = ("logits",)) -> None:
+        super().__init__()
+        self.model = model
+        self.needs = frozenset(needs)
+        self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
+        self._collect = _collector(model) if self.needs & {"maps", "tokens"} else None
+
+    def forward(self, images: Tensor) -> Features:
+        """Normalised images [B, 3, s, s] -> their features."""
+        with _classifier_input(self.model, wanted="pooled" in self.needs) as pooled:
+            if self._collect is None:
+                logits, maps, final = self.model(images), (), None
+            else:
+                logits, maps, final = self._collect(images)
+        tokens = final if final is not None and final.ndim == 3 and "tokens" in self.needs else None
+        return Features(
+            logits=logits,
+            pooled=pooled[-1] if pooled else None,
+            maps=tuple(maps) if "maps" in self.needs else (),
+            tokens=tokens,
+            n_prefix=self.n_prefix,
+        )
+
+
+def measure(model: nn.Module) -> Shapes:
+    """Run one blank image through a network and note the sizes of its features.
+
+    Raises:
+        ModelError: as `Stages`.
+    """
+    info = describe(model)
+    view = Stages(model, needs=("logits", "pooled", "maps", "tokens"))
+    parameter = next(model.parameters())
+    blank = torch.zeros(2, len(info.mean), info.image_size, info.image_size).to(parameter)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            features = view(blank)
+    finally:
+        model.train(was_training)
+    assert features.pooled is not None
+    sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
+    names = _stage_names(model, len(sizes))
+    tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
+    return Shapes(info.name, names, sizes, features.pooled.shape[1], info.n_classes, tokens, view.n_prefix)
+
+
+_Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], Tensor | None]]
+
+
+def _collector(model: nn.Module) -> _Collector:
+    if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
+        return lambda images: _by_intermediates(model, images)
+    if getattr(model, "feature_info", None):
+        return lambda images: _by_modules(model, images)
+    raise ModelError(
+        f"{type(model).__name__} offers no stages: it has neither forward_intermediates nor feature_info, "
+        "so only methods that need logits alone can use it"
+    )
+
+
+def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+    final, maps = model.forward_intermediates(images, output_fmt="NCHW")
+    return model.forward_head(final), maps, final
+
+
+def _by_modules(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor], None]:
+    outputs: dict[str, Tensor] = {}
+    infos = list(model.feature_info)  # type: ignore[arg-type]
+    handles = []
+    for info in infos:
+        name = info["module"]
+        keep = lambda _module, _inputs, output, name=name: outputs.__setitem__(name, output)  # noqa: E731
+        handles.append(model.get_submodule(name).register_forward_hook(keep))
+    try:
+        logits = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    prefix = int(getattr(model, "num_prefix_tokens", 0))
+    return logits, [as_map(outputs[info["module"]], info["num_chs"], prefix) for info in infos], None
+
+
+def as_map(output: Tensor, channels: int, n_prefix: int) -> Tensor:
+    """A stage's output as a map [B, c, h, w].
+
+    Args:
+        output: [B, c, h, w], [B, h, w, c] or tokens [B, n_prefix + h*h, c].
+        channels: c.
+        n_prefix: tokens to leave out in front.
+
+    Raises:
+        ModelError: if the output has none of these forms.
+    """
+    if output.ndim == 4 and output.shape[1] == channels:
+        return output
+    if output.ndim == 4 and output.shape[3] == channels:
+        return output.permute(0, 3, 1, 2)
+    if output.ndim == 3:
+        patches = output[:, n_prefix:]
+        side = round(patches.shape[1] ** 0.5)
+        if side * side == patches.shape[1]:
+            return patches.transpose(1, 2).unflatten(2, (side, side))
+    raise ModelError(
+        f"a stage output of shape {tuple(output.shape)} is neither a map nor a square grid of tokens"
+    )
+
+
+@contextmanager
+def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
+    kept: list[Tensor] = []
+    if not wanted:
+        yield kept
+        return
+    if not hasattr(model, "get_classifier"):
+        raise ModelError(
+            f"{type(model).__name__} has no get_classifier(), so its pooled features are not known"
+        )
+    classifier = model.get_classifier()
+    if isinstance(classifier, (tuple, list, nn.ModuleList)):
+        classifier = classifier[0]
+    handle = classifier.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0].flatten(1)))
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+def _stage_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    infos = list(getattr(model, "feature_info", []))
+    names = tuple(str(info["module"]) for info in infos)
+    return names if len(names) == count else tuple(f"stage{index}" for index in range(count))
