@@ -4,11 +4,17 @@ Reference:
     G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015.
 """
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features
 
 
 @widened
@@ -31,3 +37,27 @@ def kd_loss(
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+class KDOptions(Section):
+    """Weights and temperature; the defaults are those of the CIFAR-100 benchmarks."""
+
+    ce_weight: float = Field(0.1, ge=0)
+    kd_weight: float = Field(0.9, ge=0)
+    temperature: float = Field(4.0, gt=0)
+
+
+class KD(Method):
+    """Cross entropy with the labels and `kd_loss` with the teacher."""
+
+    Options: ClassVar[type[Section]] = KDOptions
+    reference = "Hinton, Vinyals, Dean 2015"
+    options: KDOptions
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `kd`."""
+        assert teacher is not None
+        loss = kd_loss(student.logits, teacher.logits, temperature=self.options.temperature)
+        return {"kd": self.options.kd_weight * loss}

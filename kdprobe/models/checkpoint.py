@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from kdprobe import __version__
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
-from kdprobe.models.create import ModelInfo, attach, create, describe
+from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe
 
 FORMAT = "kdprobe-checkpoint"
 VERSION = 1
@@ -75,14 +75,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
     if text is None:
-        raise CheckpointError(
-            f"{path} was not written by kdprobe; give a model's name with it: NAME@{path.name}"
-        )
+        raise CheckpointError(f"{path} was not written by kdprobe; give a model's name with it: NAME@{path.name}")
     meta: dict[str, Any] = json.loads(text)
     if meta.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} has format version {meta.get('version')}; this kdprobe reads {VERSION}"
-        )
+        raise CheckpointError(f"{path} has format version {meta.get('version')}; this kdprobe reads {VERSION}")
     return meta
 
 
@@ -132,9 +128,7 @@ def _checkpoint_path(path: Path) -> Path:
 
 def _load_own(path: Path) -> nn.Module:
     if path.is_file() and path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}"
-        )
+        raise CheckpointError(f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}")
     meta = read_meta(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
@@ -164,8 +158,8 @@ def _load_foreign(
     size = image_size or (config.input_size[-1] if config else 32)
     if n_classes is None:
         n_classes = _count_classes(tensors, path)
-    statistics = {"mean": config.mean, "std": config.std} if config else {}
-    model = create(name, n_classes=n_classes, image_size=size, args=args, **statistics)
+    mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    model = create(name, n_classes=n_classes, image_size=size, args=args, mean=mean, std=std)
     _fill(model, tensors, path)
     return attach(model, replace(describe(model), sha256=sha256(path)))
 
@@ -178,21 +172,15 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is refused: loading it could run code ({_first_sentence(error)})"
-        ) from error
+        raise CheckpointError(f"{path} is refused: loading it could run code ({_first_sentence(error)})") from error
     except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or not a weights file ({_first_sentence(error)})"
-        ) from error
+        raise CheckpointError(f"{path} is truncated or not a weights file ({_first_sentence(error)})") from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
-    return {
-        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)
-    }
+    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
 def _count_classes(tensors: Mapping[str, Tensor], path: Path) -> int:

@@ -65,9 +65,7 @@ class CifarResNet(nn.Module):
         in_chans: channels of the image.
     """
 
-    def __init__(
-        self, depth: int, *, num_classes: int = 100, shortcut: Shortcut = "B", in_chans: int = 3
-    ) -> None:
+    def __init__(self, depth: int, *, num_classes: int = 100, shortcut: Shortcut = "B", in_chans: int = 3) -> None:
         super().__init__()
         n_blocks = (depth - 2) // 6
         self.num_classes = num_classes
@@ -91,8 +89,8 @@ class CifarResNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, 3, s, s] -> [B, 64, s/4, s/4]."""
         x = self.act1(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return x
+        maps: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return maps
 
     def forward_head(self, x: Tensor) -> Tensor:
         """[B, 64, h, w] -> logits [B, C]."""
@@ -104,9 +102,7 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _stage(
-    in_channels: int, out_channels: int, n_blocks: int, *, stride: int, shortcut: Shortcut
-) -> nn.Sequential:
+def _stage(in_channels: int, out_channels: int, n_blocks: int, *, stride: int, shortcut: Shortcut) -> nn.Sequential:
     first = Block(in_channels, out_channels, stride=stride, shortcut=shortcut)
     rest = (Block(out_channels, out_channels, stride=1, shortcut=shortcut) for _ in range(n_blocks - 1))
     return nn.Sequential(first, *rest)

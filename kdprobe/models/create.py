@@ -80,8 +80,8 @@ def create(
     """A network by name, with its `ModelInfo` attached.
 
     Args:
-        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called with
-            `num_classes`, `image_size` and the arguments.
+        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called
+            with `num_classes`, `image_size` and the arguments.
         n_classes: C.
         image_size: side of the input in pixels; handed on to networks with a fixed grid.
         args: further arguments of the constructor (patch size, depth, width, ...).
@@ -130,9 +130,7 @@ def describe(model: nn.Module) -> ModelInfo:
             "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
         )
     name = config.get("architecture", type(model).__name__)
-    return ModelInfo(
-        name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"])
-    )
+    return ModelInfo(name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"]))
 
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from kdprobe.errors import ModelError
 from kdprobe.models.create import describe
 
-Need = Literal["logits", "pooled", "maps", "tokens"]
+Need = Literal["logits", "pooled", "maps", "tokens", "head"]
+LOGITS: tuple[Need, ...] = ("logits",)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Features:
             before the final norm.
         tokens: [B, n_prefix + n, d] after the final norm, of networks with tokens; prefix tokens first.
         n_prefix: class, distillation and register tokens in front.
+        head: the classifier itself, pooled features [B, d] -> logits [B, C].
     """
 
     logits: Tensor
@@ -36,6 +38,7 @@ class Features:
     maps: tuple[Tensor, ...] = ()
     tokens: Tensor | None = None
     n_prefix: int = 0
+    head: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ class Stages(nn.Module):
         needs: which features to return; logits always are.
 
     Raises:
-        ModelError: if the network offers neither `forward_intermediates` nor `feature_info` and more than logits
-            is needed.
+        ModelError: if more than logits is needed and the network offers neither `forward_intermediates` nor
+            `feature_info`.
     """
 
-    def __init__(self, model: nn.Module, *, needs: Collection[Need] = ("logits",)) -> None:
+    def __init__(self, model: nn.Module, *, needs: Collection[Need] = LOGITS) -> None:
         super().__init__()
         self.model = model
         self.needs = frozenset(needs)
@@ -84,7 +87,7 @@ class Stages(nn.Module):
         """Normalised images [B, 3, s, s] -> their features."""
         with _classifier_input(self.model, wanted="pooled" in self.needs) as pooled:
             if self._collect is None:
-                logits, maps, final = self.model(images), (), None
+                logits, maps, final = self.model(images), [], None
             else:
                 logits, maps, final = self._collect(images)
         tokens = final if final is not None and final.ndim == 3 and "tokens" in self.needs else None
@@ -94,6 +97,7 @@ class Stages(nn.Module):
             maps=tuple(maps) if "maps" in self.needs else (),
             tokens=tokens,
             n_prefix=self.n_prefix,
+            head=_classifier(self.model) if "head" in self.needs else None,
         )
 
 
@@ -176,10 +180,8 @@ def as_map(output: Tensor, channels: int, n_prefix: int) -> Tensor:
         patches = output[:, n_prefix:]
         side = round(patches.shape[1] ** 0.5)
         if side * side == patches.shape[1]:
-            return patches.transpose(1, 2).unflatten(2, (side, side))
-    raise ModelError(
-        f"a stage output of shape {tuple(output.shape)} is neither a map nor a square grid of tokens"
-    )
+            return patches.transpose(1, 2).reshape(output.shape[0], channels, side, side)
+    raise ModelError(f"a stage output of shape {tuple(output.shape)} is neither a map nor a square grid of tokens")
 
 
 @contextmanager
@@ -189,9 +191,7 @@ def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
         yield kept
         return
     if not hasattr(model, "get_classifier"):
-        raise ModelError(
-            f"{type(model).__name__} has no get_classifier(), so its pooled features are not known"
-        )
+        raise ModelError(f"{type(model).__name__} has no get_classifier(), so its pooled features are not known")
     classifier = model.get_classifier()
     if isinstance(classifier, (tuple, list, nn.ModuleList)):
         classifier = classifier[0]
@@ -200,6 +200,14 @@ def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
         yield kept
     finally:
         handle.remove()
+
+
+def _classifier(model: Any) -> nn.Module:
+    if not hasattr(model, "get_classifier"):
+        raise ModelError(f"{type(model).__name__} has no get_classifier(), so its pooled features are not known")
+    found = model.get_classifier()
+    classifier: nn.Module = found[0] if isinstance(found, tuple | list | nn.ModuleList) else found
+    return classifier
 
 
 def _stage_names(model: nn.Module, count: int) -> tuple[str, ...]:

@@ -1,0 +1,99 @@
+"""The contract of a distillation method.
+
+A method is an `nn.Module` that owns its auxiliary modules and turns the features of both networks into
+named loss terms. It owns neither network: what it needs of them it says in `student_needs` and
+`teacher_needs`, and it is built from their measured `Shapes`. The training loop adds the terms up,
+weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from kdprobe.config import Section
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import LOGITS, Features, Need, Shapes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training has come.
+
+    Attributes:
+        epoch: epochs done, a fraction inside an epoch; 0 at the first step.
+        n_epochs: epochs in all.
+    """
+
+    epoch: float
+    n_epochs: int
+
+    def ramp(self, epochs: float) -> float:
+        """Linear rise from 0 at the first step to 1 after so many epochs; 1 at once for 0 epochs."""
+        return 1.0 if epochs <= 0 else min(self.epoch / epochs, 1.0)
+
+
+class Method(nn.Module):
+    """Base of all methods; plain training, as it adds no term to the cross entropy.
+
+    Args:
+        options: the method's own `Options`.
+        student: sizes of the student's features.
+        teacher: sizes of the teacher's features; None where the method has no teacher.
+
+    Raises:
+        ModelError: if the method is not defined for this pair of networks.
+    """
+
+    Options: ClassVar[type[Section]] = Section
+    uses_teacher: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
+
+    def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__()
+        self.options = options
+        self.student_shapes = student
+        self.teacher_shapes = teacher
+
+    @property
+    def student_needs(self) -> Collection[Need]:
+        """Which of the student's features `forward` reads."""
+        return LOGITS
+
+    @property
+    def teacher_needs(self) -> Collection[Need]:
+        """Which of the teacher's features `forward` reads."""
+        return LOGITS
+
+    @property
+    def ce_weight(self) -> float:
+        """Weight of the cross entropy of the student's logits and the labels."""
+        return float(getattr(self.options, "ce_weight", 1.0))
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """Loss terms of one batch.
+
+        Args:
+            student: features with gradients.
+            teacher: features without gradients.
+            labels: classes [B].
+            progress: for warm-ups and schedules.
+
+        Returns:
+            weighted scalar terms by name; their sum is added to the loss.
+        """
+        return {}
+
+
+def needs_teacher(method: str, teacher: Shapes | None) -> Shapes:
+    """The teacher's shapes, for a method that cannot do without.
+
+    Raises:
+        ModelError: if there is no teacher.
+    """
+    if teacher is None:
+        raise ModelError(f"method {method!r} needs a teacher: give a run folder, a checkpoint or timm:NAME")
+    return teacher

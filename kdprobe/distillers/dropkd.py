@@ -1,0 +1,412 @@
+"""DropKD: dropout in a shared projection space removes specific knowledge, the general rest is transferred.
+
+Reference:
+    "DropKD", WACV 2025, with its supplement.
+
+What the publication states: representations (feature maps and logits) are general plus specific knowledge;
+specific knowledge is removed on both sides by dropout in a projection space; there is feature dropout
+distillation with a rate for the teacher and one for the student, and logit dropout distillation with two
+rates of its own; each network has an encoder, a decoder and a classifier of the same architecture, which
+do not share weights; the student costs nothing more at inference; rates of 0.5 came out best.
+
+What is reconstructed here, because it is not readable in the publication: the layers of encoder, decoder
+and classifier, the width of the projection space, how masks of the two networks relate, where logits are
+dropped, the form of every loss, the weights, the temperature, the warm-up and the layer choice. Each of
+them is an option of `DropKDOptions`.
+
+Gradients: the teacher's encoder, decoder and classifier learn only from its own classification and
+reconstruction terms, because the targets of the two distillation terms are constants; otherwise both
+encoders could agree on a constant.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Need, Shapes
+
+Granularity = Literal["element", "channel", "position"]
+Metric = Literal["normalised", "mse", "cosine"]
+
+
+class DropKDOptions(Section):
+    """Every choice of DropKD; rates are probabilities of being dropped, in [0, 1).
+
+    Attributes:
+        feature_rate_teacher: rf_T (stated; 0.5 is the published best).
+        feature_rate_student: rf_S.
+        logit_rate_teacher: rl_T.
+        logit_rate_student: rl_S.
+        mask: `nested` draws one uniform number per element for both networks, so that equal rates give equal
+            masks and unequal rates nested ones; `independent` draws one for each network.
+        granularity: what is dropped as a whole in feature maps: an element, a channel, or a position.
+        dim: d, width of the projection space.
+        encoder: `conv` (1x1 then 3x3 convolution) or `token` (layer norms and linear layers).
+        grid: whose grid the two maps are brought to.
+        resize: how; `pool` averages, `bilinear` interpolates.
+        stages: student stages, counted as Python does; the teacher's are those at the same relative depth.
+        metric: of the feature term: squared distance of channel-normalised vectors per position, mean squared
+            error, or one minus the cosine.
+        space: where features are compared: `encoder`, or `decoder` (where both networks have equal widths).
+        logit_source: whose logits are distilled: `classifier` (of the projection space), `head` (the networks'
+            own, behind a dropped pooled vector), or `logits` (masks on the class logits themselves).
+        dropped: what a dropped class logit becomes with `logit_source: logits`: `zero`, or `exclude` (the
+            distribution is taken over the classes that both networks keep; samples without any are skipped).
+        ce_weight: of the cross entropy of the student's own logits.
+        feature_weight: w_f.
+        logit_weight: w_l.
+        classifier_weight: w_c.
+        reconstruction_weight: w_r.
+        temperature: T of the logit term.
+        warmup: both distillation terms rise linearly over this fraction of the epochs, at least one epoch.
+        pretraining_epochs: epochs in which only the auxiliary modules and the cross entropy are trained.
+        detach_auxiliary: keep the student's reconstruction term away from the student and its encoder.
+    """
+
+    feature_rate_teacher: float = Field(0.5, ge=0, lt=1)
+    feature_rate_student: float = Field(0.5, ge=0, lt=1)
+    logit_rate_teacher: float = Field(0.5, ge=0, lt=1)
+    logit_rate_student: float = Field(0.5, ge=0, lt=1)
+    mask: Literal["nested", "independent"] = "nested"
+    granularity: Granularity = "element"
+    dim: int = Field(256, ge=1)
+    encoder: Literal["conv", "token"] = "conv"
+    grid: Literal["student", "teacher"] = "student"
+    resize: Literal["pool", "bilinear"] = "pool"
+    stages: tuple[int, ...] = Field((-1,), min_length=1)
+    metric: Metric = "normalised"
+    space: Literal["encoder", "decoder"] = "encoder"
+    logit_source: Literal["classifier", "head", "logits"] = "classifier"
+    dropped: Literal["zero", "exclude"] = "zero"
+    ce_weight: float = Field(1.0, ge=0)
+    feature_weight: float = Field(1.0, ge=0)
+    logit_weight: float = Field(1.0, ge=0)
+    classifier_weight: float = Field(1.0, ge=0)
+    reconstruction_weight: float = Field(0.1, ge=0)
+    temperature: float = Field(4.0, gt=0)
+    warmup: float = Field(0.05, ge=0, le=1)
+    pretraining_epochs: float = Field(0.0, ge=0)
+    detach_auxiliary: bool = False
+
+
+def keep_masks(
+    reference: Tensor, *, rates: tuple[float, float], nested: bool, shape: Sequence[int] | None = None
+) -> tuple[Bool[Tensor, "..."], Bool[Tensor, "..."]]:
+    """Which elements the teacher and the student keep.
+
+    Args:
+        reference: tensor whose device the masks are made on, and whose shape they have if none is given.
+        rates: probabilities of being dropped (teacher, student), each in [0, 1).
+        nested: one uniform draw for both networks, so that the higher rate keeps a subset of what the lower keeps.
+        shape: of the masks; it must broadcast against the reference.
+
+    Returns:
+        two boolean masks (teacher, student), True where kept.
+    """
+    size = tuple(reference.shape if shape is None else shape)
+    teacher = torch.rand(size, device=reference.device)
+    student = teacher if nested else torch.rand(size, device=reference.device)
+    return teacher >= rates[0], student >= rates[1]
+
+
+def drop(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+    """Zero what is not kept and scale the rest by 1 / (1 - rate), so that the expectation stays."""
+    return x * (keep.to(x.dtype) / (1 - rate))
+
+
+@widened
+def feature_distance(
+    student: Float[Tensor, "batch channels height width"],
+    teacher: Float[Tensor, "batch channels height width"],
+    *,
+    metric: Metric,
+) -> Float[Tensor, ""]:
+    """How far two maps of equal size are apart, averaged over samples and positions.
+
+    Args:
+        student: [B, d, h, w].
+        teacher: [B, d, h, w].
+        metric: `normalised` is the squared distance of the L2-normalised channel vectors, in [0, 4]; `cosine` is
+            half of it; `mse` is the mean squared error over all elements.
+    """
+    if metric == "mse":
+        return F.mse_loss(student, teacher)
+    squared = (F.normalize(student, dim=1) - F.normalize(teacher, dim=1)).square().sum(1).mean()
+    return squared if metric == "normalised" else squared / 2
+
+
+@widened
+def excluded_kd_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    keep: Bool[Tensor, "batch classes"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """`T^2` times the mean KL(teacher || student) over the kept classes of each sample.
+
+    Samples that keep no class are skipped; the loss is zero where no sample keeps any.
+    """
+    some = keep.any(1)
+    if not some.any():
+        return student_logits.sum() * 0
+    student, teacher, kept = student_logits[some], teacher_logits[some], keep[some]
+    log_student = (student / temperature).masked_fill(~kept, float("-inf")).log_softmax(1)
+    log_teacher = (teacher / temperature).masked_fill(~kept, float("-inf")).log_softmax(1)
+    difference = (log_teacher - log_student).masked_fill(~kept, 0.0)
+    return (log_teacher.exp() * difference).sum(1).mean() * temperature**2
+
+
+class TokenEncoder(nn.Module):
+    """Layer norm, linear, GELU, linear, layer norm at each position: [B, c, h, w] -> [B, d, h, w]."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(channels),
+            nn.Linear(channels, dim),
+            nn.GELU(),
+            nn.Linear(dim, dim),
+            nn.LayerNorm(dim),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, c, h, w] -> [B, d, h, w]."""
+        encoded: Tensor = self.layers(x.permute(0, 2, 3, 1))
+        return encoded.permute(0, 3, 1, 2)
+
+
+class Projection(nn.Module):
+    """Encoder, decoder and classifier of one network at one stage (reconstructed).
+
+    Args:
+        channels: c, of the network's map.
+        dim: d, of the projection space.
+        n_classes: C.
+        encoder: `conv` or `token`.
+    """
+
+    def __init__(self, channels: int, dim: int, n_classes: int, *, encoder: str) -> None:
+        super().__init__()
+        self.encoder = TokenEncoder(channels, dim) if encoder == "token" else _conv_encoder(channels, dim)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+            nn.BatchNorm2d(dim),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dim, channels, 1),
+        )
+        self.classifier = nn.Linear(dim, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _conv_encoder(channels: int, dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, dim, 1, bias=False),
+        nn.BatchNorm2d(dim),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+        nn.BatchNorm2d(dim),
+    )
+
+
+class DropKD(Method):
+    """Feature dropout distillation and logit dropout distillation in a projection space.
+
+    Terms: `feature`, `logit`, and for each network `classifier_*` and `reconstruction_*`; with several stages,
+    each is the mean over the stages.
+    """
+
+    Options: ClassVar[type[Section]] = DropKDOptions
+    reference = "DropKD, WACV 2025"
+    options: DropKDOptions
+
+    def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("dropkd", teacher)
+        self.pairs = [_stage_pair(index, student, teacher) for index in options.stages]
+        self.sizes = []
+        for teacher_stage, student_stage in self.pairs:
+            owner = student.maps[student_stage] if options.grid == "student" else teacher.maps[teacher_stage]
+            self.sizes.append(owner[1:])
+            self._check_widths(teacher.maps[teacher_stage][0], student.maps[student_stage][0])
+        self.teacher_projections = nn.ModuleList(
+            self._projection(teacher, teacher_stage) for teacher_stage, _ in self.pairs
+        )
+        self.student_projections = nn.ModuleList(
+            self._projection(student, student_stage) for _, student_stage in self.pairs
+        )
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps, and the head where its logits are dropped out."""
+        return ("maps", "pooled", "head") if self.options.logit_source == "head" else ("maps",)
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """As the student's."""
+        return self.student_needs
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """Loss terms of one batch, see the class."""
+        assert teacher is not None
+        stages = [
+            self._stage(index, student.maps[pair[1]], teacher.maps[pair[0]], labels)
+            for index, pair in enumerate(self.pairs)
+        ]
+        terms = {name: torch.stack([stage[name] for stage in stages]).mean() for name in stages[0]}
+        if self.options.logit_source != "classifier":
+            terms["logit"] = self._own_logit_term(student, teacher)
+        return self._weighted(terms, progress)
+
+    def _stage(self, index: int, student_map: Tensor, teacher_map: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        options, size = self.options, self.sizes[index]
+        maps = {
+            "teacher": _resized(teacher_map, size, options.resize),
+            "student": _resized(student_map, size, options.resize),
+        }
+        nets: dict[str, Projection] = {
+            "teacher": self.teacher_projections[index],  # type: ignore[dict-item]
+            "student": self.student_projections[index],  # type: ignore[dict-item]
+        }
+        encoded = {who: nets[who].encoder(maps[who]) for who in maps}
+        dropped = self._drop_features(encoded["teacher"], encoded["student"])
+        decoded = {who: nets[who].decoder(self._decoder_input(who, dropped, encoded)) for who in maps}
+        pooled = self._drop_vectors(dropped["teacher"].mean((2, 3)), dropped["student"].mean((2, 3)))
+        logits = {who: nets[who].classifier(pooled[who]) for who in maps}
+        compared = decoded if options.space == "decoder" else dropped
+        terms = {"feature": feature_distance(compared["student"], compared["teacher"].detach(), metric=options.metric)}
+        if options.logit_source == "classifier":
+            terms["logit"] = kd_loss(logits["student"], logits["teacher"].detach(), temperature=options.temperature)
+        for who, target in maps.items():
+            terms[f"classifier_{who}"] = F.cross_entropy(logits[who].float(), labels)
+            terms[f"reconstruction_{who}"] = F.mse_loss(decoded[who].float(), _standardised(target.detach()))
+        return terms
+
+    def _decoder_input(self, who: str, dropped: dict[str, Tensor], encoded: dict[str, Tensor]) -> Tensor:
+        if who == "student" and self.options.detach_auxiliary and self.options.space == "encoder":
+            return dropped[who].detach()
+        return dropped[who]
+
+    def _drop_features(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
+        options = self.options
+        batch, dim, height, width = student.shape
+        shapes = {
+            "element": (batch, dim, height, width),
+            "channel": (batch, dim, 1, 1),
+            "position": (batch, 1, height, width),
+        }
+        rates = (options.feature_rate_teacher, options.feature_rate_student)
+        return self._drop(teacher, student, rates, shapes[options.granularity])
+
+    def _drop_vectors(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
+        if self.options.logit_source != "classifier":
+            return {"teacher": teacher, "student": student}
+        return self._drop(teacher, student, self._logit_rates, student.shape)
+
+    def _drop(
+        self, teacher: Tensor, student: Tensor, rates: tuple[float, float], shape: Sequence[int]
+    ) -> dict[str, Tensor]:
+        if not self.training:
+            return {"teacher": teacher, "student": student}
+        nested = self.options.mask == "nested"
+        keep_teacher, keep_student = keep_masks(student, rates=rates, nested=nested, shape=shape)
+        return {
+            "teacher": drop(teacher, keep_teacher, rates[0]),
+            "student": drop(student, keep_student, rates[1]),
+        }
+
+    def _own_logit_term(self, student: Features, teacher: Features) -> Tensor:
+        options = self.options
+        if options.logit_source == "head":
+            assert student.pooled is not None
+            assert teacher.pooled is not None
+            assert student.head is not None
+            assert teacher.head is not None
+            pooled = self._drop_heads(teacher.pooled, student.pooled)
+            teacher_logits = teacher.head(pooled["teacher"]).detach()
+            return kd_loss(student.head(pooled["student"]), teacher_logits, temperature=options.temperature)
+        if options.dropped == "exclude" and self.training:
+            nested = options.mask == "nested"
+            masks = keep_masks(student.logits, rates=self._logit_rates, nested=nested)
+            return excluded_kd_loss(
+                student.logits, teacher.logits, masks[0] & masks[1], temperature=options.temperature
+            )
+        logits = self._drop(teacher.logits, student.logits, self._logit_rates, student.logits.shape)
+        return kd_loss(logits["student"], logits["teacher"], temperature=options.temperature)
+
+    def _drop_heads(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
+        # The two pooled vectors live in different spaces and may differ in width: masks cannot be nested.
+        if not self.training:
+            return {"teacher": teacher, "student": student}
+        rates = self._logit_rates
+        keep_teacher, _ = keep_masks(teacher, rates=rates, nested=True)
+        _, keep_student = keep_masks(student, rates=rates, nested=True)
+        return {
+            "teacher": drop(teacher, keep_teacher, rates[0]),
+            "student": drop(student, keep_student, rates[1]),
+        }
+
+    def _weighted(self, terms: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
+        options = self.options
+        after = Progress(max(progress.epoch - options.pretraining_epochs, 0.0), progress.n_epochs)
+        ramp = after.ramp(max(options.warmup * progress.n_epochs, 1.0))
+        weights = {
+            "feature": options.feature_weight * ramp,
+            "logit": options.logit_weight * ramp,
+            "classifier_teacher": options.classifier_weight,
+            "classifier_student": options.classifier_weight,
+            "reconstruction_teacher": options.reconstruction_weight,
+            "reconstruction_student": options.reconstruction_weight,
+        }
+        return {name: term * weights[name] for name, term in terms.items()}
+
+    @property
+    def _logit_rates(self) -> tuple[float, float]:
+        return self.options.logit_rate_teacher, self.options.logit_rate_student
+
+    def _projection(self, shapes: Shapes, stage: int) -> Projection:
+        channels = shapes.maps[stage][0]
+        return Projection(channels, self.options.dim, shapes.n_classes, encoder=self.options.encoder)
+
+    def _check_widths(self, teacher: int, student: int) -> None:
+        if self.options.space == "decoder" and teacher != student:
+            raise ModelError(
+                f"dropkd compares decoder outputs only where both networks have equal widths, but the teacher's map "
+                f"has {teacher} channels and the student's {student}; use space: encoder"
+            )
+
+
+def _stage_pair(index: int, student: Shapes, teacher: Shapes) -> tuple[int, int]:
+    """(teacher stage, student stage) at the same relative depth."""
+    n_student, n_teacher = len(student.maps), len(teacher.maps)
+    if not -n_student <= index < n_student:
+        raise ModelError(f"dropkd: stage {index} does not exist, {student.model} has stages 0 to {n_student - 1}")
+    stage = index % n_student
+    return max(round((stage + 1) / n_student * n_teacher) - 1, 0), stage
+
+
+def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
+    if x.shape[2:] == size:
+        return x
+    if how == "pool":
+        return F.adaptive_avg_pool2d(x, size)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+@widened
+def _standardised(target: Tensor) -> Tensor:
+    return F.batch_norm(target, None, None, training=True)

@@ -1,0 +1,17 @@
+"""Plain training on labels: for teachers, and the baseline of every comparison."""
+
+from typing import ClassVar
+
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method
+
+
+class PlainOptions(Section):
+    """Plain training has no options of its own."""
+
+
+class Plain(Method):
+    """Cross entropy of the logits and the labels, nothing else."""
+
+    Options: ClassVar[type[Section]] = PlainOptions
+    uses_teacher = False
