@@ -1,0 +1,59 @@
+"""Hint regression: a small convolution turns one student map into the teacher's.
+
+Reference:
+    A. Romero et al., "FitNets: hints for thin deep nets", 2015, in the joint form of the CIFAR-100
+    benchmarks (hint and classification are trained together).
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
+
+Shape = tuple[int, int, int]
+
+
+@widened
+def hint_loss(student: Float[Tensor, "batch c h w"], teacher: Float[Tensor, "batch c h w"]) -> Float[Tensor, ""]:
+    """Mean squared difference of the regressed student map and the teacher map."""
+    return F.mse_loss(student, teacher)
+
+
+class Regressor(nn.Module):
+    """Convolution, batch norm and ReLU from the student's shape to the teacher's.
+
+    The convolution halves, doubles (transposed) or trims (without padding) the map, as the sizes ask.
+
+    Args:
+        student: (c, h, w).
+        teacher: (c, h, w).
+
+    Raises:
+        ModelError: where no single such convolution leads from one size to the other.
+    """
+
+    def __init__(self, student: Shape, teacher: Shape) -> None:
+        super().__init__()
+        self.conv = _convolution(student, teacher)
+        self.bn = nn.BatchNorm2d(teacher[0])
+
+    def forward(self, maps: Float[Tensor, "batch _c _h _w"]) -> Float[Tensor, "batch _ct _ht _wt"]:
+        """Regress the teacher's map."""
+        out: Tensor = F.relu(self.bn(self.conv(maps)))
+        return out
+
+
+def _convolution(student: Shape, teacher: Shape) -> nn.Module:
+    (channels, h, w), (out_channels, h_t, w_t) = student, teacher
+    if (h, w) == (2 * h_t, 2 * w_t):
+        return nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+    if (2 * h, 2 * w) == (h_t, w_t):
+        return nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1)
+    if h >= h_t and w >= w_t:
+        return nn.Conv2d(channels, out_channels, (1 + h - h_t, 1 + w - w_t))
+    raise ModelError(
+        f"fitnet cannot regress a map of {h_t}x{w_t} from one of {h}x{w}: the student's may be larger, "
+        "equal or exactly half; choose another stage, or at or rkd, which take any sizes"
+    )
