@@ -1,0 +1,128 @@
+"""Multi-level logit distillation: align single predictions, samples and classes.
+
+Reference:
+    Y. Jin, J. Wang and D. Lin, "Multi-level logit distillation", CVPR 2023.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kdprobe.distillers.widen import widened
+
+Logits = Float[Tensor, "batch classes"]
+#: the first stands for the temperature of plain distillation
+TEMPERATURES = (4.0, 3.0, 5.0, 2.0, 6.0)
+
+
+@widened
+def instance_loss(student_logits: Logits, teacher_logits: Logits, *, temperature: float) -> Float[Tensor, ""]:
+    """`T^2` times the batch mean of KL(teacher || student)."""
+    return _instance(student_logits, teacher_logits, temperature).mean()
+
+
+@widened
+def batch_loss(student_logits: Logits, teacher_logits: Logits, *, temperature: float) -> Float[Tensor, ""]:
+    """Squared difference of the [B, B] matrices of inner products of the samples' probabilities, over B."""
+    return _batch(student_logits, teacher_logits, temperature).mean()
+
+
+@widened
+def class_loss(student_logits: Logits, teacher_logits: Logits, *, temperature: float) -> Float[Tensor, ""]:
+    """Squared difference of the [C, C] matrices of inner products of the classes' probabilities, over C."""
+    return _class(student_logits, teacher_logits, temperature).mean()
+
+
+def _instance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """[B]: one loss for each sample."""
+    log_p, log_q = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=1) * temperature**2
+
+
+def _batch(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """[B]: one row of the difference for each sample."""
+    ours, theirs = (F.softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    return (theirs @ theirs.mT - ours @ ours.mT).square().sum(dim=1)
+
+
+def _class(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """[C]: one row of the difference for each class."""
+    ours, theirs = (F.softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    return (theirs.mT @ theirs - ours.mT @ ours).square().sum(dim=1)
+
+
+def uncertain(teacher_logits: Logits) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " classes"]]:
+    """Which samples the teacher is not surer of than the median, which classes it predicts no more often."""
+    probabilities = F.softmax(teacher_logits, dim=1)
+    confidence, frequency = probabilities.amax(dim=1), probabilities.sum(dim=0)
+    return confidence <= confidence.quantile(0.5), frequency <= frequency.quantile(0.5)
+
+
+@widened
+def mld_parts(
+    student_views: tuple[Logits, Logits],
+    teacher_views: tuple[Logits, Logits],
+    *,
+    temperatures: Sequence[float] = TEMPERATURES,
+    variant: Literal["reference", "clean"] = "clean",
+) -> dict[str, Float[Tensor, ""]]:
+    """The three levels, summed over the temperatures.
+
+    Args:
+        student_views: logits of the weakly and of the strongly augmented images, [B, C] each.
+        teacher_views: the same of the teacher.
+        temperatures: five for `reference`.
+        variant: `clean` averages the losses of the uncertain samples and classes over both views;
+            `reference` is what the published code adds up. There a mask multiplies a loss that is
+            already a mean, so it only scales it; the strong view enters in the instance level
+            alone, and at the last two temperatures the weak view takes its place.
+
+    Returns:
+        `instance`, `batch` and `class`.
+    """
+    levels = _reference if variant == "reference" else _clean
+    return levels(student_views, teacher_views, temperatures)
+
+
+Views = tuple[Tensor, Tensor]
+Level = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def _clean(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+    samples, classes = uncertain(teacher[0])
+    levels: dict[str, tuple[Level, Tensor]] = {
+        "instance": (_instance, samples),
+        "batch": (_batch, samples),
+        "class": (_class, classes),
+    }
+    return {
+        name: _sum(
+            (level(ours, theirs, temperature) * mask).mean() / 2
+            for ours, theirs in zip(student, teacher, strict=True)
+            for temperature in temperatures
+        )
+        for name, (level, mask) in levels.items()
+    }
+
+
+def _reference(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+    (weak, strong), (teacher_weak, teacher_strong) = student, teacher
+    samples, classes = (mask.to(weak.dtype).mean() for mask in uncertain(teacher_weak))
+
+    def total(level: Level, kept: Sequence[float] = temperatures) -> Tensor:
+        return _sum(level(weak, teacher_weak, temperature).mean() for temperature in kept)
+
+    strong_instance = _sum(_instance(strong, teacher_strong, temperature).mean() for temperature in temperatures[:3])
+    return {
+        "instance": samples * total(_instance) + strong_instance + total(_instance, temperatures[3:]),
+        "batch": samples * total(_batch),
+        "class": classes * total(_class),
+    }
+
+
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()

@@ -1,0 +1,64 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdprobe.distillers.mld import batch_loss, class_loss, instance_loss, mld_parts, uncertain
+from tests.goldens import assert_tensor, assert_value, cases, leaf
+
+LEVELS = {"inst": instance_loss, "batch": batch_loss, "class": class_loss}
+
+
+@pytest.mark.parametrize("case", cases("mld"))
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_equal_the_original(case, level):
+    losses = []
+    for temperature in case["temps"].tolist():
+        student = leaf(case["logits_s_w"])
+        losses.append(LEVELS[level](student, case["logits_t_w"], temperature=temperature))
+        if temperature == case["T"]:
+            losses[-1].backward()
+            assert_tensor(case, student.grad, f"grad_{level}")
+    assert_tensor(case, torch.stack(losses).detach(), f"{level}_w", tol=1e-9 if case.dtype == torch.float64 else 2e-5)
+
+
+@pytest.mark.parametrize("case", cases("mld"))
+def test_the_reference_variant_equals_the_published_step(case):
+    samples, classes = uncertain(case["logits_t_w"])
+    assert torch.equal(samples, case["mask"])
+    assert torch.equal(classes, case["class_mask"])
+    student = (leaf(case["logits_s_w"]), leaf(case["logits_s_st"]))
+    teacher = (case["logits_t_w"], case["logits_t_st"])
+    parts = mld_parts(student, teacher, temperatures=case["temps"].tolist(), variant="reference")
+    for name, key in [("instance", "full_kd"), ("batch", "full_bc"), ("class", "full_cc")]:
+        assert_value(case, 0.9 * parts[name], key)
+    total = 0.9 * sum(parts.values()) + 0.1 * sum(F.cross_entropy(view, case["target"]) for view in student)
+    total.backward()
+    assert_value(case, total, "full_total")
+    assert_tensor(case, student[0].grad, "grad_total_w")
+    assert_tensor(case, student[1].grad, "grad_total_st")
+
+
+def test_the_clean_variant_teaches_uncertain_samples_alone():
+    teacher = torch.tensor([[9.0, 0, 0], [1, 0.5, 0], [8, 0, 0], [0, 1, 0.5]], dtype=torch.float64)
+    weak, strong = leaf(torch.zeros(4, 3).double()), leaf(torch.zeros(4, 3).double())
+    mld_parts((weak, strong), (teacher, teacher), variant="clean")["instance"].backward()
+    for view in (weak, strong):
+        assert (view.grad.abs().sum(dim=1) > 0).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("variant", ["reference", "clean"])
+@pytest.mark.parametrize("n", [1, 4])
+def test_huge_logits_and_a_batch_of_one_are_finite(variant, n):
+    teacher = torch.randn(n, 2, generator=torch.Generator().manual_seed(0)).sign() * 1e4
+    student = leaf(-teacher)
+    total = sum(mld_parts((student, student), (teacher, teacher), variant=variant).values())
+    total.backward()
+    assert total.isfinite()
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["reference", "clean"])
+def test_zero_for_equal_logits(variant):
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parts = mld_parts((logits, logits), (logits, logits), variant=variant)
+    assert all(part.abs() < 1e-12 for part in parts.values())
