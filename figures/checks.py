@@ -1,0 +1,36 @@
+"""What a picture needs of its result, checked once before drawing."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kdprobe.errors import ResultError
+from kdprobe.results import Result
+
+
+def require(result: Result, arrays: Mapping[str, int], facts: Iterable[str] = ()) -> None:
+    """Check that a result has the arrays, with so many dimensions each, and the facts of its kind.
+
+    Raises:
+        ResultError: naming what is missing or of another shape.
+    """
+    for name, dimensions in arrays.items():
+        if name not in result.arrays:
+            raise ResultError(f"this {result.kind!r} result has no array {name!r}")
+        if result.arrays[name].ndim != dimensions:
+            shape = list(result.arrays[name].shape)
+            raise ResultError(f"{name!r} of a {result.kind!r} result has {dimensions} dimensions, but is {shape}")
+    for name in facts:
+        if name not in result.facts:
+            raise ResultError(f"this {result.kind!r} result does not state {name!r}")
+
+
+def require_length(result: Result, fact: str, length: int, what: str) -> list[Any]:
+    """The list stated as `fact`, which must name each of `length` things.
+
+    Raises:
+        ResultError: if it does not.
+    """
+    names = list(result.facts[fact])
+    if len(names) != length:
+        raise ResultError(f"a {result.kind!r} result has {length} {what}, but states {len(names)} {fact!r}")
+    return names

@@ -1,0 +1,178 @@
+"""CKA heatmap: the teacher's layers upwards, the student's layers to the right, shallow to deep."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+
+from figures.checks import require, require_length
+from figures.labels import label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.style import (
+    BARE,
+    COLUMN,
+    LABEL,
+    MUTED,
+    PAGE,
+    SMALLEST,
+    TITLE,
+    colours,
+    place,
+    readable_on,
+    sheet,
+    style,
+)
+from kdprobe.results import Result
+
+COLOUR_LABEL = "CKA (unbiased, minibatch)"
+_BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
+_SHORTEST = 110.0  # points of height that the colour bar's title needs
+_ANNOTATED = 12  # layers up to which values are written into the cells
+_ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw a saved CKA matrix.
+
+    Args:
+        result: of kind "cka"; `matrix` [teacher layers, student layers], NaN where undefined.
+
+    Returns:
+        the figure, one column or one page wide.
+
+    Raises:
+        ResultError: if the result lacks something or its names do not match its matrix.
+    """
+    require(result, {"matrix": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
+    matrix = result.arrays["matrix"]
+    n_rows, n_columns = matrix.shape
+    rows = [shorten(name) for name in require_length(result, "teacher_layers", n_rows, "rows")]
+    columns = [shorten(name) for name in require_length(result, "student_layers", n_columns, "columns")]
+    undefined = np.isnan(matrix)
+
+    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
+    left = widest(rows) + TITLE + 16
+    width = total - left - _BAR_ROOM
+    steepest = 1.3 if total == COLUMN else 1.0
+    height = max(_SHORTEST, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
+    bottom = room_below(columns, width / n_columns) + TITLE + 9
+    figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
+    axes = place(figure, left, bottom, width, height)
+    image = _paint(axes, matrix)
+    label_rows(axes, rows, height / n_rows)
+    label_columns(axes, columns, width / n_columns)
+    _title_axes(axes, result, width, height)
+    _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
+    if max(matrix.shape) <= _ANNOTATED:
+        annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
+    if undefined.any():
+        _hatch(axes, undefined)
+    bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
+    bar.set_label(COLOUR_LABEL, labelpad=3)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence[Sequence[str]], pitch: float) -> None:
+    """Write a text into each cell, in a size that fits cells `pitch` points wide, if one is legible."""
+    size = min(LABEL, LABEL * 0.86 * pitch / max(widest([text for row in texts for text in row]), 1.0))
+    if size < SMALLEST - 0.5:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = readable_on(image.to_rgba(np.array([value]))[0])
+            axes.text(column, row, texts[row][column], size=size, color=colour, ha="center", va="center_baseline")
+
+
+def part_cells(axes: Axes, shape: tuple[int, ...]) -> None:
+    """Thin white lines between the cells of a matrix small enough to be read cell by cell."""
+    n_rows, n_columns = shape
+    if max(shape) <= 2 * _ANNOTATED:
+        axes.hlines(np.arange(n_rows - 1) + 0.5, -0.5, n_columns - 0.5, color="white", linewidth=0.7)
+        axes.vlines(np.arange(n_columns - 1) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=0.7)
+
+
+def stage_ends(layers: Sequence[str]) -> list[int]:
+    """Indices of the layers that a new stage begins with.
+
+    A stage is what shares the name up to its first number (`layer2`, `stages.1`); no stages are
+    told where every layer, or the whole network, would be one.
+    """
+    stages = [re.split(r"(?<=\d)(?!\d)", name, maxsplit=1)[0] for name in layers]
+    ends = [index for index in range(1, len(stages)) if stages[index] != stages[index - 1]]
+    return ends if len(ends) < len(stages) - 1 else []
+
+
+def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
+    defined = matrix[~np.isnan(matrix)]
+    lowest = min(0.0, float(defined.min(initial=0.0)))
+    highest = max(1.0, float(defined.max(initial=1.0)))
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix),
+        cmap=colours(lowest, highest),
+        norm=Normalize(lowest, highest),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    part_cells(axes, matrix.shape)
+    return image
+
+
+def _title_axes(axes: Axes, result: Result, width: float, height: float) -> None:
+    """Name the networks at the figure's edges, where no label reaches."""
+    student = _fitting(f"student: {result.facts['student']}, layer", width)
+    teacher = _fitting(f"teacher: {result.facts['teacher']}, layer", height)
+    looks: dict[str, Any] = {"size": TITLE, "annotation_clip": False}
+    axes.annotate(student, (0.5, 3), xycoords=("axes fraction", "figure points"), ha="center", va="bottom", **looks)
+    axes.annotate(
+        teacher,
+        (3, 0.5),
+        xycoords=("figure points", "axes fraction"),
+        ha="left",
+        va="center",
+        rotation=90,
+        **looks,
+    )
+
+
+def _fitting(title: str, room: float) -> str:
+    limit = len(title)
+    while limit > 12 and text_width(shorten(title, limit), TITLE) > room:
+        limit -= 1
+    return shorten(title, limit)
+
+
+def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> None:
+    for index in stage_ends(teacher_layers):
+        axes.axhline(index - 0.5, color="white", linewidth=1.6)
+    for index in stage_ends(student_layers):
+        axes.axvline(index - 0.5, color="white", linewidth=1.6)
+
+
+def _hatch(axes: Axes, undefined: NDArray[np.bool_]) -> None:
+    looks: dict[str, Any] = {"facecolor": BARE, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0.0}
+    cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(undefined)]
+    axes.add_collection(PatchCollection(cells, zorder=2.5, **looks))
+    count = int(undefined.sum())
+    label = f"undefined ({count} cell{'s' if count > 1 else ''})"
+    axes.legend(
+        handles=[Patch(label=label, **looks)],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderpad=0.2,
+        borderaxespad=0.1,
+    )
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")

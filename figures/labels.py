@@ -1,0 +1,59 @@
+"""Names along an axis: as large as they can be, never on top of each other, never cut off."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.textpath import TextPath
+
+from figures.style import LABEL, SMALLEST
+
+LEADING = 1.3  # distance of two lines of text as a multiple of the font size
+PAD = 5.0  # points between the axis and its labels, tick included
+
+
+def shorten(name: str, limit: int = 34) -> str:
+    """A name of at most `limit` characters; the middle of a longer one gives way."""
+    name = " ".join(name.split())
+    if len(name) <= limit:
+        return name
+    head = (limit - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"
+
+
+def text_width(text: str, size: float) -> float:
+    """Width in points of a line of text."""
+    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+
+
+def widest(names: Sequence[str], size: float = LABEL) -> float:
+    """Width in points of the widest of some names."""
+    return max((text_width(name, size) for name in names), default=0.0)
+
+
+def room_below(names: Sequence[str], pitch: float) -> float:
+    """Points that `label_columns` needs below the axes, ticks included."""
+    return PAD + (LABEL * LEADING if _lies_flat(names, pitch) else widest(names, _fit(pitch)[0]))
+
+
+def label_rows(axes: Axes, names: Sequence[str], pitch: float) -> None:
+    """Write names at the ticks 0, 1, ... of the vertical axis, `pitch` points apart."""
+    size, step = _fit(pitch)
+    axes.set_yticks(range(0, len(names), step), names[::step], fontsize=size)
+
+
+def label_columns(axes: Axes, names: Sequence[str], pitch: float) -> None:
+    """Write names at the ticks 0, 1, ... of the horizontal axis, upright where they would not fit flat."""
+    flat = _lies_flat(names, pitch)
+    size, step = (LABEL, 1) if flat else _fit(pitch)
+    axes.set_xticks(range(0, len(names), step), names[::step], fontsize=size, rotation=0 if flat else 90)
+
+
+def _lies_flat(names: Sequence[str], pitch: float) -> bool:
+    return widest(names) + 0.6 * LABEL <= pitch
+
+
+def _fit(pitch: float) -> tuple[float, int]:
+    """Font size, and every how many-th name is written."""
+    size = min(LABEL, max(SMALLEST, pitch / LEADING))
+    return size, max(1, math.ceil(size * LEADING / pitch - 1e-9))

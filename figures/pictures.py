@@ -1,0 +1,77 @@
+"""From result files to picture files: which kind is drawn by what, and what the files are called."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from figures import cka, comparison, confusion
+from figures.style import save
+from kdprobe.errors import ResultError, near_matches
+from kdprobe.results import Result, load_result
+
+FIGURES: dict[str, Callable[[Result], Figure]] = {
+    "cka": cka.draw,
+    "comparison": comparison.draw,
+    "evaluation": confusion.draw,
+}
+
+
+def draw(result: Result) -> Figure:
+    """Draw a result as its kind asks for.
+
+    Raises:
+        ResultError: if no picture of this kind is known, or the result lacks something.
+    """
+    if result.kind not in FIGURES:
+        raise ResultError(f"no picture of a result of kind {result.kind!r}{near_matches(result.kind, FIGURES)}")
+    return FIGURES[result.kind](result)
+
+
+def read(path: Path) -> Result:
+    """Read a result of a kind that has a picture.
+
+    Raises:
+        ResultError: naming the file, if it is not one.
+    """
+    result = load_result(path)
+    if result.kind not in FIGURES:
+        raise ResultError(f"{path}: no picture of a result of kind {result.kind!r}{near_matches(result.kind, FIGURES)}")
+    return result
+
+
+def draw_files(paths: Sequence[Path], formats: Iterable[str], *, out: Path | None = None) -> list[Path]:
+    """Draw each result into files named after it, all read before the first is written.
+
+    Args:
+        paths: result files (`.npz`).
+        formats: of `pdf`, `png`, `svg`.
+        out: folder of the pictures; beside each result if not given.
+
+    Returns:
+        the files written.
+
+    Raises:
+        ResultError: naming the file that cannot be drawn, or two that would get one name.
+    """
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        target = (out or path.parent) / path.stem
+        if target in targets:
+            raise ResultError(f"{targets[target]} and {path} would both be drawn as {target}; give one at a time")
+        targets[target] = path
+    results = {target: read(path) for target, path in targets.items()}
+    written = []
+    for target, result in results.items():
+        figure = _draw_named(result, targets[target])
+        for ending in dict.fromkeys(formats):
+            written.append(target.with_name(f"{target.name}.{ending}"))
+            save(figure, written[-1])
+    return written
+
+
+def _draw_named(result: Result, path: Path) -> Figure:
+    try:
+        return draw(result)
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
