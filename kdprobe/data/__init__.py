@@ -1,0 +1,121 @@
+"""Data sets by name.
+
+A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, or `module:callable`,
+a function of yours that returns a `DataSet`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Literal
+
+from torch import Tensor
+
+from kdprobe.config import AugmentConfig
+from kdprobe.data.augment import generator
+from kdprobe.data.cifar import read_cifar10, read_cifar100
+from kdprobe.data.dataset import DataSet, ImageFiles, Split, hold_out
+from kdprobe.data.digits import read_digits
+from kdprobe.data.folder import read_folder, read_imagenet
+from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
+from kdprobe.data.memory import fits, into_memory
+from kdprobe.errors import ConfigError, DataError, near_matches
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DataSet",
+    "ImageFiles",
+    "Split",
+    "evaluation_batches",
+    "load_data",
+    "n_batches",
+    "training_batches",
+]
+
+Storage = Literal["auto", "memory", "files"]
+
+DATASETS: dict[str, Callable[..., DataSet]] = {
+    "digits": read_digits,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "folder": read_folder,
+    "imagenet": read_imagenet,
+}
+
+
+def load_data(
+    spec: str,
+    *,
+    image_size: int | None = None,
+    storage: Storage = "auto",
+    holdout: float = 0.0,
+    seed: int = 0,
+    download: bool = False,
+    augment: AugmentConfig | None = None,
+) -> DataSet:
+    """Read a data set.
+
+    Args:
+        spec: `digits`, `cifar10:DIR`, `folder:DIR`, `module:callable`, ...
+        image_size: side in pixels at which networks see the images; the data set's own if not given.
+        storage: `memory` decodes everything now; `files` leaves image files to the workers; `auto` takes
+            memory where all decoded images stay within 1 GiB and nothing asks for the files.
+        holdout: fraction of each class's training images that takes the place of the test images.
+        seed: decides which images are held out.
+        download: fetch what is missing, where the data set can be fetched.
+        augment: what training will ask for: `crop: resized` needs the files.
+
+    Returns:
+        the data set; its `evaluated_on` says whether `test` was held out.
+
+    Raises:
+        DataError: for an unknown name, and for data that are missing, empty or damaged.
+        ConfigError: if the data cannot be stored as asked.
+    """
+    data = _read(spec, image_size=image_size, download=download)
+    if holdout:
+        data = hold_out(data, holdout, generator(seed))
+    needs_files = augment is not None and augment.crop == "resized"
+    return _stored(data, storage, needs_files=needs_files)
+
+
+def _read(spec: str, *, image_size: int | None, download: bool) -> DataSet:
+    name, colon, rest = spec.partition(":")
+    if name in DATASETS:
+        return DATASETS[name](spec, os.path.expanduser(rest), image_size=image_size, download=download)
+    if not colon or not rest.isidentifier():
+        raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
+    data = _user_function(name, rest, spec)(image_size=image_size)
+    if not isinstance(data, DataSet):
+        raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
+    return replace(data, spec=spec)
+
+
+def _user_function(module: str, name: str, spec: str) -> Callable[..., object]:
+    if os.getcwd() not in sys.path:  # as `python -m` does
+        sys.path.append(os.getcwd())
+    try:
+        function: object = getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise DataError(f"no data set and no module {module!r} for {spec}{near_matches(module, DATASETS)}") from error
+    if not callable(function):
+        raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
+    return function
+
+
+def _stored(data: DataSet, storage: Storage, *, needs_files: bool) -> DataSet:
+    in_memory = isinstance(data.train.images, Tensor)
+    if in_memory and (storage == "files" or needs_files):
+        why = "data.storage 'files'" if storage == "files" else "augment.crop 'resized'"
+        raise ConfigError(f"{why} needs image files, but {data.spec} has none")
+    if needs_files and storage == "memory":
+        raise ConfigError("augment.crop 'resized' needs data.storage 'files' or 'auto', but storage is 'memory'")
+    small = fits(len(data.train) + len(data.test), data.image_size)
+    if storage == "files" or needs_files or (storage == "auto" and not small):
+        return data
+    return replace(data, train=into_memory(data.train), test=into_memory(data.test))

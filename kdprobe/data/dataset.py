@@ -1,0 +1,151 @@
+"""What a data set is: labelled images in two splits, with what a network needs to know of them.
+
+A split's images are either decoded, as one uint8 tensor, or files that workers decode batch by batch.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from kdprobe.errors import DataError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files and how they become squares when nothing is varied.
+
+    Attributes:
+        paths: one per image.
+        crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
+    """
+
+    paths: tuple[str, ...]
+    crop_fraction: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 [n, 3, r, r], which batches show at `image_size` (r may be smaller to save
+            memory), or files.
+        labels: int64 [n].
+        image_size: side of the yielded images in pixels.
+    """
+
+    images: Tensor | ImageFiles
+    labels: Tensor
+    image_size: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.images, Tensor) and (
+            self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3
+        ):
+            shape = list(self.images.shape)
+            raise DataError(f"images must be uint8 [n, 3, s, s], but are {self.images.dtype} {shape}")
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise DataError(f"labels must be int64 [n], but are {self.labels.dtype} {list(self.labels.shape)}")
+        if not 0 < len(self.images) == len(self.labels):
+            raise DataError(
+                f"a split needs images with a label each, but has "
+                f"{len(self.images)} images and {len(self.labels)} labels"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Int64[Tensor, " k"]) -> "Split":
+        """The images at `index`, in that order."""
+        if isinstance(self.images, Tensor):
+            return replace(self, images=self.images[index], labels=self.labels[index])
+        paths = tuple(self.images.paths[i] for i in index.tolist())
+        return replace(self, images=replace(self.images, paths=paths), labels=self.labels[index])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Training and evaluation images of the same classes.
+
+    Attributes:
+        spec: what was asked for.
+        train: images to learn from.
+        test: images to evaluate on.
+        classes: names, in the order of the labels.
+        mean, std: of the training images' channels, for images in [0, 1].
+        image_size: side of the yielded images in pixels.
+        evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
+    """
+
+    spec: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    evaluated_on: Literal["test", "holdout"] = "test"
+
+    def __post_init__(self) -> None:
+        for split in (self.train, self.test):
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if low < 0 or high >= self.n_classes:
+                raise DataError(
+                    f"labels of {self.spec} must be 0 to {self.n_classes - 1} for {self.n_classes} classes, "
+                    f"but run from {low} to {high}"
+                )
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+
+def stratified(
+    labels: Int64[Tensor, " n"], fraction: float, generator: torch.Generator
+) -> tuple[Int64[Tensor, " rest"], Int64[Tensor, " taken"]]:
+    """Divide samples at random so that every class gives the same fraction.
+
+    Args:
+        labels: class of each sample.
+        fraction: of each class that is taken, in (0, 1).
+        generator: decides which.
+
+    Returns:
+        indices of the rest and of the taken samples, ascending.
+
+    Raises:
+        DataError: if a class would be missing on either side.
+    """
+    taken = []
+    for label in labels.bincount().nonzero().flatten().tolist():
+        members = (labels == label).nonzero().flatten()
+        count = round(fraction * len(members))
+        if not 0 < count < len(members):
+            raise DataError(
+                f"a fraction of {fraction:g} cannot be taken from class {label}, which has {len(members)} images: "
+                f"{count} would be taken"
+            )
+        taken.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[torch.cat(taken)] = True
+    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> DataSet:
+    """Evaluate on a stratified fraction of the training images, which are no longer learned from.
+
+    Raises:
+        DataError: if a class would be missing on either side.
+    """
+    rest, held = stratified(data.train.labels, fraction, generator)
+    return replace(data, train=data.train.take(rest), test=data.train.take(held), evaluated_on="holdout")

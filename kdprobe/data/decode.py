@@ -1,0 +1,86 @@
+"""Image files into uint8 squares."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from kdprobe.data.augment import random_box
+from kdprobe.data.dataset import ImageFiles
+from kdprobe.errors import DataError
+
+Box = tuple[float, float, float, float]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def decode(
+    path: str, *, image_size: int, crop_fraction: float = 1.0, source: torch.Generator | None = None
+) -> NDArray[np.uint8]:
+    """Decode an image and bring one part of it to a square.
+
+    Args:
+        path: of the image file.
+        image_size: side of the square in pixels.
+        crop_fraction: centred square that is kept, as a fraction of the shorter side.
+        source: where given, a random part is taken instead of the centre.
+
+    Returns:
+        [3, s, s], resampled bicubically with antialiasing.
+
+    Raises:
+        DataError: with the path, if the file is not an image that can be decoded.
+    """
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+    width, height = image.size
+    box = random_box(height, width, source) if source else _centre(height, width, crop_fraction)
+    if (image.size, box) != ((image_size, image_size), (0, 0, image_size, image_size)):
+        image = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def image_side(path: str) -> int:
+    """The shorter side of an image file in pixels, without decoding it.
+
+    Raises:
+        DataError: with the path, if the file is not an image.
+    """
+    try:
+        with Image.open(path) as file:
+            return min(file.size)
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+
+
+def decode_batch(
+    files: ImageFiles, index: Sequence[int], *, image_size: int, sources: Sequence[torch.Generator] | None = None
+) -> Tensor:
+    """Decode some of a split's files, one after another.
+
+    Returns:
+        uint8 [B, 3, s, s].
+
+    Raises:
+        DataError: with the path of the first file that cannot be decoded.
+    """
+    images = np.empty((len(index), 3, image_size, image_size), np.uint8)
+    for row, i in enumerate(index):
+        images[row] = decode(
+            files.paths[i],
+            image_size=image_size,
+            crop_fraction=files.crop_fraction,
+            source=sources[row] if sources else None,
+        )
+    return torch.from_numpy(images)
+
+
+def _centre(height: int, width: int, fraction: float) -> Box:
+    side = fraction * min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side

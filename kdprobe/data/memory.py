@@ -1,0 +1,47 @@
+"""Images as one uint8 tensor: how much is kept, and at what size."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from kdprobe.data.dataset import Split
+from kdprobe.data.decode import decode_batch
+
+LIMIT = 2**30
+CHUNK = 256
+
+
+def fits(n_images: int, image_size: int) -> bool:
+    """Whether so many square uint8 images stay within 1 GiB."""
+    return n_images * 3 * image_size**2 <= LIMIT
+
+
+def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "n 3 s s"]:
+    """Resample bilinearly with antialiasing; the same tensor where the size is already right."""
+    if images.shape[-1] == image_size:
+        return images
+    result = images.new_empty(len(images), 3, image_size, image_size)
+    for part, out in zip(torch.split(images, CHUNK), torch.split(result, CHUNK), strict=True):
+        out.copy_(F.interpolate(part.float(), (image_size,) * 2, mode="bilinear", antialias=True).round())
+    return result
+
+
+def into_memory(split: Split) -> Split:
+    """Decode all of a split's files; progress goes to stderr when it takes more than two seconds.
+
+    Raises:
+        DataError: with the path of a file that cannot be decoded.
+    """
+    if isinstance(split.images, Tensor):
+        return split
+    files, size = split.images, split.image_size
+    parts = torch.split(torch.arange(len(files)), CHUNK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes outside the interpreter lock
+        batches = pool.map(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
+        images = list(tqdm(batches, "decoding images", len(parts), delay=2, disable=None, leave=False))
+    return Split(torch.cat(images), split.labels, size)

@@ -1,0 +1,27 @@
+"""Where to compute: a device by name, and never another one in silence."""
+
+import torch
+
+from kdprobe.errors import DeviceError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name, if it is there.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        DeviceError: for another name, or for a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, colon, number = name.partition(":")
+    known = kind in ("cpu", "cuda", "mps") and (not colon or (kind == "cuda" and number.isdecimal()))
+    if not known:
+        raise DeviceError(f"a device is auto, cpu, cuda, cuda:N or mps, but got {name!r}")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"there is no device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("there is no device 'mps' on this machine")
+    return torch.device(name)
