@@ -71,7 +71,7 @@ def shift_and_flip(
     return padded.flatten(2).gather(2, index).view_as(images)
 
 
-def random_box(height: int, width: int, source: torch.Generator) -> tuple[float, float, float, float]:
+def random_box(height: int, width: int, source: torch.Generator) -> tuple[int, int, int, int]:
     """A random part of an image for `crop: resized`: 8 to 100 % of its area, sides 3:4 to 4:3.
 
     Args:

@@ -1,0 +1,169 @@
+"""Batches: every image once, the same for the same key, whatever the workers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from kdprobe.config import AugmentConfig
+from kdprobe.data import Batch, ImageFiles, Split, evaluation_batches, load_data, n_batches, training_batches
+from kdprobe.data.memory import resize
+from kdprobe.errors import ConfigError, DataError
+
+STILL = AugmentConfig(crop="none", flip=False)
+
+
+def split_of(n: int, size: int = 8) -> Split:
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, size, size).contiguous()
+    return Split(images, torch.arange(n) % 3, size)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    folder = tmp_path_factory.mktemp("images")
+    pixels = torch.randint(0, 256, (23, 20, 24, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for i, image in enumerate(pixels):
+        Image.fromarray(image.numpy()).save(folder / f"{i}.png")
+    return Split(ImageFiles(tuple(str(folder / f"{i}.png") for i in range(23))), torch.arange(23) % 2, 16)
+
+
+def joined(batches: Iterator[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    found = list(batches)
+    return (
+        torch.cat([batch.images for batch in found]),
+        torch.cat([batch.labels for batch in found]),
+        torch.cat([batch.index for batch in found]),
+    )
+
+
+@given(n=st.integers(2, 60), batch_size=st.integers(1, 20), seed=st.integers(0, 5))
+@settings(deadline=None)
+def test_an_epoch_has_every_image_once_with_its_label(n: int, batch_size: int, seed: int) -> None:
+    split = split_of(n)
+    batches = list(training_batches(split, batch_size=batch_size, augment=STILL, seed=seed, epoch=0))
+    images, labels, index = joined(iter(batches))
+    assert index.sort().values.tolist() == list(range(n))
+    assert torch.equal(labels, split.labels[index])
+    assert torch.equal((images[:, 0, 0, 0] * 255).round().long(), index)
+    assert len(batches) == n_batches(n, batch_size)
+    sizes = [len(batch.labels) for batch in batches]
+    assert all(size == batch_size for size in sizes[:-1])
+    assert batch_size == 1 or 2 <= sizes[-1] <= batch_size + 1
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = training_batches(split_of(40), batch_size=7, augment=STILL, seed=seed, epoch=epoch)
+        return joined(batches)[2].tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+def test_images_are_fractions_and_evaluation_is_in_order() -> None:
+    data = load_data("digits")
+    images, labels, index = joined(evaluation_batches(data.test, batch_size=50))
+    assert images.dtype == torch.float32
+    assert 0 == images.min() < images.max() == 1
+    assert torch.equal(index, torch.arange(len(data.test)))
+    assert torch.equal(labels, data.test.labels)
+    assert torch.equal((images * 255).round().to(torch.uint8), data.test.images)
+
+
+@pytest.mark.parametrize("crop", ["pad", "resized", "none"])
+def test_workers_and_batch_size_change_nothing(files: Split, crop: str) -> None:
+    augment = AugmentConfig(crop=crop, padding=2)  # type: ignore[arg-type]
+
+    def epoch(workers: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        return joined(training_batches(files, batch_size=batch_size, augment=augment, seed=3, epoch=1, workers=workers))
+
+    expected = epoch(0, 5)
+    for workers, batch_size in ((2, 5), (1, 4), (0, 23)):
+        assert all(map(torch.equal, epoch(workers, batch_size), expected))
+
+
+def test_files_and_memory_give_the_same_batches(files: Split) -> None:
+    from kdprobe.data.memory import into_memory
+
+    augment = AugmentConfig(padding=2)
+    decoded = into_memory(files)
+    for split in (files, decoded):
+        assert len(split) == 23
+    pairs = zip(
+        training_batches(files, batch_size=6, augment=augment, seed=0, epoch=0, workers=0),
+        training_batches(decoded, batch_size=6, augment=augment, seed=0, epoch=0),
+        strict=True,
+    )
+    assert all(torch.equal(one.images, other.images) for one, other in pairs)
+    assert into_memory(decoded) is decoded
+
+
+def test_random_areas_differ_between_epochs(files: Split) -> None:
+    augment = AugmentConfig(crop="resized", flip=False)
+    first, second = (
+        joined(training_batches(files, batch_size=6, augment=augment, seed=0, epoch=epoch, workers=0))
+        for epoch in (0, 1)
+    )
+    assert not torch.equal(first[0][first[2].argsort()], second[0][second[2].argsort()])
+
+
+def test_global_random_state_is_untouched(files: Split) -> None:
+    before = torch.get_rng_state()
+    list(training_batches(files, batch_size=6, augment=AugmentConfig(), seed=0, epoch=0, workers=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_that_cannot_be_decoded_is_named(files: Split, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    split = Split(ImageFiles((str(bad),) * 2), torch.zeros(2, dtype=torch.int64), 16)
+    for workers in (0, 1):
+        with pytest.raises(DataError, match=r"bad\.jpg cannot be decoded as an image \(UnidentifiedImageError\)$"):
+            list(evaluation_batches(split, batch_size=2, workers=workers))
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "half.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    split = Split(ImageFiles((str(path),)), torch.zeros(1, dtype=torch.int64), 16)
+    with pytest.raises(DataError, match=r"half\.png cannot be decoded as an image"):
+        list(evaluation_batches(split, batch_size=2, workers=0))
+
+
+def test_random_areas_of_images_in_memory_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'resized' cuts from image files: it needs data.storage 'files'"):
+        next(training_batches(split_of(9), batch_size=3, augment=AugmentConfig(crop="resized"), seed=0, epoch=0))
+
+
+def test_one_image_cannot_be_trained_on() -> None:
+    with pytest.raises(DataError, match=r"training needs at least two images, but there is one"):
+        next(training_batches(split_of(1), batch_size=3, augment=STILL, seed=0, epoch=0))
+
+
+def test_images_kept_small_are_shown_at_the_asked_size() -> None:
+    split = split_of(4, size=8)
+    shown = Split(split.images, split.labels, 16)
+    batch = next(evaluation_batches(shown, batch_size=4))
+    assert batch.images.shape == (4, 3, 16, 16)
+    assert isinstance(split.images, Tensor)
+    assert torch.equal((batch.images * 255).round().to(torch.uint8), resize(split.images, 16))
+
+
+@pytest.mark.gpu
+def test_batches_on_a_gpu_equal_those_on_the_cpu(files: Split) -> None:
+    for split in (split_of(30), files):
+        for augment in (AugmentConfig(), STILL):
+            cpu, cuda = (
+                training_batches(split, batch_size=7, augment=augment, seed=0, epoch=0, device=device, workers=0)
+                for device in ("cpu", "cuda")
+            )
+            for one, other in zip(cpu, cuda, strict=True):
+                assert other.images.is_cuda
+                assert other.labels.is_cuda
+                assert torch.equal(one.images, other.images.cpu())
