@@ -19,6 +19,7 @@ class Case:
 
     def __init__(self, file: Any, index: int, dtype: torch.dtype) -> None:
         self.file, self.prefix, self.dtype = file, f"c{index}_", dtype
+        self.description: dict[str, Any] = json.loads(str(file["meta"]))["cases"][index]
 
     def __contains__(self, key: str) -> bool:
         return self.prefix + key in self.file

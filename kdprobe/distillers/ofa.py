@@ -1,0 +1,140 @@
+"""One for all: compare pairs of any architecture in the space of logits, at several exits.
+
+Reference:
+    Z. Hao et al., "One-for-all: bridge the gap between heterogeneous architectures in knowledge
+    distillation", NeurIPS 2023.
+"""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from kdprobe.distillers.widen import widened
+
+#: side of the grid that token students are merged down to
+GRID = 7
+
+
+@widened
+def ofa_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    target: Int[Tensor, " batch"],
+    *,
+    eps: float,
+    temperature: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Cross entropy with the teacher, whose weight on the target grows with its confidence.
+
+    With p the teacher's and q the student's probabilities and m the one-hot target, it is the batch mean of
+    `- sum(((p + m)^eps - m) log q)`. For eps 1 that is the cross entropy with p; there is no `T^2`.
+
+    Args:
+        student_logits: [B, C], of the network or of one of its exits.
+        teacher_logits: [B, C].
+        target: [B] class numbers.
+        eps: 1 or more; how much a confident teacher is enhanced.
+        temperature: T > 0.
+    """
+    one_hot = F.one_hot(target, student_logits.shape[1])
+    weights = (F.softmax(teacher_logits / temperature, dim=1) + one_hot).pow(eps) - one_hot
+    return -(weights * F.log_softmax(student_logits / temperature, dim=1)).sum(dim=1).mean()
+
+
+def conv_exit(channels: int, *, stage: int, n_stages: int, width: int, n_classes: int) -> nn.Sequential:
+    """Exit branch of a convolutional student: halve the map until it has the depth of the last stage, classify.
+
+    Args:
+        channels: c of the stage's map [B, c, h, w].
+        stage: 1 is the shallowest.
+        n_stages: stages of the network.
+        width: in front of the classifier.
+        n_classes: C.
+
+    Returns:
+        a module from maps to logits [B, C].
+    """
+    n_blocks = n_stages - stage
+    widths = [channels * 2**depth for depth in range(n_blocks)] + [width]
+    blocks: list[nn.Module] = [SeparableBlock(*pair) for pair in pairwise(widths)]
+    layers = blocks or [nn.Conv2d(channels, width, 1)]
+    branch = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes))
+    _initialise(branch)
+    return branch
+
+
+class SeparableBlock(nn.Sequential):
+    """Two depthwise separable convolutions, the first with stride 2: [B, c, h, w] -> [B, c', h/2, w/2]."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            *_separable(in_channels, in_channels, stride=2), *_separable(in_channels, out_channels, stride=1)
+        )
+
+
+def _separable(in_channels: int, out_channels: int, *, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    ]
+
+
+class TokenExit(nn.Module):
+    """Exit branch of a token student: merge the patches, a few transformer blocks, classify the mean token.
+
+    Args:
+        channels: c of the stage's map [B, c, h, w].
+        side: h and w.
+        stage: 1 is the shallowest.
+        n_stages: exits of the network.
+        n_classes: C.
+    """
+
+    def __init__(self, channels: int, side: int, *, stage: int, n_stages: int, n_classes: int) -> None:
+        super().__init__()
+        n_merges = 0
+        while side // 2**n_merges >= 2 * GRID and side % 2 ** (n_merges + 1) == 0:
+            n_merges += 1
+        heads = 4 if channels % 4 == 0 else 1
+        self.merges = nn.Sequential(*(PatchMerging(channels, channels) for _ in range(n_merges)))
+        self.blocks = nn.Sequential(*(Block(channels, heads) for _ in range(max(n_stages - stage, 1))))
+        self.classifier = nn.Linear(channels, n_classes)
+        _initialise(self)
+
+    def forward(self, maps: Float[Tensor, "batch _c _h _w"]) -> Float[Tensor, "batch _classes"]:
+        """Logits of the exit."""
+        tokens = self.merges(maps.flatten(2).transpose(1, 2))
+        logits: Tensor = self.classifier(self.blocks(tokens).mean(dim=1))
+        return logits
+
+
+class PatchMerging(nn.Module):
+    """Joins 2x2 neighbouring tokens of a square grid: [B, n, d] -> [B, n/4, out]."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, out, bias=False)
+
+    def forward(self, tokens: Float[Tensor, "batch n d"]) -> Float[Tensor, "batch _n _out"]:
+        """Merge, normalise, reduce, GELU."""
+        side = round(tokens.shape[1] ** 0.5)
+        # Rows 2i + a and columns 2j + b; the four neighbours follow each other with a running fastest.
+        grid = tokens.reshape(len(tokens), side // 2, 2, side // 2, 2, -1)
+        joined = grid.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
+        return F.gelu(self.reduction(self.norm(joined)))
+
+
+def _initialise(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+        if isinstance(part, nn.Conv2d | nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
