@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from kdprobe.distillers.eac import attention_maps, consistency_loss
+from tests.goldens import TOLERANCES, assert_tensor, assert_value, cases, leaf
+
+#: the original flips through a float32 grid
+GRID_ERROR = 1e-6
+
+
+@pytest.mark.parametrize("case", cases("eac"))
+def test_equals_the_original(case):
+    first, second = leaf(case["feat1"]), leaf(case["feat2"])
+    attention = attention_maps(first, case["fc_weight"])
+    mirrored = attention_maps(second, case["fc_weight"])
+    loss = consistency_loss(attention, mirrored)
+    loss.backward()
+    assert_tensor(case, attention, "cam1")
+    assert_tensor(case, mirrored, "cam2")
+    loss_tolerance, gradient_tolerance = (max(GRID_ERROR, tolerance) for tolerance in TOLERANCES[case.dtype])
+    assert_value(case, loss, "loss", rtol=loss_tolerance)
+    assert_tensor(case, first.grad, "grad_feat1", tol=gradient_tolerance)
+    assert_tensor(case, second.grad, "grad_feat2", tol=gradient_tolerance)
+
+
+def test_the_classifier_gets_no_gradient():
+    maps, classifier = leaf(torch.rand(2, 3, 4, 4)), leaf(torch.rand(5, 3))
+    attention = attention_maps(maps, classifier)
+    consistency_loss(attention, attention.flip(2)).backward()
+    assert classifier.grad is None
+    assert maps.grad.isfinite().all()
+
+
+def test_zero_for_exact_mirrors():
+    attention = torch.rand(2, 3, 4, 4)
+    assert consistency_loss(attention, attention.flip(3)) == 0
