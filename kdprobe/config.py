@@ -140,6 +140,8 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{source} must be a mapping of sections, but is {type(data).__name__}")
+    if isinstance(data.get("method"), str):
+        data = {**data, "method": {"name": data["method"]}}
     config, mistakes = None, []
     try:
         config = RunConfig.model_validate(data)
@@ -154,8 +156,6 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
 
 
 def _parse_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[str, Any], list[str]]:
-    if isinstance(data, str):
-        data = {"name": data}
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
         return {}, ["method.name: a method's name is needed" + near_matches("", methods)]
     name = data["name"]
@@ -209,7 +209,7 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(loader.construct_scalar(node)))  # type: ignore[arg-type])
 
 
 def read_yaml(text: str, *, source: str) -> Any:
@@ -219,13 +219,11 @@ def read_yaml(text: str, *, source: str) -> Any:
         ConfigError: naming the line where the text is not YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}"
-        ) from error
+        raise ConfigError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
 
 
 def write_yaml(config: RunConfig) -> str:
@@ -243,7 +241,7 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
     Raises:
         ConfigError: if an assignment has no `=`, or runs through something that is not a section.
     """
-    changed = _copy(data)
+    changed: dict[str, Any] = _copy(data)
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals or not path:

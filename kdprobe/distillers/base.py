@@ -97,3 +97,17 @@ def needs_teacher(method: str, teacher: Shapes | None) -> Shapes:
     if teacher is None:
         raise ModelError(f"method {method!r} needs a teacher: give a run folder, a checkpoint or timm:NAME")
     return teacher
+
+
+def needs_maps(method: str, *networks: Shapes) -> None:
+    """Check that the networks offer stage maps.
+
+    Raises:
+        ModelError: naming the one that does not.
+    """
+    for shapes in networks:
+        if not shapes.maps:
+            raise ModelError(
+                f"method {method!r} needs stage maps, which {shapes.model} does not offer; methods that need "
+                "logits alone, such as 'kd', can use it"
+            )

@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
@@ -235,6 +235,7 @@ class DropKD(Method):
     def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("dropkd", teacher)
+        needs_maps("dropkd", student, teacher)
         self.pairs = [_stage_pair(index, student, teacher) for index in options.stages]
         self.sizes = []
         for teacher_stage, student_stage in self.pairs:

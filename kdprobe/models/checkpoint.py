@@ -21,7 +21,8 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdprobe import __version__
@@ -58,7 +59,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, A
     """Write named tensors with JSON metadata, as a whole; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, {"kdprobe": json.dumps(meta, sort_keys=True)})
+        temporary.write_bytes(serialize(contiguous, {"kdprobe": json.dumps(meta, sort_keys=True)}))
 
 
 def read_meta(path: Path) -> dict[str, Any]:

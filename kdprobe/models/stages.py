@@ -48,8 +48,8 @@ class Shapes:
     Attributes:
         model: its name.
         names: module paths of the stages, shallow to deep.
-        maps: (c, h, w) of each stage map.
-        width: d of the pooled features.
+        maps: (c, h, w) of each stage map; empty where the network offers no stages.
+        width: d of the pooled features; 0 where they are not known.
         n_classes: C.
         tokens: (n_prefix + n, d), or None for networks without tokens.
         n_prefix: prefix tokens.
@@ -82,12 +82,18 @@ class Stages(nn.Module):
         self.needs = frozenset(needs)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
         self._collect = _collector(model) if self.needs & {"maps", "tokens"} else None
+        if self._collect is None and self.needs & {"maps", "tokens"}:
+            raise ModelError(
+                f"{type(model).__name__} offers no stages: it has neither forward_intermediates nor feature_info, "
+                "so only methods that need logits alone can use it"
+            )
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
         with _classifier_input(self.model, wanted="pooled" in self.needs) as pooled:
             if self._collect is None:
-                logits, maps, final = self.model(images), [], None
+                maps: list[Tensor] = []
+                logits, final = self.model(images), None
             else:
                 logits, maps, final = self._collect(images)
         tokens = final if final is not None and final.ndim == 3 and "tokens" in self.needs else None
@@ -102,13 +108,12 @@ class Stages(nn.Module):
 
 
 def measure(model: nn.Module) -> Shapes:
-    """Run one blank image through a network and note the sizes of its features.
-
-    Raises:
-        ModelError: as `Stages`.
-    """
+    """Run blank images through a network and note the sizes of its features; no maps where it has no stages."""
     info = describe(model)
-    view = Stages(model, needs=("logits", "pooled", "maps", "tokens"))
+    needs: tuple[Need, ...] = ("logits",)
+    needs += ("pooled",) if hasattr(model, "get_classifier") else ()
+    needs += ("maps", "tokens") if _collector(model) is not None else ()
+    view = Stages(model, needs=needs)
     parameter = next(model.parameters())
     blank = torch.zeros(2, len(info.mean), info.image_size, info.image_size).to(parameter)
     was_training = model.training
@@ -118,25 +123,22 @@ def measure(model: nn.Module) -> Shapes:
             features = view(blank)
     finally:
         model.train(was_training)
-    assert features.pooled is not None
+    width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
     names = _stage_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
-    return Shapes(info.name, names, sizes, features.pooled.shape[1], info.n_classes, tokens, view.n_prefix)
+    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix)
 
 
 _Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], Tensor | None]]
 
 
-def _collector(model: nn.Module) -> _Collector:
+def _collector(model: nn.Module) -> _Collector | None:
     if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
         return lambda images: _by_intermediates(model, images)
     if getattr(model, "feature_info", None):
         return lambda images: _by_modules(model, images)
-    raise ModelError(
-        f"{type(model).__name__} offers no stages: it has neither forward_intermediates nor feature_info, "
-        "so only methods that need logits alone can use it"
-    )
+    return None
 
 
 def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:

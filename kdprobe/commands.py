@@ -1,0 +1,107 @@
+"""The core's own commands, thin; everything heavy is imported when a command runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdprobe.errors import ConfigError, near_matches
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="Override one value; repeatable.")
+@click.option("--teacher", metavar="CKPT", help="Run folder, checkpoint file or timm:NAME.")
+@click.option("--method", metavar="NAME", help="Distillation method, with its defaults.")
+@click.option("--data", metavar="SPEC", help="digits, cifar10:DIR, folder:DIR, ...")
+@click.option("--seed", type=int, help="Of initialisation, shuffling and augmentation.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE-seedN if not given.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress.")
+def train(
+    recipe: str | None,
+    assignments: tuple[str, ...],
+    teacher: str | None,
+    method: str | None,
+    data: str | None,
+    seed: int | None,
+    out: Path | None,
+    *,
+    resume: bool,
+    download: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train a teacher, or a student with a method.
+
+    RECIPE is a YAML file or the name of a shipped recipe.
+
+    Example: kdprobe train digits/resnet8-dropkd --teacher runs/digits-vit-teacher-seed0
+    """
+    from kdprobe.config import override, parse
+    from kdprobe.distillers import option_types
+    from kdprobe.recipe import read_recipe, recipes
+    from kdprobe.runs import RunFolder
+    from kdprobe.training.loop import train as run_training
+
+    if recipe is None:
+        if not resume or out is None:
+            raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
+        values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
+    else:
+        values = read_recipe(recipe)
+    chosen = {"teacher": teacher, "method": method and {"name": method}, "seed": seed}
+    values |= {key: value for key, value in chosen.items() if value is not None}
+    if data is not None:
+        values = override(values, [f"data.spec={data}"])
+    config = parse(override(values, assignments), option_types(), source=recipe or str(out))
+    if out is None:
+        name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
+        out = Path("runs") / f"{name}-seed{config.seed}"
+    result = run_training(config, out, resume=resume, device=device, download=download, quiet=quiet)
+    click.echo(
+        f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
+        f"in {result['seconds']:.1f} s"
+    )
+
+
+@click.group()
+def runs() -> None:
+    """Look at run folders."""
+
+
+@runs.command("ls")
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+def list_runs(folder: Path) -> None:
+    """List the runs below FOLDER.
+
+    Example: kdprobe runs ls runs
+    """
+    import pandas as pd
+
+    from kdprobe.runs import find_runs
+
+    rows = [run.summary() for run in find_runs(folder)]
+    click.echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
+
+
+@runs.command("show")
+@click.argument("run", type=click.Path(path_type=Path))
+def show_run(run: Path) -> None:
+    """Show one run: configuration, last epochs, result; works while it is training.
+
+    Example: kdprobe runs show runs/digits-resnet8-seed0
+    """
+    import pandas as pd
+
+    from kdprobe.config import write_yaml
+    from kdprobe.distillers import option_types
+    from kdprobe.runs import RunFolder
+
+    folder = RunFolder(run)
+    click.echo(write_yaml(folder.config(option_types())))
+    epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
+    click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
+    click.echo("finished" if folder.finished else "not finished")

@@ -1,0 +1,42 @@
+"""Recipes: configurations shipped with the package, and configurations of the user's, by one name."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from kdprobe.config import read_yaml
+from kdprobe.errors import ConfigError, near_matches
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The mapping in a YAML file, or in a shipped recipe such as `digits/resnet8-kd`.
+
+    Raises:
+        ConfigError: if there is neither, or it is not a mapping.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"there is no configuration file {name}")
+        text = path.read_text(encoding="utf-8")
+    elif name in (known := recipes()):
+        text = known[name].read_text(encoding="utf-8")
+    else:
+        raise ConfigError(f"no recipe {name!r}{near_matches(name, recipes())}; a file's name ends in .yaml")
+    data = read_yaml(text, source=name)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name} must be a mapping of sections, but is {type(data).__name__}")
+    return data
+
+
+def recipes() -> dict[str, Traversable]:
+    """All shipped recipes: name -> file."""
+    root = files("kdprobe") / "recipes"
+    found = {}
+    for folder in sorted(root.iterdir(), key=lambda entry: entry.name):
+        if folder.is_dir():
+            for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+                if file.name.endswith(".yaml"):
+                    found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = file
+    return found

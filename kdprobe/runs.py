@@ -1,0 +1,195 @@
+"""The run folder: everything a training leaves behind, each file whole or absent.
+
+config.yaml           the resolved configuration
+env.json              versions, command, git state, device, threads
+metrics.jsonl         one line per epoch, appended and flushed
+result.json           written at the end: its presence says that the run is finished
+last.safetensors      the network after the last epoch; best.safetensors after its best epoch
+auxiliary.safetensors the method's own modules, where it has any
+state.pt              everything needed to continue
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
+from kdprobe.errors import RunError
+from kdprobe.files import write_text
+from kdprobe.results import provenance
+
+FORMAT = "kdprobe-run"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def state_path(self) -> Path:
+        """Everything needed to continue."""
+        return self.path / "state.pt"
+
+    @property
+    def result_path(self) -> Path:
+        """The final numbers."""
+        return self.path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.result_path.is_file()
+
+    def claim(self, config: RunConfig, *, resume: bool) -> None:
+        """Take an empty folder for a new run, or one with the same configuration to continue it.
+
+        Raises:
+            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
+                to resume, or the configuration differs (the keys are listed).
+        """
+        if resume:
+            self._check_resumable(config)
+            return
+        if self.config_path.exists():
+            raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(f"{self.path} is not an empty folder; choose another --out")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.config_path, write_yaml(config))
+            write_text(self.path / "env.json", json.dumps(environment(), indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _check_resumable(self, config: RunConfig) -> None:
+        if not self.config_path.is_file():
+            raise RunError(f"there is no run to resume in {self.path}")
+        before = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
+        changed = differing_keys(before, config.model_dump(mode="json"))
+        if changed:
+            raise RunError(
+                f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
+            )
+
+    def config(self, methods: Mapping[str, type[Section]]) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RunError: if this is not a run folder.
+        """
+        if not self.config_path.is_file():
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
+        text = self.config_path.read_text(encoding="utf-8")
+        return parse(read_yaml(text, source=str(self.config_path)), methods, source=str(self.config_path))
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add one epoch's line and flush it to disk."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out."""
+        if not self.metrics_path.is_file():
+            return []
+        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def keep_metrics(self, n_epochs: int) -> None:
+        """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
+        lines = [json.dumps(record) + "\n" for record in self.metrics() if record["epoch"] <= n_epochs]
+        write_text(self.metrics_path, "".join(lines))
+
+    def summary(self) -> dict[str, Any]:
+        """One line about the run: model, method, data, seed, epochs, last accuracy, state."""
+        config = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
+        metrics = self.metrics()
+        return {
+            "run": str(self.path),
+            "model": config["model"]["name"],
+            "method": config["method"]["name"],
+            "data": config["data"]["spec"],
+            "seed": config["seed"],
+            "epochs": f"{len(metrics)}/{config['training']['epochs']}",
+            "accuracy": metrics[-1]["accuracy"] if metrics else None,
+            "state": "finished" if self.finished else "unfinished",
+        }
+
+    def write_result(self, values: Mapping[str, Any]) -> None:
+        """Write the final numbers: the run is finished."""
+        text = json.dumps({"format": FORMAT, "version": VERSION, **values}, indent=1)
+        write_text(self.result_path, text + "\n")
+
+    def result(self) -> dict[str, Any]:
+        """The final numbers.
+
+        Raises:
+            RunError: if the run is not finished or the file is not ours.
+        """
+        if not self.finished:
+            raise RunError(f"{self.path} holds no finished run: it has no result.json")
+        try:
+            values: dict[str, Any] = json.loads(self.result_path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise RunError(f"{self.result_path} is damaged: {error}") from error
+        if values.get("format") != FORMAT or values.get("version") != VERSION:
+            raise RunError(f"{self.result_path} is not a result of format {FORMAT!r} version {VERSION}")
+        return values
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """All run folders in `folder` and below, sorted by path.
+
+    Raises:
+        RunError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+
+
+def differing_keys(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Dotted paths at which two nested mappings differ."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [prefix.rstrip(".")]
+    keys = [*before, *(key for key in after if key not in before)]
+    return [path for key in keys for path in differing_keys(before.get(key), after.get(key), f"{prefix}{key}.")]
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run happens."""
+    facts = {"platform": platform.platform(), "processors": os.cpu_count(), "git": git_state()}
+    return provenance(**facts)
+
+
+def git_state() -> str | None:
+    """Commit of the working folder, with `-dirty` where files are changed; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,33 @@
+"""Student, auxiliary modules and losses as one module: what is optimised, and what would be distributed."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdprobe.distillers.base import Method, Progress
+from kdprobe.models.stages import Features, Stages
+
+
+class Objective(nn.Module):
+    """From a batch to named loss terms.
+
+    Args:
+        student: the network that is trained.
+        method: how; owns the auxiliary modules.
+        label_smoothing: of the cross entropy.
+    """
+
+    def __init__(self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.student = Stages(student, needs=method.student_needs)
+        self.method = method
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self, images: Tensor, labels: Tensor, teacher: Features | None, progress: Progress
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised images [B, 3, s, s], classes [B], the teacher's features -> logits [B, C], loss terms."""
+        features = self.student(images)
+        logits = features.logits.float()
+        cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        terms = {"ce": self.method.ce_weight * cross_entropy}
+        return logits, terms | self.method(features, teacher, labels, progress)
