@@ -209,7 +209,7 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(str(loader.construct_scalar(node)))  # type: ignore[arg-type])
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(str(node.value)))
 
 
 def read_yaml(text: str, *, source: str) -> Any:
