@@ -1,0 +1,114 @@
+"""What a CKA analysis found, and its file."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdprobe import cli
+from kdprobe.results import Result, load_result, save_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CKAResult:
+    """CKA of every teacher layer with every student layer.
+
+    Attributes:
+        matrix: [Lt, Ls], rows teacher layers, columns student layers; NaN exactly where `undefined` says why.
+        low: lower ends of the intervals; NaN also where fewer than three minibatches were seen.
+        high: upper ends.
+        teacher_layers: names of the rows.
+        student_layers: names of the columns.
+        undefined: `teacher_layer`, `student_layer` and `reason` of each undefined cell.
+        hsic_xy: HSIC per minibatch [k, Lt, Ls].
+        hsic_xx: HSIC of the teacher's layers with themselves [k, Lt].
+        hsic_yy: HSIC of the student's layers with themselves [k, Ls].
+        facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
+            confidence, data.
+        provenance: where the numbers come from.
+    """
+
+    matrix: Array
+    low: Array
+    high: Array
+    teacher_layers: list[str]
+    student_layers: list[str]
+    undefined: list[dict[str, str]]
+    hsic_xy: Array
+    hsic_xx: Array
+    hsic_yy: Array
+    facts: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined (the reason or empty)."""
+        import pandas as pd
+
+        reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in self.undefined}
+        rows, columns = np.indices(self.matrix.shape).reshape(2, -1)
+        teacher = [self.teacher_layers[row] for row in rows]
+        student = [self.student_layers[column] for column in columns]
+        return pd.DataFrame(
+            {
+                "teacher_layer": teacher,
+                "student_layer": student,
+                "cka": self.matrix.ravel(),
+                "low": self.low.ravel(),
+                "high": self.high.ravel(),
+                "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
+            }
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
+
+        Raises:
+            ResultError: if the name does not end in `.npz`.
+        """
+        names = ("matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy")
+        facts = {
+            **self.facts,
+            "teacher_layers": self.teacher_layers,
+            "student_layers": self.student_layers,
+            "undefined": self.undefined,
+        }
+        result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
+        save_result(result, Path(path), table=self.to_frame().to_csv(index=False))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CKAResult":
+        """Read a saved result.
+
+        Raises:
+            ResultError: if the file is missing, foreign, damaged or of another kind.
+        """
+        result = load_result(Path(path), kind="cka")
+        facts = dict(result.facts)
+        named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
+        arrays: dict[str, Any] = result.arrays
+        return cls(**arrays, **named, facts=facts, provenance=result.provenance)
+
+    def plot(self, folder: str | Path | None = None) -> Path:
+        """Save the result into a folder and draw its heatmap there, by the `figures` command.
+
+        Args:
+            folder: where to; a new temporary folder if not given.
+
+        Returns:
+            the PNG file.
+
+        Raises:
+            KdprobeError: if no `figures` command is installed.
+        """
+        target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="kdprobe-"))
+        self.save(target / "cka.npz")
+        cli.run("figures", target / "cka.npz", "--out", target, "--format", "png", "--quiet")
+        return target / "cka.png"

@@ -1,0 +1,95 @@
+"""Bootstrap intervals of CKA, by resampling whole minibatches.
+
+Samples are never resampled: a duplicate counts as perfect similarity off the diagonal, which turns
+the CKA of independent features from 0 into almost 1.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+Array = NDArray[np.float64]
+
+MIN_MINIBATCHES = 3
+
+
+def ratio_intervals(
+    xy: Float64[np.ndarray, "k L M"],
+    xx: Float64[np.ndarray, "k L"],
+    yy: Float64[np.ndarray, "k M"],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1999,
+    seed: int = 0,
+) -> tuple[Array, Array]:
+    """BCa intervals of mean(xy) / sqrt(mean(xx) mean(yy)) for every pair of layers.
+
+    Where all resamples agree the interval is that point; where they all lie on one side of the
+    estimate, so that BCa is not defined, it is the percentile interval.
+
+    Args:
+        xy: HSIC of k minibatches for L x M pairs of layers.
+        xx: HSIC of each of the L layers with itself.
+        yy: HSIC of each of the M layers with itself.
+        confidence: of the interval, in (0, 1).
+        resamples: bootstrap samples, shared by all pairs.
+        seed: of the resampling.
+
+    Returns:
+        lower and upper ends [L, M]; NaN where k < 3 or where a resample has no positive denominator.
+
+    Reference:
+        Efron (1987), Better bootstrap confidence intervals, sections 3 and 6.
+    """
+    k, n_rows, n_columns = xy.shape
+    low, high = np.full((n_rows, n_columns), np.nan), np.full((n_rows, n_columns), np.nan)
+    if k < MIN_MINIBATCHES:
+        return low, high
+    weights = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples) / k
+    drawn_xx, drawn_yy = weights @ xx, weights @ yy
+    for row in range(n_rows):
+        cells = np.ascontiguousarray(xy[:, row])
+        estimate = _ratio(cells.mean(0), xx[:, row].mean(), yy.mean(0))
+        drawn = _ratio(weights @ cells, drawn_xx[:, [row]], drawn_yy)
+        left_out = _ratio(_without_each(cells), _without_each(xx[:, [row]]), _without_each(yy))
+        low[row], high[row] = _bca(estimate, drawn, left_out, confidence)
+    return low, high
+
+
+def _ratio(xy: Array, xx: Array, yy: Array) -> Array:
+    product = xx * yy
+    return np.where(product > 0, xy, np.nan) / np.sqrt(np.where(product > 0, product, 1.0))
+
+
+def _without_each(values: Array) -> Array:
+    """Means of all minibatches but one, for each one."""
+    rest: Array = (values.sum(0) - values) / (len(values) - 1)
+    return rest
+
+
+def _bca(estimate: Array, drawn: Array, left_out: Array, confidence: float) -> tuple[Array, Array]:
+    """Interval ends [M] from the estimate [M], bootstrap draws [R, M] and jackknife values [k, M]."""
+    below = ((drawn < estimate).mean(0) + (drawn <= estimate).mean(0)) / 2
+    deviation = left_out.mean(0) - left_out
+    spread = (deviation**2).sum(0)
+    skewed = (spread > 0) & (below > 0) & (below < 1)
+    shift = np.where(skewed, norm.ppf(np.where(skewed, below, 0.5)), 0.0)
+    acceleration = np.where(skewed, (deviation**3).sum(0) / (6 * np.where(skewed, spread, 1.0) ** 1.5), 0.0)
+    ordered = np.sort(drawn, axis=0)
+    ends = []
+    for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
+        z = shift + norm.ppf(tail)
+        level = norm.cdf(shift + z / (1 - acceleration * z))
+        ends.append(_quantile(ordered, level))
+    return ends[0], ends[1]
+
+
+def _quantile(ordered: Array, level: Array) -> Array:
+    """One quantile level per column of a sorted [R, M]; a column with NaN gives NaN."""
+    position = level * (len(ordered) - 1)
+    below = np.floor(position).astype(np.int64)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    columns = np.arange(ordered.shape[1])
+    value: Array = ordered[below, columns] + (position - below) * (ordered[above, columns] - ordered[below, columns])
+    return np.where(np.isnan(ordered[-1]), np.nan, value)
