@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from kdprobe.config import Section
+from kdprobe.data.loaders import Batch
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
 
@@ -71,6 +72,13 @@ class Method(nn.Module):
         """Weight of the cross entropy of the student's logits and the labels."""
         return float(getattr(self.options, "ce_weight", 1.0))
 
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """What is learnt from: images of the student and of the teacher [k B, c, s, s] in [0, 1], classes [k B].
+
+        Methods of k views of each image return them one view after the other; the default is the batch itself.
+        """
+        return batch.images, batch.images, batch.labels
+
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
@@ -79,7 +87,7 @@ class Method(nn.Module):
         Args:
             student: features with gradients.
             teacher: features without gradients.
-            labels: classes [B].
+            labels: classes, as from `inputs`.
             progress: for warm-ups and schedules.
 
         Returns:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from kdprobe.errors import ModelError
 from kdprobe.models.create import describe
+from kdprobe.models.taps import final_activation, inputs_of, last_attention, outputs_of, split_qkv
 
-Need = Literal["logits", "pooled", "maps", "tokens", "head"]
+Need = Literal["logits", "pooled", "maps", "preacts", "tokens", "qkv", "head"]
 LOGITS: tuple[Need, ...] = ("logits",)
 
 
@@ -28,17 +29,27 @@ class Features:
         pooled: [B, d], the classifier's input.
         maps: stage outputs [B, c, h, w], shallow to deep; of a ViT the patch tokens of each block as a grid,
             before the final norm.
+        preacts: the maps before the activation that their stage ends with; the maps themselves where it ends
+            with none.
         tokens: [B, n_prefix + n, d] after the final norm, of networks with tokens; prefix tokens first.
+        qkv: queries, keys and values of the last attention, [3, B, heads, n_prefix + n, d / heads].
         n_prefix: class, distillation and register tokens in front.
-        head: the classifier itself, pooled features [B, d] -> logits [B, C].
+        heads: the classifiers themselves, pooled features [B, d] -> logits [B, C]; two of distilled networks.
     """
 
     logits: Tensor
     pooled: Tensor | None = None
     maps: tuple[Tensor, ...] = ()
+    preacts: tuple[Tensor, ...] = ()
     tokens: Tensor | None = None
+    qkv: Tensor | None = None
     n_prefix: int = 0
-    head: Callable[[Tensor], Tensor] | None = None
+    heads: tuple[nn.Module, ...] = ()
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The first classifier, None if it was not asked for."""
+        return self.heads[0] if self.heads else None
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class Shapes:
         n_classes: C.
         tokens: (n_prefix + n, d), or None for networks without tokens.
         n_prefix: prefix tokens.
+        n_heads: classifiers, two of distilled networks.
+        qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
     """
 
     model: str
@@ -62,6 +75,8 @@ class Shapes:
     n_classes: int
     tokens: tuple[int, int] | None
     n_prefix: int
+    n_heads: int = 1
+    qkv: tuple[int, int, int] | None = None
 
 
 class Stages(nn.Module):
@@ -81,16 +96,24 @@ class Stages(nn.Module):
         self.model = model
         self.needs = frozenset(needs)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
-        self._collect = _collector(model) if self.needs & {"maps", "tokens"} else None
-        if self._collect is None and self.needs & {"maps", "tokens"}:
+        self._collect = _collector(model) if self.needs & {"maps", "preacts", "tokens"} else None
+        if self._collect is None and self.needs & {"maps", "preacts", "tokens"}:
             raise ModelError(
                 f"{type(model).__name__} offers no stages: it has neither forward_intermediates nor feature_info, "
                 "so only methods that need logits alone can use it"
             )
+        self._ends = _stage_ends(model) if "preacts" in self.needs else []
+        self._attention: Any = last_attention(model) if "qkv" in self.needs else None
+        if self._attention is None and "qkv" in self.needs:
+            raise ModelError(f"{type(model).__name__} has no attention with queries, keys and values in one layer qkv")
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
-        with _classifier_input(self.model, wanted="pooled" in self.needs) as pooled:
+        with (
+            _classifier_input(self.model, wanted="pooled" in self.needs) as pooled,
+            inputs_of(self._ends) as before,
+            outputs_of(getattr(self._attention, "qkv", None)) as qkv,
+        ):
             if self._collect is None:
                 maps: list[Tensor] = []
                 logits, final = self.model(images), None
@@ -101,9 +124,11 @@ class Stages(nn.Module):
             logits=logits,
             pooled=pooled[-1] if pooled else None,
             maps=tuple(maps) if "maps" in self.needs else (),
+            preacts=_before_activation(maps, before),
             tokens=tokens,
+            qkv=split_qkv(qkv[-1], self._attention.num_heads) if qkv else None,
             n_prefix=self.n_prefix,
-            head=_classifier(self.model) if "head" in self.needs else None,
+            heads=_classifiers(self.model) if "head" in self.needs else (),
         )
 
 
@@ -111,8 +136,9 @@ def measure(model: nn.Module) -> Shapes:
     """Run blank images through a network and note the sizes of its features; no maps where it has no stages."""
     info = describe(model)
     needs: tuple[Need, ...] = ("logits",)
-    needs += ("pooled",) if hasattr(model, "get_classifier") else ()
+    needs += ("pooled", "head") if hasattr(model, "get_classifier") else ()
     needs += ("maps", "tokens") if _collector(model) is not None else ()
+    needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
     view = Stages(model, needs=needs)
     parameter = next(model.parameters())
     blank = torch.zeros(2, len(info.mean), info.image_size, info.image_size).to(parameter)
@@ -127,7 +153,21 @@ def measure(model: nn.Module) -> Shapes:
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
     names = _stage_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
-    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix)
+    qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
+    n_heads = max(len(features.heads), 1)
+    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv)
+
+
+def _stage_ends(model: nn.Module) -> list[nn.Module | None]:
+    modules = dict(model.named_modules())
+    names = [str(info["module"]) for info in getattr(model, "feature_info", [])]
+    return [final_activation(modules[name]) if name in modules else None for name in names]
+
+
+def _before_activation(maps: list[Tensor], before: list[Tensor | None]) -> tuple[Tensor, ...]:
+    if len(maps) != len(before):
+        return ()
+    return tuple(b if b is not None and b.shape == m.shape else m for m, b in zip(maps, before, strict=True))
 
 
 _Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], Tensor | None]]
@@ -192,11 +232,7 @@ def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
     if not wanted:
         yield kept
         return
-    if not hasattr(model, "get_classifier"):
-        raise ModelError(f"{type(model).__name__} has no get_classifier(), so its pooled features are not known")
-    classifier = model.get_classifier()
-    if isinstance(classifier, (tuple, list, nn.ModuleList)):
-        classifier = classifier[0]
+    classifier = _classifiers(model)[0]
     handle = classifier.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0].flatten(1)))
     try:
         yield kept
@@ -204,12 +240,11 @@ def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _classifier(model: Any) -> nn.Module:
+def _classifiers(model: Any) -> tuple[nn.Module, ...]:
     if not hasattr(model, "get_classifier"):
         raise ModelError(f"{type(model).__name__} has no get_classifier(), so its pooled features are not known")
     found = model.get_classifier()
-    classifier: nn.Module = found[0] if isinstance(found, tuple | list | nn.ModuleList) else found
-    return classifier
+    return tuple(found) if isinstance(found, tuple | list | nn.ModuleList) else (found,)
 
 
 def _stage_names(model: nn.Module, count: int) -> tuple[str, ...]:

@@ -147,9 +147,9 @@ class Trainer:
     def _step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """One update of student and auxiliary modules; returns the loss terms."""
         with autocast(self.config.training.precision, self.device):
-            images = self._prepared(batch.images)
-            teacher = self._teach(batch.images)
-            terms: dict[str, Tensor] = self.objective(images, batch.labels, teacher, progress)[1]
+            images, shown, labels = self.method.inputs(batch)
+            teacher = self._teach(shown)
+            terms: dict[str, Tensor] = self.objective(self._prepared(images), labels, teacher, progress)[1]
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
