@@ -1,10 +1,20 @@
 """What a picture needs of its result, checked once before drawing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
+
+
+@contextmanager
+def naming(name: object) -> Iterator[None]:
+    """Put the file's name before whatever is wrong with its result."""
+    try:
+        yield
+    except ResultError as error:
+        raise ResultError(f"{name}: {error}") from error
 
 
 def require(result: Result, arrays: Mapping[str, int], facts: Iterable[str] = ()) -> None:

@@ -36,3 +36,30 @@ def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...
     for path in draw_files(results, formats, out=out):
         if not quiet:
             click.echo(path)
+
+
+@click.command()
+@click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=_RESULT)
+@click.option(
+    "--out",
+    default=Path("report.html"),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page's file.",
+)
+@click.option("--title", default="Teacher and students compared", show_default=True, help="Heading of the page.")
+@click.option("--quiet", is_flag=True, help="Do not say where the page is.")
+def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> None:
+    r"""Put saved results into one page that opens without a network.
+
+    A FOLDER is searched through for results.
+
+    \b
+    Example:
+      kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
+    """
+    from figures.report.write import write_report
+
+    write_report(results, out, title=title)
+    if not quiet:
+        click.echo(out)

@@ -20,7 +20,7 @@ QUANTITIES = {
     "uar": ("UAR in %", 100.0, 1),
     "cka": ("last-stage CKA", 1.0, 2),
 }
-_ROW = 22.0  # points per method
+_ROW = 26.0  # points per method
 _GAP = 12.0  # points between panels
 
 
@@ -85,6 +85,7 @@ def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> N
             ha="center",
             size=LABEL,
             color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
         )
     axes.set_xlabel(label, labelpad=2)
     axes.grid(axis="x")

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from figures import cka, comparison, confusion
+from figures.checks import naming
 from figures.style import save
 from kdprobe.errors import ResultError, near_matches
 from kdprobe.results import Result, load_result
@@ -63,15 +64,9 @@ def draw_files(paths: Sequence[Path], formats: Iterable[str], *, out: Path | Non
     results = {target: read(path) for target, path in targets.items()}
     written = []
     for target, result in results.items():
-        figure = _draw_named(result, targets[target])
+        with naming(targets[target]):
+            figure = draw(result)
         for ending in dict.fromkeys(formats):
             written.append(target.with_name(f"{target.name}.{ending}"))
             save(figure, written[-1])
     return written
-
-
-def _draw_named(result: Result, path: Path) -> Figure:
-    try:
-        return draw(result)
-    except ResultError as error:
-        raise ResultError(f"{path}: {error}") from error

@@ -4,7 +4,7 @@ Lengths are points (1/72 inch). Colours keep their order for colour-blind reader
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # lightness falls from end to end in both; together they meet at zero
 RISING = ("#f4f6f2", "#cfe6dc", "#8fcac4", "#4aa1b4", "#24739f", "#1d4780", "#151f4d")
 FALLING = ("#f4f6f2", "#f3d3b4", "#e29a63", "#b9622a", "#7c3a10")
+# the same on a dark screen, where strong means bright
+DARK_RISING = ("#1c2634", "#1d4780", "#24739f", "#4aa1b4", "#8fcac4", "#cfe6dc")
+DARK_FALLING = ("#1c2634", "#7c3a10", "#b9622a", "#e29a63", "#f3d3b4")
 
 FORMATS = ("pdf", "png", "svg")
 _METADATA: dict[str, dict[str, Any]] = {
@@ -103,14 +106,16 @@ def save(figure: Figure, path: Path) -> None:
     temporary.replace(path)
 
 
-def colours(lowest: float, highest: float) -> LinearSegmentedColormap:
+def colours(
+    lowest: float, highest: float, *, rising: Sequence[str] = RISING, falling: Sequence[str] = FALLING
+) -> LinearSegmentedColormap:
     """A map for values from `lowest` (at most 0) to `highest`: blue-green above zero, brown below.
 
     Equal distances from zero have equal strength, so that a slightly negative value looks slight.
     """
     reach = max(highest, -lowest)
-    above = [(v * reach, c) for v, c in zip(np.linspace(0, 1, len(RISING)), RISING, strict=True)]
-    below = [(-v * reach, c) for v, c in zip(np.linspace(0, 1, len(FALLING)), FALLING, strict=True)]
+    above = [(v * reach, c) for v, c in zip(np.linspace(0, 1, len(rising)), rising, strict=True)]
+    below = [(-v * reach, c) for v, c in zip(np.linspace(0, 1, len(falling)), falling, strict=True)]
     full = LinearSegmentedColormap.from_list("full", _stops(below[:0:-1] + above if lowest < 0 else above))
     start = (lowest + reach) / (2 * reach) if lowest < 0 else 0.0
     end = (highest + reach) / (2 * reach) if lowest < 0 else highest / reach

@@ -1,0 +1,135 @@
+"""CKA heatmaps with values under the pointer, one pair at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from figures.checks import naming, require, require_length
+from figures.cka import COLOUR_LABEL
+from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
+from kdprobe.results import Result
+
+
+def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
+    """One panel for all pairs.
+
+    Args:
+        results: short file names and results of kind "cka".
+    """
+    note = (
+        "How alike the two networks represent the same images, layer by layer: 1 is equal up to rotation and "
+        "scale, 0 is unrelated. Shallow layers are below and to the left."
+    )
+    return [Panel("", note, [_named_chart(name, result) for name, result in results], choose="Pair")]
+
+
+def _named_chart(name: str, result: Result) -> Chart:
+    with naming(name):
+        return _chart(name, result)
+
+
+def _chart(name: str, result: Result) -> Chart:
+    require(result, {"matrix": 2, "low": 2, "high": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
+    facts, matrix = result.facts, result.arrays["matrix"]
+    rows = require_length(result, "teacher_layers", matrix.shape[0], "rows")
+    columns = require_length(result, "student_layers", matrix.shape[1], "columns")
+    told = _told(result)
+    defined = matrix[~np.isnan(matrix)]
+    lowest, highest = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
+    heat = {
+        "type": "heatmap",
+        "z": numbers(matrix, 4),
+        "zmin": lowest,
+        "zmax": highest,
+        "colorscale": scale(lowest, highest),
+        "customdata": [[hover(*cell) for cell in row] for row in told],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "hoverongaps": False,
+        "xgap": 1 if max(matrix.shape) <= 24 else 0,
+        "ygap": 1 if max(matrix.shape) <= 24 else 0,
+        "colorbar": {"title": {"text": COLOUR_LABEL, "side": "right"}, "thickness": 12, "outlinewidth": 0},
+    }
+    layout = {
+        "height": int(np.clip(26 * len(rows), 240, 640)) + 130,
+        "width": max(480, 64 * len(columns) + 230),
+    }
+    return Chart(
+        name=f"{facts['teacher']} → {facts['student']} ({name})",
+        alt=_alt(result),
+        caption=_caption(facts),
+        traces=[heat, *_undefined(matrix, told)],
+        layout=layout,
+        titles={"xaxis": f"student: {facts['student']}, layer", "yaxis": f"teacher: {facts['teacher']}, layer"},
+        ticks={"xaxis": columns, "yaxis": rows},
+        table=Table(
+            ["teacher layer", *columns],
+            [
+                [row, *("undefined" if np.isnan(v) else f"{v:.3f}" for v in values)]
+                for row, values in zip(rows, matrix, strict=True)
+            ][::-1],
+        ),
+    )
+
+
+def _told(result: Result) -> list[list[tuple[str, ...]]]:
+    """What the pointer shows of each cell, line by line."""
+    facts, arrays = result.facts, result.arrays
+    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts.get("undefined", [])}
+    told: list[list[tuple[str, ...]]] = []
+    for row, teacher_layer in enumerate(facts["teacher_layers"]):
+        cells: list[tuple[str, ...]] = []
+        for column, student_layer in enumerate(facts["student_layers"]):
+            value, low, high = (float(arrays[key][row, column]) for key in ("matrix", "low", "high"))
+            number = f"CKA {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+            if np.isnan(value):
+                number = "undefined: " + reasons.get((teacher_layer, student_layer), "no reason stated")
+            cells.append((f"teacher {teacher_layer}", f"student {student_layer}", number))
+        told.append(cells)
+    return told
+
+
+def _undefined(matrix: Any, told: list[list[tuple[str, ...]]]) -> list[dict[str, Any]]:
+    places = np.argwhere(np.isnan(matrix))
+    if not len(places):
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "undefined",
+            "showlegend": True,
+            "x": places[:, 1].tolist(),
+            "y": places[:, 0].tolist(),
+            "text": [hover(*told[row][column]) for row, column in places],
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": MUTED}},
+        }
+    ]
+
+
+def _alt(result: Result) -> str:
+    facts, matrix = result.facts, result.arrays["matrix"]
+    text = "Heatmap of CKA between {} layers of teacher {} and {} layers of student {}".format(
+        matrix.shape[0], facts["teacher"], matrix.shape[1], facts["student"]
+    )
+    if np.isnan(matrix).all():
+        return f"{text}; undefined everywhere."
+    row, column = np.unravel_index(np.nanargmax(matrix), matrix.shape)
+    places = f"{facts['teacher_layers'][row]} and {facts['student_layers'][column]}"
+    return f"{text}; from {np.nanmin(matrix):.2f} to {np.nanmax(matrix):.2f}, highest between {places}."
+
+
+def _caption(facts: dict[str, Any]) -> str:
+    parts = []
+    if "n_samples" in facts:
+        parts.append(f"{facts['n_samples']} images of {facts.get('data', 'unstated data')}")
+    if "n_minibatches" in facts:
+        parts.append(f"{facts['n_minibatches']} minibatches of {facts.get('batch_size', '?')}")
+    parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator") if key in facts]
+    if "confidence" in facts:
+        parts.append(f"{100 * facts['confidence']:g} % intervals")
+    if facts.get("undefined"):
+        reasons = sorted({cell["reason"] for cell in facts["undefined"]})
+        parts.append(f"{len(facts['undefined'])} cells undefined ({'; '.join(reasons[:3])})")
+    return ", ".join(parts) + "." if parts else ""

@@ -1,0 +1,143 @@
+"""The page: sections of panels in a template, with everything it needs inside."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from figures.report import cka, comparison, evaluation, overview
+from figures.report.chart import Chart, Panel, Table
+from kdprobe.errors import ResultError, near_matches
+from kdprobe.results import Result
+
+Results = Sequence[tuple[str, Result]]
+
+# kind -> heading and what makes its panels; the page has this order
+SECTIONS: dict[str, tuple[str, Callable[[Results], list[Panel]]]] = {
+    "comparison": ("Methods", comparison.panels),
+    "cka": ("Representations: CKA", cka.panels),
+    "evaluation": ("Where it errs", evaluation.panels),
+}
+
+
+def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
+    """A whole HTML document about results.
+
+    Args:
+        results: files and what they hold, at least one.
+        title: heading of the page.
+
+    Raises:
+        ResultError: naming the file, if a result is of an unknown kind or lacks something.
+    """
+    from plotly.offline import get_plotlyjs
+
+    charts: dict[str, Any] = {}
+    named = short_names([path for path, _ in results])
+    sections = [("overview", "Overview", overview.overview([result for _, result in results]))]
+    for kind, (heading, build) in SECTIONS.items():
+        chosen = [(named[path], result) for path, result in results if result.kind == kind]
+        if chosen:
+            sections.append((kind, heading, "".join(_panel(panel, charts) for panel in build(chosen))))
+    sections.append(("reproduce", "How to reproduce", overview.reproduce(results)))
+    return Template(_read("report.html")).substitute(
+        title=escape(title),
+        style=_read("report.css"),
+        links="".join(f'<a href="#{key}">{escape(heading)}</a>' for key, heading, _ in sections),
+        sections="".join(
+            f'<section id="{key}"><h2>{escape(heading)}</h2>{body}</section>' for key, heading, body in sections
+        ),
+        charts=safe_json(charts),
+        plotly=get_plotlyjs(),
+        script=_read("report.js"),
+    )
+
+
+def check_kinds(results: Iterable[tuple[Path, Result]]) -> None:
+    """Refuse what the page has no section for.
+
+    Raises:
+        ResultError: naming file and kind.
+    """
+    for path, result in results:
+        if result.kind not in SECTIONS:
+            known = near_matches(result.kind, SECTIONS)
+            raise ResultError(f"{path}: the report has no section for results of kind {result.kind!r}{known}")
+
+
+def safe_json(value: Any) -> str:
+    """JSON that can stand inside a script element whatever it holds."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Names that tell files apart with as few folders as possible."""
+    for depth in count(1):
+        names = {path: "/".join(path.with_suffix("").parts[-depth:]) for path in paths}
+        if len(set(names.values())) == len(names) or depth > max(len(path.parts) for path in paths):
+            return names
+    raise AssertionError("count never ends")
+
+
+def _panel(panel: Panel, charts: dict[str, Any]) -> str:
+    keys = [f"chart-{len(charts) + index}" for index in range(len(panel.charts))]
+    charts.update({key: _spec(chart) for key, chart in zip(keys, panel.charts, strict=True)})
+    heading = f"<h3>{escape(panel.heading)}</h3>" if panel.heading else ""
+    note = f"<p>{escape(panel.note)}</p>" if panel.note else ""
+    table = table_html(panel.table) if panel.table else ""
+    body = _chosen(panel, keys) if panel.choose else _beside(panel, keys)
+    return f'<div class="panel">{heading}{note}{table}{body}</div>'
+
+
+def _beside(panel: Panel, keys: Sequence[str]) -> str:
+    figures = "".join(_figure(key, chart) for key, chart in zip(keys, panel.charts, strict=True))
+    return f'<div class="beside">{figures}</div>'
+
+
+def _chosen(panel: Panel, keys: Sequence[str]) -> str:
+    if len(keys) == 1:
+        return _figure(keys[0], panel.charts[0], heading=True)
+    options = "".join(
+        f'<option value="{key}">{escape(chart.name)}</option>' for key, chart in zip(keys, panel.charts, strict=True)
+    )
+    figures = "".join(
+        _figure(key, chart, hidden=index > 0) for index, (key, chart) in enumerate(zip(keys, panel.charts, strict=True))
+    )
+    label = f'<label class="choose"><span>{escape(panel.choose)}</span><select>{options}</select></label>'
+    return f'<div class="chosen">{label}{figures}</div>'
+
+
+def _figure(key: str, chart: Chart, *, hidden: bool = False, heading: bool = False) -> str:
+    name = f"<h4>{escape(chart.name)}</h4>" if heading else ""
+    return (
+        f'<figure id="{key}"{" hidden" if hidden else ""}>{name}'
+        f'<div class="chart" role="img" aria-label="{escape(chart.alt)}"></div>'
+        f"<figcaption>{escape(chart.caption)}</figcaption>"
+        f"<details><summary>Numbers</summary>{table_html(chart.table)}</details></figure>"
+    )
+
+
+def _spec(chart: Chart) -> dict[str, Any]:
+    return {"data": chart.traces, "layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks}
+
+
+def table_html(table: Table) -> str:
+    """A table that scrolls sideways where it is too wide; reachable by keyboard."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in table.rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="table of {escape(", ".join(table.header[:3]))}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _read(name: str) -> str:
+    return files("figures.report").joinpath(name).read_text(encoding="utf-8")
