@@ -1,1 +1,107 @@
 """The commands of the analyses; torch and the rest are imported when a command runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdprobe.errors import ConfigError
+
+
+@click.command()
+@click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT", help="Repeat to compare.")
+@click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+def evaluate(checkpoints: tuple[str, ...], data: str | None, out: Path, device: str, *, quiet: bool) -> None:
+    r"""Accuracy, UAR and confusion matrix on the test images, with 95 % intervals.
+
+    \b
+    Example:
+      kdprobe evaluate --checkpoint runs/resnet8 --checkpoint runs/resnet8-kd --out evaluation
+    """
+    from analyses.evaluation import evaluate as run_evaluation
+    from analyses.evaluation import summary, tidy
+    from analyses.predictions import judge
+    from kdprobe.cli import run
+    from kdprobe.devices import pick_device
+    from kdprobe.results import save_result
+
+    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet)
+    result = run_evaluation(judged)
+    path = out / "evaluation.npz"
+    save_result(result, path, table=tidy(result).to_csv(index=False))
+    click.echo(summary(result))
+    run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+
+
+@click.command()
+@click.option("--teacher", metavar="CKPT", help="Gives the rows.")
+@click.option("--student", metavar="CKPT", help="Gives the columns.")
+@click.option("--data", metavar="SPEC", help="The data set that the student's checkpoint names, if not given.")
+@click.option(
+    "--features",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.h5",
+    help="A dump instead of networks; two for teacher and student dumped separately.",
+)
+@click.option("--teacher-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
+@click.option("--student-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
+@click.option(
+    "--reduce", type=click.Choice(["flatten", "gap", "cls", "mean", "tokens"]), default="flatten", show_default=True
+)
+@click.option("--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True)
+@click.option("--estimator", type=click.Choice(["unbiased", "biased"]), default="unbiased", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=4), help="Samples compared at a time.  [default: 64]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="cka", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+def cka(
+    teacher: str | None,
+    student: str | None,
+    data: str | None,
+    features: tuple[Path, ...],
+    teacher_layers: tuple[str, ...],
+    student_layers: tuple[str, ...],
+    reduce: str,
+    kernel: str,
+    estimator: str,
+    batch_size: int | None,
+    out: Path,
+    device: str,
+    *,
+    quiet: bool,
+) -> None:
+    r"""Similarity (CKA) of every teacher layer to every student layer, with 95 % intervals.
+
+    \b
+    Example:
+      kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
+    """
+    from analyses.stored_cka import files_cka
+    from analyses.views_cka import views_cka
+    from kdprobe.cli import run
+    from kdprobe.devices import pick_device
+    from kdprobe.views import open_views
+
+    chosen: dict[str, Any] = {
+        "teacher_layers": teacher_layers,
+        "student_layers": student_layers,
+        "batch_size": batch_size,
+        "kernel": kernel,
+        "estimator": estimator,
+    }
+    if features and not (teacher or student or data or reduce != "flatten"):
+        result = files_cka(features, **chosen)
+    elif teacher and student and not features:
+        where = pick_device(device)
+        views = open_views({"teacher": teacher, "student": student}, data=data)
+        result = views_cka(views, reduce=reduce, device=where, quiet=quiet, **chosen)
+    else:
+        raise ConfigError("give --teacher and --student with --data and --reduce if wanted, or --features alone")
+    path = out / "cka.npz"
+    result.save(path)
+    click.echo(result.summary())
+    run("figures", path, "--out", out, *(["--quiet"] if quiet else []))

@@ -1,0 +1,136 @@
+"""What trained networks say about the images of a data set."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kdprobe import load
+from kdprobe.data import DataSet, Split, evaluation_batches, load_data
+from kdprobe.errors import AnalysisError
+from kdprobe.models import describe
+from kdprobe.models.checkpoint import LAST
+from kdprobe.models.create import ModelInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A network, the data set it was shown at its own input size, and its logits.
+
+    Attributes:
+        name: short and unique among those judged together.
+        checkpoint: what was asked for.
+        info: of the network.
+        data: whose test images were judged.
+        logits: float32 [n, C], on the CPU.
+    """
+
+    name: str
+    checkpoint: str
+    info: ModelInfo
+    data: DataSet
+    logits: Tensor
+
+    def origin(self) -> dict[str, str | None]:
+        """Where the logits come from, for a result's provenance."""
+        return {"name": self.name, "model": self.info.name, "checkpoint": self.checkpoint, "sha256": self.info.sha256}
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    split: Split,
+    *,
+    batch_size: int = 256,
+    workers: int = 2,
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+) -> Float32[Tensor, "n C"]:
+    """Logits of every image of a split, in its order.
+
+    Args:
+        model: from `kdprobe.load`; it is put in eval mode and back.
+        split: images of the network's input size.
+        batch_size: images at a time.
+        workers: processes that decode files.
+        device: where to compute; the network is moved there.
+        quiet: no progress on stderr.
+    """
+    info, training = describe(model), model.training
+    model.to(device).eval()
+    batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
+    total = -(-len(split) // batch_size)
+    shown = tqdm(batches, info.name, total, delay=1, leave=False, disable=quiet or None, file=sys.stderr)
+    try:
+        return torch.cat([model(info.normalise(batch.images)).float().cpu() for batch in shown])
+    finally:
+        model.train(training)
+
+
+def judge(
+    checkpoints: Sequence[str],
+    spec: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+    workers: int = 2,
+    quiet: bool = True,
+    same_classes: bool = True,
+) -> list[Judged]:
+    """Show the test images of one data set to several networks.
+
+    Args:
+        checkpoints: whatever `kdprobe.load` takes.
+        spec: the data set; the one that the first checkpoint names if not given.
+        device: where to compute.
+        batch_size: images at a time.
+        workers: processes that decode files.
+        quiet: no progress on stderr.
+        same_classes: whether the networks must have the data set's number of classes.
+
+    Raises:
+        AnalysisError: if there is no data set to take, or a network has another number of classes.
+    """
+    names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
+    for name, checkpoint in zip(names, checkpoints, strict=True):
+        model = load(checkpoint, device=device)
+        info = describe(model)
+        spec = spec or info.data
+        if spec is None:
+            raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
+        data = sets.get(info.image_size) or load_data(spec, image_size=info.image_size)
+        sets[info.image_size] = data
+        if same_classes and info.n_classes != data.n_classes:
+            raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
+        logits = predict(model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
+        judged.append(Judged(name, checkpoint, info, data, logits))
+    return judged
+
+
+def short_names(checkpoints: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that tell the checkpoints apart; a file in a run folder has the folder's name.
+
+    Raises:
+        AnalysisError: if a checkpoint is given twice.
+    """
+    for checkpoint in checkpoints:
+        if checkpoints.count(checkpoint) > 1:
+            raise AnalysisError(f"{checkpoint} is given twice")
+    parts = [_shown_path(checkpoint).parts for checkpoint in checkpoints]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(checkpoints)
+
+
+def _shown_path(checkpoint: str) -> Path:
+    path = Path(checkpoint.removeprefix("timm:"))
+    if path.name == LAST:
+        return path.parent
+    return path.with_suffix("") if path.suffix == ".safetensors" else path
