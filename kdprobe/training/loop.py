@@ -64,6 +64,7 @@ def train(
         holdout=config.data.holdout,
         seed=config.seed,
         download=download,
+        augment=config.data.augment,
     )
     with repeatable(config.seed, chosen):
         student = _student(config, data).to(chosen)
