@@ -24,7 +24,8 @@ from analyses.hsic import MIN_SAMPLES, Estimator, Kernel, centred_gram, comparab
 from analyses.intervals import ratio_intervals
 from kdprobe.capture import Capture, capture
 from kdprobe.errors import AnalysisError, CaptureError
-from kdprobe.models.create import describe
+from kdprobe.models.create import describe, unwrap
+from kdprobe.results import provenance
 
 __all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]
 
@@ -69,6 +70,7 @@ def cka(
     kernel: Kernel = "linear",
     estimator: Estimator = "unbiased",
     confidence: float = 0.95,
+    data: str = "",
 ) -> CKAResult:
     """CKA of chosen layers of two networks on the same images.
 
@@ -88,6 +90,7 @@ def cka(
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the bootstrap intervals, over minibatches.
+        data: what the loader shows, for the record.
 
     Returns:
         matrix, intervals and their origin.
@@ -107,8 +110,14 @@ def cka(
                 for model, batch in ((teacher, left), (student, right)):
                     _show(model, batch, device, minibatch=len(sums.sizes))
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)))
-    facts = {"teacher": _name(teacher), "student": _name(student), "reduce": reduce if isinstance(reduce, str) else ""}
-    return sums.result(confidence=confidence, facts=facts)
+    facts = {
+        "teacher": _name(teacher),
+        "student": _name(student),
+        "data": data,
+        "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
+    }
+    origin = provenance(teacher=_origin(teacher), student=_origin(student), data=data)
+    return sums.result(confidence=confidence, facts=facts, provenance=origin)
 
 
 @dataclass
@@ -156,8 +165,10 @@ class HSICSums:
         self._xx.append((rows * rows).sum(1).cpu().numpy())
         self._yy.append((columns * columns).sum(1).cpu().numpy())
 
-    def result(self, *, confidence: float = 0.95, facts: dict[str, Any] | None = None) -> CKAResult:
-        """Matrix and intervals of what was added.
+    def result(
+        self, *, confidence: float = 0.95, facts: dict[str, Any] | None = None, provenance: dict[str, Any] | None = None
+    ) -> CKAResult:
+        """Matrix and intervals of what was added, with further facts and their origin.
 
         Raises:
             AnalysisError: if nothing was added.
@@ -185,6 +196,7 @@ class HSICSums:
         return CKAResult(
             *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
             facts={**known, **(facts or {})},
+            provenance=provenance or {},
         )
 
     def _expect(self, teacher: list[str], student: list[str]) -> None:
@@ -254,5 +266,10 @@ def _images(batch: Any) -> Tensor:
 
 
 def _name(model: nn.Module) -> str:
-    info = getattr(model, "kdprobe_info", None)
-    return info.name if info else type(model).__name__
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return info.name if info else type(unwrap(model)).__name__
+
+
+def _origin(model: nn.Module) -> dict[str, Any]:
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return {**info.to_json(), "sha256": info.sha256} if info else {"name": _name(model)}

@@ -67,6 +67,25 @@ class CKAResult:
             }
         )
 
+    def summary(self) -> str:
+        """The teacher layer most like each student layer, as a short table with intervals."""
+        facts, lines = self.facts, []
+        for column, layer in enumerate(self.student_layers):
+            cells = self.matrix[:, column]
+            if np.isnan(cells).all():
+                lines.append((layer, "-", "undefined"))
+                continue
+            row = int(np.nanargmax(cells))
+            interval = f"[{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
+            lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f} {interval}"))
+        heads = (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
+        wide = [max(len(line[part]) for line in (heads, *lines)) for part in (0, 1)]
+        table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
+        left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
+        undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
+        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}"
+        return "\n".join([*table, counts])
+
     def save(self, path: str | Path) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
 

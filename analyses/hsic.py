@@ -4,6 +4,7 @@ The unbiased estimator is an inner product of U-centred Gram matrices, so it is 
 matrix is transformed once, and all pairs of layers are one matrix product (`analyses.cka`).
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -85,10 +86,10 @@ def comparable(
     for name, known in ((kernel, ("linear", "rbf")), (estimator, ("unbiased", "biased"))):
         if name not in known:
             raise AnalysisError(f"no kernel or estimator {name!r}{near_matches(name, known)}")
-    values: Tensor = gram if kernel == "linear" else rbf(gram)
+    values = gram if kernel == "linear" else rbf(gram)
     if estimator == "biased":
         return double_centre(values) / (n - 1)
-    return u_centre(values) / (n * (n - 3)) ** 0.5
+    return u_centre(values) / math.sqrt(n * (n - 3))
 
 
 def rbf(gram: Float[Tensor, "n n"], *, width: float = 1.0) -> Float[Tensor, "n n"]:

@@ -67,6 +67,72 @@ def train(
     )
 
 
+@click.command()
+@click.option("--teacher", metavar="CKPT", help="Network whose features go to /teacher.")
+@click.option("--student", metavar="CKPT", help="Network whose features go to /student.")
+@click.option("--checkpoint", metavar="CKPT", help="The same as --student, for a single network.")
+@click.option("--data", metavar="SPEC", help="The data set that the (student's) checkpoint names, if not given.")
+@click.option(
+    "--layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB", help="Of both; repeatable."
+)
+@click.option("--teacher-layers", multiple=True, metavar="GLOB", help="Of the teacher instead of --layers.")
+@click.option("--student-layers", multiple=True, metavar="GLOB", help="Of the student instead of --layers.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The new FILE.h5.")
+@click.option("--grams", is_flag=True, help="Gram matrices of each minibatch instead of features.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
+@click.option("--compression", type=click.Choice(["gzip", "none"]), default="gzip", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress.")
+def dump(
+    teacher: str | None,
+    student: str | None,
+    checkpoint: str | None,
+    data: str | None,
+    layers: tuple[str, ...],
+    teacher_layers: tuple[str, ...],
+    student_layers: tuple[str, ...],
+    out: Path,
+    *,
+    grams: bool,
+    dtype: str,
+    compression: str,
+    batch_size: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Stream the features of one or two networks on the test images into an HDF5 file.
+
+    Example: kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
+    """
+    from kdprobe.devices import pick_device
+    from kdprobe.dump import Source
+    from kdprobe.dump import dump as run_dump
+    from kdprobe.views import open_views
+
+    if student and checkpoint:
+        raise ConfigError("--checkpoint and --student mean the same network; give one of them")
+    given = {"teacher": teacher, "student": student or checkpoint}
+    checkpoints = {role: spec for role, spec in given.items() if spec}
+    if not checkpoints:
+        raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
+    where = pick_device(device)
+    views = open_views(checkpoints, data=data)
+    chosen = {"teacher": teacher_layers or layers, "student": student_layers or layers}
+    loaders = views.loaders(batch_size=batch_size, device=where, label="dump", quiet=quiet)
+    n_samples = run_dump(
+        {role: Source(model, loaders[role], chosen[role]) for role, model in views.models.items()},
+        out,
+        data=views.data,
+        batch_size=batch_size,
+        content="grams" if grams else "features",
+        dtype=dtype,
+        compression="gzip" if compression == "gzip" else "none",
+        device=where,
+    )
+    click.echo(f"{out}: {n_samples} samples of {views.data}, {out.stat().st_size / 1e6:.1f} MB")
+
+
 @click.group()
 def runs() -> None:
     """Look at run folders."""

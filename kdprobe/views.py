@@ -1,0 +1,82 @@
+"""The same test images for several networks, each in its own input size."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from kdprobe.data import Batch, Split, evaluation_batches, load_data
+from kdprobe.errors import ConfigError
+from kdprobe.models.checkpoint import load
+from kdprobe.models.create import describe
+
+
+@dataclass(frozen=True)
+class Views:
+    """Networks by role and the images they see.
+
+    Attributes:
+        data: the data SPEC.
+        models: by role, `teacher` and `student`.
+        splits: test images by role; one object where input sizes agree.
+    """
+
+    data: str
+    models: dict[str, nn.Module]
+    splits: dict[str, Split]
+
+    @property
+    def n_samples(self) -> int:
+        """How many images there are."""
+        return len(next(iter(self.splits.values())))
+
+    @property
+    def shared(self) -> bool:
+        """Whether all networks take the same input size, so that images are read once."""
+        return len({id(split) for split in self.splits.values()}) == 1
+
+    def loaders(
+        self, *, batch_size: int, device: str | torch.device = "cpu", label: str = "", quiet: bool = True
+    ) -> dict[str, Iterator[Batch]]:
+        """Each role's images in fixed order, with progress on standard error unless quiet.
+
+        Roles of the same input size share one iterator.
+        """
+        made: dict[int, Iterator[Batch]] = {}
+        for split in self.splits.values():
+            made.setdefault(id(split), _with_progress(split, batch_size, device, label, quiet or len(made) > 0))
+        return {role: made[id(split)] for role, split in self.splits.items()}
+
+
+def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+    """Load networks and the test images for each.
+
+    Args:
+        checkpoints: by role, as `kdprobe.load` takes them.
+        data: a data SPEC; that of the last network's checkpoint if not given.
+        download: fetch data that are not there.
+
+    Raises:
+        ConfigError: if no data set is given and the checkpoint names none.
+        CheckpointError: if a checkpoint cannot be loaded.
+        DataError: if the data cannot be read.
+    """
+    models = {role: load(spec) for role, spec in checkpoints.items()}
+    role, last = list(models.items())[-1]
+    spec = data or describe(last).data
+    if not spec:
+        raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
+    sizes = {role: describe(model).image_size for role, model in models.items()}
+    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
+    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+
+
+def _with_progress(
+    split: Split, batch_size: int, device: str | torch.device, label: str, quiet: bool
+) -> Iterator[Batch]:
+    with tqdm(total=len(split), desc=label, unit="img", leave=False, disable=quiet or None) as bar:
+        for batch in evaluation_batches(split, batch_size=batch_size, device=device):
+            yield batch
+            bar.update(len(batch.index))
