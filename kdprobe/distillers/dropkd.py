@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
 from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.projection import Projection, drop, keep_masks
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Need, Shapes
@@ -99,31 +100,6 @@ class DropKDOptions(Section):
     detach_auxiliary: bool = False
 
 
-def keep_masks(
-    reference: Tensor, *, rates: tuple[float, float], nested: bool, shape: Sequence[int] | None = None
-) -> tuple[Bool[Tensor, "..."], Bool[Tensor, "..."]]:
-    """Which elements the teacher and the student keep.
-
-    Args:
-        reference: tensor whose device the masks are made on, and whose shape they have if none is given.
-        rates: probabilities of being dropped (teacher, student), each in [0, 1).
-        nested: one uniform draw for both networks, so that the higher rate keeps a subset of what the lower keeps.
-        shape: of the masks; it must broadcast against the reference.
-
-    Returns:
-        two boolean masks (teacher, student), True where kept.
-    """
-    size = tuple(reference.shape if shape is None else shape)
-    teacher = torch.rand(size, device=reference.device)
-    student = teacher if nested else torch.rand(size, device=reference.device)
-    return teacher >= rates[0], student >= rates[1]
-
-
-def drop(x: Tensor, keep: Tensor, rate: float) -> Tensor:
-    """Zero what is not kept and scale the rest by 1 / (1 - rate), so that the expectation stays."""
-    return x * (keep.to(x.dtype) / (1 - rate))
-
-
 @widened
 def feature_distance(
     student: Float[Tensor, "batch channels height width"],
@@ -165,60 +141,6 @@ def excluded_kd_loss(
     log_teacher = (teacher / temperature).masked_fill(~kept, float("-inf")).log_softmax(1)
     difference = (log_teacher - log_student).masked_fill(~kept, 0.0)
     return (log_teacher.exp() * difference).sum(1).mean() * temperature**2
-
-
-class TokenEncoder(nn.Module):
-    """Layer norm, linear, GELU, linear, layer norm at each position: [B, c, h, w] -> [B, d, h, w]."""
-
-    def __init__(self, channels: int, dim: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.LayerNorm(channels),
-            nn.Linear(channels, dim),
-            nn.GELU(),
-            nn.Linear(dim, dim),
-            nn.LayerNorm(dim),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, c, h, w] -> [B, d, h, w]."""
-        encoded: Tensor = self.layers(x.permute(0, 2, 3, 1))
-        return encoded.permute(0, 3, 1, 2)
-
-
-class Projection(nn.Module):
-    """Encoder, decoder and classifier of one network at one stage (reconstructed).
-
-    Args:
-        channels: c, of the network's map.
-        dim: d, of the projection space.
-        n_classes: C.
-        encoder: `conv` or `token`.
-    """
-
-    def __init__(self, channels: int, dim: int, n_classes: int, *, encoder: str) -> None:
-        super().__init__()
-        self.encoder = TokenEncoder(channels, dim) if encoder == "token" else _conv_encoder(channels, dim)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, bias=False),
-            nn.BatchNorm2d(dim),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(dim, channels, 1),
-        )
-        self.classifier = nn.Linear(dim, n_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _conv_encoder(channels: int, dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, dim, 1, bias=False),
-        nn.BatchNorm2d(dim),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(dim, dim, 3, padding=1, bias=False),
-        nn.BatchNorm2d(dim),
-    )
 
 
 class DropKD(Method):
@@ -285,7 +207,7 @@ class DropKD(Method):
         }
         encoded = {who: nets[who].encoder(maps[who]) for who in maps}
         dropped = self._drop_features(encoded["teacher"], encoded["student"])
-        decoded = {who: nets[who].decoder(self._decoder_input(who, dropped, encoded)) for who in maps}
+        decoded = {who: nets[who].decoder(self._decoder_input(who, dropped[who])) for who in maps}
         pooled = self._drop_vectors(dropped["teacher"].mean((2, 3)), dropped["student"].mean((2, 3)))
         logits = {who: nets[who].classifier(pooled[who]) for who in maps}
         compared = decoded if options.space == "decoder" else dropped
@@ -297,10 +219,9 @@ class DropKD(Method):
             terms[f"reconstruction_{who}"] = F.mse_loss(decoded[who].float(), _standardised(target.detach()))
         return terms
 
-    def _decoder_input(self, who: str, dropped: dict[str, Tensor], encoded: dict[str, Tensor]) -> Tensor:
-        if who == "student" and self.options.detach_auxiliary and self.options.space == "encoder":
-            return dropped[who].detach()
-        return dropped[who]
+    def _decoder_input(self, who: str, dropped: Tensor) -> Tensor:
+        detached = who == "student" and self.options.detach_auxiliary and self.options.space == "encoder"
+        return dropped.detach() if detached else dropped
 
     def _drop_features(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         options = self.options
@@ -333,10 +254,8 @@ class DropKD(Method):
     def _own_logit_term(self, student: Features, teacher: Features) -> Tensor:
         options = self.options
         if options.logit_source == "head":
-            assert student.pooled is not None
-            assert teacher.pooled is not None
-            assert student.head is not None
-            assert teacher.head is not None
+            assert student.pooled is not None and teacher.pooled is not None  # noqa: PT018
+            assert student.head is not None and teacher.head is not None  # noqa: PT018
             pooled = self._drop_heads(teacher.pooled, student.pooled)
             teacher_logits = teacher.head(pooled["teacher"]).detach()
             return kd_loss(student.head(pooled["student"]), teacher_logits, temperature=options.temperature)

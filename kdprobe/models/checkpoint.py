@@ -12,6 +12,7 @@ Foreign weights are read with `weights_only=True`: a file that would run code is
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -171,7 +172,9 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on old pickles, which are read or refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is refused: loading it could run code ({_first_sentence(error)})") from error
     except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:

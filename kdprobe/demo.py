@@ -1,0 +1,177 @@
+"""The whole job on the embedded digits, as the sequence of commands that a user would type."""
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdprobe.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+METHODS = {"plain": "digits/resnet8", "kd": "digits/resnet8-kd", "dropkd": "digits/resnet8-dropkd"}
+TEACHER = "digits/vit-teacher"
+
+
+@click.command()
+@click.option(
+    "--out", default=Path("demo"), show_default=True, type=click.Path(path_type=Path), help="Folder for everything."
+)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Students per method.")
+@click.option("--device", default="auto", show_default=True, help="Where to compute.")
+@click.option("--quiet", is_flag=True, help="Only the table and the report's place.")
+def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
+    """Train, distil, dump, analyse, draw and report on real handwritten digits.
+
+    A small Vision Transformer teaches ResNet8 students by plain training, vanilla KD and DropKD. A demo
+    that was interrupted goes on where it stopped.
+
+    Example: kdprobe demo --out demo --seeds 3
+    """
+    steps = Steps(out, device=device, quiet=quiet)
+    teacher = steps.train(TEACHER, "teacher", seed=0)
+    students = {
+        method: [steps.train(recipe, f"{method}-seed{seed}", seed=seed, teacher=teacher) for seed in range(seeds)]
+        for method, recipe in METHODS.items()
+    }
+    steps.dump(teacher, students["dropkd"][0])
+    for runs in students.values():
+        for run in runs:
+            steps.cka(teacher, run)
+    for seed in range(seeds):
+        steps.evaluate([teacher, *(runs[seed] for runs in students.values())], seed)
+    comparison = steps.compare(teacher, students, seeds)
+    steps.report()
+    click.echo(table(comparison))
+    click.echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
+
+
+class Steps:
+    """Runs the commands below one folder and says each before it runs."""
+
+    def __init__(self, out: Path, *, device: str, quiet: bool) -> None:
+        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "runs").is_dir())):
+            raise RunError(f"{out} is not an empty folder and holds no demo; choose another --out")
+        self.out, self.device, self.quiet = out, device, quiet
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self.start
+
+    def run(self, command: str, *arguments: object) -> None:
+        """Run one command in this process, on the demo's device, without its own chatter."""
+        from kdprobe.cli import run
+
+        words = [command, *map(str, arguments)]
+        if not self.quiet:
+            click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
+        on_device = [] if command in ("figures", "report") else ["--device", self.device]
+        run(*words, *on_device, "--quiet")
+
+    def train(self, recipe: str, name: str, *, seed: int, teacher: Path | None = None) -> Path:
+        """Train or finish one run; returns its folder."""
+        folder = self.out / "runs" / name
+        given = ["--teacher", teacher] if teacher is not None and recipe != METHODS["plain"] else []
+        resumed = ["--resume"] if (folder / "config.yaml").is_file() else []
+        self.run("train", recipe, *given, "--seed", seed, "--out", folder, *resumed)
+        return folder
+
+    def dump(self, teacher: Path, student: Path) -> None:
+        """Dump both networks' stage outputs."""
+        path = self.out / "features.h5"
+        path.unlink(missing_ok=True)
+        self.run("dump", "--teacher", teacher, "--student", student, "--out", path)
+
+    def cka(self, teacher: Path, student: Path) -> None:
+        """CKA of the teacher against one student."""
+        self.run("cka", "--teacher", teacher, "--student", student, "--out", self.out / "cka" / student.name)
+
+    def evaluate(self, runs: "Sequence[Path]", seed: int) -> None:
+        """Accuracy, UAR and confusion of the teacher and one student of each method."""
+        checkpoints = [word for run in runs for word in ("--checkpoint", run)]
+        self.run("evaluate", *checkpoints, "--out", self.out / "evaluation" / f"seed{seed}")
+
+    def compare(self, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:
+        """Save and draw the comparison of methods over seeds."""
+        from kdprobe.results import save_result
+
+        result, rows = comparison(self.out, teacher, students, seeds)
+        path = self.out / "comparison.npz"
+        save_result(result, path, table=rows)
+        self.run("figures", path)
+        return result
+
+    def report(self) -> None:
+        """Everything in one page."""
+        self.run(
+            "report", self.out, "--out", self.out / "report.html", "--title", "A Transformer teacher and its students"
+        )
+
+
+def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:
+    """Gather accuracy, UAR and last-stage CKA of each method and seed.
+
+    Returns:
+        a `Result` of kind "comparison" and its table as CSV text.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from kdprobe.results import Result, load_result, provenance
+    from kdprobe.runs import RunFolder
+
+    rows = []
+    for seed in range(seeds):
+        evaluation = load_result(out / "evaluation" / f"seed{seed}" / "evaluation.npz", kind="evaluation")
+        for place, (method, runs) in enumerate(students.items(), start=1):
+            cka = load_result(out / "cka" / runs[seed].name / "cka.npz", kind="cka")
+            rows.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "accuracy": float(evaluation.arrays["accuracy"][place, 0]),
+                    "uar": float(evaluation.arrays["uar"][place, 0]),
+                    "cka": float(cka.arrays["matrix"][-1, -1]),
+                }
+            )
+    frame = pd.DataFrame(rows)
+    arrays = {
+        name: np.array([frame.loc[frame["method"] == method, name].to_numpy() for method in students])
+        for name in ("accuracy", "uar", "cka")
+    }
+    summary = RunFolder(teacher).result()
+    facts = {
+        "methods": list(students),
+        "seeds": list(range(seeds)),
+        "teacher": summary["model"],
+        "teacher_accuracy": summary["accuracy"],
+        "data": summary["data"],
+        "cka_layers": [cka.facts["teacher_layers"][-1], cka.facts["student_layers"][-1]],
+    }
+    origin = provenance(runs=[str(run) for runs in students.values() for run in runs], teacher=str(teacher))
+    return Result("comparison", arrays, facts, origin), frame.to_csv(index=False)
+
+
+def table(result: Any) -> str:
+    """The comparison as a text table: mean and 95 % interval over seeds."""
+    from kdprobe.statistics import worded_interval
+
+    header = f"{'method':<10}{'accuracy %':>16}{'UAR %':>16}{'last-stage CKA':>18}"
+    lines = [header, "-" * len(header)]
+    for place, method in enumerate(result.facts["methods"]):
+        accuracy, uar, cka = (result.arrays[name][place].tolist() for name in ("accuracy", "uar", "cka"))
+        lines.append(
+            f"{method:<10}{worded_interval(accuracy, scale=100):>16}{worded_interval(uar, scale=100):>16}"
+            f"{worded_interval(cka, digits=3):>18}"
+        )
+    lines.append(f"{'teacher':<10}{100 * result.facts['teacher_accuracy']:>16.2f}")
+    best = max(
+        result.facts["methods"], key=lambda name: result.arrays["accuracy"][result.facts["methods"].index(name)].mean()
+    )
+    note = f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; highest mean accuracy: {best}"
+    return "\n".join([*lines, note])

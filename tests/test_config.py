@@ -1,0 +1,127 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdprobe.config import override, parse, read_yaml, write_yaml
+from kdprobe.distillers import option_types
+from kdprobe.errors import ConfigError
+from kdprobe.recipe import read_recipe, recipes
+
+MINIMAL = {"data": {"spec": "digits"}, "model": {"name": "resnet8"}}
+
+
+def checked(data):
+    return parse(data, option_types(), source="test.yaml")
+
+
+def test_defaults_are_filled_in_and_survive_yaml():
+    config = checked(MINIMAL)
+    again = checked(read_yaml(write_yaml(config), source="again"))
+    assert again == config
+    assert config.method == {"name": "plain"}
+
+
+def test_method_options_are_resolved():
+    config = checked({**MINIMAL, "method": {"name": "dropkd", "feature_rate_student": 0.3}})
+    assert config.method["feature_rate_student"] == 0.3
+    assert config.method["feature_rate_teacher"] == 0.5
+
+
+def test_a_method_may_be_a_bare_name():
+    assert checked({**MINIMAL, "method": "kd"}).method["temperature"] == 4.0
+
+
+def test_every_mistake_is_told_at_once_with_its_path():
+    data = {
+        "data": {"spec": "digits", "imagesize": 32},
+        "model": {"name": "resnet8"},
+        "method": {"name": "dropkd", "feature_rate_student": 1.0, "feature_rate_techer": 0.5},
+        "training": {"epochs": 0, "optimizer": {"lr": "fast"}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        checked(data)
+    message = str(caught.value)
+    assert message.startswith("test.yaml has 5 mistakes: ")
+    assert "data.imagesize: unknown key; did you mean 'image_size'?" in message
+    assert "method.feature_rate_student: input should be less than 1, but is 1.0" in message
+    assert "method.feature_rate_techer: unknown key; did you mean 'feature_rate_teacher'" in message
+    assert "training.epochs: input should be greater than or equal to 1, but is 0" in message
+    assert "training.optimizer.lr: " in message
+    assert "\n" not in message
+
+
+def test_a_missing_section_is_named():
+    with pytest.raises(ConfigError, match=r"has a mistake: model: is needed"):
+        checked({"data": {"spec": "digits"}})
+
+
+def test_an_unknown_method_lists_near_matches():
+    with pytest.raises(ConfigError, match=r"method\.name: no method 'dropdk'; did you mean 'dropkd'"):
+        checked({**MINIMAL, "method": {"name": "dropdk"}})
+
+
+def test_a_method_needs_a_name():
+    with pytest.raises(ConfigError, match=r"method\.name: a method's name is needed; known: "):
+        checked({**MINIMAL, "method": {"temperature": 4}})
+
+
+def test_a_list_is_no_configuration():
+    with pytest.raises(ConfigError, match=r"test\.yaml must be a mapping of sections, but is list"):
+        checked([1])
+
+
+def test_yaml_numbers_and_words_are_those_of_yaml_1_2():
+    text = "{a: 1e-3, b: 1E3, c: no, d: 0012, e: 1.5, f: true, g: .5, h: -3, i: '1e-3', j: 1_000}"
+    expected = {"a": 1e-3, "b": 1e3, "c": "no", "d": 12, "e": 1.5, "f": True, "g": 0.5, "h": -3, "i": "1e-3", "j": "1_000"}
+    read = read_yaml(text, source="x")
+    assert read == expected
+    assert [type(value) for value in read.values()] == [type(value) for value in expected.values()]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_float_is_read_as_that_float(value):
+    assert read_yaml(repr(value), source="x") == value
+
+
+def test_broken_yaml_is_told_with_its_line():
+    with pytest.raises(ConfigError, match=r"x\.yaml is not YAML at line 2"):
+        read_yaml("a: 1\nb: [1", source="x.yaml")
+
+
+def test_override_changes_a_copy():
+    before = {"training": {"epochs": 3}}
+    after = override(before, ["training.epochs=5", "method.name=kd", "training.optimizer.lr=1e-2"])
+    assert after == {"training": {"epochs": 5, "optimizer": {"lr": 0.01}}, "method": {"name": "kd"}}
+    assert before == {"training": {"epochs": 3}}
+
+
+def test_override_needs_an_equals_sign():
+    with pytest.raises(ConfigError, match=r"--set takes KEY\.KEY=VALUE, but got 'training\.epochs'"):
+        override({}, ["training.epochs"])
+
+
+def test_override_does_not_run_through_a_value():
+    with pytest.raises(ConfigError, match=r"'epochs' is a value, not a section"):
+        override({"training": {"epochs": 3}}, ["training.epochs.more=1"])
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_shipped_recipes_are_whole(name):
+    assert parse(read_recipe(name), option_types(), source=name).training.epochs >= 1
+
+
+def test_an_unknown_recipe_lists_near_matches():
+    with pytest.raises(ConfigError, match=r"no recipe 'digits/resnet8-dk'; did you mean 'digits/resnet8-kd'"):
+        read_recipe("digits/resnet8-dk")
+
+
+def test_a_missing_configuration_file_is_named():
+    with pytest.raises(ConfigError, match=r"there is no configuration file nowhere\.yaml"):
+        read_recipe("nowhere.yaml")
+
+
+def test_a_configuration_file_must_be_a_mapping(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match=r"list\.yaml must be a mapping of sections, but is list"):
+        read_recipe(str(path))

@@ -1,0 +1,99 @@
+"""The house's rules: which way dependencies point, and how much `kdprobe --help` may import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from kdprobe import cli
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("kdprobe", "analyses", "figures")
+LAYERS = (
+    {"errors", "files", "statistics", "config", "results", "devices", "gram", "recipe"},
+    {"data", "models", "features", "capture", "store", "views", "dump", "runs"},
+    {"distillers"},
+    {"training"},
+    {"sweeps"},
+    {"commands", "cli", "demo", "__init__", "__main__"},
+)
+FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "figures")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all our modules that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def layer(name: str) -> int:
+    part = name.split(".")[1] if "." in name else "__init__"
+    return next(index for index, names in enumerate(LAYERS) if part in names)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", sources("kdprobe"), ids=module_name)
+def test_the_core_imports_downwards_only(path):
+    own = layer(module_name(path))
+    for name in imports(path) - {"kdprobe"}:
+        assert name.startswith("kdprobe"), f"{path.name} imports {name}"
+        assert layer(name) <= own, f"{path.name} imports {name} from a layer above"
+
+
+@pytest.mark.parametrize("path", sources("analyses"), ids=module_name)
+def test_analyses_do_not_import_figures(path):
+    assert not [name for name in imports(path) if name.startswith("figures")]
+
+
+@pytest.mark.parametrize("path", sources("figures"), ids=module_name)
+def test_figures_read_results_and_nothing_else(path):
+    assert not [name for name in imports(path) if not name.startswith(FIGURES_MAY_IMPORT)]
+
+
+def test_help_imports_nothing_heavy_and_lists_the_commands():
+    code = (
+        "import sys, runpy; sys.argv = ['kdprobe', '--help']\n"
+        "try: runpy.run_module('kdprobe', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'numpy', 'scipy', 'timm', 'pydantic', 'h5py', 'yaml'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
+    for command in ("train", "cka", "evaluate", "dump", "demo", "figures", "report", "runs"):
+        assert f"\n  {command} " in done.stdout
+    assert "cannot be imported" not in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(cli._entry_points()))
+def test_every_command_has_help_with_an_example(name):
+    command = cli.cli.get_command(click.Context(cli.cli), name)
+    assert command.help
+    members = command.commands.values() if hasattr(command, "commands") else [command]
+    for member in members:
+        assert "kdprobe" in (member.help or ""), f"{name} {member.name} shows no example"
+
+
+def test_public_names_load_lazily():
+    code = "import sys, kdprobe; assert 'torch' not in sys.modules; kdprobe.load; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    import kdprobe
+
+    assert set(kdprobe.__all__) <= set(dir(kdprobe))
+    with pytest.raises(AttributeError, match="module 'kdprobe' has no attribute 'nothing'"):
+        _ = kdprobe.nothing
