@@ -13,19 +13,17 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from figures.cells import ANNOTATED, annotate, part_cells
 from figures.checks import require, require_length
 from figures.labels import label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
     COLUMN,
-    LABEL,
     MUTED,
     PAGE,
-    SMALLEST,
     TITLE,
     colours,
     place,
-    readable_on,
     sheet,
     style,
 )
@@ -34,7 +32,6 @@ from kdprobe.results import Result
 COLOUR_LABEL = "CKA (unbiased, minibatch)"
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
 _SHORTEST = 110.0  # points of height that the colour bar's title needs
-_ANNOTATED = 12  # layers up to which values are written into the cells
 _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
@@ -71,7 +68,7 @@ def draw(result: Result) -> Figure:
     label_columns(axes, columns, width / n_columns)
     _title_axes(axes, result, width, height)
     _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
-    if max(matrix.shape) <= _ANNOTATED:
+    if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
     if undefined.any():
         _hatch(axes, undefined)
@@ -79,25 +76,6 @@ def draw(result: Result) -> Figure:
     bar.set_label(COLOUR_LABEL, labelpad=3)
     bar.outline.set_visible(False)
     return figure
-
-
-def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence[Sequence[str]], pitch: float) -> None:
-    """Write a text into each cell, in a size that fits cells `pitch` points wide, if one is legible."""
-    size = min(LABEL, LABEL * 0.86 * pitch / max(widest([text for row in texts for text in row]), 1.0))
-    if size < SMALLEST - 0.5:
-        return
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            colour = readable_on(image.to_rgba(np.array([value]))[0])
-            axes.text(column, row, texts[row][column], size=size, color=colour, ha="center", va="center_baseline")
-
-
-def part_cells(axes: Axes, shape: tuple[int, ...]) -> None:
-    """Thin white lines between the cells of a matrix small enough to be read cell by cell."""
-    n_rows, n_columns = shape
-    if max(shape) <= 2 * _ANNOTATED:
-        axes.hlines(np.arange(n_rows - 1) + 0.5, -0.5, n_columns - 0.5, color="white", linewidth=0.7)
-        axes.vlines(np.arange(n_columns - 1) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=0.7)
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:

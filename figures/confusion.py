@@ -8,13 +8,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from figures.cells import ANNOTATED, annotate, part_cells
 from figures.checks import require, require_length
-from figures.cka import annotate, part_cells
 from figures.labels import label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.results import Result
 
-_COUNTED = 12  # classes up to which counts are written into the cells
 _HEAD = 24.0  # points above a matrix: name and accuracy
 _GAP = 12.0  # points between two matrices
 _BAR = 13.0  # points per bar
@@ -86,7 +85,7 @@ def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     )
     axes.spines[:].set_visible(False)
     part_cells(axes, confusion.shape)
-    if len(confusion) <= _COUNTED:
+    if len(confusion) <= ANNOTATED:
         shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay quiet
         annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
 

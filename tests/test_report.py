@@ -175,10 +175,24 @@ def test_find_searches_folders_in_order(tmp_path: Path) -> None:
     assert names == ["b/a/y.npz", "b/z.npz", "a.npz"]
 
 
-def test_short_names_are_as_long_as_needed() -> None:
-    paths = [Path("runs/a/cka.npz"), Path("runs/b/cka.npz")]
-    assert list(short_names(paths).values()) == ["a/cka", "b/cka"]
-    assert list(short_names(paths[:1]).values()) == ["cka"]
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["out/cka/kd-s0/cka", "out/cka/kd-s1/cka"], ["kd-s0", "kd-s1"]),
+        (["a/one", "a/two"], ["one", "two"]),
+        (["a/one", "a/b/one"], ["one", "b"]),
+        (["out/cka"], ["cka"]),
+    ],
+)
+def test_short_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
+    assert short_names([Path(f"{path}.npz") for path in paths]) == names
+
+
+def test_other_kinds_in_a_folder_are_only_listed(tmp_path: Path) -> None:
+    save_result(Result("poem", {}, {}, {"command": "kdprobe rhyme"}), tmp_path / "poem.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert "kdprobe rhyme" in text
+    assert charts(text) == {}
 
 
 def test_numbers_and_scales_are_json() -> None:

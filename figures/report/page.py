@@ -1,17 +1,16 @@
 """The page: sections of panels in a template, with everything it needs inside."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import count
+from itertools import takewhile
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from figures.report import cka, comparison, evaluation, overview
 from figures.report.chart import Chart, Panel, Table
-from kdprobe.errors import ResultError, near_matches
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]
@@ -25,23 +24,24 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], list[Panel]]]] = {
 
 
 def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
-    """A whole HTML document about results.
+    """A whole HTML document about results; kinds without a section appear under how to reproduce.
 
     Args:
         results: files and what they hold, at least one.
         title: heading of the page.
 
     Raises:
-        ResultError: naming the file, if a result is of an unknown kind or lacks something.
+        ResultError: naming the file, if a result lacks something.
     """
     from plotly.offline import get_plotlyjs
 
     charts: dict[str, Any] = {}
-    named = short_names([path for path, _ in results])
     sections = [("overview", "Overview", overview.overview([result for _, result in results]))]
     for kind, (heading, build) in SECTIONS.items():
-        chosen = [(named[path], result) for path, result in results if result.kind == kind]
-        if chosen:
+        of_kind = [(path, result) for path, result in results if result.kind == kind]
+        if of_kind:
+            names = short_names([path for path, _ in of_kind])
+            chosen = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
             sections.append((kind, heading, "".join(_panel(panel, charts) for panel in build(chosen))))
     sections.append(("reproduce", "How to reproduce", overview.reproduce(results)))
     return Template(_read("report.html")).substitute(
@@ -57,31 +57,25 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
     )
 
 
-def check_kinds(results: Iterable[tuple[Path, Result]]) -> None:
-    """Refuse what the page has no section for.
-
-    Raises:
-        ResultError: naming file and kind.
-    """
-    for path, result in results:
-        if result.kind not in SECTIONS:
-            known = near_matches(result.kind, SECTIONS)
-            raise ResultError(f"{path}: the report has no section for results of kind {result.kind!r}{known}")
-
-
 def safe_json(value: Any) -> str:
     """JSON that can stand inside a script element whatever it holds."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Names that tell files apart with as few folders as possible."""
-    for depth in count(1):
-        names = {path: "/".join(path.with_suffix("").parts[-depth:]) for path in paths}
-        if len(set(names.values())) == len(names) or depth > max(len(path.parts) for path in paths):
-            return names
-    raise AssertionError("count never ends")
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """What tells files apart: their names without the folders and file names that all share."""
+    parts = [path.with_suffix("").parts for path in paths]
+    if len(parts) == 1:
+        return [parts[0][-1]]
+    first = _shared(parts)
+    last = _shared([rest[first:][::-1] for rest in parts])
+    return ["/".join(rest[first : len(rest) - last]) or rest[-1] for rest in parts]
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> int:
+    """How many parts at the start are the same everywhere."""
+    return len(list(takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))))
 
 
 def _panel(panel: Panel, charts: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from figures.report.page import check_kinds, page
-from kdprobe.errors import ResultError
+from figures.report.page import SECTIONS, page
+from kdprobe.errors import ResultError, near_matches
 from kdprobe.results import Result, load_result
 
 
@@ -23,14 +23,21 @@ def find(places: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read(paths: Sequence[Path]) -> list[tuple[Path, Result]]:
-    """Read results that the page has a section for."""
-    results = [(path, load_result(path)) for path in paths]
-    check_kinds(results)
+def read(places: Sequence[Path]) -> list[tuple[Path, Result]]:
+    """Read all results in `places`.
+
+    Raises:
+        ResultError: as `find`, if a file is not a result, or one given by name has no section.
+    """
+    results = [(path, load_result(path)) for path in find(places)]
+    for path, result in results:
+        if path in places and result.kind not in SECTIONS:
+            known = near_matches(result.kind, SECTIONS)
+            raise ResultError(f"{path}: the report has no section for results of kind {result.kind!r}{known}")
     return results
 
 
-def write_report(places: Iterable[Path], out: Path, *, title: str) -> Path:
+def write_report(places: Sequence[Path], out: Path, *, title: str) -> Path:
     """Write one self-contained page about all results in `places`.
 
     Args:
@@ -44,7 +51,7 @@ def write_report(places: Iterable[Path], out: Path, *, title: str) -> Path:
     Raises:
         ResultError: if a place holds no result, or one cannot be shown.
     """
-    text = page(read(find(places)), title=title)
+    text = page(read(places), title=title)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
