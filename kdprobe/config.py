@@ -81,8 +81,8 @@ class ScheduleConfig(Section):
 
     Attributes:
         name: `constant`; `step` (times `gamma` at each milestone); `exponential` (times `gamma` each
-            epoch); `cosine` (to `final_factor`); `onecycle` (linear up during the warm-up, then cosine down).
-        warmup_epochs: linear rise from zero; for `onecycle` 30 % of the epochs if not given.
+            epoch after the warm-up); `cosine` (to `final_factor`); `onecycle` (linear up during the warm-up, then cosine down).
+        warmup_epochs: linear rise from 4 % of the peak; for `onecycle` 30 % of the epochs if not given.
         milestones: epochs after which `step` multiplies.
         final_factor: last learning rate of `cosine` and `onecycle` as a fraction of the peak.
     """

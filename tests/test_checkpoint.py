@@ -110,7 +110,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 def test_an_old_pickle_that_would_run_code_is_refused(tmp_path):
     path, mark = tmp_path / "old.pth", tmp_path / "exploded"
     path.write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(CheckpointError, match="old.pth"):
+    with pytest.raises(CheckpointError, match=r"old\.pth"):
         kdprobe.load(f"resnet8@{path}")
     assert not mark.exists()
 

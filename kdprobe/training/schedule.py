@@ -4,6 +4,8 @@ import math
 
 from kdprobe.config import ScheduleConfig
 
+_FIRST = 0.04  # where a warm-up starts, as a fraction of the peak
+
 
 def rate_factor(schedule: ScheduleConfig, *, epoch: float, n_epochs: int) -> float:
     """The learning rate as a fraction of its peak.
@@ -19,11 +21,11 @@ def rate_factor(schedule: ScheduleConfig, *, epoch: float, n_epochs: int) -> flo
     default = 0.3 * n_epochs if schedule.name == "onecycle" else 0.0
     warmup = default if schedule.warmup_epochs is None else schedule.warmup_epochs
     if epoch < warmup:
-        return (epoch + 0.04 * warmup) / (1.04 * warmup)
+        return _FIRST + (1 - _FIRST) * epoch / warmup
     if schedule.name == "step":
         return schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
     if schedule.name == "exponential":
-        return float(schedule.gamma ** math.floor(epoch))
+        return float(schedule.gamma ** math.floor(epoch - warmup))
     if schedule.name == "constant":
         return 1.0
     done = (epoch - warmup) / max(n_epochs - warmup, 1e-12)
