@@ -52,16 +52,29 @@ def bootstrap(
     Reference:
         Efron (1987), Better bootstrap confidence intervals, equations 2.3 and 6.6.
     """
-    estimate = statistic(tally)
     drawn = statistic(_resamples(tally, n_resamples, np.random.default_rng(seed)))
     left_out, weights = _jackknife(tally, statistic)
+    return bca(statistic(tally), drawn, left_out, weights, confidence=confidence)
+
+
+def bca(
+    estimate: ndarray, drawn: ndarray, left_out: ndarray, weights: ndarray, *, confidence: float = 0.95
+) -> Interval:
+    """The interval that resamples and a jackknife give.
+
+    Args:
+        estimate: [...] of all images.
+        drawn: [R, ...] of the resamples.
+        left_out: [m, ...] of all images but one.
+        weights: [m], for how many images each of these stands.
+        confidence: in (0, 1).
+    """
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2]).reshape(2, *[1] * estimate.ndim)
     with np.errstate(divide="ignore", invalid="ignore"):
         levels = _levels(tails, estimate, drawn, left_out, weights)
     corrected = np.isfinite(levels).all(0)
     levels = np.where(corrected, levels, tails)
-    ends = np.stack([estimate, *_quantiles(drawn, levels)], axis=-1)
-    return Interval(ends, corrected)
+    return Interval(np.stack([estimate, *_quantiles(drawn, levels)], axis=-1), corrected)
 
 
 def _resamples(tally: ndarray, n_resamples: int, rng: np.random.Generator) -> ndarray:

@@ -11,15 +11,18 @@ from kdprobe.errors import ConfigError
 @click.command()
 @click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT", help="Repeat to compare.")
 @click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
+@click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-def evaluate(checkpoints: tuple[str, ...], data: str | None, out: Path, device: str, *, quiet: bool) -> None:
-    r"""Accuracy, UAR and confusion matrix on the test images, with 95 % intervals.
+def evaluate(
+    checkpoints: tuple[str, ...], data: str | None, against: str | None, out: Path, device: str, *, quiet: bool
+) -> None:
+    r"""Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
 
     \b
     Example:
-      kdprobe evaluate --checkpoint runs/resnet8 --checkpoint runs/resnet8-kd --out evaluation
+      kdprobe evaluate --checkpoint runs/resnet8-kd --against runs/resnet8 --out evaluation
     """
     from analyses.evaluation import evaluate as run_evaluation
     from analyses.evaluation import summary, tidy
@@ -28,8 +31,9 @@ def evaluate(checkpoints: tuple[str, ...], data: str | None, out: Path, device: 
     from kdprobe.devices import pick_device
     from kdprobe.results import save_result
 
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet)
-    result = run_evaluation(judged)
+    shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet)
+    result = run_evaluation(judged, against=None if against is None else shown.index(against))
     path = out / "evaluation.npz"
     save_result(result, path, table=tidy(result).to_csv(index=False))
     click.echo(summary(result))

@@ -10,7 +10,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from analyses.bootstrap import Interval, bootstrap
+from analyses.calibration import Reliability, calibration_interval, confidences, reliability
 from analyses.confusion import confusion, mean_share, overall_share, shares, tally
+from analyses.permutation import paired_permutation
 from analyses.predictions import Judged
 from kdprobe.results import Result, provenance
 
@@ -22,44 +24,62 @@ QUANTITIES: dict[str, tuple[str, Callable[[ndarray], ndarray]]] = {
 }
 
 
-def evaluate(judged: Sequence[Judged], *, confidence: float = 0.95, n_resamples: int = 9999, seed: int = 0) -> Result:
+def evaluate(
+    judged: Sequence[Judged],
+    *,
+    against: int | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 9999,
+    seed: int = 0,
+) -> Result:
     """Evaluate networks side by side on the same images.
 
     Args:
         judged: from `predictions.judge`.
+        against: place of the network that all are tested against.
         confidence: of the intervals.
         n_resamples: of the bootstrap over images.
-        seed: of the bootstrap.
+        seed: of bootstrap and permutations.
 
     Returns:
         a result of kind "evaluation" for m networks, n images and C classes: `confusion` [m, C, C]
-        counts (rows true classes); `accuracy`, `uar` [m, 3] and `recall`, `precision` [m, C, 3] as
-        fractions (value, low, high; NaN for a class without images, or that is never predicted);
-        `targets` [n]; `predictions` [m, n]. The facts say where percentiles stand in for BCa.
+        counts (rows true classes); `accuracy`, `uar`, `ece` [m, 3] and `recall`, `precision` [m, C, 3]
+        as fractions (value, low, high; NaN for a class without images, or that is never predicted);
+        `bin_images`, `bin_confidence`, `bin_accuracy` [m, b] by confidence; `targets` [n];
+        `predictions`, `confidences` [m, n]; with `against` also `accuracy_difference` and
+        `uar_difference` [m, 2] (difference, p-value). The facts say where percentiles stand in for BCa.
     """
-    data = judged[0].data
-    targets = data.test.labels
-    predictions = [one.logits.argmax(1) for one in judged]
+    data, names = judged[0].data, [one.name for one in judged]
+    targets, predictions = data.test.labels, [one.logits.argmax(1) for one in judged]
     matrices = [confusion(targets, predicted, data.n_classes) for predicted in predictions]
+    sure = [confidences(one.logits) for one in judged]
+    right = [(predicted == targets).numpy() for predicted in predictions]
     intervals = {
         name: [_interval(matrix, name, confidence, n_resamples, seed) for matrix in matrices] for name in QUANTITIES
     }
+    intervals["ece"] = [
+        calibration_interval(*pair, level=confidence, seed=seed) for pair in zip(sure, right, strict=True)
+    ]
     arrays = {
         "confusion": torch.stack(matrices).numpy(),
         "targets": targets.numpy(),
         "predictions": torch.stack(predictions).numpy(),
+        "confidences": np.stack(sure),
         **{name: np.stack([interval.ends for interval in found]) for name, found in intervals.items()},
+        **_bins(sure, right),
+        **({} if against is None else _differences(right, against, targets.numpy(), seed)),
     }
     facts = {
-        "names": [one.name for one in judged],
+        "names": names,
         "classes": list(data.classes),
         "data": data.spec,
         "evaluated_on": data.evaluated_on,
         "n_images": len(targets),
         "confidence": confidence,
+        "against": None if against is None else names[against],
         "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}",
-        "percentile_instead_of_bca": _uncorrected(intervals, [one.name for one in judged], data.classes),
-        "undefined": "NaN: recall of a class without images, precision of a class that is never predicted",
+        "percentile_instead_of_bca": _uncorrected(intervals, names, data.classes),
+        "undefined": "NaN: recall of a class without images, precision of a class that is never predicted, empty bins",
     }
     return Result("evaluation", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
 
@@ -69,32 +89,34 @@ def tidy(result: Result) -> pd.DataFrame:
     names, classes = result.facts["names"], result.facts["classes"]
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(names):
-        for quantity in ("accuracy", "uar"):
+        for quantity in ("accuracy", "uar", "ece"):
             rows.append(_row(name, quantity, result.arrays[quantity][index]))
         for position, label in enumerate(classes):
             rows.append(_row(name, "recall", result.arrays["recall"][index, position], true_class=label))
             rows.append(_row(name, "precision", result.arrays["precision"][index, position], predicted_class=label))
+        for key in [key for key in result.arrays if key.endswith("_difference")]:
+            value, p_value = result.arrays[key][index]
+            rows.append({"model": name, "quantity": key.replace("_", " "), "value": value, "p_value": p_value})
         matrix = result.arrays["confusion"][index]
         total = np.broadcast_to(matrix.sum(1, keepdims=True), matrix.shape)
         share = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
         for (true, predicted), count in np.ndenumerate(matrix):
             cell = {"true_class": classes[true], "predicted_class": classes[predicted], "count": count}
             rows.append({"model": name, "quantity": "confusion", **cell, "value": share[true, predicted]})
-    columns = ["model", "quantity", "true_class", "predicted_class", "count", "value", "low", "high"]
+    columns = ["model", "quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def summary(result: Result) -> str:
     """A table for reading: one line per network, in percent."""
-    rows = [
-        {
-            "model": name,
-            "accuracy": percent(result.arrays["accuracy"][index]),
-            "UAR": percent(result.arrays["uar"][index]),
-        }
-        for index, name in enumerate(result.facts["names"])
-    ]
-    return pd.DataFrame(rows).to_string(index=False)
+    arrays, titles = result.arrays, {"accuracy": "accuracy", "uar": "UAR", "ece": "ECE"}
+    table = {"model": result.facts["names"]}
+    table |= {title: [percent(interval) for interval in arrays[key]] for key, title in titles.items()}
+    if result.facts["against"] is not None:
+        for key in ("accuracy", "uar"):
+            pairs = arrays[f"{key}_difference"]
+            table[f"{titles[key]} - {result.facts['against']}"] = [f"{100 * d:+.2f} (p = {p:.2g})" for d, p in pairs]
+    return pd.DataFrame(table).to_string(index=False)
 
 
 def percent(interval: ndarray) -> str:
@@ -107,6 +129,16 @@ def _interval(matrix: Tensor, name: str, confidence: float, n_resamples: int, se
     by, statistic = QUANTITIES[name]
     counts = tally(matrix, by=by)
     return bootstrap(counts, statistic, confidence=confidence, n_resamples=n_resamples, seed=seed)
+
+
+def _bins(sure: list[ndarray], right: list[ndarray]) -> dict[str, ndarray]:
+    bins = [reliability(*pair) for pair in zip(sure, right, strict=True)]
+    return {f"bin_{name}": np.stack([getattr(one, name) for one in bins]) for name in Reliability._fields}
+
+
+def _differences(right: list[ndarray], against: int, targets: ndarray, seed: int) -> dict[str, ndarray]:
+    tests = [paired_permutation(one, right[against], targets, seed=seed) for one in right]
+    return {f"{name}_difference": np.array([test[i] for test in tests]) for i, name in enumerate(("accuracy", "uar"))}
 
 
 def _uncorrected(intervals: dict[str, list[Interval]], names: list[str], classes: Sequence[str]) -> list[str]:

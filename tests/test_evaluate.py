@@ -71,6 +71,7 @@ def test_the_table_is_tidy_and_complete(checkpoints: list[str]) -> None:
     assert table.groupby("quantity").size().to_dict() == {
         "accuracy": 2,
         "confusion": 200,
+        "ece": 2,
         "precision": 20,
         "recall": 20,
         "uar": 2,
@@ -87,7 +88,7 @@ def test_the_command_saves_result_table_and_picture(checkpoints: list[str], tmp_
     outcome = CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
     assert {"model", "accuracy", "UAR", "run0", "run1"} <= set(outcome.stdout.split())
     assert load_result(out / "evaluation.npz", kind="evaluation").arrays["predictions"].shape == (2, 359)
-    assert len(pd.read_csv(out / "evaluation.csv")) == 244
+    assert len(pd.read_csv(out / "evaluation.csv")) == 246
     assert {path.suffix for path in out.iterdir()} == {".npz", ".csv", ".pdf", ".png"}
 
 
@@ -118,3 +119,24 @@ def test_what_cannot_be_evaluated_is_refused(checkpoints: list[str]) -> None:
 )
 def test_names_tell_checkpoints_apart(given: list[str], expected: list[str]) -> None:
     assert short_names(given) == expected
+
+
+def test_a_checkpoint_tested_against_another(checkpoints: list[str], tmp_path: Path) -> None:
+    arguments = ["--checkpoint", checkpoints[0], "--against", checkpoints[1], "--out", str(tmp_path), "--quiet"]
+    outcome = CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
+    assert re.search(r"accuracy - run1 +UAR - run1", outcome.stdout)
+    result = load_result(tmp_path / "evaluation.npz")
+    assert result.facts["against"] == "run1"
+    for name in ("accuracy", "uar"):
+        values = result.arrays[name][:, 0]
+        np.testing.assert_allclose(result.arrays[f"{name}_difference"][:, 0], values - values[1], atol=1e-12)
+        assert result.arrays[f"{name}_difference"][1].tolist() == [0, 1]
+    table = pd.read_csv(tmp_path / "evaluation.csv")
+    assert table[table.quantity == "uar difference"].p_value.between(0, 1).all()
+
+
+def test_calibration_is_part_of_the_result(checkpoints: list[str]) -> None:
+    arrays = evaluate(judge(checkpoints[:1]), n_resamples=50).arrays
+    gaps = arrays["bin_images"] * np.abs(arrays["bin_accuracy"] - arrays["bin_confidence"])
+    assert arrays["ece"][0, 0] == pytest.approx(np.nansum(gaps) / 359)
+    assert arrays["confidences"].shape == (1, 359)

@@ -1,0 +1,114 @@
+"""Whether networks are right as often as they are sure: expected calibration error and its bins."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+from numpy import ndarray
+from torch import Tensor
+
+from analyses.bootstrap import Interval, bca
+from kdprobe.errors import AnalysisError
+
+N_BINS = 15
+
+
+class Reliability(NamedTuple):
+    """Images by the confidence of their prediction, in bins of equal width over (0, 1].
+
+    Attributes:
+        images: how many are in the bin.
+        confidence: mean confidence per bin; NaN where it is empty.
+        accuracy: share that is right per bin; NaN where it is empty.
+    """
+
+    images: Int64[ndarray, " b"]
+    confidence: Float64[ndarray, " b"]
+    accuracy: Float64[ndarray, " b"]
+
+
+def confidences(logits: Float32[Tensor, "n C"]) -> Float64[ndarray, " n"]:
+    """Probability of the predicted class of each image."""
+    found: Float64[ndarray, " n"] = logits.double().softmax(1).amax(1).numpy()
+    return found
+
+
+def reliability(confidence: Float64[ndarray, " n"], right: Bool[ndarray, " n"], *, n_bins: int = N_BINS) -> Reliability:
+    """Confidence and accuracy in bins.
+
+    Args:
+        confidence: of each prediction, in (0, 1].
+        right: whether it is right.
+        n_bins: b.
+
+    Raises:
+        AnalysisError: for a confidence outside (0, 1].
+    """
+    bins = _bins(confidence, n_bins)
+    count = np.bincount(bins, minlength=n_bins)
+    sums = (np.bincount(bins, values, n_bins) for values in (confidence, right))
+    means = [np.divide(total, count, out=np.full(n_bins, np.nan), where=count > 0) for total in sums]
+    return Reliability(count, *means)
+
+
+def calibration_error(confidence: Float64[ndarray, " n"], right: Bool[ndarray, " n"], *, n_bins: int = N_BINS) -> float:
+    """Expected calibration error (ECE): mean distance of accuracy and confidence, bins weighted by their images.
+
+    Args:
+        confidence: of each prediction, in (0, 1].
+        right: whether it is right.
+        n_bins: bins of equal width.
+
+    Returns:
+        ECE in 0 to 1. It is never below 0, so that chance alone makes it positive, the more so with few images.
+
+    Raises:
+        AnalysisError: for a confidence outside (0, 1].
+
+    Reference:
+        Guo et al. (2017), On calibration of modern neural networks, equation 3.
+    """
+    return float(np.abs(_gaps(confidence, right, n_bins)).sum() / len(confidence))
+
+
+def calibration_interval(
+    confidence: Float64[ndarray, " n"],
+    right: Bool[ndarray, " n"],
+    *,
+    n_bins: int = N_BINS,
+    level: float = 0.95,
+    n_resamples: int = 1999,
+    seed: int = 0,
+) -> Interval:
+    """BCa interval of the ECE by bootstrap over images.
+
+    Args:
+        confidence: of each prediction, in (0, 1].
+        right: whether it is right.
+        n_bins: bins of equal width.
+        level: confidence of the interval.
+        n_resamples: how many sets of images are drawn.
+        seed: of the draws.
+
+    Raises:
+        AnalysisError: for a confidence outside (0, 1].
+    """
+    n, bins, gap = len(confidence), _bins(confidence, n_bins), right - confidence
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(n, size=n) for _ in range(n_resamples))
+    drawn = np.array([np.abs(np.bincount(bins[draw], gap[draw], n_bins)).sum() / n for draw in draws])
+    sums = np.bincount(bins, gap, n_bins)
+    without = np.abs(sums).sum() - np.abs(sums[bins]) + np.abs(sums[bins] - gap)  # only the image's own bin changes
+    left_out = without / (n - 1) if n > 1 else np.full(1, np.nan)
+    return bca(np.asarray(np.abs(sums).sum() / n), drawn, left_out, np.ones(n), confidence=level)
+
+
+def _bins(confidence: ndarray, n_bins: int) -> ndarray:
+    if not ((confidence > 0) & (confidence <= 1)).all():
+        raise AnalysisError(f"confidences must be in (0, 1], but run from {confidence.min():g} to {confidence.max():g}")
+    return np.asarray(np.ceil(confidence * n_bins).astype(np.int64) - 1)
+
+
+def _gaps(confidence: ndarray, right: ndarray, n_bins: int) -> ndarray:
+    """Sum over each bin's images of right (0 or 1) minus confidence."""
+    return np.bincount(_bins(confidence, n_bins), right - confidence, n_bins)
