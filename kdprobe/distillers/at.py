@@ -7,13 +7,19 @@ Reference:
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.pairing import Pairs, stage_pairs
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features, Need, Shapes
 
 
 def attention(maps: Float[Tensor, "batch c h w"], *, p: int = 2) -> Float[Tensor, "batch hw"]:
@@ -43,3 +49,50 @@ def _stage_loss(student: Tensor, teacher: Tensor, p: int) -> Tensor:
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     student, teacher = (F.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
     return F.mse_loss(attention(student, p=p), attention(teacher, p=p))
+
+
+class ATOptions(Section):
+    """Options of attention transfer.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        weight: of the attention term.
+        p: power of the activations.
+        stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(1000.0, ge=0)
+    p: int = Field(2, ge=1)
+    stages: Pairs | None = Field(None, min_length=1)
+
+
+class AT(Method):
+    """Attention of the stage maps; of a transformer, of the grid of its patch tokens."""
+
+    Options: ClassVar[type[Section]] = ATOptions
+    reference = "Zagoruyko, Komodakis 2017"
+    options: ATOptions
+
+    def __init__(self, options: ATOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        self.pairs = stage_pairs("at", student, needs_teacher("at", teacher), options.stages)
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps."""
+        return ("maps",)
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Stage maps."""
+        return ("maps",)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `attention`."""
+        assert teacher is not None
+        ours = [student.maps[own] for own, _ in self.pairs]
+        theirs = [teacher.maps[other] for _, other in self.pairs]
+        return {"attention": self.options.weight * at_loss(ours, theirs, p=self.options.p)}

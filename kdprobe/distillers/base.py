@@ -34,6 +34,10 @@ class Progress:
         """Linear rise from 0 at the first step to 1 after so many epochs; 1 at once for 0 epochs."""
         return 1.0 if epochs <= 0 else min(self.epoch / epochs, 1.0)
 
+    def warmup(self, epochs: int) -> float:
+        """Rise by whole epochs, as the benchmarks do: 1 / epochs all through the first, then 2 / epochs; at most 1."""
+        return 1.0 if epochs <= 0 else min((int(self.epoch) + 1) / epochs, 1.0)
+
 
 class Method(nn.Module):
     """Base of all methods; plain training, as it adds no term to the cross entropy.
@@ -117,5 +121,19 @@ def needs_maps(method: str, *networks: Shapes) -> None:
         if not shapes.maps:
             raise ModelError(
                 f"method {method!r} needs stage maps, which {shapes.model} does not offer; methods that need "
+                "logits alone, such as 'kd', can use it"
+            )
+
+
+def needs_pooled(method: str, *networks: Shapes) -> None:
+    """Check that the networks offer pooled features.
+
+    Raises:
+        ModelError: naming the one that does not.
+    """
+    for shapes in networks:
+        if not shapes.width:
+            raise ModelError(
+                f"method {method!r} needs pooled features, which {shapes.model} does not offer; methods that need "
                 "logits alone, such as 'kd', can use it"
             )

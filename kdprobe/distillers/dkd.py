@@ -5,13 +5,19 @@ Reference:
     equation 7.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
+from kdprobe.models.stages import Features, Shapes
 
 
 @widened
@@ -57,11 +63,7 @@ def dkd_parts(
     Raises:
         AnalysisError: for two classes.
     """
-    if student_logits.shape[1] < 3:
-        raise AnalysisError(
-            f"decoupled distillation ranks the classes other than the target and needs at least 3 classes, "
-            f"but there are {student_logits.shape[1]}; kd is defined for them"
-        )
+    _check_classes(student_logits.shape[1])
     student = _split(student_logits / temperature, target)
     teacher = _split(teacher_logits / temperature, target)
     parts = [
@@ -78,3 +80,52 @@ def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     others = logits[is_other].view(len(logits), -1)
     binary = torch.cat([of_target, others.logsumexp(dim=1, keepdim=True)], dim=1)
     return F.log_softmax(binary, dim=1), F.log_softmax(others, dim=1)
+
+
+def _check_classes(n_classes: int) -> None:
+    if n_classes < 3:
+        raise AnalysisError(
+            f"decoupled distillation ranks the classes other than the target and needs at least 3 classes, "
+            f"but there are {n_classes}; kd is defined for them"
+        )
+
+
+class DKDOptions(Section):
+    """Options of decoupled distillation.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        alpha: weight of the target part.
+        beta: weight of the part among the other classes; its best value depends on the pair of networks
+            (2 for ResNet56 to ResNet20, 8 for wider pairs, 0.5 on ImageNet).
+        temperature: T.
+        warmup_epochs: whole epochs over which both parts rise.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    alpha: float = Field(1.0, ge=0)
+    beta: float = Field(8.0, ge=0)
+    temperature: float = Field(4.0, gt=0)
+    warmup_epochs: int = Field(20, ge=0)
+
+
+class DKD(Method):
+    """The two parts of `dkd_parts`, weighted."""
+
+    Options: ClassVar[type[Section]] = DKDOptions
+    reference = "Zhao, Cui, Song, Qiu, Liang 2022"
+    options: DKDOptions
+
+    def __init__(self, options: DKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        _check_classes(student.n_classes)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`target` and `others`."""
+        assert teacher is not None
+        options = self.options
+        parts = dkd_parts(student.logits, teacher.logits, labels, temperature=options.temperature)
+        warmup = progress.warmup(options.warmup_epochs)
+        return {"target": warmup * options.alpha * parts[0], "others": warmup * options.beta * parts[1]}

@@ -5,12 +5,19 @@ Reference:
     benchmarks (hint and classification are trained together).
 """
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.pairing import stage_pairs
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Need, Shapes
 
 Shape = tuple[int, int, int]
 
@@ -57,3 +64,51 @@ def _convolution(student: Shape, teacher: Shape) -> nn.Module:
         f"fitnet cannot regress a map of {h_t}x{w_t} from one of {h}x{w}: the student's may be larger, "
         "equal or exactly half; choose another stage, or at or rkd, which take any sizes"
     )
+
+
+class FitNetOptions(Section):
+    """Options of hint regression.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        weight: of the hint term.
+        stages: numbers of the student's and the teacher's stage; by default the second of the pairs at equal
+            relative depths, as in the benchmarks.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(100.0, ge=0)
+    stages: tuple[int, int] | None = None
+
+
+class FitNet(Method):
+    """One stage map of the student, regressed onto the teacher's."""
+
+    Options: ClassVar[type[Section]] = FitNetOptions
+    reference = "Romero et al. 2015"
+    options: FitNetOptions
+
+    def __init__(self, options: FitNetOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("fitnet", teacher)
+        chosen = None if options.stages is None else (options.stages,)
+        self.pair = stage_pairs("fitnet", student, teacher, chosen)[:2][-1]
+        self.regressor = Regressor(student.maps[self.pair[0]], teacher.maps[self.pair[1]])
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps."""
+        return ("maps",)
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Stage maps."""
+        return ("maps",)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `hint`."""
+        assert teacher is not None
+        regressed = self.regressor(student.maps[self.pair[0]])
+        return {"hint": self.options.weight * hint_loss(regressed, teacher.maps[self.pair[1]])}

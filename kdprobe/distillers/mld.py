@@ -5,14 +5,20 @@ Reference:
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from kdprobe.config import Section
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.strong_view import strong_view
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features
 
 Logits = Float[Tensor, "batch classes"]
 #: the first stands for the temperature of plain distillation
@@ -126,3 +132,60 @@ def _reference(student: Views, teacher: Views, temperatures: Sequence[float]) ->
 
 def _sum(losses: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(losses)).sum()
+
+
+class MLDOptions(Section):
+    """Options of multi-level logit distillation.
+
+    Attributes:
+        ce_weight: of the cross entropy of each of the two views.
+        weight: of each of the three levels.
+        temperatures: summed over; five of them for `reference`.
+        variant: `clean` or `reference` (the published code, see `mld_parts`).
+    """
+
+    ce_weight: float = Field(0.1, ge=0)
+    weight: float = Field(0.9, ge=0)
+    temperatures: tuple[float, ...] = Field(TEMPERATURES, min_length=1)
+    variant: Literal["reference", "clean"] = "clean"
+
+    @model_validator(mode="after")
+    def _check(self) -> Any:
+        if any(temperature <= 0 for temperature in self.temperatures):
+            raise ValueError("temperatures must be positive")
+        if self.variant == "reference" and len(self.temperatures) != 5:
+            raise ValueError("the reference variant takes five temperatures")
+        return self
+
+
+class MLD(Method):
+    """Both networks see each image twice: as it comes, and strongly augmented."""
+
+    Options: ClassVar[type[Section]] = MLDOptions
+    reference = "Jin, Wang, Lin 2023"
+    options: MLDOptions
+
+    @property
+    def ce_weight(self) -> float:
+        """The cross entropy is a mean over the two views, the weight is that of each."""
+        return 2 * self.options.ce_weight
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch, followed by its strongly augmented view."""
+        images = torch.cat([batch.images, strong_view(batch.images)])
+        return images, images, batch.labels.repeat(2)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`instance`, `batch` and `class`."""
+        assert teacher is not None
+        weak, strong = student.logits.chunk(2)
+        teacher_weak, teacher_strong = teacher.logits.chunk(2)
+        parts = mld_parts(
+            (weak, strong),
+            (teacher_weak, teacher_strong),
+            temperatures=self.options.temperatures,
+            variant=self.options.variant,
+        )
+        return {name: self.options.weight * part for name, part in parts.items()}

@@ -6,13 +6,20 @@ Reference:
 """
 
 from itertools import pairwise
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
+from kdprobe.distillers.pairing import USUAL, levels, spread
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features, Need, Shapes
 
 #: side of the grid that token students are merged down to
 GRID = 7
@@ -138,3 +145,73 @@ def _initialise(module: nn.Module) -> None:
             nn.init.trunc_normal_(part.weight, std=0.02)
         if isinstance(part, nn.Conv2d | nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+class OFAOptions(Section):
+    """Options of one-for-all distillation.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        weight: of the term of the network's own logits.
+        exit_weight: of the terms of the exits.
+        eps: enhancement of the network's own term (1.5 for DeiT-T to ResNet18 on ImageNet).
+        exit_eps: of the exits, one for all.
+        temperature: T.
+        stages: numbers of the student's stages with an exit; by default four at equal distances.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0)
+    exit_weight: float = Field(1.0, ge=0)
+    eps: float = Field(1.0, ge=1)
+    exit_eps: float = Field(1.0, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    stages: tuple[int, ...] | None = Field(None, min_length=1)
+
+
+class OFA(Method):
+    """An exit branch at each of the student's stages; of the teacher, the logits alone."""
+
+    Options: ClassVar[type[Section]] = OFAOptions
+    reference = "Hao et al. 2023"
+    options: OFAOptions
+
+    def __init__(self, options: OFAOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("ofa", teacher)
+        needs_maps("ofa", student)
+        needs_pooled("ofa", student, teacher)
+        found = levels(student)
+        self.stages = options.stages or spread(found, min(USUAL, len(found)))
+        width = max(student.width, teacher.width)
+        self.exits = nn.ModuleList(
+            _exit(student, stage, place, len(self.stages), width) for place, stage in enumerate(self.stages, start=1)
+        )
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps."""
+        return ("maps",)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`logits`, and `exits` summed over the stages."""
+        assert teacher is not None
+        options = self.options
+
+        def loss(logits: Tensor, eps: float) -> Tensor:
+            return ofa_loss(logits, teacher.logits, labels, eps=eps, temperature=options.temperature)
+
+        exits = [branch(student.maps[stage]) for branch, stage in zip(self.exits, self.stages, strict=True)]
+        return {
+            "logits": options.weight * loss(student.logits, options.eps),
+            "exits": options.exit_weight * torch.stack([loss(logits, options.exit_eps) for logits in exits]).sum(),
+        }
+
+
+def _exit(student: Shapes, stage: int, place: int, n_stages: int, width: int) -> nn.Module:
+    channels, side, _ = student.maps[stage]
+    if student.tokens is not None:
+        return TokenExit(channels, side, stage=place, n_stages=n_stages, n_classes=student.n_classes)
+    return conv_exit(channels, stage=place, n_stages=n_stages, width=width, n_classes=student.n_classes)

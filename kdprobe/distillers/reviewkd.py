@@ -5,13 +5,19 @@ Reference:
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
+from kdprobe.distillers.pairing import Pairs, stage_pairs
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features, Need, Shapes
 
 Size = tuple[int, int]
 
@@ -114,3 +120,68 @@ class FusionChain(nn.Module):
             prediction, deeper = block(own, deeper, size)
             predictions.append(prediction)
         return predictions[::-1]
+
+
+class ReviewKDOptions(Section):
+    """Options of knowledge review.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        weight: of the pyramid term (0.6 for ResNet56 to ResNet20, 1 for ResNet110 to ResNet32 and on ImageNet,
+            5 to 8 for wider pairs).
+        warmup_epochs: whole epochs over which the term rises.
+        student_preacts: take the student's maps before their last activation too (the ImageNet setting).
+        stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0)
+    warmup_epochs: int = Field(20, ge=0)
+    student_preacts: bool = False
+    stages: Pairs | None = Field(None, min_length=1)
+
+
+class ReviewKD(Method):
+    """Stage maps and pooled features, fused and matched with the teacher's maps before their last activation."""
+
+    Options: ClassVar[type[Section]] = ReviewKDOptions
+    reference = "Chen, Liu, Zhao, Jia 2021"
+    options: ReviewKDOptions
+
+    def __init__(self, options: ReviewKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("reviewkd", teacher)
+        needs_pooled("reviewkd", student, teacher)
+        self.pairs = stage_pairs("reviewkd", student, teacher, options.stages)
+        ours = [student.maps[own][0] for own, _ in self.pairs]
+        theirs = [teacher.maps[other][0] for _, other in self.pairs]
+        self.sizes = [teacher.maps[other][1:] for _, other in self.pairs]
+        self.chain = FusionChain([*ours, student.width], [*theirs, teacher.width])
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps and pooled features."""
+        return ("preacts" if self.options.student_preacts else "maps", "pooled")
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Stage maps before their last activation, and pooled features."""
+        return ("preacts", "pooled")
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `review`."""
+        assert teacher is not None
+        options = self.options
+        own = student.preacts if options.student_preacts else student.maps
+        ours = [own[pair[0]] for pair in self.pairs]
+        theirs = [teacher.preacts[pair[1]] for pair in self.pairs]
+        predicted = self.chain([*ours, _as_map(student.pooled)], [*self.sizes, (1, 1)])
+        loss = hcl_loss(predicted, [*theirs, _as_map(teacher.pooled)])
+        return {"review": options.weight * progress.warmup(options.warmup_epochs) * loss}
+
+
+def _as_map(pooled: Tensor | None) -> Tensor:
+    assert pooled is not None
+    return pooled[..., None, None]

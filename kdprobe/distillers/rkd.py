@@ -5,15 +5,21 @@ Reference:
 """
 
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
+from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
+from kdprobe.models.stages import Features, Need, Shapes
 
 #: numbers in one block of difference vectors and cosines: 4 MiB of float32
 BLOCK = 2**20
@@ -69,7 +75,48 @@ def _angle_error(student: Tensor, teacher: Tensor, start: int, stop: int) -> Ten
 
 def _cosines(features: Tensor, start: int, stop: int) -> Tensor:
     """[vertices, B, B]: cosine at vertex j between the legs to i and to k."""
-    legs = features[None] - features[start:stop, None]
-    lengths = torch.linalg.vector_norm(legs, dim=2, keepdim=True)
-    units = torch.where(lengths > 0, legs / torch.where(lengths > 0, lengths, 1), 0)
-    return units @ units.mT
+    legs = unit(features[None] - features[start:stop, None], dim=2)
+    return legs @ legs.mT
+
+
+class RKDOptions(Section):
+    """Weights of the terms; the defaults are those of the CIFAR-100 benchmarks."""
+
+    ce_weight: float = Field(1.0, ge=0)
+    distance_weight: float = Field(25.0, ge=0)
+    angle_weight: float = Field(50.0, ge=0)
+
+
+class RKD(Method):
+    """Distances and angles between the pooled features, which may differ in width."""
+
+    Options: ClassVar[type[Section]] = RKDOptions
+    reference = "Park, Kim, Lu, Cho 2019"
+    options: RKDOptions
+
+    def __init__(self, options: RKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        needs_pooled("rkd", student, needs_teacher("rkd", teacher))
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Pooled features."""
+        return ("pooled",)
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Pooled features."""
+        return ("pooled",)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`distance` and `angle`."""
+        assert teacher is not None
+        ours, theirs = student.pooled, teacher.pooled
+        assert ours is not None
+        assert theirs is not None
+        return {
+            "distance": self.options.distance_weight * distance_loss(ours, theirs),
+            "angle": self.options.angle_weight * angle_loss(ours, theirs),
+        }

@@ -1,0 +1,138 @@
+"""Contrastive representation distillation: tell the teacher's view of an image from its views of others.
+
+Reference:
+    Y. Tian, D. Krishnan and P. Isola, "Contrastive representation distillation", ICLR 2020.
+
+Other images are taken from the most recent embeddings rather than from a memory with a place for each
+training image: the objective is the same, and the method needs to know neither the size of the data set nor
+the image's place in it.
+"""
+
+from math import log
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
+from kdprobe.distillers.vectors import unit
+from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features, Need, Shapes
+
+
+@widened
+def contrast_loss(
+    anchors: Float[Tensor, "batch d"],
+    positives: Float[Tensor, "batch d"],
+    others: Float[Tensor, "memory d"],
+    is_negative: Bool[Tensor, "batch memory"],
+    *,
+    temperature: float,
+    log_scale: float | Tensor = 0.0,
+) -> Float[Tensor, ""]:
+    """Noise-contrastive estimation: is a pair of embeddings of the same image, or one of N drawn at random?
+
+    With r = exp(<a, b> / T - log_scale), a pair is of the same image with probability r / (r + N). The loss is
+    minus the log-probability of the right answers to all pairs of an anchor, mean over the anchors; an anchor
+    without negatives costs nothing.
+
+    Args:
+        anchors: unit vectors [B, d] of one network.
+        positives: unit vectors [B, d] of the other network, of the same images.
+        others: unit vectors [M, d] of the other network.
+        is_negative: [B, M], which of them stand against which anchor.
+        temperature: T > 0.
+        log_scale: logarithm of the mean of exp(<a, b> / T), so that r is 1 on average.
+    """
+    n = is_negative.sum(dim=1).to(anchors.dtype)
+    offset = log_scale + n.clamp(min=1).log()
+    positive = (anchors * positives).sum(dim=1) / temperature - offset
+    negative = anchors @ others.mT / temperature - offset[:, None]
+    losses = F.softplus(-positive) + (F.softplus(negative) * is_negative).sum(dim=1)
+    return (losses * (n > 0)).mean()
+
+
+class CRDOptions(Section):
+    """Options of contrastive distillation.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        weight: of the contrastive term.
+        dim: width of the embeddings.
+        memory: how many recent embeddings of each network are kept.
+        temperature: T.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(0.8, ge=0)
+    dim: int = Field(128, ge=1)
+    memory: int = Field(16384, ge=1)
+    temperature: float = Field(0.07, gt=0)
+
+
+class CRD(Method):
+    """Each network's embedding anchors once, against the other network's embeddings of other classes."""
+
+    Options: ClassVar[type[Section]] = CRDOptions
+    reference = "Tian, Krishnan, Isola 2020"
+    options: CRDOptions
+    student_memory: Tensor
+    teacher_memory: Tensor
+    label_memory: Tensor
+    log_scale: Tensor
+
+    def __init__(self, options: CRDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("crd", teacher)
+        needs_pooled("crd", student, teacher)
+        self.student_embedding = nn.Linear(student.width, options.dim)
+        self.teacher_embedding = nn.Linear(teacher.width, options.dim)
+        self.register_buffer("student_memory", torch.zeros(options.memory, options.dim))
+        self.register_buffer("teacher_memory", torch.zeros(options.memory, options.dim))
+        self.register_buffer("label_memory", torch.full((options.memory,), -1))  # -1: not filled yet
+        self.register_buffer("log_scale", torch.zeros(2))  # student anchors, teacher anchors
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Pooled features."""
+        return ("pooled",)
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Pooled features."""
+        return ("pooled",)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `contrast`."""
+        assert teacher is not None
+        assert student.pooled is not None
+        assert teacher.pooled is not None
+        ours = unit(self.student_embedding(student.pooled).float(), dim=1)
+        theirs = unit(self.teacher_embedding(teacher.pooled).float(), dim=1)
+        if self.training:
+            self._remember(ours.detach(), theirs.detach(), labels)
+        is_negative = (self.label_memory >= 0) & (self.label_memory != labels[:, None])
+        options, scale = self.options, self.log_scale
+        both = contrast_loss(
+            ours, theirs, self.teacher_memory, is_negative, temperature=options.temperature, log_scale=scale[0]
+        ) + contrast_loss(
+            theirs, ours, self.student_memory, is_negative, temperature=options.temperature, log_scale=scale[1]
+        )
+        return {"contrast": options.weight * both}
+
+    @torch.no_grad()
+    def _remember(self, ours: Tensor, theirs: Tensor, labels: Tensor) -> None:
+        if (self.label_memory < 0).all():
+            for place, (anchors, others) in enumerate([(ours, theirs), (theirs, ours)]):
+                similarity = (anchors @ others.mT).flatten() / self.options.temperature
+                self.log_scale[place] = similarity.logsumexp(0) - log(similarity.numel())
+        # New tensors, as the old ones may still be wanted for a gradient.
+        self.student_memory = torch.cat([ours, self.student_memory])[: self.options.memory]
+        self.teacher_memory = torch.cat([theirs, self.teacher_memory])[: self.options.memory]
+        self.label_memory = torch.cat([labels, self.label_memory])[: self.options.memory]

@@ -1,0 +1,88 @@
+"""DIST: correlation instead of equality, between the classes of a sample and between the samples of a class.
+
+Reference:
+    T. Huang, S. You, F. Wang, C. Qian and C. Xu, "Knowledge distillation from a stronger teacher", NeurIPS 2022.
+"""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.vectors import unit
+from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features
+
+
+@widened
+def inter_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """`T^2` times one minus the correlation over the classes of the two networks' probabilities, mean over samples.
+
+    A sample whose probabilities are all equal has correlation 0.
+    """
+    ours, theirs = (F.softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
+    return temperature**2 * (1 - _correlation(ours, theirs).mean())
+
+
+@widened
+def intra_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """`T^2` times one minus the correlation over the samples of the two networks' probabilities, mean over classes.
+
+    A class whose probability is the same for all samples, as in a batch of one, has correlation 0.
+    """
+    ours, theirs = (F.softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
+    return temperature**2 * (1 - _correlation(ours.mT, theirs.mT).mean())
+
+
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson's, of each row."""
+    return (unit(x - x.mean(1, keepdim=True), dim=1) * unit(y - y.mean(1, keepdim=True), dim=1)).sum(dim=1)
+
+
+class DISTOptions(Section):
+    """Weights and temperature.
+
+    Attributes:
+        ce_weight: of the cross entropy.
+        inter_weight: beta, of the relations between the classes of a sample.
+        intra_weight: gamma, of the relations between the samples of a class.
+        temperature: T, 4 on CIFAR-100 and 1 on ImageNet.
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    inter_weight: float = Field(2.0, ge=0)
+    intra_weight: float = Field(2.0, ge=0)
+    temperature: float = Field(4.0, gt=0)
+
+
+class DIST(Method):
+    """Both relations, weighted."""
+
+    Options: ClassVar[type[Section]] = DISTOptions
+    reference = "Huang, You, Wang, Qian, Xu 2022"
+    options: DISTOptions
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`inter` and `intra`."""
+        assert teacher is not None
+        options, pair = self.options, (student.logits, teacher.logits)
+        return {
+            "inter": options.inter_weight * inter_loss(*pair, temperature=options.temperature),
+            "intra": options.intra_weight * intra_loss(*pair, temperature=options.temperature),
+        }

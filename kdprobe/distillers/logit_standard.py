@@ -1,0 +1,50 @@
+"""Logit standardisation: the student learns the relations of the teacher's logits, not their size.
+
+Reference:
+    S. Sun, W. Ren, J. Li, R. Wang and X. Cao, "Logit standardization in knowledge distillation", CVPR 2024.
+"""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features
+
+
+@widened
+def standardised(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+    """Logits of mean 0 and standard deviation 1 (unbiased) for each sample; equal logits become 0."""
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    spread = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / (logits.shape[1] - 1) ** 0.5
+    return torch.where(spread > 0, centred / torch.where(spread > 0, spread, 1), 0)
+
+
+class LogitStandardOptions(Section):
+    """Weights and temperature; the defaults are those of the publication for CIFAR-100."""
+
+    ce_weight: float = Field(0.1, ge=0)
+    kd_weight: float = Field(9.0, ge=0)
+    temperature: float = Field(2.0, gt=0)
+
+
+class LogitStandard(Method):
+    """Vanilla distillation of standardised logits."""
+
+    Options: ClassVar[type[Section]] = LogitStandardOptions
+    reference = "Sun, Ren, Li, Wang, Cao 2024"
+    options: LogitStandardOptions
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """One term, `kd`."""
+        assert teacher is not None
+        ours, theirs = standardised(student.logits), standardised(teacher.logits)
+        return {"kd": self.options.kd_weight * kd_loss(ours, theirs, temperature=self.options.temperature)}

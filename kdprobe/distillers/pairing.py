@@ -1,0 +1,68 @@
+"""Which stage of the student learns from which stage of the teacher."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdprobe.distillers.base import needs_maps
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Shapes
+
+#: names that a stem's output goes by
+STEM = ("act", "bn", "conv", "norm", "stem")
+#: stages of the usual networks, without the stem
+USUAL = 4
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def levels(shapes: Shapes) -> tuple[int, ...]:
+    """The stages that distillation looks at, shallow to deep: not the stem, at most the four deepest of a CNN.
+
+    Of a transformer these are all blocks, which `spread` thins out.
+    """
+    found = tuple(range(len(shapes.maps)))
+    if shapes.names and shapes.names[0].startswith(STEM):
+        found = found[1:]
+    return found if shapes.tokens is not None else found[-USUAL:]
+
+
+def spread(stages: Sequence[int], count: int) -> tuple[int, ...]:
+    """So many of the stages at equal distances, the deepest among them."""
+    return tuple(stages[round((place + 1) / count * len(stages)) - 1] for place in range(count))
+
+
+def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | None = None) -> Pairs:
+    """(student stage, teacher stage), shallow to deep, at the same relative depths.
+
+    Args:
+        method: for messages.
+        student: sizes of its stages.
+        teacher: sizes of its stages.
+        chosen: pairs of stage numbers instead.
+
+    Raises:
+        ModelError: if a network has no stages, or not the chosen ones.
+    """
+    needs_maps(method, student, teacher)
+    if chosen is not None:
+        for pair in chosen:
+            _check_stage(method, pair[0], student)
+            _check_stage(method, pair[1], teacher)
+        return chosen
+    ours, theirs = levels(student), levels(teacher)
+    count = min(len(ours), len(theirs), USUAL)
+    return tuple(zip(spread(ours, count), spread(theirs, count), strict=True))
+
+
+def _check_stage(method: str, stage: int, shapes: Shapes) -> None:
+    if not -len(shapes.maps) <= stage < len(shapes.maps):
+        raise ModelError(f"{method}: there is no stage {stage}, {shapes.model} has stages 0 to {len(shapes.maps) - 1}")
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map on another grid: averaged where it is larger on both sides, interpolated otherwise."""
+    if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
+        return F.adaptive_avg_pool2d(maps, size)
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

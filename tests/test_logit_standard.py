@@ -1,0 +1,33 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.logit_standard import standardised
+from tests.goldens import leaf
+
+
+@given(n=st.integers(1, 5), c=st.integers(2, 12), seed=st.integers(0, 99))
+def test_mean_zero_and_unbiased_deviation_one(n, c, seed):
+    logits = torch.randn(n, c, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    scores = standardised(logits)
+    torch.testing.assert_close(scores.mean(1), torch.zeros(n, dtype=torch.float64))
+    torch.testing.assert_close(scores.std(1), torch.ones(n, dtype=torch.float64))
+
+
+@given(shift=st.floats(-10, 10), scale=st.floats(0.1, 10))
+def test_the_loss_sees_neither_shift_nor_scale(shift, scale):
+    student, teacher = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = kd_loss(standardised(student), standardised(teacher), temperature=2.0)
+    changed = kd_loss(standardised(student * scale + shift), standardised(teacher), temperature=2.0)
+    torch.testing.assert_close(changed, loss)
+
+
+@pytest.mark.parametrize("logits", [torch.zeros(2, 3), torch.full((2, 3), 1e4), torch.tensor([[1e4, -1e4]])])
+def test_equal_and_huge_logits_are_finite(logits):
+    student = leaf(logits)
+    scores = standardised(student)
+    scores.square().sum().backward()
+    assert scores.isfinite().all()
+    assert student.grad.isfinite().all()
