@@ -9,6 +9,7 @@ from matplotlib.textpath import TextPath
 from figures.style import LABEL, SMALLEST
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
+LEGEND_LEADING = 1.6  # the same between the lines of a legend
 PAD = 5.0  # points between the axis and its labels, tick included
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures import cka, comparison, confusion
+from figures import cka, cka_over_time, comparison, confusion, curves, dropout, knowledge, reliability
 from figures.checks import naming
 from figures.style import save
 from kdprobe.errors import ResultError, near_matches
@@ -13,8 +13,13 @@ from kdprobe.results import Result, load_result
 
 FIGURES: dict[str, Callable[[Result], Figure]] = {
     "cka": cka.draw,
+    "cka-over-time": cka_over_time.draw,
     "comparison": comparison.draw,
+    "dropout-sweep": dropout.draw,
     "evaluation": confusion.draw,
+    "knowledge": knowledge.draw,
+    "reliability": reliability.draw,
+    "training": curves.draw,
 }
 
 

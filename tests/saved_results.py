@@ -93,3 +93,63 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "cka_layers": ["blocks.3", "layer3"],
     }
     return Result("comparison", {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}, facts, PROVENANCE)
+
+
+def dropout_result(n_seeds: int = 3, rates: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)) -> Result:
+    rng = np.random.default_rng(3)
+    teacher, student = np.meshgrid(rates, rates, indexing="ij")
+    means = 0.89 - 0.2 * (teacher - student) ** 2 - 0.1 * (student - 0.5) ** 2
+    accuracy = means[..., None] + 0.002 * rng.standard_normal((*means.shape, n_seeds))
+    accuracy[-1, 0] = np.nan
+    facts = {"kind": "feature", "rates_teacher": list(rates), "rates_student": list(rates), "data": "digits"}
+    return Result("dropout-sweep", {"accuracy": accuracy}, facts, PROVENANCE)
+
+
+def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"), n_epochs: int = 12) -> Result:
+    rng = np.random.default_rng(5)
+    epoch = np.arange(1, n_epochs + 1)
+    falling = np.exp(-epoch / 4) * (1 + 0.2 * np.arange(len(names)))[:, None]
+    accuracy = 0.97 - 0.6 * falling + 0.01 * rng.standard_normal(falling.shape)
+    loss = 2.3 * falling
+    loss[0, n_epochs // 2 :] = accuracy[0, n_epochs // 2 :] = np.nan
+    arrays = {"epoch": epoch, "train_loss": loss, "accuracy": accuracy}
+    return Result("training", arrays, {"names": list(names)}, PROVENANCE)
+
+
+def knowledge_result(n_pairs: int = 3) -> Result:
+    value = np.linspace(-0.01, 0.8, n_pairs)
+    interval = np.stack([value, value - 0.03, value + 0.03], axis=1)
+    facts = {
+        "teacher": "vit_tiny",
+        "student": "resnet8",
+        "teacher_layers": [f"blocks.{index}" for index in range(n_pairs)],
+        "student_layers": [f"layer{index + 1}" for index in range(n_pairs)],
+        "confidence": 0.95,
+        "method": "ridge",
+        "data": "digits",
+    }
+    arrays = {"teacher_general": interval, "student_general": np.abs(interval[::-1])}
+    return Result("knowledge", arrays, facts, PROVENANCE)
+
+
+def reliability_result(names: tuple[str, ...] = ("plain", "kd", "dropkd")) -> Result:
+    edges = np.linspace(0, 1, 11)
+    count = np.arange(10) ** 2 * np.ones((len(names), 1), dtype=np.int64)
+    accuracy = np.where(count > 0, 0.9 * (edges[:-1] + 0.05), np.nan)
+    ece = np.full(len(names), 0.041)
+    arrays = {"edges": edges, "accuracy": accuracy, "count": count, "ece": ece}
+    return Result("reliability", arrays, {"names": list(names), "data": "digits"}, PROVENANCE)
+
+
+def over_time_result(n_pairs: int = 4, n_epochs: int = 8) -> Result:
+    epoch = np.arange(1, n_epochs + 1)
+    cka = np.linspace(0.3, 0.9, n_pairs)[:, None] * (1 - np.exp(-epoch / 3))
+    cka[0, 0] = np.nan
+    facts = {
+        "teacher": "vit_tiny",
+        "student": "resnet8",
+        "teacher_layers": [f"blocks.{index}" for index in range(n_pairs)],
+        "student_layers": [f"layer{index}" for index in range(n_pairs)],
+        "data": "digits",
+    }
+    return Result("cka-over-time", {"epoch": epoch, "cka": cka}, facts, PROVENANCE)

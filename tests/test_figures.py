@@ -13,6 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy.stats import ttest_1samp
 
@@ -21,13 +22,23 @@ from figures.cka import COLOUR_LABEL, stage_ends
 from figures.commands import figures as figures_command
 from figures.comparison import worded
 from figures.confusion import row_shares
+from figures.curves import look
 from figures.intervals import mean_interval
 from figures.labels import shorten, text_width
 from figures.pictures import FIGURES, draw, draw_files
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import Result, save_result
-from tests.saved_results import cka_result, comparison_result, evaluation_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    dropout_result,
+    evaluation_result,
+    knowledge_result,
+    over_time_result,
+    reliability_result,
+    training_result,
+)
 
 LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
 RESULTS = {
@@ -44,6 +55,17 @@ RESULTS = {
     "hundred classes": evaluation_result(("a", "b"), 100, 4000),
     "comparison": comparison_result(),
     "one seed": comparison_result(("plain", LONG), 1),
+    "dropout": dropout_result(),
+    "one dropout seed": dropout_result(1),
+    "many rates": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9))),
+    "training": training_result(),
+    "many runs": training_result(tuple(f"{LONG} {index}" for index in range(20))),
+    "knowledge": knowledge_result(),
+    "one pair": knowledge_result(1),
+    "reliability": reliability_result(),
+    "one reliability": reliability_result((LONG,)),
+    "over time": over_time_result(),
+    "over time, many": over_time_result(12),
 }
 
 
@@ -93,7 +115,7 @@ def test_widths_are_one_or_two_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize("ending", style.FORMATS)
-@pytest.mark.parametrize("kind", ["undefined", "three evaluations", "comparison"])
+@pytest.mark.parametrize("kind", ["undefined", "three evaluations", "comparison", "dropout", "training", "knowledge"])
 def test_same_result_gives_same_bytes(tmp_path: Path, kind: str, ending: str) -> None:
     for name in "ab":
         style.save(draw(RESULTS[kind]), tmp_path / f"{name}.{ending}")
@@ -232,6 +254,32 @@ def test_teacher_is_a_line_where_known() -> None:
     assert "teacher: vit_tiny" in written(draw(result))
     result.facts["teacher_accuracy"] = None
     assert not any("teacher" in text for text in written(draw(result)))
+
+
+def test_the_best_cell_is_framed() -> None:
+    result = dropout_result()
+    result.arrays["accuracy"][3, 1] = 0.99
+    axes = draw(result).axes[0]
+    (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert frame.get_xy() == (0.5, 2.5)
+    assert "99.00\n± 0.00" in written(axes.figure)  # type: ignore[arg-type]
+
+
+def test_a_sweep_needs_a_trained_cell() -> None:
+    result = dropout_result()
+    result.arrays["accuracy"][:] = np.nan
+    with pytest.raises(ResultError, match="at least one trained cell"):
+        draw(result)
+
+
+def test_reliability_is_readable_for_four() -> None:
+    with pytest.raises(ResultError, match="shows 1 to 4 models, but the result holds 5"):
+        draw(reliability_result(tuple("abcde")))
+
+
+def test_lines_differ_in_colour_or_dashes() -> None:
+    looks = [tuple(map(str, look(index).values())) for index in range(28)]
+    assert len(set(looks)) == 28
 
 
 def test_names_are_never_mathematics() -> None:

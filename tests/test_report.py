@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from figures.pictures import FIGURES
 from figures.report.chart import hover, numbers, scale, themed
 from figures.report.page import SECTIONS, safe_json, short_names
 from figures.report.write import find, write_report
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import Result, save_result
-from tests.saved_results import cka_result, comparison_result, evaluation_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    dropout_result,
+    evaluation_result,
+    knowledge_result,
+    over_time_result,
+    reliability_result,
+    training_result,
+)
 
 HOSTILE = "<b>x</b></script><script>alert(1)</script> & \"quoted\" 'too' $title"
 
@@ -55,6 +65,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cka/kd": cka_result(3, 4, undefined=((0, 1),)),
         "cka/hostile": cka_result(teacher=HOSTILE, student=HOSTILE),
         "evaluation": evaluation_result(("plain", HOSTILE)),
+        "dropout": dropout_result(),
+        "knowledge": knowledge_result(),
+        "over-time": over_time_result(),
+        "reliability": reliability_result((HOSTILE,)),
+        "training": training_result((HOSTILE, "kd")),
     }.items():
         save_result(result, folder / f"{name}.npz", table="")
     return folder
@@ -114,7 +129,7 @@ def test_safe_json_survives_any_text() -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 2 + 2
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 2 + 2 + 6
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} == set(charts(text))
     assert len(page.all("table")) == len(drawn) + 2
@@ -129,7 +144,7 @@ def test_one_pair_is_shown_at_a_time(page: Page) -> None:
 
 def test_sections_and_links_agree(page: Page) -> None:
     sections = [a["id"] for a in page.all("section")]
-    assert sections == ["overview", "comparison", "cka", "evaluation", "reproduce"]
+    assert sections == ["overview", *SECTIONS, "reproduce"]
     assert [a["href"] for a in page.all("a")][1:] == [f"#{name}" for name in sections]
 
 
@@ -234,7 +249,7 @@ def test_bad_input_is_one_line(
     assert not Path("report.html").exists()
 
 
-@pytest.mark.parametrize("kind", ["cka", "evaluation", "comparison"])
+@pytest.mark.parametrize("kind", SECTIONS)
 def test_what_is_missing_is_named(tmp_path: Path, kind: str) -> None:
     save_result(Result(kind, {}), tmp_path / "bare.npz", table="")
     with pytest.raises(ResultError, match=r"^bare: this '"):
@@ -251,5 +266,5 @@ def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ""
 
 
-def test_sections_exist_for_all_results_here() -> None:
-    assert {"cka", "evaluation", "comparison"} <= set(SECTIONS)
+def test_what_has_a_picture_has_a_section() -> None:
+    assert set(SECTIONS) == set(FIGURES)

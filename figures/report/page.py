@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from figures.report import cka, comparison, evaluation, overview
+from figures.report import cka, comparison, curves, dropout, evaluation, knowledge, overview, reliability
 from figures.report.chart import Chart, Panel, Table
 from kdprobe.results import Result
 
@@ -19,7 +19,12 @@ Results = Sequence[tuple[str, Result]]
 SECTIONS: dict[str, tuple[str, Callable[[Results], list[Panel]]]] = {
     "comparison": ("Methods", comparison.panels),
     "cka": ("Representations: CKA", cka.panels),
+    "cka-over-time": ("CKA over epochs", curves.over_time_panels),
+    "knowledge": ("General and specific knowledge", knowledge.panels),
+    "dropout-sweep": ("Dropout rates", dropout.panels),
     "evaluation": ("Where it errs", evaluation.panels),
+    "reliability": ("How sure it is", reliability.panels),
+    "training": ("Training", curves.training_panels),
 }
 
 

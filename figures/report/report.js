@@ -55,7 +55,7 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 12, r: 12, t: 26, b: 12 },
       showlegend: spec.data.some((trace) => trace.showlegend === true),
-      legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom" },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
       hoverlabel: { bgcolor: look.card, bordercolor: look.line, font: { color: look.ink }, align: "left" },
       hovermode: "closest",
       dragmode: false,

@@ -1,0 +1,67 @@
+"""Training curves: loss and accuracy over epochs, a line per run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from figures.checks import require, require_length
+from figures.labels import LEGEND_LEADING, shorten, widest
+from figures.style import LABEL, PAGE, PALETTE, place, sheet, style
+from kdprobe.results import Result
+
+DASHES: Sequence[str | tuple[int, tuple[float, ...]]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+_HEIGHT = 132.0  # points of both panels
+_GAP = 44.0  # points between them, for the second one's numbers and title
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw saved training curves.
+
+    Args:
+        result: of kind "training"; `epoch` [epochs], `train_loss` and `accuracy` [runs, epochs]
+            (fractions), NaN where an epoch was not trained or not evaluated.
+
+    Returns:
+        the figure, one page wide.
+
+    Raises:
+        ResultError: if the result lacks something or its names do not match its numbers.
+    """
+    require(result, {"epoch": 1, "train_loss": 2, "accuracy": 2}, ("names",))
+    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "runs")]
+    epoch = result.arrays["epoch"]
+    across = max(1, min(len(names), int((PAGE - 40) // (widest(names) + 40))))
+    legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
+    figure = sheet(PAGE, 28 + _HEIGHT + legend)
+    width = (PAGE - 40 - _GAP - 8) / 2
+    loss = place(figure, 40, 28, width, _HEIGHT)
+    accuracy = place(figure, 40 + width + _GAP, 28, width, _HEIGHT)
+    _lines(loss, epoch, result.arrays["train_loss"], "training loss")
+    _lines(accuracy, epoch, 100 * result.arrays["accuracy"], "accuracy in %")
+    handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE, 1.0), ncols=across, borderaxespad=0.3)
+    return figure
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour and dashes of one of many lines; no two of the first 28 are alike."""
+    dashes = DASHES[(index // len(PALETTE)) % len(DASHES)]
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.2}
+
+
+def _lines(axes: Axes, epoch: NDArray[np.int64], values: NDArray[np.float64], label: str) -> None:
+    for index, row in enumerate(values):
+        seen = ~np.isnan(row)
+        marker = "o" if seen.sum() < 3 else None
+        axes.plot(epoch[seen], row[seen], marker=marker, markersize=3, **look(index))
+    axes.set_xlabel("epoch", labelpad=2)
+    axes.set_ylabel(label, labelpad=3)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.grid()

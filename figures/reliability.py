@@ -1,0 +1,78 @@
+"""Reliability: how often the network is right when it is so confident, and how often it is so confident."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from figures.checks import require, require_length
+from figures.labels import shorten, text_width
+from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from kdprobe.errors import ResultError
+from kdprobe.results import Result
+
+_LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw a saved calibration.
+
+    Args:
+        result: of kind "reliability"; `edges` [bins + 1] of confidence, `accuracy` [models, bins]
+            (fractions, NaN in an empty bin), `count` [models, bins] images, `ece` [models] expected
+            calibration error (fraction).
+
+    Returns:
+        the figure, up to four models side by side: bars against the diagonal, counts below.
+
+    Raises:
+        ResultError: if the result lacks something, or holds none or more than four models.
+    """
+    require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names",))
+    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "models")]
+    if not 1 <= len(names) <= 4:
+        raise ResultError(f"a reliability picture shows 1 to 4 models, but the result holds {len(names)}")
+    total = COLUMN if len(names) == 1 else PAGE
+    side = (total - _LEFT - 8 - _GAP * (len(names) - 1)) / len(names)
+    height = min(side, 170.0)
+    figure = sheet(total, _FOOT + _COUNTS + 4 + height + _HEAD)
+    for index, name in enumerate(names):
+        left = _LEFT + index * (side + _GAP)
+        bars = place(figure, left, _FOOT + _COUNTS + 4, side, height)
+        counts = place(figure, left, _FOOT, side, _COUNTS)
+        _bars(bars, result.arrays["edges"], result.arrays["accuracy"][index])
+        _counts(counts, result.arrays["edges"], result.arrays["count"][index])
+        _head(bars, name, float(result.arrays["ece"][index]), side)
+        if index:
+            bars.set_yticklabels([])
+        else:
+            bars.set_ylabel("accuracy in %", labelpad=3)
+            counts.set_ylabel("images", labelpad=3)
+            figure.align_ylabels([bars, counts])
+    return figure
+
+
+def _bars(axes: Axes, edges: NDArray[np.float64], accuracy: NDArray[np.float64]) -> None:
+    middles, widths = 50 * (edges[:-1] + edges[1:]), 100 * np.diff(edges)
+    axes.bar(middles, 100 * np.nan_to_num(accuracy), width=0.92 * widths, color=PALETTE[0], alpha=0.85)
+    axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 25, 50, 75, 100], yticks=[0, 25, 50, 75, 100])
+    axes.set_xticklabels([])
+    axes.grid()
+
+
+def _counts(axes: Axes, edges: NDArray[np.float64], count: NDArray[np.int64]) -> None:
+    middles, widths = 50 * (edges[:-1] + edges[1:]), 100 * np.diff(edges)
+    axes.bar(middles, count, width=0.92 * widths, color=MUTED, alpha=0.7)
+    axes.set(xlim=(0, 100), xticks=[25, 50, 75], yticks=[])
+    axes.set_xlabel("confidence in %", labelpad=2)
+
+
+def _head(axes: Axes, name: str, ece: float, side: float) -> None:
+    limit = len(name)
+    while limit > 8 and text_width(shorten(name, limit), TITLE) > side:
+        limit -= 1
+    looks = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(shorten(name, limit), (0, 1), (0, 14), size=TITLE, **looks)  # type: ignore[arg-type]
+    axes.annotate(f"ECE {100 * ece:.1f} %", (0, 1), (0, 5), size=LABEL, **looks)  # type: ignore[arg-type]
