@@ -59,7 +59,7 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, places: NDArray[np.float64], percent: NDArray[Any], colour: str) -> None:
+def _bars(axes: Axes, places: NDArray[Any], percent: NDArray[Any], colour: str) -> None:
     value, low, high = percent.T
     axes.barh(places, 100.0, height=0.34, color=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, zorder=1)
     axes.barh(places, value, height=0.34, color=colour, zorder=2)

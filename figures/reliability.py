@@ -1,5 +1,7 @@
 """Reliability: how often the network is right when it is so confident, and how often it is so confident."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,7 +10,6 @@ from numpy.typing import NDArray
 from figures.checks import require, require_length
 from figures.labels import shorten, text_width
 from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
-from kdprobe.errors import ResultError
 from kdprobe.results import Result
 
 _LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
@@ -24,27 +25,28 @@ def draw(result: Result) -> Figure:
             calibration error (fraction).
 
     Returns:
-        the figure, up to four models side by side: bars against the diagonal, counts below.
+        the figure, up to four models in a row: bars against the diagonal, counts below.
 
     Raises:
-        ResultError: if the result lacks something, or holds none or more than four models.
+        ResultError: if the result lacks something or its names do not match its numbers.
     """
     require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names",))
     names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "models")]
-    if not 1 <= len(names) <= 4:
-        raise ResultError(f"a reliability picture shows 1 to 4 models, but the result holds {len(names)}")
-    total = COLUMN if len(names) == 1 else PAGE
-    side = (total - _LEFT - 8 - _GAP * (len(names) - 1)) / len(names)
+    total, across = (COLUMN, 1) if len(names) == 1 else (PAGE, min(len(names), 4))
+    down = math.ceil(len(names) / across)
+    side = (total - _LEFT - 8 - _GAP * (across - 1)) / across
     height = min(side, 170.0)
-    figure = sheet(total, _FOOT + _COUNTS + 4 + height + _HEAD)
+    block = _FOOT + _COUNTS + 4 + height + _HEAD
+    figure = sheet(total, down * block)
     for index, name in enumerate(names):
-        left = _LEFT + index * (side + _GAP)
-        bars = place(figure, left, _FOOT + _COUNTS + 4, side, height)
-        counts = place(figure, left, _FOOT, side, _COUNTS)
+        row, column = divmod(index, across)
+        left, bottom = _LEFT + column * (side + _GAP), (down - 1 - row) * block + _FOOT
+        bars = place(figure, left, bottom + _COUNTS + 4, side, height)
+        counts = place(figure, left, bottom, side, _COUNTS)
         _bars(bars, result.arrays["edges"], result.arrays["accuracy"][index])
         _counts(counts, result.arrays["edges"], result.arrays["count"][index])
         _head(bars, name, float(result.arrays["ece"][index]), side)
-        if index:
+        if column:
             bars.set_yticklabels([])
         else:
             bars.set_ylabel("accuracy in %", labelpad=3)

@@ -63,6 +63,7 @@ RESULTS = {
     "knowledge": knowledge_result(),
     "one pair": knowledge_result(1),
     "reliability": reliability_result(),
+    "many reliabilities": reliability_result((LONG, *"bcdef")),
     "one reliability": reliability_result((LONG,)),
     "over time": over_time_result(),
     "over time, many": over_time_result(12),
@@ -270,11 +271,6 @@ def test_a_sweep_needs_a_trained_cell() -> None:
     result.arrays["accuracy"][:] = np.nan
     with pytest.raises(ResultError, match="at least one trained cell"):
         draw(result)
-
-
-def test_reliability_is_readable_for_four() -> None:
-    with pytest.raises(ResultError, match="shows 1 to 4 models, but the result holds 5"):
-        draw(reliability_result(tuple("abcde")))
 
 
 def test_lines_differ_in_colour_or_dashes() -> None:
