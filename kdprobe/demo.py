@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,12 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
 
 
 class Steps:
-    """Runs the commands below one folder and says each before it runs."""
+    """Runs the commands below one folder and says each before it runs; what they print goes to `demo.log`."""
 
     def __init__(self, out: Path, *, device: str, quiet: bool) -> None:
-        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "runs").is_dir())):
+        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "demo.log").is_file())):
             raise RunError(f"{out} is not an empty folder and holds no demo; choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
         self.out, self.device, self.quiet = out, device, quiet
         self.start = time.perf_counter()
 
@@ -64,14 +66,16 @@ class Steps:
         return time.perf_counter() - self.start
 
     def run(self, command: str, *arguments: object) -> None:
-        """Run one command in this process, on the demo's device, without its own chatter."""
+        """Run one command in this process, on the demo's device."""
         from kdprobe.cli import run
 
         words = [command, *map(str, arguments)]
         if not self.quiet:
             click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
         on_device = [] if command in ("figures", "report") else ["--device", self.device]
-        run(*words, *on_device, "--quiet")
+        with (self.out / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+            click.echo(f"$ kdprobe {shlex.join(words)}")
+            run(*words, *on_device, "--quiet")
 
     def train(self, recipe: str, name: str, *, seed: int, teacher: Path | None = None) -> Path:
         """Train or finish one run; returns its folder."""
