@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from analyses.cka_result import Array, CKAResult
-from analyses.hsic import MIN_SAMPLES, Estimator, Kernel, centred_gram, comparable
+from analyses.hsic import MIN_SAMPLES, centred_gram, comparable
 from analyses.intervals import ratio_intervals
 from kdprobe.capture import Capture, capture
+from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError
 from kdprobe.models.create import describe, unwrap
 from kdprobe.results import provenance
@@ -32,7 +33,7 @@ __all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]
 Grams = dict[str, Tensor]
 
 
-def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "k n dy"]) -> float:
+def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
     """CKA of two feature sets over k minibatches, with the unbiased estimator.
 
     Args:
@@ -67,8 +68,8 @@ def cka(
     device: str | torch.device = "cpu",
     student_loader: Iterable[Any] | None = None,
     reduce: str | Callable[[Tensor], Tensor] = "flatten",
-    kernel: Kernel = "linear",
-    estimator: Estimator = "unbiased",
+    kernel: str = "linear",
+    estimator: str = "unbiased",
     confidence: float = 0.95,
     data: str = "",
 ) -> CKAResult:
@@ -131,8 +132,8 @@ class HSICSums:
         n_left_out: samples in minibatches too small to be added.
     """
 
-    kernel: Kernel = "linear"
-    estimator: Estimator = "unbiased"
+    kernel: str = "linear"
+    estimator: str = "unbiased"
     sizes: list[int] = field(default_factory=list)
     n_left_out: int = 0
     teacher_layers: list[str] = field(default_factory=list)
@@ -240,7 +241,7 @@ def _pairs(loader: Iterable[Any], student_loader: Iterable[Any] | None) -> Itera
 
 
 def _same_samples(left: Any, right: Any) -> bool:
-    if hasattr(left, "index") and hasattr(right, "index"):
+    if isinstance(left, Batch) and isinstance(right, Batch):
         return torch.equal(left.index.cpu(), right.index.cpu())
     return len(_images(left)) == len(_images(right))
 
@@ -248,7 +249,7 @@ def _same_samples(left: Any, right: Any) -> bool:
 def _show(model: nn.Module, batch: Any, device: str | torch.device, *, minibatch: int) -> None:
     images = _images(batch).to(device)
     try:
-        model(describe(model).normalise(images) if hasattr(batch, "images") else images)
+        model(describe(model).normalise(images) if isinstance(batch, Batch) else images)
     except (AnalysisError, CaptureError) as error:
         raise type(error)(f"minibatch {minibatch} of {_name(model)}: {error}") from error
 
@@ -258,7 +259,7 @@ def _grams(features: Capture, *, made: bool) -> Grams:
 
 
 def _images(batch: Any) -> Tensor:
-    images = getattr(batch, "images", batch)
+    images = batch.images if isinstance(batch, Batch) else batch
     images = images[0] if isinstance(images, tuple | list) else images
     if not isinstance(images, Tensor):
         raise AnalysisError(f"a minibatch must be a tensor or begin with one, but is {type(batch).__name__}")

@@ -5,7 +5,7 @@ matrix is transformed once, and all pairs of layers are one matrix product (`ana
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,10 @@ from kdprobe.gram import centred_gram
 
 __all__ = ["biased_hsic", "centred_gram", "comparable", "double_centre", "rbf", "u_centre", "unbiased_hsic"]
 
-Kernel = Literal["linear", "rbf"]
-Estimator = Literal["unbiased", "biased"]
-
 MIN_SAMPLES = 4
 
 
-def unbiased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+def unbiased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "m m"]) -> Float[Tensor, ""]:
     """Unbiased HSIC; it can be negative, and is near zero for independent features.
 
     With the diagonals set to zero (K, L) it equals
@@ -48,7 +45,7 @@ def unbiased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "n n"]) ->
     return (u_centre(gram_x) * u_centre(gram_y)).sum() / (n * (n - 3))
 
 
-def biased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+def biased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "m m"]) -> Float[Tensor, ""]:
     """Biased HSIC, tr(KHLH) / (n-1)^2: never negative, and far above zero for wide independent features.
 
     Args:
@@ -69,30 +66,27 @@ def biased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "n n"]) -> F
     return (double_centre(gram_x) * double_centre(gram_y)).sum() / (n - 1) ** 2
 
 
-def comparable(
-    gram: Float[Tensor, "n n"], kernel: Kernel = "linear", estimator: Estimator = "unbiased"
-) -> Float[Tensor, "n n"]:
+def comparable(gram: Float[Tensor, "n n"], kernel: str = "linear", estimator: str = "unbiased") -> Float[Tensor, "n n"]:
     """Transform a Gram matrix so that the sum of products of two such matrices is their HSIC.
 
     Args:
         gram: linear Gram matrix; n is at least 4.
-        kernel: `linear`, or `rbf` (see there).
-        estimator: `unbiased` or `biased`.
+        kernel: a name in `KERNELS`.
+        estimator: a name in `ESTIMATORS`.
 
     Raises:
         AnalysisError: for fewer than 4 samples, or an unknown kernel or estimator.
     """
     n = _common_size(gram, gram)
-    for name, known in ((kernel, ("linear", "rbf")), (estimator, ("unbiased", "biased"))):
-        if name not in known:
-            raise AnalysisError(f"no kernel or estimator {name!r}{near_matches(name, known)}")
-    values = gram if kernel == "linear" else rbf(gram)
-    if estimator == "biased":
-        return double_centre(values) / (n - 1)
-    return u_centre(values) / math.sqrt(n * (n - 3))
+    if kernel not in KERNELS:
+        raise AnalysisError(f"no kernel {kernel!r}{near_matches(kernel, KERNELS)}")
+    if estimator not in ESTIMATORS:
+        raise AnalysisError(f"no estimator of HSIC {estimator!r}{near_matches(estimator, ESTIMATORS)}")
+    centre, scale = ESTIMATORS[estimator]
+    return centre(KERNELS[kernel](gram)) / scale(n)
 
 
-def rbf(gram: Float[Tensor, "n n"], *, width: float = 1.0) -> Float[Tensor, "n n"]:
+def rbf(gram: Float[Tensor, "n n"], width: float = 1.0) -> Float[Tensor, "n n"]:
     """Gaussian kernel exp(-d_ij^2 / (2 s^2)) with s = `width` times the median distance between samples.
 
     Args:
@@ -107,9 +101,9 @@ def rbf(gram: Float[Tensor, "n n"], *, width: float = 1.0) -> Float[Tensor, "n n
     """
     squares = gram.diagonal().to(torch.float64)
     distances = squares[:, None] + squares[None, :] - 2 * gram.to(torch.float64)
-    above = distances[*torch.triu_indices(len(gram), len(gram), 1)]
-    scale = width**2 * above.quantile(0.5)
-    if scale <= 0:
+    distances = distances.clamp(min=0)  # a square; below zero there is only rounding, of equal samples
+    scale = (width * distances[*torch.triu_indices(len(gram), len(gram), 1)].sqrt().quantile(0.5)) ** 2
+    if scale == 0:
         return torch.ones_like(distances)
     return torch.exp(-distances / (2 * scale))
 
@@ -158,3 +152,11 @@ def _common_size(gram_x: Tensor, gram_y: Tensor) -> int:
     if n < MIN_SAMPLES:
         raise AnalysisError(f"HSIC needs at least {MIN_SAMPLES} samples, but got {n}")
     return n
+
+
+# Kernels as functions of the linear Gram matrix; estimators as centring and the root of what divides the product.
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"linear": lambda gram: gram, "rbf": rbf}
+ESTIMATORS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[int], float]]] = {
+    "unbiased": (u_centre, lambda n: math.sqrt(n * (n - 3))),
+    "biased": (double_centre, lambda n: n - 1.0),
+}

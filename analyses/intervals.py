@@ -50,7 +50,7 @@ def ratio_intervals(
     drawn_xx, drawn_yy = weights @ xx, weights @ yy
     for row in range(n_rows):
         cells = np.ascontiguousarray(xy[:, row])
-        estimate = _ratio(cells.mean(0), xx[:, row].mean(), yy.mean(0))
+        estimate = _ratio(cells.mean(0), xx[:, [row]].mean(0), yy.mean(0))
         drawn = _ratio(weights @ cells, drawn_xx[:, [row]], drawn_yy)
         left_out = _ratio(_without_each(cells), _without_each(xx[:, [row]]), _without_each(yy))
         low[row], high[row] = _bca(estimate, drawn, left_out, confidence)

@@ -8,7 +8,7 @@ import torch
 
 from analyses.cka import HSICSums
 from analyses.cka_result import CKAResult
-from analyses.hsic import Estimator, Kernel, centred_gram
+from analyses.hsic import centred_gram
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.results import provenance
 from kdprobe.store import FeatureStore
@@ -35,8 +35,8 @@ def stored_cka(
     teacher_layers: str | Sequence[str] = "all",
     student_layers: str | Sequence[str] = "all",
     batch_size: int | None = None,
-    kernel: Kernel = "linear",
-    estimator: Estimator = "unbiased",
+    kernel: str = "linear",
+    estimator: str = "unbiased",
     confidence: float = 0.95,
 ) -> CKAResult:
     """CKA of stored layers; no more than one minibatch of one layer is held in memory as features.

@@ -372,7 +372,7 @@ class FeatureWriter:
         array = values.detach().cpu().float().numpy() if self._content == "features" else self._padded(values)
         if self._dtype == np.float16:
             largest = float(np.abs(array).max(initial=0))
-            if largest > np.finfo(np.float16).max:
+            if largest > float(np.finfo(np.float16).max):
                 raise StoreError(f"{role} layer {name!r} reaches {largest:g}, which float16 cannot hold; use float32")
         return array.astype(self._dtype, copy=False)
 

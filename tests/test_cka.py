@@ -1,0 +1,342 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from scipy import stats
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from analyses.cka import HSICSums, cka, minibatch_cka
+from analyses.cka_result import CKAResult
+from analyses.hsic import centred_gram
+from analyses.intervals import ratio_intervals
+from analyses.stored_cka import files_cka
+from kdprobe.capture import capture
+from kdprobe.data import Batch
+from kdprobe.dump import Source, dump
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
+from kdprobe.models.checkpoint import save
+from kdprobe.models.create import create
+from tests import references
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "hsic_cka.npz")
+CASES = [i for i in range(int(GOLDEN["n_cases"])) if GOLDEN[f"c{i}_x"].ndim == 3]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Net(nn.Module):
+    def __init__(self, width=4, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer1 = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.layer2 = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.fc(self.dropout(self.layer2(self.layer1(x)).mean((2, 3))))
+
+
+def batches(n=40, size=8, *, image_size=8, order=None):
+    images = torch.rand(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    return [Batch(images[i], i % 3, i) for i in (torch.arange(n) if order is None else order).split(size)]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return normal(5, 12, 3, 8, 8).float()
+
+
+@pytest.fixture(scope="module")
+def nets():
+    torch.manual_seed(0)
+    teacher = create("vit_tiny_patch16_224", n_classes=3, image_size=16, args={"patch_size": 8, "depth": 2})
+    return {"teacher": teacher, "student": create("resnet8", n_classes=5, image_size=16)}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-7), (torch.float32, 1e-5)])
+def test_exact_rational_values(case, dtype, rtol):
+    x, y = (torch.from_numpy(GOLDEN[f"c{case}_{name}"]).to(dtype) for name in "xy")
+    np.testing.assert_allclose(minibatch_cka(x, y), GOLDEN[f"c{case}_cka"], rtol=rtol)
+
+
+def test_equals_the_definition():
+    x, y = normal(3, 6, 4), normal(3, 6, 5, seed=1)
+    assert minibatch_cka(x, y) == pytest.approx(references.minibatch_cka(x, y), rel=1e-10)
+
+
+def test_invariances_and_their_limits():
+    x, y = normal(4, 10, 5), normal(4, 10, 5, seed=1)
+    rotation = torch.linalg.qr(normal(5, 5, seed=2)).Q
+    assert minibatch_cka(x, x) == pytest.approx(1)
+    assert minibatch_cka(x, 3 * x @ rotation + 7) == pytest.approx(1)
+    assert minibatch_cka(x, y) == pytest.approx(minibatch_cka(y, x))
+    assert minibatch_cka(x, x @ torch.diag(torch.tensor([9.0, 1, 1, 1, 1], dtype=torch.float64))) < 0.9
+
+
+def test_independent_features_are_not_alike():
+    assert abs(minibatch_cka(normal(20, 64, 512), normal(20, 64, 512, seed=1))) < 0.01
+
+
+def test_unequal_features_and_features_that_do_not_vary():
+    with pytest.raises(AnalysisError, match=r"but got \[2, 5, 3\] and \[2, 6, 3\]"):
+        minibatch_cka(normal(2, 5, 3), normal(2, 6, 3))
+    with pytest.raises(AnalysisError, match="at least 4 samples, but got 3"):
+        minibatch_cka(normal(2, 3, 3), normal(2, 3, 3))
+    with pytest.raises(AnalysisError, match="CKA is undefined: student layer 'y' is the same for all samples"):
+        minibatch_cka(normal(2, 5, 3), torch.ones(2, 5, 3, dtype=torch.float64))
+
+
+def test_matrix_equals_minibatch_cka_of_each_pair(images):
+    teacher, student = Net().eval(), Net(6, seed=1).eval()
+    result = cka(teacher, student, images, teacher_layers="stages", student_layers=["layer2", "layer1.1", "fc"])
+    assert (result.teacher_layers, result.student_layers) == (["layer1", "layer2"], ["layer1.1", "layer2", "fc"])
+
+    def features(model, layer):
+        taken = []
+        with torch.no_grad(), capture(model, layer) as features:
+            for batch in images:
+                model(batch)
+                taken.append(features[layer].double())
+        return torch.stack(taken)
+
+    for i, row in enumerate(result.teacher_layers):
+        for j, column in enumerate(result.student_layers):
+            expected = minibatch_cka(features(teacher, row), features(student, column))
+            assert result.matrix[i, j] == pytest.approx(expected, rel=1e-5)
+            assert result.low[i, j] <= result.matrix[i, j] <= result.high[i, j]
+    assert not result.undefined
+    assert (result.facts["n_samples"], result.facts["n_minibatches"], result.facts["teacher"]) == (60, 5, "Net")
+
+
+def test_a_layer_and_the_in_place_relu_behind_it_differ(images):
+    net = Net().eval()
+    result = cka(net, net, images, teacher_layers="layer1.1", student_layers="layer1.2")
+    assert result.matrix[0, 0] < 0.99
+
+
+def test_one_shuffling_loader_is_fair(images):
+    loader = DataLoader(TensorDataset(images.flatten(0, 1)), batch_size=12, shuffle=True)
+    result = cka(Net(), Net(), loader, teacher_layers="all", student_layers="all")
+    assert np.allclose(np.diag(result.matrix), 1)
+    assert (result.low <= result.matrix + 1e-12).all()
+
+
+def test_two_loaders_must_show_the_same_images(images):
+    data = TensorDataset(images.flatten(0, 1))
+    shuffling = DataLoader(data, batch_size=12, shuffle=True)
+    with pytest.raises(AnalysisError, match="two loaders that shuffle show different images"):
+        cka(Net(), Net(), DataLoader(data, batch_size=12), student_loader=shuffling)
+    other = batches(order=torch.arange(39, -1, -1))
+    with pytest.raises(AnalysisError, match="minibatch 0 holds other images for the student"):
+        cka(*(create("resnet8", n_classes=3, image_size=8) for _ in range(2)), batches(), student_loader=other)
+    with pytest.raises(AnalysisError, match="minibatch 4 holds other images for the student"):
+        cka(Net(), Net(), list(images), student_loader=list(images[:4]))
+
+
+def test_short_minibatches_are_left_out_and_counted(images):
+    flat = images.flatten(0, 1)
+    result = cka(Net(), Net(seed=1), flat[:51].split(12))
+    assert (result.facts["n_samples"], result.facts["n_left_out"], result.facts["n_minibatches"]) == (48, 3, 4)
+    assert np.array_equal(result.matrix, cka(Net(), Net(seed=1), flat[:48].split(12)).matrix)
+    with pytest.raises(AnalysisError, match="needs a minibatch of at least 4 samples, but there were 3 samples"):
+        cka(Net(), Net(), [flat[:3]])
+    with pytest.raises(AnalysisError, match="but there were 0 samples"):
+        cka(Net(), Net(), [])
+
+
+def test_layers_that_do_not_vary_are_undefined_with_a_reason(images, tmp_path):
+    teacher = Net()
+    nn.init.constant_(teacher.layer1[1].weight, 0)
+    result = cka(teacher, Net(seed=1), images, teacher_layers=["layer1.1", "layer1.0"])
+    assert np.isnan(result.matrix).tolist() == [[False, False], [True, True]]
+    assert np.isnan(result.low).tolist() == np.isnan(result.high).tolist() == [[False, False], [True, True]]
+    reason = "teacher layer 'layer1.1' is the same for all samples: its HSIC with itself is 0"
+    pairs = [{"teacher_layer": "layer1.1", "student_layer": s, "reason": reason} for s in ("layer1", "layer2")]
+    assert result.undefined == pairs
+    assert result.to_frame()["undefined"].tolist() == ["", "", reason, reason]
+    result.save(tmp_path / "cka.npz")
+    assert reason in (tmp_path / "cka.csv").read_text()
+    assert "2 cells undefined" in result.summary()
+
+
+def test_non_finite_features_name_network_layer_and_minibatch(images):
+    damaged = images.clone()
+    damaged[2, 3, 0, 0, 0] = float("nan")
+    with pytest.raises(AnalysisError, match=r"minibatch 2 of Net: layer 'layer1': \d+ NaN and 0 infinite"):
+        cka(Net(), Net(), damaged)
+
+
+def test_a_minibatch_must_be_a_tensor():
+    with pytest.raises(AnalysisError, match="a minibatch must be a tensor or begin with one, but is dict"):
+        cka(Net(), Net(), [{"image": 1}])
+    with pytest.raises(CaptureError, match="no layer 'layer9' in Net"):
+        cka(Net(), Net(), [], student_layers="layer9")
+
+
+def test_sums_refuse_other_layers():
+    gram = centred_gram(normal(6, 3))
+    sums = HSICSums()
+    sums.add({"a": gram}, {"b": gram})
+    with pytest.raises(AnalysisError, match="minibatch 1 has other layers than those before it"):
+        sums.add({"a": gram}, {"c": gram})
+
+
+@pytest.mark.parametrize("reduce", ["gap", "mean", "tokens", lambda x: x[:, :2]])
+def test_reducers(images, reduce):
+    result = cka(Net(), Net(), images, reduce=reduce)
+    assert np.allclose(np.diag(result.matrix), 1)
+
+
+@pytest.mark.parametrize("options", [{"kernel": "rbf"}, {"estimator": "biased"}])
+def test_kernels_and_estimators(images, options):
+    result = cka(Net(), Net(seed=1), images, **options)
+    plain = cka(Net(), Net(seed=1), images)
+    assert not np.allclose(result.matrix, plain.matrix)
+    assert result.facts | options == result.facts
+    assert np.allclose(np.diag(cka(Net(), Net(), images, **options).matrix), 1)
+
+
+def test_models_are_left_as_they_were(images):
+    net = Net().train()
+    cka(net, net, images)
+    assert all(module.training for module in net.modules())
+    assert sum(len(m._forward_hooks) for m in net.modules()) == 0
+
+
+def test_saved_and_loaded(images, tmp_path):
+    result = cka(Net(), Net(seed=1), images)
+    result.save(tmp_path / "cka.npz")
+    loaded = CKAResult.load(tmp_path / "cka.npz")
+    for name in ("matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"):
+        assert np.array_equal(getattr(result, name), getattr(loaded, name))
+    assert (loaded.facts, loaded.teacher_layers, loaded.provenance) == (
+        result.facts,
+        result.teacher_layers,
+        result.provenance,
+    )
+    with pytest.raises(ResultError, match="there is no result"):
+        CKAResult.load(tmp_path / "none.npz")
+
+
+def test_plot_draws_the_heatmap(images, tmp_path):
+    picture = cka(Net(), Net(seed=1), images).plot(tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_intervals_equal_scipys():
+    rng = np.random.default_rng(0)
+    xx, yy = rng.gamma(9, size=(2, 60, 1))
+    xy = (0.5 * np.sqrt(xx * yy) + rng.normal(0, 0.4, (60, 1)))[..., None]
+
+    def ratio(xy, xx, yy, axis):
+        return xy.mean(axis) / np.sqrt(xx.mean(axis) * yy.mean(axis))
+
+    data = (xy[:, 0, 0], xx[:, 0], yy[:, 0])
+    expected = stats.bootstrap(data, ratio, paired=True, vectorized=True, n_resamples=20000, random_state=0)
+    low, high = ratio_intervals(xy, xx, yy, resamples=20000)
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert low[0, 0] == pytest.approx(expected.confidence_interval.low, abs=0.03 * width)
+    assert high[0, 0] == pytest.approx(expected.confidence_interval.high, abs=0.03 * width)
+
+
+def test_intervals_of_two_minibatches_are_not_known(images):
+    result = cka(Net(), Net(seed=1), images[:2])
+    assert not np.isnan(result.matrix).any()
+    assert np.isnan(result.low).all()
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth():
+    """Correlated Gaussians; the truth is the ratio of means over very many minibatches."""
+    rng = np.random.default_rng(0)
+
+    def draw(k, n=16, d=4):
+        shared = rng.normal(size=(k, n, d))
+        x, y = shared + 0.7 * rng.normal(size=(2, k, n, d))
+        sums = HSICSums()
+        for one, other in zip(torch.from_numpy(x), torch.from_numpy(y), strict=True):
+            sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
+        return sums
+
+    truth = float(draw(20000).result().matrix[0, 0])
+    trials = 400
+    hits = 0
+    for _ in range(trials):
+        result = draw(40).result()
+        hits += result.low[0, 0] <= truth <= result.high[0, 0]
+    assert 0.92 <= hits / trials <= 0.98
+
+
+@pytest.fixture
+def dumps(nets, tmp_path):
+    for name, content in (("features", "features"), ("grams", "grams")):
+        shared = iter(batches(30, image_size=16))
+        sources = {role: Source(model, shared) for role, model in nets.items()}
+        dump(sources, tmp_path / f"{name}.h5", data="digits", batch_size=8, content=content)
+    for role, model in nets.items():
+        dump({role: Source(model, batches(30, image_size=16))}, tmp_path / f"{role}.h5", data="digits", batch_size=8)
+    return tmp_path
+
+
+def test_dumps_give_what_the_networks_give(nets, dumps):
+    direct = cka(nets["teacher"], nets["student"], batches(30, image_size=16))
+    for paths in (["features.h5"], ["grams.h5"], ["teacher.h5", "student.h5"]):
+        stored = files_cka([dumps / path for path in paths])
+        assert (stored.teacher_layers, stored.student_layers) == (direct.teacher_layers, direct.student_layers)
+        np.testing.assert_allclose(stored.matrix, direct.matrix, rtol=1e-10)
+        np.testing.assert_allclose(stored.low, direct.low, rtol=1e-8)
+    chosen = files_cka([dumps / "features.h5"], student_layers="layer*", batch_size=15)
+    assert chosen.matrix.shape == (2, 3)
+    assert chosen.facts["n_minibatches"] == 2
+
+
+def test_dumps_that_do_not_fit_together(nets, dumps):
+    with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
+        files_cka([dumps / "teacher.h5"])
+    with pytest.raises(StoreError, match="needs one feature file or two, but got 3"):
+        files_cka([dumps / "teacher.h5"] * 3)
+    reverse = batches(30, image_size=16, order=torch.arange(29, -1, -1))
+    dump({"student": Source(nets["student"], reverse)}, dumps / "reverse.h5", data="digits", batch_size=8)
+    with pytest.raises(StoreError, match="hold other samples or another order"):
+        files_cka([dumps / "teacher.h5", dumps / "reverse.h5"])
+    dump({"student": Source(nets["student"], batches(30, image_size=16))}, dumps / "b.h5", data="cifar", batch_size=8)
+    with pytest.raises(StoreError, match=r"is of 'digits', but .* is of 'cifar'"):
+        files_cka([dumps / "teacher.h5", dumps / "b.h5"])
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, size in (("small", 32), ("large", 40)):
+        save(create("resnet8", n_classes=10, image_size=size, data="digits"), folder / f"{name}.safetensors")
+    return folder
+
+
+def run(*arguments):
+    from analyses.commands import cka as command
+
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
+
+
+def test_command(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors")
+    output = run(*given, "--out", tmp_path, "--quiet", "--student-layers", "layer*[0-9]", "--batch-size", 60).output
+    assert "359 samples in 6 minibatches" in output
+    result = CKAResult.load(tmp_path / "cka.npz")
+    assert result.facts["data"] == "digits"
+    assert result.provenance["teacher"]["image_size"] == 40
+    assert {"cka.npz", "cka.csv", "cka.pdf", "cka.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--teacher", "a"), ("--features", "a.h5", "--student", "b")])
+def test_command_needs_networks_or_dumps(arguments):
+    with pytest.raises(ConfigError, match="give --teacher and --student"):
+        run(*arguments)

@@ -1,0 +1,229 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdprobe.data import Batch
+from kdprobe.dump import Source, dump
+from kdprobe.errors import AnalysisError, StoreError
+from kdprobe.features import Layout
+from kdprobe.gram import centred_gram
+from kdprobe.models.create import create
+from kdprobe.store import FeatureStore, Network, partial_path
+
+NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
+
+
+def features(start, n, *, scale=1.0):
+    generator = torch.Generator().manual_seed(start)
+    one = {"blocks.0": torch.randn(n, 5, 4, generator=generator) * scale, "fc": torch.randn(n, 3, generator=generator)}
+    return {"teacher": one, "student": {"layer1": torch.randn(n, 2, 3, 3, generator=generator)}}
+
+
+def write(path, *, n=20, batch_size=8, stop=None, **options):
+    """Minibatches of 8, 8, 4; an error after `stop` of them."""
+    layouts = {"teacher": {"blocks.0": Layout("tokens", 1)}, "student": {"layer1": Layout("NCHW")}}
+    stages = {"teacher": ["blocks.0"], "student": ["layer1"]}
+    with FeatureStore.create(path, NETWORKS, data="digits", batch_size=batch_size, **options) as writer:
+        for number, start in enumerate(range(0, n, batch_size)):
+            if number == stop:
+                raise ZeroDivisionError
+            index = torch.arange(start, min(start + batch_size, n))
+            made = features(start, len(index))
+            if options.get("content") == "grams":
+                made = {role: {name: centred_gram(x) for name, x in of.items()} for role, of in made.items()}
+            writer.append(index, index % 3, made, layouts=layouts, stages=stages)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "features.h5"
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_what_was_written_is_read(path, compression):
+    write(path, compression=compression)
+    with FeatureStore.open(path) as store:
+        assert (store.content, store.data, store.batch_size, store.n_samples) == ("features", "digits", 8, 20)
+        assert store.roles == ["teacher", "student"]
+        assert store.network("teacher") == NETWORKS["teacher"]
+        assert store.index.tolist() == list(range(20))
+        assert store.labels.tolist() == [i % 3 for i in range(20)]
+        assert store.layout("teacher", "blocks.0") == Layout("tokens", 1)
+        for start, (index, layers) in zip((0, 8, 16), store.minibatches("teacher"), strict=True):
+            expected = features(start, len(index))["teacher"]
+            assert list(layers) == list(expected)
+            assert all(torch.equal(layers[name], expected[name]) for name in expected)
+        assert torch.equal(store.read("student", "layer1", 8, 16), features(8, 8)["student"]["layer1"])
+        assert store.read("student", "layer1").shape == (20, 2, 3, 3)
+        assert [len(index) for index, _ in store.minibatches("teacher", "fc", batch_size=7)] == [7, 7, 6]
+    assert not partial_path(path).exists()
+
+
+def test_choices_of_stored_layers(path):
+    write(path)
+    with FeatureStore.open(path) as store:
+        assert store.layers("teacher") == ["blocks.0", "fc"]
+        assert store.layers("teacher", "stages") == ["blocks.0"]
+        assert store.layers("teacher", ["all", "!f*"]) == ["blocks.0"]
+        with pytest.raises(StoreError, match=r"no layer 'blocks\.1' of the teacher in .*; did you mean 'blocks\.0'"):
+            store.layers("teacher", "blocks.1")
+        with pytest.raises(StoreError, match=r"no layer 'layer2' of the student in .*; did you mean 'layer1'"):
+            store.read("student", "layer2")
+
+
+def test_plain_hdf5_tools_find_what_the_format_says(path):
+    write(path)
+    with h5py.File(path, "r") as file:
+        assert file.attrs["format"] == "kdprobe-features"
+        assert file.attrs["version"] == 1
+        assert file["samples/valid"][()] == 20
+        assert file["teacher/blocks.0"].shape == (20, 5, 4)
+        assert file["teacher/blocks.0"].dtype == np.float32
+        assert dict(file["teacher/blocks.0"].attrs) == {"layout": "tokens", "n_prefix": 1, "stage": True}
+
+
+def test_gram_matrices_without_their_padding(path):
+    write(path, content="grams")
+    with FeatureStore.open(path) as store:
+        read = list(store.minibatches("teacher", "blocks.0"))
+        assert [layers["blocks.0"].shape[0] for _, layers in read] == [8, 8, 4]
+        for start, (_, layers) in zip((0, 8, 16), read, strict=True):
+            expected = centred_gram(features(start, len(layers["blocks.0"]))["teacher"]["blocks.0"])
+            assert torch.equal(layers["blocks.0"], expected)
+        with pytest.raises(StoreError, match="holds Gram matrices of 8 samples, not of 4"):
+            next(store.minibatches("teacher", batch_size=4))
+
+
+def test_float16_halves_and_refuses_what_does_not_fit(path):
+    write(path, dtype="float16")
+    with FeatureStore.open(path) as store:
+        assert store.read("teacher", "fc").dtype == torch.float16
+        assert torch.allclose(store.read("teacher", "fc", 0, 8).float(), features(0, 8)["teacher"]["fc"], atol=1e-2)
+    writer = FeatureStore.create(path.with_name("b.h5"), NETWORKS, dtype="float16")
+    with pytest.raises(StoreError, match=r"teacher layer 'blocks\.0' reaches .*, which float16 cannot hold"), writer:
+        writer.append(torch.arange(4), torch.arange(4), features(0, 4, scale=1e6))
+    with pytest.raises(StoreError, match="stored as float32 or float16, not 'int8'"):
+        FeatureStore.create(path, NETWORKS, dtype="int8")
+
+
+def test_an_interrupted_dump_is_refused_unless_salvaged(path):
+    with pytest.raises(ZeroDivisionError):
+        write(path, stop=2)
+    assert not path.exists()
+    with pytest.raises(StoreError, match=r"its dump was interrupted, .*features\.h5\.partial can be resumed"):
+        FeatureStore.open(path)
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is the unfinished part of a dump"):
+        FeatureStore.open(partial_path(path))
+    with FeatureStore.open(partial_path(path), salvage=True) as store:
+        assert store.n_samples == 16
+        assert torch.equal(store.read("teacher", "fc", 8), features(8, 8)["teacher"]["fc"])
+
+
+def test_a_growing_file_can_be_read(path):
+    with FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
+        for start in (0, 8):
+            writer.append(torch.arange(start, start + 8), torch.zeros(8, dtype=torch.int64), features(start, 8))
+            with FeatureStore.open(partial_path(path), salvage=True) as store:
+                assert store.n_samples == start + 8
+                assert torch.equal(store.read("teacher", "fc", start), features(start, 8)["teacher"]["fc"])
+
+
+def test_layers_must_stay_the_same(path):
+    index = torch.arange(8)
+    with FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
+        writer.append(index, index, {"teacher": {"old": torch.ones(8, 2)}})
+        with pytest.raises(StoreError, match="teacher/new was not in the first minibatch"):
+            writer.append(index, index, {"teacher": {"new": torch.ones(8, 2)}})
+
+
+def test_foreign_missing_and_newer_files(path, tmp_path):
+    with pytest.raises(StoreError, match="there is no feature file"):
+        FeatureStore.open(path)
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(StoreError, match="damaged or not HDF5: the file cannot be read"):
+        FeatureStore.open(path)
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(StoreError, match="an HDF5 file, but not one of kdprobe's"):
+        FeatureStore.open(tmp_path / "foreign.h5")
+    with h5py.File(tmp_path / "newer.h5", "w") as file:
+        file.attrs.update({"format": "kdprobe-features", "version": 2})
+    with pytest.raises(StoreError, match="has format version 2; this kdprobe reads version 1"):
+        FeatureStore.open(tmp_path / "newer.h5")
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file.attrs.update({"format": "kdprobe-features", "version": 1})
+    with pytest.raises(StoreError, match="damaged or not HDF5: attributes cannot be read"):
+        FeatureStore.open(tmp_path / "empty.h5")
+
+
+def test_a_role_that_is_not_stored(path):
+    with FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
+        writer.append(torch.arange(8), torch.arange(8), {"student": {"fc": torch.ones(8, 2)}})
+    with FeatureStore.open(path) as store, pytest.raises(StoreError, match="holds no teacher; it holds: student"):
+        store.layers("teacher")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
+    write(path, compression=compression)
+    content = path.read_bytes()
+    with h5py.File(path, "r") as file:
+        chunk = file["teacher/blocks.0"].id.get_chunk_info(1)
+    for offset in range(chunk.byte_offset, chunk.byte_offset + chunk.size, 37):
+        damaged = bytearray(content)
+        damaged[offset] ^= 16
+        path.write_bytes(damaged)
+        with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"/teacher/blocks\.0 cannot be read"):
+            store.read("teacher", "blocks.0")
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StoreError, match="damaged or not HDF5"):
+        FeatureStore.open(path)
+
+
+def batches(n=20, size=8, *, image_size=16, shift=0):
+    images = torch.rand(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    for index in torch.arange(n).split(size):
+        yield Batch(images[index], index % 3, index + shift)
+
+
+@pytest.fixture(scope="module")
+def nets():
+    torch.manual_seed(0)
+    return {
+        "teacher": create("vit_tiny_patch16_224", n_classes=3, image_size=16, args={"patch_size": 8, "depth": 2}),
+        "student": create("resnet8", n_classes=5, image_size=16),
+    }
+
+
+def test_dump_writes_what_the_networks_give(nets, path):
+    shared = batches()
+    sources = {role: Source(model, shared) for role, model in nets.items()}
+    assert dump(sources, path, data="digits", batch_size=8) == 20
+    with FeatureStore.open(path) as store:
+        assert store.layers("teacher", "stages") == ["blocks.0", "blocks.1"]
+        assert store.layers("student") == ["act1", "layer1", "layer2", "layer3"]
+        assert store.layout("student", "layer3") == Layout("NCHW")
+        assert store.network("student").preprocessing["image_size"] == 16
+        model = nets["student"].eval()
+        with torch.no_grad():
+            images = torch.cat([batch.images for batch in batches()])
+            expected = model.forward_features((images - 0.45) / 0.225)
+        assert store.read("student", "layer3").shape == expected.shape
+
+
+def test_dump_refuses_existing_files_and_different_images(nets, path):
+    sources = {role: Source(model, batches(shift=shift)) for shift, (role, model) in enumerate(nets.items())}
+    with pytest.raises(StoreError, match="different images, or the same ones in different order"):
+        dump(sources, path, data="digits", batch_size=8)
+    path.touch()
+    with pytest.raises(StoreError, match=r"features\.h5 exists already"):
+        dump(sources, path, data="digits", batch_size=8)
+
+
+def test_dump_names_what_is_not_finite(path):
+    broken = create("resnet8", n_classes=5, image_size=16)
+    nn.init.constant_(broken.layer2[0].bn1.weight, float("inf"))
+    with pytest.raises(AnalysisError, match=r"student, samples from 0 on: layer 'layer2\.0\.bn1': .* NaN"):
+        dump({"student": Source(broken, batches(), "layer2.0.*")}, path, data="", batch_size=8, content="grams")
