@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from analyses.bootstrap import Interval, bca
 from kdprobe.errors import AnalysisError
+from kdprobe.results import Result
 
 N_BINS = 15
 
@@ -101,6 +103,40 @@ def calibration_interval(
     without = np.abs(sums).sum() - np.abs(sums[bins]) + np.abs(sums[bins] - gap)  # only the image's own bin changes
     left_out = without / (n - 1) if n > 1 else np.full(1, np.nan)
     return bca(np.asarray(np.abs(sums).sum() / n), drawn, left_out, np.ones(n), confidence=level)
+
+
+def reliability_result(evaluation: Result) -> Result:
+    """The bins behind each ECE of an evaluation.
+
+    Args:
+        evaluation: of kind "evaluation", with m networks.
+
+    Returns:
+        a result of kind "reliability": `edges` [b + 1] of the bins, `count`, `confidence`, `accuracy`
+        [m, b] (NaN in an empty bin), `ece` [m].
+    """
+    arrays = evaluation.arrays
+    right = arrays["predictions"] == arrays["targets"]
+    bins = [reliability(*pair) for pair in zip(arrays["confidences"], right, strict=True)]
+    numbers = {
+        "edges": np.linspace(0, 1, N_BINS + 1),
+        "count": np.stack([one.images for one in bins]),
+        "confidence": np.stack([one.confidence for one in bins]),
+        "accuracy": np.stack([one.accuracy for one in bins]),
+        "ece": arrays["ece"][:, 0],
+    }
+    facts = {key: evaluation.facts[key] for key in ("names", "data", "evaluated_on", "n_images")}
+    return Result("reliability", numbers, facts | {"undefined": "NaN: empty bin"}, evaluation.provenance)
+
+
+def reliability_table(result: Result) -> pd.DataFrame:
+    """One row per network and bin."""
+    edges, columns = result.arrays["edges"], ("count", "confidence", "accuracy")
+    tables = [
+        pd.DataFrame({"model": name, "from": edges[:-1], "to": edges[1:]} | {c: result.arrays[c][i] for c in columns})
+        for i, name in enumerate(result.facts["names"])
+    ]
+    return pd.concat(tables)
 
 
 def _bins(confidence: ndarray, n_bins: int) -> ndarray:

@@ -18,12 +18,13 @@ from kdprobe.errors import ConfigError
 def evaluate(
     checkpoints: tuple[str, ...], data: str | None, against: str | None, out: Path, device: str, *, quiet: bool
 ) -> None:
-    r"""Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
+    """Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
 
     \b
     Example:
       kdprobe evaluate --checkpoint runs/resnet8-kd --against runs/resnet8 --out evaluation
     """
+    from analyses.calibration import reliability_result, reliability_table
     from analyses.evaluation import evaluate as run_evaluation
     from analyses.evaluation import summary, tidy
     from analyses.predictions import judge
@@ -34,10 +35,13 @@ def evaluate(
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
     judged = judge(shown, data, device=pick_device(device), quiet=quiet)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
-    path = out / "evaluation.npz"
-    save_result(result, path, table=tidy(result).to_csv(index=False))
+    bins = reliability_result(result)
+    paths = [out / "evaluation.npz", out / "reliability.npz"]
+    save_result(result, paths[0], table=tidy(result).to_csv(index=False))
+    save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False))
     click.echo(summary(result))
-    run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+    drawn = paths if len(judged) <= 4 else paths[:1]  # a picture of reliability holds four networks
+    run("figures", *drawn, "--out", out, *(["--quiet"] if quiet else []))
 
 
 @click.command()
@@ -78,7 +82,7 @@ def cka(
     *,
     quiet: bool,
 ) -> None:
-    r"""Similarity (CKA) of every teacher layer to every student layer, with 95 % intervals.
+    """Similarity (CKA) of every teacher layer to every student layer, with 95 % intervals.
 
     \b
     Example:

@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from analyses.bootstrap import Interval, bootstrap
-from analyses.calibration import Reliability, calibration_interval, confidences, reliability
+from analyses.calibration import calibration_interval, confidences
 from analyses.confusion import confusion, mean_share, overall_share, shares, tally
 from analyses.permutation import paired_permutation
 from analyses.predictions import Judged
@@ -45,8 +45,7 @@ def evaluate(
         a result of kind "evaluation" for m networks, n images and C classes: `confusion` [m, C, C]
         counts (rows true classes); `accuracy`, `uar`, `ece` [m, 3] and `recall`, `precision` [m, C, 3]
         as fractions (value, low, high; NaN for a class without images, or that is never predicted);
-        `bin_images`, `bin_confidence`, `bin_accuracy` [m, b] by confidence; `targets` [n];
-        `predictions`, `confidences` [m, n]; with `against` also `accuracy_difference` and
+        `targets` [n]; `predictions`, `confidences` [m, n]; with `against` also `accuracy_difference` and
         `uar_difference` [m, 2] (difference, p-value). The facts say where percentiles stand in for BCa.
     """
     data, names = judged[0].data, [one.name for one in judged]
@@ -66,7 +65,6 @@ def evaluate(
         "predictions": torch.stack(predictions).numpy(),
         "confidences": np.stack(sure),
         **{name: np.stack([interval.ends for interval in found]) for name, found in intervals.items()},
-        **_bins(sure, right),
         **({} if against is None else _differences(right, against, targets.numpy(), seed)),
     }
     facts = {
@@ -79,7 +77,7 @@ def evaluate(
         "against": None if against is None else names[against],
         "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}",
         "percentile_instead_of_bca": _uncorrected(intervals, names, data.classes),
-        "undefined": "NaN: recall of a class without images, precision of a class that is never predicted, empty bins",
+        "undefined": "NaN: recall of a class without images, precision of a class that is never predicted",
     }
     return Result("evaluation", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
 
@@ -129,11 +127,6 @@ def _interval(matrix: Tensor, name: str, confidence: float, n_resamples: int, se
     by, statistic = QUANTITIES[name]
     counts = tally(matrix, by=by)
     return bootstrap(counts, statistic, confidence=confidence, n_resamples=n_resamples, seed=seed)
-
-
-def _bins(sure: list[ndarray], right: list[ndarray]) -> dict[str, ndarray]:
-    bins = [reliability(*pair) for pair in zip(sure, right, strict=True)]
-    return {f"bin_{name}": np.stack([getattr(one, name) for one in bins]) for name in Reliability._fields}
 
 
 def _differences(right: list[ndarray], against: int, targets: ndarray, seed: int) -> dict[str, ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from kdprobe.errors import ConfigError, near_matches
+from kdprobe.errors import ConfigError, DataError, near_matches
 
 
 @click.command()
@@ -171,3 +171,29 @@ def show_run(run: Path) -> None:
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
     click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
     click.echo("finished" if folder.finished else "not finished")
+
+
+@click.group()
+def data() -> None:
+    """Look at data sets."""
+
+
+@data.command("check")
+@click.argument("spec")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def check_data(spec: str, *, quiet: bool) -> None:
+    """Count the images of each class, decode every file, and compare with the published counts.
+
+    Example: kdprobe data check rafdb:/data/RAF-DB
+    """
+    from kdprobe.data.check import check
+
+    found = check(spec, quiet=quiet)
+    click.echo(found.counts.to_string(index=False))
+    for complaint in found.complaints:
+        click.echo(complaint)
+    if found.complaints:
+        raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
+    click.echo(
+        f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
+    )

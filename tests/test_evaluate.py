@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from analyses.calibration import reliability_result, reliability_table
 from analyses.commands import evaluate as command
 from analyses.evaluation import evaluate, summary, tidy
 from analyses.predictions import judge, predict, short_names
@@ -89,7 +90,8 @@ def test_the_command_saves_result_table_and_picture(checkpoints: list[str], tmp_
     assert {"model", "accuracy", "UAR", "run0", "run1"} <= set(outcome.stdout.split())
     assert load_result(out / "evaluation.npz", kind="evaluation").arrays["predictions"].shape == (2, 359)
     assert len(pd.read_csv(out / "evaluation.csv")) == 246
-    assert {path.suffix for path in out.iterdir()} == {".npz", ".csv", ".pdf", ".png"}
+    stems, endings = ("evaluation", "reliability"), ("npz", "csv", "pdf", "png")
+    assert {path.name for path in out.iterdir()} == {f"{stem}.{ending}" for stem in stems for ending in endings}
 
 
 def test_what_cannot_be_evaluated_is_refused(checkpoints: list[str]) -> None:
@@ -136,7 +138,11 @@ def test_a_checkpoint_tested_against_another(checkpoints: list[str], tmp_path: P
 
 
 def test_calibration_is_part_of_the_result(checkpoints: list[str]) -> None:
-    arrays = evaluate(judge(checkpoints[:1]), n_resamples=50).arrays
-    gaps = arrays["bin_images"] * np.abs(arrays["bin_accuracy"] - arrays["bin_confidence"])
-    assert arrays["ece"][0, 0] == pytest.approx(np.nansum(gaps) / 359)
-    assert arrays["confidences"].shape == (1, 359)
+    result = evaluate(judge(checkpoints[:2]), n_resamples=50)
+    bins = reliability_result(result)
+    gaps = bins.arrays["count"] * np.abs(bins.arrays["accuracy"] - bins.arrays["confidence"])
+    assert np.nansum(gaps, axis=1) / 359 == pytest.approx(bins.arrays["ece"])
+    assert bins.arrays["ece"] == pytest.approx(result.arrays["ece"][:, 0])
+    table = reliability_table(bins)
+    assert table.groupby("model")["count"].sum().to_dict() == {"run0": 359, "run1": 359}
+    assert len(table) == 2 * (len(bins.arrays["edges"]) - 1)

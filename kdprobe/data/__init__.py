@@ -1,7 +1,7 @@
 """Data sets by name.
 
-A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, or `module:callable`,
-a function of yours that returns a `DataSet`.
+A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, `rafdb:DIR`,
+`rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`.
 """
 
 import os
@@ -21,6 +21,7 @@ from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
 from kdprobe.data.memory import fits, into_memory
+from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, near_matches
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "evaluation_batches",
     "load_data",
     "n_batches",
+    "read_data",
     "training_batches",
 ]
 
@@ -43,6 +45,8 @@ DATASETS: dict[str, Callable[..., DataSet]] = {
     "cifar100": read_cifar100,
     "folder": read_folder,
     "imagenet": read_imagenet,
+    "rafdb": read_rafdb,
+    "rafdb-compound": read_rafdb_compound,
 }
 
 
@@ -75,14 +79,19 @@ def load_data(
         DataError: for an unknown name, and for data that are missing, empty or damaged.
         ConfigError: if the data cannot be stored as asked.
     """
-    data = _read(spec, image_size=image_size, download=download)
+    data = read_data(spec, image_size=image_size, download=download)
     if holdout:
         data = hold_out(data, holdout, generator(seed))
     needs_files = augment is not None and augment.crop == "resized"
     return _stored(data, storage, needs_files=needs_files)
 
 
-def _read(spec: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_data(spec: str, *, image_size: int | None = None, download: bool = False) -> DataSet:
+    """Read a data set as it is: image files stay files, nothing is held out.
+
+    Raises:
+        DataError: for an unknown name, and for data that are missing or empty.
+    """
     name, colon, rest = spec.partition(":")
     if name in DATASETS:
         return DATASETS[name](spec, os.path.expanduser(rest), image_size=image_size, download=download)

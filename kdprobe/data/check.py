@@ -1,0 +1,117 @@
+"""Is a data set whole? Images per class, files that are missing, surplus or damaged, and the published counts."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pandas as pd
+from tqdm import tqdm
+
+from kdprobe.data import read_data
+from kdprobe.data.dataset import DataSet, ImageFiles, Split
+from kdprobe.data.decode import decode
+from kdprobe.errors import DataError
+
+#: training and test images of each class, or (one number) of all together, as the authors publish them
+PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "cifar10": ((5000,) * 10, (1000,) * 10),
+    "cifar100": ((500,) * 100, (100,) * 100),
+    "imagenet": ((1_281_167,), (50_000,)),
+    "rafdb": ((1290, 281, 717, 4772, 1982, 705, 2524), (329, 74, 160, 1185, 478, 162, 680)),
+    "rafdb-compound": ((3162,), (792,)),
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found; whatever is missing is an error before.
+
+    Attributes:
+        counts: columns class, train, test: images.
+        surplus: files that the list does not name.
+        damaged: what is said of each file that cannot be decoded.
+        differences: from the published counts, in words.
+    """
+
+    counts: pd.DataFrame
+    surplus: list[str]
+    damaged: list[str]
+    differences: list[str]
+
+    @property
+    def complaints(self) -> list[str]:
+        """All that is not as it should be, one sentence each."""
+        return [*self.damaged, *(f"{path} is not in the list" for path in self.surplus), *self.differences]
+
+
+def check(spec: str, *, quiet: bool = True) -> Findings:
+    """Look at every image of a data set.
+
+    Args:
+        spec: the data set, read as training would read it, so that what is missing is an error at once.
+        quiet: no progress on stderr.
+
+    Raises:
+        DataError: if the data set cannot be read.
+    """
+    data = read_data(spec)
+    counts = count(data)
+    return Findings(counts, surplus(data), damaged(data, quiet=quiet), differences(spec.partition(":")[0], counts))
+
+
+def count(data: DataSet) -> pd.DataFrame:
+    """Images per class: columns class, train, test."""
+    columns = {
+        name: split.labels.bincount(minlength=data.n_classes).tolist()
+        for name, split in (("train", data.train), ("test", data.test))
+    }
+    return pd.DataFrame({"class": data.classes, **columns})
+
+
+def differences(name: str, counts: pd.DataFrame) -> list[str]:
+    """Where the counts are not the published ones, in words; nothing where none are known."""
+    found = []
+    for split, published in zip(("train", "test"), PUBLISHED.get(name, ()), strict=False):
+        counted = list(counts[split])
+        if len(published) == 1:
+            counted, labels = [sum(counted)], [""]
+        else:
+            labels = [f" of {label}" for label in counts["class"]]
+        triples = zip(labels, counted, published, strict=True)
+        found += [
+            f"{here} {split} images{label} where {there} are published"
+            for label, here, there in triples
+            if here != there
+        ]
+    return found
+
+
+def surplus(data: DataSet) -> list[str]:
+    """Images beside those that a list names."""
+    named = {path for split in (data.train, data.test) for path in _paths(split)}
+    if not data.spec.startswith("rafdb"):
+        return []
+    folder = os.path.dirname(next(iter(named)))
+    return sorted({os.path.join(folder, name) for name in os.listdir(folder)} - named)
+
+
+def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
+    """What is said of each file that cannot be decoded; every file is tried."""
+    paths = [path for split in (data.train, data.test) for path in _paths(split)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        said = pool.map(_complaint, paths)
+        return [
+            text for text in tqdm(said, "decoding", len(paths), delay=1, leave=False, disable=quiet or None) if text
+        ]
+
+
+def _paths(split: Split) -> tuple[str, ...]:
+    return split.images.paths if isinstance(split.images, ImageFiles) else ()
+
+
+def _complaint(path: str) -> str:
+    try:
+        decode(path, image_size=8)
+    except DataError as error:
+        return str(error)
+    return ""

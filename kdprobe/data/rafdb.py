@@ -1,0 +1,126 @@
+"""`rafdb:DIR` and `rafdb-compound:DIR`: the Real-world Affective Faces Database as its authors lay it out.
+
+    basic/EmoLabel/list_patition_label.txt         lines `train_00001.jpg 5` (the spelling is the original's)
+    basic/Image/aligned/train_00001_aligned.jpg    faces; the beginning of the name is the split
+    compound/...                                   the same, with eleven pairs of emotions
+
+DIR holds `basic` (or `raf-basic`) or is it; likewise for `compound`. The images are not ours to share.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
+from kdprobe.errors import DataError
+
+BASIC = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+#: compound classes in the order of their labels, each with its two basic classes
+COMPOUND = {
+    "happily surprised": (3, 0),
+    "happily disgusted": (3, 2),
+    "sadly fearful": (4, 1),
+    "sadly angry": (4, 5),
+    "sadly surprised": (4, 0),
+    "sadly disgusted": (4, 2),
+    "fearfully angry": (1, 5),
+    "fearfully surprised": (1, 0),
+    "angrily surprised": (5, 0),
+    "angrily disgusted": (5, 2),
+    "disgustedly surprised": (2, 0),
+}
+LIST = Path("EmoLabel") / "list_patition_label.txt"
+IMAGES = Path("Image") / "aligned"
+
+
+class Entry(NamedTuple):
+    """A line of the list: its split, the file of its image, and its class from 0."""
+
+    split: Literal["train", "test"]
+    file: str
+    label: int
+
+
+def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+    """Read the basic emotions, at 224 pixels if not told otherwise.
+
+    Raises:
+        DataError: if the list is missing or has a line that cannot be read, or an image is missing.
+    """
+    return _read(spec, part_folder(folder, "basic"), BASIC, image_size or 224)
+
+
+def read_rafdb_compound(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+    """Read the compound emotions, at 224 pixels if not told otherwise.
+
+    Raises:
+        DataError: as `read_rafdb`.
+    """
+    return _read(spec, part_folder(folder, "compound"), tuple(COMPOUND), image_size or 224)
+
+
+def part_folder(folder: str, part: str) -> Path:
+    """The folder of the basic or the compound part.
+
+    Raises:
+        DataError: if it is not there.
+    """
+    candidates = [Path(folder) / part, Path(folder) / f"raf-{part}", Path(folder)]
+    for candidate in candidates:
+        if folder and (candidate / LIST).is_file():
+            return candidate
+    raise DataError(f"there is no {LIST} in {', '.join(map(str, candidates[:2]))} or {folder or 'DIR'}")
+
+
+def read_list(root: Path, n_classes: int) -> list[Entry]:
+    """All lines of the list, in its order.
+
+    Raises:
+        DataError: with its number, for a line that cannot be read, or that names an image again.
+    """
+    entries, seen = [], set[str]()
+    for number, line in enumerate((root / LIST).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        entry = _entry(line, n_classes, f"{root / LIST}, line {number}")
+        if entry.file in seen:
+            raise DataError(f"{root / LIST}, line {number}: {entry.file} is listed twice")
+        seen.add(entry.file)
+        entries.append(entry)
+    return entries
+
+
+def files_on_disk(root: Path) -> set[str]:
+    """Names of all aligned images; none where the folder is missing."""
+    folder = root / IMAGES
+    return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
+
+
+def _entry(line: str, n_classes: int, where: str) -> Entry:
+    name, _, label = line.strip().rpartition(" ")
+    stem, ending = os.path.splitext(name.strip())
+    split = next((split for split in ("train", "test") if stem.startswith(f"{split}_")), None)
+    if split is None or ending != ".jpg" or not label.isdecimal():
+        raise DataError(f"{where}: a line must read `train_00001.jpg 5` or `test_0001.jpg 5`, but is {line.strip()!r}")
+    if not 1 <= int(label) <= n_classes:
+        raise DataError(f"{where}: labels are 1 to {n_classes}, but {name} has {label}")
+    return Entry("train" if split == "train" else "test", f"{stem}_aligned.jpg", int(label) - 1)
+
+
+def _read(spec: str, root: Path, classes: tuple[str, ...], size: int) -> DataSet:
+    entries = read_list(root, len(classes))
+    missing = sorted({entry.file for entry in entries} - files_on_disk(root))
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{root / IMAGES / missing[0]} is named in the list but missing{more}")
+
+    def split(name: str) -> Split:
+        chosen = [entry for entry in entries if entry.split == name]
+        if not chosen:
+            raise DataError(f"{root / LIST} names no {name} images")
+        paths = tuple(str(root / IMAGES / entry.file) for entry in chosen)
+        return Split(ImageFiles(paths), torch.tensor([entry.label for entry in chosen]), size)
+
+    return DataSet(spec, split("train"), split("test"), classes, IMAGENET_MEAN, IMAGENET_STD, size)
