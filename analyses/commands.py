@@ -113,3 +113,34 @@ def cka(
     result.save(path)
     click.echo(result.summary())
     run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+
+
+@click.command()
+@click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT", help="Repeat to compare.")
+@click.option("--data", required=True, metavar="SPEC", help="rafdb-compound:DIR")
+@click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def compound(
+    checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
+) -> None:
+    r"""How well networks of the seven basic emotions see both halves of compound ones.
+
+    \b
+    Example:
+      kdprobe compound --checkpoint runs/mobilenet --data rafdb-compound:/data/RAF-DB
+    """
+    import pandas as pd
+
+    from analyses.compound import READINGS, compound_result, compound_table
+    from analyses.evaluation import percent
+    from analyses.predictions import judge
+    from kdprobe.devices import pick_device
+    from kdprobe.results import save_result
+
+    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False)
+    result = compound_result(judged, exclude_neutral=exclude_neutral)
+    save_result(result, out / "compound.npz", table=compound_table(result).to_csv(index=False))
+    columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
+    click.echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
