@@ -25,7 +25,7 @@ _RESULT = click.Path(path_type=Path)
 )
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
 def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...], quiet: bool) -> None:
-    r"""Draw one picture per saved RESULT, named after its file.
+    """Draw one picture per saved RESULT, named after its file.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...
 @click.option("--title", default="Teacher and students compared", show_default=True, help="Heading of the page.")
 @click.option("--quiet", is_flag=True, help="Do not say where the page is.")
 def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> None:
-    r"""Put saved results into one page that opens without a network.
+    """Put saved results into one page that opens without a network.
 
     A FOLDER is searched through for results.
 
@@ -63,3 +63,38 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
     write_report(results, out, title=title)
     if not quiet:
         click.echo(out)
+
+
+@click.command()
+@click.option(
+    "--out",
+    default=Path("paper"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of tables and figures.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("pdf", "png"),
+    show_default=True,
+    type=click.Choice(["pdf", "png", "svg"]),
+    help="Of the figures; may be given several times.",
+)
+@click.option("--quiet", is_flag=True, help="Do not list the files written.")
+def paper(out: Path, formats: tuple[str, ...], quiet: bool) -> None:
+    r"""Write the publication's tables and figures from the published numbers.
+
+    Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted.
+
+    \b
+    Example:
+      kdprobe paper --out paper --format svg
+    """
+    from figures.paper import NOT_DRAWN, write_paper
+
+    written = write_paper(out, formats)
+    if not quiet:
+        click.echo("\n".join(map(str, written)))
+        click.echo(NOT_DRAWN, err=True)

@@ -120,7 +120,7 @@ def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence
     axes = place(figure, left, 26, PAGE - left - 84, _BAR * len(names))
     places = np.arange(len(names))[::-1]
     value, low, high = 100 * uar.T
-    axes.barh(places, value, height=0.62, color=PALETTE[0], alpha=0.85)
+    axes.barh(places, value, height=0.62, color=PALETTE[0])
     axes.hlines(places, low, high, color=INK, linewidth=1.2)
     axes.set_xlim(0, 100)
     axes.set_ylim(-0.5, len(names) - 0.5)

@@ -49,15 +49,16 @@ def draw(result: Result) -> Figure:
         if column:
             bars.set_yticklabels([])
         else:
-            bars.set_ylabel("accuracy in %", labelpad=3)
-            counts.set_ylabel("images", labelpad=3)
-            figure.align_ylabels([bars, counts])
+            bars.set_ylabel("accuracy in %")
+            counts.set_ylabel("images", size=LABEL)
+            for axes in (bars, counts):
+                axes.yaxis.set_label_coords(-23 / side, 0.5)
     return figure
 
 
 def _bars(axes: Axes, edges: NDArray[np.float64], accuracy: NDArray[np.float64]) -> None:
     middles, widths = 50 * (edges[:-1] + edges[1:]), 100 * np.diff(edges)
-    axes.bar(middles, 100 * np.nan_to_num(accuracy), width=0.92 * widths, color=PALETTE[0], alpha=0.85)
+    axes.bar(middles, 100 * np.nan_to_num(accuracy), width=0.92 * widths, color=PALETTE[0])
     axes.plot([0, 100], [0, 100], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 25, 50, 75, 100], yticks=[0, 25, 50, 75, 100])
     axes.set_xticklabels([])

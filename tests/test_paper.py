@@ -1,0 +1,90 @@
+"""The publication's tables and figures: the printed numbers, their sources, their misprints."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from figures.dropout import best_cell
+from figures.paper import GRIDS, TABLES, latex, markdown, published_grid, published_table, write_paper
+from kdprobe.cli import main
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_number_has_a_source(name: str) -> None:
+    table = published_table(name)
+    assert all(cell.source and 0 < float(cell.value) < 100 for cell in table.cells)
+    assert len({(cell.row, cell.column) for cell in table.cells}) == len(table.cells)
+
+
+def test_misprints_are_footnoted() -> None:
+    table = published_table("table1")
+    notes = {(cell.row, cell.column): cell.note for cell in table.cells}
+    assert "ResNet101" in notes["ResNet110 to ResNet20", "Teacher"]
+    assert "FitNet" in notes["ResNet110 to ResNet20", "AT"]
+    assert list(table.notes) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_equal_rates_win_for_every_student_rate(name: str) -> None:
+    means = published_grid(name).arrays["accuracy"][..., 0]
+    assert means.shape == (5, 5)
+    assert best_cell(means) == (2, 2)
+    assert means[2, 2] == pytest.approx(0.8918)
+    assert np.array_equal(np.nanmax(means, axis=0), np.diag(means))
+
+
+def test_missing_cells_are_two_corners() -> None:
+    grids = {name: np.isnan(published_grid(name).arrays["accuracy"][..., 0]) for name in GRIDS}
+    assert np.argwhere(grids["figure2"]).tolist() == [[0, 4], [1, 4], [3, 0], [4, 0]]
+    assert np.argwhere(grids["figure3"]).tolist() == [[0, 4], [1, 4]]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_markdown_and_latex_hold_every_number(name: str) -> None:
+    table = published_table(name)
+    for text in (markdown(table), latex(table)):
+        assert all(cell.value in text for cell in table.cells)
+        assert len(table.notes) == len({cell.note for cell in table.cells} - {""})
+
+
+def test_latex_is_balanced_and_escaped() -> None:
+    text = latex(published_table("table4"))
+    assert text.count("{") == text.count("}")
+    assert r"\toprule" in text
+    assert "in \\%" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in rows} == {3}
+
+
+def test_markdown_rows_have_one_shape() -> None:
+    lines = [line for line in markdown(published_table("table1")).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert "From the RepDistiller README" in markdown(published_table("table1"))
+
+
+def test_command_writes_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["paper", "--out", str(tmp_path), "--format", "svg"])
+    said = capsys.readouterr()
+    names = {Path(line).name for line in said.out.splitlines()}
+    assert names == {f"{name}.{ending}" for name in TABLES for ending in ("tex", "md", "csv")} | {
+        f"{name}.svg" for name in GRIDS
+    }
+    assert names == {path.name for path in tmp_path.iterdir()}
+    assert "figure4" in said.err
+    main(["paper", "--out", str(tmp_path), "--quiet"])
+    assert capsys.readouterr().out == ""
+
+
+def test_csv_is_the_kept_file(tmp_path: Path) -> None:
+    write_paper(tmp_path, [])
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table5.csv").read_text(encoding="utf-8"))))
+    assert rows[0] == {
+        "row": "MobileNetV2",
+        "column": "Acc-both",
+        "value": "31.90",
+        "source": "supplement Table 5",
+        "note": "",
+    }
