@@ -3,7 +3,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdprobe.distillers.cskd import dense_logits, dense_loss, fused_teacher, fusion_ratio, token_loss
+from kdprobe.distillers import DISTILLERS
+from kdprobe.distillers.cskd import (
+    dense_logits,
+    dense_loss,
+    fused_teacher,
+    fusion_ratio,
+    token_logits,
+    token_loss,
+)
+from kdprobe.errors import ModelError
+from kdprobe.models import create
+from kdprobe.models.stages import Stages, measure
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
 
@@ -54,3 +65,31 @@ def test_the_mean_of_the_dense_logits_is_the_logits_of_the_mean():
     head = nn.Linear(6, 4)
     maps = torch.randn(2, 6, 3, 5, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(dense_logits(maps, head).mean(dim=(2, 3)), head(maps.mean(dim=(2, 3))))
+
+
+def _distilled():
+    args = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    return create("kdprobe.models.dense_deit:dense_deit", n_classes=4, image_size=32, args=args).eval()
+
+
+def test_three_heads_vote_at_inference():
+    model = _distilled()
+    features = Stages(model, needs=("tokens", "head"))(torch.rand(2, 3, 32, 32))
+    by_class, by_token, dense = token_logits(features)
+    assert dense.shape == (2, 4, 4, 4)
+    torch.testing.assert_close(features.logits, (by_class + by_token + dense.mean(dim=(2, 3))) / 3)
+    assert model.forward_head(features.tokens, pre_logits=True).shape == (2, 32)
+
+
+def test_the_dense_logits_lie_in_rows():
+    model = _distilled()
+    features = Stages(model, needs=("tokens", "head"))(torch.rand(1, 3, 32, 32))
+    dense = token_logits(features)[2]
+    torch.testing.assert_close(dense[0, :, 1, 2], model.head_dist(features.tokens[0, 2 + 6]))
+
+
+def test_the_teacher_must_average_its_last_map():
+    kind = DISTILLERS["cskd"]
+    student, teacher = measure(_distilled()), measure(create("mobilenetv2_035", n_classes=4, image_size=32))
+    with pytest.raises(ModelError, match="not defined for the teacher mobilenetv2_035, which does not average"):
+        kind(kind.Options(), student, teacher)

@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.eac import attention_maps, consistency_loss
+from kdprobe.models.stages import Shapes
 from tests.goldens import TOLERANCES, assert_tensor, assert_value, cases, leaf
 
 #: the original flips through a float32 grid
@@ -34,3 +37,17 @@ def test_the_classifier_gets_no_gradient():
 def test_zero_for_exact_mirrors():
     attention = torch.rand(2, 3, 4, 4)
     assert consistency_loss(attention, attention.flip(3)) == 0
+
+
+def test_the_second_half_of_the_views_mirrors_the_first():
+    torch.manual_seed(0)
+    kind = DISTILLERS["eac"]
+    method = kind(kind.Options(), Shapes("net", ("s",), ((6, 4, 4),), 6, 3, None, 0), None)
+    batch = Batch(torch.rand(12, 3, 16, 16), torch.arange(12) % 3, torch.arange(12))
+    images, _, labels = method.inputs(batch)
+    assert torch.equal(images[12:], images[:12].flip(3))
+    assert torch.equal(labels[12:], batch.labels)
+    varied = (images[:12] != batch.images).flatten(1).any(dim=1)
+    assert 3 < varied.sum() < 12
+    assert images.min() >= 0
+    assert images.max() <= 1

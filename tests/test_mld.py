@@ -2,7 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.mld import batch_loss, class_loss, instance_loss, mld_parts, uncertain
+from kdprobe.models.stages import Shapes
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
 LEVELS = {"inst": instance_loss, "batch": batch_loss, "class": class_loss}
@@ -62,3 +65,28 @@ def test_zero_for_equal_logits(variant):
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     parts = mld_parts((logits, logits), (logits, logits), variant=variant)
     assert all(part.abs() < 1e-12 for part in parts.values())
+
+
+def test_both_networks_see_both_views():
+    kind = DISTILLERS["mld"]
+    shapes = Shapes("net", (), (), 6, 3, None, 0)
+    method = kind(kind.Options(), shapes, shapes)
+    batch = Batch(torch.rand(4, 3, 16, 16), torch.arange(4) % 3, torch.arange(4))
+    student, teacher, labels = method.inputs(batch)
+    assert student is teacher
+    assert torch.equal(student[:4], batch.images)
+    assert not torch.equal(student[4:], batch.images)
+    assert labels.tolist() == [0, 1, 2, 0] * 2
+    assert method.ce_weight == 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperatures": (4.0, -1.0)}, "temperatures must be positive"),
+        ({"temperatures": (4.0,), "variant": "reference"}, "the reference variant takes five temperatures"),
+    ],
+)
+def test_temperatures_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        DISTILLERS["mld"].Options(**options)

@@ -20,7 +20,18 @@ NETWORKS = {
 }
 KINDS = [("cnn", "cnn"), ("vit", "cnn"), ("cnn", "vit"), ("vit", "vit"), ("cnn", "distilled")]
 #: where a method is not defined, and how it says so
-UNDEFINED: dict[tuple[str, str], dict[str, str]] = {}
+UNDEFINED = {
+    ("cskd", "cnn", "cnn"): "not defined for the student resnet8; ofa and dropkd take any pair",
+    ("cskd", "vit", "cnn"): "not defined for the student resnet8; ofa and dropkd take any pair",
+    ("cskd", "cnn", "vit"): "not defined for the student vit_tiny_patch16_224; ofa and dropkd take any pair",
+    ("cskd", "vit", "vit"): "not defined for the student vit_tiny_patch16_224; ofa and dropkd take any pair",
+    ("cakd", "cnn", "cnn"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
+    ("cakd", "cnn", "vit"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
+    ("cakd", "cnn", "distilled"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
+    ("eac", "cnn", "vit"): "not defined for vit_tiny_patch16_224; scn takes any network",
+    ("eac", "vit", "vit"): "not defined for vit_tiny_patch16_224; scn takes any network",
+    ("eac", "cnn", "distilled"): "not defined for deit_tiny_distilled_patch16_224; scn takes any network",
+}
 
 
 def _network(kind, seed):

@@ -2,7 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.distillers.scn import rank_regularisation, relabel
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Shapes
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
 
@@ -28,3 +32,47 @@ def test_equal_weights_cost_the_margin_where_there_are_two_groups(n):
     loss.backward()
     assert loss.item() == pytest.approx(0.07 if n > 1 else 0.0)
     assert weights.grad.isfinite().all()
+
+
+def _method(**options):
+    kind = DISTILLERS["scn"]
+    return kind(kind.Options(**options), Shapes("net", (), (), 6, 3, None, 0), None)
+
+
+def _step(method, labels, *, epoch):
+    batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor(labels), torch.tensor([7, 9]))
+    seen = method.inputs(batch)[2]
+    logits = torch.tensor([[9.0, 0, 0], [0, 0, 9]])
+    terms = method(Features(logits, pooled=torch.zeros(2, 6)), None, seen, Progress(epoch, 70))
+    return seen.tolist(), terms
+
+
+def test_surely_wrong_labels_are_replaced_from_the_tenth_epoch():
+    method = _method()
+    assert _step(method, [1, 2], epoch=8.9)[0] == [1, 2]
+    assert method.cured == {}
+    seen, terms = _step(method, [1, 2], epoch=9.0)
+    assert seen == [1, 2]
+    assert method.cured == {7: 0}
+    assert _step(method, [1, 2], epoch=9.5)[0] == [0, 2]
+    assert set(terms) == {"weighted", "rank"}
+    assert method.ce_weight == 0
+
+
+def test_the_cured_labels_are_saved_and_restored():
+    method, again = _method(), _method()
+    _step(method, [1, 2], epoch=20)
+    again.load_state_dict(method.state_dict())
+    assert again.cured == {7: 0}
+
+
+def test_evaluation_relabels_nothing():
+    method = _method().eval()
+    _step(method, [1, 2], epoch=20)
+    assert method.cured == {}
+
+
+def test_a_network_without_pooled_features_is_refused():
+    kind = DISTILLERS["scn"]
+    with pytest.raises(ModelError, match="'scn' needs pooled features, which net does not offer"):
+        kind(kind.Options(), Shapes("net", (), (), 0, 3, None, 0), None)

@@ -4,10 +4,14 @@ from kdprobe.config import Section
 from kdprobe.distillers.at import AT
 from kdprobe.distillers.base import Method as Method
 from kdprobe.distillers.base import Progress as Progress
+from kdprobe.distillers.cakd import CAKD
 from kdprobe.distillers.crd import CRD
+from kdprobe.distillers.cskd import CSKD
 from kdprobe.distillers.dist import DIST
 from kdprobe.distillers.dkd import DKD
+from kdprobe.distillers.dpk import DPK
 from kdprobe.distillers.dropkd import DropKD
+from kdprobe.distillers.eac import EAC
 from kdprobe.distillers.fitnet import FitNet
 from kdprobe.distillers.kd import KD
 from kdprobe.distillers.logit_standard import LogitStandard
@@ -16,6 +20,7 @@ from kdprobe.distillers.ofa import OFA
 from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
+from kdprobe.distillers.scn import SCN
 
 DISTILLERS: dict[str, type[Method]] = {
     "plain": Plain,
@@ -27,10 +32,15 @@ DISTILLERS: dict[str, type[Method]] = {
     "dkd": DKD,
     "mld": MLD,
     "ofa": OFA,
+    "cskd": CSKD,
+    "cakd": CAKD,
+    "dpk": DPK,
     "crd": CRD,
     "dist": DIST,
     "logit_standard": LogitStandard,
     "dropkd": DropKD,
+    "scn": SCN,
+    "eac": EAC,
 }
 
 

@@ -5,13 +5,18 @@ Reference:
 """
 
 from math import cos, pi
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from kdprobe.config import Section
+from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
 from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Need, Shapes
 
 Decay = Literal["linear", "x2", "cos"]
 Kind = Literal["hard", "soft"]
@@ -91,3 +96,99 @@ def dense_logits(maps: Float[Tensor, "batch _c h w"], head: nn.Module) -> Float[
     """A classifier applied at each place of a map."""
     logits: Tensor = head(maps.permute(0, 2, 3, 1))
     return logits.permute(0, 3, 1, 2)
+
+
+class CSKDOptions(Section):
+    """Options of spatial distillation; the defaults are the published ones.
+
+    Attributes:
+        base_weight: of the cross entropy of the class token.
+        token_weight: of the distillation token's term.
+        dense_weight: of the patch tokens' term.
+        label_smoothing: of the cross entropy of the class token.
+        decay: how the local teacher fades.
+        token_kind: `hard` or `soft`, see `token_loss`.
+        dense_kind: `hard` or `soft`, see `dense_loss`.
+        temperature: of the soft kinds.
+    """
+
+    base_weight: float = Field(0.5, ge=0)
+    token_weight: float = Field(0.5, ge=0)
+    dense_weight: float = Field(1.0, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    decay: Decay = "linear"
+    token_kind: Kind = "hard"
+    dense_kind: Kind = "hard"
+    temperature: float = Field(1.0, gt=0)
+
+
+class CSKD(Method):
+    """A distilled transformer, whose class token learns from labels and whose other tokens learn from a CNN.
+
+    The patch tokens share the classifier of the distillation token. To have all three kinds of token vote at
+    inference, as published, train `kdprobe.models.dense_deit:dense_deit`.
+    """
+
+    Options: ClassVar[type[Section]] = CSKDOptions
+    reference = "Zhao, Song, Liang 2023"
+    options: CSKDOptions
+
+    def __init__(self, options: CSKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("cskd", teacher)
+        if student.tokens is None or student.n_heads < 2:
+            raise ModelError(
+                f"cskd teaches the tokens of a transformer with a distillation token, such as "
+                f"deit_tiny_distilled_patch16_224, and is not defined for the student {student.model}; "
+                "ofa and dropkd take any pair"
+            )
+        needs_maps("cskd", teacher)
+        if teacher.tokens is not None or teacher.maps[-1][0] != teacher.width:
+            raise ModelError(
+                f"cskd applies the teacher's classifier at each place of its last map and is not defined for the "
+                f"teacher {teacher.model}, which does not average that map in front of the classifier; "
+                "ofa and dropkd take any pair"
+            )
+
+    @property
+    def ce_weight(self) -> float:
+        """Zero: labels are for the class token alone."""
+        return 0.0
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Tokens and both classifiers."""
+        return ("tokens", "head")
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """The last map and the classifier."""
+        return ("maps", "head")
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`base`, `token` and `dense`."""
+        assert teacher is not None
+        assert teacher.head is not None
+        options = self.options
+        by_class, by_token, dense = token_logits(student)
+        local = dense_logits(teacher.maps[-1], teacher.head)
+        fused = fused_teacher(local, fusion_ratio(int(progress.epoch) / progress.n_epochs, options.decay))
+        base = F.cross_entropy(by_class.float(), labels, label_smoothing=options.label_smoothing)
+        token = token_loss(by_token, local.mean(dim=(2, 3)), kind=options.token_kind, temperature=options.temperature)
+        spatial = dense_loss(dense, fused, kind=options.dense_kind, temperature=options.temperature)
+        return {
+            "base": options.base_weight * base,
+            "token": options.token_weight * token,
+            "dense": options.dense_weight * spatial,
+        }
+
+
+def token_logits(student: Features) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the class token [B, C], the distillation token [B, C] and the patches [B, C, h, w]."""
+    assert student.tokens is not None
+    tokens, (head, distillation_head) = student.tokens, student.heads
+    patches = distillation_head(tokens[:, student.n_prefix :])
+    side = round(patches.shape[1] ** 0.5)
+    return head(tokens[:, 0]), distillation_head(tokens[:, 1]), patches.mT.unflatten(2, (side, side))

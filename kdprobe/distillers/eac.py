@@ -5,12 +5,22 @@ Reference:
     expression recognition", ECCV 2022.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
+from torchvision.transforms import v2
 
+from kdprobe.config import Section
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers.base import Method, Progress, needs_maps
 from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
+from kdprobe.models.create import IMAGENET_MEAN
+from kdprobe.models.stages import Features, Need, Shapes
 
 
 @widened
@@ -32,3 +42,76 @@ def consistency_loss(
         mirrored: of the mirrored images; it gets a gradient too.
     """
     return F.mse_loss(attention, mirrored.flip(3))
+
+
+class EACOptions(Section):
+    """Options of erasing attention consistency.
+
+    Attributes:
+        ce_weight: of the cross entropy of the erased images; their mirrors are not classified.
+        weight: of the consistency.
+        erase: probability that a rectangle of an image is erased.
+        area: smallest and largest fraction of the image that is erased.
+        noise: probability of Gaussian noise on an image.
+        noise_std: of the noise, of images in [0, 1].
+    """
+
+    ce_weight: float = Field(1.0, ge=0)
+    weight: float = Field(5.0, ge=0)
+    erase: float = Field(0.5, ge=0, le=1)
+    area: tuple[float, float] = (0.02, 0.25)
+    noise: float = Field(0.5, ge=0, le=1)
+    noise_std: float = Field(30**0.5 / 255, ge=0)
+
+
+class EAC(Method):
+    """Classifies erased images, and asks for the same attention on their mirrors; has no teacher."""
+
+    Options: ClassVar[type[Section]] = EACOptions
+    uses_teacher = False
+    reference = "Zhang, Wang, Ling, Deng 2022"
+    options: EACOptions
+
+    def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        needs_maps("eac", student)
+        if student.tokens is not None or student.maps[-1][0] != student.width:
+            raise ModelError(
+                f"eac needs a network that averages its last map in front of a linear classifier and is not defined "
+                f"for {student.model}; scn takes any network with pooled features"
+            )
+        self.eraser = v2.RandomErasing(p=options.erase, scale=list(options.area), value=list(IMAGENET_MEAN))
+
+    @property
+    def ce_weight(self) -> float:
+        """Zero: only the first of the two views is classified, by a term of its own."""
+        return 0.0
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """The last map and the classifier."""
+        return ("maps", "head")
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Erased images, followed by their mirrors."""
+        erased = torch.stack([self._noisy(self.eraser(image)) for image in batch.images])
+        images = torch.cat([erased, erased.flip(3)])
+        return images, images, batch.labels.repeat(2)
+
+    def _noisy(self, image: Tensor) -> Tensor:
+        if float(torch.rand(())) >= self.options.noise:
+            return image
+        return (image + self.options.noise_std * torch.randn_like(image)).clamp(0, 1)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`classification` and `consistency`."""
+        assert student.head is not None
+        weight: Tensor = student.head.weight  # type: ignore[assignment]
+        attention, mirrored = attention_maps(student.maps[-1], weight).chunk(2)
+        logits, classes = student.logits.chunk(2)[0].float(), labels.chunk(2)[0]
+        return {
+            "classification": self.options.ce_weight * F.cross_entropy(logits, classes),
+            "consistency": self.options.weight * consistency_loss(attention, mirrored),
+        }

@@ -5,12 +5,19 @@ Reference:
     recognition", CVPR 2020.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
+from kdprobe.config import Section
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers.base import Method, Progress, needs_pooled
 from kdprobe.distillers.widen import widened
+from kdprobe.models.stages import Features, Need, Shapes
 
 
 @widened
@@ -44,3 +51,87 @@ def relabel(
     highest, predicted = probabilities.max(dim=1)
     of_label = probabilities.gather(1, labels[:, None]).squeeze(1)
     return torch.where(highest - of_label > margin, predicted, labels)
+
+
+class SCNOptions(Section):
+    """Options of self-cure.
+
+    Attributes:
+        rank_weight: of the rank regularisation.
+        beta: fraction of the batch in the high group.
+        margin: between the mean weights of the two groups (0.07 goes with a batch of 64, 0.15 with 1024).
+        relabel_margin: by which a prediction must be surer than the label to replace it.
+        relabel_epochs: epochs before the first relabelling.
+    """
+
+    rank_weight: float = Field(1.0, ge=0)
+    beta: float = Field(0.7, gt=0, lt=1)
+    margin: float = Field(0.07, ge=0, le=1)
+    relabel_margin: float = Field(0.2, ge=0, le=1)
+    relabel_epochs: int = Field(9, ge=0)
+
+
+class SCN(Method):
+    """Weighs the logits of each sample by its importance, ranks the importances, and relabels; has no teacher.
+
+    A weight is positive and multiplies all logits of a sample, so that predictions do not depend on it and the
+    exported network needs none. Relabelled samples keep their new label until they are relabelled again.
+    """
+
+    Options: ClassVar[type[Section]] = SCNOptions
+    uses_teacher = False
+    reference = "Wang, Peng, Yang, Lu, Qiao 2020"
+    options: SCNOptions
+
+    def __init__(self, options: SCNOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        needs_pooled("scn", student)
+        self.importance = nn.Linear(student.width, 1)
+        self.cured: dict[int, int] = {}
+        self._index: list[int] = []
+
+    @property
+    def ce_weight(self) -> float:
+        """Zero: labels are for the weighted logits."""
+        return 0.0
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Pooled features."""
+        return ("pooled",)
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch with the labels that were changed."""
+        self._index = batch.index.tolist()
+        given = batch.labels.tolist()
+        labels = [self.cured.get(index, label) for index, label in zip(self._index, given, strict=True)]
+        return batch.images, batch.images, batch.labels.new_tensor(labels)
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`weighted` and `rank`."""
+        assert student.pooled is not None
+        options = self.options
+        weights = self.importance(student.pooled).float().sigmoid()
+        logits = student.logits.float() * weights
+        if self.training and progress.epoch >= options.relabel_epochs:
+            self._cure(logits, labels)
+        return {
+            "weighted": F.cross_entropy(logits, labels),
+            "rank": options.rank_weight * rank_regularisation(weights, beta=options.beta, margin=options.margin),
+        }
+
+    def _cure(self, logits: Tensor, labels: Tensor) -> None:
+        changed = relabel(logits, labels, margin=self.options.relabel_margin)
+        for index, old, new in zip(self._index, labels.tolist(), changed.tolist(), strict=True):
+            if new != old:
+                self.cured[index] = new
+
+    def get_extra_state(self) -> Tensor:
+        """Places and labels of the relabelled samples, [k, 2]."""
+        return torch.tensor(sorted(self.cured.items()), dtype=torch.int64).reshape(-1, 2)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        self.cured = {int(index): int(label) for index, label in state.tolist()}

@@ -1,0 +1,331 @@
+"""Cross-architecture distillation: a ViT teaches a CNN in the space of attention and in that of tokens.
+
+Reference:
+    Y. Liu, J. Cao, B. Li, W. Hu, J. Ding and L. Li, "Cross-architecture knowledge distillation", ACCV 2022.
+
+Two presets, because the authors' code differs from their paper in many places. `paper`: queries, keys and values
+come from 3x3 convolutions and are mixed with the teacher's at random; attention outputs and value relations are
+matched. `code`: they come from one linear layer and attention scores before the softmax are matched. In neither
+are the teacher's prefix tokens used for attention. Where the paper leaves a norm open, it is a mean here.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from kdprobe.config import Section
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
+from kdprobe.distillers.pairing import levels, resized
+from kdprobe.distillers.strong_view import strong_view
+from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Need, Shapes
+
+#: side of the squares of positions that share one linear layer
+SIDE = 4
+
+
+@widened
+def scores_loss(
+    student_scores: Float[Tensor, "batch n n"],
+    student_values: Float[Tensor, "batch n n"],
+    teacher_scores: Float[Tensor, "batch n n"],
+    teacher_values: Float[Tensor, "batch n n"],
+) -> Float[Tensor, ""]:
+    """Preset `code`: 0.2 times the mean squared difference of QK scores plus 0.05 times that of VV scores."""
+    return 0.2 * F.mse_loss(student_scores, teacher_scores) + 0.05 * F.mse_loss(student_values, teacher_values)
+
+
+@widened
+def attention_loss(
+    student: Float[Tensor, "3 batch heads n d"], teacher: Float[Tensor, "3 batch heads n d"], *, mixing: float
+) -> Float[Tensor, ""]:
+    """Preset `paper`, equations 2 to 4: attention outputs, and inner products of values.
+
+    Args:
+        student: queries, keys and values.
+        teacher: the same.
+        mixing: probability that an element of the student's is replaced by the teacher's in front of the attention.
+    """
+    replaced = torch.rand_like(student) < mixing
+    ours = F.scaled_dot_product_attention(*torch.where(replaced, teacher, student))
+    theirs = F.scaled_dot_product_attention(*teacher)
+    scale = student.shape[-1] ** -0.5
+    values = [qkv[2] @ qkv[2].mT * scale for qkv in (student, teacher)]
+    return F.mse_loss(ours, theirs) + F.mse_loss(values[0], values[1])
+
+
+def scores(qkv: Float[Tensor, "3 batch heads n d"], *, scale_values: bool) -> tuple[Tensor, Tensor]:
+    """Attention scores of queries with keys and of values with values, mean over heads, [B, n, n] each.
+
+    Queries are divided by the root of d; values only where asked for.
+    """
+    scale = qkv.shape[-1] ** -0.5
+    queries_keys = (qkv[0] @ qkv[1].mT).mean(dim=1) * scale
+    values = (qkv[2] @ qkv[2].mT).mean(dim=1)
+    return queries_keys, values * scale if scale_values else values
+
+
+def group_index(height: int, width: int) -> Int[Tensor, " n"]:
+    """Number of the 4x4 square that each position of a grid, row by row, lies in."""
+    rows, columns = torch.arange(height) // SIDE, torch.arange(width) // SIDE
+    return (rows[:, None] * -(-width // SIDE) + columns).flatten()
+
+
+class GroupLinear(nn.Module):
+    """One linear layer for each 4x4 square of positions: tokens [B, n, c] -> [B, n, out].
+
+    Args:
+        channels: c.
+        out: width of the teacher's tokens.
+        size: (h, w) with n = h w.
+        dropout: in front of it.
+    """
+
+    index: Tensor
+
+    def __init__(self, channels: int, out: int, size: tuple[int, int], *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("index", group_index(*size), persistent=False)
+        n_groups = int(self.index[-1]) + 1
+        bound = channels**-0.5
+        self.weight = nn.Parameter(torch.empty(n_groups, out, channels).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_groups, out).uniform_(-bound, bound))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Float[Tensor, "batch n c"]) -> Float[Tensor, "batch n _out"]:
+        """Each token through the layer of its square."""
+        product = torch.einsum("bnc,noc->bno", self.dropout(tokens), self.weight[self.index])
+        return product + self.bias[self.index]
+
+
+class LinearQKV(nn.Module):
+    """Queries, keys and values of each position by one linear layer: [B, c, h, w] -> [3, B, heads, n, c / heads]."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+
+    def forward(self, maps: Float[Tensor, "batch c h w"]) -> Float[Tensor, "3 batch heads n d"]:
+        """Project and split."""
+        tokens = self.qkv(maps.flatten(2).transpose(1, 2))
+        batch, n, width = tokens.shape
+        split: Tensor = tokens.reshape(batch, n, 3, self.heads, width // (3 * self.heads))
+        return split.permute(2, 0, 3, 1, 4)
+
+
+class ConvQKV(nn.Module):
+    """The same by three 3x3 convolutions, with the teacher's number and width of heads."""
+
+    def __init__(self, channels: int, heads: int, width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.convs = nn.ModuleList(nn.Conv2d(channels, heads * width, 3, padding=1) for _ in range(3))
+
+    def forward(self, maps: Float[Tensor, "batch c h w"]) -> Float[Tensor, "3 batch heads n d"]:
+        """Convolve and split."""
+        split = [conv(maps).flatten(2).unflatten(1, (self.heads, -1)).mT for conv in self.convs]
+        return torch.stack(split)
+
+
+def token_discriminator(width: int) -> nn.Sequential:
+    """Preset `paper`: three linear layers on a mean token [B, d] -> logit [B, 1]."""
+    return nn.Sequential(
+        nn.Linear(width, 512), nn.LeakyReLU(0.2), nn.Linear(512, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1)
+    )
+
+
+def score_discriminator() -> nn.Sequential:
+    """Preset `code`: convolutions on a score map [B, 1, n, n] -> logit [B, 1], averaged over patches of the map."""
+    layers: list[nn.Module] = [nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    for channels in (8, 16):
+        conv = nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(2 * channels), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(32, 1, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def adversarial_terms(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, *, saturating: bool, dead: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The generator's and the discriminator's loss of one simultaneous update.
+
+    The generator's passes through constant weights, the discriminator's starts from constant features, so that one
+    backward pass trains each with its own loss alone.
+
+    Args:
+        discriminator: from features to logits [B, 1].
+        real: the teacher's features.
+        fake: the student's.
+        saturating: the generator minimises log(1 - D), as printed, rather than -log D.
+        dead: cut the generator's gradient off, as the authors' readable code does.
+    """
+    frozen = {name: value.detach() for name, value in discriminator.named_parameters()}
+    shown = fake.detach() if dead else fake
+    verdict = functional_call(discriminator, frozen, (shown,)).float()
+    generator = -F.softplus(verdict).mean() if saturating else F.softplus(-verdict).mean()
+    judged = [discriminator(features.detach()).float() for features in (real, fake)]
+    return generator, F.softplus(-judged[0]).mean() + F.softplus(judged[1]).mean()
+
+
+def ramp(epoch: float) -> float:
+    """Preset `code`: weight of all terms but the cross entropy; rises from epoch 25 to 0.2 at epoch 35."""
+    return min(max((epoch - 25) / 50, 0.0), 0.2)
+
+
+class CAKDOptions(Section):
+    """Options of cross-architecture distillation.
+
+    Attributes:
+        preset: `paper` or `code`, see above.
+        ce_weight: of the cross entropy.
+        attention_weight: of the attention term.
+        token_weight: of the terms of tokens (and, in `code`, logits and the class token).
+        adversarial_weight: of the generator's term.
+        discriminator_weight: of the discriminator's, which no other term sees.
+        mixing: `paper`: share of elements replaced by the teacher's.
+        dropout: `paper`: in front of the group-wise linear layers.
+        heads: `code`: attention heads of the student, by default the largest divisor of its width up to 16.
+        saturating: `paper`: the generator minimises log(1 - D), as printed.
+        dead_generator: cut the generator's gradient off, as the authors' readable code does.
+        perturb: probability that the student sees a strongly augmented view of an image.
+        warmup: `code`: rise of the weights over the epochs (see `ramp`).
+        stage: of the student; by default the one whose grid is nearest to the teacher's.
+    """
+
+    preset: Literal["paper", "code"] = "paper"
+    ce_weight: float = Field(1.0, ge=0)
+    attention_weight: float = Field(1.0, ge=0)
+    token_weight: float = Field(1.0, ge=0)
+    adversarial_weight: float = Field(0.1, ge=0)
+    discriminator_weight: float = Field(1.0, ge=0)
+    mixing: float = Field(0.5, ge=0, le=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    heads: int | None = Field(None, ge=1)
+    saturating: bool = True
+    dead_generator: bool = False
+    perturb: float = Field(0.5, ge=0, le=1)
+    warmup: bool = True
+    stage: int | None = None
+
+
+class CAKD(Method):
+    """Attention projector, group-wise linear projector and a discriminator on one stage of the student."""
+
+    Options: ClassVar[type[Section]] = CAKDOptions
+    reference = "Liu et al. 2022"
+    options: CAKDOptions
+
+    def __init__(self, options: CAKDOptions, student: Shapes, teacher: Shapes | None) -> None:
+        super().__init__(options, student, teacher)
+        teacher = needs_teacher("cakd", teacher)
+        needs_maps("cakd", student)
+        needs_pooled("cakd", student)
+        if teacher.qkv is None or teacher.tokens is None or not teacher.maps:
+            raise ModelError(
+                f"cakd learns from the last attention of a ViT and is not defined for the teacher {teacher.model}; "
+                "ofa and dropkd take any pair"
+            )
+        self.grid = teacher.maps[-1][1:]
+        self.stage = _nearest_stage(student, self.grid[0]) if options.stage is None else options.stage
+        channels, width = student.maps[self.stage][0], teacher.tokens[1]
+        self.is_paper = options.preset == "paper"
+        dropout = options.dropout if self.is_paper else 0.0
+        self.projector = GroupLinear(channels, width, self.grid, dropout=dropout)
+        self.attention: nn.Module
+        if self.is_paper:
+            self.attention = ConvQKV(channels, teacher.qkv[0], teacher.qkv[2])
+            self.discriminator = token_discriminator(width)
+        else:
+            self.attention = LinearQKV(channels, _heads(channels, options.heads))
+            self.discriminator = score_discriminator()
+            self.class_projector = nn.Linear(student.width, width)
+
+    @property
+    def student_needs(self) -> tuple[Need, ...]:
+        """Stage maps and pooled features."""
+        return ("maps", "pooled")
+
+    @property
+    def teacher_needs(self) -> tuple[Need, ...]:
+        """Tokens, and queries, keys and values of the last attention."""
+        return ("tokens", "qkv")
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The student sees some images strongly augmented, the teacher as they come."""
+        perturbed = torch.rand(len(batch.images)) < self.options.perturb
+        images = batch.images
+        if perturbed.any():
+            images = images.clone()
+            images[perturbed] = strong_view(batch.images[perturbed])
+        return images, batch.images, batch.labels
+
+    def forward(
+        self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """`attention`, `tokens`, `generator`, `discriminator`; in `code` also `logits` and `class_token`."""
+        assert teacher is not None
+        assert teacher.tokens is not None
+        assert teacher.qkv is not None
+        maps = resized(student.maps[self.stage], self.grid)
+        tokens = self.projector(maps.flatten(2).transpose(1, 2))
+        patches, qkv = teacher.tokens[:, teacher.n_prefix :], teacher.qkv[..., teacher.n_prefix :, :]
+        terms = {"tokens": F.mse_loss(tokens.float(), patches.float())}
+        step = self._paper if self.is_paper else self._code
+        terms |= step(self.attention(maps), qkv, tokens, patches)
+        if not self.is_paper:
+            terms["tokens"] = 0.05 * terms["tokens"]
+            terms["logits"] = F.mse_loss(student.logits.float(), teacher.logits.float())
+            terms["class_token"] = F.mse_loss(
+                self.class_projector(student.pooled).float(), teacher.tokens[:, 0].float()
+            )
+        return self._weighted(terms, progress)
+
+    def _paper(self, own: Tensor, qkv: Tensor, tokens: Tensor, patches: Tensor) -> dict[str, Tensor]:
+        mixing = self.options.mixing if self.training else 0.0
+        attention = attention_loss(own, qkv, mixing=mixing)
+        generator, discriminator = self._adversaries(patches.mean(dim=1), tokens.mean(dim=1))
+        return {"attention": attention, "generator": generator, "discriminator": discriminator}
+
+    def _code(self, own: Tensor, qkv: Tensor, tokens: Tensor, patches: Tensor) -> dict[str, Tensor]:
+        ours, theirs = scores(own, scale_values=True), scores(qkv, scale_values=False)
+        generator, discriminator = self._adversaries(theirs[0][:, None], ours[0][:, None])
+        return {"attention": scores_loss(*ours, *theirs), "generator": generator, "discriminator": discriminator}
+
+    def _adversaries(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return adversarial_terms(
+            self.discriminator,
+            real,
+            fake,
+            saturating=self.is_paper and self.options.saturating,
+            dead=self.options.dead_generator,
+        )
+
+    def _weighted(self, terms: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
+        options = self.options
+        rise = 1.0 if self.is_paper or not options.warmup else ramp(progress.epoch)
+        weights: dict[str, Any] = {
+            "attention": rise * options.attention_weight,
+            "generator": rise * options.adversarial_weight,
+            "discriminator": options.discriminator_weight,
+        }
+        return {name: term * weights.get(name, rise * options.token_weight) for name, term in terms.items()}
+
+
+def _nearest_stage(student: Shapes, side: int) -> int:
+    """The deepest of the stages whose grids are nearest in size."""
+    return min(reversed(levels(student)), key=lambda stage: abs(student.maps[stage][1] - side))
+
+
+def _heads(channels: int, chosen: int | None) -> int:
+    if chosen is None:
+        return max(heads for heads in range(1, 17) if channels % heads == 0)
+    if channels % chosen:
+        raise ModelError(f"cakd: {chosen} heads do not divide the {channels} channels of the student's stage")
+    return chosen

@@ -1,0 +1,156 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kdprobe.distillers import DISTILLERS, Progress
+from kdprobe.distillers.cakd import (
+    ConvQKV,
+    GroupLinear,
+    LinearQKV,
+    adversarial_terms,
+    attention_loss,
+    group_index,
+    ramp,
+    scores,
+    scores_loss,
+)
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Shapes
+from tests.goldens import assert_tensor, assert_value, cases, leaf
+
+
+def _projected(case, maps):
+    out, channels = case["gl_weight"].shape[1:]
+    projector = GroupLinear(channels, out, tuple(maps.shape[2:])).to(case.dtype)
+    projector.load_state_dict({"weight": case["gl_weight"], "bias": case["gl_bias"]})
+    return projector(maps.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("case", cases("cakd"))
+def test_scores_equal_the_original(case):
+    maps = leaf(case["feat_s"])
+    attention = LinearQKV(maps.shape[1], case["heads"]).to(case.dtype)
+    attention.load_state_dict({"qkv.weight": case["w_qkv"]})
+    ours = scores(attention(maps), scale_values=True)
+    assert_tensor(case, ours[0], "scores_qk")
+    assert_tensor(case, ours[1], "scores_vv")
+    loss = scores_loss(*ours, case["teacher_qk"][:, 1:, 1:], case["teacher_vv"][:, 1:, 1:])
+    loss.backward()
+    assert_value(case, loss, "loss_pca")
+    assert_tensor(case, maps.grad, "grad_pca")
+
+
+@pytest.mark.parametrize("case", cases("cakd"))
+def test_group_wise_projection_equals_the_original(case):
+    maps = leaf(case["feat_s"])
+    tokens = _projected(case, maps)
+    loss = F.mse_loss(tokens, case["teacher_feat"])
+    loss.backward()
+    assert_tensor(case, tokens, "proj_feat")
+    assert_value(case, loss, "loss_gl_feat")
+    assert_tensor(case, maps.grad, "grad_gl_feat")
+    logits, token = (F.mse_loss(case[f"{name}_s"], case[f"{name}_t"]) for name in ("logits", "token"))
+    assert_value(case, logits + token + 0.05 * loss, "loss_gl")
+
+
+@pytest.mark.parametrize("case", [case for case in cases("cakd") if "ramp" in case.values[0]])
+def test_the_ramp_equals_the_original(case):
+    assert [ramp(epoch) for epoch in case["epochs"].tolist()] == pytest.approx(case["ramp"].tolist(), abs=1e-7)
+
+
+def test_groups_are_squares_of_four():
+    sizes = group_index(14, 14).bincount().tolist()
+    assert sizes == [16, 16, 16, 8] * 3 + [8, 8, 8, 4]
+    assert group_index(4, 6).tolist() == [0, 0, 0, 0, 1, 1] * 4
+
+
+def test_full_mixing_makes_the_attentions_equal():
+    student, teacher = torch.randn(2, 3, 2, 2, 5, 4, generator=torch.Generator().manual_seed(0)).double()
+    values = [qkv[2] @ qkv[2].mT / 2 for qkv in (student, teacher)]
+    loss = attention_loss(student, teacher, mixing=1.0)
+    torch.testing.assert_close(loss, F.mse_loss(*values))
+    assert attention_loss(student, teacher, mixing=0.0) > loss
+    assert attention_loss(teacher, teacher, mixing=0.5) == 0
+
+
+def test_convolutions_give_the_teachers_heads():
+    assert ConvQKV(6, 3, 8)(torch.rand(2, 6, 5, 4)).shape == (3, 2, 3, 20, 8)
+
+
+@pytest.mark.parametrize("saturating", [True, False])
+def test_one_backward_pass_trains_each_adversary_with_its_own_loss(saturating):
+    torch.manual_seed(0)
+    discriminator, real, fake = nn.Linear(4, 1), torch.randn(6, 4), leaf(torch.randn(6, 4))
+    generator_loss, discriminator_loss = adversarial_terms(discriminator, real, fake, saturating=saturating)
+    torch.testing.assert_close(
+        discriminator_loss, -(discriminator(real).sigmoid().log() + (1 - discriminator(fake).sigmoid()).log()).mean()
+    )
+    verdict = discriminator(fake).sigmoid()
+    torch.testing.assert_close(generator_loss, (1 - verdict).log().mean() if saturating else -verdict.log().mean())
+    generator_loss.backward()
+    assert fake.grad.any()
+    assert discriminator.weight.grad is None
+    fake.grad = None
+    discriminator_loss.backward()
+    assert fake.grad is None
+    assert discriminator.weight.grad.any()
+
+
+def test_the_dead_generator_of_the_readable_code_teaches_nothing():
+    discriminator, fake = nn.Linear(4, 1), leaf(torch.randn(6, 4))
+    generator_loss, _ = adversarial_terms(discriminator, torch.randn(6, 4), fake, saturating=False, dead=True)
+    assert not generator_loss.requires_grad
+
+
+TEACHER = Shapes("vit", ("blocks.0",), ((8, 4, 4),), 8, 3, (17, 8), 1, 1, (2, 17, 4))
+STUDENT = Shapes("cnn", ("act1", "layer1", "layer2"), ((6, 8, 8), (6, 8, 8), (12, 4, 4)), 12, 3, None, 0)
+
+
+def _features(n=4):
+    generator = torch.Generator().manual_seed(0)
+    maps = tuple(torch.randn(n, *shape, generator=generator).requires_grad_() for shape in STUDENT.maps)
+    student = Features(
+        torch.randn(n, 3, generator=generator), pooled=torch.randn(n, 12, generator=generator), maps=maps
+    )
+    tokens, qkv = torch.randn(n, 17, 8, generator=generator), torch.randn(3, n, 2, 17, 4, generator=generator)
+    return student, Features(torch.randn(n, 3, generator=generator), tokens=tokens, qkv=qkv, n_prefix=1)
+
+
+def _method(**options):
+    kind = DISTILLERS["cakd"]
+    return kind(kind.Options(**options), STUDENT, TEACHER)
+
+
+@pytest.mark.parametrize("preset", ["paper", "code"])
+@pytest.mark.parametrize("dead", [True, False])
+def test_presets_reach_the_student_on_the_stage_of_the_teachers_grid(preset, dead):
+    torch.manual_seed(0)
+    method = _method(preset=preset, dead_generator=dead)
+    student, teacher = _features()
+    terms = method(student, teacher, torch.zeros(4).long(), Progress(40, 100))
+    assert method.stage == 2
+    assert terms["generator"].requires_grad is not dead
+    sum(terms.values()).backward()
+    assert student.maps[2].grad.any()
+    assert all(parameter.grad is not None for parameter in method.parameters())
+    expected = {"tokens", "attention", "generator", "discriminator"}
+    assert set(terms) == (expected if preset == "paper" else expected | {"logits", "class_token"})
+
+
+def test_the_code_preset_waits_for_epoch_25():
+    student, teacher = _features()
+    terms = _method(preset="code").eval()(student, teacher, torch.zeros(4).long(), Progress(10, 100))
+    assert all((value == 0) == (name != "discriminator") for name, value in terms.items())
+
+
+def test_heads_must_divide_the_channels():
+    assert _method(preset="code").attention.heads == 12
+    with pytest.raises(ModelError, match="cakd: 5 heads do not divide the 12 channels"):
+        _method(preset="code", heads=5)
+
+
+def test_a_teacher_without_attention_is_refused():
+    kind = DISTILLERS["cakd"]
+    with pytest.raises(ModelError, match="not defined for the teacher cnn; ofa and dropkd take any pair"):
+        kind(kind.Options(), STUDENT, STUDENT)
