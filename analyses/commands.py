@@ -144,3 +144,36 @@ def compound(
     save_result(result, out / "compound.npz", table=compound_table(result).to_csv(index=False))
     columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
     click.echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--classes", type=click.IntRange(min=1), help="Of models given by name.")
+@click.option("--image-size", type=click.IntRange(min=8), help="Of models given by name, in pixels.")
+@click.option("--stages", is_flag=True, help="Also show the parts of each network.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
+@click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+def complexity(
+    models: tuple[str, ...], classes: int | None, image_size: int | None, out: Path, *, stages: bool, quiet: bool
+) -> None:
+    r"""Parameters, MACs and FLOPs of networks, each by a convention that is named.
+
+    MODEL is a run folder, a checkpoint, timm:NAME, or a network's name.
+
+    \b
+    Example:
+      kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
+    """
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, model_of, summary
+    from analyses.complexity import complexity as count
+    from kdprobe.results import save_result
+
+    counted = [count(model_of(spec, n_classes=classes, image_size=image_size)) for spec in models]
+    result = complexity_result(models, counted)
+    save_result(result, out / "complexity.npz", table=complexity_table(result).to_csv(index=False))
+    click.echo(summary(result))
+    if stages:
+        click.echo("\n" + complexity_table(result, parts=True).to_string(index=False))
+    if not quiet:
+        for key, meaning in CONVENTIONS.items():
+            click.echo(f"{key}: {meaning}", err=True)

@@ -1,0 +1,175 @@
+"""How large a network is and how much it computes for one image, under conventions that are named.
+
+Publications say FLOPs and mostly mean multiply-accumulates (MACs), count attention or leave it out, and give parameters
+with or without the classes of another data set; so every number here says what it counts.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdprobe.models import create, describe, load
+from kdprobe.results import Result, provenance
+
+CONVENTIONS = {
+    "parameters": "all trainable numbers, the classifier for the stated classes included",
+    "macs": "multiply-accumulates of convolutions, matrix products and attention for one image",
+    "flops": "floating-point operations of the same: two per multiply-accumulate",
+    "module_operations": (
+        "multiply-accumulates of convolution and linear modules with their biases, two per batch-norm element, "
+        "one per ReLU element and pooling input; attention products are not counted (as ptflops counts)"
+    ),
+}
+ELSEWHERE = "(elsewhere)"
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Counts for one image, as `CONVENTIONS` says; `parts` are (module, parameters, macs) that add up."""
+
+    n_classes: int
+    image_size: int
+    parameters: int
+    macs: int
+    flops: int
+    module_operations: int
+    parts: list[tuple[str, int, int]]
+
+
+def complexity(model: nn.Module) -> Complexity:
+    """Count a network's parameters and operations at its own input size.
+
+    Args:
+        model: from `kdprobe.load` or `kdprobe.models.create`; it is not changed. Nothing is computed:
+            a copy without values is traced.
+    """
+    info = describe(model)
+    shadow = copy.deepcopy(model).to("meta").eval()
+    image = torch.empty(1, len(info.mean), info.image_size, info.image_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shadow(image)
+    flops = counter.get_total_flops()
+    prefix = f"{type(shadow).__name__}."
+    macs = {name.removeprefix(prefix): sum(of.values()) // 2 for name, of in counter.get_flop_counts().items()}
+    with _counting_modules(shadow) as operations, torch.no_grad():
+        shadow(image)
+    return Complexity(
+        n_classes=info.n_classes,
+        image_size=info.image_size,
+        parameters=_size(model),
+        macs=flops // 2,
+        flops=flops,
+        module_operations=sum(operations),
+        parts=_parts(shadow, macs, flops // 2),
+    )
+
+
+def model_of(spec: str, *, n_classes: int | None = None, image_size: int | None = None) -> nn.Module:
+    """A network to be counted: a checkpoint as it is, or a name, whose weights do not matter.
+
+    Args:
+        spec: run folder, checkpoint file, `NAME@FILE`, `timm:NAME`, or a name.
+        n_classes: for names; what timm's weights have, or 100 for a CIFAR ResNet, if not given.
+        image_size: for names; what timm's weights take, or 32 for a CIFAR ResNet, if not given.
+
+    Raises:
+        KdprobeError: if there is no such checkpoint or name.
+    """
+    if Path(spec).exists() or "@" in spec or spec.endswith(".safetensors"):
+        return load(spec)
+    name = spec.removeprefix("timm:")
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    default_classes, default_size = (config.num_classes, config.input_size[-1]) if config else (100, 32)
+    return create(name, n_classes=n_classes or default_classes, image_size=image_size or default_size)
+
+
+def complexity_result(names: Sequence[str], counted: Sequence[Complexity]) -> Result:
+    """A result of kind "complexity": each count [m]; facts name networks, classes, input sizes and conventions."""
+    arrays = {key: np.array([getattr(one, key) for one in counted], dtype=np.int64) for key in CONVENTIONS}
+    facts: dict[str, Any] = {
+        "names": list(names),
+        "n_classes": [one.n_classes for one in counted],
+        "image_size": [one.image_size for one in counted],
+        "conventions": CONVENTIONS,
+        "parts": [[list(part) for part in one.parts] for one in counted],
+    }
+    return Result("complexity", arrays, facts, provenance(models=list(names)))
+
+
+def complexity_table(result: Result, *, parts: bool = False) -> pd.DataFrame:
+    """One row per network, or per part of each network."""
+    facts = result.facts
+    if parts:
+        rows = [(name, *part) for name, of in zip(facts["names"], facts["parts"], strict=True) for part in of]
+        return pd.DataFrame(rows, columns=["model", "part", "parameters", "macs"])
+    sizes = {"model": facts["names"], "classes": facts["n_classes"], "pixels": facts["image_size"]}
+    return pd.DataFrame(sizes | {key: result.arrays[key] for key in CONVENTIONS})
+
+
+def summary(result: Result) -> str:
+    """For reading: millions of parameters, billions of operations."""
+    table = complexity_table(result)
+    shown = table[["model", "classes", "pixels"]].assign(
+        **{
+            "parameters (M)": (table.parameters / 1e6).map("{:.3f}".format),
+            "MACs (G)": (table.macs / 1e9).map("{:.3f}".format),
+            "FLOPs (G)": (table.flops / 1e9).map("{:.3f}".format),
+            "by modules (G)": (table.module_operations / 1e9).map("{:.3f}".format),
+        }
+    )
+    return str(shown.to_string(index=False))
+
+
+@contextmanager
+def _counting_modules(model: nn.Module) -> Iterator[list[int]]:
+    operations: list[int] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        operations.append(_module_operations(module, inputs[0], output))
+
+    handles = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, _COUNTED)]
+    try:
+        yield operations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_COUNTED = (_ConvNd, nn.Linear, _BatchNorm, nn.ReLU, nn.ReLU6, *_POOLING)
+
+
+def _module_operations(module: nn.Module, entered: Tensor, left: Tensor) -> int:
+    if isinstance(module, _ConvNd):
+        return left.numel() * (module.weight[0].numel() + (module.bias is not None))
+    if isinstance(module, nn.Linear):
+        return left.numel() * (module.in_features + (module.bias is not None))
+    return entered.numel() * (2 if isinstance(module, _BatchNorm) else 1)
+
+
+def _parts(model: nn.Module, macs: dict[str, int], total: int) -> list[tuple[str, int, int]]:
+    """The network's modules from front to back; a container with most of the operations is opened."""
+    named = []
+    for name, child in model.named_children():
+        opened = isinstance(child, nn.Sequential | nn.ModuleList) and 2 * macs.get(name, 0) > total
+        named += [(f"{name}.{inner}", part) for inner, part in child.named_children()] if opened else [(name, child)]
+    rows = [(name, _size(part), macs.get(name, 0)) for name, part in named]
+    rows = [row for row in rows if row[1] or row[2]]
+    rest = _size(model) - sum(row[1] for row in rows), total - sum(row[2] for row in rows)
+    return [*rows, (ELSEWHERE, *rest)] if any(rest) else rows
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
