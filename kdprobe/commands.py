@@ -12,7 +12,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.argument("recipe", required=False)
 @click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="Override one value; repeatable.")
 @click.option("--teacher", metavar="CKPT", help="Run folder, checkpoint file or timm:NAME.")
-@click.option("--method", metavar="NAME", help="Distillation method, with its defaults.")
+@click.option("--method", metavar="NAME", help="Instead of the recipe's, with the recipe's options for it.")
 @click.option("--data", metavar="SPEC", help="digits, cifar10:DIR, folder:DIR, ...")
 @click.option("--seed", type=int, help="Of initialisation, shuffling and augmentation.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE-seedN if not given.")
@@ -51,8 +51,8 @@ def train(
             raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
-        values = read_recipe(recipe)
-    chosen = {"teacher": teacher, "method": method and {"name": method}, "seed": seed}
+        values = read_recipe(recipe, method=method)
+    chosen = {"teacher": teacher, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={data}"])

@@ -9,8 +9,15 @@ from kdprobe.config import read_yaml
 from kdprobe.errors import ConfigError, near_matches
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, or in a shipped recipe such as `digits/resnet8-kd`.
+
+    A recipe's section `methods` holds the options that other methods than its own take in this setting; it is
+    not part of what is returned.
+
+    Args:
+        name: a file ending in .yaml, or the name of a shipped recipe.
+        method: a method other than the recipe's own.
 
     Raises:
         ConfigError: if there is neither, or it is not a mapping.
@@ -27,7 +34,15 @@ def read_recipe(name: str) -> dict[str, Any]:
     data = read_yaml(text, source=name)
     if not isinstance(data, dict):
         raise ConfigError(f"{name} must be a mapping of sections, but is {type(data).__name__}")
-    return data
+    return _with_method(data, method)
+
+
+def _with_method(data: dict[str, Any], method: str | None) -> dict[str, Any]:
+    options = data.pop("methods", {})
+    own = data.get("method", {})
+    if method is None or (isinstance(own, dict) and own.get("name") == method):
+        return data
+    return data | {"method": {"name": method, **options.get(method, {})}}
 
 
 def recipes() -> dict[str, Traversable]:

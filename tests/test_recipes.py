@@ -1,0 +1,46 @@
+import pytest
+import timm
+
+from kdprobe.config import parse
+from kdprobe.distillers import DISTILLERS, option_types
+from kdprobe.models.cifar_resnet import NAMES
+from kdprobe.recipe import read_recipe, recipes
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_takes_every_method(name):
+    configs = [parse(read_recipe(name, method=method), option_types(), source=name) for method in DISTILLERS]
+    assert [config.method["name"] for config in configs] == list(DISTILLERS)
+    alike = [config.model_dump(exclude={"method"}) for config in configs]
+    assert all(config == alike[0] for config in alike)
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_names_networks_that_exist(name):
+    config = parse(read_recipe(name), option_types(), source=name)
+    networks = [config.model.name, *([config.teacher.removeprefix("timm:")] if config.teacher else [])]
+    assert all(":" in network or network in NAMES or timm.is_model(network.split(".")[0]) for network in networks)
+    if config.model.pretrained or config.teacher:
+        pretrained = timm.list_pretrained()
+        tags = [network for network in networks if "." in network and ":" not in network]
+        assert all(tag in pretrained for tag in tags)
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(recipes()) if not name.startswith("digits/")])
+def test_says_where_its_numbers_come_from(name):
+    header = recipes()[name].read_text(encoding="utf-8")
+    assert header.startswith("# ")
+    assert "\n# Numbers: " in header
+
+
+def test_another_method_takes_the_options_of_the_setting():
+    name = "cifar100/resnet56-resnet20"
+    assert "methods" not in read_recipe(name)
+    assert read_recipe(name)["method"] == {"name": "kd"}
+    assert read_recipe(name, method="dkd")["method"] == {"name": "dkd", "beta": 2.0}
+    assert read_recipe(name, method="at")["method"] == {"name": "at"}
+
+
+def test_the_recipes_own_method_keeps_its_options():
+    name = "imagenet/resnet34-resnet18"
+    assert read_recipe(name, method="kd")["method"]["temperature"] == 1.0
