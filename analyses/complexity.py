@@ -24,7 +24,7 @@ from kdprobe.models import create, describe, load
 from kdprobe.results import Result, provenance
 
 CONVENTIONS = {
-    "parameters": "all trainable numbers, the classifier for the stated classes included",
+    "parameters": "all learned numbers, the classifier for the stated classes included",
     "macs": "multiply-accumulates of convolutions, matrix products and attention for one image",
     "flops": "floating-point operations of the same: two per multiply-accumulate",
     "module_operations": (

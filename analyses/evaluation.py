@@ -23,6 +23,8 @@ QUANTITIES: dict[str, tuple[str, Callable[[ndarray], ndarray]]] = {
     "precision": ("predicted", shares),
 }
 
+_COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
+
 
 def evaluate(
     judged: Sequence[Judged],
@@ -84,25 +86,26 @@ def evaluate(
 
 def tidy(result: Result) -> pd.DataFrame:
     """One row per number; cells of the confusion matrix have their count and their share of the true class."""
-    names, classes = result.facts["names"], result.facts["classes"]
-    rows: list[dict[str, Any]] = []
-    for index, name in enumerate(names):
-        for quantity in ("accuracy", "uar", "ece"):
-            rows.append(_row(name, quantity, result.arrays[quantity][index]))
-        for position, label in enumerate(classes):
-            rows.append(_row(name, "recall", result.arrays["recall"][index, position], true_class=label))
-            rows.append(_row(name, "precision", result.arrays["precision"][index, position], predicted_class=label))
-        for key in [key for key in result.arrays if key.endswith("_difference")]:
-            value, p_value = result.arrays[key][index]
-            rows.append({"model": name, "quantity": key.replace("_", " "), "value": value, "p_value": p_value})
-        matrix = result.arrays["confusion"][index]
-        total = np.broadcast_to(matrix.sum(1, keepdims=True), matrix.shape)
-        share = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
-        for (true, predicted), count in np.ndenumerate(matrix):
-            cell = {"true_class": classes[true], "predicted_class": classes[predicted], "count": count}
-            rows.append({"model": name, "quantity": "confusion", **cell, "value": share[true, predicted]})
-    columns = ["model", "quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
+    tables = [_numbers(result, index).assign(model=name) for index, name in enumerate(result.facts["names"])]
+    return pd.concat(tables, ignore_index=True)[["model", *_COLUMNS]]
+
+
+def _numbers(result: Result, index: int) -> pd.DataFrame:
+    arrays, classes = result.arrays, result.facts["classes"]
+    rows: list[dict[str, Any]] = [_row(key, arrays[key][index]) for key in ("accuracy", "uar", "ece")]
+    for key in [key for key in arrays if key.endswith("_difference")]:
+        value, p_value = arrays[key][index]
+        rows.append({"quantity": key.replace("_", " "), "value": value, "p_value": p_value})
+    rows += [_row("recall", ends, true_class=c) for c, ends in zip(classes, arrays["recall"][index], strict=True)]
+    rows += [
+        _row("precision", ends, predicted_class=c) for c, ends in zip(classes, arrays["precision"][index], strict=True)
+    ]
+    matrix = arrays["confusion"][index]
+    total = np.broadcast_to(matrix.sum(1, keepdims=True), matrix.shape)
+    share = np.divide(matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
+    cells = {"true_class": np.repeat(classes, len(classes)), "predicted_class": np.tile(classes, len(classes))}
+    cells |= {"count": matrix.ravel(), "value": share.ravel()}
+    return pd.concat([pd.DataFrame(rows), pd.DataFrame(cells).assign(quantity="confusion")]).reindex(columns=_COLUMNS)
 
 
 def summary(result: Result) -> str:
@@ -145,6 +148,6 @@ def _uncorrected(intervals: dict[str, list[Interval]], names: list[str], classes
     return found
 
 
-def _row(name: str, quantity: str, interval: ndarray, **classes: str) -> dict[str, Any]:
+def _row(quantity: str, interval: ndarray, **classes: str) -> dict[str, Any]:
     value, low, high = interval
-    return {"model": name, "quantity": quantity, **classes, "value": value, "low": low, "high": high}
+    return {"quantity": quantity, **classes, "value": value, "low": low, "high": high}
