@@ -66,7 +66,7 @@ def draw(result: Result) -> Figure:
     image = _paint(axes, matrix)
     label_rows(axes, rows, height / n_rows)
     label_columns(axes, columns, width / n_columns)
-    _title_axes(axes, result, width, height)
+    _title_axes(figure, result, (left + width / 2, bottom + height / 2))
     _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
     if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
@@ -106,28 +106,26 @@ def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
     return image
 
 
-def _title_axes(axes: Axes, result: Result, width: float, height: float) -> None:
-    """Name the networks at the figure's edges, where no label reaches."""
+def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
+    """Name the networks at the figure's edges, beside the matrix' centre where the text is not too long for that."""
+    width, height = figure.get_size_inches() * 72
     student = _fitting(f"student: {result.facts['student']}, layer", width)
     teacher = _fitting(f"teacher: {result.facts['teacher']}, layer", height)
-    looks: dict[str, Any] = {"size": TITLE, "annotation_clip": False}
-    axes.annotate(student, (0.5, 3), xycoords=("axes fraction", "figure points"), ha="center", va="bottom", **looks)
-    axes.annotate(
-        teacher,
-        (3, 0.5),
-        xycoords=("figure points", "axes fraction"),
-        ha="left",
-        va="center",
-        rotation=90,
-        **looks,
-    )
+    x, y = _within(centre[0], student, width), _within(centre[1], teacher, height)
+    figure.text(x / width, 3 / height, student, size=TITLE, ha="center", va="bottom")
+    figure.text(3 / width, y / height, teacher, size=TITLE, rotation=90, ha="left", va="center")
 
 
 def _fitting(title: str, room: float) -> str:
     limit = len(title)
-    while limit > 12 and text_width(shorten(title, limit), TITLE) > room:
+    while limit > 12 and text_width(shorten(title, limit), TITLE) > room - 12:
         limit -= 1
     return shorten(title, limit)
+
+
+def _within(centre: float, title: str, room: float) -> float:
+    half = text_width(title, TITLE) / 2 + 5
+    return min(max(centre, half), room - half)
 
 
 def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures import cka, cka_over_time, comparison, confusion, curves, dropout, knowledge, reliability
+from figures import cka, cka_over_time, comparison, compound, confusion, curves, dropout, knowledge, reliability
 from figures.checks import naming
 from figures.style import save
 from kdprobe.errors import ResultError, near_matches
@@ -15,6 +15,7 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "cka": cka.draw,
     "cka-over-time": cka_over_time.draw,
     "comparison": comparison.draw,
+    "compound": compound.draw,
     "dropout-sweep": dropout.draw,
     "evaluation": confusion.draw,
     "knowledge": knowledge.draw,

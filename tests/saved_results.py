@@ -153,3 +153,26 @@ def over_time_result(n_pairs: int = 4, n_epochs: int = 8) -> Result:
         "data": "digits",
     }
     return Result("cka-over-time", {"epoch": epoch, "cka": cka}, facts, PROVENANCE)
+
+
+def compound_result(names: tuple[str, ...] = ("plain", "dropkd")) -> Result:
+    value = np.linspace(0.3, 0.36, len(names))
+    arrays = {
+        key: np.stack([value, value - 0.03, value + 0.03], axis=1) + shift
+        for key, shift in (("both", 0.0), ("single", 0.4), ("single_top2", 0.58))
+    }
+    facts = {"names": list(names), "data": "rafdb-compound:x", "confidence": 0.95, "n_images": 792}
+    return Result("compound", arrays, facts, PROVENANCE)
+
+
+def complexity_result() -> Result:
+    keys = ("parameters", "macs", "flops", "module_operations")
+    arrays = {key: np.array([11_180_000, 2_230_000]) * (index + 1) for index, key in enumerate(keys)}
+    conventions = {key: f"how {key} are counted" for key in keys}
+    facts = {
+        "names": ["resnet18", "mobilenetv2_100"],
+        "n_classes": [7, 7],
+        "image_size": [224, 224],
+        "conventions": conventions,
+    }
+    return Result("complexity", arrays, facts, PROVENANCE)

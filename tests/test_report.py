@@ -20,6 +20,8 @@ from kdprobe.results import Result, save_result
 from tests.saved_results import (
     cka_result,
     comparison_result,
+    complexity_result,
+    compound_result,
     dropout_result,
     evaluation_result,
     knowledge_result,
@@ -65,6 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cka/kd": cka_result(3, 4, undefined=((0, 1),)),
         "cka/hostile": cka_result(teacher=HOSTILE, student=HOSTILE),
         "evaluation": evaluation_result(("plain", HOSTILE)),
+        "complexity": complexity_result(),
+        "compound": compound_result(),
         "dropout": dropout_result(),
         "knowledge": knowledge_result(),
         "over-time": over_time_result(),
@@ -129,10 +133,10 @@ def test_safe_json_survives_any_text() -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 2 + 2 + 6
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} == set(charts(text))
-    assert len(page.all("table")) == len(drawn) + 2
+    assert len(page.all("table")) == len(drawn) + 3
     assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
 
 
@@ -266,5 +270,18 @@ def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ""
 
 
+def test_complexity_is_a_table_with_its_conventions(text: str) -> None:
+    assert '<th scope="row">resnet18</th><td>11.180</td>' in text
+    assert "how macs are counted" in text
+
+
+def test_several_evaluations_are_chosen_from(tmp_path: Path) -> None:
+    for name in ("seed0", "seed1"):
+        save_result(evaluation_result(), tmp_path / name / "evaluation.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert ">seed0</option>" in text
+    assert ">kd (seed1)</option>" in text
+
+
 def test_what_has_a_picture_has_a_section() -> None:
-    assert set(SECTIONS) == set(FIGURES)
+    assert set(SECTIONS) == {*FIGURES, "complexity"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from figures.cells import ANNOTATED
 from figures.checks import naming, require, require_length
 from figures.cka import COLOUR_LABEL
 from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
@@ -37,6 +38,7 @@ def _chart(name: str, result: Result) -> Chart:
     told = _told(result)
     defined = matrix[~np.isnan(matrix)]
     lowest, highest = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
+    few = max(matrix.shape) <= ANNOTATED
     heat = {
         "type": "heatmap",
         "z": numbers(matrix, 4),
@@ -45,6 +47,8 @@ def _chart(name: str, result: Result) -> Chart:
         "colorscale": scale(lowest, highest),
         "customdata": [[hover(*cell) for cell in row] for row in told],
         "hovertemplate": "%{customdata}<extra></extra>",
+        "text": [["" if np.isnan(v) else f"{v:.2f}" for v in row] for row in matrix] if few else None,
+        "texttemplate": "%{text}" if few else None,
         "hoverongaps": False,
         "xgap": 1 if max(matrix.shape) <= 24 else 0,
         "ygap": 1 if max(matrix.shape) <= 24 else 0,

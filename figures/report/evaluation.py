@@ -1,20 +1,20 @@
-"""Confusion matrices one at a time, accuracy and unweighted average recall side by side."""
+"""Accuracy, unweighted average recall and calibration error with intervals; confusion matrices one at a time."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from figures.checks import naming, require, require_length
 from figures.confusion import percent, row_shares
-from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers, scale
+from figures.report.chart import Chart, Panel, Table, hover, numbers, scale
+from figures.report.intervals import interval_chart
 from kdprobe.results import Result
 
-_QUANTITIES = {"accuracy": "accuracy", "uar": "unweighted average recall (UAR)"}
+_QUANTITIES = {"accuracy": "accuracy", "uar": "UAR", "ece": "calibration error (ECE)"}
 
 
 def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """The intervals of each evaluation, then all confusion matrices in one panel.
+    """The intervals of all evaluations in one panel, all confusion matrices in another.
 
     Args:
         results: short file names and results of kind "evaluation".
@@ -24,8 +24,10 @@ def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
             _check(result)
     matrices = [_matrix(name, result, index) for name, result in results for index in range(len(result.facts["names"]))]
     note = "Each row is shared out over the predicted classes: the diagonal is the recall of a class."
+    intervals = [_intervals(name, result) for name, result in results]
+    table = intervals[0].table if len(results) == 1 else None
     return [
-        *(_intervals(name if len(results) > 1 else "", result) for name, result in results),
+        Panel("", "", intervals, choose="Evaluation", table=table),
         Panel("Confusion", note, matrices, choose="Model"),
     ]
 
@@ -36,56 +38,11 @@ def _check(result: Result) -> None:
     require_length(result, "classes", result.arrays["confusion"].shape[1], "classes")
 
 
-def _intervals(name: str, result: Result) -> Panel:
+def _intervals(name: str, result: Result) -> Chart:
     facts = result.facts
-    rows = [
-        [model, *(_worded(result.arrays[key][index]) for key in _QUANTITIES)]
-        for index, model in enumerate(facts["names"])
-    ]
-    table = Table(["model", "accuracy in %", "UAR in %"], rows)
-    note = f"On {facts['data']}; {100 * facts['confidence']:g} % intervals."
-    charts = [_interval_chart(result, key, SERIES[i]) for i, key in enumerate(_QUANTITIES)]
-    return Panel(name, note, charts, table=table)
-
-
-def _worded(interval: Any) -> str:
-    value, low, high = (100 * float(number) for number in interval)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def _interval_chart(result: Result, key: str, colour: Any) -> Chart:
-    names, values = result.facts["names"], 100 * result.arrays[key]
-    told = [hover(model, f"{key} in % {_worded(result.arrays[key][i])}") for i, model in enumerate(names)]
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": numbers(values[:, 0], 3),
-        "y": list(range(len(names))),
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": numbers(values[:, 2] - values[:, 0], 3),
-            "arrayminus": numbers(values[:, 0] - values[:, 1], 3),
-            "thickness": 2,
-            "width": 5,
-            "color": colour,
-        },
-        "marker": {"size": 10, "symbol": "diamond", "color": colour},
-        "text": told,
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-    layout = {
-        "height": 100 + 34 * len(names),
-        "yaxis": {"range": [len(names) - 0.5, -0.5]},
-    }
-    best = int(np.argmax(values[:, 0]))
-    alt = (
-        f"{_QUANTITIES[key]} with intervals of {len(names)} models; highest {names[best]} with {values[best, 0]:.1f} %."
-    )
-    table = Table(["model", f"{key} in %"], [[n, _worded(result.arrays[key][i])] for i, n in enumerate(names)])
-    return Chart(
-        _QUANTITIES[key], alt, "", [trace], layout, {"xaxis": f"{_QUANTITIES[key]} in %"}, {"yaxis": names}, table
-    )
+    shares = {label: result.arrays[key] for key, label in _QUANTITIES.items() if key in result.arrays}
+    caption = f"On {facts['data']}; {100 * facts['confidence']:g} % intervals."
+    return interval_chart(name, facts["names"], shares, caption)
 
 
 def _matrix(name: str, result: Result, index: int) -> Chart:

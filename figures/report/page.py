@@ -9,7 +9,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from figures.report import cka, comparison, curves, dropout, evaluation, knowledge, overview, reliability
+from figures.report import (
+    cka,
+    comparison,
+    complexity,
+    compound,
+    curves,
+    dropout,
+    evaluation,
+    knowledge,
+    overview,
+    reliability,
+)
 from figures.report.chart import Chart, Panel, Table
 from kdprobe.results import Result
 
@@ -23,8 +34,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], list[Panel]]]] = {
     "knowledge": ("General and specific knowledge", knowledge.panels),
     "dropout-sweep": ("Dropout rates", dropout.panels),
     "evaluation": ("Where it errs", evaluation.panels),
+    "compound": ("Compound expressions", compound.panels),
     "reliability": ("How sure it is", reliability.panels),
     "training": ("Training", curves.training_panels),
+    "complexity": ("Cost", complexity.panels),
 }
 
 

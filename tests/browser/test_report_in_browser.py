@@ -60,7 +60,7 @@ def test_charts_are_drawn_without_errors(report: Path, tmp_path: Path, size: str
     dom, said = browse(report, tmp_path, f"--window-size={size}")
     assert "CONSOLE" not in said
     shown = dom.count("<figure") - len(re.findall(r"<figure[^>]*hidden", dom))
-    assert shown == 3 + 1 + 2 + 1
+    assert shown == 3 + 1 + 1 + 1
     assert len(re.findall(r'<svg class="main-svg"[^>]*>', dom)) >= shown
     assert "<title>Digits</title>" in dom
 
