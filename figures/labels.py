@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
@@ -24,7 +25,7 @@ def shorten(name: str, limit: int = 34) -> str:
 
 def text_width(text: str, size: float) -> float:
     """Width in points of a line of text."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+    return _width_per_point(text) * size
 
 
 def widest(names: Sequence[str], size: float = LABEL) -> float:
@@ -58,3 +59,11 @@ def _fit(pitch: float) -> tuple[float, int]:
     """Font size, and every how many-th name is written."""
     size = min(LABEL, max(SMALLEST, pitch / LEADING))
     return size, max(1, math.ceil(size * LEADING / pitch - 1e-9))
+
+
+@cache
+def _width_per_point(text: str) -> float:
+    if not text.strip():
+        return 0.0
+    across = TextPath((0, 0), text, size=100).vertices[:, 0]  # outlines with their control points: never too small
+    return float(across.max() - across.min()) / 100

@@ -1,4 +1,4 @@
-"""Accuracy, unweighted average recall and calibration error with intervals; confusion matrices one at a time."""
+"""Accuracy and unweighted average recall with intervals; confusion matrices one at a time."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from figures.report.chart import Chart, Panel, Table, hover, numbers, scale
 from figures.report.intervals import interval_chart
 from kdprobe.results import Result
 
-_QUANTITIES = {"accuracy": "accuracy", "uar": "UAR", "ece": "calibration error (ECE)"}
+_QUANTITIES = {"accuracy": "accuracy", "uar": "UAR"}
 
 
 def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
@@ -40,7 +40,7 @@ def _check(result: Result) -> None:
 
 def _intervals(name: str, result: Result) -> Chart:
     facts = result.facts
-    shares = {label: result.arrays[key] for key, label in _QUANTITIES.items() if key in result.arrays}
+    shares = {label: result.arrays[key] for key, label in _QUANTITIES.items()}
     caption = f"On {facts['data']}; {100 * facts['confidence']:g} % intervals."
     return interval_chart(name, facts["names"], shares, caption)
 
