@@ -1,7 +1,7 @@
 """CKA heatmap: the teacher's layers upwards, the student's layers to the right, shallow to deep."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from figures.cells import ANNOTATED, annotate, part_cells
 from figures.checks import require, require_length
-from figures.labels import label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
     COLUMN,
@@ -29,9 +29,7 @@ from figures.style import (
 )
 from kdprobe.results import Result
 
-COLOUR_LABEL = "CKA (unbiased, minibatch)"
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
-_SHORTEST = 110.0  # points of height that the colour bar's title needs
 _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
@@ -58,8 +56,8 @@ def draw(result: Result) -> Figure:
     total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
-    steepest = 1.3 if total == COLUMN else 1.0
-    height = max(_SHORTEST, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
+    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN else 1.0
+    height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
     bottom = room_below(columns, width / n_columns) + TITLE + 9
     figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
     axes = place(figure, left, bottom, width, height)
@@ -73,9 +71,16 @@ def draw(result: Result) -> Figure:
     if undefined.any():
         _hatch(axes, undefined)
     bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
-    bar.set_label(COLOUR_LABEL, labelpad=3)
+    bar.set_label(label, labelpad=3)
     bar.outline.set_visible(False)
     return figure
+
+
+def colour_label(facts: Mapping[str, Any]) -> str:
+    """What the colours mean: CKA by which estimator, over which kernel unless it is linear."""
+    kernel = facts.get("kernel", "linear")
+    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), "minibatch"]
+    return f"CKA ({', '.join(traits)})"
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:
@@ -109,18 +114,11 @@ def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
 def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
     """Name the networks at the figure's edges, beside the matrix' centre where the text is not too long for that."""
     width, height = figure.get_size_inches() * 72
-    student = _fitting(f"student: {result.facts['student']}, layer", width)
-    teacher = _fitting(f"teacher: {result.facts['teacher']}, layer", height)
+    student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
+    teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)
     x, y = _within(centre[0], student, width), _within(centre[1], teacher, height)
     figure.text(x / width, 3 / height, student, size=TITLE, ha="center", va="bottom")
     figure.text(3 / width, y / height, teacher, size=TITLE, rotation=90, ha="left", va="center")
-
-
-def _fitting(title: str, room: float) -> str:
-    limit = len(title)
-    while limit > 12 and text_width(shorten(title, limit), TITLE) > room - 12:
-        limit -= 1
-    return shorten(title, limit)
 
 
 def _within(centre: float, title: str, room: float) -> float:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.checks import require, require_length
-from figures.cka import COLOUR_LABEL
+from figures.cka import colour_label
 from figures.labels import LEGEND_LEADING, shorten, widest
 from figures.style import COLUMN, LABEL, MARKERS, RISING, colours, place, sheet, style
 from kdprobe.results import Result
@@ -38,7 +38,7 @@ def draw(result: Result) -> Figure:
         marker = MARKERS[index % len(MARKERS)]
         axes.plot(epoch, row, color=shades[index], marker=marker, markersize=3, linewidth=1.2, label=name)
     axes.set_xlabel("epoch", labelpad=2)
-    axes.set_ylabel(COLOUR_LABEL, labelpad=3)
+    axes.set_ylabel(colour_label(result.facts), labelpad=3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.grid()
     figure.legend(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from figures.cells import ANNOTATED, annotate, part_cells
 from figures.checks import require, require_length
-from figures.labels import label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.labels import fit, label_columns, label_rows, room_below, shorten, widest
 from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.results import Result
 
@@ -91,21 +91,9 @@ def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    limit = len(name)
-    while limit > 8 and text_width(shorten(name, limit), TITLE) > side:
-        limit -= 1
-    axes.annotate(
-        shorten(name, limit),
-        (0, 1),
-        (0, 13),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        size=TITLE,
-    )
     told = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
-    if text_width(told, LABEL) > side:
-        told = percent(accuracy[0])
-    axes.annotate(told, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", size=LABEL)
+    for text, size, above in ((fit(name, TITLE, side), TITLE, 13), (told, LABEL, 4)):
+        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
 
 
 def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:

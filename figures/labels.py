@@ -23,6 +23,14 @@ def shorten(name: str, limit: int = 34) -> str:
     return f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"
 
 
+def fit(text: str, size: float, room: float) -> str:
+    """A line of text shortened to `room` points, though never below ten characters."""
+    limit = len(text)
+    while limit > 10 and text_width(shorten(text, limit), size) > room:
+        limit -= 1
+    return shorten(text, limit)
+
+
 def text_width(text: str, size: float) -> float:
     """Width in points of a line of text."""
     return _width_per_point(text) * size

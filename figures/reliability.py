@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.labels import shorten, text_width
+from figures.confusion import percent
+from figures.labels import fit, shorten
 from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
@@ -73,9 +74,5 @@ def _counts(axes: Axes, edges: NDArray[np.float64], count: NDArray[np.int64]) ->
 
 
 def _head(axes: Axes, name: str, ece: float, side: float) -> None:
-    limit = len(name)
-    while limit > 8 and text_width(shorten(name, limit), TITLE) > side:
-        limit -= 1
-    looks = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(shorten(name, limit), (0, 1), (0, 14), size=TITLE, **looks)  # type: ignore[arg-type]
-    axes.annotate(f"ECE {100 * ece:.1f} %", (0, 1), (0, 5), size=LABEL, **looks)  # type: ignore[arg-type]
+    for text, size, above in ((fit(name, TITLE, side), TITLE, 14), (f"ECE {percent(ece)}", LABEL, 5)):
+        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)

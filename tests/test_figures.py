@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from scipy.stats import ttest_1samp
 
 from figures import style
-from figures.cka import COLOUR_LABEL, stage_ends
+from figures.cka import colour_label, stage_ends
 from figures.commands import figures as figures_command
 from figures.comparison import worded
 from figures.confusion import row_shares
@@ -141,11 +141,15 @@ def test_cka_axes_name_their_network() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
     assert len(axes.get_xticks()) == 5
     assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
-    assert figure.axes[1].get_ylabel() == COLOUR_LABEL
+    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"
 
 
 def test_cka_axes_show_names_as_long_as_the_figure() -> None:
     assert "teacher: vit_tiny_patch16_224, layer" in written(draw(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
+
+
+def test_colours_say_how_cka_was_estimated() -> None:
+    assert colour_label({"estimator": "biased", "kernel": "rbf"}) == "CKA (biased, rbf kernel, minibatch)"
 
 
 def test_cka_values_stand_in_their_cells() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from figures.cells import ANNOTATED
 from figures.checks import naming, require, require_length
-from figures.cka import COLOUR_LABEL
+from figures.cka import colour_label
 from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
 from kdprobe.results import Result
 
@@ -52,7 +52,7 @@ def _chart(name: str, result: Result) -> Chart:
         "hoverongaps": False,
         "xgap": 1 if max(matrix.shape) <= 24 else 0,
         "ygap": 1 if max(matrix.shape) <= 24 else 0,
-        "colorbar": {"title": {"text": COLOUR_LABEL, "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        "colorbar": {"title": {"text": colour_label(facts), "side": "right"}, "thickness": 12, "outlinewidth": 0},
     }
     layout = {
         "height": int(np.clip(26 * len(rows), 240, 640)) + 130,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.checks import naming, require, require_length
-from figures.cka import COLOUR_LABEL
+from figures.cka import colour_label
 from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers
 from kdprobe.results import Result
 
@@ -49,7 +49,7 @@ def over_time_panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
         facts = result.facts
         pairs = [f"{one}, {other}" for one, other in zip(teacher_layers, student_layers, strict=True)]
         chosen = f"{facts['teacher']} → {facts['student']} ({name})"
-        charts.append(lines(COLOUR_LABEL, result.arrays["epoch"], result.arrays["cka"], pairs, name=chosen))
+        charts.append(lines(colour_label(facts), result.arrays["epoch"], result.arrays["cka"], pairs, name=chosen))
     return [Panel("", "Each line is a teacher layer and a student layer.", charts, choose="Pair")]
 
 

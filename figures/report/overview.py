@@ -18,6 +18,7 @@ def overview(results: Sequence[Result]) -> str:
         ("Students", _distinct(_students(results))),
         ("Methods", _distinct(_listed(results, "methods"))),
         ("Seeds", _distinct(_listed(results, "seeds"))),
+        ("Epochs", _distinct(result.arrays["epoch"].max() for result in results if "epoch" in result.arrays)),
         ("Images", _distinct(_images(results))),
         ("Results", [str(len(results))]),
     ]
