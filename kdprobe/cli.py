@@ -64,9 +64,7 @@ def run(name: str, *arguments: object) -> Any:
     if entry is None:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
-    return command.main(
-        [str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False
-    )
+    return command.main([str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except KdprobeError as error:
-        _fail(str(error), 2)
+        _fail(str(error), error.status)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
 

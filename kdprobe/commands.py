@@ -18,6 +18,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE-seedN if not given.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
+@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def train(
@@ -31,6 +32,7 @@ def train(
     *,
     resume: bool,
     download: bool,
+    tensorboard: bool,
     device: str,
     quiet: bool,
 ) -> None:
@@ -60,7 +62,9 @@ def train(
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
         out = Path("runs") / f"{name}-seed{config.seed}"
-    result = run_training(config, out, resume=resume, device=device, download=download, quiet=quiet)
+    result = run_training(
+        config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
+    )
     click.echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"

@@ -81,7 +81,7 @@ class ScheduleConfig(Section):
 
     Attributes:
         name: `constant`; `step` (times `gamma` at each milestone); `exponential` (times `gamma` each
-            epoch after the warm-up); `cosine` (to `final_factor`); `onecycle` (linear up during the warm-up, then cosine down).
+            epoch after the warm-up); `cosine` (to `final_factor`); `onecycle` (linear up, then cosine down).
         warmup_epochs: linear rise from 4 % of the peak; for `onecycle` 30 % of the epochs if not given.
         milestones: epochs after which `step` multiplies.
         final_factor: last learning rate of `cosine` and `onecycle` as a fraction of the peak.
@@ -94,17 +94,72 @@ class ScheduleConfig(Section):
     final_factor: float = Field(0.0, ge=0, le=1)
 
 
+class SavingConfig(Section):
+    """When a run saves what it needs to continue; it always does at its end and when it is told to stop.
+
+    Attributes:
+        epochs: after every so many epochs.
+        minutes: also inside an epoch, when so many minutes have passed since the last time.
+    """
+
+    epochs: int = Field(1, ge=1)
+    minutes: float | None = Field(None, ge=0)
+
+
+class MixingConfig(Section):
+    """Mixing pairs of training images and their labels, through timm.
+
+    Attributes:
+        mixup: alpha of mixup, 0 for none.
+        cutmix: alpha of cutmix, 0 for none.
+        probability: of mixing a batch.
+        switch: probability of cutmix where both are on.
+    """
+
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    probability: float = Field(1.0, ge=0, le=1)
+    switch: float = Field(0.5, ge=0, le=1)
+
+
 class TrainingConfig(Section):
-    """How long, how fast and how exactly to train."""
+    """How long, how fast and how exactly to train.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per update, of all processes together.
+        accumulate: parts that a batch is computed in, one after another, to save memory.
+        optimizer: see there.
+        schedule: see there.
+        label_smoothing: of the cross entropy.
+        clip_grad_norm: largest norm of the gradient.
+        precision: of the forward pass; parameters stay float32.
+        channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
+        compile: run the networks through `torch.compile`.
+        ema_decay: average the weights with this decay; the average is evaluated and exported.
+        sync_bn: batch norm over all processes' parts of the batch.
+        mixing: see there.
+        cache_teacher: compute the teacher's logits once; only without augmentation.
+        bad_steps: consecutive steps with a loss that is not finite, which are skipped, before the run stops.
+        saving: see there.
+    """
 
     epochs: int = Field(1, ge=1)
     batch_size: int = Field(64, ge=1)
+    accumulate: int = Field(1, ge=1)
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad_norm: float | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool | Literal["auto"] = "auto"
+    compile: bool = False
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    sync_bn: bool = False
+    mixing: MixingConfig = MixingConfig()
+    cache_teacher: bool = False
+    bad_steps: int = Field(10, ge=1)
+    saving: SavingConfig = SavingConfig()
 
 
 class RunConfig(Section):

@@ -9,7 +9,13 @@ from difflib import get_close_matches
 
 
 class KdprobeError(Exception):
-    """Base of every error that says what was wrong, what was seen and what is allowed."""
+    """Base of every error that says what was wrong, what was seen and what is allowed.
+
+    Attributes:
+        status: exit status of the command line.
+    """
+
+    status = 2
 
 
 class ConfigError(KdprobeError):
@@ -42,6 +48,12 @@ class ResultError(KdprobeError):
 
 class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
+
+
+class Stopped(RunError):
+    """A run that was told to stop and saved what it needs to continue."""
+
+    status = 130
 
 
 class AnalysisError(KdprobeError):

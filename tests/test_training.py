@@ -1,20 +1,32 @@
+import errno
 import json
 import math
+import random
+import re
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import kdprobe
-from kdprobe.config import OptimizerConfig, ScheduleConfig, override, parse
+from kdprobe.config import MixingConfig, OptimizerConfig, ScheduleConfig, override, parse, write_yaml
 from kdprobe.distillers import option_types
-from kdprobe.errors import ModelError, RunError
+from kdprobe.errors import ConfigError, ModelError, RunError, Stopped
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
 from kdprobe.recipe import read_recipe
 from kdprobe.runs import RunFolder, differing_keys, find_runs
+from kdprobe.training import loop, state
 from kdprobe.training.loop import train
+from kdprobe.training.memory import out_of_memory_advice
+from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
+from kdprobe.training.precision import compiled
 from kdprobe.training.schedule import rate_factor
 
 TIMES = ("seconds", "images_per_second")
@@ -54,7 +66,7 @@ def test_a_run_folder_says_everything(student, teacher):
     names = {path.name for path in out.iterdir()}
     assert names == {
         "config.yaml", "env.json", "metrics.jsonl", "result.json", "last.safetensors", "best.safetensors",
-        "auxiliary.safetensors", "state.pt",
+        "auxiliary.safetensors", "state.pt", "state.previous.pt",
     }  # fmt: skip
     assert result["method"] == "dropkd"
     assert result["epochs"] == 2
@@ -104,19 +116,13 @@ def test_another_seed_gives_another_network(student, teacher, tmp_path):
     assert outcome(tmp_path / "other")[0] != outcome(student[0])[0]
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(student, teacher, tmp_path, monkeypatch):
-    from kdprobe.training import loop
-
+@pytest.mark.parametrize("n_steps", [1, 6, 8])
+def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
+    student, teacher, tmp_path, monkeypatch, n_steps
+):
     out = tmp_path / "run"
-    original = loop.Trainer._train_epoch
-
-    def interrupted(self, epoch):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return original(self, epoch)
-
-    monkeypatch.setattr(loop.Trainer, "_train_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    stop_after(n_steps, monkeypatch)
+    with pytest.raises(Stopped, match=rf"stopped by SIGTERM in epoch {1 + (n_steps - 1) // 6} after step "):
         train(distilled(teacher), out, device="cpu", quiet=True)
     monkeypatch.undo()
     assert not RunFolder(out).finished
@@ -124,6 +130,213 @@ def test_a_resumed_run_equals_an_uninterrupted_one(student, teacher, tmp_path, m
         file.write('{"epoch": 2, "cut sho')
     train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
     assert outcome(out) == outcome(student[0])
+
+
+def stop_after(n_steps, monkeypatch):
+    """Ask the run to stop, as a signal would, after so many steps."""
+    original, done = loop.Trainer._account, []
+
+    def account(self, *arguments):
+        original(self, *arguments)
+        done.append(1)
+        if len(done) == n_steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Trainer, "_account", account)
+
+
+def test_everything_that_has_a_state_is_resumed(tmp_path, monkeypatch, teacher):
+    settings = (
+        f"teacher={teacher}", "training.ema_decay=0.9", "training.mixing.mixup=0.8", "training.mixing.cutmix=1.0",
+        "training.accumulate=2", "training.optimizer.name=adamw", "training.optimizer.lr=1e-3",
+        "model.name=vit_tiny_patch16_224", "training.clip_grad_norm=1.0",
+        "model.args={patch_size: 8, embed_dim: 24, depth: 2, num_heads: 2, drop_path_rate: 0.3, proj_drop_rate: 0.1}",
+    )  # fmt: skip
+    chosen = config("digits/resnet8-kd", *settings)
+    train(chosen, tmp_path / "whole", device="cpu", quiet=True)
+    stop_after(9, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "parts", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(chosen, tmp_path / "parts", resume=True, device="cpu", quiet=True)
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(student, teacher, tmp_path):
+    rng = random.Random(0)
+    values = write_yaml(distilled(teacher, "training.saving.minutes=0"))
+    (tmp_path / "config.yaml").write_text(values)
+    whole = tmp_path / "whole"
+    train(distilled(teacher, "training.saving.minutes=0"), whole, device="cpu", quiet=True)
+    for trial in range(20):
+        out = tmp_path / f"run{trial}"
+        command = [
+            sys.executable,
+            "-m",
+            "kdprobe",
+            "train",
+            str(tmp_path / "config.yaml"),
+            "--out",
+            str(out),
+            "--quiet",
+        ]
+        while not RunFolder(out).finished:
+            resume = ["--resume"] if (out / "config.yaml").is_file() else []
+            process = subprocess.Popen([*command, *resume, "--device", "cpu"], stderr=subprocess.PIPE)
+            try:
+                process.wait(rng.uniform(5, 12))
+            except subprocess.TimeoutExpired:
+                process.kill()
+            assert b"Traceback" not in process.communicate()[1]
+        assert outcome(out) == outcome(whole), f"trial {trial}"
+
+
+def test_ctrl_c_saves_and_exits(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kdprobe",
+        "train",
+        "digits/resnet8",
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen([*command, "--set", "training.epochs=500"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("epoch 1/500")
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"^kdprobe: stopped by SIGINT in epoch \d+ after step \d+; continue with --resume", text, re.M)
+    assert (tmp_path / "run" / "state.pt").is_file()
+
+
+def test_a_full_disk_leaves_the_older_state_whole(student, teacher, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    before = {name: (out / name).read_bytes() for name in ("state.pt", "state.previous.pt")}
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        RunError, match=r"state\.pt could not be saved: No space left on device; the state saved before"
+    ):
+        monkeypatch.setattr(torch, "save", full)
+        state.save_state(out / "state.pt", {}, state.Position())
+    assert before == {name: (out / name).read_bytes() for name in before}
+
+
+def test_a_data_set_that_changed_size_is_told(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    with pytest.raises(RunError, match="was saved with 1438 training images, but now there are 7"):
+        state.restore_state(out / "state.pt", {}, n_images=7)
+
+
+def test_a_state_of_another_method_is_told(student):
+    with pytest.raises(RunError, match=r"state\.pt belongs to another model or method"):
+        state.restore_state(student[0] / "state.pt", {"objective": torch.nn.Linear(2, 2)}, n_images=1438)
+    with pytest.raises(RunError, match="there is no state nowhere"):
+        state.restore_state(Path("nowhere/state.pt"), {}, n_images=1438)
+
+
+def test_accumulation_gives_the_same_update(tmp_path):
+    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1")
+    curves = []
+    for count in (1, 3):
+        out = tmp_path / str(count)
+        train(config("digits/vit-teacher", *vit, f"training.accumulate={count}"), out, device="cpu", quiet=True)
+        curves.append(RunFolder(out).metrics()[0]["loss"])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+def test_cached_teacher_logits_change_nothing(teacher, tmp_path):
+    still = (f"teacher={teacher}", "data.augment.crop=none", "training.epochs=1")
+    losses = []
+    for cached in ("false", "true"):
+        out = tmp_path / cached
+        train(config("digits/resnet8-kd", *still, f"training.cache_teacher={cached}"), out, device="cpu", quiet=True)
+        losses.append(RunFolder(out).metrics()[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    with pytest.raises(ConfigError, match="would pair the teacher's logits with other images"):
+        varied = config("digits/resnet8-kd", f"teacher={teacher}", "training.cache_teacher=true")
+        train(varied, tmp_path / "varied", device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match="keeps logits, but method 'dropkd' needs more of the teacher"):
+        maps = distilled(teacher, "data.augment.crop=none", "training.cache_teacher=true")
+        train(maps, tmp_path / "maps", device="cpu", quiet=True)
+
+
+def test_the_average_of_the_weights_is_exported(tmp_path):
+    chosen = config("digits/resnet8", "training.ema_decay=0.5")
+    train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    saved = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["parts"]
+    exported = kdprobe.load(tmp_path / "run").state_dict()
+    assert torch.equal(exported["fc.weight"], saved["ema"]["module.fc.weight"])
+    assert not torch.equal(exported["fc.weight"], saved["objective"]["student.model.fc.weight"])
+
+
+def test_mixing_keeps_shares_and_leaves_numpy_alone():
+    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
+    np.random.seed(3)
+    before = np.random.get_state()[1].copy()
+    images, labels = torch.rand(9, 3, 8, 8), torch.arange(9) % 5
+    mixed, shares = mix(mixer, images, labels, key=(0, 1, 2))
+    assert (np.random.get_state()[1] == before).all()
+    assert mixed.shape == (8, 3, 8, 8)
+    assert torch.allclose(shares.sum(1), torch.ones(8))
+    again, _ = mix(mixer, images, labels, key=(0, 1, 2))
+    other, _ = mix(mixer, images, labels, key=(0, 1, 3))
+    assert torch.equal(mixed, again)
+    assert not torch.equal(mixed, other)
+    assert make_mixer(MixingConfig(), n_classes=5, label_smoothing=0.0) is None
+
+
+def test_memory_advice_names_what_to_lower():
+    text = out_of_memory_advice(config(), torch.nn.Linear(2**20, 256), torch.device("cpu"))
+    assert "cpu ran out of memory: weights, gradients and optimizer take 3.00 GiB" in text
+    assert "training.accumulate=2" in text
+    assert "training.precision=bf16" in text
+
+
+def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
+    def burst(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop.Trainer, "_step", burst)
+    with pytest.raises(RunError, match="cpu ran out of memory"):
+        train(config(), tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_event_files_are_written_on_request(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match=r"TensorBoard is not installed: pip install 'kdprobe\[tensorboard\]'"):
+        train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+
+
+def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
+    def broken(_function):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    module = torch.nn.Linear(2, 2)
+    assert compiled(module, True) is module
+    assert "training.compile is off: no working compiler was found (no C++ compiler)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same(tmp_path):
+    losses = []
+    for wanted in ("false", "true"):
+        out = tmp_path / wanted
+        train(
+            config("digits/resnet8", f"training.compile={wanted}", "training.epochs=1"), out, device="cpu", quiet=True
+        )
+        losses.append(RunFolder(out).metrics()[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
 def test_resuming_a_finished_run_changes_nothing(student, teacher):
@@ -184,9 +397,29 @@ def test_a_damaged_state_is_told(student, teacher, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(student[0], out)
     (out / "result.json").unlink()
-    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:-4000])
-    with pytest.raises(RunError, match=r"state\.pt is damaged or belongs to another run"):
+    flip(out / "state.pt")
+    flip(out / "state.previous.pt")
+    expected = r"state\.pt is damaged and passed over \(.*state\.previous\.pt is damaged .*; no other state is left"
+    with pytest.raises(RunError, match=expected):
         train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+
+
+def flip(path):
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-4000])])
+def test_a_damaged_state_is_passed_over_for_the_one_before(student, teacher, tmp_path, damage, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    damage(out / "state.pt")
+    train(distilled(teacher), out, resume=True, device="cpu")
+    assert "state.pt is damaged and passed over" in capsys.readouterr().err
+    assert outcome(out) == outcome(student[0])
 
 
 def test_a_state_of_another_version_is_told(student, teacher, tmp_path):
@@ -213,7 +446,10 @@ def test_pairs_must_agree_on_classes_and_input_size(teacher, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     bad = config("digits/resnet8", "training.optimizer.lr=1e30", "training.schedule.name=constant")
-    with pytest.raises(RunError, match=r"the loss term 'ce' became nan in epoch 1 at learning rate 1e\+30"):
+    with pytest.raises(
+        RunError,
+        match=r"the loss term 'ce' was not finite in 10 steps in a row, .* epoch 2, at learning rate 1e\+30; images of",
+    ):
         train(bad, tmp_path / "run", device="cpu", quiet=True)
 
 

@@ -44,6 +44,8 @@ def training_batches(
     epoch: int,
     workers: int = 2,
     device: str | torch.device = "cpu",
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """One epoch in random order with random variations.
 
@@ -58,6 +60,8 @@ def training_batches(
         epoch: which epoch's order and variations.
         workers: processes that decode files; 0 decodes in this one. Not used for images in memory.
         device: where the batches are wanted.
+        start: batches to leave out in front, for an epoch that was interrupted.
+        shard: (r, k) yields the r-th of k equal parts of each batch, for one process of k.
 
     Raises:
         ConfigError: if `augment` asks for random areas of images in memory.
@@ -68,17 +72,23 @@ def training_batches(
     if len(split) == 1 < batch_size:
         raise DataError("training needs at least two images, but there is one")
     order = torch.randperm(len(split), generator=generator(seed, epoch, 0))
-    starts = [batch_size * i for i in range(1, n_batches(len(split), batch_size))]
+    ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size))]
+    parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
     variation = draw(len(split), augment, seed=seed, epoch=epoch)
     padding = augment.padding if augment.crop == "pad" else 0
     key = (seed, epoch) if augment.crop == "resized" else None
-    for images, index in _images(split, order.tensor_split(starts), workers=workers, device=device, key=key):
+    for images, index in _images(split, parts, workers=workers, device=device, key=key):
         chosen = Variation(*(part[index].to(device) for part in variation))
         yield _batch(split, shift_and_flip(images, chosen, padding=padding), index)
 
 
 def evaluation_batches(
-    split: Split, *, batch_size: int, workers: int = 2, device: str | torch.device = "cpu"
+    split: Split,
+    *,
+    batch_size: int,
+    workers: int = 2,
+    device: str | torch.device = "cpu",
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """All images as they are, in the split's order.
 
@@ -87,11 +97,12 @@ def evaluation_batches(
         batch_size: images per batch; the last one has what is left.
         workers: processes that decode files; 0 decodes in this one. Not used for images in memory.
         device: where the batches are wanted.
+        shard: (r, k) yields only the r-th of k parts of the split, without repeating any image.
 
     Raises:
         DataError: with the path of a file that cannot be decoded.
     """
-    parts = torch.split(torch.arange(len(split)), batch_size)
+    parts = torch.split(torch.arange(len(split)).tensor_split(shard[1])[shard[0]], batch_size)
     for images, index in _images(split, parts, workers=workers, device=device):
         yield _batch(split, images, index)
 

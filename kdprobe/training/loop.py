@@ -1,34 +1,38 @@
 """The training loop, from a configuration to a finished run folder."""
 
-import math
-import sys
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from tqdm import tqdm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.config import RunConfig
-from kdprobe.data import DataSet, evaluation_batches, load_data, training_batches
+from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
-from kdprobe.devices import pick_device
-from kdprobe.distillers import DISTILLERS, Method, Progress, option_types
-from kdprobe.errors import ModelError, RunError
-from kdprobe.models import Features, Stages, create, describe, load
+from kdprobe.distillers import Method, Progress
+from kdprobe.errors import RunError, Stopped
+from kdprobe.models import Features, describe
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
-from kdprobe.models.create import count_parameters, relabel
-from kdprobe.models.stages import measure
+from kdprobe.models.create import attach, count_parameters
 from kdprobe.runs import RunFolder
-from kdprobe.training.objective import Objective
+from kdprobe.training.build import Job, build, channels_last
+from kdprobe.training.distributed import Ranks, ranks
+from kdprobe.training.memory import out_of_memory_advice
+from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
-from kdprobe.training.precision import autocast, repeatable
+from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable
 from kdprobe.training.schedule import rate_factor
-from kdprobe.training.state import Reached, restore_state, save_state
+from kdprobe.training.signals import StopRequest, stop_requests
+from kdprobe.training.state import Position, restore_state, save_state
+from kdprobe.training.watch import Watch
+
+_CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
 
 
 def train(
@@ -39,8 +43,11 @@ def train(
     device: str = "auto",
     download: bool = False,
     quiet: bool = False,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train one network as configured and leave a run folder.
+
+    Under `torchrun`, all processes train together and the first one writes.
 
     Args:
         config: what to do.
@@ -49,211 +56,323 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
+        tensorboard: write event files into the run folder too.
 
     Returns:
         the content of `result.json`.
 
     Raises:
         KdprobeError: for anything in the configuration that cannot be used, before anything is written.
+        Stopped: on SIGINT or SIGTERM, after everything was saved.
     """
-    chosen = pick_device(device)
-    data = load_data(
-        config.data.spec,
-        image_size=config.data.image_size,
-        storage=config.data.storage,
-        holdout=config.data.holdout,
-        seed=config.seed,
-        download=download,
-        augment=config.data.augment,
-    )
-    with repeatable(config.seed, chosen):
-        student = _student(config, data).to(chosen)
-        teacher = _teacher(config, student, chosen)
-        method = _method(config, student, teacher).to(chosen)
-        objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
-        optimizer = make_optimizer(config.training.optimizer, student, method)
+    with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
+        job = build(config, group.device, download=download)
         folder = RunFolder(out)
-        folder.claim(config, resume=resume)
+        if group.main:
+            folder.claim(config, resume=resume)
+        group.wait()
         if folder.finished:
             return folder.result()
-        trainer = Trainer(config, data, objective, teacher, optimizer, folder, chosen, quiet=quiet)
-        return trainer.run(resume=resume)
+        watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
+        trainer = Trainer(config, job, folder, group, stop, watch)
+        try:
+            return trainer.run(resume=resume)
+        except torch.OutOfMemoryError as error:
+            raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
 
 
 class Trainer:
-    """The state of one training, and its loop."""
+    """The state of one training, and its loop.
+
+    Args:
+        config: what to do.
+        job: networks, data and losses.
+        folder: claimed.
+        group: this process among all.
+        stop: set when somebody asks the run to stop.
+        watch: shows and records what happens.
+    """
 
     def __init__(
-        self,
-        config: RunConfig,
-        data: DataSet,
-        objective: Objective,
-        teacher: nn.Module | None,
-        optimizer: Optimizer,
-        folder: RunFolder,
-        device: torch.device,
-        *,
-        quiet: bool,
+        self, config: RunConfig, job: Job, folder: RunFolder, group: Ranks, stop: StopRequest, watch: Watch
     ) -> None:
-        self.config, self.data, self.folder, self.device = config, data, folder, device
-        self.objective, self.optimizer, self.quiet = objective, optimizer, quiet
-        self.student, self.method = objective.student.model, objective.method
+        self.config, self.job, self.folder, self.group = config, job, folder, group
+        self.settings, self.device, self.stop, self.watch = config.training, group.device, stop, watch
+        self.student, self.method, self.teacher = job.student, job.method, job.teacher
         self.info = describe(self.student)
-        self.teacher = None if teacher is None else Stages(teacher, needs=self.method.teacher_needs)
-        self.teacher_info = None if teacher is None else describe(teacher)
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.n_steps = n_batches(len(data.train), config.training.batch_size)
-        if config.training.channels_last:
-            objective.to(memory_format=torch.channels_last)
-            if teacher is not None:
-                teacher.to(memory_format=torch.channels_last)
+        self.teacher_info = None if job.teacher is None else describe(job.teacher.model)
+        self.optimizer = make_optimizer(config.training.optimizer, self.student, self.method)
+        self.scaler = make_scaler(config.training.precision, self.device)
+        self.mixer = make_mixer(
+            config.training.mixing, n_classes=self.info.n_classes, label_smoothing=config.training.label_smoothing
+        )
+        self.ema = _average(self.student, config.training.ema_decay)
+        self.objective = compiled(group.wrap(job.objective, sync_bn=config.training.sync_bn), config.training.compile)
+        self.parameters = [p for entry in self.optimizer.param_groups for p in entry["params"]]
+        self.n_images = len(job.data.train)
+        self.n_steps = n_batches(self.n_images, config.training.batch_size)
+        self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
+        self.cached_logits: Tensor | None = None
+        self.recent: deque[tuple[Tensor, Tensor, list[str], Tensor]] = deque(maxlen=_CHECK_EVERY)
+        self.saved_at = time.monotonic()
 
     def run(self, *, resume: bool) -> dict[str, Any]:
-        """Train the epochs that are left, saving after each, and write the result."""
-        reached, n_epochs = Reached(), self.config.training.epochs
-        if resume and self.folder.state_path.is_file():
-            reached = restore_state(self.folder.state_path, self.objective, self.optimizer)
-            self.folder.keep_metrics(reached.epoch)
-        for epoch in range(reached.epoch, n_epochs):
+        """Train the epochs that are left and write the result."""
+        position = self._restore() if resume else Position(n_images=self.n_images)
+        if self.settings.cache_teacher:
+            self.cached_logits = self._all_teacher_logits()
+        while position.epoch < self.settings.epochs:
             start = time.perf_counter()
-            losses = self._train_epoch(epoch)
+            self._train_epoch(position)
             seconds = time.perf_counter() - start
-            accuracy = self.accuracy()
-            record = self._record(epoch, losses, accuracy, seconds)
-            best = accuracy > reached.best_accuracy
-            reached = Reached(
-                epoch=epoch + 1,
-                best_accuracy=max(accuracy, reached.best_accuracy),
-                best_epoch=epoch + 1 if best else reached.best_epoch,
-                seconds=reached.seconds + seconds,
-            )
-            self._save(record, reached, best=best)
-        return self._finish(reached)
+            self._end_epoch(position, self.accuracy(), seconds)
+        return self._finish(position)
 
-    def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the training images; returns the mean of each loss term."""
+    def _train_epoch(self, position: Position) -> None:
+        """Train what is left of the epoch that the position is in."""
         self.objective.train()
-        sums: dict[str, Tensor] = {}
-        settings = self.config.training
-        for step, batch in enumerate(self._progress(self._batches(epoch), epoch)):
-            progress = Progress(epoch + step / self.n_steps, settings.epochs)
-            set_rate(self.optimizer, rate_factor(settings.schedule, epoch=progress.epoch, n_epochs=settings.epochs))
-            terms = self._step(batch, progress)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach() * len(batch.labels)
-        means = {name: float(total) / len(self.data.train) for name, total in sums.items()}
-        _check_finite(means, epoch, self.optimizer)
-        return means
+        for batch in self.watch.progress(self._batches(position), position, self.n_images):
+            progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
+            factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
+            set_rate(self.optimizer, factor)
+            terms = self._step(batch, progress, position)
+            self._account(terms, batch, position)
+            position.step += 1
+            if self.device.type == "cpu" or position.step % _CHECK_EVERY == 0:
+                self._check_finite(position)
+            self._save_if_due(position)
+        self._check_finite(position)
 
-    def _step(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """One update of student and auxiliary modules; returns the loss terms."""
-        with autocast(self.config.training.precision, self.device):
-            images, shown, labels = self.method.inputs(batch)
-            teacher = self._teach(shown)
-            terms: dict[str, Tensor] = self.objective(self._prepared(images), labels, teacher, progress)[1]
-        loss = torch.stack(list(terms.values())).sum()
+    def _step(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
+        """One update of student and auxiliary modules; returns the loss terms, summed over the batch's parts."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.training.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.config.training.clip_grad_norm)
-        self.optimizer.step()
+        parts = _parts(batch, self.settings.accumulate)
+        terms: dict[str, Tensor] = {}
+        for number, part in enumerate(parts):
+            share = len(part.labels) / len(batch.labels)
+            synchronised = self.group.world == 1 or number == len(parts) - 1
+            with nullcontext() if synchronised else self.objective.no_sync():  # type: ignore[operator]
+                found = self._losses(part, progress, position)
+                loss = torch.stack(list(found.values())).sum() * (share * self._rank_share(batch, position))
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for name, value in found.items():
+                terms[name] = terms.get(name, 0) + value.detach() * share
+        self._update(terms)
         return terms
 
+    def _losses(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
+        """Loss terms of one part of a batch, under autocast."""
+        shares = None
+        if self.mixer is not None:
+            key = (self.config.seed, position.epoch, position.step, self.group.rank)
+            images, shares = mix(self.mixer, batch.images, batch.labels, key=key)
+            batch = Batch(images, shares.argmax(1), batch.index[: len(images)])
+        with autocast(self.settings.precision, self.device):
+            images, shown, labels = self.method.inputs(batch)
+            teacher = self._teach(shown, batch.index)
+            prepared = self._prepared(images)
+            if shares is not None and len(labels) != len(shares):
+                shares = shares.repeat(len(labels) // len(shares), 1)
+            terms: dict[str, Tensor] = self.objective(prepared, labels, teacher, progress, shares)[1]
+        return terms
+
+    def _update(self, terms: dict[str, Tensor]) -> None:
+        """One optimizer step, left out on the device itself where the loss is not finite."""
+        if self.settings.clip_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            # the fused optimizers read this flag, as torch's GradScaler sets it: no round trip to the host
+            bad = ~torch.isfinite(torch.stack(list(terms.values())).sum())
+            self.optimizer.found_inf = self.group.sum(bad.float())  # type: ignore[attr-defined]
+            self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.student)
+
     @torch.no_grad()
-    def _teach(self, images: Tensor) -> Features | None:
+    def _teach(self, images: Tensor, index: Tensor) -> Features | None:
         if self.teacher is None or self.teacher_info is None:
             return None
-        features: Features = self.teacher(self._laid_out(self.teacher_info.normalise(images)))
+        if self.cached_logits is not None:
+            return Features(logits=self.cached_logits[index])
+        normal = self.teacher_info.normalise(images).contiguous(memory_format=self.layout)
+        features: Features = self.teacher(normal)
         return features
 
     @torch.no_grad()
+    def _all_teacher_logits(self) -> Tensor:
+        """The teacher's logits of all training images, in order."""
+        batches = evaluation_batches(
+            self.job.data.train, batch_size=512, workers=self.config.data.workers, device=self.device
+        )
+        with autocast(self.settings.precision, self.device):
+            found = [self._teach(batch.images, batch.index) for batch in batches]
+        return torch.cat([features.logits for features in found if features is not None])
+
+    @torch.no_grad()
     def accuracy(self) -> float:
-        """Fraction of the evaluation images that the student classifies correctly, in eval mode."""
+        """Fraction of the evaluation images that the network to be exported classifies correctly."""
         self.objective.eval()
+        model, split = self.exported, self.job.data.test
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        settings = self.config.data
-        for batch in evaluation_batches(self.data.test, batch_size=512, workers=settings.workers, device=self.device):
-            with autocast(self.config.training.precision, self.device):
-                logits = self.student(self._prepared(batch.images))
+        workers = self.config.data.workers
+        for batch in evaluation_batches(
+            split, batch_size=512, workers=workers, device=self.device, shard=self.group.shard
+        ):
+            with autocast(self.settings.precision, self.device):
+                logits = model(self._prepared(batch.images))
             correct += (logits.argmax(1) == batch.labels).sum()
-        return int(correct) / len(self.data.test)
+        return int(self.group.sum(correct)) / len(split)
+
+    @property
+    def exported(self) -> nn.Module:
+        """The student, or the average of its weights."""
+        return self.student if self.ema is None else self.ema.module
 
     def _prepared(self, images: Tensor) -> Tensor:
-        return self._laid_out(self.info.normalise(images))
+        return self.info.normalise(images).contiguous(memory_format=self.layout)
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.config.training.channels_last else images
-
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        config = self.config
+    def _batches(self, position: Position) -> Iterator[Batch]:
         return training_batches(
-            self.data.train,
-            batch_size=config.training.batch_size,
-            augment=config.data.augment,
-            seed=config.seed,
-            epoch=epoch,
-            workers=config.data.workers,
+            self.job.data.train,
+            batch_size=self.settings.batch_size,
+            augment=self.config.data.augment,
+            seed=self.config.seed,
+            epoch=position.epoch,
+            workers=self.config.data.workers,
             device=self.device,
+            start=position.step,
+            shard=self.group.shard,
         )
 
-    def _progress(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
-        label = f"epoch {epoch + 1}/{self.config.training.epochs}"
-        hidden = self.quiet or not sys.stderr.isatty()
-        with tqdm(total=len(self.data.train), desc=label, unit="img", leave=False, disable=hidden) as bar:
-            for batch in batches:
-                yield batch
-                bar.update(len(batch.labels))
+    def _rank_share(self, batch: Batch, position: Position) -> float:
+        """What this process's mean counts in the batch's: 1 where all processes have equally many images."""
+        if self.group.world == 1:
+            return 1.0
+        size = self.settings.batch_size
+        if position.step == self.n_steps - 1:
+            size = self.n_images - (self.n_steps - 1) * size
+        return len(batch.labels) * self.group.world / size
 
-    def _record(self, epoch: int, losses: dict[str, float], accuracy: float, seconds: float) -> dict[str, Any]:
-        loss, speed = sum(losses.values()), len(self.data.train) / seconds
-        if not self.quiet:
-            left = (self.config.training.epochs - epoch - 1) * seconds
-            print(
-                f"epoch {epoch + 1}/{self.config.training.epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}"
-                f"  {speed:,.0f} images/s  {left:.0f} s left",
-                file=sys.stderr,
-            )
+    def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
+        """Add up losses and count bad steps, all on the device."""
+        count = len(batch.labels)
+        finite = torch.isfinite(torch.stack(list(terms.values())).sum())
+        for name, value in terms.items():
+            total = position.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device))
+            position.sums[name] = total.to(self.device) + torch.where(finite, value, 0).double() * count
+        position.bad_steps = torch.where(finite, 0, position.bad_steps.to(self.device) + 1)
+        self.recent.append((finite, torch.stack(list(terms.values())), list(terms), batch.index))
+
+    def _check_finite(self, position: Position) -> None:
+        """Stop after too many bad steps, saying where and on which images the first of them was."""
+        n_bad = int(position.bad_steps)
+        if n_bad < self.settings.bad_steps:
+            return
+        bad = [entry for entry in self.recent if not entry[0]]
+        _, values, names, index = bad[0]
+        term = next(name for name, value in zip(names, values.tolist(), strict=True) if value - value != 0)
         rate = self.optimizer.param_groups[0]["lr"]
-        return {
-            "epoch": epoch + 1,
-            "lr": rate,
-            "loss": loss,
-            "terms": losses,
-            "accuracy": accuracy,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(speed, 1),
-        }
+        raise RunError(
+            f"the loss term {term!r} was not finite in {n_bad} steps in a row, up to step {position.step} of epoch "
+            f"{position.epoch + 1}, at learning rate {rate:.3g}; images of the first one: "
+            f"{', '.join(map(str, index[:16].tolist()))}{', ...' if len(index) > 16 else ''}; "
+            "the last checkpoint is whole"
+        )
 
-    def _save(self, record: dict[str, Any], reached: Reached, *, best: bool) -> None:
-        training = {"epoch": reached.epoch, "accuracy": record["accuracy"]}
-        self.folder.append_metrics(record)
-        save(self.student, self.folder.path / LAST, training=training)
+    def _save_if_due(self, position: Position) -> None:
+        """Save inside an epoch: when asked to stop, or after the configured minutes."""
+        minutes = self.settings.saving.minutes
+        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        if due or self.stop.reason is not None:
+            self._save_state(position)
+        if self.stop.reason is not None:
+            raise Stopped(
+                f"stopped by {self.stop.reason} in epoch {position.epoch + 1} after step {position.step}; "
+                f"continue with --resume --out {self.folder.path}"
+            )
+
+    def _save_state(self, position: Position) -> None:
+        if self.group.main:
+            save_state(self.folder.state_path, self._stateful(), position)
+        self.saved_at = time.monotonic()
+
+    def _stateful(self) -> dict[str, Any]:
+        parts = {"objective": self.job.objective, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts if self.ema is None else {**parts, "ema": self.ema}
+
+    def _restore(self) -> Position:
+        path = self.folder.state_path
+        if not path.is_file() and not path.with_suffix(".previous.pt").is_file():
+            return Position(n_images=self.n_images)
+        alone = self.group.world == 1
+        position, problems = restore_state(path, self._stateful(), n_images=self.n_images, random=alone)
+        if not alone:
+            torch.manual_seed(hash((self.config.seed, position.epoch, position.step, self.group.rank)))
+        for problem in problems:
+            self.watch.say(problem)
+        if self.group.main:
+            self.folder.keep_metrics(position.epoch)
+        return position
+
+    def _end_epoch(self, position: Position, accuracy: float, seconds: float) -> None:
+        """Record the epoch, save what is due, and move on to the next."""
+        steps = position.step
+        names = list(position.sums)
+        sums = self.group.sum(torch.stack([position.sums[name] for name in names]))
+        losses = {name: value / self.n_images for name, value in zip(names, sums.tolist(), strict=True)}
+        best = accuracy > position.best_accuracy
         if best:
-            save(self.student, self.folder.path / BEST, training=training)
-        if self.method.state_dict():
-            save_auxiliary(self.method, self.config.method, self.folder.path / AUXILIARY)
-        save_state(self.folder.state_path, self.objective, self.optimizer, reached)
+            position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
+        position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
+        position.seconds += seconds
+        rate = self.optimizer.param_groups[0]["lr"]
+        record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=self.n_images, steps=steps)
+        if self.group.main:
+            self._save_epoch(position, record, best=best)
 
-    def _finish(self, reached: Reached) -> dict[str, Any]:
-        config, last = self.config, self.folder.metrics()[-1]
-        result = {
-            "model": config.model.name,
-            "method": config.method["name"],
-            "teacher": config.teacher,
-            "teacher_sha256": None if self.teacher_info is None else self.teacher_info.sha256,
-            "data": self.data.spec,
-            "evaluated_on": self.data.evaluated_on,
-            "seed": config.seed,
-            "epochs": reached.epoch,
-            "images_seen": reached.epoch * len(self.data.train),
-            "accuracy": last["accuracy"],
-            "best_accuracy": reached.best_accuracy,
-            "best_epoch": reached.best_epoch,
-            "parameters": count_parameters(self.student),
-            "auxiliary_parameters": count_parameters(self.method),
-            "seconds": round(reached.seconds, 2),
-        }
-        self.folder.write_result(result)
+    def _save_epoch(self, position: Position, record: dict[str, Any], *, best: bool) -> None:
+        training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
+        try:
+            self.folder.append_metrics(record)
+            if best:
+                save(self.exported, self.folder.path / BEST, training=training)
+            every, last = self.settings.saving.epochs, self.settings.epochs
+            if position.epoch % every == 0 or position.epoch == last:
+                save(self.exported, self.folder.path / LAST, training=training)
+                if self.method.state_dict():
+                    save_auxiliary(self.method, self.config.method, self.folder.path / AUXILIARY)
+                self._save_state(position)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"
+            ) from error
+
+    def _finish(self, position: Position) -> dict[str, Any]:
+        if self.group.main:
+            config, last = self.config, self.folder.metrics()[-1]
+            result = {
+                "model": config.model.name,
+                "method": config.method["name"],
+                "teacher": config.teacher,
+                "teacher_sha256": None if self.teacher_info is None else self.teacher_info.sha256,
+                "data": self.job.data.spec,
+                "evaluated_on": self.job.data.evaluated_on,
+                "seed": config.seed,
+                "epochs": position.epoch,
+                "images_seen": position.epoch * self.n_images,
+                "accuracy": last["accuracy"],
+                "best_accuracy": position.best_accuracy,
+                "best_epoch": position.best_epoch,
+                "parameters": count_parameters(self.student),
+                "auxiliary_parameters": count_parameters(self.method),
+                "seconds": round(position.seconds, 2),
+            }
+            self.folder.write_result(result)
+        self.group.wait()
         return self.folder.result()
 
 
@@ -270,58 +389,20 @@ def save_auxiliary(method: Method, config: dict[str, Any], path: Path) -> None:
     save_tensors(method.state_dict(), path, meta)
 
 
-def _student(config: RunConfig, data: DataSet) -> nn.Module:
-    return relabel(
-        create(
-            config.model.name,
-            n_classes=len(data.classes),
-            image_size=data.image_size,
-            args=config.model.args,
-            pretrained=config.model.pretrained,
-            mean=data.mean,
-            std=data.std,
-            classes=data.classes,
-            data=data.spec,
-        ),
-        method=config.method["name"],
-    )
-
-
-def _teacher(config: RunConfig, student: nn.Module, device: torch.device) -> nn.Module | None:
-    """The frozen teacher, checked against the student."""
-    name = config.method["name"]
-    if not DISTILLERS[name].uses_teacher:
-        if config.teacher is not None:
-            raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
+def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:
+    """A copy of the student whose weights and statistics follow it slowly."""
+    if decay is None:
         return None
-    if config.teacher is None:
-        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    teacher = load(config.teacher, device=device).requires_grad_(False)
-    given, expected = describe(teacher), describe(student)
-    if given.n_classes != expected.n_classes:
-        raise ModelError(
-            f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"
-        )
-    if given.image_size != expected.image_size:
-        raise ModelError(
-            f"the teacher {config.teacher} takes {given.image_size} px images, but the student takes "
-            f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
-        )
-    return teacher
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(student, multi_avg_fn=update, use_buffers=True)
+    attach(average.module, describe(student))
+    return average.eval()
 
 
-def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:
-    kind = DISTILLERS[config.method["name"]]
-    settings = {key: value for key, value in config.method.items() if key != "name"}
-    options = option_types()[config.method["name"]].model_validate(settings)
-    return kind(options, measure(student), None if teacher is None else measure(teacher))
-
-
-def _check_finite(means: dict[str, float], epoch: int, optimizer: Optimizer) -> None:
-    bad = [name for name, value in means.items() if not math.isfinite(value)]
-    if bad:
-        rate = optimizer.param_groups[0]["lr"]
-        raise RunError(
-            f"the loss term {bad[0]!r} became {means[bad[0]]} in epoch {epoch + 1} at learning rate {rate:.3g}; "
-            "the state before this epoch is saved"
-        )
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    """A batch in parts of about equal size, none of a single image."""
+    count = max(min(count, len(batch.labels) // 2), 1)
+    if count == 1:
+        return [batch]
+    fields = (batch.images, batch.labels, batch.index)
+    return [Batch(*part) for part in zip(*(field.tensor_split(count) for field in fields), strict=True)]

@@ -23,11 +23,30 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(
-        self, images: Tensor, labels: Tensor, teacher: Features | None, progress: Progress
+        self,
+        images: Tensor,
+        labels: Tensor,
+        teacher: Features | None,
+        progress: Progress,
+        shares: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Normalised images [B, 3, s, s], classes [B], the teacher's features -> logits [B, C], loss terms."""
+        """Loss terms of one batch.
+
+        Args:
+            images: normalised [B, 3, s, s].
+            labels: classes [B].
+            teacher: its features of the same images.
+            progress: how far training has come.
+            shares: of the classes [B, C], where images are mixed; the cross entropy takes them for the labels.
+
+        Returns:
+            logits [B, C] and named terms.
+        """
         features = self.student(images)
         logits = features.logits.float()
-        cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if shares is None:
+            cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        else:
+            cross_entropy = F.cross_entropy(logits, shares)
         terms = {"ce": self.method.ce_weight * cross_entropy}
         return logits, terms | self.method(features, teacher, labels, progress)

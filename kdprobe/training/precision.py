@@ -1,16 +1,39 @@
-"""Arithmetic of the forward pass, and making a run repeatable."""
+"""Arithmetic of the forward pass, compiling, and making a run repeatable."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward pass in `fp32` or `bf16` (parameters stay float32)."""
+    """The context of a forward pass in `fp32`, `bf16` or `fp16` (parameters stay float32)."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=_HALF[precision])
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """The loss scaler that `fp16` needs; it does nothing in the other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def compiled(module: nn.Module, wanted: bool) -> nn.Module:
+    """Compile a module in place if wanted; where no compiler works, say so and go on without."""
+    if not wanted:
+        return module
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        print(f"training.compile is off: no working compiler was found ({reason})", file=sys.stderr)
+        return module
+    module.compile()
+    return module
 
 
 @contextmanager

@@ -1,70 +1,151 @@
-"""Saving a run so that it continues as if it had never stopped."""
+"""Saving a run so that it continues as if it had never stopped.
+
+Two generations are kept, `state.pt` and `state.previous.pt`. Each is a zip archive whose checksums are
+verified before it is used; the newest that verifies is, and a damaged one is named.
+"""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from kdprobe.errors import RunError
-from kdprobe.files import replacing
+from kdprobe.files import replacing, sync_folder
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Reached:
-    """How far a saved run had come.
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with a state that can be saved and restored."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take a state over."""
+
+
+@dataclass
+class Position:
+    """How far a run has come.
 
     Attributes:
         epoch: epochs done.
+        step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
         best_epoch: after which epoch.
         seconds: spent in training so far.
+        sums: of the loss terms in the epoch that is under way, times images.
+        bad_steps: consecutive steps without a finite loss.
+        n_images: training images, which must not change.
     """
 
     epoch: int = 0
+    step: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    n_images: int = 0
 
 
-def save_state(path: Path, objective: nn.Module, optimizer: Optimizer, reached: Reached) -> None:
-    """Write student, auxiliary modules, optimizer, random states and progress, as a whole."""
+def previous(path: Path) -> Path:
+    """The generation before."""
+    return path.with_suffix(".previous.pt")
+
+
+def save_state(path: Path, parts: Mapping[str, Stateful], position: Position) -> None:
+    """Write all parts, the random states and the position; the state before becomes the previous generation.
+
+    Args:
+        path: of the newest generation.
+        parts: objective, optimizer, scaler, ...: by name.
+        position: how far the run has come.
+
+    Raises:
+        RunError: if it cannot be written; the older states stay whole.
+    """
     state = {
         "version": VERSION,
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "parts": {name: part.state_dict() for name, part in parts.items()},
         "random": {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         },
-        "reached": vars(reached),
+        "position": {entry.name: getattr(position, entry.name) for entry in fields(position)},
     }
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with replacing(path.with_suffix(".new.pt")) as temporary:
+            torch.save(state, temporary)
+        if path.exists():
+            path.replace(previous(path))
+        path.with_suffix(".new.pt").replace(path)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        path.with_suffix(".new.pt").unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise RunError(f"{path} could not be saved: {reason}; the state saved before it is whole") from error
 
 
-def restore_state(path: Path, objective: nn.Module, optimizer: Optimizer) -> Reached:
-    """Read what `save_state` wrote into a run built from the same configuration.
+def restore_state(
+    path: Path, parts: Mapping[str, Stateful], *, n_images: int, random: bool = True
+) -> tuple[Position, list[str]]:
+    """Restore the newest state that verifies.
+
+    Args:
+        path: of the newest generation.
+        parts: built from the same configuration; changed in place.
+        n_images: training images there are now.
+        random: restore the random states too.
+
+    Returns:
+        the position, and a sentence about each damaged file that was passed over.
 
     Raises:
-        RunError: if the file is damaged or belongs to another model or method.
+        RunError: if there is none, none verifies, or it belongs to another model, method or data set.
     """
+    state, problems = _newest(path)
+    position = Position(**state["position"])
+    if position.n_images != n_images:
+        raise RunError(f"{path} was saved with {position.n_images} training images, but now there are {n_images}")
     try:
-        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["version"] != VERSION:
-            raise RunError(f"{path} has version {state['version']}; this kdprobe continues version {VERSION}")
-        objective.load_state_dict(state["objective"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if torch.cuda.is_available() and state["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
-        return Reached(**state["reached"])
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{path} is damaged or belongs to another run: {reason}") from error
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        if random:
+            torch.set_rng_state(state["random"]["cpu"])
+            if torch.cuda.is_available() and state["random"]["cuda"]:
+                torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(f"{path} belongs to another model or method: {' '.join(str(error).split())[:160]}") from error
+    return position, problems
+
+
+def _newest(path: Path) -> tuple[dict[str, Any], list[str]]:
+    problems: list[str] = []
+    for candidate in (path, previous(path)):
+        if not candidate.is_file():
+            continue
+        try:
+            return _verified(candidate), problems
+        except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            problems.append(f"{candidate} is damaged and passed over ({reason})")
+    raise RunError("; ".join(problems) + "; no other state is left" if problems else f"there is no state {path}")
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        bad = archive.testzip()
+    if bad is not None:
+        raise ValueError(f"checksum of {bad}")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("version") != VERSION:
+        raise RunError(f"{path} has version {state.get('version')}; this kdprobe continues version {VERSION}")
+    return state

@@ -1,0 +1,127 @@
+"""From a configuration to networks, method and objective, checked against each other."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kdprobe.config import RunConfig
+from kdprobe.data import DataSet, load_data
+from kdprobe.distillers import DISTILLERS, Method, option_types
+from kdprobe.errors import ConfigError, ModelError
+from kdprobe.models import Stages, create, describe, load
+from kdprobe.models.create import relabel
+from kdprobe.models.stages import measure
+from kdprobe.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, by what, on what.
+
+    Attributes:
+        data: training and evaluation images.
+        student: the network.
+        teacher: frozen and in eval mode, or None.
+        method: owns the auxiliary modules.
+        objective: student, method and losses as one module.
+    """
+
+    data: DataSet
+    student: nn.Module
+    teacher: Stages | None
+    method: Method
+    objective: Objective
+
+
+def build(config: RunConfig, device: torch.device, *, download: bool = False) -> Job:
+    """Make everything that a training needs.
+
+    Raises:
+        KdprobeError: for anything in the configuration that cannot be used.
+    """
+    settings = config.data
+    data = load_data(
+        settings.spec,
+        image_size=settings.image_size,
+        storage=settings.storage,
+        holdout=settings.holdout,
+        seed=config.seed,
+        download=download,
+        augment=settings.augment,
+    )
+    student = _student(config, data).to(device)
+    teacher = _teacher(config, student, device)
+    method = _method(config, student, teacher).to(device)
+    objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
+    view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
+    _check_cache(config, method)
+    for module in (objective, view):
+        if module is not None and channels_last(config, device):
+            module.to(memory_format=torch.channels_last)
+    return Job(data, student, view, method, objective)
+
+
+def channels_last(config: RunConfig, device: torch.device) -> bool:
+    """Whether maps are laid out channels-last: as configured, or where it pays."""
+    chosen = config.training.channels_last
+    return (config.training.precision != "fp32" or device.type == "cuda") if chosen == "auto" else chosen
+
+
+def _student(config: RunConfig, data: DataSet) -> nn.Module:
+    model = create(
+        config.model.name,
+        n_classes=len(data.classes),
+        image_size=data.image_size,
+        args=config.model.args,
+        pretrained=config.model.pretrained,
+        mean=data.mean,
+        std=data.std,
+        classes=data.classes,
+        data=data.spec,
+    )
+    return relabel(model, method=config.method["name"])
+
+
+def _teacher(config: RunConfig, student: nn.Module, device: torch.device) -> nn.Module | None:
+    """The frozen teacher, checked against the student."""
+    name = config.method["name"]
+    if not DISTILLERS[name].uses_teacher:
+        if config.teacher is not None:
+            raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
+        return None
+    if config.teacher is None:
+        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
+    teacher = load(config.teacher, device=device).requires_grad_(False)
+    given, expected = describe(teacher), describe(student)
+    if given.n_classes != expected.n_classes:
+        raise ModelError(
+            f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"
+        )
+    if given.image_size != expected.image_size:
+        raise ModelError(
+            f"the teacher {config.teacher} takes {given.image_size} px images, but the student takes "
+            f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
+        )
+    return teacher
+
+
+def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:
+    kind = DISTILLERS[config.method["name"]]
+    settings = {key: value for key, value in config.method.items() if key != "name"}
+    options = option_types()[config.method["name"]].model_validate(settings)
+    return kind(options, measure(student), None if teacher is None else measure(teacher))
+
+
+def _check_cache(config: RunConfig, method: Method) -> None:
+    """Cached teacher logits belong to images that never vary."""
+    if not config.training.cache_teacher:
+        return
+    augment, mixing, name = config.data.augment, config.training.mixing, config.method["name"]
+    if augment.crop != "none" or augment.flip or mixing.mixup or mixing.cutmix or type(method).inputs != Method.inputs:
+        raise ConfigError(
+            f"training.cache_teacher would pair the teacher's logits with other images: {name!r} on varied images; set "
+            "data.augment.crop=none and data.augment.flip=false, and mix nothing"
+        )
+    if set(method.teacher_needs) != {"logits"}:
+        raise ConfigError(f"training.cache_teacher keeps logits, but method {name!r} needs more of the teacher")

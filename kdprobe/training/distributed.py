@@ -1,0 +1,97 @@
+"""One process or many: the processes that `torchrun` starts, and what they tell each other.
+
+With one process nothing here costs anything: the same code runs with a world of one.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kdprobe.devices import pick_device
+from kdprobe.errors import ConfigError
+
+_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all.
+
+    Attributes:
+        rank: of this process; rank 0 writes.
+        world: number of processes.
+        device: of this process.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """This process's part of each batch."""
+        return self.rank, self.world
+
+    def wrap(self, module: nn.Module, *, sync_bn: bool) -> nn.Module:
+        """The module whose gradients are averaged over all processes.
+
+        Raises:
+            ConfigError: for synchronised batch norm on a CPU, where PyTorch has none.
+        """
+        if self.world == 1:
+            return module
+        if sync_bn:
+            if self.device.type != "cuda":
+                raise ConfigError(f"training.sync_bn needs CUDA devices, but this process has {self.device}")
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes, in every process."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def ranks(device: str) -> Iterator[Ranks]:
+    """Join the processes that `torchrun` started, or be alone.
+
+    Args:
+        device: as `pick_device`; each process takes the CUDA device of its local rank.
+
+    Raises:
+        DeviceError: if the device is not there.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = pick_device(device)
+    if world == 1:
+        yield Ranks(0, 1, chosen)
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if chosen.type == "cuda":
+        chosen = pick_device(f"cuda:{local}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield Ranks(rank, world, chosen)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,101 @@
+"""What a run shows while it goes on: a bar, a line per epoch, metrics, and event files on request."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kdprobe.config import RunConfig
+from kdprobe.data.loaders import Batch
+from kdprobe.errors import ConfigError
+from kdprobe.runs import RunFolder
+from kdprobe.training.state import Position
+
+
+class Watch:
+    """Shows progress on standard error.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        quiet: show nothing.
+        tensorboard: write event files.
+
+    Raises:
+        ConfigError: if event files are wanted and TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, *, quiet: bool, tensorboard: bool) -> None:
+        self.n_epochs, self.quiet = config.training.epochs, quiet
+        self.events = _event_writer(folder.path / "tensorboard") if tensorboard else None
+
+    def say(self, text: str) -> None:
+        """One line on standard error."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def progress(self, batches: Iterable[Batch], position: Position, n_images: int) -> Iterator[Batch]:
+        """Pass batches on with a bar of images, images/s and time left in the epoch."""
+        label = f"epoch {position.epoch + 1}/{self.n_epochs}"
+        hidden = self.quiet or not sys.stderr.isatty()
+        with tqdm(total=n_images, desc=label, unit="img", leave=False, disable=hidden) as bar:
+            for batch in batches:
+                yield batch
+                bar.update(len(batch.labels))
+
+    def epoch(
+        self,
+        position: Position,
+        losses: dict[str, float],
+        accuracy: float,
+        seconds: float,
+        *,
+        rate: float,
+        n_images: int,
+        steps: int,
+    ) -> dict[str, Any]:
+        """Show and return the record of an epoch.
+
+        Args:
+            position: after the epoch.
+            losses: mean of each term.
+            accuracy: on the evaluation images, a fraction.
+            seconds: of training.
+            rate: learning rate of the last step.
+            n_images: training images.
+            steps: in the epoch.
+        """
+        loss, speed = sum(losses.values()), n_images / seconds
+        left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) if len(losses) > 1 else ""
+        self.say(
+            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}  "
+            f"{speed:,.0f} images/s  {left:.0f} s left  {terms}".rstrip()
+        )
+        self._write_events(position.epoch, {"loss": loss, "accuracy": accuracy, "lr": rate, **losses})
+        return {
+            "epoch": position.epoch,
+            "steps": steps,
+            "lr": rate,
+            "loss": loss,
+            "terms": losses,
+            "accuracy": accuracy,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(speed, 1),
+        }
+
+    def _write_events(self, epoch: int, values: dict[str, float]) -> None:
+        if self.events is not None:
+            for name, value in values.items():
+                self.events.add_scalar(name, value, epoch)
+            self.events.flush()
+
+
+def _event_writer(path: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError("TensorBoard is not installed: pip install 'kdprobe[tensorboard]'") from error
+    return SummaryWriter(str(path))
