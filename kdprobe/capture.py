@@ -39,8 +39,9 @@ def capture(
 
     Args:
         model: any network; compiled ones run uncompiled inside the block, wrapped ones are looked through.
-        layers: module names, globs (`*` spans dots), `stages` (stage or block outputs), `leaves`
-            (modules without children), `all`; `!glob` leaves out; `NAME#2` is the second call alone.
+        layers: module names, globs (`*` spans dots), `stages` (stage or block outputs), `leaves` (modules without
+            children that are not identities or dropouts), `all`; `!glob` leaves out; `NAME#2` is the second
+            call alone.
         reduce: `flatten` [B, d]; `gap` or `mean` [B, c], over positions without prefix tokens; `cls` [B, d];
             `tokens` [B, n, d] without prefix; `gram` [B, B] float64 of centred features; `whole`;
             or a function of the output.
@@ -195,7 +196,7 @@ def _matching(choice: str, names: list[str], model: nn.Module) -> list[str]:
     if choice == "stages":
         return stage_names(model)
     if choice == "leaves":
-        return [name for name in names if not any(model.get_submodule(name).children())]
+        return [name for name in names if _is_leaf(model.get_submodule(name))]
     if choice == "all":
         return names
     if choice in names or _module_name(choice) in names:
@@ -204,6 +205,12 @@ def _matching(choice: str, names: list[str], model: nn.Module) -> list[str]:
     if not found:
         raise CaptureError(f"no layer {choice!r} in {type(model).__name__}{near_matches(choice, [*names, *GROUPS])}")
     return found
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """No children, and more than handing on what comes in, as identities and inactive dropouts do."""
+    hands_on = isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd) or type(module).__name__ == "DropPath"
+    return not hands_on and not any(module.children())
 
 
 def stage_names(model: nn.Module) -> list[str]:

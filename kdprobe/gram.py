@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kdprobe.errors import AnalysisError
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 21
+_WORST_SHIFT = 8.0
 
 
 def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
@@ -33,10 +34,10 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
     """
     rows = _rows(features.detach())
     with torch.autocast(rows.device.type, enabled=False):
-        gram = _sum_of_blocks(rows, torch.promote_types(rows.dtype, torch.float32))
+        gram = _gram(rows, torch.promote_types(rows.dtype, torch.float32))
         if not torch.isfinite(gram).all():
             _refuse_non_finite(rows)
-            gram = _sum_of_blocks(rows, torch.float64)
+            gram = _gram(rows, torch.float64)
     return gram
 
 
@@ -46,7 +47,16 @@ def _rows(features: Tensor) -> Tensor:
     return features.permute(0, *by_stride).flatten(1)
 
 
-def _sum_of_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:
+def _gram(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Shift by the first sample, which is exact near it, then centre; an outlier there costs a second pass."""
+    shifted = _sum_of_blocks(rows, dtype, by_mean=False)
+    gram = _double_centred(shifted)
+    if shifted.trace() > _WORST_SHIFT * gram.trace():
+        gram = _double_centred(_sum_of_blocks(rows, dtype, by_mean=True))
+    return gram
+
+
+def _sum_of_blocks(rows: Tensor, dtype: torch.dtype, *, by_mean: bool) -> Tensor:
     n, width = rows.shape
     gram = torch.zeros(n, n, dtype=torch.float64, device=rows.device)
     columns = width if rows.is_cuda else max(256, _BLOCK_BYTES // (n * dtype.itemsize))
@@ -54,12 +64,25 @@ def _sum_of_blocks(rows: Tensor, dtype: torch.dtype) -> Tensor:
     for start in range(0, width, columns):
         block = rows[:, start : start + columns].to(dtype)
         shifted = scratch[:, : block.shape[1]]
-        # Two shifts: the first is exact near the first sample and leaves zeros where nothing varies,
-        # the second keeps the products small where the first sample is an outlier.
         torch.sub(block, block[0], out=shifted)
-        shifted -= shifted.mean(0)
-        gram += shifted @ shifted.T
-    return gram
+        if by_mean:
+            shifted -= shifted.mean(0)
+        _add_product(gram, shifted)
+    return gram.tril() + gram.tril(-1).mT
+
+
+def _add_product(gram: Tensor, shifted: Tensor) -> None:
+    """Add the lower triangle of shifted @ shifted.T, in row blocks that skip most of the upper one."""
+    n = len(shifted)
+    step = n if n < 64 else n // 2
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        gram[start:stop, :stop] += shifted[start:stop] @ shifted[:stop].T
+
+
+def _double_centred(gram: Tensor) -> Tensor:
+    rows = gram.mean(-1, keepdim=True)
+    return gram - rows - rows.mT + rows.mean()
 
 
 def _refuse_non_finite(rows: Tensor) -> None:
