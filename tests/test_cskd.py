@@ -76,6 +76,9 @@ def test_three_heads_vote_at_inference():
     model = _distilled()
     features = Stages(model, needs=("tokens", "head"))(torch.rand(2, 3, 32, 32))
     by_class, by_token, dense = token_logits(features)
+    kind = DISTILLERS["cskd"]
+    method = kind(kind.Options(), measure(model), measure(create("resnet8", n_classes=4, image_size=32)))
+    assert torch.equal(method.logits(features), by_class)
     assert dense.shape == (2, 4, 4, 4)
     torch.testing.assert_close(features.logits, (by_class + by_token + dense.mean(dim=(2, 3))) / 3)
     assert model.forward_head(features.tokens, pre_logits=True).shape == (2, 32)

@@ -55,8 +55,14 @@ def test_surely_wrong_labels_are_replaced_from_the_tenth_epoch():
     assert seen == [1, 2]
     assert method.cured == {7: 0}
     assert _step(method, [1, 2], epoch=9.5)[0] == [0, 2]
-    assert set(terms) == {"weighted", "rank"}
-    assert method.ce_weight == 0
+    assert set(terms) == {"rank"}
+
+
+def test_labels_are_for_the_weighted_logits():
+    method = _method()
+    torch.nn.init.constant_(method.importance.bias, -100)
+    logits = method.logits(Features(torch.randn(2, 3), pooled=torch.zeros(2, 6)))
+    assert logits.abs().max() < 1e-30
 
 
 def test_the_cured_labels_are_saved_and_restored():

@@ -73,7 +73,7 @@ class Method(nn.Module):
 
     @property
     def ce_weight(self) -> float:
-        """Weight of the cross entropy of the student's logits and the labels."""
+        """Weight of the cross entropy of `logits` and the labels."""
         return float(getattr(self.options, "ce_weight", 1.0))
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,6 +82,10 @@ class Method(nn.Module):
         Methods of k views of each image return them one view after the other; the default is the batch itself.
         """
         return batch.images, batch.images, batch.labels
+
+    def logits(self, student: Features) -> Tensor:
+        """What the cross entropy with the labels is of [k B, C]: by default the student's logits."""
+        return student.logits
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

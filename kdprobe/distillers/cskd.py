@@ -102,20 +102,18 @@ class CSKDOptions(Section):
     """Options of spatial distillation; the defaults are the published ones.
 
     Attributes:
-        base_weight: of the cross entropy of the class token.
+        ce_weight: of the cross entropy of the class token.
         token_weight: of the distillation token's term.
         dense_weight: of the patch tokens' term.
-        label_smoothing: of the cross entropy of the class token.
         decay: how the local teacher fades.
         token_kind: `hard` or `soft`, see `token_loss`.
         dense_kind: `hard` or `soft`, see `dense_loss`.
         temperature: of the soft kinds.
     """
 
-    base_weight: float = Field(0.5, ge=0)
+    ce_weight: float = Field(0.5, ge=0)
     token_weight: float = Field(0.5, ge=0)
     dense_weight: float = Field(1.0, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
     decay: Decay = "linear"
     token_kind: Kind = "hard"
     dense_kind: Kind = "hard"
@@ -151,11 +149,6 @@ class CSKD(Method):
             )
 
     @property
-    def ce_weight(self) -> float:
-        """Zero: labels are for the class token alone."""
-        return 0.0
-
-    @property
     def student_needs(self) -> tuple[Need, ...]:
         """Tokens and both classifiers."""
         return ("tokens", "head")
@@ -165,24 +158,23 @@ class CSKD(Method):
         """The last map and the classifier."""
         return ("maps", "head")
 
+    def logits(self, student: Features) -> Tensor:
+        """Labels are for the class token alone."""
+        return token_logits(student)[0]
+
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """`base`, `token` and `dense`."""
+        """`token` and `dense`."""
         assert teacher is not None
         assert teacher.head is not None
         options = self.options
-        by_class, by_token, dense = token_logits(student)
+        _, by_token, dense = token_logits(student)
         local = dense_logits(teacher.maps[-1], teacher.head)
         fused = fused_teacher(local, fusion_ratio(int(progress.epoch) / progress.n_epochs, options.decay))
-        base = F.cross_entropy(by_class.float(), labels, label_smoothing=options.label_smoothing)
         token = token_loss(by_token, local.mean(dim=(2, 3)), kind=options.token_kind, temperature=options.temperature)
         spatial = dense_loss(dense, fused, kind=options.dense_kind, temperature=options.temperature)
-        return {
-            "base": options.base_weight * base,
-            "token": options.token_weight * token,
-            "dense": options.dense_weight * spatial,
-        }
+        return {"token": options.token_weight * token, "dense": options.dense_weight * spatial}
 
 
 def token_logits(student: Features) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,6 +57,7 @@ class SCNOptions(Section):
     """Options of self-cure.
 
     Attributes:
+        ce_weight: of the cross entropy of the weighted logits.
         rank_weight: of the rank regularisation.
         beta: fraction of the batch in the high group.
         margin: between the mean weights of the two groups (0.07 goes with a batch of 64, 0.15 with 1024).
@@ -64,6 +65,7 @@ class SCNOptions(Section):
         relabel_epochs: epochs before the first relabelling.
     """
 
+    ce_weight: float = Field(1.0, ge=0)
     rank_weight: float = Field(1.0, ge=0)
     beta: float = Field(0.7, gt=0, lt=1)
     margin: float = Field(0.07, ge=0, le=1)
@@ -91,11 +93,6 @@ class SCN(Method):
         self._index: list[int] = []
 
     @property
-    def ce_weight(self) -> float:
-        """Zero: labels are for the weighted logits."""
-        return 0.0
-
-    @property
     def student_needs(self) -> tuple[Need, ...]:
         """Pooled features."""
         return ("pooled",)
@@ -107,20 +104,23 @@ class SCN(Method):
         labels = [self.cured.get(index, label) for index, label in zip(self._index, given, strict=True)]
         return batch.images, batch.images, batch.labels.new_tensor(labels)
 
+    def logits(self, student: Features) -> Tensor:
+        """Logits times the importance of their sample."""
+        return student.logits.float() * self._weights(student)
+
+    def _weights(self, student: Features) -> Tensor:
+        weights: Tensor = self.importance(student.pooled).float().sigmoid()
+        return weights
+
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """`weighted` and `rank`."""
-        assert student.pooled is not None
+        """One term, `rank`."""
         options = self.options
-        weights = self.importance(student.pooled).float().sigmoid()
-        logits = student.logits.float() * weights
         if self.training and progress.epoch >= options.relabel_epochs:
-            self._cure(logits, labels)
-        return {
-            "weighted": F.cross_entropy(logits, labels),
-            "rank": options.rank_weight * rank_regularisation(weights, beta=options.beta, margin=options.margin),
-        }
+            self._cure(self.logits(student), labels)
+        loss = rank_regularisation(self._weights(student), beta=options.beta, margin=options.margin)
+        return {"rank": options.rank_weight * loss}
 
     def _cure(self, logits: Tensor, labels: Tensor) -> None:
         changed = relabel(logits, labels, margin=self.options.relabel_margin)

@@ -43,7 +43,7 @@ class Objective(nn.Module):
             logits [B, C] and named terms.
         """
         features = self.student(images)
-        logits = features.logits.float()
+        logits = self.method.logits(features).float()
         if shares is None:
             cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         else:
