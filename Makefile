@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo lint format test test-slow clean
+.PHONY: install demo lint format test test-slow bench-methods clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -31,6 +31,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m "(slow or browser) and not gpu"
+
+bench-methods: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_methods
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
-from kdprobe.distillers.pairing import Pairs, stage_pairs
+from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Need, Shapes
 
@@ -47,8 +47,7 @@ def at_loss(
 
 def _stage_loss(student: Tensor, teacher: Tensor, p: int) -> Tensor:
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    student, teacher = (F.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
-    return F.mse_loss(attention(student, p=p), attention(teacher, p=p))
+    return F.mse_loss(attention(resized(student, size), p=p), attention(resized(teacher, size), p=p))
 
 
 class ATOptions(Section):

@@ -63,6 +63,8 @@ def _check_stage(method: str, stage: int, shapes: Shapes) -> None:
 
 def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """A map on another grid: averaged where it is larger on both sides, interpolated otherwise."""
+    if (maps.shape[2], maps.shape[3]) == tuple(size):
+        return maps
     if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
         return F.adaptive_avg_pool2d(maps, size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
