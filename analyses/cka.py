@@ -9,19 +9,17 @@ Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from analyses.cka_result import Array, CKAResult
-from analyses.hsic import MIN_SAMPLES, centred_gram, comparable
-from analyses.intervals import ratio_intervals
+from analyses.cka_result import CKAResult
+from analyses.hsic import centred_gram
+from analyses.hsic_sums import Grams, HSICSums
 from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError
@@ -29,8 +27,6 @@ from kdprobe.models.create import describe, unwrap
 from kdprobe.results import provenance
 
 __all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]
-
-Grams = dict[str, Tensor]
 
 
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
@@ -71,6 +67,9 @@ def cka(
     kernel: str = "linear",
     estimator: str = "unbiased",
     confidence: float = 0.95,
+    permutations: int = 0,
+    until: float | None = None,
+    part: tuple[int, int] = (0, 1),
     data: str = "",
 ) -> CKAResult:
     """CKA of chosen layers of two networks on the same images.
@@ -91,6 +90,10 @@ def cka(
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the bootstrap intervals, over minibatches.
+        permutations: for p values of no similarity: the student's samples are permuted so many times.
+        until: stop as soon as every interval is at most so wide.
+        part: which of how many processes this is: the loaders give minibatches part, part + parts, ... and
+            the result, the same in all processes, is that of all of them.
         data: what the loader shows, for the record.
 
     Returns:
@@ -100,129 +103,31 @@ def cka(
         AnalysisError: if no minibatch has 4 samples, a feature is not finite, or the loaders differ.
         CaptureError: for an unknown layer.
     """
-    sums = HSICSums(kernel, estimator)
+    sums = HSICSums(kernel, estimator, permutations=permutations)
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         one = stack.enter_context(capture(teacher.to(device), teacher_layers, reduce=taken))
         other = stack.enter_context(capture(student.to(device), student_layers, reduce=taken))
-        for left, right in _pairs(loader, student_loader):
+        for count, (left, right) in enumerate(_pairs(loader, student_loader)):
+            number = part[0] + count * part[1]
             if sums.accepts(len(_images(left))):
                 for model, batch in ((teacher, left), (student, right)):
-                    _show(model, batch, device, minibatch=len(sums.sizes))
-                sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)))
+                    _show(model, batch, device, minibatch=number)
+                sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
+            if until is not None and sums.narrow(until, confidence):
+                break
+    if part[1] > 1:
+        sums.gather()
     facts = {
         "teacher": _name(teacher),
         "student": _name(student),
         "data": data,
+        "until": until,
         "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
     }
     origin = provenance(teacher=_origin(teacher), student=_origin(student), data=data)
     return sums.result(confidence=confidence, facts=facts, provenance=origin)
-
-
-@dataclass
-class HSICSums:
-    """HSIC of all pairs of layers, minibatch by minibatch.
-
-    Attributes:
-        kernel: `linear` or `rbf`.
-        estimator: `unbiased` or `biased`.
-        sizes: samples of each minibatch added.
-        n_left_out: samples in minibatches too small to be added.
-    """
-
-    kernel: str = "linear"
-    estimator: str = "unbiased"
-    sizes: list[int] = field(default_factory=list)
-    n_left_out: int = 0
-    teacher_layers: list[str] = field(default_factory=list)
-    student_layers: list[str] = field(default_factory=list)
-    _xy: list[Array] = field(default_factory=list)
-    _xx: list[Array] = field(default_factory=list)
-    _yy: list[Array] = field(default_factory=list)
-
-    def accepts(self, n: int) -> bool:
-        """Whether n samples are enough for a minibatch; if not they are counted as left out."""
-        if n < MIN_SAMPLES:
-            self.n_left_out += n
-        return n >= MIN_SAMPLES
-
-    def add(self, teacher: Grams, student: Grams) -> None:
-        """Add one minibatch.
-
-        Args:
-            teacher: Gram matrix [n, n] of each layer.
-            student: the same samples' Gram matrices of the student's layers.
-
-        Raises:
-            AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
-        """
-        self._expect(list(teacher), list(student))
-        rows = self._comparable(teacher)  # [Lt, n*n]
-        columns = self._comparable(student)  # [Ls, n*n]
-        self.sizes.append(len(next(iter(teacher.values()))))
-        self._xy.append((rows @ columns.T).cpu().numpy())
-        self._xx.append((rows * rows).sum(1).cpu().numpy())
-        self._yy.append((columns * columns).sum(1).cpu().numpy())
-
-    def result(
-        self, *, confidence: float = 0.95, facts: dict[str, Any] | None = None, provenance: dict[str, Any] | None = None
-    ) -> CKAResult:
-        """Matrix and intervals of what was added, with further facts and their origin.
-
-        Raises:
-            AnalysisError: if nothing was added.
-        """
-        if not self.sizes:
-            raise AnalysisError(
-                f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"
-            )
-        xy, xx, yy = np.stack(self._xy), np.stack(self._xx), np.stack(self._yy)
-        mean_xx, mean_yy = xx.mean(0), yy.mean(0)
-        undefined = self._undefined(mean_xx, mean_yy)
-        product = np.outer(mean_xx, mean_yy)
-        defined = product > 0
-        matrix = np.where(defined, xy.mean(0), np.nan) / np.sqrt(np.where(defined, product, 1.0))
-        low, high = ratio_intervals(xy, xx, yy, confidence=confidence)
-        known = {
-            "n_samples": sum(self.sizes),
-            "batch_size": max(self.sizes),
-            "n_minibatches": len(self.sizes),
-            "n_left_out": self.n_left_out,
-            "kernel": self.kernel,
-            "estimator": self.estimator,
-            "confidence": confidence,
-        }
-        return CKAResult(
-            *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
-            facts={**known, **(facts or {})},
-            provenance=provenance or {},
-        )
-
-    def _expect(self, teacher: list[str], student: list[str]) -> None:
-        if not self.sizes:
-            self.teacher_layers, self.student_layers = teacher, student
-        elif (teacher, student) != (self.teacher_layers, self.student_layers):
-            raise AnalysisError(f"minibatch {len(self.sizes)} has other layers than those before it")
-
-    def _comparable(self, grams: Grams) -> Tensor:
-        return torch.stack([comparable(gram, self.kernel, self.estimator).flatten() for gram in grams.values()])
-
-    def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
-        teacher, student = self.teacher_layers, self.student_layers
-        rows = {name: f"teacher layer {name!r}" for name, value in zip(teacher, mean_xx, strict=True) if value <= 0}
-        columns = {name: f"student layer {name!r}" for name, value in zip(student, mean_yy, strict=True) if value <= 0}
-        return [
-            {
-                "teacher_layer": row,
-                "student_layer": column,
-                "reason": f"{rows.get(row) or columns[column]} is the same for all samples: its HSIC with itself is 0",
-            }
-            for row in teacher
-            for column in student
-            if row in rows or column in columns
-        ]
 
 
 def _pairs(loader: Iterable[Any], student_loader: Iterable[Any] | None) -> Iterator[tuple[Any, Any]]:

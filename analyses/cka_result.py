@@ -31,6 +31,7 @@ class CKAResult:
         hsic_xy: HSIC per minibatch [k, Lt, Ls].
         hsic_xx: HSIC of the teacher's layers with themselves [k, Lt].
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
+        p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
             confidence, data.
         provenance: where the numbers come from.
@@ -45,6 +46,7 @@ class CKAResult:
     hsic_xy: Array
     hsic_xx: Array
     hsic_yy: Array
+    p_values: Array | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class CKAResult:
         rows, columns = np.indices(self.matrix.shape).reshape(2, -1)
         teacher = [self.teacher_layers[row] for row in rows]
         student = [self.student_layers[column] for column in columns]
+        tested = {} if self.p_values is None else {"p_value": self.p_values.ravel()}
         return pd.DataFrame(
             {
                 "teacher_layer": teacher,
@@ -63,6 +66,7 @@ class CKAResult:
                 "cka": self.matrix.ravel(),
                 "low": self.low.ravel(),
                 "high": self.high.ravel(),
+                **tested,
                 "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
             }
         )
@@ -92,7 +96,8 @@ class CKAResult:
         Raises:
             ResultError: if the name does not end in `.npz`.
         """
-        names = ("matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy")
+        names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
+        names += [] if self.p_values is None else ["p_values"]
         facts = {
             **self.facts,
             "teacher_layers": self.teacher_layers,

@@ -63,6 +63,9 @@ def evaluate(
 @click.option("--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True)
 @click.option("--estimator", type=click.Choice(["unbiased", "biased"]), default="unbiased", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=4), help="Samples compared at a time.  [default: 64]")
+@click.option("--until", type=float, metavar="WIDTH", help="Stop as soon as every interval is at most so wide.")
+@click.option("--passes", type=click.IntRange(min=1), default=1, show_default=True, help="Further ones reshuffle.")
+@click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="cka", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
@@ -77,6 +80,9 @@ def cka(
     kernel: str,
     estimator: str,
     batch_size: int | None,
+    until: float | None,
+    passes: int,
+    permutations: int,
     out: Path,
     device: str,
     *,
@@ -92,6 +98,7 @@ def cka(
     from analyses.views_cka import views_cka
     from kdprobe.cli import run
     from kdprobe.devices import pick_device
+    from kdprobe.ranks import process_group
     from kdprobe.views import open_views
 
     chosen: dict[str, Any] = {
@@ -100,15 +107,20 @@ def cka(
         "batch_size": batch_size,
         "kernel": kernel,
         "estimator": estimator,
+        "until": until,
+        "permutations": permutations,
     }
-    if features and not (teacher or student or data or reduce != "flatten"):
-        result = files_cka(features, **chosen)
-    elif teacher and student and not features:
-        where = pick_device(device)
-        views = open_views({"teacher": teacher, "student": student}, data=data)
-        result = views_cka(views, reduce=reduce, device=where, quiet=quiet, **chosen)
-    else:
-        raise ConfigError("give --teacher and --student with --data and --reduce if wanted, or --features alone")
+    with process_group() as part:
+        if features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+            result = files_cka(features, part=part, **chosen)
+        elif teacher and student and not features:
+            where = pick_device(device)
+            views = open_views({"teacher": teacher, "student": student}, data=data)
+            result = views_cka(views, reduce=reduce, passes=passes, part=part, device=where, quiet=quiet, **chosen)
+        else:
+            raise ConfigError("give --teacher and --student with --data, --reduce, --passes, or --features alone")
+    if part[0] > 0:
+        return
     path = out / "cka.npz"
     result.save(path)
     click.echo(result.summary())

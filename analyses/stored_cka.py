@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from analyses.cka import HSICSums
 from analyses.cka_result import CKAResult
 from analyses.hsic import centred_gram
+from analyses.hsic_sums import HSICSums
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.results import provenance
 from kdprobe.store import FeatureStore
@@ -38,6 +38,9 @@ def stored_cka(
     kernel: str = "linear",
     estimator: str = "unbiased",
     confidence: float = 0.95,
+    permutations: int = 0,
+    until: float | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> CKAResult:
     """CKA of stored layers; no more than one minibatch of one layer is held in memory as features.
 
@@ -50,6 +53,9 @@ def stored_cka(
         kernel: `linear` or `rbf`.
         estimator: `unbiased` or `biased`.
         confidence: of the intervals.
+        permutations: for p values of no similarity; 0 for none.
+        until: stop as soon as every interval is at most so wide.
+        part: which of how many processes this is.
 
     Raises:
         StoreError: if the files hold other samples, another order or other data, or are damaged.
@@ -58,17 +64,24 @@ def stored_cka(
     _require_same_samples(teacher, student)
     rows, columns = _role(teacher, "teacher"), _role(student, "student")
     names = teacher.layers(rows, teacher_layers), student.layers(columns, student_layers)
-    sums, size = HSICSums(kernel, estimator), batch_size or teacher.batch_size
-    for start in range(0, teacher.n_samples, size):
+    sums, size = HSICSums(kernel, estimator, permutations), batch_size or teacher.batch_size
+    for number in range(part[0], -(-teacher.n_samples // size), part[1]):
+        start = number * size
         if sums.accepts(min(size, teacher.n_samples - start)):
             sums.add(
                 {name: _gram(teacher, rows, name, start, size) for name in names[0]},
                 {name: _gram(student, columns, name, start, size) for name in names[1]},
+                number=number,
             )
+        if until is not None and sums.narrow(until, confidence):
+            break
+    if part[1] > 1:
+        sums.gather()
     facts: dict[str, Any] = {
         "teacher": teacher.network(rows).model,
         "student": student.network(columns).model,
         "reduce": "flatten",
+        "until": until,
         "data": teacher.data,
     }
     origin = {

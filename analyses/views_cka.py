@@ -13,6 +13,8 @@ def views_cka(
     views: Views,
     *,
     batch_size: int | None = None,
+    passes: int = 1,
+    part: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
     **options: Any,
@@ -22,6 +24,8 @@ def views_cka(
     Args:
         views: with the roles `teacher` and `student`.
         batch_size: samples compared at a time; 64 if not given.
+        passes: over the images, each further one in another random order.
+        part: which of how many processes this is.
         device: where to compute.
         quiet: no progress on standard error.
         options: as `analyses.cka.cka` takes them.
@@ -30,13 +34,16 @@ def views_cka(
         AnalysisError: if there are fewer than 4 images, or a feature is not finite.
         CaptureError: for an unknown layer.
     """
-    loaders = views.loaders(batch_size=batch_size or 64, device=device, label="cka", quiet=quiet)
+    loaders = views.loaders(
+        batch_size=batch_size or 64, passes=passes, part=part, device=device, label="cka", quiet=quiet or part[0] > 0
+    )
     return cka(
         views.models["teacher"],
         views.models["student"],
         loaders["teacher"],
         student_loader=None if views.shared else loaders["student"],
         device=device,
+        part=part,
         data=views.data,
         **options,
     )

@@ -1,10 +1,10 @@
 """The same test images for several networks, each in its own input size."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdprobe.data import Batch, Split, evaluation_batches, load_data
@@ -38,15 +38,31 @@ class Views:
         return len({id(split) for split in self.splits.values()}) == 1
 
     def loaders(
-        self, *, batch_size: int, device: str | torch.device = "cpu", label: str = "", quiet: bool = True
+        self,
+        *,
+        batch_size: int,
+        passes: int = 1,
+        part: tuple[int, int] = (0, 1),
+        device: str | torch.device = "cpu",
+        label: str = "",
+        quiet: bool = True,
     ) -> dict[str, Iterator[Batch]]:
-        """Each role's images in fixed order, with progress on standard error unless quiet.
+        """Each role's images, in the same order for all, with progress on standard error unless quiet.
 
         Roles of the same input size share one iterator.
+
+        Args:
+            batch_size: images per minibatch; the last one of a pass has what is left.
+            passes: over the images; the first in their order, each further one in a random order of its own.
+            part: which of how many processes this is; it gets minibatches part, part + parts, ...
+            device: where the images are wanted.
+            label: of the progress.
+            quiet: no progress.
         """
+        orders = [_chunks(self.n_samples, batch_size, number, part) for number in range(passes)]
         made: dict[int, Iterator[Batch]] = {}
         for split in self.splits.values():
-            made.setdefault(id(split), _with_progress(split, batch_size, device, label, quiet or len(made) > 0))
+            made.setdefault(id(split), _batches(split, orders, batch_size, device, label, quiet or len(made) > 0))
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
@@ -73,10 +89,22 @@ def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, downl
     return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
 
 
-def _with_progress(
-    split: Split, batch_size: int, device: str | torch.device, label: str, quiet: bool
+def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:
+    """The samples of one pass that a process sees; a short minibatch stays the last one."""
+    order = torch.arange(n_samples)
+    if number:
+        order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(number))
+    minibatches = torch.split(order, batch_size)
+    first = (part[0] - number * len(minibatches)) % part[1]
+    return torch.cat([order[:0], *minibatches[first :: part[1]]])
+
+
+def _batches(
+    split: Split, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
 ) -> Iterator[Batch]:
-    with tqdm(total=len(split), desc=label, unit="img", leave=False, disable=quiet or None) as bar:
-        for batch in evaluation_batches(split, batch_size=batch_size, device=device):
-            yield batch
-            bar.update(len(batch.index))
+    total = sum(map(len, orders))
+    with tqdm(total=total, desc=label, unit="img", leave=False, disable=quiet or None) as bar:
+        for order in filter(len, orders):
+            for batch in evaluation_batches(split.take(order), batch_size=batch_size, device=device):
+                yield replace(batch, index=order.to(device)[batch.index])
+                bar.update(len(batch.index))

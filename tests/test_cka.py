@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,10 @@ from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from analyses.cka import HSICSums, cka, minibatch_cka
+from analyses.cka import cka, minibatch_cka
 from analyses.cka_result import CKAResult
 from analyses.hsic import centred_gram
+from analyses.hsic_sums import HSICSums
 from analyses.intervals import ratio_intervals
 from analyses.stored_cka import files_cka
 from kdprobe.capture import capture
@@ -188,6 +192,38 @@ def test_sums_refuse_other_layers():
         sums.add({"a": gram}, {"c": gram})
 
 
+def test_p_values_tell_similar_from_independent():
+    x, y = normal(6, 16, 5), normal(6, 16, 5, seed=1)
+    sums = HSICSums(permutations=99)
+    for one, other in zip(x, y, strict=True):
+        grams = {"x": centred_gram(one)}
+        sums.add(grams, {"same": centred_gram(one), "other": centred_gram(other), "flat": torch.zeros(16, 16)})
+    result = sums.result()
+    assert result.p_values[0, 0] == 0.01
+    assert result.p_values[0, 1] > 0.05
+    assert np.isnan(result.p_values[0, 2])
+    assert result.to_frame()["p_value"].tolist()[:2] == result.p_values[0, :2].tolist()
+
+
+def test_p_values_of_independent_features_are_uniform():
+    below = 0
+    for seed in range(60):
+        sums = HSICSums(permutations=19)
+        sums.add({"x": centred_gram(normal(12, 3, seed=seed))}, {"y": centred_gram(normal(12, 3, seed=seed + 1000))})
+        below += sums.result().p_values[0, 0] <= 0.2
+    assert 4 <= below <= 22
+
+
+def test_until_every_interval_is_narrow_enough():
+    flat = normal(100, 24, 3, 8, 8).float()
+    full = cka(Net(), Net(seed=1), flat)
+    width = float((full.high - full.low).max())
+    result = cka(Net(), Net(seed=1), flat, until=2 * width)
+    assert 10 <= result.facts["n_minibatches"] < 60
+    assert (result.high - result.low).max() <= 2 * width
+    assert cka(Net(), Net(seed=1), flat[:20], until=0.0).facts["n_minibatches"] == 20
+
+
 @pytest.mark.parametrize("reduce", ["gap", "mean", "tokens", lambda x: x[:, :2]])
 def test_reducers(images, reduce):
     result = cka(Net(), Net(), images, reduce=reduce)
@@ -340,3 +376,27 @@ def test_command(checkpoints, tmp_path):
 def test_command_needs_networks_or_dumps(arguments):
     with pytest.raises(ConfigError, match="give --teacher and --student"):
         run(*arguments)
+
+
+def test_command_with_passes_and_permutations(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors")
+    options = ("--passes", 2, "--permutations", 9, "--batch-size", 100, "--quiet")
+    assert "718 samples in 8 minibatches" in run(*given, "--out", tmp_path, *options).output
+    result = CKAResult.load(tmp_path / "cka.npz")
+    assert np.allclose(np.diag(result.matrix), 1)
+    assert (result.p_values == 0.1).all()
+    assert not np.allclose(result.hsic_xx[0], result.hsic_xx[4])
+
+
+@pytest.mark.slow
+def test_processes_share_the_work_and_agree_with_one(checkpoints, tmp_path):
+    given = ["cka", "--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors"]
+    given += ["--batch-size", "48", "--permutations", "9", "--passes", "2", "--quiet"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "kdprobe"]
+    for name, start in (("one", ["-m", "kdprobe"]), ("three", torchrun)):
+        words = [sys.executable, *start, *map(str, given), "--out", str(tmp_path / name)]
+        subprocess.run(words, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    one, three = (CKAResult.load(tmp_path / name / "cka.npz") for name in ("one", "three"))
+    for name in ("matrix", "low", "high", "hsic_xy", "p_values"):
+        np.testing.assert_allclose(getattr(three, name), getattr(one, name), rtol=1e-10)
+    assert three.facts == one.facts

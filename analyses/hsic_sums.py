@@ -1,0 +1,178 @@
+"""HSIC of all pairs of layers of two networks, added up minibatch by minibatch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyses.cka_result import Array, CKAResult
+from analyses.hsic import MIN_SAMPLES, comparable
+from analyses.intervals import ratio_intervals
+from kdprobe.errors import AnalysisError
+
+Grams = dict[str, Tensor]
+Triple = tuple[Array, Array, Array]
+
+FIRST_LOOK = 10
+
+
+@dataclass
+class HSICSums:
+    """Adds minibatches; `result` makes CKA of them.
+
+    Attributes:
+        kernel: `linear` or `rbf`.
+        estimator: `unbiased` or `biased`.
+        permutations: of the student's samples, for p values; 0 for none.
+        sizes: samples of each minibatch added, by its number.
+        n_left_out: samples in minibatches too small to be added.
+        teacher_layers: names of the rows.
+        student_layers: names of the columns.
+    """
+
+    kernel: str = "linear"
+    estimator: str = "unbiased"
+    permutations: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+    n_left_out: int = 0
+    teacher_layers: list[str] = field(default_factory=list)
+    student_layers: list[str] = field(default_factory=list)
+    _triples: dict[int, Triple] = field(default_factory=dict)
+    _permuted: Array | None = None  # [permutations, Lt, Ls], sums of HSIC over minibatches
+    _next_look: int = FIRST_LOOK
+
+    def accepts(self, n: int) -> bool:
+        """Whether n samples are enough for a minibatch; if not they are counted as left out."""
+        if n < MIN_SAMPLES:
+            self.n_left_out += n
+        return n >= MIN_SAMPLES
+
+    def add(self, teacher: Grams, student: Grams, *, number: int | None = None) -> None:
+        """Add one minibatch.
+
+        Args:
+            teacher: Gram matrix [n, n] of each layer.
+            student: the same samples' Gram matrices of the student's layers.
+            number: of the minibatch among all; the next one if not given.
+
+        Raises:
+            AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
+        """
+        number = len(self.sizes) if number is None else number
+        self._expect(list(teacher), list(student), number)
+        rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
+        self.sizes[number] = rows.shape[-1]
+        self._triples[number] = (
+            _products(rows, columns),
+            rows.square().sum((1, 2)).cpu().numpy(),
+            columns.square().sum((1, 2)).cpu().numpy(),
+        )
+        if self.permutations:
+            self._add_permuted(rows, columns, number)
+
+    def narrow(self, width: float, confidence: float) -> bool:
+        """Whether every defined interval is at most `width` wide; looked at when a tenth more has been added."""
+        if len(self.sizes) < self._next_look:
+            return False
+        self._next_look = max(len(self.sizes) + 1, round(1.1 * len(self.sizes)))
+        low, high = ratio_intervals(*self._stacked(), confidence=confidence)
+        return bool(np.nanmax(high - low, initial=0.0) <= width)
+
+    def gather(self) -> None:
+        """Take the minibatches of all processes of the default process group into each of them."""
+        parts: list[HSICSums] = [self] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, self)
+        filled = [part for part in parts if part.sizes]
+        for part in filled:
+            self.teacher_layers, self.student_layers = part.teacher_layers, part.student_layers
+        self.sizes = dict(sorted(item for part in filled for item in part.sizes.items()))
+        self._triples = {number: triple for part in filled for number, triple in part._triples.items()}
+        self.n_left_out = sum(part.n_left_out for part in parts)
+        permuted = [part._permuted for part in filled if part._permuted is not None]
+        self._permuted = np.sum(permuted, axis=0) if permuted else None
+
+    def result(
+        self, *, confidence: float = 0.95, facts: dict[str, Any] | None = None, provenance: dict[str, Any] | None = None
+    ) -> CKAResult:
+        """Matrix and intervals of what was added, with further facts and their origin.
+
+        Raises:
+            AnalysisError: if nothing was added.
+        """
+        if not self.sizes:
+            raise AnalysisError(
+                f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"
+            )
+        xy, xx, yy = self._stacked()
+        product = np.outer(xx.mean(0), yy.mean(0))
+        defined = product > 0
+        matrix = np.where(defined, xy.mean(0), np.nan) / np.sqrt(np.where(defined, product, 1.0))
+        low, high = ratio_intervals(xy, xx, yy, confidence=confidence)
+        known = {
+            "n_samples": sum(self.sizes.values()),
+            "batch_size": max(self.sizes.values()),
+            "n_minibatches": len(self.sizes),
+            "n_left_out": self.n_left_out,
+            "kernel": self.kernel,
+            "estimator": self.estimator,
+            "confidence": confidence,
+            "permutations": self.permutations,
+        }
+        undefined = self._undefined(xx.mean(0), yy.mean(0))
+        return CKAResult(
+            *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
+            p_values=self._p_values(xy.sum(0), defined),
+            facts={**known, **(facts or {})},
+            provenance=provenance or {},
+        )
+
+    def _stacked(self) -> Triple:
+        triples = [self._triples[number] for number in sorted(self._triples)]
+        xy, xx, yy = (np.stack(parts) for parts in zip(*triples, strict=True))
+        return xy, xx, yy
+
+    def _expect(self, teacher: list[str], student: list[str], number: int) -> None:
+        if not self.sizes:
+            self.teacher_layers, self.student_layers = teacher, student
+        elif (teacher, student) != (self.teacher_layers, self.student_layers):
+            raise AnalysisError(f"minibatch {number} has other layers than those before it")
+
+    def _comparable(self, grams: Grams) -> Tensor:
+        return torch.stack([comparable(gram, self.kernel, self.estimator) for gram in grams.values()])
+
+    def _add_permuted(self, rows: Tensor, columns: Tensor, number: int) -> None:
+        """A permutation of the samples changes HSIC of the pair, but not of either layer with itself."""
+        if self._permuted is None:
+            self._permuted = np.zeros((self.permutations, len(rows), len(columns)))
+        generator = torch.Generator().manual_seed(number)
+        for draw in range(self.permutations):
+            order = torch.randperm(rows.shape[-1], generator=generator).to(columns.device)
+            self._permuted[draw] += _products(rows, columns[:, order][:, :, order])
+
+    def _p_values(self, observed: Array, defined: Any) -> Array | None:
+        if self._permuted is None:
+            return None
+        larger = (self._permuted >= observed).sum(0)
+        return np.where(defined, (1 + larger) / (1 + self.permutations), np.nan)
+
+    def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
+        teacher, student = self.teacher_layers, self.student_layers
+        rows = {name: f"teacher layer {name!r}" for name, value in zip(teacher, mean_xx, strict=True) if value <= 0}
+        columns = {name: f"student layer {name!r}" for name, value in zip(student, mean_yy, strict=True) if value <= 0}
+        return [
+            {
+                "teacher_layer": row,
+                "student_layer": column,
+                "reason": f"{rows.get(row) or columns[column]} is the same for all samples: its HSIC with itself is 0",
+            }
+            for row in teacher
+            for column in student
+            if row in rows or column in columns
+        ]
+
+
+def _products(rows: Tensor, columns: Tensor) -> Array:
+    products: Array = (rows.flatten(1) @ columns.flatten(1).T).cpu().numpy()
+    return products
