@@ -1,5 +1,6 @@
 """The core's own commands, thin; everything heavy is imported when a command runs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def train(
     result = run_training(
         config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
     )
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # one of several processes: the first one speaks
     click.echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"

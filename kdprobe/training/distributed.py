@@ -3,11 +3,13 @@
 With one process nothing here costs anything: the same code runs with a world of one.
 """
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdprobe.devices import pick_device
-from kdprobe.errors import ConfigError
+from kdprobe.errors import ConfigError, RunError
 
 _TIMEOUT = timedelta(minutes=10)
 
@@ -56,14 +58,26 @@ class Ranks:
             if self.device.type != "cuda":
                 raise ConfigError(f"training.sync_bn needs CUDA devices, but this process has {self.device}")
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        options: dict[str, Any] = {"device_ids": [self.device.index] if self.device.type == "cuda" else None}
+        # batch norm's statistics stay each process's own until they are evaluated; the option's name has changed
+        known = inspect.signature(DistributedDataParallel).parameters
+        options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
+        return DistributedDataParallel(module, **options)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes, in every process."""
         if self.world > 1:
             dist.all_reduce(value)
         return value
+
+    @torch.no_grad()
+    def average_buffers(self, module: nn.Module) -> None:
+        """Give all processes the mean of their batch norm statistics, so that one network is evaluated and saved."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer.div_(self.world)
 
     def wait(self) -> None:
         """Wait for all processes."""
@@ -80,6 +94,7 @@ def ranks(device: str) -> Iterator[Ranks]:
 
     Raises:
         DeviceError: if the device is not there.
+        RunError: if another process is gone.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = pick_device(device)
@@ -93,5 +108,9 @@ def ranks(device: str) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Ranks(rank, world, chosen)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise RunError(f"process {rank} stops because another process is gone; continue with --resume") from error
     finally:
         dist.destroy_process_group()

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from kdprobe.config import RunConfig
 from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
-from kdprobe.distillers import Method, Progress
-from kdprobe.errors import RunError, Stopped
+from kdprobe.distillers import Progress
+from kdprobe.errors import RunError
 from kdprobe.models import Features, describe
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
-from kdprobe.models.create import attach, count_parameters
+from kdprobe.models.create import attach
 from kdprobe.runs import RunFolder
 from kdprobe.training.build import Job, build, channels_last
 from kdprobe.training.distributed import Ranks, ranks
+from kdprobe.training.keeper import Keeper
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
 from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
-from kdprobe.training.state import Position, restore_state, save_state
+from kdprobe.training.state import Position, Stateful
 from kdprobe.training.watch import Watch
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
@@ -96,8 +95,8 @@ class Trainer:
     def __init__(
         self, config: RunConfig, job: Job, folder: RunFolder, group: Ranks, stop: StopRequest, watch: Watch
     ) -> None:
-        self.config, self.job, self.folder, self.group = config, job, folder, group
-        self.settings, self.device, self.stop, self.watch = config.training, group.device, stop, watch
+        self.config, self.job, self.group = config, job, group
+        self.settings, self.device, self.watch = config.training, group.device, watch
         self.student, self.method, self.teacher = job.student, job.method, job.teacher
         self.info = describe(self.student)
         self.teacher_info = None if job.teacher is None else describe(job.teacher.model)
@@ -114,11 +113,18 @@ class Trainer:
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
         self.recent: deque[tuple[Tensor, Tensor, list[str], Tensor]] = deque(maxlen=_CHECK_EVERY)
-        self.saved_at = time.monotonic()
+        parts: dict[str, Stateful] = {
+            "objective": job.objective,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        self.keeper = Keeper(config, job, folder, group, stop, watch, parts=parts, exported=self.exported)
 
     def run(self, *, resume: bool) -> dict[str, Any]:
         """Train the epochs that are left and write the result."""
-        position = self._restore() if resume else Position(n_images=self.n_images)
+        position = self.keeper.restore() if resume else Position(n_images=self.n_images)
         if self.settings.cache_teacher:
             self.cached_logits = self._all_teacher_logits()
         while position.epoch < self.settings.epochs:
@@ -126,7 +132,7 @@ class Trainer:
             self._train_epoch(position)
             seconds = time.perf_counter() - start
             self._end_epoch(position, self.accuracy(), seconds)
-        return self._finish(position)
+        return self.keeper.finish(position)
 
     def _train_epoch(self, position: Position) -> None:
         """Train what is left of the epoch that the position is in."""
@@ -140,7 +146,7 @@ class Trainer:
             position.step += 1
             if self.device.type == "cpu" or position.step % _CHECK_EVERY == 0:
                 self._check_finite(position)
-            self._save_if_due(position)
+            self.keeper.save_if_due(position)
         self._check_finite(position)
 
     def _step(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
@@ -217,6 +223,7 @@ class Trainer:
         """Fraction of the evaluation images that the network to be exported classifies correctly."""
         self.objective.eval()
         model, split = self.exported, self.job.data.test
+        self.group.average_buffers(model)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         workers = self.config.data.workers
         for batch in evaluation_batches(
@@ -283,41 +290,6 @@ class Trainer:
             "the last checkpoint is whole"
         )
 
-    def _save_if_due(self, position: Position) -> None:
-        """Save inside an epoch: when asked to stop, or after the configured minutes."""
-        minutes = self.settings.saving.minutes
-        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        if due or self.stop.reason is not None:
-            self._save_state(position)
-        if self.stop.reason is not None:
-            raise Stopped(
-                f"stopped by {self.stop.reason} in epoch {position.epoch + 1} after step {position.step}; "
-                f"continue with --resume --out {self.folder.path}"
-            )
-
-    def _save_state(self, position: Position) -> None:
-        if self.group.main:
-            save_state(self.folder.state_path, self._stateful(), position)
-        self.saved_at = time.monotonic()
-
-    def _stateful(self) -> dict[str, Any]:
-        parts = {"objective": self.job.objective, "optimizer": self.optimizer, "scaler": self.scaler}
-        return parts if self.ema is None else {**parts, "ema": self.ema}
-
-    def _restore(self) -> Position:
-        path = self.folder.state_path
-        if not path.is_file() and not path.with_suffix(".previous.pt").is_file():
-            return Position(n_images=self.n_images)
-        alone = self.group.world == 1
-        position, problems = restore_state(path, self._stateful(), n_images=self.n_images, random=alone)
-        if not alone:
-            torch.manual_seed(hash((self.config.seed, position.epoch, position.step, self.group.rank)))
-        for problem in problems:
-            self.watch.say(problem)
-        if self.group.main:
-            self.folder.keep_metrics(position.epoch)
-        return position
-
     def _end_epoch(self, position: Position, accuracy: float, seconds: float) -> None:
         """Record the epoch, save what is due, and move on to the next."""
         steps = position.step
@@ -331,62 +303,7 @@ class Trainer:
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
         record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=self.n_images, steps=steps)
-        if self.group.main:
-            self._save_epoch(position, record, best=best)
-
-    def _save_epoch(self, position: Position, record: dict[str, Any], *, best: bool) -> None:
-        training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
-        try:
-            self.folder.append_metrics(record)
-            if best:
-                save(self.exported, self.folder.path / BEST, training=training)
-            every, last = self.settings.saving.epochs, self.settings.epochs
-            if position.epoch % every == 0 or position.epoch == last:
-                save(self.exported, self.folder.path / LAST, training=training)
-                if self.method.state_dict():
-                    save_auxiliary(self.method, self.config.method, self.folder.path / AUXILIARY)
-                self._save_state(position)
-        except OSError as error:
-            raise RunError(
-                f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"
-            ) from error
-
-    def _finish(self, position: Position) -> dict[str, Any]:
-        if self.group.main:
-            config, last = self.config, self.folder.metrics()[-1]
-            result = {
-                "model": config.model.name,
-                "method": config.method["name"],
-                "teacher": config.teacher,
-                "teacher_sha256": None if self.teacher_info is None else self.teacher_info.sha256,
-                "data": self.job.data.spec,
-                "evaluated_on": self.job.data.evaluated_on,
-                "seed": config.seed,
-                "epochs": position.epoch,
-                "images_seen": position.epoch * self.n_images,
-                "accuracy": last["accuracy"],
-                "best_accuracy": position.best_accuracy,
-                "best_epoch": position.best_epoch,
-                "parameters": count_parameters(self.student),
-                "auxiliary_parameters": count_parameters(self.method),
-                "seconds": round(position.seconds, 2),
-            }
-            self.folder.write_result(result)
-        self.group.wait()
-        return self.folder.result()
-
-
-def save_auxiliary(method: Method, config: dict[str, Any], path: Path) -> None:
-    """Write a method's own modules with what is needed to build them again."""
-    teacher = method.teacher_shapes
-    meta = {
-        "format": "kdprobe-auxiliary",
-        "version": 1,
-        "method": config,
-        "student": asdict(method.student_shapes),
-        "teacher": None if teacher is None else asdict(teacher),
-    }
-    save_tensors(method.state_dict(), path, meta)
+        self.keeper.save_epoch(position, record, best=best)
 
 
 def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:

@@ -1,0 +1,145 @@
+"""What a run leaves behind while it goes on and when it ends: states, checkpoints, metrics, the result."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdprobe.config import RunConfig
+from kdprobe.distillers import Method
+from kdprobe.errors import RunError, Stopped
+from kdprobe.models import describe
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
+from kdprobe.models.create import count_parameters
+from kdprobe.runs import RunFolder
+from kdprobe.training.build import Job
+from kdprobe.training.distributed import Ranks
+from kdprobe.training.signals import StopRequest
+from kdprobe.training.state import Position, Stateful, previous, restore_state, save_state
+from kdprobe.training.watch import Watch
+
+
+class Keeper:
+    """Saves and restores one run; only the first process writes.
+
+    Args:
+        config: of the run.
+        job: networks and data.
+        folder: claimed.
+        group: this process among all.
+        stop: set when somebody asks the run to stop.
+        watch: for telling about damaged states.
+        parts: everything with a state, by name.
+        exported: the network that checkpoints hold.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        job: Job,
+        folder: RunFolder,
+        group: Ranks,
+        stop: StopRequest,
+        watch: Watch,
+        *,
+        parts: dict[str, Stateful],
+        exported: nn.Module,
+    ) -> None:
+        self.config, self.job, self.folder, self.group, self.stop, self.watch = config, job, folder, group, stop, watch
+        self.settings, self.parts, self.exported = config.training, parts, exported
+        self.n_images = len(job.data.train)
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self, position: Position) -> None:
+        """Save inside an epoch: when asked to stop, or after the configured minutes."""
+        minutes = self.settings.saving.minutes
+        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        if due or self.stop.reason is not None:
+            self._save_state(position)
+        if self.stop.reason is not None:
+            raise Stopped(
+                f"stopped by {self.stop.reason} in epoch {position.epoch + 1} after step {position.step}; "
+                f"continue with --resume --out {self.folder.path}"
+            )
+
+    def _save_state(self, position: Position) -> None:
+        if self.group.main:
+            save_state(self.folder.state_path, self.parts, position)
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> Position:
+        """The position of the newest state that verifies, everything restored; the beginning where there is none."""
+        path = self.folder.state_path
+        if not path.is_file() and not previous(path).is_file():
+            return Position(n_images=self.n_images)
+        alone = self.group.world == 1
+        position, problems = restore_state(path, self.parts, n_images=self.n_images, random=alone)
+        if not alone:
+            torch.manual_seed(hash((self.config.seed, position.epoch, position.step, self.group.rank)))
+        for problem in problems:
+            self.watch.say(problem)
+        if self.group.main:
+            self.folder.keep_metrics(position.epoch)
+        return position
+
+    def save_epoch(self, position: Position, record: dict[str, Any], *, best: bool) -> None:
+        """Append the epoch's metrics and save what is due after it."""
+        if not self.group.main:
+            return
+        training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
+        try:
+            self.folder.append_metrics(record)
+            if best:
+                save(self.exported, self.folder.path / BEST, training=training)
+            every, last = self.settings.saving.epochs, self.settings.epochs
+            if position.epoch % every == 0 or position.epoch == last:
+                save(self.exported, self.folder.path / LAST, training=training)
+                if self.job.method.state_dict():
+                    save_auxiliary(self.job.method, self.config.method, self.folder.path / AUXILIARY)
+                self._save_state(position)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"
+            ) from error
+
+    def finish(self, position: Position) -> dict[str, Any]:
+        """Write the result and return it."""
+        if self.group.main:
+            teacher = self.job.teacher
+            config, last = self.config, self.folder.metrics()[-1]
+            result = {
+                "model": config.model.name,
+                "method": config.method["name"],
+                "teacher": config.teacher,
+                "teacher_sha256": None if teacher is None else describe(teacher.model).sha256,
+                "data": self.job.data.spec,
+                "evaluated_on": self.job.data.evaluated_on,
+                "seed": config.seed,
+                "epochs": position.epoch,
+                "images_seen": position.epoch * self.n_images,
+                "accuracy": last["accuracy"],
+                "best_accuracy": position.best_accuracy,
+                "best_epoch": position.best_epoch,
+                "parameters": count_parameters(self.job.student),
+                "auxiliary_parameters": count_parameters(self.job.method),
+                "seconds": round(position.seconds, 2),
+            }
+            self.folder.write_result(result)
+        self.group.wait()
+        return self.folder.result()
+
+
+def save_auxiliary(method: Method, config: dict[str, Any], path: Path) -> None:
+    """Write a method's own modules with what is needed to build them again."""
+    teacher = method.teacher_shapes
+    meta = {
+        "format": "kdprobe-auxiliary",
+        "version": 1,
+        "method": config,
+        "student": asdict(method.student_shapes),
+        "teacher": None if teacher is None else asdict(teacher),
+    }
+    save_tensors(method.state_dict(), path, meta)

@@ -1,0 +1,94 @@
+"""Several processes on one machine, as torchrun starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from kdprobe.errors import ConfigError
+from kdprobe.runs import RunFolder
+from kdprobe.training.distributed import Ranks
+
+pytestmark = pytest.mark.slow
+
+VIT = (
+    "digits/vit-teacher",
+    "training.precision=fp32",
+    "model.args={patch_size: 8, embed_dim: 24, depth: 2, num_heads: 2}",
+)
+RESNET = ("digits/resnet8",)
+
+
+def command(n_processes, out, recipe, *assignments):
+    settings = [word for assignment in assignments for word in ("--set", assignment)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+    return [*torchrun, "-m", "kdprobe", "train", recipe, *settings, "--out", str(out), "--device", "cpu", "--quiet"]
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*arguments, extra=()):
+    done = subprocess.run(
+        [*command(*arguments), *extra], env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def losses(out):
+    return [record["loss"] for record in RunFolder(out).metrics()]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "run"
+    run(1, out, *VIT, "training.epochs=2")
+    return out
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_many_processes_give_the_curve_of_one(alone, tmp_path, world):
+    done = run(world, tmp_path / "run", *VIT, "training.epochs=2")
+    assert losses(tmp_path / "run") == pytest.approx(losses(alone), abs=1e-5)
+    assert RunFolder(tmp_path / "run").result()["accuracy"] == RunFolder(alone).result()["accuracy"]
+    assert done.stdout.count("accuracy") == 1
+
+
+def test_accumulation_and_mixing_work_on_many(tmp_path):
+    settings = ("training.epochs=1", "training.accumulate=2", "training.mixing.mixup=0.5", "training.ema_decay=0.9")
+    run(2, tmp_path / "run", *RESNET, *settings)
+    assert RunFolder(tmp_path / "run").finished
+
+
+def test_a_process_that_dies_ends_the_others_and_the_run_resumes_with_another_number(tmp_path):
+    out = tmp_path / "run"
+    arguments = (*VIT, "training.epochs=30")
+    process = subprocess.Popen(command(3, out, *arguments), env=environment(), stderr=subprocess.PIPE, text=True)
+    while len(RunFolder(out).metrics()) < 2:
+        time.sleep(0.1)
+        assert process.poll() is None, process.stderr.read()
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    victim = max(map(int, children.stdout.split()))
+    os.kill(victim, signal.SIGKILL)
+    start = time.monotonic()
+    _, text = process.communicate(timeout=60)
+    assert time.monotonic() - start < 30
+    assert process.returncode != 0
+    told = {line for line in text.splitlines() if line.startswith("kdprobe: ")}
+    assert "[rank" not in text, "our processes print no traceback"
+    assert all("another process" in line or "stopped by SIGTERM" in line for line in told), text
+    assert not RunFolder(out).finished
+    run(2, out, *arguments, extra=["--resume"])
+    assert len(RunFolder(out).metrics()) == 30
+
+
+def test_synchronised_batch_norm_needs_cuda():
+    group = Ranks(0, 2, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"training\.sync_bn needs CUDA devices, but this process has cpu"):
+        group.wrap(torch.nn.BatchNorm2d(2), sync_bn=True)
