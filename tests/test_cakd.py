@@ -4,11 +4,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdprobe.distillers import DISTILLERS, Progress
+from kdprobe.distillers.adversary import adversarial_terms
 from kdprobe.distillers.cakd import (
     ConvQKV,
     GroupLinear,
     LinearQKV,
-    adversarial_terms,
     attention_loss,
     group_index,
     ramp,
