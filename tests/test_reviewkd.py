@@ -29,7 +29,7 @@ def test_fusion_block_equals_the_original(case, mode):
     block.train(mode == "train")
     maps = leaf(case["x"])
     deeper = leaf(case["y"]) if case["fuse"] else None
-    out, handed_on = block(maps, deeper, (case["out_shape"],) * 2)
+    out, handed_on = block(maps, deeper, case["out_shape"])
     (out.square().mean() + handed_on.square().mean()).backward()
     assert_tensor(case, out, f"out_{mode}")
     assert_tensor(case, handed_on, f"res_{mode}")

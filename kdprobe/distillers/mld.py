@@ -159,7 +159,11 @@ class MLDOptions(Section):
 
 
 class MLD(Method):
-    """Both networks see each image twice: as it comes, and strongly augmented."""
+    """Both networks see each image twice: as it comes, and strongly augmented.
+
+    The two views make up one batch of twice the size, so that batch norm sees both together; the published code runs
+    them one after the other.
+    """
 
     Options: ClassVar[type[Section]] = MLDOptions
     reference = "Jin, Wang, Lin 2023"

@@ -94,6 +94,9 @@ def _separable(in_channels: int, out_channels: int, *, stride: int) -> list[nn.M
 class TokenExit(nn.Module):
     """Exit branch of a token student: merge the patches, a few transformer blocks, classify the mean token.
 
+    The original carries the class token past the merging and classifies that; the patches' mean, its choice for
+    networks without one, serves all networks here.
+
     Args:
         channels: c of the stage's map [B, c, h, w].
         side: h and w.

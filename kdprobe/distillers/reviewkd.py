@@ -68,14 +68,14 @@ class FusionBlock(nn.Module):
         self,
         maps: Float[Tensor, "batch _c _h _w"],
         deeper: Float[Tensor, "batch _mid _hd _wd"] | None = None,
-        size: Size | None = None,
+        size: int | Size | None = None,
     ) -> tuple[Float[Tensor, "batch _out _ho _wo"], Float[Tensor, "batch _mid _ho _wo"]]:
         """Fuse, and resize to the teacher's size.
 
         Args:
             maps: the student's map.
             deeper: what the deeper block handed on.
-            size: (h, w) of the teacher's map; the student's own if not given.
+            size: (h, w) of the teacher's map, or its side; the student's own if not given.
 
         Returns:
             the prediction of the teacher's map, and what the next shallower level fuses with.
@@ -86,7 +86,7 @@ class FusionBlock(nn.Module):
             deeper = F.interpolate(deeper, fused.shape[2:], mode="nearest")
             gates = self.att_conv(torch.cat([fused, deeper], dim=1))
             fused = fused * gates[:, :1] + deeper * gates[:, 1:]
-        if size is not None and size != tuple(fused.shape[2:]):
+        if size not in (None, fused.shape[2:]):
             fused = F.interpolate(fused, size, mode="nearest")
         return self.conv2(fused), fused
 
