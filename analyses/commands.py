@@ -97,8 +97,7 @@ def cka(
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
     from kdprobe.cli import run
-    from kdprobe.devices import pick_device
-    from kdprobe.ranks import process_group
+    from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
     chosen: dict[str, Any] = {
@@ -110,16 +109,17 @@ def cka(
         "until": until,
         "permutations": permutations,
     }
-    with process_group() as part:
+    with ranks(device) as processes:
+        part = processes.shard
         if features and not (teacher or student or data or reduce != "flatten" or passes > 1):
             result = files_cka(features, part=part, **chosen)
         elif teacher and student and not features:
-            where = pick_device(device)
             views = open_views({"teacher": teacher, "student": student}, data=data)
+            where = processes.device
             result = views_cka(views, reduce=reduce, passes=passes, part=part, device=where, quiet=quiet, **chosen)
         else:
             raise ConfigError("give --teacher and --student with --data, --reduce, --passes, or --features alone")
-    if part[0] > 0:
+    if not processes.main:
         return
     path = out / "cka.npz"
     result.save(path)

@@ -89,6 +89,8 @@ def train(
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
 @click.option("--compression", type=click.Choice(["gzip", "none"]), default="gzip", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def dump(
@@ -105,6 +107,8 @@ def dump(
     dtype: str,
     compression: str,
     batch_size: int,
+    part_size: int | None,
+    resume: bool,
     device: str,
     quiet: bool,
 ) -> None:
@@ -112,9 +116,10 @@ def dump(
 
     Example: kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
     """
-    from kdprobe.devices import pick_device
-    from kdprobe.dump import Source
-    from kdprobe.dump import dump as run_dump
+    from functools import partial
+
+    from kdprobe.dump import Dump, write
+    from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
     if student and checkpoint:
@@ -123,21 +128,29 @@ def dump(
     checkpoints = {role: spec for role, spec in given.items() if spec}
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
-    where = pick_device(device)
-    views = open_views(checkpoints, data=data)
-    chosen = {"teacher": teacher_layers or layers, "student": student_layers or layers}
-    loaders = views.loaders(batch_size=batch_size, device=where, label="dump", quiet=quiet)
-    n_samples = run_dump(
-        {role: Source(model, loaders[role], chosen[role]) for role, model in views.models.items()},
-        out,
-        data=views.data,
-        batch_size=batch_size,
-        content="grams" if grams else "features",
-        dtype=dtype,
-        compression="gzip" if compression == "gzip" else "none",
-        device=where,
-    )
-    click.echo(f"{out}: {n_samples} samples of {views.data}, {out.stat().st_size / 1e6:.1f} MB")
+    with ranks(device) as processes:
+        views = open_views(checkpoints, data=data)
+        silent = quiet or not processes.main
+        wanted = Dump(
+            views.models,
+            partial(views.minibatches, batch_size=batch_size, device=processes.device, label="dump", quiet=silent),
+            n_samples=views.n_samples,
+            batch_size=batch_size,
+            layers={"teacher": teacher_layers or layers, "student": student_layers or layers},
+            data=views.data,
+            content="grams" if grams else "features",
+            dtype=dtype,
+            compression="gzip" if compression == "gzip" else "none",
+            device=processes.device,
+        )
+
+        def say(text: str) -> None:
+            if not quiet:
+                click.echo(text, err=True)
+
+        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
+    if processes.main:
+        click.echo(f"{out}: {views.n_samples} samples of {views.data}")
 
 
 @click.group()

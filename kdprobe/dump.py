@@ -1,112 +1,249 @@
-"""Run networks over images and stream their features into a file."""
+"""Run networks over images and stream their features into files.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+A dump has one part per process, or more where parts are to stay small. An interrupted part is continued behind
+its last complete minibatch: what was complete is copied into a new file, which proves it readable.
+"""
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from kdprobe.capture import capture, stage_names
+from kdprobe.capture import Capture, capture, stage_names
 from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.models.create import describe, unwrap
-from kdprobe.store import Compression, Content, FeatureStore, Network
+from kdprobe.store import FeatureStore, FeatureWriter, Network, partial_path
+from kdprobe.store_writer import Compression, Content, join
+
+Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
 
 
 @dataclass(frozen=True)
-class Source:
-    """One network and its view of the images.
+class Dump:
+    """What to write.
 
     Attributes:
-        model: from `kdprobe.load`.
-        batches: the images in its input size, in a fixed order that all sources share; sources of the same
-            input size may share the iterable too.
-        layers: as `kdprobe.capture` takes them.
-    """
-
-    model: nn.Module
-    batches: Iterable[Batch]
-    layers: str | Sequence[str] = "stages"
-
-
-def dump(
-    sources: Mapping[str, Source],
-    path: Path,
-    *,
-    data: str,
-    batch_size: int,
-    content: Content = "features",
-    dtype: str = "float32",
-    compression: Compression = "gzip",
-    device: str | torch.device = "cpu",
-) -> int:
-    """Write the features of all images.
-
-    Args:
-        sources: by role, `teacher` and `student`.
-        path: the `.h5` file, which must not exist.
+        models: by role, `teacher` and `student`.
+        minibatches: gives the samples from start to stop, each role's in its input size.
+        n_samples: how many there are.
+        batch_size: of the minibatches.
+        layers: by role, as `kdprobe.capture` takes them; `stages` if not given.
         data: the data SPEC, for the record.
-        batch_size: of the sources' batches.
         content: `features`, or `grams` of each minibatch.
         dtype: of features, `float32` or `float16`.
         compression: `gzip` or `none`.
         device: where the networks run.
+    """
 
-    Returns:
-        the number of samples.
+    models: Mapping[str, nn.Module]
+    minibatches: Minibatches
+    n_samples: int
+    batch_size: int
+    layers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    data: str = ""
+    content: Content = "features"
+    dtype: str = "float32"
+    compression: Compression = "gzip"
+    device: str | torch.device = "cpu"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples [start, stop) and the file that they go to."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def write(
+    dump: Dump,
+    path: Path,
+    *,
+    part_size: int | None = None,
+    resume: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    say: Callable[[str], None] = lambda _text: None,
+) -> None:
+    """Write the features of all images.
+
+    Args:
+        dump: what to write.
+        path: the `.h5` file.
+        part_size: at most so many samples per file; one file per process if not given.
+        resume: continue an interrupted dump.
+        shard: which of how many processes this is; each writes parts of its own, the first one joins them.
+        say: told the size before the start.
 
     Raises:
-        StoreError: if the file exists, float16 overflows, or the sources' images differ.
+        StoreError: if there is such a dump already, it does not fit on the disk or into float16, or what is to be
+            resumed is another dump.
         CaptureError: for an unknown layer.
     """
-    if path.exists():
-        raise StoreError(f"{path} exists already; give another name or remove it")
-    networks = {role: _network(source.model) for role, source in sources.items()}
-    stages = {role: stage_names(unwrap(source.model)) for role, source in sources.items()}
-    reduce = "gram" if content == "grams" else "whole"
+    parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
+    if not resume:
+        _refuse_existing(path, parts)
+    for part in parts[shard[0] :: shard[1]]:
+        if not part.path.exists():
+            _write_part(dump, part, resume=resume, say=say if part is parts[0] else lambda _text: None)
+    if shard[1] > 1:
+        torch.distributed.barrier()
+    if len(parts) > 1 and shard[0] == 0 and not path.exists():
+        join(path, [part.path for part in parts])
+
+
+def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n_ranks: int) -> list[Part]:
+    """Cut the samples into parts of whole minibatches.
+
+    Raises:
+        StoreError: if a part would be smaller than a minibatch.
+    """
+    if part_size is not None and part_size < batch_size:
+        raise StoreError(f"a part must hold a minibatch of {batch_size} samples, but is to hold {part_size}")
+    n_minibatches = -(-n_samples // batch_size)
+    per_part = part_size // batch_size if part_size else -(-n_minibatches // n_ranks)
+    starts = list(range(0, n_samples, per_part * batch_size))
+    if len(starts) == 1:
+        return [Part(path, 0, n_samples)]
+    ends = [*starts[1:], n_samples]
+    names = [path.with_name(f"{path.stem}.{number:04d}{path.suffix}") for number in range(len(starts))]
+    return [Part(*values) for values in zip(names, starts, ends, strict=True)]
+
+
+def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
+    for taken in [path, *(part.path for part in parts)]:
+        if taken.exists():
+            raise StoreError(f"{taken} exists already; give another name or remove it")
+        if partial_path(taken).exists():
+            raise StoreError(f"{partial_path(taken)} is left from an interrupted dump; resume it or remove it")
+
+
+def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], None]) -> None:
+    stages = {role: stage_names(unwrap(model)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
+        reduce = "gram" if dump.content == "grams" else "whole"
         taken = {
-            role: stack.enter_context(capture(source.model.to(device), source.layers, reduce=reduce))
-            for role, source in sources.items()
+            role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
+            for role, model in dump.models.items()
         }
-        writer = stack.enter_context(
-            FeatureStore.create(
-                path,
-                networks,
-                data=data,
-                batch_size=batch_size,
-                content=content,
-                dtype=dtype,
-                compression=compression,
-            )
-        )
-        for batches in _together(sources):
-            for role, batch in batches.items():
-                _show(role, sources[role].model, batch, device, writer.n_samples)
-            one = next(iter(batches.values()))
-            layouts = {role: features.layouts for role, features in taken.items()}
-            writer.append(one.index, one.labels, taken, layouts=layouts, stages=stages)
-    return writer.n_samples
+        kept = _set_aside(part.path) if resume else None
+        writer = stack.enter_context(_writer(dump, part.path))
+        if kept is not None:
+            _copy(dump, kept, writer, stages, say)
+            kept.unlink()
+        append = stack.enter_context(_behind(writer.append))
+        first = part.start + writer.n_samples
+        for number, batches in enumerate(dump.minibatches(first, part.stop)):
+            one = _show(dump, batches, first + number * dump.batch_size)
+            if number == 0:
+                _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
+            layouts = {role: dict(features.layouts) for role, features in taken.items()}
+            features = {role: dict(features) for role, features in taken.items()}
+            append(one.index, one.labels, features, layouts=layouts, stages=stages)
 
 
-def _together(sources: Mapping[str, Source]) -> Iterator[dict[str, Batch]]:
-    distinct = {id(source.batches): source.batches for source in sources.values()}
-    for batches in zip(*distinct.values(), strict=True):
-        first = batches[0].index.cpu()
-        if any(not torch.equal(first, batch.index.cpu()) for batch in batches[1:]):
-            raise StoreError("teacher and student were given different images, or the same ones in different order")
-        seen = dict(zip(distinct, batches, strict=True))
-        yield {role: seen[id(source.batches)] for role, source in sources.items()}
+def _writer(dump: Dump, path: Path) -> FeatureWriter:
+    networks = {role: _network(model) for role, model in dump.models.items()}
+    return FeatureStore.create(
+        path,
+        networks,
+        data=dump.data,
+        batch_size=dump.batch_size,
+        content=dump.content,
+        dtype=dump.dtype,
+        compression=dump.compression,
+    )
 
 
-def _show(role: str, model: nn.Module, batch: Batch, device: str | torch.device, done: int) -> None:
+def _set_aside(path: Path) -> Path | None:
+    """The unfinished file under another name; one that was set aside before holds more."""
+    partial, kept = partial_path(path), path.with_name(path.name + ".kept.partial")
+    if not kept.exists() and partial.exists():
+        partial.rename(kept)
+    return kept if kept.exists() else None
+
+
+def _copy(
+    dump: Dump, kept: Path, writer: FeatureWriter, stages: Mapping[str, list[str]], say: Callable[[str], None]
+) -> None:
     try:
-        model(describe(model).normalise(batch.images.to(device)))
-    except (AnalysisError, CaptureError) as error:
-        raise type(error)(f"{role}, samples from {done} on: {error}") from error
+        store = FeatureStore.open(kept, salvage=True)
+    except StoreError as error:
+        say(f"begins anew: {error}")
+        return
+    with store:
+        wanted = (dump.data, dump.batch_size, dump.content, {r: _network(m) for r, m in dump.models.items()})
+        found = (store.data, store.batch_size, store.content, {role: store.network(role) for role in store.roles})
+        if wanted != found:
+            kept.rename(partial_path(writer.path))
+            raise StoreError(f"{partial_path(writer.path)} is of another dump: it has {found}, not {wanted}")
+        readers = {role: store.minibatches(role) for role in store.roles}
+        layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
+        for labels in torch.split(store.labels, store.batch_size):
+            read = {role: next(reader) for role, reader in readers.items()}
+            index = next(iter(read.values()))[0]
+            features = {role: layers for role, (_, layers) in read.items()}
+            writer.append(index, labels, features, layouts=layouts, stages=stages)
+        say(f"continues behind {store.n_samples} samples")
+
+
+def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:
+    one, *others = batches.values()
+    if any(not torch.equal(one.index.cpu(), other.index.cpu()) for other in others):
+        raise StoreError("teacher and student were given different images, or the same ones in different order")
+    for role, batch in batches.items():
+        model = dump.models[role]
+        try:
+            model(describe(model).normalise(batch.images.to(dump.device)))
+        except (AnalysisError, CaptureError) as error:
+            raise type(error)(f"{role}, samples from {start} on: {error}") from error
+    return one
+
+
+def _check_room(
+    dump: Dump, taken: Mapping[str, Capture], folder: Path, n_samples: int, say: Callable[[str], None]
+) -> None:
+    """Tell the size before compression, and refuse what cannot fit."""
+    features = [feature for layers in taken.values() for feature in layers.values()]
+    if dump.content == "grams":
+        size = len(features) * 8 * dump.batch_size * n_samples
+    else:
+        width = np.dtype(dump.dtype).itemsize
+        size = sum(feature[0].numel() for feature in features) * width * n_samples
+    free = shutil.disk_usage(folder).free
+    say(f"{n_samples} samples of {len(features)} layers: {size / 1e6:.1f} MB before compression")
+    if size > free:
+        raise StoreError(
+            f"the dump needs up to {size / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left; choose fewer "
+            "layers, float16 or Gram matrices"
+        )
+
+
+@contextmanager
+def _behind(function: Callable[..., Any], *, depth: int = 2) -> Iterator[Callable[..., None]]:
+    """Call a function in a thread, at most `depth` calls behind; its errors reach the caller."""
+    pending: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1) as executor:
+
+        def call(*arguments: Any, **options: Any) -> None:
+            while len(pending) >= depth:
+                pending.popleft().result()
+            pending.append(executor.submit(partial(function, *arguments, **options)))
+
+        yield call
+        for future in pending:
+            future.result()
 
 
 def _network(model: nn.Module) -> Network:

@@ -17,51 +17,27 @@ The file, version 1, readable with plain HDF5 tools:
 
 Chunks hold whole samples, with Fletcher-32 checksums and, unless turned off, shuffle and gzip. A file
 grows as NAME.partial in single-writer-multiple-readers mode, so that it stays readable when the writer is
-killed; the finished file is flushed to disk and renamed.
+killed; the finished file is flushed to disk and renamed. A dump in several parts has them in files
+NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by virtual data sets; its attribute
+`parts` (JSON) lists their names, which must stay beside it.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import h5py
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from kdprobe import __version__
 from kdprobe.errors import StoreError, near_matches
 from kdprobe.features import Layout
-from kdprobe.files import sync_folder
+from kdprobe.store_writer import FORMAT, VERSION, Content, FeatureWriter, Network, partial_path
 
-FORMAT = "kdprobe-features"
-VERSION = 1
-CHUNK_BYTES = 1 << 20
-
-Content = Literal["features", "grams"]
-Compression = Literal["gzip", "none"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """Who gave the features.
-
-    Attributes:
-        model: its name.
-        sha256: of its checkpoint; empty where it has none.
-        preprocessing: image_size, mean, std.
-    """
-
-    model: str
-    sha256: str = ""
-    preprocessing: dict[str, Any] = field(default_factory=dict)
+__all__ = ["FeatureStore", "FeatureWriter", "Network", "partial_path"]
 
 
 class FeatureStore:
@@ -88,6 +64,7 @@ class FeatureStore:
         try:
             with self._told("attributes"):
                 self._check_format()
+                self._check_parts()
                 self.content: Content = self._file.attrs["content"]
                 self.data = str(self._file.attrs["data"])
                 self.batch_size = int(self._file.attrs["batch_size"])
@@ -99,26 +76,9 @@ class FeatureStore:
             raise
 
     @staticmethod
-    def create(
-        path: str | Path,
-        networks: Mapping[str, Network],
-        *,
-        data: str = "",
-        batch_size: int = 64,
-        content: Content = "features",
-        dtype: str = "float32",
-        compression: Compression = "gzip",
-    ) -> "FeatureWriter":
-        """Begin a new file; see `FeatureWriter`."""
-        return FeatureWriter(
-            Path(path),
-            dict(networks),
-            data=data,
-            batch_size=batch_size,
-            content=content,
-            dtype=dtype,
-            compression=compression,
-        )
+    def create(path: str | Path, networks: Mapping[str, Network], **options: Any) -> FeatureWriter:
+        """Begin a new file; options as `FeatureWriter` takes them."""
+        return FeatureWriter(Path(path), networks, **options)
 
     @classmethod
     def open(cls, path: str | Path, *, salvage: bool = False) -> "FeatureStore":
@@ -235,6 +195,11 @@ class FeatureStore:
         if found[1] != VERSION:
             raise StoreError(f"{self.path} has format version {found[1]}; this kdprobe reads version {VERSION}")
 
+    def _check_parts(self) -> None:
+        for name in json.loads(self._file.attrs.get("parts", "[]")):
+            if not self.path.with_name(name).is_file():
+                raise StoreError(f"{self.path} is joined of parts, of which {name} is missing")
+
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
         try:
@@ -242,160 +207,3 @@ class FeatureStore:
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise StoreError(f"{self.path} is damaged or not HDF5: {what} cannot be read ({reason})") from error
-
-
-class FeatureWriter:
-    """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
-
-    Leaving the block finishes the file; an exception leaves what was appended as NAME.partial.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        networks: dict[str, Network],
-        *,
-        data: str,
-        batch_size: int,
-        content: Content,
-        dtype: str,
-        compression: Compression,
-    ) -> None:
-        if dtype not in ("float32", "float16"):
-            raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
-        self.path, self.n_samples, self._networks = path, 0, networks
-        self._content: Content = content
-        self._dtype = np.dtype("float64" if content == "grams" else dtype)
-        self._batch_size = batch_size
-        self._filters: dict[str, Any] = {"fletcher32": True}
-        if compression == "gzip":
-            self._filters |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(partial_path(path), "w", libver="latest")
-        self._file.attrs.update(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "content": content,
-                "data": data,
-                "batch_size": batch_size,
-                "kdprobe": __version__,
-            }
-        )
-        self._started = False
-
-    def append(
-        self,
-        index: Tensor,
-        labels: Tensor,
-        features: Mapping[str, Mapping[str, Tensor]],
-        *,
-        layouts: Mapping[str, Mapping[str, Layout]] | None = None,
-        stages: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        """Append one minibatch; when this returns it survives the death of the process.
-
-        Args:
-            index: places of the samples [b].
-            labels: their classes [b].
-            features: per role and layer, [b, ...], or Gram matrices [b, b].
-            layouts: of each role's layers; needed with the first minibatch only.
-            stages: layers that end a stage, per role.
-
-        Raises:
-            StoreError: if a value does not fit float16, or layers differ from those before.
-        """
-        ready = {role: {n: self._converted(role, n, t) for n, t in of.items()} for role, of in features.items()}
-        if not self._started:
-            self._define(ready, layouts or {}, stages or {})
-        start, stop = self.n_samples, self.n_samples + len(index)
-        self._put("samples/index", index.cpu().numpy(), start)
-        self._put("samples/label", labels.cpu().numpy(), start)
-        row = start // self._batch_size if self._content == "grams" else start
-        for role, layers in ready.items():
-            for name, values in layers.items():
-                self._put(f"{role}/{name}", values, row)
-        self._file.flush()
-        self._file["samples/valid"][()] = stop
-        self._file.flush()
-        self.n_samples = stop
-
-    def finish(self) -> None:
-        """Flush the file to disk and give it its name."""
-        self._file.close()
-        partial = partial_path(self.path)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.path)
-        sync_folder(self.path.parent)
-
-    def __enter__(self) -> "FeatureWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self._file.close()
-
-    def _define(
-        self,
-        features: dict[str, dict[str, NDArray[Any]]],
-        layouts: Mapping[str, Mapping[str, Layout]],
-        stages: Mapping[str, Sequence[str]],
-    ) -> None:
-        """Make every dataset: none can be added once the file is in single-writer mode."""
-        for name in ("samples/index", "samples/label"):
-            self._file.create_dataset(name, (0,), "int64", maxshape=(None,), chunks=(4096,))
-        self._file.create_dataset("samples/valid", data=np.int64(0))
-        for role, layers in features.items():
-            group = self._file.create_group(role)
-            described = asdict(self._networks[role])
-            group.attrs.update({key: described[key] for key in ("model", "sha256")})
-            group.attrs["preprocessing"] = json.dumps(described["preprocessing"])
-            group.attrs["layers"] = json.dumps(list(layers))
-            for name, values in layers.items():
-                shape = values.shape[1:]
-                chunks = (_chunk_rows(values, self._batch_size), *shape)
-                made = group.create_dataset(
-                    name, (0, *shape), self._dtype, maxshape=(None, *shape), chunks=chunks, **self._filters
-                )
-                layout = layouts.get(role, {}).get(name, Layout("other"))
-                made.attrs.update({"layout": layout.kind, "n_prefix": layout.n_prefix})
-                made.attrs["stage"] = name in stages.get(role, ())
-        self._file.swmr_mode = True
-        self._started = True
-
-    def _converted(self, role: str, name: str, values: Tensor) -> NDArray[Any]:
-        array = values.detach().cpu().float().numpy() if self._content == "features" else self._padded(values)
-        if self._dtype == np.float16:
-            largest = float(np.abs(array).max(initial=0))
-            if largest > float(np.finfo(np.float16).max):
-                raise StoreError(f"{role} layer {name!r} reaches {largest:g}, which float16 cannot hold; use float32")
-        return array.astype(self._dtype, copy=False)
-
-    def _padded(self, gram: Tensor) -> NDArray[Any]:
-        n, full = len(gram), self._batch_size
-        padded = np.zeros((1, full, full))
-        padded[0, :n, :n] = gram.cpu().numpy()
-        return padded
-
-    def _put(self, key: str, values: NDArray[Any], row: int) -> None:
-        if key not in self._file:
-            raise StoreError(f"{self.path}: {key} was not in the first minibatch")
-        dataset = self._file[key]
-        dataset.resize(row + len(values), axis=0)
-        dataset[row:] = values
-
-
-def partial_path(path: Path) -> Path:
-    """Where a file grows before it is finished."""
-    return path.with_name(path.name + ".partial")
-
-
-def _chunk_rows(values: NDArray[Any], batch_size: int) -> int:
-    """The largest divisor of the batch size whose rows stay within a chunk, so that batches end with chunks."""
-    rows = max(1, CHUNK_BYTES // max(1, values[:1].nbytes))
-    return max(d for d in range(1, batch_size + 1) if batch_size % d == 0 and (d <= rows or d == 1))

@@ -60,6 +60,28 @@ class Views:
             quiet: no progress.
         """
         orders = [_chunks(self.n_samples, batch_size, number, part) for number in range(passes)]
+        return self._in_orders(orders, batch_size, device, label, quiet)
+
+    def minibatches(
+        self,
+        start: int,
+        stop: int,
+        *,
+        batch_size: int,
+        device: str | torch.device = "cpu",
+        label: str = "",
+        quiet: bool = True,
+    ) -> Iterator[dict[str, Batch]]:
+        """The samples from start to stop in their order, for all roles at once."""
+        loaders = self._in_orders([torch.arange(start, stop)], batch_size, device, label, quiet)
+        distinct = {id(loader): loader for loader in loaders.values()}
+        for batches in zip(*distinct.values(), strict=True):
+            seen = dict(zip(distinct, batches, strict=True))
+            yield {role: seen[id(loader)] for role, loader in loaders.items()}
+
+    def _in_orders(
+        self, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
+    ) -> dict[str, Iterator[Batch]]:
         made: dict[int, Iterator[Batch]] = {}
         for split in self.splits.values():
             made.setdefault(id(split), _batches(split, orders, batch_size, device, label, quiet or len(made) > 0))

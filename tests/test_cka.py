@@ -19,7 +19,7 @@ from analyses.intervals import ratio_intervals
 from analyses.stored_cka import files_cka
 from kdprobe.capture import capture
 from kdprobe.data import Batch
-from kdprobe.dump import Source, dump
+from kdprobe.dump import Dump, write
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
 from kdprobe.models.checkpoint import save
 from kdprobe.models.create import create
@@ -310,14 +310,19 @@ def test_intervals_cover_the_truth():
     assert 0.92 <= hits / trials <= 0.98
 
 
+def write_dump(models, path, *, data="digits", order=None, **options):
+    def minibatches(_start, _stop):
+        return (dict.fromkeys(models, batch) for batch in batches(30, image_size=16, order=order))
+
+    write(Dump(models, minibatches, 30, 8, data=data, **options), path)
+
+
 @pytest.fixture
 def dumps(nets, tmp_path):
-    for name, content in (("features", "features"), ("grams", "grams")):
-        shared = iter(batches(30, image_size=16))
-        sources = {role: Source(model, shared) for role, model in nets.items()}
-        dump(sources, tmp_path / f"{name}.h5", data="digits", batch_size=8, content=content)
+    for content in ("features", "grams"):
+        write_dump(nets, tmp_path / f"{content}.h5", content=content)
     for role, model in nets.items():
-        dump({role: Source(model, batches(30, image_size=16))}, tmp_path / f"{role}.h5", data="digits", batch_size=8)
+        write_dump({role: model}, tmp_path / f"{role}.h5")
     return tmp_path
 
 
@@ -338,11 +343,11 @@ def test_dumps_that_do_not_fit_together(nets, dumps):
         files_cka([dumps / "teacher.h5"])
     with pytest.raises(StoreError, match="needs one feature file or two, but got 3"):
         files_cka([dumps / "teacher.h5"] * 3)
-    reverse = batches(30, image_size=16, order=torch.arange(29, -1, -1))
-    dump({"student": Source(nets["student"], reverse)}, dumps / "reverse.h5", data="digits", batch_size=8)
+    student = {"student": nets["student"]}
+    write_dump(student, dumps / "reverse.h5", order=torch.arange(29, -1, -1))
     with pytest.raises(StoreError, match="hold other samples or another order"):
         files_cka([dumps / "teacher.h5", dumps / "reverse.h5"])
-    dump({"student": Source(nets["student"], batches(30, image_size=16))}, dumps / "b.h5", data="cifar", batch_size=8)
+    write_dump(student, dumps / "b.h5", data="cifar")
     with pytest.raises(StoreError, match=r"is of 'digits', but .* is of 'cifar'"):
         files_cka([dumps / "teacher.h5", dumps / "b.h5"])
 

@@ -1,16 +1,26 @@
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from kdprobe.data import Batch
-from kdprobe.dump import Source, dump
+from kdprobe.data import Split
+from kdprobe.dump import Dump, divide
+from kdprobe.dump import write as write_dump
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features import Layout
 from kdprobe.gram import centred_gram
-from kdprobe.models.create import create
+from kdprobe.models.create import create, describe
 from kdprobe.store import FeatureStore, Network, partial_path
+from kdprobe.views import Views
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
 
@@ -134,7 +144,7 @@ def test_layers_must_stay_the_same(path):
     index = torch.arange(8)
     with FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
         writer.append(index, index, {"teacher": {"old": torch.ones(8, 2)}})
-        with pytest.raises(StoreError, match="teacher/new was not in the first minibatch"):
+        with pytest.raises(StoreError, match=r"has the layers \{'teacher': \['old'\]\}, but a minibatch has"):
             writer.append(index, index, {"teacher": {"new": torch.ones(8, 2)}})
 
 
@@ -182,12 +192,6 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
         FeatureStore.open(path)
 
 
-def batches(n=20, size=8, *, image_size=16, shift=0):
-    images = torch.rand(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    for index in torch.arange(n).split(size):
-        yield Batch(images[index], index % 3, index + shift)
-
-
 @pytest.fixture(scope="module")
 def nets():
     torch.manual_seed(0)
@@ -197,33 +201,184 @@ def nets():
     }
 
 
+def views(nets, n=20, image_size=16):
+    images = torch.randint(0, 256, (n, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.arange(n) % 3, image_size)
+    return Views("digits", nets, dict.fromkeys(nets, split))
+
+
+def wanted(nets, *, n=20, minibatches=None, **options):
+    seen = partial(views(nets, n).minibatches, batch_size=8)
+    return Dump(nets, minibatches or seen, n, 8, data="digits", **options)
+
+
 def test_dump_writes_what_the_networks_give(nets, path):
-    shared = batches()
-    sources = {role: Source(model, shared) for role, model in nets.items()}
-    assert dump(sources, path, data="digits", batch_size=8) == 20
+    told = []
+    write_dump(wanted(nets), path, say=told.append)
+    n_values = 2 * 5 * 192 + 2 * 16 * 256 + 32 * 64 + 64 * 16
+    assert told == [f"20 samples of 6 layers: {20 * 4 * n_values / 1e6:.1f} MB before compression"]
     with FeatureStore.open(path) as store:
         assert store.layers("teacher", "stages") == ["blocks.0", "blocks.1"]
         assert store.layers("student") == ["act1", "layer1", "layer2", "layer3"]
         assert store.layout("student", "layer3") == Layout("NCHW")
+        assert store.layout("teacher", "blocks.1") == Layout("tokens", 1)
         assert store.network("student").preprocessing["image_size"] == 16
-        model = nets["student"].eval()
+        assert store.index.tolist() == list(range(20))
         with torch.no_grad():
-            images = torch.cat([batch.images for batch in batches()])
-            expected = model.forward_features((images - 0.45) / 0.225)
-        assert store.read("student", "layer3").shape == expected.shape
+            batches = next(views(nets).minibatches(8, 16, batch_size=8))
+            model = nets["student"].eval()
+            expected = model.forward_features(describe(model).normalise(batches["student"].images))
+        assert torch.equal(store.read("student", "layer3", 8, 16), expected)
+
+
+@pytest.mark.parametrize("content", ["features", "grams"])
+def test_parts_are_joined_and_missed(nets, path, content):
+    write_dump(wanted(nets, content=content), path.with_name("whole.h5"))
+    write_dump(wanted(nets, content=content), path, part_size=8)
+    names = [f"features.{number:04d}.h5" for number in range(3)]
+    assert sorted(p.name for p in path.parent.iterdir()) == [*names, "features.h5", "whole.h5"]
+    moved = path.parent / "moved"
+    moved.mkdir()
+    for name in [*names, "features.h5"]:
+        path.with_name(name).rename(moved / name)
+    with FeatureStore.open(moved / "features.h5") as store, FeatureStore.open(path.with_name("whole.h5")) as whole:
+        assert torch.equal(store.index, whole.index)
+        assert torch.equal(store.labels, whole.labels)
+        for role in whole.roles:
+            assert store.network(role) == whole.network(role)
+            for one, other in zip(store.minibatches(role), whole.minibatches(role), strict=True):
+                assert list(one[1]) == list(other[1])
+                assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    (moved / names[1]).unlink()
+    with pytest.raises(StoreError, match=r"joined of parts, of which features\.0001\.h5 is missing"):
+        FeatureStore.open(moved / "features.h5")
+
+
+def test_division_into_parts(path):
+    assert [(part.start, part.stop) for part in divide(path, 20, 8, None, 1)] == [(0, 20)]
+    assert [(part.start, part.stop) for part in divide(path, 20, 8, None, 2)] == [(0, 16), (16, 20)]
+    assert [(part.start, part.stop) for part in divide(path, 50, 8, 20, 1)] == [(0, 16), (16, 32), (32, 48), (48, 50)]
+    with pytest.raises(StoreError, match="must hold a minibatch of 8 samples, but is to hold 7"):
+        divide(path, 20, 8, 7, 1)
+
+
+@pytest.mark.parametrize("part_size", [None, 16])
+def test_an_interrupted_dump_is_continued(nets, path, part_size):
+    calls = []
+
+    def stopping(start, stop):
+        for batches in views(nets, 40).minibatches(start, stop, batch_size=8):
+            calls.append(int(batches["student"].index[0]))
+            if len(calls) in (3, 5):
+                raise ZeroDivisionError
+            yield batches
+
+    dump = wanted(nets, n=40, minibatches=stopping)
+    for resume in (False, True):
+        with pytest.raises(ZeroDivisionError):
+            write_dump(dump, path, part_size=part_size, resume=resume)
+        assert not path.exists()
+    with pytest.raises(StoreError, match=r"is left from an interrupted dump|exists already"):
+        write_dump(dump, path, part_size=part_size)
+    write_dump(dump, path, part_size=part_size, resume=True)
+    assert calls == [0, 8, 16, 16, 24, 24, 32]
+    assert not list(path.parent.glob("*.partial"))
+    write_dump(wanted(nets, n=40), path.with_name("whole.h5"))
+    with FeatureStore.open(path) as store, FeatureStore.open(path.with_name("whole.h5")) as whole:
+        assert torch.equal(store.index, whole.index)
+        assert torch.equal(store.read("student", "layer3"), whole.read("student", "layer3"))
+        assert store.layers("student", "stages") == whole.layers("student", "stages")
+
+
+def test_another_dump_is_not_continued(nets, path):
+    def stopping(start, stop):
+        yield from views(nets).minibatches(start, 8, batch_size=8)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(nets, minibatches=stopping), path)
+    student = {"student": nets["student"]}
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is of another dump"):
+        write_dump(wanted(student), path, resume=True)
+    with pytest.raises(StoreError, match=r"has the layers .*, but a minibatch has"):
+        write_dump(wanted(nets, layers={"student": "layer1"}), path, resume=True)
+    write_dump(wanted(nets), path, resume=True)
+
+
+def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, path):
+    partial_path(path).write_bytes(b"")
+    told = []
+    write_dump(wanted(nets), path, resume=True, say=told.append)
+    assert told[0].startswith("begins anew: ")
+    assert FeatureStore.open(path).n_samples == 20
 
 
 def test_dump_refuses_existing_files_and_different_images(nets, path):
-    sources = {role: Source(model, batches(shift=shift)) for shift, (role, model) in enumerate(nets.items())}
+    def differing(start, stop):
+        for batches in views(nets).minibatches(start, stop, batch_size=8):
+            yield batches | {"student": replace(batches["student"], index=batches["student"].index + 1)}
+
     with pytest.raises(StoreError, match="different images, or the same ones in different order"):
-        dump(sources, path, data="digits", batch_size=8)
+        write_dump(wanted(nets, minibatches=differing), path)
     path.touch()
     with pytest.raises(StoreError, match=r"features\.h5 exists already"):
-        dump(sources, path, data="digits", batch_size=8)
+        write_dump(wanted(nets), path)
 
 
 def test_dump_names_what_is_not_finite(path):
     broken = create("resnet8", n_classes=5, image_size=16)
     nn.init.constant_(broken.layer2[0].bn1.weight, float("inf"))
+    dump = wanted({"student": broken}, layers={"student": "layer2.0.*"}, content="grams")
     with pytest.raises(AnalysisError, match=r"student, samples from 0 on: layer 'layer2\.0\.bn1': .* NaN"):
-        dump({"student": Source(broken, batches(), "layer2.0.*")}, path, data="", batch_size=8, content="grams")
+        write_dump(dump, path)
+
+
+def test_dump_that_cannot_fit_is_refused_before_it_starts(nets, path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1000))
+    with pytest.raises(StoreError, match=r"the dump needs up to 0.0 GB, but .* has 0.0 GB left; choose fewer layers"):
+        write_dump(wanted(nets), path)
+
+
+def test_a_disk_that_fills_up_is_told_with_what_is_complete(path):
+    index = torch.arange(8)
+    message = r"features\.h5\.partial cannot be written \(.*\); its first 8 samples are complete"
+    with suppress(StoreError), FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
+        writer.append(index, index, features(0, 8))
+        writer._put = failing
+        with pytest.raises(StoreError, match=message):
+            writer.append(index + 8, index, features(8, 8))
+        raise StoreError
+    with FeatureStore.open(partial_path(path), salvage=True) as store:
+        assert store.n_samples == 8
+
+
+def failing(*_):
+    raise OSError(28, "no space")
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from kdprobe.store import FeatureStore, Network
+with FeatureStore.create(Path(sys.argv[1]), {"student": Network("cnn")}, batch_size=8) as writer:
+    for start in range(0, 100000, 8):
+        index = torch.arange(start, start + 8)
+        writer.append(index, index, {"student": {"a": index[:, None].float() * torch.ones(500)}})
+        print(writer.n_samples, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_no_acknowledged_sample_is_lost_when_the_writer_is_killed(tmp_path):
+    rng = np.random.default_rng(0)
+    for trial in range(10):
+        path = tmp_path / f"{trial}.h5"
+        with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.5))
+            process.kill()
+            acknowledged = int((process.stdout.read() or "8").split()[-1])
+        with FeatureStore.open(partial_path(path), salvage=True) as store:
+            assert store.n_samples >= acknowledged
+            assert store.index.tolist() == list(range(store.n_samples))
+            assert torch.equal(store.read("student", "a")[:, 0], store.index.float())

@@ -1,0 +1,263 @@
+"""Writing the feature files that `kdprobe.store` describes and reads."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdprobe import __version__
+from kdprobe.errors import StoreError
+from kdprobe.features import Layout
+from kdprobe.files import sync_folder
+
+FORMAT = "kdprobe-features"
+VERSION = 1
+CHUNK_BYTES = 1 << 20
+
+Content = Literal["features", "grams"]
+Compression = Literal["gzip", "none"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Who gave the features.
+
+    Attributes:
+        model: its name.
+        sha256: of its checkpoint; empty where it has none.
+        preprocessing: image_size, mean, std.
+    """
+
+    model: str
+    sha256: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+class FeatureWriter:
+    """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
+
+    Leaving the block finishes the file; an exception leaves what was appended as NAME.partial.
+
+    Args:
+        path: the `.h5` file.
+        networks: who gives the features, by role.
+        data: the data SPEC.
+        batch_size: samples of each minibatch but the last.
+        content: `features` or `grams`.
+        dtype: of features, `float32` or `float16`.
+        compression: `gzip` or `none`.
+
+    Raises:
+        StoreError: for another dtype.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        networks: Mapping[str, Network],
+        *,
+        data: str = "",
+        batch_size: int = 64,
+        content: Content = "features",
+        dtype: str = "float32",
+        compression: Compression = "gzip",
+    ) -> None:
+        if dtype not in ("float32", "float16"):
+            raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
+        self.path, self.n_samples, self._networks = path, 0, networks
+        self._content: Content = content
+        self._dtype = np.dtype("float64" if content == "grams" else dtype)
+        self._batch_size = batch_size
+        self._filters: dict[str, Any] = {"fletcher32": True}
+        if compression == "gzip":
+            self._filters |= {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = h5py.File(partial_path(path), "w", libver="latest")
+        self._file.attrs.update(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "content": content,
+                "data": data,
+                "batch_size": batch_size,
+                "kdprobe": __version__,
+            }
+        )
+        self._layers: dict[str, list[str]] = {}
+
+    def append(
+        self,
+        index: Tensor,
+        labels: Tensor,
+        features: Mapping[str, Mapping[str, Tensor]],
+        *,
+        layouts: Mapping[str, Mapping[str, Layout]] | None = None,
+        stages: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Append one minibatch; when this returns it survives the death of the process.
+
+        Args:
+            index: places of the samples [b].
+            labels: their classes [b].
+            features: per role and layer, [b, ...], or Gram matrices [b, b].
+            layouts: of each role's layers; needed with the first minibatch only.
+            stages: layers that end a stage, per role.
+
+        Raises:
+            StoreError: if a value does not fit float16, or layers differ from those before.
+        """
+        ready = {role: {n: self._converted(role, n, t) for n, t in of.items()} for role, of in features.items()}
+        if not self._layers:
+            self._define(ready, layouts or {}, stages or {})
+        given = {role: list(layers) for role, layers in ready.items()}
+        if given != self._layers:
+            raise StoreError(f"{self.path} has the layers {self._layers}, but a minibatch has {given}")
+        start, stop = self.n_samples, self.n_samples + len(index)
+        with self._told():
+            self._put("samples/index", index.cpu().numpy(), start)
+            self._put("samples/label", labels.cpu().numpy(), start)
+            row = start // self._batch_size if self._content == "grams" else start
+            for role, layers in ready.items():
+                for name, values in layers.items():
+                    self._put(f"{role}/{name}", values, row)
+            self._file.flush()  # the rows are in the file before they are said to be
+            self._file["samples/valid"][()] = stop
+            self._file.flush()
+        self.n_samples = stop
+
+    def finish(self) -> None:
+        """Flush the file to disk and give it its name."""
+        with self._told():
+            self._file.close()
+        _keep(self.path)
+
+    def __enter__(self) -> "FeatureWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            with suppress(OSError, RuntimeError):  # of a full disk; the first error is the one to tell
+                self._file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise StoreError(
+                f"{partial_path(self.path)} cannot be written ({' '.join(reason.split())}); its first "
+                f"{self.n_samples} samples are complete and can be resumed or salvaged"
+            ) from error
+
+    def _define(
+        self,
+        features: dict[str, dict[str, NDArray[Any]]],
+        layouts: Mapping[str, Mapping[str, Layout]],
+        stages: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Make every dataset: none can be added once the file is in single-writer mode."""
+        for name in ("samples/index", "samples/label"):
+            self._file.create_dataset(name, (0,), "int64", maxshape=(None,), chunks=(4096,))
+        self._file.create_dataset("samples/valid", data=np.int64(0))
+        for role, layers in features.items():
+            group = self._file.create_group(role)
+            described = asdict(self._networks[role])
+            group.attrs.update({key: described[key] for key in ("model", "sha256")})
+            group.attrs["preprocessing"] = json.dumps(described["preprocessing"])
+            group.attrs["layers"] = json.dumps(list(layers))
+            for name, values in layers.items():
+                shape = values.shape[1:]
+                chunks = (_chunk_rows(values, self._batch_size), *shape)
+                made = group.create_dataset(
+                    name, (0, *shape), self._dtype, maxshape=(None, *shape), chunks=chunks, **self._filters
+                )
+                layout = layouts.get(role, {}).get(name, Layout("other"))
+                made.attrs.update({"layout": layout.kind, "n_prefix": layout.n_prefix})
+                made.attrs["stage"] = name in stages.get(role, ())
+        self._file.swmr_mode = True
+        self._layers = {role: list(layers) for role, layers in features.items()}
+
+    def _converted(self, role: str, name: str, values: Tensor) -> NDArray[Any]:
+        array = values.detach().cpu().float().numpy() if self._content == "features" else self._padded(values)
+        if self._dtype == np.float16:
+            largest = float(np.abs(array).max(initial=0))
+            if largest > float(np.finfo(np.float16).max):
+                raise StoreError(f"{role} layer {name!r} reaches {largest:g}, which float16 cannot hold; use float32")
+        return array.astype(self._dtype, copy=False)
+
+    def _padded(self, gram: Tensor) -> NDArray[Any]:
+        n, full = len(gram), self._batch_size
+        padded = np.zeros((1, full, full))
+        padded[0, :n, :n] = gram.cpu().numpy()
+        return padded
+
+    def _put(self, key: str, values: NDArray[Any], row: int) -> None:
+        dataset = self._file[key]
+        dataset.resize(row + len(values), axis=0)
+        dataset[row:] = values
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file grows before it is finished."""
+    return path.with_name(path.name + ".partial")
+
+
+def _chunk_rows(values: NDArray[Any], batch_size: int) -> int:
+    """The largest divisor of the batch size whose rows stay within a chunk, so that batches end with chunks."""
+    rows = max(1, CHUNK_BYTES // max(1, values[:1].nbytes))
+    return max(d for d in range(1, batch_size + 1) if batch_size % d == 0 and (d <= rows or d == 1))
+
+
+def join(path: Path, parts: Sequence[Path]) -> None:
+    """Make one file of several finished ones beside it, by virtual data sets.
+
+    Args:
+        path: the new file.
+        parts: in the order of their samples, each but the last of whole minibatches.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(h5py.File(part, "r")) for part in parts]
+        made = stack.enter_context(h5py.File(partial_path(path), "w", libver="latest"))
+        made.attrs.update(files[0].attrs)
+        made.attrs["parts"] = json.dumps([part.name for part in parts])
+        made["samples/valid"] = sum(int(file["samples/valid"][()]) for file in files)
+        for key in ["samples", *(role for role in ("teacher", "student") if role in files[0])]:
+            group = made.require_group(key)
+            group.attrs.update(files[0][key].attrs)
+            for name, dataset in files[0][key].items():
+                if dataset.ndim:
+                    group.create_virtual_dataset(name, _virtual([file[key][name] for file in files], parts))
+                    group[name].attrs.update(dataset.attrs)
+    _keep(path)
+
+
+def _virtual(datasets: Sequence[Any], parts: Sequence[Path]) -> Any:
+    layout = h5py.VirtualLayout((sum(map(len, datasets)), *datasets[0].shape[1:]), datasets[0].dtype)
+    start = 0
+    for dataset, part in zip(datasets, parts, strict=True):
+        layout[start : start + len(dataset)] = h5py.VirtualSource(part.name, dataset.name, dataset.shape)
+        start += len(dataset)
+    return layout
+
+
+def _keep(path: Path) -> None:
+    """Flush a finished file to disk and give it its name."""
+    partial = partial_path(path)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
