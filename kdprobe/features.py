@@ -76,7 +76,7 @@ def flatten(output: Tensor, layout: Layout) -> Tensor:
 
 def gap(output: Tensor, layout: Layout) -> Tensor:
     """Mean over positions, without prefix tokens: [B, c]."""
-    if layout.kind == "vector":
+    if output.ndim == 2:
         return output.clone()
     return tokens(output, layout).mean(1)
 
