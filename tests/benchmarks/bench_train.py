@@ -1,0 +1,193 @@
+"""Images per second of the trainer against bare loops and a peer: ResNet56 to ResNet20 by vanilla KD, batch 64.
+
+Run by `make bench-train`. The contenders take turns and their medians are compared, so that a busy machine slows all
+of them alike. The bare loop takes preloaded, normalised tensors and does nothing but forward, backward and step; the
+trainer shifts, flips and normalises its images, logs and keeps its metrics. The peer, torchdistill, is given the bare
+loop's tensors too; without the `bench` extra it is left out.
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdprobe.config import parse
+from kdprobe.data import DataSet, Split
+from kdprobe.distillers import option_types
+from kdprobe.distillers.kd import kd_loss
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
+from kdprobe.runs import RunFolder
+from kdprobe.training.loop import train
+
+BATCH = 64
+N_CLASSES = 100
+N_IMAGES = 2048
+
+
+def images(image_size: int | None = None) -> DataSet:
+    """Random images as large as CIFAR's: speed does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (N_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(N_IMAGES) % N_CLASSES
+    train_split = Split(pixels, labels, 32)
+    test_split = Split(pixels[:N_CLASSES], labels[:N_CLASSES], 32)
+    names = tuple(map(str, range(N_CLASSES)))
+    return DataSet("synthetic", train_split, test_split, names, (0.5,) * 3, (0.25,) * 3, 32)
+
+
+def trainer_speed(precision: str, folder: Path, device: torch.device) -> float:
+    """Images per second of the whole trainer, over its second epoch."""
+    teacher = folder / "teacher.safetensors"
+    if not teacher.exists():
+        save(create("resnet56", n_classes=N_CLASSES, image_size=32), teacher)
+    config = parse(
+        {
+            "data": {"spec": "tests.benchmarks.bench_train:images"},
+            "model": {"name": "resnet20"},
+            "teacher": str(teacher),
+            "method": {"name": "kd"},
+            "training": {"epochs": 2, "batch_size": BATCH, "precision": precision, "saving": {"epochs": 2}},
+        },
+        option_types(),
+    )
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    train(config, out, device=str(device), quiet=True)
+    speed: float = RunFolder(out).metrics()[-1]["images_per_second"]
+    return speed
+
+
+def tensors(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Preloaded, normalised images and their labels."""
+    split = images().train
+    assert isinstance(split.images, Tensor)
+    return ((split.images.float() / 255 - 0.5) / 0.25).to(device), split.labels.to(device)
+
+
+def networks(device: torch.device) -> tuple[nn.Module, nn.Module]:
+    """Teacher, frozen, and student."""
+    teacher, student = (
+        create(name, n_classes=N_CLASSES, image_size=32).to(device) for name in ("resnet56", "resnet20")
+    )
+    return teacher.eval().requires_grad_(False), student.train()
+
+
+def bare_speed(precision: str, device: torch.device) -> float:
+    """Images per second of a loop that does nothing else, in the trainer's precision and layout."""
+    x, y = tensors(device)
+    teacher, student = networks(device)
+    half = precision != "fp32"
+    layout = torch.channels_last if half or device.type == "cuda" else torch.contiguous_format
+    x, teacher, student = (thing.to(memory_format=layout) for thing in (x, teacher, student))
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, fused=True)
+
+    def epoch() -> None:
+        for index in torch.randperm(len(x), device=device).split(BATCH):
+            batch, labels = x[index].contiguous(memory_format=layout), y[index]
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                with torch.no_grad():
+                    taught = teacher(batch)
+                logits = student(batch)
+            logits = logits.float()
+            loss = 0.1 * F.cross_entropy(logits, labels) + 0.9 * kd_loss(logits, taught.float(), temperature=4.0)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return second_epoch(epoch, device)
+
+
+def peer_speed(device: torch.device) -> float:
+    """Images per second of torchdistill's own loop on the bare loop's tensors, in fp32."""
+    import torchdistill
+    from torchdistill.core.distillation import get_distillation_box
+
+    logging.getLogger("torchdistill").setLevel(logging.ERROR)
+    assert torchdistill
+    x, y = tensors(torch.device("cpu"))
+    teacher, student = networks(device)
+    loader = {"dataset_id": "train", "random_sample": True, "kwargs": {"batch_size": BATCH, "num_workers": 0}}
+    optimizer = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+    logits = {"student_module_path": ".", "student_module_io": "output"}
+    logits |= {"teacher_module_path": ".", "teacher_module_io": "output"}
+    criterion = {"key": "KDLoss", "kwargs": {**logits, "temperature": 4.0, "alpha": 0.1}}
+    config: dict[str, Any] = {
+        "num_epochs": 2,
+        "train_data_loader": loader,
+        "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False, "sequential": []},
+        "student": {"forward_proc": "forward_batch_only", "sequential": []},
+        "optimizer": {"key": "SGD", "kwargs": optimizer},
+        "criterion": {
+            "key": "WeightedSumLoss",
+            "kwargs": {"sub_terms": {"kd": {"criterion": criterion, "weight": 1.0}}},
+        },
+    }
+    sets = {"train": torch.utils.data.TensorDataset(x, y)}
+    box = get_distillation_box(teacher, student, sets, config, device, None, False, 1)
+
+    def epoch() -> None:
+        box.pre_epoch_process(epoch=0)
+        for sample_batch, targets, supplement in box.train_data_loader:
+            box.pre_forward_process()
+            loss = box.forward_process(sample_batch.to(device), targets.to(device), supp_dict=supplement)
+            box.post_forward_process(loss=loss)
+
+    return second_epoch(epoch, device)
+
+
+def second_epoch(epoch: Callable[[], None], device: torch.device) -> float:
+    """Images per second of an epoch, after one that warms up."""
+    epoch()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    epoch()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return N_IMAGES / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        contenders: dict[str, Callable[[], float]] = {
+            "bare fp32": lambda: bare_speed("fp32", device),
+            "kdprobe fp32": lambda: trainer_speed("fp32", Path(folder), device),
+            "bare bf16": lambda: bare_speed("bf16", device),
+            "kdprobe bf16": lambda: trainer_speed("bf16", Path(folder), device),
+            "torchdistill fp32": lambda: peer_speed(device),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(options.turns):
+            for name, measure in list(contenders.items()):
+                try:
+                    taken[name].append(measure())
+                except ImportError:
+                    del contenders[name]
+    medians = {name: statistics.median(speeds) for name, speeds in taken.items() if speeds}
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    print(f"ResNet56 to ResNet20, KD, batch {BATCH}, 32x32; torch {torch.__version__}, {where}; {options.turns} turns")
+    for name, speed in medians.items():
+        print(f"{name:20} {speed:9,.0f} images/s   (turns: {', '.join(f'{value:,.0f}' for value in taken[name])})")
+    for precision in ("fp32", "bf16"):
+        ratios = [a / b for a, b in zip(taken[f"kdprobe {precision}"], taken[f"bare {precision}"], strict=True)]
+        print(f"kdprobe / bare, {precision}: {statistics.median(ratios):.3f} (median of the turns' ratios)")
+    if "torchdistill fp32" in medians:
+        print(f"kdprobe fp32 / torchdistill fp32: {medians['kdprobe fp32'] / medians['torchdistill fp32']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
