@@ -159,6 +159,31 @@ def compound(
 
 
 @click.command()
+@click.argument("sweep", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The sweep's folder, if not given.")
+@click.option("--quiet", is_flag=True, help="No list of files.")
+def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
+    """What the rates of a dropout sweep do, as far as it has come: a table, a picture and two answers.
+
+    Does the equal rate win in each row and column? Can the best cell be told from its neighbours?
+
+    \b
+    Example:
+      kdprobe dropout sweeps/dropout
+    """
+    from analyses.dropout import dropout_results, dropout_table, summary
+    from kdprobe.cli import run
+    from kdprobe.results import save_result
+
+    folder, paths = out or sweep, []
+    for result in dropout_results(sweep):
+        paths.append(folder / f"dropout-{result.facts['kind']}.npz")
+        save_result(result, paths[-1], table=dropout_table(result).to_csv(index=False))
+        click.echo(summary(result))
+    run("figures", *paths, "--out", folder, *(["--quiet"] if quiet else []))
+
+
+@click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--classes", type=click.IntRange(min=1), help="Of models given by name.")
 @click.option("--image-size", type=click.IntRange(min=8), help="Of models given by name, in pixels.")

@@ -50,6 +50,10 @@ class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
 
 
+class SweepError(KdprobeError):
+    """A sweep's folder or engine that cannot be used, or cells that failed."""
+
+
 class Stopped(RunError):
     """A run that was told to stop and saved what it needs to continue."""
 

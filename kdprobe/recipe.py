@@ -8,12 +8,14 @@ from typing import Any
 from kdprobe.config import read_yaml
 from kdprobe.errors import ConfigError, near_matches
 
+SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
+
 
 def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, or in a shipped recipe such as `digits/resnet8-kd`.
 
-    A recipe's section `methods` holds the options that other methods than its own take in this setting; it is
-    not part of what is returned.
+    A recipe's section `methods` holds the options that other methods than its own take in this setting, and
+    `sweep` what `read_sweep` returns; they are not part of what is returned.
 
     Args:
         name: a file ending in .yaml, or the name of a shipped recipe.
@@ -22,6 +24,26 @@ def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: if there is neither, or it is not a mapping.
     """
+    data = _read(name)
+    data.pop("sweep", None)
+    return _with_method(data, method)
+
+
+def read_sweep(name: str) -> dict[str, Any]:
+    """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, where it has them.
+
+    Raises:
+        ConfigError: as `read_recipe`, or if the section has other keys.
+    """
+    section = _read(name).get("sweep", {})
+    if not isinstance(section, dict) or not section.keys() <= SWEEP_KEYS:
+        raise ConfigError(
+            f"{name}: the section sweep may have the keys {', '.join(sorted(SWEEP_KEYS))}, but is {section}"
+        )
+    return section
+
+
+def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -34,7 +56,7 @@ def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     data = read_yaml(text, source=name)
     if not isinstance(data, dict):
         raise ConfigError(f"{name} must be a mapping of sections, but is {type(data).__name__}")
-    return _with_method(data, method)
+    return data
 
 
 def _with_method(data: dict[str, Any], method: str | None) -> dict[str, Any]:

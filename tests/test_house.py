@@ -18,7 +18,7 @@ LAYERS = (
     {"distillers"},
     {"training"},
     {"sweeps"},
-    {"commands", "cli", "demo", "__init__", "__main__"},
+    {"commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
 )
 FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "figures")
 

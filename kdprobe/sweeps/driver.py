@@ -1,0 +1,143 @@
+"""The driver: keeps an engine busy with the cells that are left, and tries again what was lost."""
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+
+from kdprobe.sweeps.cells import Cell
+from kdprobe.sweeps.engine import Engine
+from kdprobe.sweeps.ledger import Ledger
+from kdprobe.sweeps.work import Outcome
+from kdprobe.training.signals import StopRequest
+
+RETRIES = 2  # of a cell that failed by itself
+LOSSES = 20  # of a cell whose worker was lost: machines die more often than they should, and states are saved
+_LONGEST = 30.0  # seconds between two tries
+
+
+@dataclass
+class Tally:
+    """What came of a sweep.
+
+    Attributes:
+        found: cells that were done at the beginning.
+        done: cells that were finished meanwhile, by whomever.
+        failed: reason of each cell that was given up, by id.
+        tries: how often a worker was asked.
+    """
+
+    found: int = 0
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    tries: int = 0
+
+
+class Driver:
+    """Brings every cell of a ledger to its end.
+
+    Args:
+        ledger: of the sweep.
+        engine: stays open.
+        retries: further tries of a cell that failed.
+        backoff: seconds before the first of them; doubled each time.
+        look: seconds between looks at cells that another driver's workers are at.
+        say: is given a line about each event.
+        stop: set when somebody asks to stop.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        *,
+        retries: int = RETRIES,
+        backoff: float = 1.0,
+        look: float = 2.0,
+        say: Callable[[str], object] = lambda _: None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.ledger, self.engine = ledger, engine
+        self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
+        self.stop = stop or StopRequest()
+        self.tally = Tally()
+        self._tries: Counter[tuple[str, str]] = Counter()
+        self._waiting: list[tuple[float, int, Cell]] = []
+        self._running: dict[Future[Outcome], Cell] = {}
+        self._order = 0
+
+    def run(self) -> Tally:
+        """Work until nothing is left, or until asked to stop."""
+        states = self.ledger.states()
+        self._n_cells = len(states)
+        for cell in self.ledger.distinct():
+            state = states[cell.id]
+            if state.name == "done":
+                self.tally.found += 1
+                continue
+            if state.damaged:
+                self.say(f"{cell.label}: its result.json is damaged; the cell is done again")
+            self._later(cell, 0.0)
+        while (self._waiting or self._running) and self.stop.reason is None:
+            self._submit()
+            self._collect()
+        return self.tally
+
+    def _submit(self) -> None:
+        now = time.monotonic()
+        while self._waiting and self._waiting[0][0] <= now and len(self._running) < self.engine.slots:
+            cell = heapq.heappop(self._waiting)[2]
+            state = self.ledger.state(cell.id)
+            if state.name == "done":
+                self._finished(cell, "done elsewhere")
+            elif state.name == "running":
+                self._later(cell, self.look)
+            else:
+                self.tally.tries += 1
+                self._running[self.engine.submit(cell)] = cell
+
+    def _collect(self) -> None:
+        pause = max(self._waiting[0][0] - time.monotonic(), 0.01) if self._waiting else 0.5
+        if not self._running:
+            time.sleep(min(pause, 0.5))
+            return
+        for future in wait(self._running, timeout=min(pause, 0.5), return_when=FIRST_COMPLETED).done:
+            self._judge(self._running.pop(future), future)
+
+    def _judge(self, cell: Cell, future: Future[Outcome]) -> None:
+        error = future.exception()
+        outcome = Outcome("failed", " ".join(str(error).split())) if error else future.result()
+        if outcome.name == "done":
+            self._finished(cell, "done")
+        elif outcome.name == "busy":
+            self._later(cell, self.look)
+        else:
+            self._try_again(cell, outcome.error, lost=error is not None or outcome.name == "stopped")
+
+    def _try_again(self, cell: Cell, reason: str, *, lost: bool) -> None:
+        kind, limit = ("lost", LOSSES) if lost else ("failed", self.retries)
+        tries = self._tries[cell.id, kind]
+        if self.stop.reason is not None:
+            return
+        if tries >= limit:
+            self.tally.failed[cell.id] = reason
+            self.ledger.give_up(cell.id, reason)
+            self.say(f"{cell.label}: given up: {reason}")
+            return
+        self._tries[cell.id, kind] += 1
+        delay = min(self.backoff * 2**tries, _LONGEST)
+        self.say(f"{cell.label}: {reason}; tried again in {delay:g} s")
+        self._later(cell, delay)
+
+    def _finished(self, cell: Cell, how: str) -> None:
+        self.tally.done += 1
+        n_done = self.tally.found + self.tally.done
+        accuracy = (self.ledger.state(cell.id).result or {}).get("accuracy")
+        worded = "" if accuracy is None else f", accuracy {accuracy:.4f}"
+        self.say(f"[{n_done}/{self._n_cells}] {cell.label}: {how}{worded}")
+
+    def _later(self, cell: Cell, seconds: float) -> None:
+        self._order += 1
+        heapq.heappush(self._waiting, (time.monotonic() + seconds, self._order, cell))

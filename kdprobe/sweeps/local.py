@@ -1,0 +1,180 @@
+"""The local engine: one child process per slot, each pinned to its GPU or its share of the processors.
+
+A child serves short cells one after another, which saves importing torch for each. It is replaced when it dies, after
+a cell that failed, and when it is a minute old, so that long cells have a process each and a failure leaves nothing.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from kdprobe.errors import SweepError
+from kdprobe.sweeps.cells import Cell
+from kdprobe.sweeps.work import Order, Outcome
+
+_OLD = 60.0  # seconds of life after which a child gets no further cell
+_PATIENCE = 60.0  # seconds that a child has for saving its state
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one cell at a time.
+
+    Attributes:
+        threads: for the CPU part of the work.
+        gpu: value of CUDA_VISIBLE_DEVICES; None leaves it alone.
+    """
+
+    threads: int
+    gpu: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What pins a child to this slot."""
+        pinned = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+        return {"OMP_NUM_THREADS": str(self.threads), "MKL_NUM_THREADS": str(self.threads), **pinned}
+
+
+def make_slots(
+    count: int | None, *, processors: int, n_gpus: int, environment: Mapping[str, str] | None = None
+) -> list[Slot]:
+    """Divide a machine.
+
+    Args:
+        count: slots; one per GPU if not given, or without GPUs one per four processors, two at least where
+            there are two.
+        processors: of the machine.
+        n_gpus: that torch sees; 0 to compute on the CPU.
+        environment: where CUDA_VISIBLE_DEVICES may name the GPUs.
+
+    Raises:
+        SweepError: if there would be no slot.
+    """
+    if count is not None and count < 1:
+        raise SweepError(f"--slots must be at least 1, but is {count}")
+    n_slots = count or n_gpus or max(min(processors, 2), processors // 4)
+    visible = (environment or os.environ).get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible if len(visible) == n_gpus and all(visible) else [str(number) for number in range(n_gpus)]
+    threads = max(processors // n_slots, 1)
+    return [Slot(threads, names[number % n_gpus] if n_gpus else None) for number in range(n_slots)]
+
+
+def usable_processors() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalEngine:
+    """Child processes of this one.
+
+    Args:
+        order: the sweep and the task.
+        slots: where to compute.
+    """
+
+    def __init__(self, order: Order, slots: Sequence[Slot]) -> None:
+        self.order, self.slots = order, len(slots)
+        self._queue: queue.Queue[tuple[Cell, Future[Outcome]] | None] = queue.Queue()
+        self._closing = threading.Event()
+        self._children: dict[int, _Child] = {}
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number, slot), daemon=True) for number, slot in enumerate(slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, cell: Cell) -> Future[Outcome]:
+        """Queue a cell for the next free slot."""
+        future: Future[Outcome] = Future()
+        self._queue.put((cell, future))
+        return future
+
+    def processes(self) -> list[int]:
+        """Numbers of the children that live now."""
+        return [child.process.pid for child in list(self._children.values()) if child.process.poll() is None]
+
+    def close(self) -> None:
+        """Stop the children, which save their states first."""
+        self._closing.set()
+        for child in list(self._children.values()):
+            child.process.terminate()
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self, number: int, slot: Slot) -> None:
+        child: _Child | None = None
+        while (job := self._queue.get()) is not None and not self._closing.is_set():
+            cell, future = job
+            if child is None or not child.fresh():
+                if child is not None:
+                    child.dismiss()
+                child = self._children[number] = _Child(self.order, slot, number)
+                if self._closing.is_set():
+                    child.process.terminate()
+            try:
+                outcome = child.ask(cell)
+            except (OSError, ValueError) as error:
+                future.set_exception(error)
+                child.spent = True
+            else:
+                child.spent = outcome.name in ("failed", "stopped")
+                future.set_result(outcome)
+        if child is not None:
+            child.dismiss()
+
+
+class _Child:
+    """One worker process."""
+
+    def __init__(self, order: Order, slot: Slot, number: int) -> None:
+        command = [sys.executable, "-m", "kdprobe.sweeps.worker", str(order.folder), "--task", order.task]
+        command += ["--device", order.device, "--stale-after", str(order.stale_after)]
+        with (order.folder / "logs" / f"slot-{number}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **slot.environment},
+                start_new_session=True,  # Ctrl-C reaches the driver alone, which asks each child once
+            )
+        self.born = time.monotonic()
+        self.spent = False
+
+    def fresh(self) -> bool:
+        """Whether it may get another cell."""
+        return not self.spent and self.process.poll() is None and time.monotonic() - self.born < _OLD
+
+    def ask(self, cell: Cell) -> Outcome:
+        """Give it a cell and wait.
+
+        Raises:
+            OSError: if it dies; ValueError if its last words are cut short.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018
+        self.process.stdin.write(json.dumps({"cell": cell.id, "config": cell.config}) + "\n")
+        self.process.stdin.flush()
+        reply = self.process.stdout.readline()
+        if not reply:
+            status = self.process.wait()
+            how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise ChildProcessError(f"its process was {how}" if status < 0 else f"its process {how}")
+        return Outcome(**json.loads(reply))
+
+    def dismiss(self) -> None:
+        """End it: it leaves when nothing more can come."""
+        try:
+            self.process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()

@@ -1,0 +1,108 @@
+"""The Ray engine: one task per cell on a running cluster, or on one that it starts on this machine.
+
+All nodes see the sweep's folder under one path and have kdprobe installed. Ray places the tasks and sets
+CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS; what is tried again is decided by the driver, as for every engine.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from kdprobe.errors import SweepError
+from kdprobe.sweeps.cells import Cell
+from kdprobe.sweeps.local import usable_processors
+from kdprobe.sweeps.work import Order, Outcome, work
+
+_PATIENCE = 10.0  # seconds that a cluster has for answering
+
+
+class RayEngine:
+    """Tasks on a Ray cluster.
+
+    Args:
+        order: the sweep and the task.
+        address: `auto` or HOST:PORT of a running cluster; None starts one here.
+        processors: that a cell takes.
+        gpus: that a cell takes; fractions share one.
+
+    Raises:
+        SweepError: if Ray is not installed, or the cluster does not answer or lacks what a cell takes.
+    """
+
+    def __init__(self, order: Order, *, address: str | None = None, processors: float = 1, gpus: float = 0) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise SweepError("the engine 'ray' is not installed; pip install 'kdprobe[ray]'") from error
+        self.slots = 1000  # queued tasks are what lets a cluster grow
+        self._ray: Any = ray
+        self._connect(address)
+        self._check_size(processors, gpus)
+        options: dict[str, Any] = {"num_cpus": processors, "num_gpus": gpus, "max_retries": 0}
+        self._work = ray.remote(**options)(_work_there)
+        self._order, self._folder = order, Path.cwd()
+
+    def submit(self, cell: Cell) -> Future[Outcome]:
+        """Queue a cell on the cluster."""
+        reference = self._work.remote(self._order, cell.id, cell.config, self._folder)
+        future: Future[Outcome] = reference.future()
+        return future
+
+    def close(self) -> None:
+        """Leave the cluster; tasks that still run are stopped with their worker processes."""
+        self._ray.shutdown()
+
+    def _connect(self, address: str | None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # hide no GPU from cells that ask for none
+        looks: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if address is None:
+            self._ray.init(num_cpus=usable_processors(), include_dashboard=False, **looks)
+            return
+        if address != "auto":
+            _check_answers(address)
+        try:
+            self._ray.init(address=address, **looks)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SweepError(
+                f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with: ray start --head"
+            ) from error
+
+    def _check_size(self, processors: float, gpus: float) -> None:
+        there = self._ray.cluster_resources()
+        for name, wanted in (("CPU", processors), ("GPU", gpus)):
+            if wanted > there.get(name, 0):
+                self.close()
+                raise SweepError(f"a cell takes {wanted:g} {name}, but the cluster has {there.get(name, 0):g}")
+
+
+def _work_there(order: Order, cell: str, config: dict[str, Any], folder: Path) -> Outcome:
+    if folder.is_dir():
+        os.chdir(folder)  # so that relative paths in the configuration mean the same
+    return work(order, cell, config)
+
+
+def _check_answers(address: str) -> None:
+    """Ask for an answer before Ray does, which would wait for minutes.
+
+    Raises:
+        SweepError: if the address is none, nobody listens there, or who listens is no Ray cluster.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SweepError(f"a cluster's address is auto or HOST:PORT, but got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE / 2).close()
+    except (OSError, OverflowError) as error:
+        raise SweepError(f"no Ray cluster answers at {address!r}: {error}") from error
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise SweepError(f"what listens at {address!r} is no Ray cluster, or does not answer")

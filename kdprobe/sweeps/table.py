@@ -1,0 +1,57 @@
+"""A sweep as a table: one row per cell that is done, and means over the seeds of equal cells."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from kdprobe.errors import SweepError
+from kdprobe.files import write_text
+from kdprobe.statistics import worded_interval
+from kdprobe.sweeps.ledger import Ledger
+
+_NUMBERS = ("accuracy", "seconds")
+
+Row = dict[str, Any]
+
+
+def rows(ledger: Ledger) -> list[Row]:
+    """One row per cell that is done: its values, its seed, accuracy, seconds of training and run folder.
+
+    Raises:
+        SweepError: if none is done.
+    """
+    states = ledger.states()
+    found = []
+    for cell in ledger.cells:
+        result = states[cell.id].result
+        if result is not None:
+            numbers = {name: result.get(name) for name in _NUMBERS}
+            found.append({**cell.values, "seed": result.get("seed"), **numbers, "run": f"cells/{cell.id}"})
+    if not found:
+        raise SweepError(f"{ledger.path} has no finished cell yet")
+    return found
+
+
+def write_table(found: list[Row], path: Path) -> None:
+    """Write the rows as CSV; lists and mappings among the values as JSON."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in found for key in row)), lineterminator="\n")
+    writer.writeheader()
+    for row in found:
+        writer.writerow(
+            {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
+        )
+    write_text(path, text.getvalue())
+
+
+def summary(found: list[Row]) -> str:
+    """Mean accuracy and its 95 % interval over the seeds of each combination of values."""
+    groups: dict[str, list[float]] = {}
+    for row in found:
+        values = [f"{key}={value}" for key, value in row.items() if key not in (*_NUMBERS, "seed", "run")]
+        groups.setdefault("  ".join(values) or "(base)", []).append(float(row["accuracy"]))
+    width = max(map(len, groups))
+    lines = [f"{name:<{width}}  {worded_interval(values, scale=100)} %" for name, values in groups.items()]
+    return "\n".join([*lines, "accuracy: mean ± 95 % interval over seeds"])

@@ -1,0 +1,146 @@
+"""One cell, trained by whoever has its attempt."""
+
+import importlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kdprobe.config import RunConfig, parse
+from kdprobe.errors import KdprobeError, Stopped, SweepError
+from kdprobe.runs import RunFolder
+from kdprobe.sweeps.attempts import STALE_AFTER, beating, claim, end
+from kdprobe.sweeps.cells import cell_id
+from kdprobe.sweeps.ledger import read_result
+
+TRAIN = "kdprobe.sweeps.work:train_cell"
+
+Task = Callable[[RunConfig, Path, str], object]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker needs to know besides the cell.
+
+    Attributes:
+        folder: the sweep's.
+        task: `module:function` that makes a run folder of a configuration on a device.
+        device: where the task computes.
+        stale_after: seconds without a heartbeat after which an attempt is given up.
+    """
+
+    folder: Path
+    task: str = TRAIN
+    device: str = "auto"
+    stale_after: float = STALE_AFTER
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell that was given to a worker.
+
+    Attributes:
+        name: `busy` means that another process is at the cell, `stopped` that this one was told to stop.
+        error: the reason of a failure, in one line.
+    """
+
+    name: Literal["done", "busy", "stopped", "failed"]
+    error: str = ""
+
+
+def work(order: Order, cell: str, config: dict[str, Any]) -> Outcome:
+    """Bring one cell to its end, unless it is there already or another process is at it.
+
+    Args:
+        order: the sweep and the task.
+        cell: id.
+        config: its configuration as a nested mapping.
+    """
+    run = RunFolder(order.folder / "cells" / cell)
+    if _done(run):
+        return Outcome("done")
+    attempt = claim(order.folder / "attempts", cell, stale_after=order.stale_after)
+    if attempt is None:
+        return Outcome("busy")
+    outcome = Outcome("failed", "interrupted")
+    try:
+        with beating(attempt, stale_after=order.stale_after), printing_to(order.folder / "logs" / f"{cell}.log"):
+            print(f"--- attempt {attempt.number} on {attempt.host}, process {attempt.process}, {time.ctime()}")
+            outcome = _attempted(order, run, cell, config)
+    finally:
+        end(attempt, error=outcome.error if outcome.name == "failed" else None)
+    return outcome
+
+
+def _attempted(order: Order, run: RunFolder, cell: str, config: dict[str, Any]) -> Outcome:
+    try:
+        if not _done(run):  # another process may have finished it before the claim
+            _remove_damaged(run)
+            _function(order.task)(_resolved(config, cell), run.path, order.device)
+    except Stopped as error:
+        print(error)
+        return Outcome("stopped", str(error))
+    except Exception as error:
+        traceback.print_exc()
+        worded = str(error) if isinstance(error, KdprobeError) else f"{type(error).__name__}: {error}"
+        return Outcome("failed", " ".join(worded.split()))
+    return Outcome("done") if _done(run) else Outcome("failed", f"{order.task} left no whole result.json")
+
+
+def train_cell(config: RunConfig, out: Path, device: str) -> None:
+    """Train a cell, from where an earlier attempt stopped; what never came to a saved state begins anew."""
+    from kdprobe.training.loop import train
+
+    folder = RunFolder(out)
+    states = (folder.state_path, folder.state_path.with_suffix(".previous.pt"))
+    resume = folder.config_path.is_file() and any(state.is_file() for state in states)
+    if not resume and out.exists():
+        shutil.rmtree(out)
+    train(config, out, resume=resume, device=device, quiet=True)
+
+
+@contextmanager
+def printing_to(path: Path) -> Iterator[None]:
+    """Append everything that this process prints, and that its libraries and children print, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        kept = os.dup(1), os.dup(2)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            with redirect_stdout(file), redirect_stderr(file):
+                yield
+        finally:
+            for number, descriptor in enumerate(kept, start=1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def _done(run: RunFolder) -> bool:
+    return read_result(str(run.result_path))[0] is not None
+
+
+def _remove_damaged(run: RunFolder) -> None:
+    if run.result_path.exists():
+        print(f"{run.result_path} is damaged; the cell is done again")
+        run.result_path.unlink()
+
+
+def _resolved(config: dict[str, Any], cell: str) -> RunConfig:
+    from kdprobe.distillers import option_types
+
+    resolved = parse(config, option_types(), source=f"the cell {cell}")
+    if cell_id(resolved) != cell:
+        raise SweepError(f"this kdprobe resolves the cell {cell} to another configuration; use one version for a sweep")
+    return resolved
+
+
+def _function(task: str) -> Task:
+    module, _, name = task.partition(":")
+    function: Task = getattr(importlib.import_module(module), name)
+    return function

@@ -1,0 +1,52 @@
+"""Small sweeps for tests."""
+
+import os
+from collections import Counter
+
+from kdprobe.config import override, parse
+from kdprobe.distillers import option_types
+from kdprobe.recipe import read_recipe
+from kdprobe.sweeps.cells import dropout_grid, make_cells
+from kdprobe.sweeps.ledger import begin
+
+RATES = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def base(*assignments):
+    values = override(read_recipe("digits/resnet8-dropkd"), ["teacher=somewhere", *assignments])
+    return parse(values, option_types()).model_dump(mode="json")
+
+
+def cells(rates=RATES, n_seeds=1, kind="feature", *assignments):
+    grid = dropout_grid(kind, rates, seeds=range(n_seeds), max_gap=None)
+    return make_cells(base(*assignments), grid, option_types())
+
+
+def ledger(path, rates=RATES, n_seeds=1, **options):
+    return begin(path, cells(rates, n_seeds), **options)
+
+
+def lines(path, cell):
+    """What the stand-ins for training wrote down: (word, process, time)."""
+    text = (path / "journal" / cell).read_text()
+    return [(line.rsplit(" ", 2)[0], int(line.split()[-2]), float(line.split()[-1])) for line in text.splitlines()]
+
+
+def check_nothing_twice(found):
+    """Every cell came to its end once, and no two processes were at one cell at the same time."""
+    for cell in found.distinct():
+        written = lines(found.path, cell.id)
+        words = [word for word, _, _ in written]
+        assert words.count("trained") == 1, (cell.id, words)
+        kills = len(list(found.attempts.glob(f"{cell.id}.*"))) - 1
+        again = sum(count - 1 for count in Counter(words).values())
+        assert again <= kills, (cell.id, words)
+        processes = [process for _, process, _ in written]
+        changes = sum(one != other for one, other in zip(processes, processes[1:], strict=False))
+        assert changes == len(set(processes)) - 1, (cell.id, written)
+
+
+def environment():
+    """For processes that must find the test package."""
+    path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}

@@ -1,0 +1,537 @@
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from kdprobe.config import parse, read_yaml
+from kdprobe.distillers import option_types
+from kdprobe.errors import ConfigError, SweepError
+from kdprobe.recipe import read_sweep
+from kdprobe.runs import RunFolder
+from kdprobe.sweeps import attempts
+from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
+from kdprobe.sweeps.driver import LOSSES, Driver
+from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
+from kdprobe.sweeps.local import Slot, make_slots
+from kdprobe.sweeps.table import rows, summary, write_table
+from kdprobe.sweeps.work import Order, Outcome, work
+from kdprobe.training.signals import StopRequest
+from tests import sweeps, tiny_cells
+from tests.test_cli import exit_of
+
+
+class TestCells:
+    def test_an_id_belongs_to_the_configuration(self):
+        one, again, other = (parse(sweeps.base(*texts), option_types()) for texts in ((), (), ("seed=1",)))
+        assert cell_id(one) == cell_id(again) != cell_id(other)
+        reordered = dict(reversed(sweeps.base().items()))
+        assert cell_id(parse(reordered, option_types())) == cell_id(one)
+        written_otherwise = sweeps.base("training.optimizer.lr=1e-1", "method.feature_rate_teacher=.5")
+        assert cell_id(parse(written_otherwise, option_types())) == cell_id(one)
+
+    def test_axes(self):
+        axes = read_axes(["training.optimizer.lr=1e-3, 0.1", "training.schedule.milestones=[1,2],[3]", "seed=1,2"])
+        assert axes == {
+            "training.optimizer.lr": [0.001, 0.1],
+            "training.schedule.milestones": [[1, 2], [3]],
+            "seed": [1, 2],
+        }
+        assert len(product(axes)) == 8
+        cells = make_cells(sweeps.base(), product(axes), option_types())
+        assert len({cell.id for cell in cells}) == 8
+        assert cells[1].config["seed"] == 2
+        assert cells[1].config["training"]["schedule"]["milestones"] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("texts", "message"),
+        [
+            (["seed"], "--grid takes KEY.KEY=VALUE,VALUE,..., but got 'seed'"),
+            (["seed="], "--grid takes KEY.KEY=VALUE,VALUE,..., but got 'seed='"),
+            (["=1,2"], "--grid takes KEY.KEY=VALUE,VALUE,..., but got '=1,2'"),
+            (["seed=1,,2"], "the list in --grid seed=1,,2 is not YAML"),
+            (["seed=[1"], r"the list in --grid seed=[1 is not YAML"),
+            (["seed=1", "seed=2"], "--grid names 'seed' twice"),
+            (["seed=1,2,1"], "--grid seed=1,2,1 names a value twice"),
+        ],
+    )
+    def test_bad_axes(self, texts, message):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            read_axes(texts)
+
+    def test_a_cell_that_is_no_configuration_is_named(self):
+        with pytest.raises(ConfigError, match=r"the cell training\.epochs=0 has a mistake: training\.epochs"):
+            make_cells(sweeps.base(), [{"training.epochs": 0}], option_types())
+        with pytest.raises(ConfigError, match="the grid has no cell"):
+            make_cells(sweeps.base(), [], option_types())
+
+    def test_rates(self):
+        assert read_rates("0.5,.3, 0") == [0.0, 0.3, 0.5]
+        for bad in ("1.0", "-0.1", "nan", "half", ""):
+            with pytest.raises(ConfigError, match=r"--rates takes numbers in \[0, 1\), separated by commas, but got"):
+                read_rates(f"0.5,{bad}")
+        with pytest.raises(ConfigError, match="names a rate twice"):
+            read_rates("0.5,0.50")
+
+    def test_dropout_grid_leaves_out_what_is_far_from_the_diagonal(self):
+        assert len(dropout_grid("feature", sweeps.RATES, seeds=[0, 1], max_gap=None)) == 50
+        near = dropout_grid("logit", sweeps.RATES, seeds=[0], max_gap=0.3)
+        assert len(near) == 23
+        assert near[0] == {"method.logit_rate_teacher": 0.3, "method.logit_rate_student": 0.3, "seed": 0}
+        assert len(dropout_grid("logit", sweeps.RATES, seeds=[0], max_gap=0)) == 5
+
+    def test_both_kinds_share_the_cell_at_the_configured_rates(self):
+        ids = [{cell.id for cell in sweeps.cells(kind=kind)} for kind in ("feature", "logit")]
+        assert len(ids[0]) == len(ids[1]) == 25
+        assert len(ids[0] & ids[1]) == 1
+
+    def test_the_recipe_has_its_grid(self):
+        assert read_sweep("digits/dropout-sweep") == {"kind": "feature", "rates": "0.3,0.5,0.7", "seeds": 2}
+        assert read_sweep("digits/resnet8") == {}
+
+    def test_a_recipes_grid_with_unknown_keys(self, tmp_path):
+        path = tmp_path / "my.yaml"
+        path.write_text("sweep: {rats: 1}")
+        with pytest.raises(ConfigError, match="the section sweep may have the keys kind, max_gap, rates, seeds"):
+            read_sweep(str(path))
+
+
+class TestAttempts:
+    def test_one_of_many_gets_the_claim(self, tmp_path):
+        tmp_path.joinpath("x").mkdir()
+        gate, got = threading.Barrier(8), []
+
+        def try_it():
+            gate.wait()
+            got.append(attempts.claim(tmp_path, "cell"))
+
+        threads = [threading.Thread(target=try_it) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(attempt is not None for attempt in got) == 1
+
+    def test_a_dead_process_is_succeeded_at_once_and_a_silent_one_after_a_while(self, tmp_path):
+        code = (
+            f"from kdprobe.sweeps.attempts import claim; claim(__import__('pathlib').Path({str(tmp_path)!r}), 'dead')"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert attempts.claim(tmp_path, "dead").number == 2
+        mine = attempts.claim(tmp_path, "silent")
+        assert attempts.claim(tmp_path, "silent", stale_after=60) is None
+        os.utime(mine.path, (time.time() - 61,) * 2)
+        assert attempts.claim(tmp_path, "silent", stale_after=60).number == 2
+
+    def test_elsewhere_the_heartbeat_alone_counts(self, tmp_path):
+        there = {"host": "another", "space": "", "process": 1, "started": 0.0}
+        (tmp_path / "cell.1").write_text(json.dumps(there))
+        assert attempts.claim(tmp_path, "cell", stale_after=60) is None
+        os.utime(tmp_path / "cell.1", (time.time() - 61,) * 2)
+        assert attempts.claim(tmp_path, "cell", stale_after=60).number == 2
+
+    def test_an_empty_claim_is_somebody_about_to_write(self, tmp_path):
+        (tmp_path / "cell.1").touch()
+        assert attempts.claim(tmp_path, "cell") is None
+
+    def test_an_ended_attempt_can_be_followed(self, tmp_path):
+        first = attempts.claim(tmp_path, "cell")
+        attempts.end(first, error="why")
+        assert attempts.read_attempt(tmp_path, "cell", 1).error == "why"
+        assert attempts.claim(tmp_path, "cell").number == 2
+        assert attempts.last_numbers(tmp_path) == {"cell": 2}
+
+    def test_heartbeats_go_on_inside_and_end_after(self, tmp_path):
+        mine = attempts.claim(tmp_path, "cell")
+        os.utime(mine.path, (1, 1))
+        with attempts.beating(mine, stale_after=0.3):
+            time.sleep(0.3)
+        assert time.time() - mine.path.stat().st_mtime < 5
+        os.utime(mine.path, (1, 1))
+        time.sleep(0.2)
+        assert mine.path.stat().st_mtime == 1
+
+    def test_a_process_that_was_given_up_ends_itself(self, tmp_path):
+        code = (
+            "import time, pathlib; from kdprobe.sweeps.attempts import *\n"
+            f"with beating(claim(pathlib.Path({str(tmp_path)!r}), 'cell'), stale_after=0.3):\n"
+            f"    pathlib.Path({str(tmp_path / 'cell.2')!r}).touch(); time.sleep(20)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False, timeout=15).returncode == -9
+
+
+class TestLedger:
+    def test_states(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", n_seeds=1)
+        done, running, failed, interrupted, damaged, damaged_running, *left = [cell.id for cell in ledger.cells]
+        RunFolder(ledger.run(done).path).write_result({"accuracy": 0.5, "seed": 0})
+        for cell in (running, damaged_running):
+            attempts.claim(ledger.attempts, cell)
+        attempts.end(attempts.claim(ledger.attempts, failed), error="bad luck")
+        attempts.end(attempts.claim(ledger.attempts, interrupted))
+        for cell in (damaged, damaged_running):
+            ledger.run(cell).write_result({"accuracy": 0.5})
+            text = ledger.run(cell).result_path.read_text()
+            ledger.run(cell).result_path.write_text(text[: len(text) // 2])
+        for states in (open_ledger(ledger.path).states(), {cell.id: ledger.state(cell.id) for cell in ledger.cells}):
+            names = {cell: state.name for cell, state in states.items()}
+            assert (names[done], names[running], names[failed], names[interrupted]) == (
+                "done",
+                "running",
+                "failed",
+                "left",
+            )
+            assert (names[damaged], names[damaged_running]) == ("left", "running")
+            assert states[damaged].damaged
+            assert states[failed].attempt.error == "bad luck"
+            assert {names[cell] for cell in left} == {"left"}
+
+    def test_a_changed_grid_reuses_its_cells(self, tmp_path):
+        small = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+        for cell in small.cells:
+            small.run(cell.id).write_result({"accuracy": 0.5})
+        larger = begin(tmp_path / "s", sweeps.cells(rates=(0.3, 0.4, 0.5), n_seeds=2))
+        assert sum(state.name == "done" for state in larger.states().values()) == 4
+        other_kind = begin(tmp_path / "s", sweeps.cells(kind="logit"))
+        assert sum(state.name == "done" for state in other_kind.states().values()) == 1
+
+    def test_another_sweep_in_the_folder(self, tmp_path):
+        sweeps.ledger(tmp_path / "s")
+        with pytest.raises(
+            SweepError, match=r"holds another sweep; these keys differ: training.epochs; choose another"
+        ):
+            begin(tmp_path / "s", sweeps.cells(sweeps.RATES, 1, "feature", "training.epochs=3"))
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "file").touch()
+        with pytest.raises(SweepError, match="full is not an empty folder and holds no sweep"):
+            sweeps.ledger(tmp_path / "full")
+
+    def test_what_is_no_sweep(self, tmp_path):
+        with pytest.raises(SweepError, match=r"holds no sweep: it has no sweep\.json"):
+            open_ledger(tmp_path)
+        (tmp_path / "sweep.json").write_text("{")
+        with pytest.raises(SweepError, match=r"is not a sweep's plan or is damaged \(JSONDecodeError\)"):
+            open_ledger(tmp_path)
+        (tmp_path / "sweep.json").write_text('{"format": "kdprobe-sweep", "version": 9}')
+        with pytest.raises(SweepError, match="version 9; this kdprobe reads 'kdprobe-sweep' version 1"):
+            open_ledger(tmp_path)
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(SweepError, match="cannot be written: Not a directory"):
+            sweeps.ledger(tmp_path / "file" / "s")
+
+    def test_time_to_go(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.4))
+        assert seconds_to_go(ledger, ledger.states().values()) is None
+        first, second, *_ = ledger.cells
+        attempt = attempts.claim(ledger.attempts, first.id)
+        attempts.claim(ledger.attempts, second.id)
+        ledger.run(first.id).write_result({"accuracy": 0.5})
+        os.utime(ledger.run(first.id).result_path, (attempt.started + 10,) * 2)
+        assert seconds_to_go(ledger, ledger.states().values()) == pytest.approx(25)
+
+    def test_ten_thousand_cells_open_within_two_seconds(self, tmp_path):
+        path = tmp_path / "s"
+        ledger = sweeps.ledger(path, rates=(0.3, 0.4))
+        plan = json.loads((path / "sweep.json").read_text())
+        plan["cells"] = [{"id": f"{index:016x}", "values": ledger.cells[0].values} for index in range(10_000)]
+        (path / "sweep.json").write_text(json.dumps(plan))
+        said = json.dumps({"host": "h", "space": "", "process": 1, "started": 0.0})
+        result = json.dumps({"format": "kdprobe-run", "version": 1, "accuracy": 0.5, "padding": "x" * 600})
+        for index in range(10_000):
+            (path / "attempts" / f"{index:016x}.1").write_text(said)
+            (path / "cells" / f"{index:016x}").mkdir()
+            if index % 10:
+                (path / "cells" / f"{index:016x}" / "result.json").write_text(result)
+        start = time.perf_counter()
+        states = open_ledger(path).states()
+        seconds = time.perf_counter() - start
+        assert sum(state.name == "done" for state in states.values()) == 9000
+        assert seconds < 2, seconds
+
+
+class TestWork:
+    def order(self, ledger, task):
+        return Order(ledger.path, task=f"tests.tiny_cells:{task}", stale_after=ledger.stale_after)
+
+    def test_a_cell_is_trained_once(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        outcomes = [work(self.order(ledger, "instant"), cell.id, cell.config) for _ in range(3)]
+        assert outcomes == [Outcome("done")] * 3
+        sweeps.check_nothing_twice(ledger)
+
+    def test_somebody_elses_cell_is_left_alone(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        attempts.claim(ledger.attempts, cell.id)
+        assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("busy")
+
+    def test_a_failure_is_worded_and_kept_with_the_output(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        outcome = work(self.order(ledger, "broken"), cell.id, cell.config)
+        assert outcome == Outcome("failed", "ValueError: no such luck")
+        log = (ledger.path / "logs" / f"{cell.id}.log").read_text()
+        assert "--- attempt 1 on" in log
+        assert "about to fail" in log
+        assert "Traceback" in log
+        assert ledger.state(cell.id).name == "failed"
+
+    def test_a_task_that_leaves_nothing_has_failed(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        outcome = work(self.order(ledger, "forgetful"), cell.id, cell.config)
+        assert outcome == Outcome("failed", "tests.tiny_cells:forgetful left no whole result.json")
+
+    def test_a_damaged_result_is_done_again_and_said_so(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        ledger.run(cell.id).path.mkdir(parents=True)
+        ledger.run(cell.id).result_path.write_text('{"format": "kdprobe-run", "vers')
+        assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
+        assert "is damaged; the cell is done again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
+
+    def test_a_cell_of_another_version(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        outcome = work(self.order(ledger, "instant"), "0" * 16, cell.config)
+        assert "resolves the cell 0000000000000000 to another configuration" in outcome.error
+
+
+class InProcess:
+    """An engine without processes."""
+
+    def __init__(self, ledger, function, slots=4):
+        self.ledger, self.function, self.slots, self.calls = ledger, function, slots, []
+
+    def submit(self, cell):
+        future = Future()
+        self.calls.append(cell.id)
+        try:
+            future.set_result(self.function(self.ledger, cell))
+        except OSError as error:
+            future.set_exception(error)
+        return future
+
+    def close(self):
+        pass
+
+
+def write_result(ledger, cell):
+    path = ledger.run(cell.id).path
+    path.mkdir(parents=True)
+    (path / "result.json").write_text(
+        '{"format": "kdprobe-run", "version": 1, "accuracy": 0.5, "seed": 0, "seconds": 1}'
+    )
+    return Outcome("done")
+
+
+class TestDriver:
+    def test_a_thousand_cells_within_ten_seconds(self, tmp_path):
+        ledger = begin(tmp_path / "s", sweeps.cells(n_seeds=40))
+        engine = InProcess(ledger, write_result)
+        start = time.perf_counter()
+        tally = Driver(ledger, engine).run()
+        seconds = time.perf_counter() - start
+        assert tally.done == len(engine.calls) == len(set(engine.calls)) == 1000
+        assert seconds < 10, seconds
+
+    def test_done_cells_are_found(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s")
+        for cell in ledger.cells[:10]:
+            write_result(ledger, cell)
+        tally = Driver(ledger, InProcess(ledger, write_result)).run()
+        assert (tally.found, tally.done, tally.tries) == (10, 15, 15)
+
+    def test_failures_are_tried_again_and_then_given_up(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+        bad = ledger.cells[1].id
+        said = []
+
+        def fail_one(ledger, cell):
+            return Outcome("failed", "no luck") if cell.id == bad else write_result(ledger, cell)
+
+        engine = InProcess(ledger, fail_one)
+        tally = Driver(ledger, engine, retries=2, backoff=0.01, say=said.append).run()
+        assert tally.failed == {bad: "no luck"}
+        assert tally.done == 3
+        assert engine.calls.count(bad) == 3
+        assert any("no luck; tried again in 0.02 s" in line for line in said)
+        assert any("given up: no luck" in line for line in said)
+
+    def test_lost_workers_are_replaced_many_times_but_not_for_ever(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+
+        def lose(ledger, cell):
+            attempts.claim(ledger.attempts, cell.id)
+            raise ChildProcessError("killed by signal 9")
+
+        ledger = begin(tmp_path / "s", ledger.cells, stale_after=0)
+        engine = InProcess(ledger, lose)
+        tally = Driver(ledger, engine, backoff=1e-6).run()
+        assert len(engine.calls) == LOSSES + 1
+        assert list(tally.failed.values()) == ["killed by signal 9"]
+        assert ledger.state(ledger.cells[0].id).attempt.error == "killed by signal 9"
+
+    def test_a_damaged_result_is_said(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        path = ledger.run(ledger.cells[0].id).path
+        path.mkdir(parents=True)
+        (path / "result.json").write_text("{")
+        said = []
+
+        def repair(ledger, cell):
+            (path / "result.json").unlink()
+            path.rmdir()
+            return write_result(ledger, cell)
+
+        Driver(ledger, InProcess(ledger, repair), say=said.append).run()
+        assert "its result.json is damaged; the cell is done again" in said[0]
+
+    def test_cells_of_another_driver_are_waited_for(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+        foreign = ledger.cells[2]
+        attempts.claim(ledger.attempts, foreign.id)
+        timer = threading.Timer(0.5, write_result, (ledger, foreign))
+        timer.start()
+        engine = InProcess(ledger, write_result)
+        said = []
+        tally = Driver(ledger, engine, look=0.1, say=said.append).run()
+        assert foreign.id not in engine.calls
+        assert tally.done == 4
+        assert "done elsewhere" in said[-1]
+
+    def test_stopping(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s")
+        stop = StopRequest()
+
+        def stop_after_one(ledger, cell):
+            stop(15, None)
+            return write_result(ledger, cell)
+
+        tally = Driver(ledger, InProcess(ledger, stop_after_one, slots=1), stop=stop).run()
+        assert tally.done == 1
+
+
+class TestTable:
+    def test_rows_and_means(self, tmp_path):
+        cells = make_cells(sweeps.base(), product({"training.epochs": [1, 2], "seed": [0, 1]}), option_types())
+        ledger = begin(tmp_path / "s", cells)
+        with pytest.raises(SweepError, match="has no finished cell yet"):
+            rows(ledger)
+        for cell, accuracy in zip(cells[:3], (0.5, 0.6, 0.7), strict=True):
+            ledger.run(cell.id).write_result({"accuracy": accuracy, "seed": cell.values["seed"], "seconds": 1})
+        found = rows(ledger)
+        write_table(found, tmp_path / "t.csv")
+        text = (tmp_path / "t.csv").read_text().splitlines()
+        assert text[0] == "training.epochs,seed,accuracy,seconds,run"
+        assert text[1] == f"1,0,0.5,1,cells/{cells[0].id}"
+        assert len(text) == 4
+        assert "training.epochs=1  55.00 ± 63.53 %" in summary(found)
+        assert "training.epochs=2  70.00 %" in summary(found)
+
+
+class TestSlots:
+    def test_gpus_are_shared_out_and_threads_divided(self):
+        assert make_slots(None, processors=8, n_gpus=2, environment={"X": ""}) == [Slot(4, "0"), Slot(4, "1")]
+        assert [slot.gpu for slot in make_slots(4, processors=8, n_gpus=2, environment={"X": ""})] == list("0101")
+        named = {"CUDA_VISIBLE_DEVICES": "3,5"}
+        assert [slot.gpu for slot in make_slots(None, processors=8, n_gpus=2, environment=named)] == ["3", "5"]
+        assert make_slots(None, processors=2, n_gpus=0) == [Slot(1)] * 2
+        assert make_slots(None, processors=32, n_gpus=0) == [Slot(4)] * 8
+        assert make_slots(None, processors=1, n_gpus=0) == [Slot(1)]
+        assert Slot(2, "1").environment["CUDA_VISIBLE_DEVICES"] == "1"
+
+    def test_no_slot(self):
+        with pytest.raises(SweepError, match="--slots must be at least 1, but is 0"):
+            make_slots(0, processors=2, n_gpus=0)
+
+
+SWEEP = ["sweep", "digits/resnet8", "--out", "s", "--grid"]
+DROPOUT = ["sweep-dropout", "digits/dropout-sweep", "--teacher", "t.safetensors", "--out", "s"]
+BAD = {
+    "rates": ([*DROPOUT, "--rates", "0.5,1.0"], "--rates takes numbers in [0, 1), separated by commas, but got '1.0'"),
+    "grid": ([*SWEEP, "training.epochs"], "--grid takes KEY.KEY=VALUE,VALUE,..., but got 'training.epochs'"),
+    "key": ([*SWEEP, "training.epoch=1,2"], "training.epoch: unknown key; did you mean 'epochs'?"),
+    "seeds twice": ([*SWEEP, "seed=1,2", "--seeds", "2"], "--seeds and --grid seed=... both choose seeds"),
+    "method": (
+        ["sweep-dropout", "digits/resnet8-kd"],
+        "sweep-dropout varies the rates of method 'dropkd', but digits/resnet8-kd has method 'kd'",
+    ),
+    "no teacher": (["sweep-dropout", "digits/dropout-sweep"], "method 'dropkd' needs a teacher: give --teacher"),
+    "missing teacher": (DROPOUT, "there is no checkpoint t.safetensors"),
+    "gap": ([*DROPOUT, "--max-gap", "-1"], "Invalid value for '--max-gap'"),
+    "engine": ([*SWEEP, "seed=1", "--engine", "dask"], "Invalid value for '--engine'"),
+    "status": (["sweep", "status", "nowhere"], "nowhere holds no sweep: it has no sweep.json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[case]
+    status, text = exit_of(capsys, *arguments)
+    assert status == 2
+    assert message in text
+    assert text.count("\n") == 1, text
+    assert not list(tmp_path.iterdir()), "nothing may be written"
+
+
+def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweeps.ledger(Path("s"))
+    status, text = exit_of(capsys, *SWEEP, "seed=1,2")
+    assert status == 2
+    assert "s holds another sweep; these keys differ: teacher, method" in text
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_that_is_not_installed(engine, package, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, text = exit_of(capsys, *SWEEP, "seed=1,2", "--engine", engine)
+    assert status == 2
+    assert f"the engine '{engine}' is not installed; pip install 'kdprobe[{engine}]'" in text
+    assert text.count("\n") == 1
+
+
+def test_status_shows_every_state(tmp_path, capsys):
+    from kdprobe import cli
+
+    ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+    done, running, failed, damaged = ledger.cells
+    attempts.claim(ledger.attempts, running.id)
+    ledger.run(running.id).path.mkdir(parents=True)
+    ledger.run(running.id).append_metrics({"epoch": 1})
+    attempts.end(attempts.claim(ledger.attempts, failed.id), error="no luck")
+    write_result(ledger, done)
+    ledger.run(damaged.id).path.mkdir(parents=True)
+    ledger.run(damaged.id).result_path.write_text("{")
+    cli.run("sweep", "status", ledger.path)
+    text = capsys.readouterr().out
+    assert "4 cells: 1 done, 1 running, 1 failed, 1 left" in text
+    host = attempts.socket.gethostname()
+    assert (
+        f"feature_rate_teacher=0.3 feature_rate_student=0.5 seed=0: running on {host}, 1 epochs done, heartbeat "
+        in text
+    )
+    assert "failed in attempt 1: no luck" in text
+    assert "its result.json is damaged and does not count" in text
+    assert "time to go: unknown" in text
+
+
+def test_configurations_written_by_train_have_the_cells_hash(tmp_path):
+    (cell,) = sweeps.cells(rates=(0.5,))
+    from kdprobe.config import write_yaml
+
+    text = write_yaml(parse(cell.config, option_types()))
+    assert cell_id(parse(read_yaml(text, source="x"), option_types())) == cell.id
+    assert tiny_cells.STEPS == 8

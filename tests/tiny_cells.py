@@ -1,0 +1,70 @@
+"""Cells that need no training: small stand-ins for `work.train_cell`, importable by workers of every engine."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from kdprobe.runs import RunFolder
+
+STEPS = 8
+
+
+def journal(out: Path, text: str) -> None:
+    """One line that other processes cannot tear apart."""
+    path = out.parent.parent / "journal" / out.name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        file.write(f"{text} {os.getpid()} {time.time():.3f}\n".encode())
+
+
+def tiny(config, out, device):
+    """Eight steps of a tenth of a second, each saved, so that a killed cell goes on where it was."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = out / "state.pt"
+    done = int(state.read_text() or 0) if state.exists() else 0
+    for step in range(done, STEPS):
+        journal(out, f"step {step}")
+        time.sleep(0.1)
+        state.with_suffix(".new").write_text(str(step + 1))
+        state.with_suffix(".new").replace(state)
+    finish(config, out, device)
+
+
+def instant(config, out, device):
+    finish(config, out, device)
+
+
+def broken(config, out, device):
+    journal(out, "broken")
+    print("about to fail")
+    raise ValueError("no such luck")
+
+
+def once_broken(config, out, device):
+    """Fails at the first try."""
+    tries = out.parent.parent / "tries" / out.name
+    if not tries.exists():
+        tries.parent.mkdir(exist_ok=True)
+        tries.touch()
+        broken(config, out, device)
+    finish(config, out, device)
+
+
+def forgetful(config, out, device):
+    """Leaves nothing."""
+
+
+def pinned(config, out, device):
+    """Says where it was put."""
+    keys = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    print(json.dumps({"pid": os.getpid(), **{key: os.environ.get(key) for key in keys}}))
+    finish(config, out, device)
+
+
+def finish(config, out, device):
+    journal(out, "trained")
+    rate = config.method.get("feature_rate_teacher", 0.0) - config.method.get("feature_rate_student", 0.0)
+    accuracy = 0.9 - abs(rate) + 0.001 * config.seed
+    values = {"model": "resnet8", "teacher": "t", "teacher_sha256": "0", "data": "digits", "seed": config.seed}
+    RunFolder(out).write_result({**values, "accuracy": accuracy, "seconds": 0.8})
