@@ -149,11 +149,13 @@ class CAKDOptions(Section):
         attention_weight: of the attention term.
         token_weight: of the terms of tokens (and, in `code`, logits and the class token).
         adversarial_weight: of the generator's term.
-        discriminator_weight: of the discriminator's, which no other term sees.
+        discriminator_weight: of the discriminator's, which no other term sees: with SGD, its learning rate as a
+            fraction of the student's (0.01 in the authors' code; 1 diverged at rate 0.1).
         mixing: `paper`: share of elements replaced by the teacher's.
         dropout: `paper`: in front of the group-wise linear layers.
         heads: `code`: attention heads of the student, by default the largest divisor of its width up to 16.
-        saturating: `paper`: the generator minimises log(1 - D), as printed.
+        saturating: `paper`: the generator minimises log(1 - D), as printed, which has no lower bound, instead
+            of -log D.
         dead_generator: cut the generator's gradient off, as the authors' readable code does.
         perturb: probability that the student sees a strongly augmented view of an image.
         warmup: `code`: rise of the weights over the epochs (see `ramp`).
@@ -165,11 +167,11 @@ class CAKDOptions(Section):
     attention_weight: float = Field(1.0, ge=0)
     token_weight: float = Field(1.0, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
-    discriminator_weight: float = Field(1.0, ge=0)
+    discriminator_weight: float = Field(0.01, ge=0)
     mixing: float = Field(0.5, ge=0, le=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     heads: int | None = Field(None, ge=1)
-    saturating: bool = True
+    saturating: bool = False
     dead_generator: bool = False
     perturb: float = Field(0.5, ge=0, le=1)
     warmup: bool = True
