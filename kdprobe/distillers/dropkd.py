@@ -198,8 +198,8 @@ class DropKD(Method):
     def _stage(self, index: int, student_map: Tensor, teacher_map: Tensor, labels: Tensor) -> dict[str, Tensor]:
         options, size = self.options, self.sizes[index]
         maps = {
-            "teacher": _resized(teacher_map, size, options.resize),
-            "student": _resized(student_map, size, options.resize),
+            "teacher": resized(teacher_map, size, options.resize),
+            "student": resized(student_map, size, options.resize),
         }
         nets: dict[str, Projection] = {
             "teacher": self.teacher_projections[index],  # type: ignore[dict-item]
@@ -216,7 +216,7 @@ class DropKD(Method):
             terms["logit"] = kd_loss(logits["student"], logits["teacher"].detach(), temperature=options.temperature)
         for who, target in maps.items():
             terms[f"classifier_{who}"] = F.cross_entropy(logits[who].float(), labels)
-            terms[f"reconstruction_{who}"] = F.mse_loss(decoded[who].float(), _standardised(target.detach()))
+            terms[f"reconstruction_{who}"] = F.mse_loss(decoded[who].float(), standardised(target.detach()))
         return terms
 
     def _decoder_input(self, who: str, dropped: Tensor) -> Tensor:
@@ -319,7 +319,8 @@ def _stage_pair(index: int, student: Shapes, teacher: Shapes) -> tuple[int, int]
     return max(round((stage + 1) / n_student * n_teacher) - 1, 0), stage
 
 
-def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
+def resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
+    """Maps [B, c, h, w] on a grid of another size; `pool` averages, anything else interpolates."""
     if x.shape[2:] == size:
         return x
     if how == "pool":
@@ -328,5 +329,6 @@ def _resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
 
 
 @widened
-def _standardised(target: Tensor) -> Tensor:
+def standardised(target: Tensor) -> Tensor:
+    """Maps with mean 0 and variance 1 of each channel over samples and positions: what decoders are to give."""
     return F.batch_norm(target, None, None, training=True)
