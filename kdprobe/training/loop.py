@@ -15,7 +15,7 @@ from kdprobe.config import RunConfig
 from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.distillers import Progress
-from kdprobe.errors import RunError
+from kdprobe.errors import DataError, RunError
 from kdprobe.models import Features, describe
 from kdprobe.models.create import attach
 from kdprobe.runs import RunFolder
@@ -131,7 +131,7 @@ class Trainer:
             start = time.perf_counter()
             self._train_epoch(position)
             seconds = time.perf_counter() - start
-            self._end_epoch(position, self.accuracy(), seconds)
+            self._end_epoch(position, *self.accuracy(), seconds)
         return self.keeper.finish(position)
 
     def _train_epoch(self, position: Position) -> None:
@@ -219,20 +219,23 @@ class Trainer:
         return torch.cat([features.logits for features in found if features is not None])
 
     @torch.no_grad()
-    def accuracy(self) -> float:
-        """Fraction of the evaluation images that the network to be exported classifies correctly."""
+    def accuracy(self) -> tuple[float, int]:
+        """Fraction of the evaluation images that the exported network gets right, and how many were skipped."""
         self.objective.eval()
         model, split = self.exported, self.job.data.test
         self.group.average_buffers(model)
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        correct, seen = (torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(2))
         workers = self.config.data.workers
         for batch in evaluation_batches(
             split, batch_size=512, workers=workers, device=self.device, shard=self.group.shard
         ):
-            with autocast(self.settings.precision, self.device):
-                logits = model(self._prepared(batch.images))
+            logits = model(self._prepared(batch.images))
             correct += (logits.argmax(1) == batch.labels).sum()
-        return int(self.group.sum(correct)) / len(split)
+            seen += len(batch.labels)
+        n_seen = int(self.group.sum(seen))
+        if not n_seen:
+            raise DataError(f"none of {len(split)} evaluation images can be decoded")
+        return int(self.group.sum(correct)) / n_seen, len(split) + split.n_skipped - n_seen
 
     @property
     def exported(self) -> nn.Module:
@@ -267,6 +270,7 @@ class Trainer:
     def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
         """Add up losses and count bad steps, all on the device."""
         count = len(batch.labels)
+        position.n_skipped += batch.n_skipped
         finite = torch.isfinite(torch.stack(list(terms.values())).sum())
         for name, value in terms.items():
             total = position.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device))
@@ -290,19 +294,23 @@ class Trainer:
             "the last checkpoint is whole"
         )
 
-    def _end_epoch(self, position: Position, accuracy: float, seconds: float) -> None:
+    def _end_epoch(self, position: Position, accuracy: float, n_unseen: int, seconds: float) -> None:
         """Record the epoch, save what is due, and move on to the next."""
         steps = position.step
+        n_skipped = int(self.group.sum(torch.tensor(position.n_skipped, device=self.device)))
+        n_images = self.n_images - n_skipped
         names = list(position.sums)
         sums = self.group.sum(torch.stack([position.sums[name] for name in names]))
-        losses = {name: value / self.n_images for name, value in zip(names, sums.tolist(), strict=True)}
+        losses = {name: value / n_images for name, value in zip(names, sums.tolist(), strict=True)}
         best = accuracy > position.best_accuracy
         if best:
             position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
-        position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
+        position.epoch, position.step, position.sums, position.n_skipped = position.epoch + 1, 0, {}, 0
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
-        record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=self.n_images, steps=steps)
+        record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=n_images, steps=steps)
+        if self.config.data.skip_bad:
+            record |= self.watch.skipped(n_skipped + self.job.data.train.n_skipped, n_unseen)
         self.keeper.save_epoch(position, record, best=best)
 
 
