@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo lint format test test-slow bench-methods clean
+.PHONY: install demo lint format test test-slow bench-methods bench-cka clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -34,6 +34,10 @@ test-slow: $(STAMP)
 
 bench-methods: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_methods
+
+bench-cka: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m tests.benchmarks.bench_cka
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

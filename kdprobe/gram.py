@@ -1,6 +1,6 @@
 """Gram matrices of centred features, made while the features are hot.
 
-A feature matrix is shifted and multiplied in column blocks that stay in the processor's cache, so
+A feature matrix is shifted and multiplied in column blocks that stay in the processor's last cache, so
 that it is read from memory once and never copied as a whole; the blocks' products are summed in
 float64. A shift of the features changes neither unbiased nor biased HSIC, but without it the
 products of features far from zero lose all their digits.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdprobe.errors import AnalysisError
 
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 1 << 23
 _WORST_SHIFT = 8.0
 
 

@@ -1,0 +1,210 @@
+"""CKA against other packages: right where it is hard, how long, how much memory (`make bench-cka`).
+
+All in one process, one after another on the same images. Times are the shortest of `--rounds`, divided by those
+of the two bare forward passes measured in the same round; memory is the peak of the process while it runs.
+"""
+
+import argparse
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from analyses.cka import cka, minibatch_cka
+from kdprobe.capture import capture, select_layers
+
+Compare = Callable[[nn.Module, nn.Module, DataLoader, Sequence[str], Sequence[str]], Tensor]
+
+
+def ours(one: nn.Module, other: nn.Module, loader: DataLoader, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
+    """This package."""
+    return torch.from_numpy(cka(one, other, loader, teacher_layers=rows, student_layers=columns).matrix)
+
+
+def pytorch_cka(
+    one: nn.Module, other: nn.Module, loader: DataLoader, rows: Sequence[str], columns: Sequence[str]
+) -> Tensor:
+    """pytorch-cka."""
+    from cka import compute_cka
+
+    with torch.no_grad():
+        (matrix,) = compute_cka(one, other, loader, layers=rows, model2_layers=columns, device="cpu", progress=False)
+    return matrix
+
+
+def torch_cka(
+    one: nn.Module, other: nn.Module, loader: DataLoader, rows: Sequence[str], columns: Sequence[str]
+) -> Tensor:
+    """torch-cka; it leaves its hooks behind."""
+    from torch_cka import CKA
+
+    with torch.no_grad():
+        comparison = CKA(one, other, model1_layers=rows, model2_layers=columns)
+        comparison.compare(loader)
+    for module in (*one.modules(), *other.modules()):
+        module._forward_hooks.clear()
+    return comparison.hsic_matrix
+
+
+def ckatorch(
+    one: nn.Module, other: nn.Module, loader: DataLoader, rows: Sequence[str], columns: Sequence[str]
+) -> Tensor:
+    """ckatorch; it takes features [n, d] only and leaves its hooks behind."""
+    from ckatorch import CKA
+
+    matrix = CKA(one, other, layers=rows, second_layers=columns)(loader, epochs=1)
+    for module in (*one.modules(), *other.modules()):
+        module._forward_hooks.clear()
+    return matrix
+
+
+METHODS: dict[str, Compare] = {
+    "kdprobe": ours,
+    "pytorch-cka": pytorch_cka,
+    "torch-cka": torch_cka,
+    "ckatorch": ckatorch,
+}
+
+
+class Half(nn.Module):
+    """Gives one half of what it is shown, through a layer."""
+
+    def __init__(self, half: int) -> None:
+        super().__init__()
+        self.half, self.layer = half, nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 2, d] -> [n, d]."""
+        return self.layer(x[:, self.half])
+
+
+def loader_of(images: Tensor, batch_size: int, *, shuffle: bool = False) -> DataLoader:
+    """Minibatches of a tensor."""
+    return DataLoader(TensorDataset(images), batch_size=batch_size, shuffle=shuffle)
+
+
+def attempt(compare: Compare, *arguments: object) -> str:
+    """The first value that a package gives, or how it fails."""
+    try:
+        return f"{float(quietly(compare, *arguments)[0, 0]):.4f}"
+    except Exception as error:  # whatever a package does is its result
+        return type(error).__name__
+
+
+def quietly(compare: Compare, *arguments: object) -> Tensor:
+    """Without a package's own output and warnings."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        return compare(*arguments)
+
+
+def correctness() -> list[tuple[str, str, list[str]]]:
+    """Situations with their true value and what each package says."""
+    torch.manual_seed(0)
+    rows = []
+    resnet, images = timm.create_model("resnet18").eval(), torch.randn(64, 3, 64, 64)
+    with torch.no_grad(), capture(resnet, ["bn1", "act1"], reduce="flatten") as taken:
+        resnet(images)
+        truth = minibatch_cka(taken["bn1"].double()[None], taken["act1"].double()[None])
+    said = [attempt(f, resnet, resnet, loader_of(images, 64), ["bn1"], ["act1"]) for f in METHODS.values()]
+    rows.append(("bn1 against the in-place relu behind it", f"{truth:.4f}", said))
+    for mean in (10.0, 100.0):
+        x = torch.randn(64, 2, 2048)
+        x[:, 1] = 0.9 * x[:, 0] + 0.43 * x[:, 1]
+        x += mean
+        truth = minibatch_cka(x[None, :, 0].double(), x[None, :, 1].double())
+        said = [attempt(f, Half(0), Half(1), loader_of(x, 64), ["layer"], ["layer"]) for f in METHODS.values()]
+        rows.append((f"features of mean {mean:g} and spread 1", f"{truth:.4f}", said))
+    small = timm.create_model("resnet10t").eval()
+    shuffled = loader_of(images, 16, shuffle=True)
+    said = [attempt(f, small, deepcopy(small), shuffled, ["fc"], ["fc"]) for f in METHODS.values()]
+    rows.append(("the same model twice, shuffling loader", "1.0000", said))
+    x = torch.randn(64, 2, 100)
+    x[:48, 1] += x[:48, 0]
+    truth = minibatch_cka(x[:, 0].reshape(4, 16, -1).double(), x[:, 1].reshape(4, 16, -1).double())
+    said = [attempt(f, Half(0), Half(1), loader_of(x, 16), ["layer"], ["layer"]) for f in METHODS.values()]
+    rows.append(("four minibatches, the last one unlike", f"{truth:.4f}", said))
+    return rows
+
+
+def speed(batch_size: int, *, minibatches: int, rounds: int, methods: Sequence[str]) -> list[tuple[str, float, float]]:
+    """Time over two bare forward passes and peak memory in GB, 61 x 87 layers of ResNet18 and ViT-tiny at 224 px."""
+    torch.manual_seed(0)
+    one, other = timm.create_model("resnet18").eval(), timm.create_model("vit_tiny_patch16_224").eval()
+    rows, columns = select_layers(one, "leaves"), select_layers(other, "leaves")
+    ran = {}
+    with capture(one, rows) as first, capture(other, columns) as second, torch.inference_mode():
+        one(torch.zeros(1, 3, 224, 224)), other(torch.zeros(1, 3, 224, 224))
+        ran = {"rows": list(first), "columns": list(second)}
+    loader = loader_of(torch.randn(batch_size * minibatches, 3, 224, 224), batch_size)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for (images,) in loader:
+                one(images), other(images)
+
+    found = []
+    bare()
+    for name in methods:
+        shortest, base, peak = float("inf"), float("inf"), 0.0
+        for _ in range(rounds):
+            base = min(base, seconds(bare))
+            reset_peak()
+            run = lambda f=METHODS[name]: quietly(f, one, other, loader, ran["rows"], ran["columns"])  # noqa: E731
+            shortest = min(shortest, seconds(run))
+            peak = peak_memory()
+        found.append((name, shortest / base, peak))
+        print(
+            f"{name:12} minibatches of {batch_size}: {shortest / base:.2f} of {base:.2f} s, {peak:.1f} GB", flush=True
+        )
+    return found
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def reset_peak() -> None:
+    """Let the kernel measure this process's peak memory from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> float:
+    """Peak resident memory in GB since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minibatches", type=int, default=2)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128])
+    given = parser.parse_args()
+    print("| situation | truth | " + " | ".join(METHODS) + " |")
+    print("|---" * (2 + len(METHODS)) + "|")
+    for situation, truth, said in correctness():
+        print(f"| {situation} | {truth} | " + " | ".join(said) + " |")
+    for size in given.batch_sizes:
+        methods = ["kdprobe", "pytorch-cka", *(["torch-cka"] if size <= 32 else [])]
+        speed(size, minibatches=given.minibatches, rounds=given.rounds, methods=methods)
+
+
+if __name__ == "__main__":
+    main()
