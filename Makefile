@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo lint format test test-slow bench-methods bench-cka clean
+.PHONY: install demo lint format test test-slow test-gpu bench-methods bench-cka clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -31,6 +31,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m "(slow or browser) and not gpu"
+
+test-gpu: $(STAMP)
+	$(BIN)/pytest -m gpu
+
+bench-train: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_train
 
 bench-methods: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_methods

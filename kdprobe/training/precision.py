@@ -1,5 +1,6 @@
 """Arithmetic of the forward pass, compiling, and making a run repeatable."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -42,6 +43,8 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
 
     On one machine with one number of threads, the same seed then gives the same bytes.
     """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     devices = [device] if device.type == "cuda" else []

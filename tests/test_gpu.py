@@ -1,0 +1,72 @@
+"""Training on one CUDA device; run with `pytest -m gpu` where there is one."""
+
+import pytest
+import torch
+
+import kdprobe
+from kdprobe.config import override, parse
+from kdprobe.distillers import option_types
+from kdprobe.errors import Stopped
+from kdprobe.models.checkpoint import LAST
+from kdprobe.recipe import read_recipe
+from kdprobe.runs import RunFolder
+from kdprobe.training.loop import train
+from tests.test_training import stop_after
+
+pytestmark = pytest.mark.gpu
+
+
+def config(recipe, *assignments):
+    values = override(read_recipe(recipe), ["training.epochs=3", *assignments])
+    return parse(values, option_types(), source=recipe)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    train(config("digits/vit-teacher", "training.epochs=15"), out, device="cuda", quiet=True)
+    return out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("method", ["digits/resnet8-kd", "digits/resnet8-dropkd"])
+def test_students_learn_in_every_precision(teacher, tmp_path, method, precision):
+    chosen = config(method, f"teacher={teacher}", f"training.precision={precision}")
+    result = train(chosen, tmp_path / "run", device="cuda", quiet=True)
+    assert result["accuracy"] > 0.5
+
+
+def test_compiled_students_learn(teacher, tmp_path):
+    chosen = config("digits/resnet8-kd", f"teacher={teacher}", "training.compile=true", "training.precision=bf16")
+    assert train(chosen, tmp_path / "run", device="cuda", quiet=True)["accuracy"] > 0.5
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name in "ab":
+        train(config("digits/resnet8"), tmp_path / name, device="cuda", quiet=True)
+    assert (tmp_path / "a" / LAST).read_bytes() == (tmp_path / "b" / LAST).read_bytes()
+
+
+def test_a_stopped_run_equals_an_uninterrupted_one(teacher, tmp_path, monkeypatch):
+    chosen = config("digits/resnet8-dropkd", f"teacher={teacher}")
+    train(chosen, tmp_path / "whole", device="cuda", quiet=True)
+    stop_after(9, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "parts", device="cuda", quiet=True)
+    monkeypatch.undo()
+    train(chosen, tmp_path / "parts", resume=True, device="cuda", quiet=True)
+    assert (tmp_path / "whole" / LAST).read_bytes() == (tmp_path / "parts" / LAST).read_bytes()
+
+
+def test_cpu_and_gpu_agree_on_a_step(tmp_path):
+    still = ("data.augment.crop=none", "training.epochs=1", "training.optimizer.lr=1e-3")
+    losses = []
+    for device in ("cpu", "cuda"):
+        train(config("digits/resnet8", *still), tmp_path / device, device=device, quiet=True)
+        losses.append(RunFolder(tmp_path / device).metrics()[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_network_trained_on_the_gpu_is_loaded_on_the_cpu(tmp_path):
+    train(config("digits/resnet8"), tmp_path / "run", device="cuda", quiet=True)
+    assert next(kdprobe.load(tmp_path / "run").parameters()).device == torch.device("cpu")
