@@ -69,7 +69,8 @@ def save_result(result: Result, path: Path, *, table: str) -> None:
         "provenance": result.provenance,
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, meta=np.array(json.dumps(meta, sort_keys=True)), **result.arrays)
+        entries: dict[str, Any] = {"meta": np.array(json.dumps(meta, sort_keys=True)), **result.arrays}
+        np.savez_compressed(file, **entries)
     write_text(path.with_suffix(".csv"), table)
 
 
@@ -93,9 +94,7 @@ def load_result(path: Path, *, kind: str | None = None) -> Result:
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise ResultError(f"{path} is not a kdprobe result or is damaged ({type(error).__name__})") from error
     if found != (FORMAT, VERSION):
-        raise ResultError(
-            f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}"
-        )
+        raise ResultError(f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
     return Result(meta["kind"], entries, meta["facts"], meta["provenance"])

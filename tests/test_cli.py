@@ -68,7 +68,7 @@ def test_a_command_that_cannot_be_imported_breaks_only_itself(monkeypatch, capsy
 def test_no_arguments_show_the_help(capsys):
     status, text = exit_of(capsys)
     assert status == 2
-    assert "" == text
+    assert text == ""
 
 
 def test_stopping_is_one_line(monkeypatch, capsys):

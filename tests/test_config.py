@@ -72,7 +72,18 @@ def test_a_list_is_no_configuration():
 
 def test_yaml_numbers_and_words_are_those_of_yaml_1_2():
     text = "{a: 1e-3, b: 1E3, c: no, d: 0012, e: 1.5, f: true, g: .5, h: -3, i: '1e-3', j: 1_000}"
-    expected = {"a": 1e-3, "b": 1e3, "c": "no", "d": 12, "e": 1.5, "f": True, "g": 0.5, "h": -3, "i": "1e-3", "j": "1_000"}
+    expected = {
+        "a": 1e-3,
+        "b": 1e3,
+        "c": "no",
+        "d": 12,
+        "e": 1.5,
+        "f": True,
+        "g": 0.5,
+        "h": -3,
+        "i": "1e-3",
+        "j": "1_000",
+    }
     read = read_yaml(text, source="x")
     assert read == expected
     assert [type(value) for value in read.values()] == [type(value) for value in expected.values()]
