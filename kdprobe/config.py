@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kdprobe.errors import ConfigError, near_matches
 
 PositiveFloat = Field(gt=0)
+_POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
 class Section(BaseModel):
@@ -29,11 +30,30 @@ class AugmentConfig(Section):
         crop: `pad` shifts within a zero border, `resized` takes a random area (files only), `none`.
         padding: width of the border in pixels of the network's input.
         flip: mirror half of the images.
+        rand_augment: timm's RandAugment policy, such as `rand-m9-mstd0.5-inc1`, before shift and flip.
+        erase: probability of erasing a random box of an image.
+        repeats: each image comes so often in an epoch, varied in different ways; the epoch stays as long
+            and has as many times fewer of the images.
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
     padding: int = Field(4, ge=0)
     flip: bool = True
+    rand_augment: str | None = None
+    erase: float = Field(0.0, ge=0, le=1)
+    repeats: int = Field(1, ge=1)
+
+    @field_validator("rand_augment")
+    @classmethod
+    def _is_a_policy(cls, text: str | None) -> str | None:
+        if text is not None and not _POLICY.fullmatch(text):
+            raise ValueError("must be a timm policy such as rand-m9-mstd0.5-inc1, of m, n, p, mstd, mmax, inc and t")
+        return text
+
+    @property
+    def varies(self) -> bool:
+        """Whether an image looks different from epoch to epoch."""
+        return self.crop != "none" or self.flip or self.rand_augment is not None or self.erase > 0
 
 
 class DataConfig(Section):
@@ -44,7 +64,8 @@ class DataConfig(Section):
         image_size: side of the network's input in pixels; the data set's own if not given.
         storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
         holdout: fraction of the training images kept for evaluation instead of the test images.
-        workers: processes that decode image files.
+        workers: processes that decode and vary image files.
+        skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
     """
 
     spec: str
@@ -52,6 +73,7 @@ class DataConfig(Section):
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(2, ge=0)
+    skip_bad: bool = False
     augment: AugmentConfig = AugmentConfig()
 
 

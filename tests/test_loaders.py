@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data import Batch, ImageFiles, Split, evaluation_batches, load_data, n_batches, training_batches
-from kdprobe.data.memory import resize
+from kdprobe.data.memory import into_memory, resize
 from kdprobe.errors import ConfigError, DataError
 
 STILL = AugmentConfig(crop="none", flip=False)
@@ -75,9 +75,15 @@ def test_images_are_fractions_and_evaluation_is_in_order() -> None:
     assert torch.equal((images * 255).round().to(torch.uint8), data.test.images)
 
 
-@pytest.mark.parametrize("crop", ["pad", "resized", "none"])
-def test_workers_and_batch_size_change_nothing(files: Split, crop: str) -> None:
-    augment = AugmentConfig(crop=crop, padding=2)  # type: ignore[arg-type]
+ALL = AugmentConfig(padding=2, rand_augment="rand-m9-mstd0.5-inc1", erase=0.5, repeats=3)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [AugmentConfig(padding=2), AugmentConfig(crop="resized"), STILL, ALL, ALL.model_copy(update={"crop": "resized"})],
+    ids=["pad", "resized", "none", "all", "resized, all"],
+)
+def test_workers_and_batch_size_change_nothing(files: Split, augment: AugmentConfig) -> None:
 
     def epoch(workers: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
         return joined(training_batches(files, batch_size=batch_size, augment=augment, seed=3, epoch=1, workers=workers))
@@ -87,10 +93,8 @@ def test_workers_and_batch_size_change_nothing(files: Split, crop: str) -> None:
         assert all(map(torch.equal, epoch(workers, batch_size), expected))
 
 
-def test_files_and_memory_give_the_same_batches(files: Split) -> None:
-    from kdprobe.data.memory import into_memory
-
-    augment = AugmentConfig(padding=2)
+@pytest.mark.parametrize("augment", [AugmentConfig(padding=2), ALL])
+def test_files_and_memory_give_the_same_batches(files: Split, augment: AugmentConfig) -> None:
     decoded = into_memory(files)
     for split in (files, decoded):
         assert len(split) == 23
@@ -101,6 +105,39 @@ def test_files_and_memory_give_the_same_batches(files: Split) -> None:
     )
     assert all(torch.equal(one.images, other.images) for one, other in pairs)
     assert into_memory(decoded) is decoded
+
+
+@given(n=st.integers(2, 40), batch_size=st.integers(2, 9), repeats=st.integers(1, 5))
+@settings(deadline=None)
+def test_repeats_give_a_part_of_the_images_several_times(n: int, batch_size: int, repeats: int) -> None:
+    augment = STILL.model_copy(update={"repeats": repeats})
+    batches = list(training_batches(split_of(n), batch_size=batch_size, augment=augment, seed=0, epoch=0))
+    images, labels, index = joined(iter(batches))
+    assert len(index) == n
+    assert len(batches) == n_batches(n, batch_size)
+    counts = index.bincount(minlength=n)
+    assert sorted(counts[counts > 0].tolist(), reverse=True)[:-1] == [repeats] * (-(-n // repeats) - 1)
+    assert torch.equal((images[:, 0, 0, 0] * 255).round().long(), index)
+    assert torch.equal(labels, split_of(n).labels[index])
+
+
+@pytest.mark.parametrize(
+    "kind", [{"rand_augment": "rand-m9"}, {"erase": 1.0}, {"flip": True}, {"crop": "pad"}, {"crop": "resized"}]
+)
+def test_repeated_images_are_varied_in_different_ways(files: Split, kind: dict[str, object]) -> None:
+    augment = AugmentConfig.model_validate({"crop": "none", "flip": False, **kind, "repeats": 12})
+    assert augment.varies
+    images, _, index = joined(training_batches(files, batch_size=12, augment=augment, seed=0, epoch=0, workers=0))
+    assert index[:12].unique().numel() == 1
+    assert len({image.numpy().tobytes() for image in images[:12]}) >= 2
+
+
+def test_shards_are_parts_of_the_same_batches(files: Split) -> None:
+    settings = {"batch_size": 6, "augment": ALL, "seed": 0, "epoch": 2, "workers": 0}
+    whole = list(training_batches(files, **settings))  # type: ignore[arg-type]
+    parts = [list(training_batches(files, shard=(rank, 2), **settings)) for rank in range(2)]  # type: ignore[arg-type]
+    for batch, *halves in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([half.images for half in halves]), batch.images)
 
 
 def test_random_areas_differ_between_epochs(files: Split) -> None:
@@ -114,7 +151,8 @@ def test_random_areas_differ_between_epochs(files: Split) -> None:
 
 def test_global_random_state_is_untouched(files: Split) -> None:
     before = torch.get_rng_state()
-    list(training_batches(files, batch_size=6, augment=AugmentConfig(), seed=0, epoch=0, workers=1))
+    for augment, workers in ((AugmentConfig(), 1), (ALL, 0)):
+        list(training_batches(files, batch_size=6, augment=augment, seed=0, epoch=0, workers=workers))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -158,7 +196,7 @@ def test_images_kept_small_are_shown_at_the_asked_size() -> None:
 @pytest.mark.gpu
 def test_batches_on_a_gpu_equal_those_on_the_cpu(files: Split) -> None:
     for split in (split_of(30), files):
-        for augment in (AugmentConfig(), STILL):
+        for augment in (AugmentConfig(), STILL, ALL):
             cpu, cuda = (
                 training_batches(split, batch_size=7, augment=augment, seed=0, epoch=0, device=device, workers=0)
                 for device in ("cpu", "cuda")

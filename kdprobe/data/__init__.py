@@ -59,6 +59,7 @@ def load_data(
     seed: int = 0,
     download: bool = False,
     augment: AugmentConfig | None = None,
+    skip_bad: bool = False,
 ) -> DataSet:
     """Read a data set.
 
@@ -71,6 +72,7 @@ def load_data(
         seed: decides which images are held out.
         download: fetch what is missing, where the data set can be fetched.
         augment: what training will ask for: `crop: resized` needs the files.
+        skip_bad: leave out image files that cannot be decoded.
 
     Returns:
         the data set; its `evaluated_on` says whether `test` was held out.
@@ -80,6 +82,8 @@ def load_data(
         ConfigError: if the data cannot be stored as asked.
     """
     data = read_data(spec, image_size=image_size, download=download)
+    if skip_bad:
+        data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
     needs_files = augment is not None and augment.crop == "resized"
@@ -115,6 +119,11 @@ def _user_function(module: str, name: str, spec: str) -> Callable[..., object]:
     if not callable(function):
         raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
     return function
+
+
+def _skipping(split: Split) -> Split:
+    files = split.images
+    return split if isinstance(files, Tensor) else replace(split, images=replace(files, skip_bad=True))
 
 
 def _stored(data: DataSet, storage: Storage, *, needs_files: bool) -> DataSet:

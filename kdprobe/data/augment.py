@@ -33,10 +33,10 @@ class Variation(NamedTuple):
 
 
 def draw(n: int, augment: AugmentConfig, *, seed: int, epoch: int) -> Variation:
-    """The variations of an epoch, one per image of the split.
+    """The variations of an epoch, one per view of an image.
 
     Args:
-        n: images in the split.
+        n: views: images in the split, times how often each can come.
         augment: what to vary.
         seed: of the run.
         epoch: whose variations.

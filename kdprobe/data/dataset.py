@@ -23,10 +23,12 @@ class ImageFiles:
     Attributes:
         paths: one per image.
         crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
+        skip_bad: leave out what cannot be decoded.
     """
 
     paths: tuple[str, ...]
     crop_fraction: float = 1.0
+    skip_bad: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,11 +43,13 @@ class Split:
             memory), or files.
         labels: int64 [n].
         image_size: side of the yielded images in pixels.
+        n_skipped: images that could not be decoded and are not among these.
     """
 
     images: Tensor | ImageFiles
     labels: Tensor
     image_size: int
+    n_skipped: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.images, Tensor) and (

@@ -60,24 +60,29 @@ def image_side(path: str) -> int:
 
 def decode_batch(
     files: ImageFiles, index: Sequence[int], *, image_size: int, sources: Sequence[torch.Generator] | None = None
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Decode some of a split's files, one after another.
 
     Returns:
-        uint8 [B, 3, s, s].
+        uint8 [B, 3, s, s], and which of `index` they are, int64 [B]: all of them, unless `files.skip_bad`.
 
     Raises:
         DataError: with the path of the first file that cannot be decoded.
     """
     images = np.empty((len(index), 3, image_size, image_size), np.uint8)
+    kept: list[int] = []
     for row, i in enumerate(index):
-        images[row] = decode(
-            files.paths[i],
-            image_size=image_size,
-            crop_fraction=files.crop_fraction,
-            source=sources[row] if sources else None,
-        )
-    return torch.from_numpy(images)
+        source = sources[row] if sources else None
+        try:
+            images[len(kept)] = decode(
+                files.paths[i], image_size=image_size, crop_fraction=files.crop_fraction, source=source
+            )
+        except DataError:
+            if not files.skip_bad:
+                raise
+            continue
+        kept.append(row)
+    return torch.from_numpy(images[: len(kept)]), torch.tensor(kept, dtype=torch.int64)
 
 
 def _centre(height: int, width: int, fraction: float) -> Box:

@@ -1,7 +1,8 @@
 """Batches of a split: shuffled and varied for training, in fixed order for evaluation.
 
 Order and variation are functions of (seed, epoch) alone, and each image's variation of
-(seed, epoch, its index): batch size, number of workers and device change nothing about them.
+(seed, epoch, its view): batch size, number of workers and device change nothing about them.
+View v of a split of n images is image v mod n, for the (v // n)-th time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,24 +10,33 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32, Int64
+from timm.data.auto_augment import RandAugment
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import Variation, draw, generator, shift_and_flip
-from kdprobe.data.dataset import ImageFiles, Split
+from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch
+from kdprobe.data.erase import erase
 from kdprobe.data.memory import resize
+from kdprobe.data.policy import make_policy, vary
 from kdprobe.errors import ConfigError, DataError
+
+STILL = AugmentConfig(crop="none", flip=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images [B, 3, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B]."""
+    """Images [B, 3, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B].
+
+    `n_skipped` images are missing because they could not be decoded.
+    """
 
     images: Float32[Tensor, "B 3 s s"]
     labels: Int64[Tensor, " B"]
     index: Int64[Tensor, " B"]
+    n_skipped: int = 0
 
 
 def n_batches(n_images: int, batch_size: int) -> int:
@@ -49,8 +59,9 @@ def training_batches(
 ) -> Iterator[Batch]:
     """One epoch in random order with random variations.
 
-    Every image comes exactly once. Where one image would be left over for the last batch, which batch
-    norm cannot take, it joins the batch before it.
+    Every image comes exactly once, or, with `augment.repeats` r, a random part of them r times in a row (the
+    last of them fewer times) in an epoch of the same length. Where one image would be left over for the last
+    batch, which batch norm cannot take, it joins the batch before it.
 
     Args:
         split: where from.
@@ -58,28 +69,45 @@ def training_batches(
         augment: how images are varied.
         seed: of the run.
         epoch: which epoch's order and variations.
-        workers: processes that decode files; 0 decodes in this one. Not used for images in memory.
+        workers: processes that decode files and apply `augment.rand_augment`; 0 does both in this one.
         device: where the batches are wanted.
         start: batches to leave out in front, for an epoch that was interrupted.
         shard: (r, k) yields the r-th of k equal parts of each batch, for one process of k.
 
     Raises:
         ConfigError: if `augment` asks for random areas of images in memory.
-        DataError: for a split of one image, or with the path of a file that cannot be decoded.
+        DataError: for a split of one image, or with the path of a file that cannot be decoded; where these
+            are skipped, if fewer than two of a batch are left.
+
+    Reference:
+        Hoffer et al. (2020), Augment your batch; Touvron et al. (2021), DeiT (repeated augmentation).
     """
     if augment.crop == "resized" and isinstance(split.images, Tensor):
         raise ConfigError("augment.crop 'resized' cuts from image files: it needs data.storage 'files'")
     if len(split) == 1 < batch_size:
         raise DataError("training needs at least two images, but there is one")
-    order = torch.randperm(len(split), generator=generator(seed, epoch, 0))
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size))]
+    order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
-    variation = draw(len(split), augment, seed=seed, epoch=epoch)
+    variation = draw(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
     padding = augment.padding if augment.crop == "pad" else 0
-    key = (seed, epoch) if augment.crop == "resized" else None
-    for images, index in _images(split, parts, workers=workers, device=device, key=key):
-        chosen = Variation(*(part[index].to(device) for part in variation))
-        yield _batch(split, shift_and_flip(images, chosen, padding=padding), index)
+    first_key = generator(seed, epoch, 3).initial_seed() % 2**32
+    work = _Work(split, parts, augment, seed, epoch)
+    for (images, views), part in zip(_images(work, workers=workers, device=device), parts, strict=True):
+        if len(views) < min(2, len(part)):
+            raise DataError(f"only {len(views)} of a batch of {len(part)} images can be decoded, but two are needed")
+        chosen = Variation(*(entry[views].to(device) for entry in variation))
+        varied = shift_and_flip(images, chosen, padding=padding)
+        if augment.erase:
+            varied = erase(varied, views.to(device) + first_key, probability=augment.erase)
+        yield _batch(split, varied, views % len(split), n_skipped=len(part) - len(views))
+
+
+def _order(n_images: int, repeats: int, *, seed: int, epoch: int) -> Tensor:
+    """The views of an epoch, as many as there are images."""
+    order = torch.randperm(n_images, generator=generator(seed, epoch, 0))
+    again = n_images * torch.arange(repeats)
+    return (order[: -(-n_images // repeats), None] + again).flatten()[:n_images]
 
 
 def evaluation_batches(
@@ -103,57 +131,79 @@ def evaluation_batches(
         DataError: with the path of a file that cannot be decoded.
     """
     parts = torch.split(torch.arange(len(split)).tensor_split(shard[1])[shard[0]], batch_size)
-    for images, index in _images(split, parts, workers=workers, device=device):
-        yield _batch(split, images, index)
+    work = _Work(split, parts, STILL)
+    for (images, index), part in zip(_images(work, workers=workers, device=device), parts, strict=True):
+        if len(index):
+            yield _batch(split, images, index, n_skipped=len(part) - len(index))
 
 
-def _batch(split: Split, images: Tensor, index: Tensor) -> Batch:
+def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int) -> Batch:
     device = images.device
-    return Batch(images.float().div_(255), split.labels[index].to(device), index.to(device))
+    return Batch(images.float().div_(255), split.labels[index].to(device), index.to(device), n_skipped)
 
 
-def _images(
-    split: Split,
-    parts: Sequence[Tensor],
-    *,
-    workers: int,
-    device: str | torch.device,
-    key: tuple[int, int] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The uint8 images of each part on the device, with their indices."""
-    if isinstance(split.images, Tensor):
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is to be made ready: the views of each batch, and how their images are varied one by one."""
+
+    split: Split
+    parts: Sequence[Tensor]
+    augment: AugmentConfig
+    seed: int = 0
+    epoch: int = 0
+
+
+def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The uint8 images of each part on the device, with their views."""
+    split = work.split
+    if isinstance(split.images, Tensor) and work.augment.rand_augment is None:
         images = split.images.to(device)  # a whole set in memory is at most 1 GiB
-        for index in parts:
-            yield resize(images[index.to(device)], split.image_size), index
+        for views in work.parts:
+            yield resize(images[(views % len(split)).to(device)], split.image_size), views
         return
     loader = DataLoader(
-        _Decoding(split.images, split.image_size, parts, key),
+        _Prepared(work),
         batch_size=None,
         num_workers=workers,
+        prefetch_factor=4 if workers else None,  # evens out files that take long
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # else the loader draws from the global one
     )
-    for index, images in zip(parts, loader, strict=True):
-        if isinstance(images, str):
-            raise DataError(images)
-        yield images.to(device, non_blocking=True), index
+    for item in loader:
+        if isinstance(item, str):
+            raise DataError(item)
+        images, views = item
+        yield images.to(device, non_blocking=True), views
 
 
-class _Decoding(Dataset[Tensor | str]):
-    """Decodes one part per item; an error comes back as its text, which survives the way from a worker."""
+class _Prepared(Dataset[tuple[Tensor, Tensor] | str]):
+    """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker."""
 
-    def __init__(
-        self, files: ImageFiles, image_size: int, parts: Sequence[Tensor], key: tuple[int, int] | None
-    ) -> None:
-        self.files, self.image_size, self.parts, self.key = files, image_size, parts, key
+    def __init__(self, work: _Work) -> None:
+        self.work = work
+        policy, size = work.augment.rand_augment, work.split.image_size
+        self.policy: RandAugment | None = None if policy is None else make_policy(policy, image_size=size)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.work.parts)
 
-    def __getitem__(self, item: int) -> Tensor | str:
-        index = self.parts[item].tolist()
-        sources = [generator(*self.key, 2, i) for i in index] if self.key else None
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor] | str:
+        views = self.work.parts[item]
         try:
-            return decode_batch(self.files, index, image_size=self.image_size, sources=sources)
+            images, kept = self._read(views)
         except DataError as error:
             return str(error)
+        views = views[kept]
+        if self.policy is not None:
+            images = vary(images, self.policy, views, seed=self.work.seed, epoch=self.work.epoch)
+        return images, views
+
+    def _read(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Images at their final size, and which of the views they are."""
+        work, split = self.work, self.work.split
+        index = views % len(split)
+        if isinstance(split.images, Tensor):
+            return resize(split.images[index], split.image_size), torch.arange(len(views))
+        resized = work.augment.crop == "resized"
+        sources = [generator(work.seed, work.epoch, 2, view) for view in views.tolist()] if resized else None
+        return decode_batch(split.images, index.tolist(), image_size=split.image_size, sources=sources)

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch
+from kdprobe.errors import DataError
 
 LIMIT = 2**30
 CHUNK = 256
@@ -34,8 +36,11 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
 def into_memory(split: Split) -> Split:
     """Decode all of a split's files; progress goes to stderr when it takes more than two seconds.
 
+    Returns:
+        the split in memory, without the images that could not be decoded where they may be skipped.
+
     Raises:
-        DataError: with the path of a file that cannot be decoded.
+        DataError: with the path of a file that cannot be decoded, or if none can.
     """
     if isinstance(split.images, Tensor):
         return split
@@ -43,5 +48,9 @@ def into_memory(split: Split) -> Split:
     parts = torch.split(torch.arange(len(files)), CHUNK)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes outside the interpreter lock
         batches = pool.map(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
-        images = list(tqdm(batches, "decoding images", len(parts), delay=2, disable=None, leave=False))
-    return Split(torch.cat(images), split.labels, size)
+        found = list(tqdm(batches, "decoding images", len(parts), delay=2, disable=None, leave=False))
+    kept = torch.cat([part[rows] for part, (_, rows) in zip(parts, found, strict=True)])
+    if not len(kept):
+        raise DataError(f"none of {len(files)} images can be decoded; the first is {files.paths[0]}")
+    images = torch.cat([images for images, _ in found])
+    return replace(split, images=images, labels=split.labels[kept], n_skipped=len(files) - len(kept))

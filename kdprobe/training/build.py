@@ -49,6 +49,7 @@ def build(config: RunConfig, device: torch.device, *, download: bool = False) ->
         seed=config.seed,
         download=download,
         augment=settings.augment,
+        skip_bad=settings.skip_bad,
     )
     student = _student(config, data).to(device)
     teacher = _teacher(config, student, device)
@@ -117,11 +118,13 @@ def _check_cache(config: RunConfig, method: Method) -> None:
     """Cached teacher logits belong to images that never vary."""
     if not config.training.cache_teacher:
         return
+    if config.data.skip_bad:
+        raise ConfigError("training.cache_teacher keeps logits of all images, but data.skip_bad may leave some out")
     augment, mixing, name = config.data.augment, config.training.mixing, config.method["name"]
-    if augment.crop != "none" or augment.flip or mixing.mixup or mixing.cutmix or type(method).inputs != Method.inputs:
+    if augment.varies or mixing.mixup or mixing.cutmix or type(method).inputs != Method.inputs:
         raise ConfigError(
             f"training.cache_teacher would pair the teacher's logits with other images: {name!r} on varied images; set "
-            "data.augment.crop=none and data.augment.flip=false, and mix nothing"
+            "data.augment.crop=none and data.augment.flip=false, without rand_augment and erase, and mix nothing"
         )
     if set(method.teacher_needs) != {"logits"}:
         raise ConfigError(f"training.cache_teacher keeps logits, but method {name!r} needs more of the teacher")

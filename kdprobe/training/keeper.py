@@ -109,7 +109,7 @@ class Keeper:
         """Write the result and return it."""
         if self.group.main:
             teacher = self.job.teacher
-            config, last = self.config, self.folder.metrics()[-1]
+            config, metrics = self.config, self.folder.metrics()
             result = {
                 "model": config.model.name,
                 "method": config.method["name"],
@@ -119,8 +119,8 @@ class Keeper:
                 "evaluated_on": self.job.data.evaluated_on,
                 "seed": config.seed,
                 "epochs": position.epoch,
-                "images_seen": position.epoch * self.n_images,
-                "accuracy": last["accuracy"],
+                "images_seen": sum(record["images"] for record in metrics),
+                "accuracy": metrics[-1]["accuracy"],
                 "best_accuracy": position.best_accuracy,
                 "best_epoch": position.best_epoch,
                 "parameters": count_parameters(self.job.student),

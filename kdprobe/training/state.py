@@ -44,6 +44,7 @@ class Position:
         sums: of the loss terms in the epoch that is under way, times images.
         bad_steps: consecutive steps without a finite loss.
         n_images: training images, which must not change.
+        n_skipped: images that could not be decoded in the epoch that is under way.
     """
 
     epoch: int = 0
@@ -54,6 +55,7 @@ class Position:
     sums: dict[str, Tensor] = field(default_factory=dict)
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_images: int = 0
+    n_skipped: int = 0
 
 
 def previous(path: Path) -> Path:

@@ -64,7 +64,7 @@ class Watch:
             accuracy: on the evaluation images, a fraction.
             seconds: of training.
             rate: learning rate of the last step.
-            n_images: training images.
+            n_images: trained on.
             steps: in the epoch.
         """
         loss, speed = sum(losses.values()), n_images / seconds
@@ -78,6 +78,7 @@ class Watch:
         return {
             "epoch": position.epoch,
             "steps": steps,
+            "images": n_images,
             "lr": rate,
             "loss": loss,
             "terms": losses,
@@ -85,6 +86,12 @@ class Watch:
             "seconds": round(seconds, 3),
             "images_per_second": round(speed, 1),
         }
+
+    def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
+        """Say how many images could not be decoded, if any, and return it for the record."""
+        if n_training or n_evaluation:
+            self.say(f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded")
+        return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
     def _write_events(self, epoch: int, values: dict[str, float]) -> None:
         if self.events is not None:
