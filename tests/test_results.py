@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+
+from kdprobe.errors import ResultError
+from kdprobe.results import Result, load_result, provenance, save_result, versions
+
+RESULT = Result("cka", {"matrix": np.array([[0.1, np.nan]])}, {"teacher": "vit"}, {"seed": 0})
+
+
+def test_a_result_survives_its_file(tmp_path):
+    path = tmp_path / "cka.npz"
+    save_result(RESULT, path, table="a,b\n1,2\n")
+    loaded = load_result(path, kind="cka")
+    assert np.array_equal(loaded.arrays["matrix"], RESULT.arrays["matrix"], equal_nan=True)
+    assert (loaded.kind, loaded.facts, loaded.provenance) == ("cka", RESULT.facts, RESULT.provenance)
+    assert (tmp_path / "cka.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_the_same_result_gives_the_same_bytes(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        save_result(RESULT, tmp_path / name, table="")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_name_must_end_in_npz(tmp_path):
+    with pytest.raises(ResultError, match=r"a result's name must end in \.npz, but .*cka\.txt does not"):
+        save_result(RESULT, tmp_path / "cka.txt", table="")
+
+
+def test_missing_and_foreign_files_are_told(tmp_path):
+    with pytest.raises(ResultError, match="there is no result"):
+        load_result(tmp_path / "none.npz")
+    np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
+    (tmp_path / "noise.npz").write_bytes(b"noise")
+    np.savez(tmp_path / "pickled.npz", meta=np.array({"a": 1}, dtype=object))
+    for name in ("foreign", "noise", "pickled"):
+        with pytest.raises(ResultError, match=f"{name}.npz is not a kdprobe result or is damaged"):
+            load_result(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize("position", [0.2, 0.5, 0.8])
+def test_damage_is_told(tmp_path, position):
+    path = tmp_path / "cka.npz"
+    save_result(Result("cka", {"x": np.random.default_rng(0).random(1000)}), path, table="")
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * position)] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(ResultError, match="is damaged"):
+        load_result(path)
+
+
+def test_other_versions_and_kinds_are_told(tmp_path):
+    meta = {"format": "kdprobe-result", "version": 99, "kind": "cka", "facts": {}, "provenance": {}}
+    np.savez(tmp_path / "new.npz", meta=np.array(json.dumps(meta)))
+    with pytest.raises(ResultError, match="version 99; this kdprobe reads 'kdprobe-result' version 1"):
+        load_result(tmp_path / "new.npz")
+    save_result(RESULT, tmp_path / "cka.npz", table="")
+    with pytest.raises(ResultError, match="holds a result of kind 'cka', but 'evaluation' is needed"):
+        load_result(tmp_path / "cka.npz", kind="evaluation")
+
+
+def test_provenance_says_versions_and_command():
+    origin = provenance(seed=3)
+    assert origin["seed"] == 3
+    assert origin["command"].startswith("kdprobe")
+    assert set(versions()) >= {"python", "torch", "timm", "kdprobe"}
