@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {"errors", "files", "statistics", "config", "results", "devices", "gram", "recipe"},
-    {"data", "models", "features", "capture", "store", "views", "dump", "runs"},
+    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs"},
     {"distillers"},
     {"training"},
     {"sweeps"},
