@@ -214,3 +214,97 @@ def complexity(
     if not quiet:
         for key, meaning in CONVENTIONS.items():
             click.echo(f"{key}: {meaning}", err=True)
+
+
+@click.command()
+@click.option("--teacher", metavar="CKPT", help="Shown above.")
+@click.option("--student", "students", multiple=True, metavar="CKPT", help="Repeat to compare at equal layers.")
+@click.option("--data", metavar="SPEC", help="The data set that the student's checkpoint names, if not given.")
+@click.option(
+    "--features",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.h5",
+    help="A dump instead of networks; two for teacher and student dumped separately.",
+)
+@click.option("--method", type=click.Choice(["ridge", "subspace", "dropkd"]), default="ridge", show_default=True)
+@click.option("--layers", multiple=True, metavar="T=S", help="Pairs of layers.  [default: matched by relative depth]")
+@click.option("--teacher-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
+@click.option("--student-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
+@click.option("--reduce", type=click.Choice(["gap", "flatten", "cls", "tokens"]), default="gap", show_default=True)
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the folds.")
+@click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
+@click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+def decompose(
+    teacher: str | None,
+    students: tuple[str, ...],
+    data: str | None,
+    features: tuple[Path, ...],
+    method: str,
+    layers: tuple[str, ...],
+    teacher_layers: tuple[str, ...],
+    student_layers: tuple[str, ...],
+    reduce: str,
+    folds: int,
+    seed: int,
+    images: int | None,
+    out: Path,
+    device: str,
+    *,
+    probes: bool,
+    quiet: bool,
+) -> None:
+    r"""General knowledge, which both networks have, and specific knowledge, which one alone has.
+
+    \b
+    ridge     general is what the other network's feature predicts out of fold
+    subspace  general lies along the canonical directions that both share
+    dropkd    general is what a DropKD run's encoder, dropout and decoder keep of its stages' maps
+
+    \b
+    Example:
+      kdprobe decompose --teacher runs/vit --student runs/kd --student runs/dropkd --images 8 --out knowledge
+    """
+    from analyses.examples import examples_table
+    from analyses.knowledge_result import compare, comparison_table, summary, tidy
+    from analyses.knowledge_run import decompose_layers, inputs_of
+    from analyses.predictions import short_names
+    from kdprobe.cli import run
+    from kdprobe.devices import pick_device
+    from kdprobe.results import save_result
+
+    if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
+        raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
+    chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
+    names, where = short_names(students), pick_device(device)
+    results, paths = [], []
+    for student, name in zip(students or (None,), names or [""], strict=True):
+        taken, pairs = inputs_of(
+            *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
+        )
+        result, examples = decompose_layers(
+            *(taken, pairs),
+            method=method,
+            auxiliary=Path(student) if method == "dropkd" and student else None,
+            folds=folds,
+            seed=seed,
+            probes=probes,
+            n_images=images or 0,
+        )
+        folder = out / name if len(students) > 1 else out
+        save_result(result, folder / "knowledge.npz", table=tidy(result).to_csv(index=False))
+        results.append(result)
+        paths.append(folder / "knowledge.npz")
+        if examples is not None:
+            save_result(examples, folder / "examples.npz", table=examples_table(examples).to_csv(index=False))
+            paths.append(folder / "examples.npz")
+        click.echo(summary(result))
+    if len(results) > 1:
+        comparison = compare(names, results)
+        paths.append(out / "knowledge-comparison.npz")
+        save_result(comparison, paths[-1], table=comparison_table(comparison).to_csv(index=False))
+    run("figures", *paths, *(["--quiet"] if quiet else []))

@@ -61,8 +61,8 @@ def stored_cka(
         StoreError: if the files hold other samples, another order or other data, or are damaged.
         AnalysisError: if no minibatch has 4 samples, or a stored feature is not finite.
     """
-    _require_same_samples(teacher, student)
-    rows, columns = _role(teacher, "teacher"), _role(student, "student")
+    require_same_samples(teacher, student)
+    rows, columns = role_in(teacher, "teacher"), role_in(student, "student")
     names = teacher.layers(rows, teacher_layers), student.layers(columns, student_layers)
     sums, size = HSICSums(kernel, estimator, permutations), batch_size or teacher.batch_size
     for number in range(part[0], -(-teacher.n_samples // size), part[1]):
@@ -101,7 +101,12 @@ def _gram(store: FeatureStore, role: str, layer: str, start: int, size: int) -> 
         raise AnalysisError(f"samples from {start} on of the {role}, layer {layer!r}: {error}") from error
 
 
-def _require_same_samples(teacher: FeatureStore, student: FeatureStore) -> None:
+def require_same_samples(teacher: FeatureStore, student: FeatureStore) -> None:
+    """Refuse two files of other data, other samples or another order.
+
+    Raises:
+        StoreError: saying which.
+    """
     if teacher.data != student.data:
         raise StoreError(f"{teacher.path} is of {teacher.data!r}, but {student.path} is of {student.data!r}")
     if not torch.equal(teacher.index, student.index):
@@ -111,5 +116,6 @@ def _require_same_samples(teacher: FeatureStore, student: FeatureStore) -> None:
         )
 
 
-def _role(store: FeatureStore, wanted: str) -> str:
+def role_in(store: FeatureStore, wanted: str) -> str:
+    """The wanted network, or the only one that a file holds."""
     return wanted if wanted in store.roles else store.roles[0]

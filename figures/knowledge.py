@@ -1,4 +1,8 @@
-"""How much of what each network knows is general: bars per pair of layers, teacher above student."""
+"""How much of what each network knows is general: bars per pair of layers, teacher above student.
+
+Beside the bars stand the directions that both share, the CKA of whole, general and specific parts, and what a linear
+probe reads out of each part, where the result has them; behind DropKD's bars, what its other rates would keep.
+"""
 
 from typing import Any
 
@@ -9,11 +13,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.labels import shorten, widest
+from figures.labels import shorten, text_width, widest
 from figures.style import BARE, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
+_HEAD = 28.0
+_NETWORKS = ("teacher", "student")
 
 
 @style()
@@ -22,8 +28,9 @@ def draw(result: Result) -> Figure:
 
     Args:
         result: of kind "knowledge"; `teacher_general` and `student_general` [pairs, 3]: the fraction of
-            variance that is general (value, low, high), which may lie slightly below zero. What is left
-            to 1 is specific.
+            variance that is general (value, low, high), which may lie below zero. What is left to 1 is
+            specific. Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe`
+            [pairs, 3, 3] of whole, general and specific part.
 
     Returns:
         the figure, one page wide.
@@ -33,30 +40,62 @@ def draw(result: Result) -> Figure:
     """
     facts = ("teacher", "student", "teacher_layers", "student_layers", "confidence")
     require(result, {"teacher_general": 2, "student_general": 2}, facts)
-    teacher = 100 * result.arrays["teacher_general"].astype(np.float64)
-    student = 100 * result.arrays["student_general"].astype(np.float64)
-    teacher_layers = require_length(result, "teacher_layers", len(teacher), "pairs")
-    student_layers = require_length(result, "student_layers", len(student), "pairs")
-    names = [
-        (f"teacher {shorten(one, 28)}", f"student {shorten(other, 28)}")
-        for one, other in zip(teacher_layers, student_layers, strict=True)
-    ]
+    percents = [100 * result.arrays[f"{who}_general"].astype(np.float64) for who in _NETWORKS]
+    names = _names(result, len(percents[0]))
+    columns = _columns(result, percents)
 
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
-    figure = sheet(PAGE, 28 + height + 18)
-    axes = place(figure, left, 28, PAGE - left - 92, height)
+    figure = sheet(PAGE, _HEAD + height + 30)
+    width = PAGE - left - 8 - sum(_width(*column) for column in columns)
+    axes = place(figure, left, _HEAD, width, height)
     places = np.arange(len(names)) * 1.0
-    _bars(axes, places - 0.2, teacher, PALETTE[0])
-    _bars(axes, places + 0.2, student, PALETTE[1])
+    lowest = min(0.0, float(np.nanmin(percents)))
+    for shift, percent, colour in zip((-0.2, 0.2), percents, PALETTE, strict=False):
+        _bars(axes, places + shift, percent, colour)
     axes.set_yticks(np.stack([places - 0.2, places + 0.2], 1).ravel(), [name for pair in names for name in pair])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(min(0.0, float(np.nanmin([teacher, student]))), 100)
+    axes.set_xlim(lowest, 100)
+    if lowest < 0:
+        axes.axvline(0, color=MUTED, linewidth=0.6, zorder=2.5)
     confidence = 100 * float(result.facts["confidence"])
     axes.set_xlabel(f"share of variance in %, with {confidence:g} % intervals of the general part", labelpad=2)
+    _write(figure, axes, columns, left + width)
     _legend(figure, result, left)
     return figure
+
+
+def _names(result: Result, n_pairs: int) -> list[tuple[str, str]]:
+    teacher, student = (require_length(result, f"{who}_layers", n_pairs, "pairs") for who in _NETWORKS)
+    return [
+        (f"teacher {shorten(one, 20)}", f"student {shorten(other, 20)}")
+        for one, other in zip(teacher, student, strict=True)
+    ]
+
+
+def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, list[str]]]:
+    """Heading and one line per bar of each column beside the bars; an empty line where a number is of the pair."""
+    arrays = result.arrays
+    pairs = zip(*percents, strict=True)
+    columns = [("general in %", ["{:.1f} [{:.1f}, {:.1f}]".format(*ends) for pair in pairs for ends in pair])]
+    if "dimension" in arrays and not np.isnan(arrays["dimension"]).all():
+        columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
+    if "cka" in arrays:
+        told = ["  ".join(_number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
+        columns.append(("CKA R G S", [line for text in told for line in (text, "")]))
+    if "teacher_probe" in arrays and "student_probe" in arrays:
+        probes = np.stack([arrays[f"{who}_probe"][:, :, 0] for who in _NETWORKS], 1).reshape(-1, 3)
+        columns.append(("probe R G S %", ["  ".join(_number(100 * value, 0) for value in row) for row in probes]))
+    return columns
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _width(heading: str, lines: list[str]) -> float:
+    return max(text_width(heading, LABEL), widest(lines)) + 9
 
 
 def _bars(axes: Axes, places: NDArray[Any], percent: NDArray[Any], colour: str) -> None:
@@ -64,26 +103,43 @@ def _bars(axes: Axes, places: NDArray[Any], percent: NDArray[Any], colour: str) 
     axes.barh(places, 100.0, height=0.34, color=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, zorder=1)
     axes.barh(places, value, height=0.34, color=colour, zorder=2)
     axes.hlines(places, low, high, color=INK, linewidth=1.2, zorder=3)
-    for position, numbers in zip(places, percent, strict=True):
-        told = "{:.1f}  [{:.1f}, {:.1f}]".format(*numbers)
-        axes.annotate(
-            told,
-            (1.0, position),
-            (8, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            size=LABEL,
-        )
+
+
+def _write(figure: Figure, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:
+    height = figure.get_size_inches()[1] * 72
+    for heading, lines in columns:
+        x = (start + 9) / PAGE
+        figure.text(x, 1 - 24 / height, heading, size=LABEL, va="center", color=MUTED)
+        for bar, line in enumerate(lines):
+            alone = bar % 2 == 0 and lines[bar + 1] == ""
+            y = bar // 2 + (0.0 if alone else (-0.2, 0.2)[bar % 2])
+            axes.annotate(
+                *(line, (0.0, y), (start + 9, 0)),
+                xycoords=("figure fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                size=LABEL,
+            )
+        start += _width(heading, lines)
 
 
 def _legend(figure: Figure, result: Result, left: float) -> None:
     handles = [
-        Patch(color=PALETTE[0], label=f"general, teacher {shorten(result.facts['teacher'], 24)}"),
-        Patch(color=PALETTE[1], label=f"general, student {shorten(result.facts['student'], 24)}"),
-        Patch(facecolor=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, label="specific"),
+        Patch(color=PALETTE[index], label=f"general, {who} {shorten(result.facts[who], 24)}")
+        for index, who in enumerate(_NETWORKS)
     ]
+    handles.append(Patch(facecolor=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, label="specific"))
+    height = figure.get_size_inches()[1] * 72
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(left / PAGE, 1.0), ncols=3, borderaxespad=0.3, fontsize=LABEL
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left / PAGE, 1 - 2 / height),
+        ncols=3,
+        borderaxespad=0.3,
+        fontsize=LABEL,
+        title=None,
     )
-    figure.text(1 - 84 / PAGE, 1 - TITLE / figure.get_size_inches()[1] / 72, "general in %", size=LABEL, va="center")
+    if "method" in result.facts:
+        figure.text(
+            1 - 4 / PAGE, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
+        )

@@ -5,7 +5,19 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from figures import cka, cka_over_time, comparison, compound, confusion, curves, dropout, knowledge, reliability
+from figures import (
+    cka,
+    cka_over_time,
+    comparison,
+    compound,
+    confusion,
+    curves,
+    dropout,
+    examples,
+    knowledge,
+    knowledge_comparison,
+    reliability,
+)
 from figures.checks import naming
 from figures.style import save
 from kdprobe.errors import ResultError, near_matches
@@ -18,7 +30,9 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "compound": compound.draw,
     "dropout-sweep": dropout.draw,
     "evaluation": confusion.draw,
+    "examples": examples.draw,
     "knowledge": knowledge.draw,
+    "knowledge-comparison": knowledge_comparison.draw,
     "reliability": reliability.draw,
     "training": curves.draw,
 }

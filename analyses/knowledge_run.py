@@ -1,0 +1,123 @@
+"""From features of both networks to saved decompositions, layer pair by layer pair."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.examples import examples_result
+from analyses.kept import RATES, load_dropkd
+from analyses.knowledge import Decomposition, decompose
+from analyses.knowledge_result import Pair, knowledge_result, measure_pair
+from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from kdprobe.errors import AnalysisError
+from kdprobe.results import Result
+from kdprobe.views import open_views
+
+
+def decompose_layers(
+    features: LayerFeatures,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    method: str = "ridge",
+    auxiliary: Path | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    confidence: float = 0.95,
+    probes: bool = True,
+    n_images: int = 0,
+) -> tuple[Result, Result | None]:
+    """Decompose pairs of layers.
+
+    Args:
+        features: of both networks.
+        pairs: teacher layer and student layer; with `dropkd`, in the order of the run's stage pairs.
+        method: as `analyses.knowledge.decompose` takes it.
+        auxiliary: file of a DropKD run, for `dropkd`.
+        folds: held out in turn.
+        seed: of the folds.
+        confidence: of the intervals.
+        probes: also measure linear probes.
+        n_images: pick so many images per network by the last pair.
+
+    Returns:
+        a result of kind "knowledge", and one of kind "examples" if images were asked for.
+
+    Raises:
+        AnalysisError: naming the pair that cannot be decomposed.
+    """
+    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
+    measured, examples = [], None
+    for stage, (one, other) in enumerate(pairs):
+        given = features.teacher[one], features.student[other]
+        settings = options | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})
+        try:
+            found = decompose(given[0], given[1], **settings)
+            pair = measure_pair(one, other, found, features.labels if probes else None)
+        except AnalysisError as error:
+            raise AnalysisError(f"teacher layer {one!r} and student layer {other!r}: {error}") from error
+        if method == "dropkd":
+            by_rate = [decompose(given[0], given[1], **settings, rates=(rate, rate)) for rate in RATES]
+            pair = _with_rates(pair, by_rate)
+        measured.append(pair)
+        if n_images and len(measured) == len(pairs):
+            shown = features.facts | {"teacher_layer": one, "student_layer": other, "method": method}
+            examples = examples_result(found, features.index, shown, n_images=n_images)
+    facts = features.facts | options | {"n_samples": len(features.labels)}
+    result = knowledge_result(measured, facts, features.origin)
+    if method == "dropkd":
+        result.arrays["rates"] = np.array(RATES)
+    return result, examples
+
+
+def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
+    """A pair with the general fractions at each of the rates [rates, 3]."""
+    more = {
+        "teacher_by_rate": np.array([found.teacher.fraction for found in by_rate]),
+        "student_by_rate": np.array([found.student.fraction for found in by_rate]),
+    }
+    return pair._replace(numbers=pair.numbers | more)
+
+
+def inputs_of(
+    teacher: str | None,
+    student: str | None,
+    data: str | None,
+    files: Sequence[Path],
+    *,
+    method: str = "ridge",
+    layers: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+    **chosen: Any,
+) -> tuple[LayerFeatures, list[tuple[str, str]]]:
+    """Features and pairs of layers of two checkpoints, or of feature files.
+
+    Args:
+        teacher: a checkpoint, as `kdprobe.load` takes it.
+        student: a checkpoint; a DropKD run's folder for `dropkd`.
+        data: a data SPEC; the student's own if not given.
+        files: feature files instead of checkpoints.
+        method: `dropkd` takes its own run's stage pairs and whole maps.
+        layers: `TEACHER=STUDENT` pairs.
+        device: where the networks run.
+        quiet: no progress on standard error.
+        chosen: `teacher_layers`, `student_layers`, `reduce`.
+
+    Raises:
+        AnalysisError: for `dropkd` without networks or with pairs of layers, or for a pair that does not exist.
+    """
+    if method == "dropkd" and (files or layers):
+        raise AnalysisError(
+            "dropkd shows images to both networks and has its own pairs of stages; give checkpoints only"
+        )
+    if files:
+        features = stored_features(files, **chosen)
+    else:
+        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data)
+        if method == "dropkd":
+            return shown_maps(views, load_dropkd(str(student)), device=device, quiet=quiet)
+        features = shown_features(views, device=device, quiet=quiet, **chosen)
+    return features, match_layers(list(features.teacher), list(features.student), layers)

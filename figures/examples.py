@@ -1,0 +1,61 @@
+"""Test images with the largest specific part: what only the teacher sees above, what only the student sees below."""
+
+from matplotlib.figure import Figure
+
+from figures.checks import require
+from figures.labels import fit, shorten
+from figures.style import LABEL, MUTED, PAGE, TITLE, place, sheet, style
+from kdprobe.results import Result
+
+_PER_ROW, _SPACE = 8, 4.0
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw the images in two blocks, the most specific one first.
+
+    Args:
+        result: of kind "examples": `images` [2, N, h, w, 3] uint8, `labels`, `specific` and `other` [2, N].
+
+    Returns:
+        the figure, one page wide.
+
+    Raises:
+        ResultError: if the result lacks something.
+    """
+    facts = ("teacher", "student", "teacher_layer", "student_layer", "classes", "data")
+    require(result, {"images": 5, "labels": 2, "specific": 2, "other": 2}, facts)
+    images = result.arrays["images"]
+    side = (PAGE - 8) / _PER_ROW - _SPACE
+    n_rows, pitch = -(-images.shape[1] // _PER_ROW), side + 2 * LABEL + 6
+    block = n_rows * pitch + 16
+    figure = sheet(PAGE, 2 * block + 4)
+    for row, who in enumerate(("teacher", "student")):
+        top = (2 - row) * block + 2
+        other = "student" if who == "teacher" else "teacher"
+        heading = f"largest specific part in the {who}, {result.facts[who]} {result.facts[f'{who}_layer']}"
+        note = f"(below each image: its share here | in the {other}; 1 is a mean image)"
+        figure.text(
+            6 / PAGE, (top - 8) / (2 * block + 4), fit(f"{heading} {note}", TITLE, PAGE - 12), size=TITLE, va="center"
+        )
+        for number, image in enumerate(images[row]):
+            x = 6 + (number % _PER_ROW) * (side + _SPACE)
+            y = top - 16 - (number // _PER_ROW) * pitch - side
+            axes = place(figure, x, y, side, side)
+            axes.imshow(image, interpolation="nearest")
+            axes.axis("off")
+            values = [result.arrays[key][row, number] for key in ("specific", "other")]
+            name = shorten(result.facts["classes"][int(result.arrays["labels"][row, number])], 14)
+            told = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
+            axes.annotate(
+                told,
+                (0.5, 0),
+                (0, -2),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                size=LABEL - 0.5,
+                color=MUTED,
+            )
+    return figure
