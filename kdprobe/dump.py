@@ -124,8 +124,9 @@ def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
     for taken in [path, *(part.path for part in parts)]:
         if taken.exists():
             raise StoreError(f"{taken} exists already; give another name or remove it")
-        if partial_path(taken).exists():
-            raise StoreError(f"{partial_path(taken)} is left from an interrupted dump; resume it or remove it")
+        for left in (partial_path(taken), _kept_path(taken)):
+            if left.exists():
+                raise StoreError(f"{left} is left from an interrupted dump; resume it or remove it")
 
 
 def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], None]) -> None:
@@ -168,10 +169,14 @@ def _writer(dump: Dump, path: Path) -> FeatureWriter:
 
 def _set_aside(path: Path) -> Path | None:
     """The unfinished file under another name; one that was set aside before holds more."""
-    partial, kept = partial_path(path), path.with_name(path.name + ".kept.partial")
+    partial, kept = partial_path(path), _kept_path(path)
     if not kept.exists() and partial.exists():
         partial.rename(kept)
     return kept if kept.exists() else None
+
+
+def _kept_path(path: Path) -> Path:
+    return path.with_name(path.name + ".kept.partial")
 
 
 def _copy(
@@ -186,8 +191,7 @@ def _copy(
         wanted = (dump.data, dump.batch_size, dump.content, {r: _network(m) for r, m in dump.models.items()})
         found = (store.data, store.batch_size, store.content, {role: store.network(role) for role in store.roles})
         if wanted != found:
-            kept.rename(partial_path(writer.path))
-            raise StoreError(f"{partial_path(writer.path)} is of another dump: it has {found}, not {wanted}")
+            raise StoreError(f"{kept} is the beginning of another dump: it has {found}, not {wanted}")
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):

@@ -45,7 +45,7 @@ class Network:
 class FeatureWriter:
     """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
 
-    Leaving the block finishes the file; an exception leaves what was appended as NAME.partial.
+    Leaving the block finishes the file; an exception leaves what was appended, if anything, as NAME.partial.
 
     Args:
         path: the `.h5` file.
@@ -151,6 +151,8 @@ class FeatureWriter:
         else:
             with suppress(OSError, RuntimeError):  # of a full disk; the first error is the one to tell
                 self._file.close()
+            if not self.n_samples:
+                partial_path(self.path).unlink(missing_ok=True)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

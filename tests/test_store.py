@@ -298,11 +298,16 @@ def test_another_dump_is_not_continued(nets, path):
     with pytest.raises(ZeroDivisionError):
         write_dump(wanted(nets, minibatches=stopping), path)
     student = {"student": nets["student"]}
-    with pytest.raises(StoreError, match=r"features\.h5\.partial is of another dump"):
+    with pytest.raises(StoreError, match=r"features\.h5\.kept\.partial is the beginning of another dump"):
         write_dump(wanted(student), path, resume=True)
+    with pytest.raises(StoreError, match=r"features\.h5\.kept\.partial is left from an interrupted dump"):
+        write_dump(wanted(student), path)
     with pytest.raises(StoreError, match=r"has the layers .*, but a minibatch has"):
         write_dump(wanted(nets, layers={"student": "layer1"}), path, resume=True)
-    write_dump(wanted(nets), path, resume=True)
+    told = []
+    write_dump(wanted(nets), path, resume=True, say=told.append)
+    assert told[0] == "continues behind 8 samples"
+    assert FeatureStore.open(path).n_samples == 20
 
 
 def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, path):
@@ -337,6 +342,7 @@ def test_dump_that_cannot_fit_is_refused_before_it_starts(nets, path, monkeypatc
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1000))
     with pytest.raises(StoreError, match=r"the dump needs up to 0.0 GB, but .* has 0.0 GB left; choose fewer layers"):
         write_dump(wanted(nets), path)
+    assert not list(path.parent.iterdir())
 
 
 def test_a_disk_that_fills_up_is_told_with_what_is_complete(path):
