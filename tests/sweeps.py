@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from itertools import pairwise
 
 from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
@@ -42,7 +43,7 @@ def check_nothing_twice(found):
         again = sum(count - 1 for count in Counter(words).values())
         assert again <= kills, (cell.id, words)
         processes = [process for _, process, _ in written]
-        changes = sum(one != other for one, other in zip(processes, processes[1:], strict=False))
+        changes = sum(one != other for one, other in pairwise(processes))
         assert changes == len(set(processes)) - 1, (cell.id, written)
 
 
