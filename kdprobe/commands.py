@@ -154,46 +154,6 @@ def dump(
 
 
 @click.group()
-def runs() -> None:
-    """Look at run folders."""
-
-
-@runs.command("ls")
-@click.argument("folder", default="runs", type=click.Path(path_type=Path))
-def list_runs(folder: Path) -> None:
-    """List the runs below FOLDER.
-
-    Example: kdprobe runs ls runs
-    """
-    import pandas as pd
-
-    from kdprobe.runs import find_runs
-
-    rows = [run.summary() for run in find_runs(folder)]
-    click.echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
-
-
-@runs.command("show")
-@click.argument("run", type=click.Path(path_type=Path))
-def show_run(run: Path) -> None:
-    """Show one run: configuration, last epochs, result; works while it is training.
-
-    Example: kdprobe runs show runs/digits-resnet8-seed0
-    """
-    import pandas as pd
-
-    from kdprobe.config import write_yaml
-    from kdprobe.distillers import option_types
-    from kdprobe.runs import RunFolder
-
-    folder = RunFolder(run)
-    click.echo(write_yaml(folder.config(option_types())))
-    epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
-    click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
-    click.echo("finished" if folder.finished else "not finished")
-
-
-@click.group()
 def data() -> None:
     """Look at data sets."""
 

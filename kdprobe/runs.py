@@ -86,8 +86,7 @@ class RunFolder:
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
             raise RunError(f"there is no run to resume in {self.path}")
-        before = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
-        changed = differing_keys(before, config.model_dump(mode="json"))
+        changed = differing_keys(self.values(), config.model_dump(mode="json"))
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
@@ -99,10 +98,17 @@ class RunFolder:
         Raises:
             RunError: if this is not a run folder.
         """
+        return parse(self.values(), methods, source=str(self.config_path))
+
+    def values(self) -> Any:
+        """The configuration as it was written, unchecked.
+
+        Raises:
+            RunError: if this is not a run folder.
+        """
         if not self.config_path.is_file():
             raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
-        text = self.config_path.read_text(encoding="utf-8")
-        return parse(read_yaml(text, source=str(self.config_path)), methods, source=str(self.config_path))
+        return read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""
@@ -112,11 +118,22 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out."""
+        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+
+        Raises:
+            RunError: naming a line that is damaged.
+        """
         if not self.metrics_path.is_file():
             return []
         lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [self._record(line, number) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
+
+    def _record(self, line: str, number: int) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RunError(f"{self.metrics_path} is damaged in line {number}") from error
+        return record
 
     def keep_metrics(self, n_epochs: int) -> None:
         """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
@@ -125,8 +142,7 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """One line about the run: model, method, data, seed, epochs, last accuracy, state."""
-        config = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
-        metrics = self.metrics()
+        config, metrics = self.values(), self.metrics()
         return {
             "run": str(self.path),
             "model": config["model"]["name"],

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {"errors", "files", "statistics", "config", "results", "devices", "gram", "recipe"},
-    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs"},
+    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
     {"distillers"},
     {"training"},
     {"sweeps"},
-    {"commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
+    {"commands", "runs_commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
 )
 FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "figures")
 

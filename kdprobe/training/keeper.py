@@ -11,6 +11,7 @@ from torch import nn
 from kdprobe.config import RunConfig
 from kdprobe.distillers import Method
 from kdprobe.errors import RunError, Stopped
+from kdprobe.files import sha256
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
 from kdprobe.models.create import count_parameters
@@ -126,6 +127,7 @@ class Keeper:
                 "parameters": count_parameters(self.job.student),
                 "auxiliary_parameters": count_parameters(self.job.method),
                 "seconds": round(position.seconds, 2),
+                "sha256": {path.name: sha256(path) for path in sorted(self.folder.path.glob("*.safetensors"))},
             }
             self.folder.write_result(result)
         self.group.wait()

@@ -6,7 +6,7 @@ verified before it is used; the newest that verifies is, and a damaged one is na
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from kdprobe.errors import RunError
 from kdprobe.files import replacing, sync_folder
 
 VERSION = 1
+_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError)
 
 
 @runtime_checkable
@@ -129,6 +130,18 @@ def restore_state(
     return position, problems
 
 
+def state_problems(path: Path) -> list[str]:
+    """A sentence about each generation of a run's state that is there and damaged."""
+    return [problem for candidate in (path, previous(path)) if candidate.is_file() for problem in _damage(candidate)]
+
+
+def _damage(path: Path) -> Iterator[str]:
+    try:
+        _verified(path)
+    except (*_DAMAGE, RunError) as error:
+        yield f"{path} is damaged ({' '.join(str(error).split())[:120]})"
+
+
 def _newest(path: Path) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     for candidate in (path, previous(path)):
@@ -136,7 +149,7 @@ def _newest(path: Path) -> tuple[dict[str, Any], list[str]]:
             continue
         try:
             return _verified(candidate), problems
-        except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
+        except _DAMAGE as error:
             reason = " ".join(str(error).split())[:120]
             problems.append(f"{candidate} is damaged and passed over ({reason})")
     raise RunError("; ".join(problems) + "; no other state is left" if problems else f"there is no state {path}")

@@ -1,0 +1,122 @@
+"""The commands that look at run folders; everything heavy is imported when a command runs."""
+
+from pathlib import Path
+
+import click
+
+from kdprobe.errors import RunError
+
+_PATHS = click.Path(path_type=Path)
+_RESULT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def runs() -> None:
+    """Look at run folders."""
+
+
+@runs.command("ls")
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+def list_runs(folder: Path) -> None:
+    """List the runs below FOLDER.
+
+    Example: kdprobe runs ls runs
+    """
+    import pandas as pd
+
+    from kdprobe.runs import find_runs
+
+    rows = [run.summary() for run in find_runs(folder)]
+    click.echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
+
+
+@runs.command("show")
+@click.argument("run", type=click.Path(path_type=Path))
+def show_run(run: Path) -> None:
+    """Show one run: configuration, last epochs, result; works while it is training.
+
+    Example: kdprobe runs show runs/digits-resnet8-seed0
+    """
+    import pandas as pd
+
+    from kdprobe.config import write_yaml
+    from kdprobe.distillers import option_types
+    from kdprobe.runs import RunFolder
+
+    folder = RunFolder(run)
+    click.echo(write_yaml(folder.config(option_types())))
+    epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
+    click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
+    click.echo("finished" if folder.finished else "not finished")
+
+
+@runs.command("compare")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
+@click.option("--best", is_flag=True, help="Also accuracies after each run's best epoch.")
+@click.option("--out", type=_RESULT, help="Save the comparison as FILE.npz, which `kdprobe figures` draws.")
+@click.option("--quiet", is_flag=True, help="Only what is wrong with the comparison.")
+def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, quiet: bool) -> None:
+    """Put finished runs side by side: means and 95 % intervals over seeds.
+
+    Runs that differ in the seed alone are one row. Accuracies are those after the last epoch.
+
+    Example: kdprobe runs compare runs --out comparison.npz
+    """
+    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result
+    from kdprobe.results import save_result
+
+    found = gather(runs)
+    groups = group(found)
+    if not quiet:
+        click.echo(shared(groups))
+        click.echo(table(groups, best=best).to_string(index=False))
+    unfinished = [str(run.path) for run in found if not run.finished]
+    if unfinished:
+        click.echo(f"left out, not finished: {', '.join(unfinished)}")
+    if differences := budget_differences(groups):
+        click.echo(differences)
+    if out is not None:
+        result, rows = to_result(groups)
+        save_result(result, out, table=rows)
+
+
+@runs.command("verify")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
+@click.option("--quiet", is_flag=True, help="Only the problems.")
+def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
+    """Check that run folders are whole: configuration, metrics, networks, states, result.
+
+    Prints one line for each problem; exit status 2 if there is any.
+
+    Example: kdprobe runs verify runs
+    """
+    from kdprobe.comparison import gather
+    from kdprobe.training.verify import problems
+
+    found = gather(runs)
+    said = [problem for run in found for problem in problems(run)]
+    for problem in said:
+        click.echo(problem)
+    if said:
+        raise RunError(f"{len(said)} problem{'s' if len(said) > 1 else ''} in {len(found)} runs")
+    if not quiet:
+        click.echo(f"{len(found)} runs are whole")
+
+
+@runs.command("curves")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
+@click.option("--out", required=True, type=_RESULT, help="The new FILE.npz; its picture is drawn beside it.")
+@click.option("--quiet", is_flag=True, help="Do not list the files written.")
+def draw_curves(runs: tuple[Path, ...], out: Path, *, quiet: bool) -> None:
+    """Save and draw loss and accuracy over the epochs of runs, finished or not.
+
+    Example: kdprobe runs curves runs --out curves.npz
+    """
+    from kdprobe.cli import run as run_command
+    from kdprobe.comparison import gather
+    from kdprobe.curves import training_curves
+    from kdprobe.results import save_result
+
+    result, rows = training_curves(gather(runs))
+    save_result(result, out, table=rows)
+    run_command("figures", out, *(["--quiet"] if quiet else []))

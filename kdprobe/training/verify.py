@@ -1,0 +1,112 @@
+"""Is a run folder whole? One sentence for each thing that is not."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file
+
+from kdprobe.config import RunConfig
+from kdprobe.distillers import option_types
+from kdprobe.errors import KdprobeError
+from kdprobe.files import sha256
+from kdprobe.models import load
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_meta
+from kdprobe.runs import RunFolder
+from kdprobe.training.state import state_problems
+
+_Read = TypeVar("_Read")
+
+
+def problems(run: RunFolder) -> list[str]:
+    """Everything in a run folder that is missing, damaged or contradicts the rest.
+
+    A run that is under way or was killed is whole if it can be continued.
+    """
+    found: list[str] = []
+    config = _tried(found, lambda: run.config(option_types()))
+    records = _tried(found, run.metrics) or []
+    result = _tried(found, run.result) if run.finished else None
+    found += _environment(run.path / "env.json")
+    found += _order(run, records)
+    found += _networks(run, needed=(LAST, BEST) if result is not None else ())
+    found += state_problems(run.state_path)
+    if result is not None and config is not None:
+        found += _contradictions(run, config, records, result)
+    return found
+
+
+def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
+    """What is read; an error becomes a problem."""
+    try:
+        return read()
+    except KdprobeError as error:
+        found.append(" ".join(str(error).split()))
+    return None
+
+
+def _environment(path: Path) -> Iterator[str]:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield f"{path} is missing or damaged ({type(error).__name__})"
+
+
+def _order(run: RunFolder, records: list[dict[str, Any]]) -> Iterator[str]:
+    epochs = [record.get("epoch") for record in records]
+    if epochs != list(range(1, len(epochs) + 1)):
+        yield f"{run.metrics_path} has the epochs {', '.join(map(str, epochs))}, not each from 1 on once"
+
+
+def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:
+    """Every checkpoint is opened and fits its network."""
+    found: list[str] = []
+    for name in (LAST, BEST, AUXILIARY):
+        path = run.path / name
+        if not path.is_file():
+            found += [f"{path} is missing"] if name in needed else []
+        else:
+            _tried(found, partial(_open, path))
+    return found
+
+
+def _open(path: Path) -> None:
+    if path.name == AUXILIARY:
+        read_meta(path)  # which finds what safetensors would complain of
+        load_file(path)
+    else:
+        load(path)
+
+
+def _contradictions(
+    run: RunFolder, config: RunConfig, records: list[dict[str, Any]], result: dict[str, Any]
+) -> Iterator[str]:
+    """Where the result says something else than configuration, metrics, files and teacher."""
+    accuracies = [record["accuracy"] for record in records]
+    expected = {
+        "method": config.method["name"],
+        "model": config.model.name,
+        "teacher": config.teacher,
+        "data": config.data.spec,
+        "seed": config.seed,
+        "epochs": len(records),
+        "accuracy": accuracies[-1] if accuracies else None,
+        "best_accuracy": max(accuracies, default=None),
+        **{f"sha256 of {name}": sha256(run.path / name) for name in result["sha256"] if (run.path / name).is_file()},
+    }
+    stated = result | {f"sha256 of {name}": value for name, value in result["sha256"].items()}
+    for key, value in expected.items():
+        if stated.get(key) != value:
+            yield f"{run.result_path} states {key} {stated.get(key)!r}, but it is {value!r}"
+    if len(records) != config.training.epochs:
+        yield f"{run.path} is finished after {len(records)} of {config.training.epochs} epochs"
+    yield from _teacher(run, config, result)
+
+
+def _teacher(run: RunFolder, config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
+    """A teacher's run that is still there has still the weights that taught."""
+    path = Path(config.teacher or "") / LAST
+    if config.teacher is not None and path.is_file() and sha256(path) != result["teacher_sha256"]:
+        yield f"{path} is not the teacher of {run.path} any more: its sha256 has changed"
