@@ -45,6 +45,7 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     for seed in range(seeds):
         steps.evaluate([teacher, *(runs[seed] for runs in students.values())], seed)
     comparison = steps.compare(teacher, students, seeds)
+    steps.curves([teacher, *(run for runs in students.values() for run in runs)])
     steps.report()
     click.echo(table(comparison))
     click.echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
@@ -72,7 +73,7 @@ class Steps:
         words = [command, *map(str, arguments)]
         if not self.quiet:
             click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
-        on_device = [] if command in ("figures", "report") else ["--device", self.device]
+        on_device = [] if command in ("figures", "report", "runs") else ["--device", self.device]
         with (self.out / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
             click.echo(f"$ kdprobe {shlex.join(words)}")
             run(*words, *on_device, "--quiet")
@@ -109,6 +110,10 @@ class Steps:
         save_result(result, path, table=rows)
         self.run("figures", path)
         return result
+
+    def curves(self, runs: "Sequence[Path]") -> None:
+        """Save and draw the training curves."""
+        self.run("runs", "curves", *runs, "--out", self.out / "training.npz")
 
     def report(self) -> None:
         """Everything in one page."""

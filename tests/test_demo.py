@@ -17,6 +17,9 @@ def test_the_demo_does_the_whole_job_and_goes_on_where_it_stopped(tmp_path, caps
     comparison = load_result(out / "comparison.npz", kind="comparison")
     assert comparison.facts["teacher_accuracy"] >= 0.95
     assert (comparison.arrays["accuracy"] >= 0.93).all()
+    curves = load_result(out / "training.npz", kind="training")
+    assert curves.facts["names"] == ["teacher", "plain-seed0", "kd-seed0", "dropkd-seed0"]
+    assert (out / "training.pdf").is_file()
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "dropkd" in page
     assert (out / "features.h5").is_file()
