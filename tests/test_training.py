@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -405,9 +406,16 @@ def test_a_damaged_state_is_told(student, teacher, tmp_path):
 
 
 def flip(path):
-    """Flip one bit in the middle of a file."""
+    """Flip one bit in the middle of an archive's largest member; between members are bytes without a meaning."""
+    with zipfile.ZipFile(path) as archive:
+        member = max(archive.infolist(), key=lambda info: info.file_size)
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    header = member.header_offset
+    lengths = (
+        int.from_bytes(content[header + 26 : header + 28], "little"),
+        int.from_bytes(content[header + 28 : header + 30], "little"),
+    )
+    content[header + 30 + sum(lengths) + member.file_size // 2] ^= 1
     path.write_bytes(content)
 
 
