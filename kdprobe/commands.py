@@ -16,7 +16,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.option("--method", metavar="NAME", help="Instead of the recipe's, with the recipe's options for it.")
 @click.option("--data", metavar="SPEC", help="digits, cifar10:DIR, folder:DIR, ...")
 @click.option("--seed", type=int, help="Of initialisation, shuffling and augmentation.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE-seedN if not given.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE[-METHOD]-seedN if not given.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
@@ -62,7 +62,7 @@ def train(
     config = parse(override(values, assignments), option_types(), source=recipe or str(out))
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
-        out = Path("runs") / f"{name}-seed{config.seed}"
+        out = Path("runs") / "-".join([name, *([method] if method else []), f"seed{config.seed}"])
     result = run_training(
         config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
     )
