@@ -46,6 +46,7 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
         steps.evaluate([teacher, *(runs[seed] for runs in students.values())], seed)
     comparison = steps.compare(teacher, students, seeds)
     steps.curves([teacher, *(run for runs in students.values() for run in runs)])
+    steps.sweep(teacher)
     steps.report()
     click.echo(table(comparison))
     click.echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
@@ -114,6 +115,11 @@ class Steps:
     def curves(self, runs: "Sequence[Path]") -> None:
         """Save and draw the training curves."""
         self.run("runs", "curves", *runs, "--out", self.out / "training.npz")
+
+    def sweep(self, teacher: Path) -> None:
+        """Four students over two dropout rates of each network, with two seeds."""
+        rates = ["--rates", "0.3,0.7"]
+        self.run("sweep-dropout", "digits/dropout-sweep", *rates, "--teacher", teacher, "--out", self.out / "sweep")
 
     def report(self) -> None:
         """Everything in one page."""

@@ -1,4 +1,7 @@
-"""One cell, trained by whoever has its attempt."""
+"""One cell, trained by whoever has its attempt.
+
+Everything heavy is imported above, before there is an attempt: no process holds a cell that it is not working on.
+"""
 
 import importlib
 import os
@@ -12,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdprobe.config import RunConfig, parse
+from kdprobe.distillers import option_types
 from kdprobe.errors import KdprobeError, Stopped, SweepError
 from kdprobe.runs import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, beating, claim, end
 from kdprobe.sweeps.cells import cell_id
 from kdprobe.sweeps.ledger import read_result
+from kdprobe.training.loop import train
 
 TRAIN = "kdprobe.sweeps.work:train_cell"
 
@@ -94,8 +99,6 @@ def _attempted(order: Order, run: RunFolder, cell: str, config: dict[str, Any]) 
 
 def train_cell(config: RunConfig, out: Path, device: str) -> None:
     """Train a cell, from where an earlier attempt stopped; what never came to a saved state begins anew."""
-    from kdprobe.training.loop import train
-
     folder = RunFolder(out)
     states = (folder.state_path, folder.state_path.with_suffix(".previous.pt"))
     resume = folder.config_path.is_file() and any(state.is_file() for state in states)
@@ -132,8 +135,6 @@ def _remove_damaged(run: RunFolder) -> None:
 
 
 def _resolved(config: dict[str, Any], cell: str) -> RunConfig:
-    from kdprobe.distillers import option_types
-
     resolved = parse(config, option_types(), source=f"the cell {cell}")
     if cell_id(resolved) != cell:
         raise SweepError(f"this kdprobe resolves the cell {cell} to another configuration; use one version for a sweep")
