@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
 from kdprobe.files import write_text
@@ -101,14 +103,18 @@ class RunFolder:
         return parse(self.values(), methods, source=str(self.config_path))
 
     def values(self) -> Any:
-        """The configuration as it was written, unchecked.
+        """The configuration, with defaults for what did not exist yet when it was written.
 
         Raises:
             RunError: if this is not a run folder.
         """
         if not self.config_path.is_file():
             raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
-        return read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
+        values = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
+        try:
+            return RunConfig.model_validate(values).model_dump(mode="json")
+        except ValidationError:
+            return values  # whoever parses it tells what is wrong
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""

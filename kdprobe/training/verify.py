@@ -84,6 +84,7 @@ def _contradictions(
     run: RunFolder, config: RunConfig, records: list[dict[str, Any]], result: dict[str, Any]
 ) -> Iterator[str]:
     """Where the result says something else than configuration, metrics, files and teacher."""
+    hashes: dict[str, str] = result.get("sha256", {})
     accuracies = [record["accuracy"] for record in records]
     expected = {
         "method": config.method["name"],
@@ -94,9 +95,9 @@ def _contradictions(
         "epochs": len(records),
         "accuracy": accuracies[-1] if accuracies else None,
         "best_accuracy": max(accuracies, default=None),
-        **{f"sha256 of {name}": sha256(run.path / name) for name in result["sha256"] if (run.path / name).is_file()},
+        **{f"sha256 of {name}": sha256(run.path / name) for name in hashes if (run.path / name).is_file()},
     }
-    stated = result | {f"sha256 of {name}": value for name, value in result["sha256"].items()}
+    stated = result | {f"sha256 of {name}": value for name, value in hashes.items()}
     for key, value in expected.items():
         if stated.get(key) != value:
             yield f"{run.result_path} states {key} {stated.get(key)!r}, but it is {value!r}"
@@ -108,5 +109,5 @@ def _contradictions(
 def _teacher(run: RunFolder, config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """A teacher's run that is still there has still the weights that taught."""
     path = Path(config.teacher or "") / LAST
-    if config.teacher is not None and path.is_file() and sha256(path) != result["teacher_sha256"]:
+    if config.teacher is not None and path.is_file() and sha256(path) != result.get("teacher_sha256"):
         yield f"{path} is not the teacher of {run.path} any more: its sha256 has changed"
