@@ -22,8 +22,10 @@ _OPTIONS = (
     click.option("--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True),
     click.option("--slots", type=int, help="Cells at a time on this machine."),
     click.option("--address", help="Of a running Ray cluster: auto or HOST:PORT; one is started here if not given."),
-    click.option("--processors", type=float, default=1, show_default=True, help="Per cell, for ray."),
-    click.option("--gpus", type=float, default=0, show_default=True, help="Per cell, for ray; a fraction shares one."),
+    click.option("--processors", type=click.FloatRange(min=0), default=1, show_default=True, help="Per cell, for ray."),
+    click.option(
+        "--gpus", type=click.FloatRange(min=0), help="Per cell, for ray; a fraction shares one.  [default: 1 if any]"
+    ),
     click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="A parameter of submitit; repeatable."),
     click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Of a cell that fails."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
@@ -211,7 +213,7 @@ def _engine(
     slots: int | None,
     address: str | None,
     processors: float,
-    gpus: float,
+    gpus: float | None,
     slurm: Sequence[str],
 ) -> "Engine":
     from kdprobe.config import override

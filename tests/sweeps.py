@@ -34,14 +34,13 @@ def lines(path, cell):
 
 
 def check_nothing_twice(found):
-    """Every cell came to its end once, and no two processes were at one cell at the same time."""
+    """Nothing was repeated but steps that a kill interrupted, and no two processes were at one cell at a time."""
     for cell in found.distinct():
         written = lines(found.path, cell.id)
-        words = [word for word, _, _ in written]
-        assert words.count("trained") == 1, (cell.id, words)
+        words = Counter(word for word, _, _ in written)
         kills = len(list(found.attempts.glob(f"{cell.id}.*"))) - 1
-        again = sum(count - 1 for count in Counter(words).values())
-        assert again <= kills, (cell.id, words)
+        assert words["trained"] == 1 or (kills and not words["trained"]), (cell.id, words)
+        assert sum(count - 1 for count in words.values() if count) <= kills, (cell.id, words)
         processes = [process for _, process, _ in written]
         changes = sum(one != other for one, other in pairwise(processes))
         assert changes == len(set(processes)) - 1, (cell.id, written)

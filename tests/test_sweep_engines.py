@@ -236,8 +236,8 @@ class TestRay:
 
     def test_a_cluster_too_small_for_a_cell(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
-        with pytest.raises(SweepError, match="a cell takes 1 GPU, but the cluster has 0"):
-            RayEngine(order_of(ledger, "tiny"), gpus=1)
+        with pytest.raises(SweepError, match="a cell takes 7 GPU, but the cluster has "):
+            RayEngine(order_of(ledger, "tiny"), gpus=7)
 
 
 class TestNoCluster:
@@ -315,4 +315,5 @@ def test_the_ledger_is_told_by_a_second_reader_while_the_sweep_runs(tmp_path):
         states = open_ledger(ledger.path).states()
         seen |= {state.name for state in states.values()}
         time.sleep(0.1)
+    process.communicate()
     assert seen == {"left", "running", "done"}

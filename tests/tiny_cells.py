@@ -63,8 +63,8 @@ def pinned(config, out, device):
 
 
 def finish(config, out, device):
-    journal(out, "trained")
     rate = config.method.get("feature_rate_teacher", 0.0) - config.method.get("feature_rate_student", 0.0)
     accuracy = 0.9 - abs(rate) + 0.001 * config.seed
     values = {"model": "resnet8", "teacher": "t", "teacher_sha256": "0", "data": "digits", "seed": config.seed}
     RunFolder(out).write_result({**values, "accuracy": accuracy, "seconds": 0.8})
+    journal(out, "trained")

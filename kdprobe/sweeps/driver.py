@@ -108,7 +108,7 @@ class Driver:
 
     def _judge(self, cell: Cell, future: Future[Outcome]) -> None:
         error = future.exception()
-        outcome = Outcome("failed", " ".join(str(error).split())) if error else future.result()
+        outcome = Outcome("failed", _first_line(error)) if error else future.result()
         if outcome.name == "done":
             self._finished(cell, "done")
         elif outcome.name == "busy":
@@ -141,3 +141,8 @@ class Driver:
     def _later(self, cell: Cell, seconds: float) -> None:
         self._order += 1
         heapq.heappush(self._waiting, (time.monotonic() + seconds, self._order, cell))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -8,7 +8,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,16 @@ class RayEngine:
         order: the sweep and the task.
         address: `auto` or HOST:PORT of a running cluster; None starts one here.
         processors: that a cell takes.
-        gpus: that a cell takes; fractions share one.
+        gpus: that a cell takes; fractions share one. One, where the cluster has any and the device is not `cpu`, if
+            not given. A cell that takes none computes on the CPU.
 
     Raises:
         SweepError: if Ray is not installed, or the cluster does not answer or lacks what a cell takes.
     """
 
-    def __init__(self, order: Order, *, address: str | None = None, processors: float = 1, gpus: float = 0) -> None:
+    def __init__(
+        self, order: Order, *, address: str | None = None, processors: float = 1, gpus: float | None = None
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -41,10 +46,14 @@ class RayEngine:
         self.slots = 1000  # queued tasks are what lets a cluster grow
         self._ray: Any = ray
         self._connect(address)
-        self._check_size(processors, gpus)
+        there = self._ray.cluster_resources()
+        if gpus is None:
+            gpus = 0 if order.device == "cpu" else min(there.get("GPU", 0), 1)
+        self._check_size(there, processors, gpus)
         options: dict[str, Any] = {"num_cpus": processors, "num_gpus": gpus, "max_retries": 0}
         self._work = ray.remote(**options)(_work_there)
-        self._order, self._folder = order, Path.cwd()
+        self._order = replace(order, device="cpu") if gpus == 0 and order.device == "auto" else order
+        self._folder = Path.cwd()
 
     def submit(self, cell: Cell) -> Future[Outcome]:
         """Queue a cell on the cluster."""
@@ -58,7 +67,7 @@ class RayEngine:
 
     def _connect(self, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # hide no GPU from cells that ask for none
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
         looks: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
             self._ray.init(num_cpus=usable_processors(), include_dashboard=False, **looks)
@@ -72,8 +81,7 @@ class RayEngine:
                 f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with: ray start --head"
             ) from error
 
-    def _check_size(self, processors: float, gpus: float) -> None:
-        there = self._ray.cluster_resources()
+    def _check_size(self, there: Mapping[str, float], processors: float, gpus: float) -> None:
         for name, wanted in (("CPU", processors), ("GPU", gpus)):
             if wanted > there.get(name, 0):
                 self.close()
