@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# one process per core, each with one thread; the tests of a file share what they set up
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: install demo lint format test test-slow test-gpu bench-methods bench-cka clean
+.PHONY: install demo lint format test test-slow test-gpu bench-methods bench-cka bench-knowledge clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -27,10 +29,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow and not gpu and not browser"
+	$(PYTEST) -m "not slow and not gpu and not browser"
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -m "(slow or browser) and not gpu"
+	$(PYTEST) -m "(slow or browser) and not gpu"
 
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
@@ -44,6 +46,9 @@ bench-methods: $(STAMP)
 bench-cka: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks.bench_cka
+
+bench-knowledge: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_knowledge
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
