@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from analyses.hsic import double_centre
 from kdprobe.errors import AnalysisError
 
 _BLOCK = 4096  # columns widened at a time
@@ -65,9 +66,16 @@ def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shor
     if bool((rows == rows[:1]).all()):
         raise AnalysisError(f"the {name} is the same for all {len(rows)} samples, so it has no variance to decompose")
     mean = rows.mean(0, dtype=torch.float64)
+    mean += _mean_without(rows, mean)  # the first is rounded to the size of the features, not of their spread
     if rows.shape[1] < len(rows) or not shorten:
         return Coordinates(rows, mean, rows.double() - mean, None)
     return Coordinates(rows, mean, *_principal(rows, mean))
+
+
+def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
+    """Mean of what remains of the rows without `mean`."""
+    blocks = torch.split(torch.arange(rows.shape[1], device=rows.device), _BLOCK)
+    return torch.cat([(rows[:, columns].double() - mean[columns]).mean(0) for columns in blocks])
 
 
 def _principal(rows: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +84,7 @@ def _principal(rows: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     for start in range(0, rows.shape[1], _BLOCK):
         block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
         gram += block @ block.T
-    squares, axes = torch.linalg.eigh(gram)
+    squares, axes = torch.linalg.eigh(double_centre(gram))
     kept = squares > squares[-1] * len(rows) * torch.finfo(torch.float64).eps
     scales = squares[kept].sqrt()
     return axes[:, kept] * scales, scales

@@ -110,6 +110,7 @@ def choose_penalty(squares: Float64[Tensor, " p"], along: Float64[Tensor, " p"],
         parameter, equation 1.4.
     """
     penalties = PENALTIES.to(squares.device)[:, None] * squares[-1]
+    squares, along = squares[1 - n :], along[1 - n :]  # n samples around their mean have no more axes
     used = squares > squares[-1] * n * torch.finfo(torch.float64).eps
     squares, fitted = squares[used], along[used] / squares[used]
     left = penalties / (squares + penalties)  # share of each axis that is shrunk away, [penalties, axes]

@@ -29,15 +29,15 @@ def draw(result: Result) -> Figure:
     side = (PAGE - 8) / _PER_ROW - _SPACE
     n_rows, pitch = -(-images.shape[1] // _PER_ROW), side + 2 * LABEL + 6
     block = n_rows * pitch + 16
-    figure = sheet(PAGE, 2 * block + 4)
+    total = 2 * block + 16
+    figure = sheet(PAGE, total)
+    note = "below each image its specific part here | in the other network, in mean squared lengths of a feature"
+    figure.text(6 / PAGE, 7 / total, note, size=LABEL, va="center", color=MUTED)
     for row, who in enumerate(("teacher", "student")):
-        top = (2 - row) * block + 2
-        other = "student" if who == "teacher" else "teacher"
-        heading = f"largest specific part in the {who}, {result.facts[who]} {result.facts[f'{who}_layer']}"
-        note = f"(below each image: its share here | in the {other}; 1 is a mean image)"
-        figure.text(
-            6 / PAGE, (top - 8) / (2 * block + 4), fit(f"{heading} {note}", TITLE, PAGE - 12), size=TITLE, va="center"
-        )
+        top = (2 - row) * block + 14
+        layer = f"{result.facts[who]}, {result.facts[f'{who}_layer']}"
+        heading = fit(f"largest specific part in the {who}: {layer}", TITLE, PAGE - 12)
+        figure.text(6 / PAGE, (top - 8) / total, heading, size=TITLE, va="center")
         for number, image in enumerate(images[row]):
             x = 6 + (number % _PER_ROW) * (side + _SPACE)
             y = top - 16 - (number // _PER_ROW) * pitch - side

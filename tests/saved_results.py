@@ -116,12 +116,13 @@ def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"
     return Result("training", arrays, {"names": list(names)}, PROVENANCE)
 
 
-def knowledge_result(n_pairs: int = 3) -> Result:
+def knowledge_result(n_pairs: int = 3, *, measured: bool = False, name: str = "resnet8") -> Result:
+    """A decomposition; `measured` with dimensions, CKA and probes, some of them undefined."""
     value = np.linspace(-0.01, 0.8, n_pairs)
     interval = np.stack([value, value - 0.03, value + 0.03], axis=1)
     facts = {
         "teacher": "vit_tiny",
-        "student": "resnet8",
+        "student": name,
         "teacher_layers": [f"blocks.{index}" for index in range(n_pairs)],
         "student_layers": [f"layer{index + 1}" for index in range(n_pairs)],
         "confidence": 0.95,
@@ -129,7 +130,47 @@ def knowledge_result(n_pairs: int = 3) -> Result:
         "data": "digits",
     }
     arrays = {"teacher_general": interval, "student_general": np.abs(interval[::-1])}
+    if measured:
+        parts = np.stack([interval + shift for shift in (0.1, 0.05, 0.0)], axis=1)
+        parts[0, 1] = np.nan
+        arrays |= {
+            "dimension": np.arange(n_pairs) * 100.0,
+            "cka": parts,
+            "teacher_probe": parts,
+            "student_probe": parts,
+        }
     return Result("knowledge", arrays, facts, PROVENANCE)
+
+
+def knowledge_comparison_result(names: tuple[str, ...] = ("plain", "kd", "dropkd"), n_pairs: int = 4) -> Result:
+    """General fractions of several students at equal layers."""
+    one = knowledge_result(n_pairs)
+    shifts = 0.02 * np.arange(len(names))[:, None, None]
+    arrays = {key: array + shifts for key, array in one.arrays.items()}
+    facts = {**one.facts, "names": list(names), "students": ["resnet8"] * len(names)}
+    return Result("knowledge-comparison", arrays, facts, PROVENANCE)
+
+
+def examples_result(n_images: int = 8, *, name: str = "vit_tiny") -> Result:
+    """Images with the largest specific part."""
+    rng = np.random.default_rng(2)
+    shares = np.sort(rng.random((2, n_images)))[:, ::-1]
+    arrays = {
+        "images": rng.integers(0, 256, (2, n_images, 8, 8, 3), dtype=np.uint8),
+        "index": rng.integers(0, 360, (2, n_images)),
+        "labels": rng.integers(0, 2, (2, n_images)),
+        "specific": shares,
+        "other": shares / 2,
+    }
+    facts = {
+        "teacher": name,
+        "student": "resnet8",
+        "teacher_layer": "blocks.3",
+        "student_layer": "layer3",
+        "classes": ["a class with a rather long name", "1"],
+        "data": "digits",
+    }
+    return Result("examples", arrays, facts, PROVENANCE)
 
 
 def reliability_result(names: tuple[str, ...] = ("plain", "kd", "dropkd")) -> Result:
