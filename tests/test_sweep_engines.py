@@ -317,3 +317,35 @@ def test_the_ledger_is_told_by_a_second_reader_while_the_sweep_runs(tmp_path):
         time.sleep(0.1)
     process.communicate()
     assert seen == {"left", "running", "done"}
+
+
+def test_from_the_command_line_stopped_and_gone_on_with(tmp_path):
+    command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2,3"]
+    command += ["--seeds", "1", "--out", str(tmp_path / "s"), "--device", "cpu", "--slots", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "s" / "sweep.json").exists():
+        time.sleep(0.1)
+    ledger = open_ledger(tmp_path / "s")
+    while not any(ledger.run(cell.id).state_path.exists() for cell in ledger.cells):
+        time.sleep(0.05)
+    process.terminate()
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "kdprobe: stopped by SIGTERM; the same command goes on" in errors.splitlines()[-1]
+    assert {state.name for state in ledger.states().values()} <= {"left", "done"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "accuracy: mean ± 95 % interval over seeds" in done.stdout
+    assert len((tmp_path / "s" / "sweep.csv").read_text().splitlines()) == 3
+    assert [len(ledger.run(cell.id).metrics()) for cell in ledger.cells] == [2, 3]
+    again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, check=True)
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+
+
+def test_cells_that_fail_are_told_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2"]
+    command += ["--data", f"folder:{tmp_path / 'nowhere'}", "--out", str(tmp_path / "s"), "--retries", "0", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "kdprobe: 1 of 1 cells failed, the first one, " in done.stderr
+    assert "nowhere" in done.stderr
+    assert done.stderr.count("\n") == 1
