@@ -22,7 +22,8 @@ class Split(NamedTuple):
     """What a method found general in two networks' coordinates.
 
     Attributes:
-        teacher: general part of each sample, from a model that did not see it; float64 [n, r_t].
+        teacher: general part of each sample, as deviation from the mean, from a model that did not see the sample;
+            float64 [n, r_t].
         student: the same, [n, r_s].
         dimension: pairs of directions that the networks share; None where the method knows of none.
         correlations: of each pair of canonical directions, mean over held-out folds.

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from analyses.knowledge import Decomposition, Side
@@ -64,8 +65,8 @@ def examples_table(result: Result) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _images(split: Split, index: Tensor) -> np.ndarray[Any, Any]:
+def _images(split: Split, index: Tensor) -> NDArray[np.uint8]:
     batches = evaluation_batches(split.take(index), batch_size=len(index), workers=0)
     images = torch.cat([batch.images for batch in batches])
-    pixels: np.ndarray[Any, Any] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels

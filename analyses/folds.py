@@ -25,14 +25,15 @@ def split_samples(n: int, folds: int, *, seed: int = 0) -> list[Tensor]:
 
 
 def explained(
-    values: Float64[Tensor, "n r"], predicted: Float64[Tensor, "n r"], folds: list[Tensor]
+    values: Float64[Tensor, "n r"], predicted: Float64[Tensor, "n r"], folds: list[Tensor], *, learned: bool = True
 ) -> tuple[Float64[Tensor, " k"], Float64[Tensor, " k"]]:
-    """Squared errors per fold of the predictions, and of the mean of all samples outside the fold.
+    """Squared errors per fold of the predictions, and of the mean alone.
 
     Args:
         values: what was to be predicted, with mean zero.
-        predicted: from models fitted without the fold that a sample is in.
+        predicted: deviations from the mean.
         folds: places of the samples of each.
+        learned: whether predictions and mean are from the other folds, instead of from elsewhere and all samples.
 
     Raises:
         AnalysisError: if a fold's samples all equal the mean of the others.
@@ -40,8 +41,9 @@ def explained(
     errors, totals = [], []
     for held_out in folds:
         own = values[held_out]
-        errors.append((own - predicted[held_out]).square().sum())
-        totals.append((own + own.sum(0) / (len(values) - len(own))).square().sum())
+        deviations = own + own.sum(0) / (len(values) - len(own)) if learned else own  # all samples sum to 0
+        errors.append((deviations - predicted[held_out]).square().sum())
+        totals.append(deviations.square().sum())
     if min(totals) == 0:
         raise AnalysisError("the features of a whole fold equal the mean of the others; take fewer folds")
     return torch.stack(errors), torch.stack(totals)

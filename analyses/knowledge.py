@@ -2,8 +2,8 @@
 
 R_T = G_T + S_T and R_S = G_S + S_S. A method says what the general part G of each sample is; the specific part S is
 the rest of the centred feature. Fractions are shares of variance, measured on samples that the method had not seen:
-1 - |R - G|^2 / |R|^2 with the mean of the other folds as origin. They are near 0 where nothing is shared, slightly
-negative where what was learned does not hold, and 1 only where everything can be learned from n samples.
+1 - |R - G|^2 / |R|^2, where R is taken from the mean of the other folds. They are near 0 where nothing is shared,
+slightly negative where what was learned does not hold, and 1 only where all can be learned from n samples.
 
 Reference:
     "DropKD", WACV 2025, supplement, equations 1 and 2, for the split itself; its definitions here are kdprobe's.
@@ -176,13 +176,13 @@ def decompose(
         found = Split(*parts, None, torch.zeros(0), [])
     else:
         found = LINEAR[method](whole[0].values, whole[1].values, held_out, seed=seed)
-    one = _side(whole[0], found.teacher, held_out, confidence)
-    other = _side(whole[1], found.student, held_out, confidence)
+    one = _side(whole[0], found.teacher, held_out, confidence, learned=method in LINEAR)
+    other = _side(whole[1], found.student, held_out, confidence, learned=method in LINEAR)
     return Decomposition(method, one, other, found.dimension, found.correlations, found.penalties, held_out, confidence)
 
 
-def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: float) -> Side:
-    errors, totals = explained(whole.values, general, folds)
+def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: float, *, learned: bool) -> Side:
+    errors, totals = explained(whole.values, general, folds, learned=learned)
     by_fold = (1 - errors / totals).tolist()
     value = float(1 - errors.sum() / totals.sum())
     return Side(whole, general, Fraction(*interval(value, by_fold, confidence=confidence)), by_fold)

@@ -19,7 +19,7 @@ from kdprobe.results import Result, provenance
 
 PARTS = ("whole", "general", "specific")
 FRACTIONS = ("teacher_general", "teacher_specific", "student_general", "student_specific")
-_MINIBATCH = 256
+_MINIBATCH, _N_MINIBATCHES = 256, 5
 
 
 class Pair(NamedTuple):
@@ -167,7 +167,8 @@ def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
     """CKA of R/R, G/G and S/S [3, 3], over minibatches of random samples."""
     sums, order = HSICSums(), torch.cat(found.folds)
     parts = [_parts(side) for side in (found.teacher, found.student)]
-    for samples in torch.split(order, _MINIBATCH):
+    size = max(min(_MINIBATCH, len(order) // _N_MINIBATCHES), MIN_SAMPLES)
+    for samples in torch.split(order, size):
         if len(samples) >= MIN_SAMPLES:
             sums.add(*({name: centred_gram(part[samples]) for name, part in of.items()} for of in parts))
     result = sums.result(confidence=found.confidence)

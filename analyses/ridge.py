@@ -32,7 +32,7 @@ def ridge(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 
 
 
 def _predicted(fold: Training, target: int) -> Tensor:
-    """The fold's own samples of network `target` as the other network predicts them."""
+    """The fold's own samples of network `target`, from its training mean, as the other network predicts them."""
     source = 1 - target
     slopes = fold.products_of(target) / (fold.squares[source] + fold.penalties[source])[:, None]
-    return fold.means[target] + (fold.own[source] @ fold.axes[source]) @ slopes @ fold.axes[target].mT
+    return (fold.own[source] @ fold.axes[source]) @ slopes @ fold.axes[target].mT

@@ -26,14 +26,14 @@ def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int
         pair = canonical(fold)
         variates.append(fold.variates(pair))
         loadings = [_products(*side) for side in zip(pair, fold.squares, fold.axes, strict=True)]
-        fitted.append((fold.held_out, fold.means, loadings))
+        fitted.append((fold.held_out, loadings))
         penalties.append(fold.relative_penalties())
     shared, correlations = shared_pairs(variates, seed=seed)
-    for (held_out, means, loadings), pair in zip(fitted, variates, strict=True):
-        for part, mean, variate, (inner, outer) in zip(parts, means, pair, loadings, strict=True):
+    for (held_out, loadings), pair in zip(fitted, variates, strict=True):
+        for part, variate, (inner, outer) in zip(parts, pair, loadings, strict=True):
             kept = shared.nonzero()[:, 0]
             slopes = torch.linalg.solve(inner[kept][:, kept], outer[kept])
-            part[held_out] = mean + variate[:, kept] @ slopes
+            part[held_out] = variate[:, kept] @ slopes
     return Split(*parts, len(kept), correlations, penalties)
 
 

@@ -1,0 +1,236 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from analyses.examples import examples_result, specific_share
+from analyses.kept import load_dropkd
+from analyses.knowledge import decompose
+from analyses.knowledge_result import compare, comparison_table, knowledge_result, measure_pair, summary, tidy
+from analyses.knowledge_run import decompose_layers, inputs_of
+from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from kdprobe.distillers.dropkd import DropKD, DropKDOptions
+from kdprobe.errors import AnalysisError, ConfigError, StoreError
+from kdprobe.features import Layout
+from kdprobe.gram import centred_gram
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
+from kdprobe.models.stages import measure
+from kdprobe.results import load_result
+from kdprobe.store import FeatureStore, Network
+from kdprobe.training.keeper import save_auxiliary
+from kdprobe.views import open_views
+from tests.planted import planted
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A teacher, a student, and a DropKD run of both."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    teacher, student = (create("resnet8", n_classes=10, image_size=size, data="digits").eval() for size in (40, 32))
+    (folder / "run").mkdir()
+    save(teacher, folder / "teacher.safetensors")
+    save(student, folder / "student.safetensors")
+    save(student, folder / "run" / "last.safetensors")
+    method = DropKD(DropKDOptions(dim=4), measure(student), measure(teacher))
+    save_auxiliary(method, {"name": "dropkd", "dim": 4}, folder / "run" / "auxiliary.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features():
+    teacher, student = planted(80, 12, 10, shared=0.5, noise=0.1)
+    labels = torch.arange(80) % 3
+    return LayerFeatures(
+        {"a": teacher, "b": teacher @ torch.ones(12, 3, dtype=torch.float64)},
+        {"c": student},
+        labels,
+        torch.arange(80) + 5,
+        {"teacher": "one", "student": "other", "data": "digits"},
+    )
+
+
+def run(*arguments):
+    from analyses.commands import decompose as command
+
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
+
+
+def write(path, values, *, role="teacher", start=0, content="features"):
+    with FeatureStore.create(path, {role: Network("net")}, data="digits", batch_size=20, content=content) as writer:
+        for first in range(0, len(values), 20):
+            batch = values[first : first + 20]
+            batch = centred_gram(batch) if content == "grams" else batch
+            index = torch.arange(first, first + len(batch))
+            layouts = {role: {"layer": Layout("NCHW")}}
+            writer.append(index + start, index % 3, {role: {"layer": batch}}, layouts=layouts, stages={role: ["layer"]})
+
+
+def test_layers_go_together_by_relative_depth():
+    assert match_layers(list("abcd"), ["x", "y"]) == [("b", "x"), ("d", "y")]
+    assert match_layers(["a", "b"], list("wxyz")) == [("a", "w"), ("a", "x"), ("b", "y"), ("b", "z")]
+    assert match_layers(["a", "b"], ["x"], ["a=x", "b=x"]) == [("a", "x"), ("b", "x")]
+
+
+@pytest.mark.parametrize("pair", ["a", "a=z", "z=x", "x=a"])
+def test_a_pair_names_two_layers(pair):
+    with pytest.raises(AnalysisError, match=f"'{pair}' is not TEACHER=STUDENT of the teacher's layers a, b and"):
+        match_layers(["a", "b"], ["x"], [pair])
+
+
+def test_a_result_holds_every_number_of_its_pairs(features, tmp_path):
+    result, examples = decompose_layers(features, [("a", "c"), ("b", "c")], n_images=3)
+    assert examples.arrays["images"].shape[:2] == (2, 3)
+    found = decompose(features.teacher["a"], features.student["c"])
+    for name, fraction in found.fractions.items():
+        np.testing.assert_array_equal(result.arrays[name][0], fraction)
+    assert result.arrays["cka"].shape == result.arrays["teacher_probe"].shape == (2, 3, 3)
+    assert result.arrays["dimension"][0] == found.dimension
+    assert result.facts["teacher_layers"] == ["a", "b"]
+    table = tidy(result)
+    shares = table[(table.quantity == "share") & (table.teacher_layer == "a")]
+    assert dict(zip(shares.network + "_" + shares.part, shares.value, strict=True)) == {
+        name: fraction.value for name, fraction in found.fractions.items()
+    }
+    assert set(table.quantity) == {"share", "dimension", "cka", "probe accuracy"}
+    assert "one and other by ridge, 80 samples of digits" in summary(result)
+
+
+def test_cka_of_whole_general_and_specific_parts():
+    teacher, student = planted(400, 64, 64, shared=0.5, noise=0.05)
+    cka = measure_pair("a", "c", decompose(teacher, student)).numbers["cka"][:, 0]
+    assert cka[1] > cka[0] > 0.2
+    assert abs(cka[2]) < cka[0] / 2
+
+
+def test_what_is_undefined_says_why():
+    generator = torch.Generator().manual_seed(0)
+    found = decompose(*(torch.randn(60, 5, generator=generator) for _ in range(2)), method="subspace")
+    pair = measure_pair("a", "c", found, torch.arange(60) % 3)
+    result = knowledge_result([pair], {"data": "digits"})
+    assert np.isnan(pair.numbers["cka"][1]).all()
+    assert np.isnan(pair.numbers["teacher_probe"][1]).all()
+    told = {(cell["pair"], cell["quantity"]) for cell in result.facts["undefined"]}
+    assert told == {(0, "cka, general"), (0, "teacher probe, general"), (0, "student probe, general")}
+    assert all("zero for all samples" in cell["reason"] for cell in result.facts["undefined"])
+
+
+def test_errors_name_the_pair(features):
+    broken = LayerFeatures({"a": torch.ones(80, 3)}, features.student, features.labels, features.index, {})
+    with pytest.raises(AnalysisError, match="teacher layer 'a' and student layer 'c': the teacher's feature is the"):
+        decompose_layers(broken, [("a", "c")])
+
+
+def test_students_are_compared_at_equal_layers(features):
+    one, _ = decompose_layers(features, [("a", "c")], probes=False)
+    other, _ = decompose_layers(features, [("a", "c")], probes=False, seed=1)
+    result = compare(["x", "y"], [one, other])
+    assert result.arrays["teacher_general"].shape == (2, 1, 3)
+    assert comparison_table(result)["name"].tolist() == ["x", "x", "y", "y"]
+    deeper, _ = decompose_layers(features, [("b", "c")], probes=False)
+    message = "x and y cannot be compared: their teacher_layers are ['a'] and ['b']"
+    with pytest.raises(AnalysisError, match=re.escape(message)):
+        compare(["x", "y"], [one, deeper])
+
+
+def test_images_are_those_with_the_largest_specific_part(features):
+    found = decompose(features.teacher["a"], features.student["c"])
+    result = examples_result(found, features.index, dict(features.facts), n_images=4)
+    for row, side in enumerate((found.teacher, found.student)):
+        shares = specific_share(side)
+        order = shares.argsort(descending=True)[:4]
+        assert result.arrays["index"][row].tolist() == (order + 5).tolist()
+        np.testing.assert_allclose(result.arrays["specific"][row], shares[order])
+    whole = found.teacher.whole.values
+    expected = (whole - found.teacher.general).square().sum(1).mean() / whole.square().sum(1).mean()
+    assert float(specific_share(found.teacher).mean()) == pytest.approx(float(expected))
+    with pytest.raises(AnalysisError, match="81 images cannot be picked from 80; give 1 to 80"):
+        examples_result(found, features.index, dict(features.facts), n_images=81)
+
+
+def test_shown_and_stored_features_agree(checkpoints, tmp_path):
+    views = open_views({"teacher": str(checkpoints / "teacher.safetensors"), "student": str(checkpoints / "run")})
+    shown = shown_features(views, batch_size=100)
+    assert shown.facts == {"teacher": "resnet8", "student": "resnet8", "data": "digits", "reduce": "gap"}
+    assert [tuple(x.shape) for x in shown.teacher.values()][-1] == (359, 64)
+    from analyses import commands  # noqa: F401
+    from kdprobe.cli import run as run_command
+
+    path = tmp_path / "features.h5"
+    given = ("--teacher", checkpoints / "teacher.safetensors", "--student", checkpoints / "run")
+    run_command("dump", *given, "--out", path, "--quiet", "--device", "cpu")
+    stored = stored_features([path])
+    assert torch.equal(stored.index, shown.index)
+    for role in ("teacher", "student"):
+        for layer, feature in getattr(shown, role).items():
+            torch.testing.assert_close(getattr(stored, role)[layer].float(), feature, rtol=1e-3, atol=1e-3)
+
+
+def test_files_of_other_samples_or_contents_are_refused(tmp_path):
+    values = torch.randn(40, 2, 3, 3)
+    write(tmp_path / "one.h5", values)
+    write(tmp_path / "moved.h5", values, role="student", start=1)
+    write(tmp_path / "grams.h5", values, role="student", content="grams")
+    with pytest.raises(StoreError, match="hold other samples or another order"):
+        stored_features([tmp_path / "one.h5", tmp_path / "moved.h5"])
+    with pytest.raises(StoreError, match="holds Gram matrices of minibatches; a decomposition needs features"):
+        stored_features([tmp_path / "one.h5", tmp_path / "grams.h5"])
+    with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
+        stored_features([tmp_path / "one.h5"])
+    with pytest.raises(StoreError, match="needs one feature file or two, but got 3"):
+        stored_features([tmp_path / "one.h5"] * 3)
+
+
+def test_dropkd_takes_the_stages_of_its_run(checkpoints):
+    method = load_dropkd(checkpoints / "run")
+    views = open_views({"teacher": str(checkpoints / "teacher.safetensors"), "student": str(checkpoints / "run")})
+    maps, pairs = shown_maps(views, method)
+    assert pairs == [("layer3", "layer3")]
+    assert maps.teacher["layer3"].shape == (359, 64, 10, 10)
+    method.teacher_shapes = None
+    with pytest.raises(AnalysisError, match="the run's teacher was None, but resnet8 is given"):
+        shown_maps(views, method)
+    with pytest.raises(AnalysisError, match="dropkd shows images to both networks and has its own pairs of stages"):
+        inputs_of(None, None, None, [Path("a.h5")], method="dropkd")
+
+
+def test_command(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "teacher.safetensors", "--student", checkpoints / "student.safetensors")
+    both = (*given, "--student", checkpoints / "run")
+    output = run(
+        *both, "--images", 3, "--layers", "layer3=layer3", "--quiet", "--device", "cpu", "--out", tmp_path
+    ).output
+    assert output.count("resnet8 and resnet8 by ridge, 359 samples of digits") == 2
+    for name in ("student", "run"):
+        result = load_result(tmp_path / name / "knowledge.npz", kind="knowledge")
+        assert result.provenance["teacher"]["image_size"] == 40
+        assert {"knowledge.png", "knowledge.csv", "examples.png"} <= {p.name for p in (tmp_path / name).iterdir()}
+    comparison = load_result(tmp_path / "knowledge-comparison.npz", kind="knowledge-comparison")
+    assert comparison.facts["names"] == ["student", "run"]
+    np.testing.assert_array_equal(comparison.arrays["teacher_general"][0], comparison.arrays["teacher_general"][1])
+    assert (tmp_path / "knowledge-comparison.png").is_file()
+
+
+@pytest.mark.slow
+def test_command_with_dropkd(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "teacher.safetensors", "--student", checkpoints / "run")
+    run(*given, "--method", "dropkd", "--quiet", "--device", "cpu", "--out", tmp_path, "--no-probes")
+    result = load_result(tmp_path / "knowledge.npz", kind="knowledge")
+    assert result.arrays["teacher_by_rate"].shape == (1, len(result.arrays["rates"]), 3)
+    assert np.isnan(result.arrays["dimension"]).all()
+    assert (pd.read_csv(tmp_path / "knowledge.csv").quantity == "share at rate 0.5").sum() == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--teacher", "a"), ("--features", "a.h5", "--student", "b"), ("--features", "a.h5", "--data", "d")],
+)
+def test_command_needs_networks_or_dumps(arguments):
+    with pytest.raises(ConfigError, match="give --teacher and --student with --data if wanted, or --features alone"):
+        run(*arguments)
