@@ -1,7 +1,7 @@
 """How much of what each network knows is general: bars per pair of layers, teacher above student.
 
 Beside the bars: the directions that both share, the CKA of whole, general and specific parts (R, G, S), and the
-accuracy of a linear probe on each, where the result has them.
+accuracy of a linear probe on each, where the result has them. Below, for DropKD, what every dropout rate keeps.
 """
 
 from typing import Any
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from figures.checks import require, require_length
 from figures.labels import shorten, text_width, widest
-from figures.style import BARE, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
 _HEAD = 28.0
+_RATES = 130.0  # points for the curves over dropout rates
 _NETWORKS = ("teacher", "student")
 
 
@@ -30,7 +31,8 @@ def draw(result: Result) -> Figure:
         result: of kind "knowledge"; `teacher_general` and `student_general` [pairs, 3]: the fraction of
             variance that is general (value, low, high), which may lie below zero. What is left to 1 is
             specific. Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe`
-            [pairs, 3, 3] of whole, general and specific part.
+            [pairs, 3, 3] of whole, general and specific part; `rates` [r] with `teacher_by_rate` and
+            `student_by_rate` [pairs, r, 3].
 
     Returns:
         the figure, one page wide.
@@ -46,9 +48,10 @@ def draw(result: Result) -> Figure:
 
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
-    figure = sheet(PAGE, _HEAD + height + 30)
+    below = _RATES if "rates" in result.arrays else 0.0
+    figure = sheet(PAGE, below + _HEAD + height + 30)
     width = PAGE - left - 8 - sum(_width(*column) for column in columns)
-    axes = place(figure, left, _HEAD, width, height)
+    axes = place(figure, left, below + _HEAD, width, height)
     places = np.arange(len(names)) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
     for shift, percent, colour in zip((-0.2, 0.2), percents, PALETTE, strict=False):
@@ -63,6 +66,8 @@ def draw(result: Result) -> Figure:
     axes.set_xlabel(f"share of variance in %, with {confidence:g} % intervals of the general part", labelpad=2)
     _write(figure, axes, columns, left + width)
     _legend(figure, result, left)
+    if below:
+        _kept(place(figure, left, _HEAD, width, below - _HEAD - 14), result)
     return figure
 
 
@@ -103,6 +108,20 @@ def _bars(axes: Axes, places: NDArray[Any], percent: NDArray[Any], colour: str) 
     axes.barh(places, 100.0, height=0.34, color=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, zorder=1)
     axes.barh(places, value, height=0.34, color=colour, zorder=2)
     axes.hlines(places, low, high, color=INK, linewidth=1.2, zorder=3)
+
+
+def _kept(axes: Axes, result: Result) -> None:
+    """General share over dropout rates; one line per pair of layers and network."""
+    rates = result.arrays["rates"]
+    for who, colour in zip(_NETWORKS, PALETTE, strict=False):
+        for index, ends in enumerate(100 * result.arrays[f"{who}_by_rate"]):
+            value, low, high = ends.T
+            axes.plot(rates, value, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=3, linewidth=1.0)
+            axes.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(0, color=MUTED, linewidth=0.6)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("dropout rate of both networks", labelpad=2)
+    axes.set_ylabel("general in %", labelpad=2)
 
 
 def _write(figure: Figure, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:

@@ -116,8 +116,8 @@ def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"
     return Result("training", arrays, {"names": list(names)}, PROVENANCE)
 
 
-def knowledge_result(n_pairs: int = 3, *, measured: bool = False, name: str = "resnet8") -> Result:
-    """A decomposition; `measured` with dimensions, CKA and probes, some of them undefined."""
+def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = False, name: str = "resnet8") -> Result:
+    """A decomposition; `measured` with dimensions, CKA and probes, some of them undefined; `rates` as by DropKD."""
     value = np.linspace(-0.01, 0.8, n_pairs)
     interval = np.stack([value, value - 0.03, value + 0.03], axis=1)
     facts = {
@@ -139,6 +139,9 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, name: str = "r
             "teacher_probe": parts,
             "student_probe": parts,
         }
+    if rates:
+        kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
+        arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
     return Result("knowledge", arrays, facts, PROVENANCE)
 
 

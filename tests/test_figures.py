@@ -68,6 +68,7 @@ RESULTS = {
     "knowledge": knowledge_result(),
     "one pair": knowledge_result(1),
     "knowledge, measured": knowledge_result(5, measured=True, name=LONG),
+    "knowledge by rates": knowledge_result(2, rates=True),
     "students compared": knowledge_comparison_result(),
     "many students": knowledge_comparison_result((LONG, *"bcdef"), 9),
     "examples": examples_result(),
