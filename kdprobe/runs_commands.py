@@ -1,13 +1,21 @@
 """The commands that look at run folders; everything heavy is imported when a command runs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kdprobe.errors import RunError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _PATHS = click.Path(path_type=Path)
 _RESULT = click.Path(dir_okay=False, path_type=Path)
+
+
+def _counted(found: "Sequence[object]") -> str:
+    return f"{len(found)} run{'s' if len(found) > 1 else ''}"
 
 
 @click.group()
@@ -98,9 +106,9 @@ def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     for problem in said:
         click.echo(problem)
     if said:
-        raise RunError(f"{len(said)} problem{'s' if len(said) > 1 else ''} in {len(found)} runs")
+        raise RunError(f"{len(said)} problem{'s' if len(said) > 1 else ''} in {_counted(found)}")
     if not quiet:
-        click.echo(f"{len(found)} runs are whole")
+        click.echo(f"nothing is wrong with {_counted(found)}")
 
 
 @runs.command("curves")

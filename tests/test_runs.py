@@ -225,7 +225,7 @@ def edit(path, **values):
 
 def test_trained_runs_are_whole(trained, capsys):
     cli.run("runs", "verify", trained)
-    assert capsys.readouterr().out == "2 runs are whole\n"
+    assert capsys.readouterr().out == "nothing is wrong with 2 runs\n"
     assert set(RunFolder(trained / "student").result()["sha256"]) == {
         "auxiliary.safetensors", "best.safetensors", "last.safetensors",
     }  # fmt: skip
@@ -294,7 +294,7 @@ def other_weights(run):
 )
 def test_each_problem_is_one_line(run, damage, expected, capsys):
     damage(run)
-    with pytest.raises(RunError, match=rf"^{len(expected)} problems? in 1 runs$"):
+    with pytest.raises(RunError, match=rf"^{len(expected)} problems? in 1 run$"):
         cli.run("runs", "verify", run.path)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(expected)
@@ -307,4 +307,4 @@ def test_the_exit_status_is_two(run, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["runs", "verify", str(run.path)])
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "kdprobe: 1 problem in 1 runs\n"
+    assert capsys.readouterr().err == "kdprobe: 1 problem in 1 run\n"
