@@ -9,11 +9,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.intervals import mean_interval
 from figures.labels import shorten, widest
 from figures.style import INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
+from kdprobe.statistics import mean_interval
 
 QUANTITIES = {
     "accuracy": ("accuracy in %", 100.0, 1),

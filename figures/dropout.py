@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from figures.cells import annotate, part_cells
 from figures.checks import require, require_length
-from figures.intervals import mean_interval
 from figures.labels import label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
+from kdprobe.statistics import mean_interval
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
 _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough

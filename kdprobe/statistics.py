@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t
 
 
-def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: Sequence[float] | NDArray[np.float64], *, confidence: float = 0.95) -> tuple[float, float]:
     """The mean over seeds and the half-width of Student's interval around it.
 
     Args:
@@ -24,7 +25,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple
     return float(present.mean()), float(t.ppf(0.5 + confidence / 2, present.size - 1)) * error
 
 
-def worded_interval(values: Sequence[float], *, scale: float = 1.0, digits: int = 2) -> str:
+def worded_interval(values: Sequence[float] | NDArray[np.float64], *, scale: float = 1.0, digits: int = 2) -> str:
     """`mean ± half-width`, the mean alone where there is no interval, `-` where there is no value."""
     mean, half = mean_interval(values)
     if math.isnan(mean):

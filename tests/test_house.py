@@ -20,7 +20,7 @@ LAYERS = (
     {"sweeps"},
     {"commands", "runs_commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
 )
-FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "figures")
+FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "kdprobe.statistics", "figures")
 
 
 def imports(path: Path) -> set[str]:

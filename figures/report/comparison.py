@@ -7,9 +7,9 @@ import numpy as np
 
 from figures.checks import naming, require, require_length
 from figures.comparison import QUANTITIES, worded
-from figures.intervals import mean_interval
 from figures.report.chart import MUTED, SERIES, Chart, Panel, Table, hover
 from kdprobe.results import Result
+from kdprobe.statistics import mean_interval
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
 

@@ -62,7 +62,7 @@ def vary(
     """
     varied = np.empty((len(images), *images.shape[2:], 3), np.uint8)
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    with _global_states_lent():
+    with global_states_lent():
         for row, view in enumerate(views.tolist()):
             first, *rest = np.random.SeedSequence((seed, epoch, 4, view)).generate_state(5).tolist()
             random.seed(first)
@@ -72,7 +72,8 @@ def vary(
 
 
 @contextmanager
-def _global_states_lent() -> Iterator[None]:
+def global_states_lent() -> Iterator[None]:
+    """Let `random` and numpy be seeded inside, and give their states back."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield

@@ -1,13 +1,11 @@
 """Mixup and cutmix of a whole batch, by timm, drawn from (seed, epoch, step) alone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from timm.data.mixup import Mixup
 from torch import Tensor
 
 from kdprobe.config import MixingConfig
+from kdprobe.data.policy import global_states_lent
 
 
 def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) -> Mixup | None:
@@ -37,17 +35,7 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
         mixed images [B, c, s, s] and the classes' shares [B, C]; the last image of an odd batch is left out.
     """
     even = len(labels) // 2 * 2
-    with _numpy_seeded(key):
+    with global_states_lent():
+        np.random.seed(np.random.SeedSequence(key).generate_state(4))  # noqa: NPY002
         mixed, shares = mixer(images[:even].clone(), labels[:even])
     return mixed, shares
-
-
-@contextmanager
-def _numpy_seeded(key: tuple[int, ...]) -> Iterator[None]:
-    # timm draws from numpy's global state: it is lent a state of our own and gets its own back
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(np.random.SeedSequence(key).generate_state(4))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
