@@ -212,6 +212,15 @@ def test_chance_is_all_that_independent_variates_reach():
     np.testing.assert_allclose(correlations, expected, atol=1e-12)
 
 
+def test_pairs_after_the_first_that_fails_do_not_count():
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(100, 3, generator=generator, dtype=torch.float64)
+    other = torch.cat([one[:, :1], torch.randn(100, 1, generator=generator), one[:, 2:]], 1)
+    found, correlations = shared_pairs([(one, other)])
+    assert found.tolist() == [True, False, False]
+    assert float(correlations[2]) == pytest.approx(1)
+
+
 def test_leading_directions_of_a_large_matrix_are_its_singular_vectors(monkeypatch):
     matrix = rotation(60)[:, :40] * torch.logspace(0, -6, 40, dtype=torch.float64) @ rotation(40, seed=1)
     exact = leading_directions(matrix)
