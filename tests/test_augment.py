@@ -60,10 +60,10 @@ def test_what_is_not_asked_for_stays() -> None:
 
 def test_global_random_state_is_untouched() -> None:
     torch.manual_seed(5)
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]
     draw(10, PAD, seed=0, epoch=0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == numpy_before).all()
 
 
 @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 99))

@@ -23,12 +23,12 @@ from figures.commands import figures as figures_command
 from figures.comparison import worded
 from figures.confusion import row_shares
 from figures.curves import look
-from figures.intervals import mean_interval
 from figures.labels import shorten, text_width
 from figures.pictures import FIGURES, draw, draw_files
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import Result, save_result
+from kdprobe.statistics import mean_interval
 from tests.saved_results import (
     cka_result,
     comparison_result,
