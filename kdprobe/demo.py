@@ -42,8 +42,10 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     for runs in students.values():
         for run in runs:
             steps.cka(teacher, run)
+    steps.decompose(teacher, [runs[0] for runs in students.values()])
     for seed in range(seeds):
         steps.evaluate([teacher, *(runs[seed] for runs in students.values())], seed)
+    steps.complexity(teacher, students["dropkd"][0])
     comparison = steps.compare(teacher, students, seeds)
     steps.curves([teacher, *(run for runs in students.values() for run in runs)])
     steps.sweep(teacher)
@@ -74,7 +76,7 @@ class Steps:
         words = [command, *map(str, arguments)]
         if not self.quiet:
             click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
-        on_device = [] if command in ("figures", "report", "runs") else ["--device", self.device]
+        on_device = [] if command in ("figures", "report", "runs", "complexity") else ["--device", self.device]
         with (self.out / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
             click.echo(f"$ kdprobe {shlex.join(words)}")
             run(*words, *on_device, "--quiet")
@@ -96,6 +98,15 @@ class Steps:
     def cka(self, teacher: Path, student: Path) -> None:
         """CKA of the teacher against one student."""
         self.run("cka", "--teacher", teacher, "--student", student, "--out", self.out / "cka" / student.name)
+
+    def decompose(self, teacher: Path, students: "Sequence[Path]") -> None:
+        """General and specific knowledge of the teacher and one student of each method."""
+        given = [word for student in students for word in ("--student", student)]
+        self.run("decompose", "--teacher", teacher, *given, "--images", 6, "--out", self.out / "knowledge")
+
+    def complexity(self, *runs: Path) -> None:
+        """Parameters, MACs and FLOPs."""
+        self.run("complexity", *runs, "--out", self.out / "complexity")
 
     def evaluate(self, runs: "Sequence[Path]", seed: int) -> None:
         """Accuracy, UAR and confusion of the teacher and one student of each method."""
