@@ -23,7 +23,7 @@ class CKAResult:
 
     Attributes:
         matrix: [Lt, Ls], rows teacher layers, columns student layers; NaN exactly where `undefined` says why.
-        low: lower ends of the intervals; NaN also where fewer than three minibatches were seen.
+        low: lower ends of the intervals; NaN also where the facts' `no_interval` says why.
         high: upper ends.
         teacher_layers: names of the rows.
         student_layers: names of the columns.
@@ -33,7 +33,7 @@ class CKAResult:
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            confidence, data.
+            confidence, data, no_interval (why a defined cell has no interval; empty where all have one).
         provenance: where the numbers come from.
     """
 
@@ -51,7 +51,10 @@ class CKAResult:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined (the reason or empty)."""
+        """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined, no_interval.
+
+        The last two are reasons, or empty.
+        """
         import pandas as pd
 
         reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in self.undefined}
@@ -68,8 +71,14 @@ class CKAResult:
                 "high": self.high.ravel(),
                 **tested,
                 "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
+                "no_interval": np.where(self._without_interval, self.facts.get("no_interval", ""), "").ravel(),
             }
         )
+
+    @property
+    def _without_interval(self) -> NDArray[np.bool_]:
+        missing: NDArray[np.bool_] = np.isnan(self.low) & ~np.isnan(self.matrix)
+        return missing
 
     def summary(self) -> str:
         """The teacher layer most like each student layer, as a short table with intervals."""
@@ -80,15 +89,17 @@ class CKAResult:
                 lines.append((layer, "-", "undefined"))
                 continue
             row = int(np.nanargmax(cells))
-            interval = f"[{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
-            lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f} {interval}"))
+            interval = f" [{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
+            shown = "" if self._without_interval[row, column] else interval
+            lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f}{shown}"))
         heads = (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
         wide = [max(len(line[part]) for line in (heads, *lines)) for part in (0, 1)]
         table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}"
-        return "\n".join([*table, counts])
+        gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
+        return "\n".join([*table, counts, *gap])
 
     def save(self, path: str | Path) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).

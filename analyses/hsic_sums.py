@@ -9,7 +9,7 @@ from torch import Tensor
 
 from analyses.cka_result import Array, CKAResult
 from analyses.hsic import MIN_SAMPLES, comparable
-from analyses.intervals import ratio_intervals
+from analyses.intervals import missing_interval, ratio_intervals
 from kdprobe.errors import AnalysisError
 
 Grams = dict[str, Tensor]
@@ -119,6 +119,7 @@ class HSICSums:
             "estimator": self.estimator,
             "confidence": confidence,
             "permutations": self.permutations,
+            "no_interval": missing_interval(matrix, low, len(self.sizes)),
         }
         undefined = self._undefined(xx.mean(0), yy.mean(0))
         return CKAResult(

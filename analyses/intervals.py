@@ -57,6 +57,15 @@ def ratio_intervals(
     return low, high
 
 
+def missing_interval(matrix: Float64[np.ndarray, "L M"], low: Float64[np.ndarray, "L M"], n_minibatches: int) -> str:
+    """Why a defined value has no interval; empty where each has one."""
+    if not (np.isnan(low) & ~np.isnan(matrix)).any():
+        return ""
+    if n_minibatches < MIN_MINIBATCHES:
+        return f"intervals need at least {MIN_MINIBATCHES} minibatches, but there were {n_minibatches}"
+    return "some resamples of the minibatches give a layer no positive HSIC with itself"
+
+
 def _ratio(xy: Array, xx: Array, yy: Array) -> Array:
     product = xx * yy
     return np.where(product > 0, xy, np.nan) / np.sqrt(np.where(product > 0, product, 1.0))

@@ -15,7 +15,7 @@ from analyses.cka import cka, minibatch_cka
 from analyses.cka_result import CKAResult
 from analyses.hsic import centred_gram
 from analyses.hsic_sums import HSICSums
-from analyses.intervals import ratio_intervals
+from analyses.intervals import missing_interval, ratio_intervals
 from analyses.stored_cka import files_cka
 from kdprobe.capture import capture
 from kdprobe.data import Batch
@@ -286,6 +286,22 @@ def test_intervals_of_two_minibatches_are_not_known(images):
     result = cka(Net(), Net(seed=1), images[:2])
     assert not np.isnan(result.matrix).any()
     assert np.isnan(result.low).all()
+    reason = "intervals need at least 3 minibatches, but there were 2"
+    assert result.facts["no_interval"] == reason
+    assert set(result.to_frame()["no_interval"]) == {reason}
+    assert "nan" not in result.summary()
+    assert f"no interval where none is shown: {reason}" in result.summary()
+    whole = cka(Net(), Net(seed=1), images)
+    assert whole.facts["no_interval"] == ""
+    assert set(whole.to_frame()["no_interval"]) == {""}
+    assert "no interval" not in whole.summary()
+
+
+def test_a_resample_without_a_denominator_leaves_no_interval():
+    xx = np.array([[1.0], [0.0], [0.0], [0.0]])
+    low, _ = ratio_intervals(xx[..., None], xx, xx)
+    assert "no positive HSIC" in missing_interval(np.ones((1, 1)), low, 4)
+    assert missing_interval(np.full((1, 1), np.nan), low, 4) == ""  # an undefined value has its own reason
 
 
 @pytest.mark.slow
