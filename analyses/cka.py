@@ -113,7 +113,7 @@ def cka(
             number = part[0] + count * part[1]
             if sums.accepts(len(_images(left))):
                 for model, batch in ((teacher, left), (student, right)):
-                    _show(model, batch, device, minibatch=number)
+                    show(model, batch, device, minibatch=number)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
             if until is not None and sums.narrow(until, confidence):
                 break
@@ -151,7 +151,8 @@ def _same_samples(left: Any, right: Any) -> bool:
     return len(_images(left)) == len(_images(right))
 
 
-def _show(model: nn.Module, batch: Any, device: str | torch.device, *, minibatch: int) -> None:
+def show(model: nn.Module, batch: Any, device: str | torch.device, *, minibatch: int) -> None:
+    """Run a network on a minibatch; an error in a captured feature names both."""
     images = _images(batch).to(device)
     try:
         model(describe(model).normalise(images) if isinstance(batch, Batch) else images)

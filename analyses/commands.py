@@ -55,6 +55,12 @@ def evaluate(
     metavar="FILE.h5",
     help="A dump instead of networks; two for teacher and student dumped separately.",
 )
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="Compare each snapshot of this run with its teacher (or --teacher): CKA over epochs.",
+)
+@click.option("--every", type=click.IntRange(min=1), metavar="K", help="With --run: only every K epochs.")
 @click.option("--teacher-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
 @click.option("--student-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
 @click.option(
@@ -66,7 +72,7 @@ def evaluate(
 @click.option("--until", type=float, metavar="WIDTH", help="Stop as soon as every interval is at most so wide.")
 @click.option("--passes", type=click.IntRange(min=1), default=1, show_default=True, help="Further ones reshuffle.")
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="cka", show_default=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def cka(
@@ -74,6 +80,8 @@ def cka(
     student: str | None,
     data: str | None,
     features: tuple[Path, ...],
+    run: Path | None,
+    every: int | None,
     teacher_layers: tuple[str, ...],
     student_layers: tuple[str, ...],
     reduce: str,
@@ -83,7 +91,7 @@ def cka(
     until: float | None,
     passes: int,
     permutations: int,
-    out: Path,
+    out: Path | None,
     device: str,
     *,
     quiet: bool,
@@ -93,12 +101,20 @@ def cka(
     \b
     Example:
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
+      kdprobe cka --run runs/resnet8 --every 5
     """
+    from analyses.cka_over_time import cka_over_time, save_over_time, summary
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
-    from kdprobe.cli import run
+    from kdprobe import cli
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
+
+    further: dict[str, Any] = {"until": until, "permutations": permutations}
+    if run and (student or features or reduce != "flatten" or passes > 1 or any(further.values())):
+        raise ConfigError("--run takes no --student, --features, --reduce, --passes, --until or --permutations")
+    if every and not run:
+        raise ConfigError("--every chooses snapshots of a run; give the run with --run")
 
     chosen: dict[str, Any] = {
         "teacher_layers": teacher_layers,
@@ -106,25 +122,31 @@ def cka(
         "batch_size": batch_size,
         "kernel": kernel,
         "estimator": estimator,
-        "until": until,
-        "permutations": permutations,
     }
     with ranks(device) as processes:
-        part = processes.shard
-        if features and not (teacher or student or data or reduce != "flatten" or passes > 1):
-            result = files_cka(features, part=part, **chosen)
+        part, where = processes.shard, processes.device
+        if run:
+            over_time = cka_over_time(
+                run, teacher=teacher, data=data, every=every, part=part, device=where, quiet=quiet, **chosen
+            )
+        elif features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+            result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
             views = open_views({"teacher": teacher, "student": student}, data=data)
-            where = processes.device
-            result = views_cka(views, reduce=reduce, passes=passes, part=part, device=where, quiet=quiet, **chosen)
+            shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
+            result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
             raise ConfigError("give --teacher and --student with --data, --reduce, --passes, or --features alone")
     if not processes.main:
         return
-    path = out / "cka.npz"
-    result.save(path)
-    click.echo(result.summary())
-    run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+    out = out or run or Path("cka")
+    path = out / ("cka-over-time.npz" if run else "cka.npz")
+    if run:
+        save_over_time(over_time, path)
+    else:
+        result.save(path)
+    click.echo(summary(over_time) if run else result.summary())
+    cli.run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
 
 
 @click.command()
@@ -137,7 +159,7 @@ def cka(
 def compound(
     checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
 ) -> None:
-    r"""How well networks of the seven basic emotions see both halves of compound ones.
+    """How well networks of the seven basic emotions see both halves of compound ones.
 
     \b
     Example:
@@ -193,7 +215,7 @@ def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
 def complexity(
     models: tuple[str, ...], classes: int | None, image_size: int | None, out: Path, *, stages: bool, quiet: bool
 ) -> None:
-    r"""Parameters, MACs and FLOPs of networks, each by a convention that is named.
+    """Parameters, MACs and FLOPs of networks, each by a convention that is named.
 
     MODEL is a run folder, a checkpoint, timm:NAME, or a network's name.
 
@@ -258,7 +280,7 @@ def decompose(
     probes: bool,
     quiet: bool,
 ) -> None:
-    r"""General knowledge, which both networks have, and specific knowledge, which one alone has.
+    """General knowledge, which both networks have, and specific knowledge, which one alone has.
 
     \b
     ridge     general is what the other network's feature predicts out of fold

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from figures.checks import require, require_length
 from figures.cka import colour_label
@@ -16,7 +17,8 @@ def draw(result: Result) -> Figure:
     """Draw CKA measured during training.
 
     Args:
-        result: of kind "cka-over-time"; `epoch` [epochs], `cka` [pairs, epochs], NaN where undefined.
+        result: of kind "cka-over-time"; `epoch` [epochs], `cka` [pairs, epochs], NaN where undefined;
+            `low`, `high` [pairs, epochs] where intervals are known, drawn as bands.
 
     Returns:
         the figure, one column wide.
@@ -34,8 +36,11 @@ def draw(result: Result) -> Figure:
     figure = sheet(COLUMN, 28 + 124 + legend)
     axes = place(figure, 34, 28, COLUMN - 42, 124)
     shades = colours(0.0, 1.0, rising=RISING[2:])(np.linspace(0, 1, len(names)))
+    ends = _intervals(result)
     for index, (name, row) in enumerate(zip(names, values, strict=True)):
         marker = MARKERS[index % len(MARKERS)]
+        if ends is not None:
+            axes.fill_between(epoch, ends[0][index], ends[1][index], color=shades[index], alpha=0.15, linewidth=0)
         axes.plot(epoch, row, color=shades[index], marker=marker, markersize=3, linewidth=1.2, label=name)
     axes.set_xlabel("epoch", labelpad=2)
     axes.set_ylabel(colour_label(result.facts), labelpad=3)
@@ -49,3 +54,10 @@ def draw(result: Result) -> Figure:
         title="teacher layer, student layer",
     )
     return figure
+
+
+def _intervals(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if "low" not in result.arrays:
+        return None
+    require(result, {"low": 2, "high": 2}, ())
+    return result.arrays["low"], result.arrays["high"]

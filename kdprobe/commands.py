@@ -72,6 +72,18 @@ def train(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
     )
+    if config.probe is not None and not (out / "cka-over-time.npz").exists():
+        _probe(out, every=config.probe.every, device=device, quiet=quiet)
+
+
+def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
+    """CKA over time of a finished run, by the command that is installed for it."""
+    from kdprobe.cli import run
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        click.echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
+        return
+    run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
 
 
 @click.command()

@@ -18,7 +18,7 @@ from kdprobe.statistics import worded_interval
 
 PARTS = ("method", "model", "teacher", "data")
 #: what may differ between the runs of a group
-_APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"))
+_APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
 
 
 @dataclass(frozen=True)

@@ -122,10 +122,12 @@ class SavingConfig(Section):
     Attributes:
         epochs: after every so many epochs.
         minutes: also inside an epoch, when so many minutes have passed since the last time.
+        snapshots: keep the network before training and after every so many epochs; none if not given.
     """
 
     epochs: int = Field(1, ge=1)
     minutes: float | None = Field(None, ge=0)
+    snapshots: int | None = Field(None, ge=1)
 
 
 class MixingConfig(Section):
@@ -184,6 +186,12 @@ class TrainingConfig(Section):
     saving: SavingConfig = SavingConfig()
 
 
+class ProbeConfig(Section):
+    """Compare student and teacher (CKA) before training and after every so many epochs, when the run has ended."""
+
+    every: int = Field(ge=1)
+
+
 class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
@@ -193,6 +201,7 @@ class RunConfig(Section):
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
+        probe: see there; nothing is compared if not given.
         seed: of initialisation, shuffling and augmentation.
     """
 
@@ -201,7 +210,20 @@ class RunConfig(Section):
     teacher: str | None = None
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
+    probe: ProbeConfig | None = None
     seed: int = Field(0, ge=0)
+
+    @field_validator("probe")
+    @classmethod
+    def _has_a_teacher(cls, probe: ProbeConfig | None, info: Any) -> ProbeConfig | None:
+        if probe is not None and info.data.get("teacher") is None:
+            raise ValueError("must be left out where there is no teacher to compare with")
+        return probe
+
+    def keeps_snapshot(self, epoch: int) -> bool:
+        """Whether the network is kept as it is after so many epochs."""
+        wanted = (self.training.saving.snapshots, None if self.probe is None else self.probe.every)
+        return any(every is not None and epoch % every == 0 for every in wanted)
 
 
 def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "configuration") -> RunConfig:

@@ -6,6 +6,7 @@ metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
 auxiliary.safetensors the method's own modules, where it has any
+snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
 state.pt              everything needed to continue
 """
 
@@ -58,6 +59,15 @@ class RunFolder:
     def result_path(self) -> Path:
         """The final numbers."""
         return self.path / "result.json"
+
+    def snapshot_path(self, epoch: int) -> Path:
+        """The network after so many epochs."""
+        return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
+
+    def snapshots(self) -> dict[int, Path]:
+        """The networks kept during training, by the epochs trained before."""
+        paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
+        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
 
     @property
     def finished(self) -> bool:

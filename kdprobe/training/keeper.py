@@ -1,6 +1,8 @@
 """What a run leaves behind while it goes on and when it ends: states, checkpoints, metrics, the result."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,8 @@ class Keeper:
         """The position of the newest state that verifies, everything restored; the beginning where there is none."""
         path = self.folder.state_path
         if not path.is_file() and not previous(path).is_file():
+            if self.group.main:
+                self.folder.keep_metrics(0)  # a line may stand there whose state was not saved any more
             return Position(n_images=self.n_images)
         alone = self.group.world == 1
         position, problems = restore_state(path, self.parts, n_images=self.n_images, random=alone)
@@ -86,21 +90,38 @@ class Keeper:
             self.folder.keep_metrics(position.epoch)
         return position
 
+    def begin(self) -> None:
+        """Keep the network as it is before training, if asked to."""
+        if self.group.main:
+            with self._told():
+                self._save_snapshot(0, {"epoch": 0})
+
     def save_epoch(self, position: Position, record: dict[str, Any], *, best: bool) -> None:
         """Append the epoch's metrics and save what is due after it."""
         if not self.group.main:
             return
         training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
-        try:
+        with self._told():
             self.folder.append_metrics(record)
             if best:
                 save(self.exported, self.folder.path / BEST, training=training)
+            self._save_snapshot(position.epoch, training)
             every, last = self.settings.saving.epochs, self.settings.epochs
             if position.epoch % every == 0 or position.epoch == last:
                 save(self.exported, self.folder.path / LAST, training=training)
                 if self.job.method.state_dict():
                     save_auxiliary(self.job.method, self.config.method, self.folder.path / AUXILIARY)
                 self._save_state(position)
+
+    def _save_snapshot(self, epoch: int, training: dict[str, Any]) -> None:
+        if self.config.keeps_snapshot(epoch):
+            save(self.exported, self.folder.snapshot_path(epoch), training=training)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell in one line when the disk does not take what is written."""
+        try:
+            yield
         except OSError as error:
             raise RunError(
                 f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"

@@ -127,6 +127,8 @@ class Trainer:
         position = self.keeper.restore() if resume else Position(n_images=self.n_images)
         if self.settings.cache_teacher:
             self.cached_logits = self._all_teacher_logits()
+        if position.epoch == position.step == 0:
+            self.keeper.begin()
         while position.epoch < self.settings.epochs:
             start = time.perf_counter()
             self._train_epoch(position)
