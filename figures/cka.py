@@ -38,7 +38,7 @@ def draw(result: Result) -> Figure:
     """Draw a saved CKA matrix.
 
     Args:
-        result: of kind "cka"; `matrix` [teacher layers, student layers], NaN where undefined.
+        result: of kind "cka" or "similarity"; `matrix` [teacher layers, student layers], NaN where undefined.
 
     Returns:
         the figure, one column or one page wide.
@@ -77,7 +77,9 @@ def draw(result: Result) -> Figure:
 
 
 def colour_label(facts: Mapping[str, Any]) -> str:
-    """What the colours mean: CKA by which estimator, over which kernel unless it is linear."""
+    """What the colours mean: CKA by which estimator, over which kernel unless it is linear; or another measure."""
+    if "measure" in facts:
+        return f"{facts['measure']}, {facts['reduce']} features"
     kernel = facts.get("kernel", "linear")
     traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), "minibatch"]
     return f"CKA ({', '.join(traits)})"

@@ -34,6 +34,7 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "knowledge": knowledge.draw,
     "knowledge-comparison": knowledge_comparison.draw,
     "reliability": reliability.draw,
+    "similarity": cka.draw,
     "training": curves.draw,
 }
 
