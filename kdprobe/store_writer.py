@@ -1,7 +1,9 @@
 """Writing the feature files that `kdprobe.store` describes and reads."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -22,6 +24,7 @@ from kdprobe.files import sync_folder
 FORMAT = "kdprobe-features"
 VERSION = 1
 CHUNK_BYTES = 1 << 20
+SPARE_BYTES = 1 << 20  # for what HDF5 writes besides values
 
 Content = Literal["features", "grams"]
 Compression = Literal["gzip", "none"]
@@ -123,6 +126,7 @@ class FeatureWriter:
             raise StoreError(f"{self.path} has the layers {self._layers}, but a minibatch has {given}")
         start, stop = self.n_samples, self.n_samples + len(index)
         with self._told():
+            self._require_room(ready)
             self._put("samples/index", index.cpu().numpy(), start)
             self._put("samples/label", labels.cpu().numpy(), start)
             row = start // self._batch_size if self._content == "grams" else start
@@ -211,6 +215,13 @@ class FeatureWriter:
         dataset = self._file[key]
         dataset.resize(row + len(values), axis=0)
         dataset[row:] = values
+        dataset.flush()  # here a failure is told; when a dataset is closed HDF5 can only drop what does not fit
+
+    def _require_room(self, ready: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        """Stop while there is still room to close the file: HDF5 cannot give up what it failed to write."""
+        size = sum(values.nbytes for layers in ready.values() for values in layers.values())
+        if shutil.disk_usage(self.path.parent).free < size + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def partial_path(path: Path) -> Path:

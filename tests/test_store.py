@@ -1,9 +1,11 @@
+import multiprocessing
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -19,7 +21,7 @@ from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features import Layout
 from kdprobe.gram import centred_gram
 from kdprobe.models.create import create, describe
-from kdprobe.store import FeatureStore, Network, partial_path
+from kdprobe.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.views import Views
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
@@ -194,6 +196,10 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
 
 @pytest.fixture(scope="module")
 def nets():
+    return small_nets()
+
+
+def small_nets():
     torch.manual_seed(0)
     return {
         "teacher": create("vit_tiny_patch16_224", n_classes=3, image_size=16, args={"patch_size": 8, "depth": 2}),
@@ -388,3 +394,78 @@ def test_no_acknowledged_sample_is_lost_when_the_writer_is_killed(tmp_path):
             assert store.n_samples >= acknowledged
             assert store.index.tolist() == list(range(store.n_samples))
             assert torch.equal(store.read("student", "a")[:, 0], store.index.float())
+
+
+def dump_and_tell(path, told):
+    """Dump 200 samples in another process and tell each number of samples that is safe."""
+    append = FeatureWriter.append
+
+    def telling(self, *given, **options):
+        append(self, *given, **options)
+        told.send(self.n_samples)
+
+    FeatureWriter.append = telling
+    write_dump(wanted(small_nets(), n=200), path)
+
+
+@pytest.mark.slow
+def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_path):
+    context, rng = multiprocessing.get_context("forkserver"), np.random.default_rng(0)
+    context.set_forkserver_preload(["tests.test_store"])
+    write_dump(wanted(small_nets(), n=200), tmp_path / "whole.h5")
+    whole = FeatureStore.open(tmp_path / "whole.h5")
+    interrupted = 0
+    for trial in range(50):
+        path = tmp_path / f"{trial}.h5"
+        told, telling = context.Pipe(duplex=False)
+        process = context.Process(target=dump_and_tell, args=(path, telling))
+        process.start()
+        telling.close()
+        told.recv()
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.join()
+        acknowledged = 8
+        with suppress(EOFError):
+            while True:
+                acknowledged = told.recv()
+        if not path.exists():
+            interrupted += 1
+            with FeatureStore.open(partial_path(path), salvage=True) as store:
+                assert store.n_samples >= acknowledged
+                assert store.index.tolist() == list(range(store.n_samples))
+            write_dump(wanted(small_nets(), n=200), path, resume=True)
+        with FeatureStore.open(path) as store:
+            assert torch.equal(store.index, whole.index)
+            torch.testing.assert_close(store.read("student", "layer3"), whole.read("student", "layer3"))
+    assert interrupted >= 25
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if not Path("/bin/mount").exists() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs the rights of root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_a_really_full_disk_is_told_and_what_was_acknowledged_is_there(small_disk, compression):
+    path, values, acknowledged = small_disk / "f.h5", torch.randn(8, 5000), 0
+    message = r"cannot be written \(No space left on device\); its first \d+ samples"
+    with (
+        pytest.raises(StoreError, match=message),
+        FeatureStore.create(path, {"student": Network("cnn")}, batch_size=8, compression=compression) as writer,
+    ):
+        for start in range(0, 1000, 8):
+            index = torch.arange(start, start + 8)
+            writer.append(index, index, {"student": {"a": values + start}})
+            acknowledged = writer.n_samples
+    with FeatureStore.open(partial_path(path), salvage=True) as store:
+        assert store.n_samples == acknowledged >= 160
+        expected = values.repeat(acknowledged // 8, 1) + torch.arange(0, acknowledged, 8).repeat_interleave(8)[:, None]
+        assert torch.equal(store.read("student", "a"), expected)
