@@ -164,7 +164,7 @@ class Capture(Mapping[str, Tensor]):
     def _take(self, name: str, module: nn.Module, output: Any) -> None:
         if not self._running:
             raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
-        tensor = _tensor_in(output, name)
+        tensor = _tensor_in(output, name, self._batch)
         if self._batch is not None and (tensor.ndim < 2 or tensor.shape[0] != self._batch):
             raise CaptureError(
                 f"layer {name!r} gives {list(tensor.shape)} for {self._batch} images, not one row per image; "
@@ -220,15 +220,20 @@ def stage_names(model: nn.Module) -> list[str]:
     one such sequence, its blocks.
     """
     modules = dict(model.named_modules())
-    listed = [str(info["module"]) for info in getattr(model, "feature_info", None) or []]
+    listed = [str(info["module"]) for info in getattr(model, "feature_info", None) or [] if info["module"]]
     if listed and all(name in modules for name in listed):
-        return list(dict.fromkeys(listed))
+        return [_last_that_runs(name, modules[name]) for name in dict.fromkeys(listed)]
     top = [name for name, child in model.named_children() if isinstance(child, nn.Sequential)]
     if len(top) > 1:
         return top
     sequences = [(name, m) for name, m in modules.items() if isinstance(m, nn.Sequential | nn.ModuleList)]
     name, longest = max(sequences, key=lambda item: len(item[1]), default=("", model))
     return [f"{name}.{child}".lstrip(".") for child, _ in longest.named_children()]
+
+
+def _last_that_runs(name: str, module: nn.Module) -> str:
+    """A list of modules is never called itself: its last one is."""
+    return f"{name}.{len(module) - 1}" if isinstance(module, nn.ModuleList) else name
 
 
 def _named_exactly(layers: str | Sequence[str]) -> list[str]:
@@ -252,14 +257,14 @@ def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor, Layo
     return REDUCERS[reduce]
 
 
-def _tensor_in(output: Any, name: str) -> Tensor:
-    """The first floating tensor of an output, which may be a tuple, a mapping or a model output."""
+def _tensor_in(output: Any, name: str, batch: int | None) -> Tensor:
+    """The first floating tensor of a tuple, a mapping or a model output; if possible one with a row per image."""
     parts = list(output.values()) if isinstance(output, Mapping) else output
     parts = list(parts) if isinstance(parts, tuple | list) else [parts]
-    for part in parts:
-        if isinstance(part, Tensor) and part.is_floating_point():
-            return part
-    raise CaptureError(f"layer {name!r} gives {type(output).__name__}, in which there is no floating tensor")
+    tensors = [part for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
+    if not tensors:
+        raise CaptureError(f"layer {name!r} gives {type(output).__name__}, in which there is no floating tensor")
+    return next((tensor for tensor in tensors if tensor.shape[:1] == (batch,)), tensors[0])
 
 
 def _is_compiled(module: nn.Module) -> bool:

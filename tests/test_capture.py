@@ -357,3 +357,28 @@ def test_two_captures_of_one_model(images):
         net(images)
     assert (list(one), list(other)) == (["stem"], ["fc"])
     assert n_hooks(net) == 0
+
+
+def test_of_several_tensors_the_one_with_a_row_per_image_is_taken(images):
+    class Inner(nn.Module):
+        def forward(self, x):
+            return x.flatten(0, 1), x.mean((2, 3))
+
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x):
+            return self.inner(x)[1]
+
+    model = Outer()
+    with capture(model, "inner") as features:
+        assert torch.equal(model(images), features["inner"])
+
+
+def test_stages_that_are_lists_or_nameless():
+    model = nn.Module()
+    model.blocks = nn.ModuleList([nn.Identity(), nn.Identity()])
+    model.feature_info = [{"module": ""}, {"module": "blocks"}]
+    assert stage_names(model) == ["blocks.1"]

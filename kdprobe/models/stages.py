@@ -119,7 +119,8 @@ class Stages(nn.Module):
                 logits, final = self.model(images), None
             else:
                 logits, maps, final = self._collect(images)
-        tokens = final if final is not None and final.ndim == 3 and "tokens" in self.needs else None
+        single = final if isinstance(final, Tensor) else None
+        tokens = single if single is not None and single.ndim == 3 and "tokens" in self.needs else None
         return Features(
             logits=logits,
             pooled=pooled[-1] if pooled else None,
@@ -170,7 +171,8 @@ def _before_activation(maps: list[Tensor], before: list[Tensor | None]) -> tuple
     return tuple(b if b is not None and b.shape == m.shape else m for m, b in zip(maps, before, strict=True))
 
 
-_Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], Tensor | None]]
+_Final = Tensor | list[Tensor]  # a list of networks with several branches
+_Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], _Final | None]]
 
 
 def _collector(model: nn.Module) -> _Collector | None:
@@ -181,7 +183,7 @@ def _collector(model: nn.Module) -> _Collector | None:
     return None
 
 
-def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor], _Final]:
     final, maps = model.forward_intermediates(images, output_fmt="NCHW")
     return model.forward_head(final), maps, final
 
