@@ -16,6 +16,7 @@ Grams = dict[str, Tensor]
 Triple = tuple[Array, Array, Array]
 
 FIRST_LOOK = 10
+_BLOCK = 64  # minibatches
 
 
 @dataclass
@@ -40,6 +41,7 @@ class HSICSums:
     teacher_layers: list[str] = field(default_factory=list)
     student_layers: list[str] = field(default_factory=list)
     _triples: dict[int, Triple] = field(default_factory=dict)
+    _block: list[Array] = field(default_factory=list)
     _permuted: Array | None = None  # [permutations, Lt, Ls], sums of HSIC over minibatches
     _next_look: int = FIRST_LOOK
 
@@ -64,7 +66,8 @@ class HSICSums:
         self._expect(list(teacher), list(student), number)
         rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
         self.sizes[number] = rows.shape[-1]
-        self._triples[number] = (
+        self._keep(
+            number,
             _products(rows, columns),
             rows.square().sum((1, 2)).cpu().numpy(),
             columns.square().sum((1, 2)).cpu().numpy(),
@@ -129,9 +132,23 @@ class HSICSums:
             provenance=provenance or {},
         )
 
+    def _keep(self, number: int, *triple: Array) -> None:
+        """Kept together in blocks: alone among large temporary tensors they would keep the heap from being reused."""
+        place = (len(self.sizes) - 1) % _BLOCK
+        if place == 0 or not self._block:
+            self._block = [np.empty((_BLOCK, *part.shape)) for part in triple]
+        for whole, part in zip(self._block, triple, strict=True):
+            whole[place] = part
+        xy, xx, yy = (whole[place] for whole in self._block)
+        self._triples[number] = (xy, xx, yy)
+
     def _stacked(self) -> Triple:
-        triples = [self._triples[number] for number in sorted(self._triples)]
-        xy, xx, yy = (np.stack(parts) for parts in zip(*triples, strict=True))
+        """All minibatches' triples in order; what is kept becomes views of them, so that there is one copy."""
+        numbers = sorted(self._triples)
+        xy, xx, yy = (np.empty((len(numbers), *part.shape)) for part in self._triples[numbers[0]])
+        for place, number in enumerate(numbers):
+            xy[place], xx[place], yy[place] = self._triples[number]
+            self._triples[number] = (xy[place], xx[place], yy[place])
         return xy, xx, yy
 
     def _expect(self, teacher: list[str], student: list[str], number: int) -> None:

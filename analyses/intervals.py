@@ -46,7 +46,9 @@ def ratio_intervals(
     low, high = np.full((n_rows, n_columns), np.nan), np.full((n_rows, n_columns), np.nan)
     if k < MIN_MINIBATCHES:
         return low, high
-    weights = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples) / k
+    rng, weights = np.random.default_rng(seed), np.empty((resamples, k))
+    for block in np.array_split(weights, 20):  # views; counts of all resamples at once would double the memory
+        block[:] = rng.multinomial(k, np.full(k, 1 / k), size=len(block)) / k
     drawn_xx, drawn_yy = weights @ xx, weights @ yy
     for row in range(n_rows):
         cells = np.ascontiguousarray(xy[:, row])

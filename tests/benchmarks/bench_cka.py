@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from analyses.cka import cka, minibatch_cka
+from analyses.hsic_sums import HSICSums
 from kdprobe.capture import capture, select_layers
+from kdprobe.gram import centred_gram
 
 Compare = Callable[[nn.Module, nn.Module, DataLoader, Sequence[str], Sequence[str]], Tensor]
 
@@ -172,6 +174,24 @@ def speed(batch_size: int, *, minibatches: int, rounds: int, methods: Sequence[s
     return found
 
 
+def growth(batch_size: int, *, samples: Sequence[int] = (1_000, 50_000)) -> list[float]:
+    """Peak memory in MB above the start while so many samples of 61 x 87 layers are added up and given intervals."""
+    generator, found = torch.Generator().manual_seed(0), []
+    grams = [
+        {str(k): centred_gram(torch.randn(batch_size, 100, generator=generator)) for k in range(n)} for n in (61, 87)
+    ]
+    for n_samples in samples:
+        reset_peak()
+        before, sums = peak_memory(), HSICSums()
+        for _ in range(n_samples // batch_size):
+            sums.add(*grams)
+        sums.result()
+        found.append(1e3 * (peak_memory() - before))
+    told = ", ".join(f"{value:.0f} MB at {n:,} samples" for n, value in zip(samples, found, strict=True))
+    print(f"sums over minibatches of {batch_size}, peak above the start: {told}", flush=True)
+    return found
+
+
 def seconds(function: Callable[[], object]) -> float:
     """How long a call takes."""
     start = time.perf_counter()
@@ -202,6 +222,7 @@ def main() -> None:
     for situation, truth, said in correctness():
         print(f"| {situation} | {truth} | " + " | ".join(said) + " |")
     for size in given.batch_sizes:
+        growth(size)
         methods = ["kdprobe", "pytorch-cka", *(["torch-cka"] if size <= 32 else [])]
         speed(size, minibatches=given.minibatches, rounds=given.rounds, methods=methods)
 
