@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from kdprobe import __version__
+from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
 
 GROUP = "kdprobe.commands"
@@ -64,7 +65,9 @@ def run(name: str, *arguments: object) -> Any:
     if entry is None:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
-    return command.main([str(argument) for argument in arguments], prog_name=f"kdprobe {name}", standalone_mode=False)
+    words = [str(argument) for argument in arguments]
+    with running([name, *words]):
+        return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,6 @@ numbers as a tidy table for people and spreadsheets.
 """
 
 import json
-import shlex
 import sys
 import zipfile
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdprobe.command_line import command_line
 from kdprobe.errors import ResultError
 from kdprobe.files import replacing, write_text
 
@@ -102,7 +102,7 @@ def load_result(path: Path, *, kind: str | None = None) -> Result:
 
 def provenance(**facts: Any) -> dict[str, Any]:
     """What every result says of its origin: the given facts, the versions and the command line."""
-    return {**facts, "versions": versions(), "command": shlex.join(["kdprobe", *sys.argv[1:]])}
+    return {**facts, "versions": versions(), "command": command_line()}
 
 
 def versions() -> dict[str, str]:

@@ -59,11 +59,12 @@ def _chart(name: str, result: Result) -> Chart:
         "shapes": [{**frame, "line": {"color": SERIES[1], "width": 3}}],
     }
     best = f"highest mean {texts[row][column]} at teacher {rows[row]}, student {columns[column]}"
-    kind = facts["kind"]
+    kind, n_seeds = facts["kind"], accuracy.shape[2]
+    seeds = f"{n_seeds} seeds per cell, 95 % t-intervals" if n_seeds > 1 else "one seed per cell, no intervals"
     return Chart(
         f"{kind} dropout ({name})",
         f"Heatmap of accuracy over {len(rows)} teacher and {len(columns)} student {kind} dropout rates; {best}.",
-        f"On {facts['data']}, {accuracy.shape[2]} seeds per cell, 95 % t-intervals; {best}.",
+        f"On {facts['data']}, {seeds}; {best}.",
         [heat],
         layout,
         {"xaxis": f"{kind} dropout rate, student", "yaxis": f"{kind} dropout rate, teacher"},
