@@ -84,7 +84,7 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
 )
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
 def paper(out: Path, formats: tuple[str, ...], quiet: bool) -> None:
-    r"""Write the publication's tables and figures from the published numbers.
+    """Write the publication's tables and figures from the published numbers.
 
     Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted.
 
