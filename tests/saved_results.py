@@ -220,3 +220,9 @@ def complexity_result() -> Result:
         "conventions": conventions,
     }
     return Result("complexity", arrays, facts, PROVENANCE)
+
+
+def similarity_result(n_teacher: int = 4, n_student: int = 5) -> Result:
+    result = cka_result(n_teacher, n_student)
+    facts = {**result.facts, "measure": "Procrustes similarity", "reduce": "gap"}
+    return Result("similarity", {"matrix": result.arrays["matrix"]}, facts, result.provenance)

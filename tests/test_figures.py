@@ -40,6 +40,7 @@ from tests.saved_results import (
     knowledge_result,
     over_time_result,
     reliability_result,
+    similarity_result,
     training_result,
 )
 
@@ -73,6 +74,7 @@ RESULTS = {
     "many students": knowledge_comparison_result((LONG, *"bcdef"), 9),
     "examples": examples_result(),
     "many examples": examples_result(19, name=LONG),
+    "similarity": similarity_result(),
     "reliability": reliability_result(),
     "many reliabilities": reliability_result((LONG, *"bcdef")),
     "one reliability": reliability_result((LONG,)),
