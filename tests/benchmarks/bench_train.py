@@ -114,7 +114,8 @@ def peer_speed(device: torch.device) -> float:
     assert torchdistill
     x, y = tensors(torch.device("cpu"))
     teacher, student = networks(device)
-    loader = {"dataset_id": "train", "random_sample": True, "kwargs": {"batch_size": BATCH, "num_workers": 0}}
+    sampler = {"class_or_func": torch.utils.data.RandomSampler}
+    loader = {"dataset_id": "train", "sampler": sampler, "kwargs": {"batch_size": BATCH, "num_workers": 0}}
     optimizer = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
     logits = {"student_module_path": ".", "student_module_io": "output"}
     logits |= {"teacher_module_path": ".", "teacher_module_io": "output"}
