@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: install demo lint format test test-slow test-gpu bench-methods bench-cka bench-knowledge clean
+.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -37,7 +37,10 @@ test-slow: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
 
+bench: bench-cka bench-train bench-methods bench-knowledge
+
 bench-train: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks.bench_train
 
 bench-methods: $(STAMP)
