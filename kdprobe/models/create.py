@@ -1,6 +1,7 @@
 """Creating networks by name and knowing what was created."""
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -181,6 +182,9 @@ def _own_constructor(name: str, image_size: int) -> Callable[..., nn.Module]:
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # it warns of every retry; what comes of them is told below
     try:
         try:
             model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **args)
@@ -193,6 +197,8 @@ def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, An
             raise
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"the published weights of {name!r} could not be fetched: {reason}") from error
+    finally:
+        hub.setLevel(level)
     return model
 
 
