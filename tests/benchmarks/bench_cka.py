@@ -161,12 +161,16 @@ def speed(batch_size: int, *, minibatches: int, rounds: int, methods: Sequence[s
     bare()
     for name in methods:
         shortest, base, peak = float("inf"), float("inf"), 0.0
-        for _ in range(rounds):
-            base = min(base, seconds(bare))
-            reset_peak()
-            run = lambda f=METHODS[name]: quietly(f, one, other, loader, ran["rows"], ran["columns"])  # noqa: E731
-            shortest = min(shortest, seconds(run))
-            peak = peak_memory()
+        run = lambda f=METHODS[name]: quietly(f, one, other, loader, ran["rows"], ran["columns"])  # noqa: E731
+        try:
+            for _ in range(rounds):
+                base = min(base, seconds(bare))
+                reset_peak()
+                shortest = min(shortest, seconds(run))
+                peak = peak_memory()
+        except Exception as error:
+            print(f"{name:12} minibatches of {batch_size}: {type(error).__name__}: {error}", flush=True)
+            continue
         found.append((name, shortest / base, peak))
         print(
             f"{name:12} minibatches of {batch_size}: {shortest / base:.2f} of {base:.2f} s, {peak:.1f} GB", flush=True
