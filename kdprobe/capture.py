@@ -10,11 +10,12 @@ overwrite it. A module that runs several times in one forward pass gives one lay
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
@@ -274,3 +275,13 @@ def _is_compiled(module: nn.Module) -> bool:
 def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
     for module, training in modes:
         module.training = training
+
+
+class _CallableModule(ModuleType):
+    """`kdprobe.capture` is this module as soon as it is imported: called, it is its function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Capture:
+        return capture(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -382,3 +384,17 @@ def test_stages_that_are_lists_or_nameless():
     model.blocks = nn.ModuleList([nn.Identity(), nn.Identity()])
     model.feature_info = [{"module": ""}, {"module": "blocks"}]
     assert stage_names(model) == ["blocks.1"]
+
+
+def test_the_public_name_is_callable_before_and_after_its_module_is_imported():
+    code = (
+        "import kdprobe, torch; from torch import nn\n"
+        "model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())\n"
+        "for _ in range(2):\n"
+        "    with kdprobe.capture(model, ['0']) as features:\n"
+        "        model(torch.ones(4, 3))\n"
+        "    import kdprobe.capture\n"
+        "print(list(features))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['0']\n"
