@@ -19,7 +19,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.widen import widened
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 
 def attention(maps: Float[Tensor, "batch c h w"], *, p: int = 2) -> Float[Tensor, "batch hw"]:
@@ -71,21 +71,12 @@ class AT(Method):
 
     Options: ClassVar[type[Section]] = ATOptions
     reference = "Zagoruyko, Komodakis 2017"
+    student_needs = teacher_needs = ("maps",)
     options: ATOptions
 
     def __init__(self, options: ATOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         self.pairs = stage_pairs("at", student, needs_teacher("at", teacher), options.stages)
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -6,7 +6,6 @@ named loss terms. It owns neither network: what it needs of them it says in `stu
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,6 +46,14 @@ class Method(nn.Module):
         student: sizes of the student's features.
         teacher: sizes of the teacher's features; None where the method has no teacher.
 
+    Attributes:
+        Options: the type of the options; they become keys under `method:`.
+        uses_teacher: whether a teacher must be given.
+        reference: authors and year.
+        student_needs: which of the student's features `forward` reads; of the class, or of the instance where they
+            depend on its options.
+        teacher_needs: which of the teacher's.
+
     Raises:
         ModelError: if the method is not defined for this pair of networks.
     """
@@ -54,22 +61,14 @@ class Method(nn.Module):
     Options: ClassVar[type[Section]] = Section
     uses_teacher: ClassVar[bool] = True
     reference: ClassVar[str] = ""
+    student_needs: tuple[Need, ...] = LOGITS
+    teacher_needs: tuple[Need, ...] = LOGITS
 
     def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__()
         self.options = options
         self.student_shapes = student
         self.teacher_shapes = teacher
-
-    @property
-    def student_needs(self) -> Collection[Need]:
-        """Which of the student's features `forward` reads."""
-        return LOGITS
-
-    @property
-    def teacher_needs(self) -> Collection[Need]:
-        """Which of the teacher's features `forward` reads."""
-        return LOGITS
 
     @property
     def ce_weight(self) -> float:

@@ -25,7 +25,7 @@ from kdprobe.distillers.pairing import levels, resized
 from kdprobe.distillers.strong_view import strong_view
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 #: side of the squares of positions that share one linear layer
 SIDE = 4
@@ -183,6 +183,8 @@ class CAKD(Method):
 
     Options: ClassVar[type[Section]] = CAKDOptions
     reference = "Liu et al. 2022"
+    student_needs = ("maps", "pooled")
+    teacher_needs = ("tokens", "qkv")
     options: CAKDOptions
 
     def __init__(self, options: CAKDOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -209,16 +211,6 @@ class CAKD(Method):
             self.attention = LinearQKV(channels, _heads(channels, options.heads))
             self.discriminator = score_discriminator()
             self.class_projector = nn.Linear(student.width, width)
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps and pooled features."""
-        return ("maps", "pooled")
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Tokens, and queries, keys and values of the last attention."""
-        return ("tokens", "qkv")
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The student sees some images strongly augmented, the teacher as they come."""

@@ -16,7 +16,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 Decay = Literal["linear", "x2", "cos"]
 Kind = Literal["hard", "soft"]
@@ -129,6 +129,8 @@ class CSKD(Method):
 
     Options: ClassVar[type[Section]] = CSKDOptions
     reference = "Zhao, Song, Liang 2023"
+    student_needs = ("tokens", "head")
+    teacher_needs = ("maps", "head")
     options: CSKDOptions
 
     def __init__(self, options: CSKDOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -147,16 +149,6 @@ class CSKD(Method):
                 f"teacher {teacher.model}, which does not average that map in front of the classifier; "
                 "ofa and dropkd take any pair"
             )
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Tokens and both classifiers."""
-        return ("tokens", "head")
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """The last map and the classifier."""
-        return ("maps", "head")
 
     def logits(self, student: Features) -> Tensor:
         """Labels are for the class token alone."""

@@ -24,7 +24,7 @@ from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.widen import widened
 from kdprobe.gram import centred_gram
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 WINDOW = 4
 
@@ -139,6 +139,7 @@ class DPK(Method):
 
     Options: ClassVar[type[Section]] = DPKOptions
     reference = "Qiu et al. 2023"
+    student_needs = teacher_needs = ("maps",)
     options: DPKOptions
     similarity: Tensor
 
@@ -152,16 +153,6 @@ class DPK(Method):
             for own, other in self.pairs
         )
         self.register_buffer("similarity", torch.full((len(self.pairs),), 0.5))
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

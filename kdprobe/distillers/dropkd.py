@@ -152,12 +152,16 @@ class DropKD(Method):
 
     Options: ClassVar[type[Section]] = DropKDOptions
     reference = "DropKD, WACV 2025"
+    student_needs: tuple[Need, ...] = ("maps",)
+    teacher_needs: tuple[Need, ...] = ("maps",)
     options: DropKDOptions
 
     def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("dropkd", teacher)
         needs_maps("dropkd", student, teacher)
+        if options.logit_source == "head":
+            self.student_needs = self.teacher_needs = ("maps", "pooled", "head")
         self.pairs = [_stage_pair(index, student, teacher) for index in options.stages]
         self.sizes = []
         for teacher_stage, student_stage in self.pairs:
@@ -170,16 +174,6 @@ class DropKD(Method):
         self.student_projections = nn.ModuleList(
             self._projection(student, student_stage) for _, student_stage in self.pairs
         )
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps, and the head where its logits are dropped out."""
-        return ("maps", "pooled", "head") if self.options.logit_source == "head" else ("maps",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """As the student's."""
-        return self.student_needs
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

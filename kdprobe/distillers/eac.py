@@ -20,7 +20,7 @@ from kdprobe.distillers.base import Method, Progress, needs_maps
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.create import IMAGENET_MEAN
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 
 @widened
@@ -70,6 +70,7 @@ class EAC(Method):
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
     reference = "Zhang, Wang, Ling, Deng 2022"
+    student_needs = ("maps", "head")
     options: EACOptions
 
     def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -86,11 +87,6 @@ class EAC(Method):
     def ce_weight(self) -> float:
         """Zero: only the first of the two views is classified, by a term of its own."""
         return 0.0
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """The last map and the classifier."""
-        return ("maps", "head")
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Erased images, followed by their mirrors."""

@@ -17,7 +17,7 @@ from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import stage_pairs
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 Shape = tuple[int, int, int]
 
@@ -86,6 +86,7 @@ class FitNet(Method):
 
     Options: ClassVar[type[Section]] = FitNetOptions
     reference = "Romero et al. 2015"
+    student_needs = teacher_needs = ("maps",)
     options: FitNetOptions
 
     def __init__(self, options: FitNetOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -94,16 +95,6 @@ class FitNet(Method):
         chosen = None if options.stages is None else (options.stages,)
         self.pair = stage_pairs("fitnet", student, teacher, chosen)[:2][-1]
         self.regressor = Regressor(student.maps[self.pair[0]], teacher.maps[self.pair[1]])
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -19,7 +19,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
 from kdprobe.distillers.pairing import USUAL, levels, spread
 from kdprobe.distillers.widen import widened
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 #: side of the grid that token students are merged down to
 GRID = 7
@@ -177,6 +177,7 @@ class OFA(Method):
 
     Options: ClassVar[type[Section]] = OFAOptions
     reference = "Hao et al. 2023"
+    student_needs = ("maps",)
     options: OFAOptions
 
     def __init__(self, options: OFAOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -190,11 +191,6 @@ class OFA(Method):
         self.exits = nn.ModuleList(
             _exit(student, stage, place, len(self.stages), width) for place, stage in enumerate(self.stages, start=1)
         )
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps."""
-        return ("maps",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -146,27 +146,21 @@ class ReviewKD(Method):
 
     Options: ClassVar[type[Section]] = ReviewKDOptions
     reference = "Chen, Liu, Zhao, Jia 2021"
+    student_needs: tuple[Need, ...] = ("maps", "pooled")
+    teacher_needs = ("preacts", "pooled")
     options: ReviewKDOptions
 
     def __init__(self, options: ReviewKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("reviewkd", teacher)
         needs_pooled("reviewkd", student, teacher)
+        if options.student_preacts:
+            self.student_needs = ("preacts", "pooled")
         self.pairs = stage_pairs("reviewkd", student, teacher, options.stages)
         ours = [student.maps[own][0] for own, _ in self.pairs]
         theirs = [teacher.maps[other][0] for _, other in self.pairs]
         self.sizes = [teacher.maps[other][1:] for _, other in self.pairs]
         self.chain = FusionChain([*ours, student.width], [*theirs, teacher.width])
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Stage maps and pooled features."""
-        return ("preacts" if self.options.student_preacts else "maps", "pooled")
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Stage maps before their last activation, and pooled features."""
-        return ("preacts", "pooled")
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

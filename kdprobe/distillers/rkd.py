@@ -19,7 +19,7 @@ from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teache
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 #: numbers in one block of difference vectors and cosines: 4 MiB of float32
 BLOCK = 2**20
@@ -92,21 +92,12 @@ class RKD(Method):
 
     Options: ClassVar[type[Section]] = RKDOptions
     reference = "Park, Kim, Lu, Cho 2019"
+    student_needs = teacher_needs = ("pooled",)
     options: RKDOptions
 
     def __init__(self, options: RKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         needs_pooled("rkd", student, needs_teacher("rkd", teacher))
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Pooled features."""
-        return ("pooled",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Pooled features."""
-        return ("pooled",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -17,7 +17,7 @@ from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress, needs_pooled
 from kdprobe.distillers.widen import widened
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 
 @widened
@@ -83,6 +83,7 @@ class SCN(Method):
     Options: ClassVar[type[Section]] = SCNOptions
     uses_teacher = False
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
+    student_needs = ("pooled",)
     options: SCNOptions
 
     def __init__(self, options: SCNOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -91,11 +92,6 @@ class SCN(Method):
         self.importance = nn.Linear(student.width, 1)
         self.cured: dict[int, int] = {}
         self._index: list[int] = []
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Pooled features."""
-        return ("pooled",)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The batch with the labels that were changed."""
