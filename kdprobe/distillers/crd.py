@@ -2,10 +2,13 @@
 
 Reference:
     Y. Tian, D. Krishnan and P. Isola, "Contrastive representation distillation", ICLR 2020.
+    The authors' code: HobbitLong/RepDistiller on GitHub.
 
-Other images are taken from the most recent embeddings rather than from a memory with a place for each
-training image: the objective is the same, and the method needs to know neither the size of the data set nor
-the image's place in it.
+The form differs from the authors'. Theirs keeps a memory with a place for each training image, which moves by half
+(`nce_m` 0.5) at each visit, and draws 16,384 images of other classes from it for each anchor. Here the negatives are
+all embeddings of other classes among the 16,384 most recent, the batch's own included, so that the method needs to
+know neither the size of the data set nor an image's place in it. Equal are the loss, with as many negatives as N,
+its scale, fixed at the first batch, and the numbers: weight 0.8, temperature 0.07, 128 dimensions.
 """
 
 from math import log
@@ -21,7 +24,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
-from kdprobe.models.stages import Features, Need, Shapes
+from kdprobe.models.stages import Features, Shapes
 
 
 @widened
@@ -57,7 +60,7 @@ def contrast_loss(
 
 
 class CRDOptions(Section):
-    """Options of contrastive distillation.
+    """Options of contrastive distillation; the defaults are those of the authors' code.
 
     Attributes:
         ce_weight: of the cross entropy.
@@ -79,6 +82,7 @@ class CRD(Method):
 
     Options: ClassVar[type[Section]] = CRDOptions
     reference = "Tian, Krishnan, Isola 2020"
+    student_needs = teacher_needs = ("pooled",)
     options: CRDOptions
     student_memory: Tensor
     teacher_memory: Tensor
@@ -95,16 +99,6 @@ class CRD(Method):
         self.register_buffer("teacher_memory", torch.zeros(options.memory, options.dim))
         self.register_buffer("label_memory", torch.full((options.memory,), -1))  # -1: not filled yet
         self.register_buffer("log_scale", torch.zeros(2))  # student anchors, teacher anchors
-
-    @property
-    def student_needs(self) -> tuple[Need, ...]:
-        """Pooled features."""
-        return ("pooled",)
-
-    @property
-    def teacher_needs(self) -> tuple[Need, ...]:
-        """Pooled features."""
-        return ("pooled",)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
