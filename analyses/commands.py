@@ -193,14 +193,16 @@ def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
     Example:
       kdprobe dropout sweeps/dropout
     """
-    from analyses.dropout import dropout_results, dropout_table, summary
+    from analyses.dropout import answers_table, dropout_results, dropout_table, summary
     from kdprobe.cli import run
+    from kdprobe.files import write_text
     from kdprobe.results import save_result
 
     folder, paths = out or sweep, []
     for result in dropout_results(sweep):
         paths.append(folder / f"dropout-{result.facts['kind']}.npz")
         save_result(result, paths[-1], table=dropout_table(result).to_csv(index=False))
+        write_text(paths[-1].with_name(f"{paths[-1].stem}-answers.csv"), answers_table(result).to_csv(index=False))
         click.echo(summary(result))
     run("figures", *paths, "--out", folder, *(["--quiet"] if quiet else []))
 

@@ -5,6 +5,7 @@ told from its neighbours at all, which it often cannot: rates next to each other
 Differences are paired by seed, because cells of one seed share initialisation and order of images.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,28 @@ def best_against_neighbours(
     }
 
 
+def answers_table(result: Result) -> pd.DataFrame:
+    """Both answers in numbers: one row per row and column of the grid, then one per neighbour of the best cell.
+
+    Columns: question, fixed (network whose rate is; empty for the best cell), rates of the cell in question and of
+    the other one, difference of their mean accuracies, low, high, and answer (empty where it cannot be said).
+    """
+    rows = []
+    for entry in result.facts["equal_rate"]:
+        fixed, rate = entry["fixed"], entry["rate"]
+        other = {network: rate if network == fixed else entry["other"] for network in NETWORKS}
+        cell = {"question": "does the equal rate win", "fixed": fixed, "teacher_rate": rate, "student_rate": rate}
+        rows.append({**cell, **_compared(entry, other), "answer": entry["wins"]})
+    best = result.facts["best"]
+    for entry in best["neighbours"]:
+        other = {network: entry[f"{network}_rate"] for network in NETWORKS}
+        rates = {f"{network}_rate": best[f"{network}_rate"] for network in NETWORKS}
+        cell = {"question": "is the best cell distinguishable", "fixed": "", **rates}
+        answer = None if entry["low"] is None else entry["low"] > 0
+        rows.append({**cell, **_compared(entry, other), "answer": answer})
+    return pd.DataFrame(rows, columns=_ANSWERS)
+
+
 def summary(result: Result) -> str:
     """Both answers in words."""
     facts, n_seeds = result.facts, result.arrays["accuracy"].shape[2]
@@ -168,6 +191,7 @@ def summary(result: Result) -> str:
             f"{fixed} rate fixed: the equal rate wins for {len(wins)} of {len(entries)} rates "
             f"({', '.join(wins) or 'none'}); the difference to the best other rate is clear of zero for {clear}"
         )
+        lines += [f"  {entry['rate']:g}: {_points(entry)} against {entry['other']:g}" for entry in entries]
     best = facts["best"]
     lines.append(
         f"best: teacher {best['teacher_rate']:g}, student {best['student_rate']:g}, "
@@ -177,15 +201,38 @@ def summary(result: Result) -> str:
 
 
 def _told(best: dict[str, Any]) -> str:
+    if not best["neighbours"]:
+        return "it has no neighbour"
+    unclear = min(best["neighbours"], key=_clearness)
+    against = f"{_points(unclear)} against teacher {unclear['teacher_rate']:g}, student {unclear['student_rate']:g}"
     if best["distinguishable"] is None:
-        return "whether it differs from its neighbours cannot be said from so few seeds"
-    closest = min(best["neighbours"], key=lambda entry: entry["low"])
-    interval = (
-        f"closest: teacher {closest['teacher_rate']:g}, student {closest['student_rate']:g}, difference "
-        f"{100 * closest['difference']:.2f} points [{100 * closest['low']:.2f}, {100 * closest['high']:.2f}]"
-    )
+        return f"whether it differs from its neighbours cannot be said from so few seeds (least clear: {against})"
     word = "distinguishable from all" if best["distinguishable"] else "not distinguishable from all"
-    return f"{word} of its {len(best['neighbours'])} neighbours ({interval})"
+    return f"{word} of its {len(best['neighbours'])} neighbours (least clear: {against})"
+
+
+_RATES = tuple(f"{network}_rate" for network in NETWORKS)
+_ENDS = ("difference", "low", "high")
+_ANSWERS = ["question", "fixed", *_RATES, *(f"other_{rate}" for rate in _RATES), *_ENDS, "answer"]
+
+
+def _compared(entry: dict[str, Any], other: dict[str, float]) -> dict[str, Any]:
+    """Columns of the other cell and of the difference to it."""
+    return {f"other_{network}_rate": rate for network, rate in other.items()} | {end: entry[end] for end in _ENDS}
+
+
+def _clearness(entry: dict[str, Any]) -> tuple[float, float]:
+    """How far above zero a difference surely is, then how large; without an interval or a seed in common not at all."""
+    low, difference = (-math.inf if entry[end] is None else entry[end] for end in ("low", "difference"))
+    return low, difference
+
+
+def _points(entry: dict[str, Any]) -> str:
+    """`+0.28 points [-1.20, 1.76]`."""
+    if entry["difference"] is None:
+        return "no seed in common"
+    interval = "" if entry["low"] is None else f" [{100 * entry['low']:.2f}, {100 * entry['high']:.2f}]"
+    return f"{100 * entry['difference']:+.2f} points{interval}"
 
 
 def _means(accuracy: Array) -> Array:

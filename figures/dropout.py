@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from figures.cells import annotate, part_cells
 from figures.checks import require, require_length
-from figures.labels import label_columns, label_rows, room_below, widest
-from figures.style import BARE, COLUMN, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.labels import LEADING, label_columns, label_rows, room_below, widest
+from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from kdprobe.statistics import mean_interval
@@ -27,7 +27,7 @@ def draw(result: Result) -> Figure:
 
     Args:
         result: of kind "dropout-sweep"; `accuracy` [teacher rates, student rates, seeds] as fractions,
-            NaN where a cell was not trained.
+            NaN where a cell was not trained; the answers in `equal_rate` and `best` are written below if it has them.
 
     Returns:
         the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
@@ -44,7 +44,9 @@ def draw(result: Result) -> Figure:
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
     height = max(110.0, width * float(np.clip(len(rows) / len(columns), 0.5, 1.0)))
-    bottom = room_below(columns, width / len(columns)) + TITLE + 9
+    notes = answers(result)
+    below = len(notes) * LABEL * LEADING + 4 * bool(notes)
+    bottom = below + room_below(columns, width / len(columns)) + TITLE + 9
     figure = sheet(total, bottom + height + 16)
     axes = place(figure, left, bottom, width, height)
     axes.set_facecolor(BARE)
@@ -62,7 +64,11 @@ def draw(result: Result) -> Figure:
     label_rows(axes, rows, height / len(rows))
     label_columns(axes, columns, width / len(columns))
     _frame_best(axes, means)
-    _title_axes(axes, str(result.facts["kind"]))
+    _title_axes(axes, str(result.facts["kind"]), below)
+    for line, note in enumerate(reversed(notes)):
+        axes.annotate(
+            note, (3, 3 + line * LABEL * LEADING), xycoords="figure points", size=LABEL, annotation_clip=False
+        )
     bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
     bar.set_label("accuracy in %", labelpad=3)
     bar.outline.set_visible(False)
@@ -79,6 +85,21 @@ def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         raise ResultError("a 'dropout-sweep' result needs at least one trained cell, but has none")
     cells = np.array([[mean_interval(seeds) for seeds in row] for row in accuracy])
     return cells[..., 0], cells[..., 1]
+
+
+def answers(result: Result) -> list[str]:
+    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour; nothing if not known."""
+    facts, lines = result.facts, []
+    if entries := facts.get("equal_rate"):
+        counted = [[entry["wins"] for entry in entries if entry["fixed"] == fixed] for fixed in ("teacher", "student")]
+        rows, columns = (f"{sum(wins)} of {len(wins)}" for wins in counted)
+        lines.append(f"equal rate best in {rows} rows, {columns} columns")
+    leads = [entry for entry in (facts.get("best") or {}).get("neighbours", ()) if entry["difference"] is not None]
+    if leads:
+        least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
+        ends = "" if least["low"] is None else f" [{100 * least['low']:.2f}, {100 * least['high']:.2f}]"
+        lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
+    return lines
 
 
 def best_cell(means: NDArray[np.float64]) -> tuple[int, int]:
@@ -114,10 +135,12 @@ def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
     )
 
 
-def _title_axes(axes: Axes, kind: str) -> None:
+def _title_axes(axes: Axes, kind: str, below: float) -> None:
     looks: dict[str, Any] = {"size": TITLE, "annotation_clip": False}
     student, teacher = (f"{kind} dropout rate, {network}" for network in ("student", "teacher"))
-    axes.annotate(student, (0.5, 3), xycoords=("axes fraction", "figure points"), ha="center", va="bottom", **looks)
+    axes.annotate(
+        student, (0.5, 3 + below), xycoords=("axes fraction", "figure points"), ha="center", va="bottom", **looks
+    )
     axes.annotate(
         teacher, (3, 0.5), xycoords=("figure points", "axes fraction"), ha="left", va="center", rotation=90, **looks
     )

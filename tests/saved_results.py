@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from analyses.dropout import best_against_neighbours, equal_rates
 from kdprobe.results import Result
 
 PROVENANCE = {
@@ -95,13 +96,19 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
     return Result("comparison", {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}, facts, PROVENANCE)
 
 
-def dropout_result(n_seeds: int = 3, rates: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)) -> Result:
+def dropout_result(
+    n_seeds: int = 3, rates: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7), *, answered: bool = False
+) -> Result:
+    """A sweep over rates; `answered` with what `analyses.dropout` says of it."""
     rng = np.random.default_rng(3)
     teacher, student = np.meshgrid(rates, rates, indexing="ij")
     means = 0.89 - 0.2 * (teacher - student) ** 2 - 0.1 * (student - 0.5) ** 2
     accuracy = means[..., None] + 0.002 * rng.standard_normal((*means.shape, n_seeds))
     accuracy[-1, 0] = np.nan
     facts = {"kind": "feature", "rates_teacher": list(rates), "rates_student": list(rates), "data": "digits"}
+    if answered:
+        both = rates, rates
+        facts |= {"equal_rate": equal_rates(accuracy, both), "best": best_against_neighbours(accuracy, both)}
     return Result("dropout-sweep", {"accuracy": accuracy}, facts, PROVENANCE)
 
 

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from analyses.dropout import best_against_neighbours, difference, dropout_results, dropout_table, equal_rates, summary
+from analyses.dropout import (
+    answers_table,
+    best_against_neighbours,
+    difference,
+    dropout_results,
+    dropout_table,
+    equal_rates,
+    summary,
+)
 from figures.paper import published_grid
 from kdprobe import cli
 from kdprobe.errors import AnalysisError
@@ -114,6 +122,41 @@ class TestResults:
         assert len(dropout_table(feature)) == 18
         assert "the equal rate wins for 3 of 3 rates (0.3, 0.5, 0.7)" in summary(feature)
 
+    def test_answers_are_told_in_numbers(self, tmp_path):
+        trained(tmp_path / "s", sweeps.cells((0.3, 0.5, 0.7), 2))
+        (result,) = dropout_results(tmp_path / "s")
+        table = answers_table(result)
+        asked = table["question"].value_counts().to_dict()
+        assert asked == {"does the equal rate win": 6, "is the best cell distinguishable": 3}
+        means = {
+            (t, s): a
+            for t, s, a in dropout_table(result)
+            .groupby(["teacher_rate", "student_rate"])["accuracy"]
+            .mean()
+            .reset_index()
+            .to_numpy()
+        }
+        for row in table.itertuples():
+            lead = means[row.teacher_rate, row.student_rate] - means[row.other_teacher_rate, row.other_student_rate]
+            assert row.difference == pytest.approx(lead)
+            assert row.low <= row.difference <= row.high
+        fixed = table[table["fixed"] == "student"]
+        assert (fixed["other_student_rate"] == fixed["student_rate"]).all()
+        text = summary(result)
+        first = result.facts["equal_rate"][0]
+        assert f"\n  0.3: {100 * first['difference']:+.2f} points [" in text
+        assert "(least clear: " in text
+
+    def test_answers_without_a_seed_in_common(self, tmp_path):
+        cells = sweeps.cells((0.3, 0.5), 2)
+        kept = [cell for cell in cells if cell.values["seed"] == (len(set(list(cell.values.values())[:2])) == 2)]
+        trained(tmp_path / "s", cells, leave_out=[number for number, cell in enumerate(cells) if cell not in kept])
+        (result,) = dropout_results(tmp_path / "s")
+        text = summary(result)
+        assert "  0.3: no seed in common against 0.5" in text
+        assert "whether it differs from its neighbours cannot be said" in text
+        assert answers_table(result)["answer"].isna().sum() == 3
+
     def test_cells_that_are_not_done_are_missing(self, tmp_path):
         cells = sweeps.cells((0.3, 0.5), 1)
         trained(tmp_path / "s", cells, leave_out=(1,))
@@ -158,4 +201,5 @@ class TestResults:
         assert "best: teacher 0.3, student 0.3, 90.10 %; not distinguishable" in text
         assert load_result(tmp_path / "out" / "dropout-feature.npz", kind="dropout-sweep").facts["seeds"] == [0, 1, 2]
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert {"dropout-feature.csv", "dropout-feature.pdf", "dropout-feature.png"} <= names
+        kinds = ("dropout-feature.csv", "dropout-feature-answers.csv", "dropout-feature.pdf", "dropout-feature.png")
+        assert set(kinds) <= names

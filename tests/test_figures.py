@@ -63,6 +63,8 @@ RESULTS = {
     "many compounds": compound_result((LONG, *"bcdef")),
     "dropout": dropout_result(),
     "one dropout seed": dropout_result(1),
+    "dropout answered": dropout_result(2, (0.3, 0.5, 0.7), answered=True),
+    "many rates answered": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9)), answered=True),
     "many rates": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9))),
     "training": training_result(),
     "many runs": training_result(tuple(f"{LONG} {index}" for index in range(20))),
@@ -281,6 +283,24 @@ def test_the_best_cell_is_framed() -> None:
     (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert frame.get_xy() == (0.5, 2.5)
     assert "99.00\n± 0.00" in written(axes.figure)  # type: ignore[arg-type]
+
+
+def test_answers_about_the_rates_are_written_below() -> None:
+    result = dropout_result()
+    wins = [
+        {"fixed": "teacher", "wins": True},
+        {"fixed": "teacher", "wins": False},
+        {"fixed": "student", "wins": False},
+    ]
+    least = {"difference": 0.002, "low": -0.01, "high": 0.014}
+    leads = [{"difference": 0.001, "low": 0.0, "high": 0.002}, least, {"difference": None, "low": None, "high": None}]
+    result.facts.update(equal_rate=wins, best={"neighbours": leads})
+    lines = written(draw(result))
+    assert "equal rate best in 1 of 2 rows, 0 of 1 columns" in lines
+    assert "best over neighbours, least clear: +0.20 [-1.00, 1.40] points" in lines
+    least |= {"low": None, "high": None, "difference": -0.002}
+    leads[0]["low"] = None
+    assert "best over neighbours, least clear: -0.20 points" in written(draw(result))
 
 
 def test_a_sweep_needs_a_trained_cell() -> None:
