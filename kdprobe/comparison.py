@@ -148,6 +148,7 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
         "cka_layers": [],
         "budget_differences": budget_differences(groups),
+        "groups": _described(groups),
     }
     origin = provenance(runs=[str(run.path) for entry in groups for run in entry.runs])
     rows = [
@@ -161,6 +162,36 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
     ]
     arrays = {"accuracy": accuracy, "uar": absent, "cka": absent}
     return Result("comparison", arrays, facts, origin), pd.DataFrame(rows).to_csv(index=False)
+
+
+def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """What was trained on what in each group, the teacher by its model, and the runs with their checkpoints' hashes."""
+    results = [result for entry in groups for result in entry.results]
+    models = {digest: result["model"] for result in results for digest in result.get("sha256", {}).values()}
+    return [
+        {
+            **{key: entry.results[0][key] for key in ("method", "model", "data", "evaluated_on")},
+            "teacher": models.get(entry.results[0].get("teacher_sha256")) or _model(entry.config["teacher"]),
+            "runs": [str(run.path) for run in entry.runs],
+            "sha256": [list(result.get("sha256", {}).values()) for result in entry.results],
+        }
+        for entry in groups
+    ]
+
+
+def _model(spec: str | None) -> str | None:
+    """Model of a checkpoint that is not among the runs; None where it cannot be told any more."""
+    if spec is None:
+        return None
+    name, colon, weights = spec.partition(":")
+    if colon and name == "timm":
+        return weights
+    name, mark, _ = spec.partition("@")
+    path = Path(spec)
+    if mark and not path.exists():
+        return name
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    return str(folder.result()["model"]) if folder.finished else None
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,39 @@ def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
     assert to_result(group(gather([tmp_path / "runs"])))[0].facts["teacher_accuracy"] is None
 
 
+@pytest.mark.parametrize(
+    ("teacher", "model"),
+    [
+        ("timm:resnet50", "resnet50"),
+        ("resnet56@weights.pth", "resnet56"),
+        ("{}/teacher", "resnet8"),
+        ("{}/teacher/best.safetensors", "resnet8"),
+        ("{}/gone", None),
+    ],
+)
+def test_a_comparison_says_what_was_trained_by_whom(tmp_path, teacher, model):
+    write_run(tmp_path / "teacher")
+    write_run(tmp_path / "runs" / "kd", f"teacher={teacher.format(tmp_path)}", method="kd")
+    (told,) = to_result(group(gather([tmp_path / "runs"])))[0].facts["groups"]
+    assert told == {
+        "method": "kd",
+        "model": "resnet8",
+        "data": "digits",
+        "evaluated_on": "test",
+        "teacher": model,
+        "runs": [str(tmp_path / "runs" / "kd")],
+        "sha256": [[]],
+    }
+
+
+def test_a_teacher_that_moved_is_known_by_its_hash(tmp_path):
+    for name, more, method in (("teacher", {"sha256": {"last.safetensors": "ab"}}, "plain"), ("kd", {}, "kd")):
+        run = write_run(tmp_path / name, f"seed={len(more)}", method=method)
+        run.result_path.write_text(json.dumps({**run.result(), "teacher_sha256": "ab", **more}))
+    kd, _ = to_result(group(gather([tmp_path])))[0].facts["groups"]
+    assert kd["teacher"] == "resnet8"
+
+
 def test_compare_prints_and_saves(tmp_path, capsys):
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
