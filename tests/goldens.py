@@ -61,7 +61,11 @@ def cases(name: str, *, only: str | None = None) -> list[Any]:
 
 def assert_value(case: Case, value: Tensor, key: str, *, rtol: float | None = None) -> None:
     """Compare a loss with the stored one to the tolerance of the case's precision."""
-    expected = case[key]
+    assert_close(case, value, case[key], rtol=rtol)
+
+
+def assert_close(case: Case, value: Tensor, expected: float, *, rtol: float | None = None) -> None:
+    """Compare a loss with a number to the tolerance of the case's precision."""
     assert value.dtype == case.dtype
     scale = max(abs(expected), 1e-12 if case.dtype == torch.float64 else 1e-7)
     assert abs(value.item() - expected) <= (rtol or TOLERANCES[case.dtype][0]) * scale, (

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kdprobe.distillers.at import at_loss
-from tests.goldens import assert_tensor, assert_value, cases, leaf
+from tests.goldens import assert_close, assert_tensor, assert_value, cases, leaf
 
 
 @pytest.mark.parametrize("case", cases("at"))
@@ -11,8 +11,9 @@ def test_equals_the_original(case):
     loss = at_loss(student, case.stages("feat_t"), p=case["p"])
     loss.backward()
     assert_value(case, loss, "loss")
-    for j, maps in enumerate(student):
+    for j, (maps, other) in enumerate(zip(student, case.stages("feat_t"), strict=True)):
         assert_tensor(case, maps.grad, f"grad_s{j}")
+        assert_close(case, at_loss([maps], [other], p=case["p"]), case["loss_per_stage"][j].item())
 
 
 def test_sees_neither_scale_nor_number_of_channels():

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from kdprobe.distillers.reviewkd import FusionBlock, FusionChain, hcl_loss
-from tests.goldens import assert_tensor, assert_value, cases, leaf
+from tests.goldens import assert_close, assert_tensor, assert_value, cases, leaf
 
 # Batch norm over two or three 1x1 maps all but cancels their gradients: float32 keeps three digits.
 FEW = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -15,8 +15,9 @@ def test_pyramid_equals_the_original(case):
     loss = hcl_loss(student, case.stages("feat_t"))
     loss.backward()
     assert_value(case, loss, "loss")
-    for j, maps in enumerate(student):
+    for j, (maps, other) in enumerate(zip(student, case.stages("feat_t"), strict=True)):
         assert_tensor(case, maps.grad, f"grad_s{j}")
+        assert_close(case, hcl_loss([maps], [other]), case["loss_per_level"][j].item())
 
 
 @pytest.mark.parametrize("case", cases("reviewkd_abf", only="abf"))

@@ -23,6 +23,12 @@ def test_equals_the_original(case):
         if not duplicates:
             assert_tensor(case, student.grad, f"grad_{name}")
         assert student.grad.abs().max() < 1
+    student = leaf(case["feat_s"])
+    total = 25 * distance_loss(student, case["feat_t"]) + 50 * angle_loss(student, case["feat_t"])
+    total.backward()
+    assert_value(case, total, "loss", rtol=max(1e-6, TOLERANCES[case.dtype][0]) if duplicates else None)
+    if not duplicates:
+        assert_tensor(case, student.grad, "grad_loss")
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
