@@ -299,13 +299,13 @@ def decompose(
     from analyses.predictions import short_names
     from kdprobe.cli import run
     from kdprobe.devices import pick_device
-    from kdprobe.results import save_result
+    from kdprobe.results import Result, save_result
 
     if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
-    results, paths = [], []
+    decomposed, results = list[Result](), dict[Path, Result]()
     for student, name in zip(students or (None,), names or [""], strict=True):
         taken, pairs = inputs_of(
             *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
@@ -320,15 +320,15 @@ def decompose(
             n_images=images or 0,
         )
         folder = out / name if len(students) > 1 else out
-        save_result(result, folder / "knowledge.npz", table=tidy(result).to_csv(index=False))
-        results.append(result)
-        paths.append(folder / "knowledge.npz")
+        decomposed.append(result)
+        results[folder / "knowledge.npz"] = result
         if examples is not None:
-            save_result(examples, folder / "examples.npz", table=examples_table(examples).to_csv(index=False))
-            paths.append(folder / "examples.npz")
+            results[folder / "examples.npz"] = examples
+    if len(decomposed) > 1:
+        results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
+    tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
+    for path, result in results.items():
+        save_result(result, path, table=tables[result.kind](result).to_csv(index=False))
+    for result in decomposed:
         click.echo(summary(result))
-    if len(results) > 1:
-        comparison = compare(names, results)
-        paths.append(out / "knowledge-comparison.npz")
-        save_result(comparison, paths[-1], table=comparison_table(comparison).to_csv(index=False))
-    run("figures", *paths, *(["--quiet"] if quiet else []))
+    run("figures", *results, *(["--quiet"] if quiet else []))

@@ -1,6 +1,6 @@
 """Which layer of a teacher is compared with which of a student, and their features over all test images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ class LayerFeatures:
     """Features of both networks over the same samples.
 
     Attributes:
-        teacher: by layer, in the order of execution; [n, ...].
+        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are asked for.
         student: the same.
         labels: classes [n].
         index: places of the samples in the data set's test images [n].
@@ -33,8 +33,8 @@ class LayerFeatures:
         origin: for the provenance.
     """
 
-    teacher: dict[str, Tensor]
-    student: dict[str, Tensor]
+    teacher: Mapping[str, Tensor]
+    student: Mapping[str, Tensor]
     labels: Tensor
     index: Tensor
     facts: dict[str, Any]
@@ -199,9 +199,12 @@ def stored_features(
         if len(paths) == 1 and len(teacher.roles) < 2:
             raise StoreError(f"{paths[0]} holds only the {teacher.roles[0]}; give a second file with the other network")
         require_same_samples(teacher, student)
+        for store in (teacher, student):
+            if store.content != "features":
+                raise StoreError(f"{store.path} holds Gram matrices of minibatches; a decomposition needs features")
         roles = role_in(teacher, "teacher"), role_in(student, "student")
         both = [
-            {layer: _reduced(store, role, layer, reduce) for layer in store.layers(role, layers)}
+            _Stored(store.path, role, store.layers(role, layers), reduce)
             for store, role, layers in zip((teacher, student), roles, (teacher_layers, student_layers), strict=True)
         ]
         names = teacher.network(roles[0]).model, student.network(roles[1]).model
@@ -214,10 +217,36 @@ def stored_features(
         return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin)
 
 
-def _reduced(store: FeatureStore, role: str, layer: str, reduce: str) -> Tensor:
-    """A layer's features, read and reduced a minibatch at a time."""
-    if store.content != "features":
-        raise StoreError(f"{store.path} holds Gram matrices of minibatches; a decomposition needs features")
-    layout, size = store.layout(role, layer), store.batch_size
-    starts = range(0, store.n_samples, size)
-    return torch.cat([REDUCERS[reduce](store.minibatch(role, layer, start, size), layout) for start in starts])
+class _Stored(Mapping[str, Tensor]):
+    """Features of one network in a file: a layer is read, and reduced a minibatch at a time, whenever it is looked up.
+
+    Args:
+        path: the feature file.
+        role: of the network in it.
+        layers: that there are to look up, in the order of execution.
+        reduce: what of a stored output is taken.
+    """
+
+    def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str) -> None:
+        self._path, self._role, self._layers, self._reduce = path, role, layers, REDUCERS[reduce]
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        with FeatureStore.open(self._path) as store:
+            layout, size = store.layout(self._role, layer), store.batch_size
+            taken: Tensor | None = None
+            for start in range(0, store.n_samples, size):
+                values = store.minibatch(self._role, layer, start, size)
+                precise = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
+                part = self._reduce(precise, layout)
+                taken = part.new_empty((store.n_samples, *part.shape[1:])) if taken is None else taken
+                taken[start : start + size] = part
+        assert taken is not None  # no file is finished without samples
+        return taken
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

@@ -217,6 +217,36 @@ def test_command(checkpoints, tmp_path):
     assert (tmp_path / "knowledge-comparison.png").is_file()
 
 
+def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path):
+    torch.manual_seed(1)
+    save(create("resnet14", n_classes=10, image_size=32, data="digits").eval(), tmp_path / "deeper.safetensors")
+    students = ("--student", checkpoints / "student.safetensors", "--student", tmp_path / "deeper.safetensors")
+    with pytest.raises(AnalysisError, match="student and deeper cannot be compared: their teacher_layers are"):
+        run(
+            *("--teacher", checkpoints / "teacher.safetensors", *students, "--student-layers", "layer3*"),
+            *("--no-probes", "--quiet", "--device", "cpu", "--out", tmp_path / "out"),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_stored_layers_are_read_one_at_a_time_in_single_precision(tmp_path):
+    values = torch.randn(70, 2, 3, 3) + 1000
+    write(tmp_path / "one.h5", values)
+    write(tmp_path / "other.h5", values, role="student")
+    stored = stored_features([tmp_path / "one.h5", tmp_path / "other.h5"], reduce="gap")
+    assert list(stored.teacher) == ["layer"]
+    assert len(stored.student) == 1
+    with pytest.raises(KeyError, match="lair"):
+        stored.teacher["lair"]
+    with FeatureStore.open(tmp_path / "one.h5") as store:
+        expected = store.read("teacher", "layer").float().mean((2, 3))
+    assert stored.teacher["layer"].dtype is torch.float32
+    torch.testing.assert_close(stored.teacher["layer"], expected, rtol=1e-6, atol=0)
+    (tmp_path / "one.h5").unlink()
+    with pytest.raises(StoreError, match="there is no feature file"):
+        stored.teacher["layer"]
+
+
 @pytest.mark.slow
 def test_command_with_dropkd(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "teacher.safetensors", "--student", checkpoints / "run")
