@@ -55,7 +55,9 @@ class ATOptions(Section):
 
     Attributes:
         ce_weight: of the cross entropy.
-        weight: of the attention term.
+        weight: of the attention term. A mean over positions of maps of unit length weighs 64 times more on a 4x4 grid
+            than on the 32x32 for which 1000 was chosen: with a ViT of 16 patches on the digits (8 epochs, one seed)
+            ResNet8 reaches 67.7 %, with 100 97.5 %.
         p: power of the activations.
         stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
     """
