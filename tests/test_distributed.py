@@ -1,6 +1,7 @@
 """Several processes on one machine, as torchrun starts them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,26 @@ def test_a_process_that_dies_ends_the_others_and_the_run_resumes_with_another_nu
     assert not RunFolder(out).finished
     run(2, out, *arguments, extra=["--resume"])
     assert len(RunFolder(out).metrics()) == 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_saves_first_and_resumes_exactly_with_another_number(alone, tmp_path, number):
+    out = tmp_path / "run"
+    arguments = (*VIT, "training.epochs=2")
+    process = subprocess.Popen(command(2, out, *arguments), env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").is_file():
+        time.sleep(0.01)
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    stopped = set(re.findall(r"stopped by .* in epoch (\d) after step (\d+); continue with --resume", text))
+    assert len(stopped) == 1, text
+    assert "kdprobe/training" not in text, "our processes print no traceback"
+    position = torch.load(out / "state.pt", weights_only=True)["position"]
+    assert (position["epoch"] + 1, position["step"]) == tuple(map(int, stopped.pop()))
+    assert position["sums"]
+    run(3, out, *arguments, extra=["--resume"])
+    assert losses(out) == pytest.approx(losses(alone), abs=1e-5)
 
 
 def test_synchronised_batch_norm_needs_cuda():

@@ -70,6 +70,14 @@ class Ranks:
             dist.all_reduce(value)
         return value
 
+    def join(self, numbers: Tensor) -> list[int]:
+        """The numbers of all processes, in their order, in every process."""
+        if self.world == 1:
+            return numbers.tolist()
+        parts: list[list[int]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(parts, numbers.tolist())
+        return [number for part in parts for number in part]
+
     @torch.no_grad()
     def average_buffers(self, module: nn.Module) -> None:
         """Give all processes the mean of their batch norm statistics, so that one network is evaluated and saved."""

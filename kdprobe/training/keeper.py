@@ -56,16 +56,16 @@ class Keeper:
         self.n_images = len(job.data.train)
         self.saved_at = time.monotonic()
 
-    def save_if_due(self, position: Position) -> None:
-        """Save inside an epoch: when asked to stop, or after the configured minutes."""
+    def save_if_due(self, position: Position, *, stop: bool) -> None:
+        """Save inside an epoch: when the run is to stop, or after the configured minutes."""
         minutes = self.settings.saving.minutes
         due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        if due or self.stop.reason is not None:
+        if due or stop:
             self._save_state(position)
-        if self.stop.reason is not None:
+        if stop:
             raise Stopped(
-                f"stopped by {self.stop.reason} in epoch {position.epoch + 1} after step {position.step}; "
-                f"continue with --resume --out {self.folder.path}"
+                f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
+                f"after step {position.step}; continue with --resume --out {self.folder.path}"
             )
 
     def _save_state(self, position: Position) -> None:

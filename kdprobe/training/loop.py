@@ -1,11 +1,12 @@
 """The training loop, from a configuration to a finished run folder."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,17 +68,31 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         job = build(config, group.device, download=download)
         folder = RunFolder(out)
+        watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
+        trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
             folder.claim(config, resume=resume)
         group.wait()
         if folder.finished:
             return folder.result()
-        watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
-        trainer = Trainer(config, job, folder, group, stop, watch)
         try:
             return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
+
+
+class _Recent(NamedTuple):
+    """One of the last steps, on the device.
+
+    Attributes:
+        finite: whether its loss was.
+        terms: of the loss, summed over all images.
+        images: this process's, by their places in the training split.
+    """
+
+    finite: Tensor
+    terms: dict[str, Tensor]
+    images: Tensor
 
 
 class Trainer:
@@ -112,7 +127,8 @@ class Trainer:
         self.n_steps = n_batches(self.n_images, config.training.batch_size)
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
-        self.recent: deque[tuple[Tensor, Tensor, list[str], Tensor]] = deque(maxlen=_CHECK_EVERY)
+        self.recent: deque[_Recent] = deque(maxlen=_CHECK_EVERY)
+        self.asked_to_stop = torch.zeros(())
         parts: dict[str, Stateful] = {
             "objective": job.objective,
             "optimizer": self.optimizer,
@@ -143,16 +159,18 @@ class Trainer:
             progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
             factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
             set_rate(self.optimizer, factor)
-            terms = self._step(batch, progress, position)
+            terms = self._gradients(batch, progress, position)
             self._account(terms, batch, position)
+            self._update()
             position.step += 1
-            if self.device.type == "cpu" or position.step % _CHECK_EVERY == 0:
+            look = self.device.type == "cpu" or position.step % _CHECK_EVERY == 0
+            if look:
                 self._check_finite(position)
-            self.keeper.save_if_due(position)
+            self.keeper.save_if_due(position, stop=self._asked_to_stop(look=look))
         self._check_finite(position)
 
-    def _step(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
-        """One update of student and auxiliary modules; returns the loss terms, summed over the batch's parts."""
+    def _gradients(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
+        """Gradients of student and auxiliary modules; returns the loss terms, means over this process's images."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = _parts(batch, self.settings.accumulate)
         terms: dict[str, Tensor] = {}
@@ -165,7 +183,6 @@ class Trainer:
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, value in found.items():
                 terms[name] = terms.get(name, 0) + value.detach() * share
-        self._update(terms)
         return terms
 
     def _losses(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
@@ -184,7 +201,7 @@ class Trainer:
             terms: dict[str, Tensor] = self.objective(prepared, labels, teacher, progress, shares)[1]
         return terms
 
-    def _update(self, terms: dict[str, Tensor]) -> None:
+    def _update(self) -> None:
         """One optimizer step, left out on the device itself where the loss is not finite."""
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -194,8 +211,7 @@ class Trainer:
             self.scaler.update()
         else:
             # the fused optimizers read this flag, as torch's GradScaler sets it: no round trip to the host
-            bad = ~torch.isfinite(torch.stack(list(terms.values())).sum())
-            self.optimizer.found_inf = self.group.sum(bad.float())  # type: ignore[attr-defined]
+            self.optimizer.found_inf = (~self.recent[-1].finite).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         if self.ema is not None:
             self.ema.update_parameters(self.student)
@@ -270,44 +286,49 @@ class Trainer:
         return len(batch.labels) * self.group.world / size
 
     def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
-        """Add up losses and count bad steps, all on the device."""
-        count = len(batch.labels)
-        position.n_skipped += batch.n_skipped
-        finite = torch.isfinite(torch.stack(list(terms.values())).sum())
-        for name, value in terms.items():
-            total = position.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device))
-            position.sums[name] = total.to(self.device) + torch.where(finite, value, 0).double() * count
+        """Add up all processes' losses, images and wishes to stop, in one exchange and without leaving the device."""
+        values = torch.stack(list(terms.values())).double() * len(batch.labels)
+        counts = [values.new_full((1,), n) for n in (batch.n_skipped, self.keeper.stop.reason is not None)]
+        total = self.group.sum(torch.cat([values, *counts]))
+        finite = torch.isfinite(total.sum())
+        for name, value in zip(terms, torch.where(finite, total, 0), strict=False):
+            position.sums[name] = position.sums[name].to(self.device) + value if name in position.sums else value
+        position.n_skipped = position.n_skipped + total[-2]
         position.bad_steps = torch.where(finite, 0, position.bad_steps.to(self.device) + 1)
-        self.recent.append((finite, torch.stack(list(terms.values())), list(terms), batch.index))
+        self.asked_to_stop = total[-1]
+        self.recent.append(_Recent(finite, dict(zip(terms, total, strict=False)), batch.index))
+
+    def _asked_to_stop(self, *, look: bool) -> bool:
+        """Whether any process was asked to stop; many processes find out together, when they look at the device."""
+        if self.group.world == 1:
+            return self.keeper.stop.reason is not None
+        return look and bool(self.asked_to_stop)
 
     def _check_finite(self, position: Position) -> None:
         """Stop after too many bad steps, saying where and on which images the first of them was."""
         n_bad = int(position.bad_steps)
         if n_bad < self.settings.bad_steps:
             return
-        bad = [entry for entry in self.recent if not entry[0]]
-        _, values, names, index = bad[0]
-        term = next(name for name, value in zip(names, values.tolist(), strict=True) if value - value != 0)
+        first = next(entry for entry in self.recent if not entry.finite)
+        term = next(name for name, value in first.terms.items() if not math.isfinite(value))
         rate = self.optimizer.param_groups[0]["lr"]
         raise RunError(
             f"the loss term {term!r} was not finite in {n_bad} steps in a row, up to step {position.step} of epoch "
             f"{position.epoch + 1}, at learning rate {rate:.3g}; images of the first one: "
-            f"{', '.join(map(str, index[:16].tolist()))}{', ...' if len(index) > 16 else ''}; "
-            "the last checkpoint is whole"
+            f"{', '.join(map(str, self.group.join(first.images)))}; the last checkpoint is whole"
         )
 
     def _end_epoch(self, position: Position, accuracy: float, n_unseen: int, seconds: float) -> None:
         """Record the epoch, save what is due, and move on to the next."""
         steps = position.step
-        n_skipped = int(self.group.sum(torch.tensor(position.n_skipped, device=self.device)))
+        n_skipped = int(position.n_skipped)
         n_images = self.n_images - n_skipped
-        names = list(position.sums)
-        sums = self.group.sum(torch.stack([position.sums[name] for name in names]))
-        losses = {name: value / n_images for name, value in zip(names, sums.tolist(), strict=True)}
+        losses = {name: float(value) / n_images for name, value in position.sums.items()}
         best = accuracy > position.best_accuracy
         if best:
             position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
-        position.epoch, position.step, position.sums, position.n_skipped = position.epoch + 1, 0, {}, 0
+        position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
+        position.n_skipped = torch.zeros_like(position.n_skipped)
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
         record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=n_images, steps=steps)

@@ -42,7 +42,7 @@ class Position:
         best_accuracy: highest so far, a fraction.
         best_epoch: after which epoch.
         seconds: spent in training so far.
-        sums: of the loss terms in the epoch that is under way, times images.
+        sums: of the loss terms over all processes' images in the epoch that is under way.
         bad_steps: consecutive steps without a finite loss.
         n_images: training images, which must not change.
         n_skipped: images that could not be decoded in the epoch that is under way.
@@ -56,7 +56,7 @@ class Position:
     sums: dict[str, Tensor] = field(default_factory=dict)
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_images: int = 0
-    n_skipped: int = 0
+    n_skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
 
 def previous(path: Path) -> Path:

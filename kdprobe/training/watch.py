@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -29,7 +28,8 @@ class Watch:
 
     def __init__(self, folder: RunFolder, config: RunConfig, *, quiet: bool, tensorboard: bool) -> None:
         self.n_epochs, self.quiet = config.training.epochs, quiet
-        self.events = _event_writer(folder.path / "tensorboard") if tensorboard else None
+        self.event_path, self.event_writer = folder.path / "tensorboard", _event_writer() if tensorboard else None
+        self.events: Any = None
 
     def say(self, text: str) -> None:
         """One line on standard error."""
@@ -94,15 +94,17 @@ class Watch:
         return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
     def _write_events(self, epoch: int, values: dict[str, float]) -> None:
-        if self.events is not None:
-            for name, value in values.items():
-                self.events.add_scalar(name, value, epoch)
-            self.events.flush()
+        if self.event_writer is None:
+            return
+        self.events = self.events or self.event_writer(str(self.event_path))
+        for name, value in values.items():
+            self.events.add_scalar(name, value, epoch)
+        self.events.flush()
 
 
-def _event_writer(path: Path) -> Any:
+def _event_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError("TensorBoard is not installed: pip install 'kdprobe[tensorboard]'") from error
-    return SummaryWriter(str(path))
+    return SummaryWriter
