@@ -146,7 +146,9 @@ class CAKDOptions(Section):
     Attributes:
         preset: `paper` or `code`, see above.
         ce_weight: of the cross entropy.
-        attention_weight: of the attention term.
+        attention_weight: of the attention term. 1 as printed, with means for norms, is much at a learning rate of 0.1:
+            on the digits (8 epochs, one seed) ResNet8 reaches 33.7 %, and 94.2 % with 0.04, which is the authors'
+            code's 0.2 times the 0.2 that its ramp ends at.
         token_weight: of the terms of tokens (and, in `code`, logits and the class token).
         adversarial_weight: of the generator's term.
         discriminator_weight: of the discriminator's, which no other term sees: with SGD, its learning rate as a

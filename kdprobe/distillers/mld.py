@@ -74,7 +74,7 @@ def mld_parts(
     teacher_views: tuple[Logits, Logits],
     *,
     temperatures: Sequence[float] = TEMPERATURES,
-    variant: Literal["reference", "clean"] = "clean",
+    variant: Literal["reference", "clean"] = "reference",
 ) -> dict[str, Float[Tensor, ""]]:
     """The three levels, summed over the temperatures.
 
@@ -82,10 +82,10 @@ def mld_parts(
         student_views: logits of the weakly and of the strongly augmented images, [B, C] each.
         teacher_views: the same of the teacher.
         temperatures: five for `reference`.
-        variant: `clean` averages the losses of the uncertain samples and classes over both views;
-            `reference` is what the published code adds up. There a mask multiplies a loss that is
+        variant: `reference` is what the published code adds up: a mask multiplies a loss that is
             already a mean, so it only scales it; the strong view enters in the instance level
-            alone, and at the last two temperatures the weak view takes its place.
+            alone, and at the last two temperatures the weak view takes its place. `clean` averages
+            the losses of the uncertain samples and classes over both views.
 
     Returns:
         `instance`, `batch` and `class`.
@@ -141,13 +141,16 @@ class MLDOptions(Section):
         ce_weight: of the cross entropy of each of the two views.
         weight: of each of the three levels.
         temperatures: summed over; five of them for `reference`.
-        variant: `clean` or `reference` (the published code, see `mld_parts`).
+        variant: `reference` is the published code, from which the published numbers come; `clean` is what it seems
+            to mean (see `mld_parts`). On the digits, from a ViT to ResNet8 (8 epochs, one seed, learning rate 0.1),
+            `reference` reaches 96.1 % and `clean` 58.2 %; 90.3 % without its masks, which leave half the samples to
+            the labels.
     """
 
     ce_weight: float = Field(0.1, ge=0)
     weight: float = Field(0.9, ge=0)
     temperatures: tuple[float, ...] = Field(TEMPERATURES, min_length=1)
-    variant: Literal["reference", "clean"] = "clean"
+    variant: Literal["reference", "clean"] = "reference"
 
     @model_validator(mode="after")
     def _check(self) -> Any:
