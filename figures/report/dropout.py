@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.checks import naming, require, require_length
-from figures.dropout import best_cell, summarise
+from figures.dropout import answers, best_cell, summarise
 from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers, scale
 from kdprobe.results import Result
 
@@ -64,7 +64,7 @@ def _chart(name: str, result: Result) -> Chart:
     return Chart(
         f"{kind} dropout ({name})",
         f"Heatmap of accuracy over {len(rows)} teacher and {len(columns)} student {kind} dropout rates; {best}.",
-        f"On {facts['data']}, {seeds}; {best}.",
+        f"On {facts['data']}, {seeds}; {'; '.join([best, *answers(result)])}.",
         [heat],
         layout,
         {"xaxis": f"{kind} dropout rate, student", "yaxis": f"{kind} dropout rate, teacher"},
