@@ -19,6 +19,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE[-METHOD]-seedN if not given.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
+@click.option("--skip-bad", is_flag=True, help="Count and leave out images that cannot be decoded.")
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -33,6 +34,7 @@ def train(
     *,
     resume: bool,
     download: bool,
+    skip_bad: bool,
     tensorboard: bool,
     device: str,
     quiet: bool,
@@ -59,6 +61,8 @@ def train(
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={data}"])
+    if skip_bad:
+        values = override(values, ["data.skip_bad=true"])
     config = parse(override(values, assignments), option_types(), source=recipe or str(out))
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")

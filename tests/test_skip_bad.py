@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kdprobe.cli import run
 from kdprobe.config import AugmentConfig, RunConfig, parse
 from kdprobe.data import evaluation_batches, load_data, training_batches
 from kdprobe.distillers import option_types
@@ -98,6 +99,12 @@ def test_a_run_says_and_records_how_many(
 def test_by_default_the_first_one_is_named(folder: Path, tmp_path: Path, storage: str) -> None:
     with pytest.raises(DataError, match=r"train/./0[234]\.png cannot be decoded as an image"):
         train(config(folder, storage=storage), tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_the_command_skips_them_too(folder: Path, tmp_path: Path) -> None:
+    words = ["train", "digits/resnet8", "--data", f"folder:{folder}", "--device", "cpu", "--quiet", "--out", tmp_path]
+    run(*words, "--skip-bad", "--set", "training.epochs=1")
+    assert RunFolder(tmp_path).metrics()[0]["skipped"] == 3
 
 
 def test_a_batch_needs_two_images(folder: Path) -> None:

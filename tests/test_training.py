@@ -9,6 +9,8 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -309,7 +311,7 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
     def burst(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop.Trainer, "_step", burst)
+    monkeypatch.setattr(loop.Trainer, "_gradients", burst)
     with pytest.raises(RunError, match="cpu ran out of memory"):
         train(config(), tmp_path / "run", device="cpu", quiet=True)
 
@@ -318,6 +320,14 @@ def test_event_files_are_written_on_request(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"TensorBoard is not installed: pip install 'kdprobe\[tensorboard\]'"):
         train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    assert not (tmp_path / "run").exists(), "the folder is still free"
+    writer = MagicMock()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
+    train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"))
+    written = [call.args for call in writer.return_value.add_scalar.call_args_list]
+    accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]
+    assert accuracies == [(record["accuracy"], record["epoch"]) for record in RunFolder(tmp_path / "run").metrics()]
 
 
 def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
@@ -462,7 +472,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     bad = config("digits/resnet8", "training.optimizer.lr=1e30", "training.schedule.name=constant")
     with pytest.raises(
         RunError,
-        match=r"the loss term 'ce' was not finite in 10 steps in a row, .* epoch 2, at learning rate 1e\+30; images of",
+        match=r"the loss term 'ce' was not finite in 10 steps in a row, .* epoch 2, at learning rate 1e\+30; images of "
+        r"the first one: (\d+, ){63}\d+; the last checkpoint is whole$",
     ):
         train(bad, tmp_path / "run", device="cpu", quiet=True)
 

@@ -127,7 +127,7 @@ class Trainer:
         self.n_steps = n_batches(self.n_images, config.training.batch_size)
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
-        self.recent: deque[_Recent] = deque(maxlen=_CHECK_EVERY)
+        self.recent: deque[_Recent] = deque(maxlen=self.settings.bad_steps + _CHECK_EVERY)
         self.asked_to_stop = torch.zeros(())
         parts: dict[str, Stateful] = {
             "objective": job.objective,
@@ -309,7 +309,7 @@ class Trainer:
         n_bad = int(position.bad_steps)
         if n_bad < self.settings.bad_steps:
             return
-        first = next(entry for entry in self.recent if not entry.finite)
+        first = self.recent[-min(n_bad, len(self.recent))]
         term = next(name for name, value in first.terms.items() if not math.isfinite(value))
         rate = self.optimizer.param_groups[0]["lr"]
         raise RunError(
