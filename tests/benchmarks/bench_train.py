@@ -2,8 +2,9 @@
 
 Run by `make bench-train`. The contenders take turns and their medians are compared, so that a busy machine slows all
 of them alike. The bare loop takes preloaded, normalised tensors and does nothing but forward, backward and step; the
-trainer shifts, flips and normalises its images, logs and keeps its metrics. The peer, torchdistill, is given the bare
-loop's tensors too; without the `bench` extra it is left out.
+trainer shifts, flips and normalises its images, logs and keeps its metrics. The peer, torchdistill, varies images one
+by one in its data loader, which is no matter of its loop: it is given the bare loop's tensors, layout and autocast, and
+compared with the trainer without augmentation ("still"). Without the `bench` extra it is left out.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from kdprobe.training.loop import train
 BATCH = 64
 N_CLASSES = 100
 N_IMAGES = 2048
+PRECISIONS = ("fp32", "bf16")
 
 
 def images(image_size: int | None = None) -> DataSet:
@@ -44,14 +48,17 @@ def images(image_size: int | None = None) -> DataSet:
     return DataSet("synthetic", train_split, test_split, names, (0.5,) * 3, (0.25,) * 3, 32)
 
 
-def trainer_speed(precision: str, folder: Path, device: torch.device) -> float:
-    """Images per second of the whole trainer, over its second epoch."""
+def trainer_speed(precision: str, folder: Path, device: torch.device, *, still: bool = False) -> float:
+    """Images per second of the whole trainer, over its second epoch, with or without augmentation."""
     teacher = folder / "teacher.safetensors"
     if not teacher.exists():
         save(create("resnet56", n_classes=N_CLASSES, image_size=32), teacher)
     config = parse(
         {
-            "data": {"spec": "tests.benchmarks.bench_train:images"},
+            "data": {
+                "spec": "tests.benchmarks.bench_train:images",
+                "augment": {"crop": "none", "flip": False} if still else {},
+            },
             "model": {"name": "resnet20"},
             "teacher": str(teacher),
             "method": {"name": "kd"},
@@ -80,12 +87,17 @@ def networks(device: torch.device) -> tuple[nn.Module, nn.Module]:
     return teacher.eval().requires_grad_(False), student.train()
 
 
+def arithmetic(precision: str, device: torch.device) -> tuple[bool, torch.memory_format]:
+    """Whether the forward pass is in half precision, and the layout that the trainer chooses then."""
+    half = precision != "fp32"
+    return half, torch.channels_last if half or device.type == "cuda" else torch.contiguous_format
+
+
 def bare_speed(precision: str, device: torch.device) -> float:
     """Images per second of a loop that does nothing else, in the trainer's precision and layout."""
     x, y = tensors(device)
     teacher, student = networks(device)
-    half = precision != "fp32"
-    layout = torch.channels_last if half or device.type == "cuda" else torch.contiguous_format
+    half, layout = arithmetic(precision, device)
     x, teacher, student = (thing.to(memory_format=layout) for thing in (x, teacher, student))
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, fused=True)
 
@@ -105,15 +117,16 @@ def bare_speed(precision: str, device: torch.device) -> float:
     return second_epoch(epoch, device)
 
 
-def peer_speed(device: torch.device) -> float:
-    """Images per second of torchdistill's own loop on the bare loop's tensors, in fp32."""
+def peer_speed(precision: str, device: torch.device) -> float:
+    """Images per second of torchdistill's loop on the bare loop's tensors in the trainer's precision and layout."""
     import torchdistill
     from torchdistill.core.distillation import get_distillation_box
 
     logging.getLogger("torchdistill").setLevel(logging.ERROR)
     assert torchdistill
     x, y = tensors(torch.device("cpu"))
-    teacher, student = networks(device)
+    half, layout = arithmetic(precision, device)
+    teacher, student = (network.to(memory_format=layout) for network in networks(device))
     sampler = {"class_or_func": torch.utils.data.RandomSampler}
     loader = {"dataset_id": "train", "sampler": sampler, "kwargs": {"batch_size": BATCH, "num_workers": 0}}
     optimizer = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
@@ -138,7 +151,9 @@ def peer_speed(device: torch.device) -> float:
         box.pre_epoch_process(epoch=0)
         for sample_batch, targets, supplement in box.train_data_loader:
             box.pre_forward_process()
-            loss = box.forward_process(sample_batch.to(device), targets.to(device), supp_dict=supplement)
+            batch = sample_batch.to(device).contiguous(memory_format=layout)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                loss = box.forward_process(batch, targets.to(device), supp_dict=supplement)
             box.post_forward_process(loss=loss)
 
     return second_epoch(epoch, device)
@@ -164,30 +179,44 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
-        contenders: dict[str, Callable[[], float]] = {
-            "bare fp32": lambda: bare_speed("fp32", device),
-            "kdprobe fp32": lambda: trainer_speed("fp32", Path(folder), device),
-            "bare bf16": lambda: bare_speed("bf16", device),
-            "kdprobe bf16": lambda: trainer_speed("bf16", Path(folder), device),
-            "torchdistill fp32": lambda: peer_speed(device),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(options.turns):
-            for name, measure in list(contenders.items()):
-                try:
-                    taken[name].append(measure())
-                except ImportError:
-                    del contenders[name]
-    medians = {name: statistics.median(speeds) for name, speeds in taken.items() if speeds}
+        taken = take_turns(contenders(Path(folder), device), options.turns)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     print(f"ResNet56 to ResNet20, KD, batch {BATCH}, 32x32; torch {torch.__version__}, {where}; {options.turns} turns")
-    for name, speed in medians.items():
-        print(f"{name:20} {speed:9,.0f} images/s   (turns: {', '.join(f'{value:,.0f}' for value in taken[name])})")
-    for precision in ("fp32", "bf16"):
-        ratios = [a / b for a, b in zip(taken[f"kdprobe {precision}"], taken[f"bare {precision}"], strict=True)]
-        print(f"kdprobe / bare, {precision}: {statistics.median(ratios):.3f} (median of the turns' ratios)")
-    if "torchdistill fp32" in medians:
-        print(f"kdprobe fp32 / torchdistill fp32: {medians['kdprobe fp32'] / medians['torchdistill fp32']:.2f}")
+    for name, speeds in taken.items():
+        turns = ", ".join(f"{speed:,.0f}" for speed in speeds)
+        print(f"{name:20} {statistics.median(speeds):9,.0f} images/s   (turns: {turns})")
+    for one, other in (("kdprobe", "bare"), ("kdprobe still", "torchdistill")):
+        for precision in PRECISIONS:
+            print_ratio(taken, f"{one} {precision}", f"{other} {precision}")
+
+
+def contenders(folder: Path, device: torch.device) -> dict[str, Callable[[], float]]:
+    """What is measured, by name."""
+    found: dict[str, Callable[[], float]] = {}
+    for precision in PRECISIONS:
+        found[f"bare {precision}"] = partial(bare_speed, precision, device)
+        found[f"kdprobe {precision}"] = partial(trainer_speed, precision, folder, device)
+        found[f"kdprobe still {precision}"] = partial(trainer_speed, precision, folder, device, still=True)
+        found[f"torchdistill {precision}"] = partial(peer_speed, precision, device)
+    return found
+
+
+def take_turns(measures: dict[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
+    """Images per second of each contender in each turn; a peer that is not installed is left out."""
+    taken: dict[str, list[float]] = {}
+    for _ in range(turns):
+        for name, measure in measures.items():
+            with suppress(ImportError):
+                speed = measure()
+                taken.setdefault(name, []).append(speed)
+    return taken
+
+
+def print_ratio(taken: dict[str, list[float]], one: str, other: str) -> None:
+    """Compare two contenders turn by turn."""
+    if other in taken:
+        ratio = statistics.median(a / b for a, b in zip(taken[one], taken[other], strict=True))
+        print(f"{one} / {other}: {ratio:.3f} (median of the turns' ratios)")
 
 
 if __name__ == "__main__":
