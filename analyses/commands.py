@@ -40,8 +40,7 @@ def evaluate(
     save_result(result, paths[0], table=tidy(result).to_csv(index=False))
     save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False))
     click.echo(summary(result))
-    drawn = paths if len(judged) <= 4 else paths[:1]  # a picture of reliability holds four networks
-    run("figures", *drawn, "--out", out, *(["--quiet"] if quiet else []))
+    run("figures", *paths, "--out", out, *(["--quiet"] if quiet else []))
 
 
 @click.command()
@@ -155,7 +154,7 @@ def cka(
 @click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def compound(
     checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
 ) -> None:
@@ -170,6 +169,7 @@ def compound(
     from analyses.compound import READINGS, compound_result, compound_table
     from analyses.evaluation import percent
     from analyses.predictions import judge
+    from kdprobe.cli import run
     from kdprobe.devices import pick_device
     from kdprobe.results import save_result
 
@@ -178,6 +178,7 @@ def compound(
     save_result(result, out / "compound.npz", table=compound_table(result).to_csv(index=False))
     columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
     click.echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
+    run("figures", out / "compound.npz", "--out", out, *(["--quiet"] if quiet else []))
 
 
 @click.command()

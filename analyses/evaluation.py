@@ -58,15 +58,14 @@ def evaluate(
     intervals = {
         name: [_interval(matrix, name, confidence, n_resamples, seed) for matrix in matrices] for name in QUANTITIES
     }
-    intervals["ece"] = [
-        calibration_interval(*pair, level=confidence, seed=seed) for pair in zip(sure, right, strict=True)
-    ]
+    ece = [calibration_interval(*pair, level=confidence, seed=seed) for pair in zip(sure, right, strict=True)]
     arrays = {
         "confusion": torch.stack(matrices).numpy(),
         "targets": targets.numpy(),
         "predictions": torch.stack(predictions).numpy(),
         "confidences": np.stack(sure),
         **{name: np.stack([interval.ends for interval in found]) for name, found in intervals.items()},
+        "ece": np.stack(ece),
         **({} if against is None else _differences(right, against, targets.numpy(), seed)),
     }
     facts = {
@@ -77,7 +76,7 @@ def evaluate(
         "n_images": len(targets),
         "confidence": confidence,
         "against": None if against is None else names[against],
-        "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}",
+        "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}; of the ECE basic bootstrap",
         "percentile_instead_of_bca": _uncorrected(intervals, names, data.classes),
         "undefined": "NaN: recall of a class without images, precision of a class that is never predicted",
     }

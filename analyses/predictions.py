@@ -94,7 +94,8 @@ def judge(
         same_classes: whether the networks must have the data set's number of classes.
 
     Raises:
-        AnalysisError: if there is no data set to take, or a network has another number of classes.
+        AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
+            not finite.
     """
     names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
     for name, checkpoint in zip(names, checkpoints, strict=True):
@@ -108,6 +109,8 @@ def judge(
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
         logits = predict(model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
+        if broken := int((~logits.isfinite()).any(1).sum()):
+            raise AnalysisError(f"{checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {spec}")
         judged.append(Judged(name, checkpoint, info, data, logits))
     return judged
 

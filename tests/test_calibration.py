@@ -65,17 +65,26 @@ def test_the_interval_is_scipys() -> None:
         return calibration_error(confidence, right.astype(bool))
 
     expected = scipy.stats.bootstrap(
-        data, error, paired=True, vectorized=False, n_resamples=1999, rng=np.random.default_rng(0)
+        data, error, paired=True, vectorized=False, n_resamples=1999, method="basic", rng=np.random.default_rng(0)
     ).confidence_interval
-    value, low, high = calibration_interval(*data).ends
+    value, low, high = calibration_interval(*data)
     assert value == pytest.approx(calibration_error(*data))
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
-def test_one_image_has_a_percentile_interval() -> None:
-    interval = calibration_interval(np.array([0.8]), np.array([True]))
-    assert interval.ends == pytest.approx(np.full(3, 0.2))
-    assert not interval.corrected
+def test_one_image_has_nothing_to_vary() -> None:
+    assert calibration_interval(np.array([0.8]), np.array([True])) == pytest.approx(np.full(3, 0.2))
+
+
+def test_the_interval_covers_the_truth() -> None:
+    """A network that is sure by 0.03 too much, of whose 359 images chance makes twice that."""
+    rng, covered = np.random.default_rng(0), 0
+    for seed in range(100):
+        confidence = np.clip(rng.beta(3, 1.2, 359), 0.1, 1)
+        right = rng.random(359) < confidence - 0.03
+        _, low, high = calibration_interval(confidence, right, n_resamples=199, seed=seed)
+        covered += low <= 0.03 <= high
+    assert covered >= 75
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.5])

@@ -45,6 +45,13 @@ def test_counting_by_modules_gives_published_figures(name: str, n_classes: int, 
     assert found.macs < found.module_operations
 
 
+def test_the_published_resnet50_has_its_strides_in_the_first_convolutions() -> None:
+    model = model_of("resnet50", n_classes=7)
+    for block in (model.layer2[0], model.layer3[0], model.layer4[0]):  # type: ignore[index]
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    assert complexity(model).module_operations / 1e9 == pytest.approx(3.887, abs=5e-4)
+
+
 def test_each_kind_of_module_is_counted_by_hand() -> None:
     model = create("resnet8", n_classes=10, image_size=16)
     body = nn.Sequential(

@@ -132,3 +132,4 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.facts["exclude_neutral"] is True
     table = pd.read_csv(tmp_path / "out" / "compound.csv")
     assert len(table) == 3 * 12
+    assert (tmp_path / "out" / "compound.png").is_file()

@@ -108,6 +108,17 @@ def test_what_cannot_be_evaluated_is_refused(checkpoints: list[str]) -> None:
         judge([checkpoints[0]] * 2)
 
 
+def test_a_network_that_gives_nan_is_named(checkpoints: list[str], tmp_path: Path) -> None:
+    model = load(checkpoints[0])
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    save(model, tmp_path / "broken.safetensors")
+    with pytest.raises(
+        AnalysisError, match=r"broken\.safetensors gives NaN or infinity for 359 of 359 images of digits"
+    ):
+        judge([str(tmp_path / "broken.safetensors")])
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -121,6 +121,19 @@ def test_check_counts_and_complains(rafdb: Path) -> None:
     assert len(others) == 13
 
 
+def test_check_names_all_that_is_missing(rafdb: Path) -> None:
+    images = rafdb / "basic" / IMAGES
+    gone = [images / f"train_0000{number}_aligned.jpg" for number in (1, 2)]
+    for path in gone:
+        path.unlink()
+    found = check.check(f"rafdb:{rafdb}")
+    assert found.complaints[:2] == [f"{path} is named in the list but missing" for path in gone]
+    assert found.counts.train.sum() == 12
+    shutil.rmtree(images)
+    with pytest.raises(DataError, match=r"test_0001_aligned\.jpg is named in the list but missing, and 20 more"):
+        check.check(f"rafdb:{rafdb}")
+
+
 def test_check_compares_totals_where_only_they_are_known(rafdb: Path) -> None:
     assert check.check(f"rafdb-compound:{rafdb}").complaints == [
         "22 train images where 3162 are published",

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode
+from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
 
 #: training and test images of each class, or (one number) of all together, as the authors publish them
@@ -24,16 +25,18 @@ PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found; whatever is missing is an error before.
+    """What was found.
 
     Attributes:
-        counts: columns class, train, test: images.
+        counts: columns class, train, test: images that are there.
+        missing: files that the list names but that are not there.
         surplus: files that the list does not name.
         damaged: what is said of each file that cannot be decoded.
         differences: from the published counts, in words.
     """
 
     counts: pd.DataFrame
+    missing: list[str]
     surplus: list[str]
     damaged: list[str]
     differences: list[str]
@@ -41,22 +44,24 @@ class Findings:
     @property
     def complaints(self) -> list[str]:
         """All that is not as it should be, one sentence each."""
-        return [*self.damaged, *(f"{path} is not in the list" for path in self.surplus), *self.differences]
+        missing = [f"{path} is named in the list but missing" for path in self.missing]
+        return [*missing, *self.damaged, *(f"{path} is not in the list" for path in self.surplus), *self.differences]
 
 
 def check(spec: str, *, quiet: bool = True) -> Findings:
     """Look at every image of a data set.
 
     Args:
-        spec: the data set, read as training would read it, so that what is missing is an error at once.
+        spec: the data set, read as training would read it; but images that RAF-DB's list names may be missing.
         quiet: no progress on stderr.
 
     Raises:
         DataError: if the data set cannot be read.
     """
-    data = read_data(spec)
+    name = spec.partition(":")[0]
+    data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec), [])
     counts = count(data)
-    return Findings(counts, surplus(data), damaged(data, quiet=quiet), differences(spec.partition(":")[0], counts))
+    return Findings(counts, missing, surplus(data), damaged(data, quiet=quiet), differences(name, counts))
 
 
 def count(data: DataSet) -> pd.DataFrame:

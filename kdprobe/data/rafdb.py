@@ -61,6 +61,26 @@ def read_rafdb_compound(spec: str, folder: str, *, image_size: int | None, downl
     return _read(spec, part_folder(folder, "compound"), tuple(COMPOUND), image_size or 224)
 
 
+def read_present(spec: str) -> tuple[DataSet, list[str]]:
+    """What is there of a part, and the paths of the images that its list names but that are missing.
+
+    Args:
+        spec: `rafdb:DIR` or `rafdb-compound:DIR`.
+
+    Raises:
+        DataError: if the list is missing or has a line that cannot be read, or a whole split is missing.
+    """
+    name, _, folder = spec.partition(":")
+    part, classes = ("basic", BASIC) if name == "rafdb" else ("compound", tuple(COMPOUND))
+    root = part_folder(folder, part)
+    entries = read_list(root, len(classes))
+    missing, there = _missing(root, entries), files_on_disk(root)
+    present = [entry for entry in entries if entry.file in there]
+    if {entry.split for entry in present} < {entry.split for entry in entries}:
+        raise _told(missing)
+    return _data(spec, root, present, classes, 224), missing
+
+
 def part_folder(folder: str, part: str) -> Path:
     """The folder of the basic or the compound part.
 
@@ -111,11 +131,22 @@ def _entry(line: str, n_classes: int, where: str) -> Entry:
 
 def _read(spec: str, root: Path, classes: tuple[str, ...], size: int) -> DataSet:
     entries = read_list(root, len(classes))
-    missing = sorted({entry.file for entry in entries} - files_on_disk(root))
-    if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"{root / IMAGES / missing[0]} is named in the list but missing{more}")
+    if missing := _missing(root, entries):
+        raise _told(missing)
+    return _data(spec, root, entries, classes, size)
 
+
+def _missing(root: Path, entries: list[Entry]) -> list[str]:
+    there = files_on_disk(root)
+    return sorted(str(root / IMAGES / entry.file) for entry in entries if entry.file not in there)
+
+
+def _told(missing: list[str]) -> DataError:
+    more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return DataError(f"{missing[0]} is named in the list but missing{more}")
+
+
+def _data(spec: str, root: Path, entries: list[Entry], classes: tuple[str, ...], size: int) -> DataSet:
     def split(name: str) -> Split:
         chosen = [entry for entry in entries if entry.split == name]
         if not chosen:
