@@ -22,7 +22,7 @@ _OPTIONS = (
     click.option("--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True),
     click.option("--slots", type=int, help="Cells at a time on this machine."),
     click.option("--address", help="Of a running Ray cluster: auto or HOST:PORT; one is started here if not given."),
-    click.option("--processors", type=click.FloatRange(min=0), default=1, show_default=True, help="Per cell, for ray."),
+    click.option("--processors", type=click.FloatRange(min=0), help="Per cell, for ray.  [default: 1]"),
     click.option(
         "--gpus", type=click.FloatRange(min=0), help="Per cell, for ray; a fraction shares one.  [default: 1 if any]"
     ),
@@ -176,9 +176,10 @@ def _train_cells(
     from kdprobe.recipe import read_recipe
     from kdprobe.sweeps.cells import make_cells
     from kdprobe.sweeps.driver import Driver
-    from kdprobe.sweeps.ledger import begin
+    from kdprobe.sweeps.ledger import begin, check_folder
     from kdprobe.training.signals import stop_requests
 
+    _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
     values = override(values, [*([] if data is None else [f"data.spec={data}"]), *assignments])
@@ -186,11 +187,13 @@ def _train_cells(
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
     _check_teacher(config)
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
-    ledger = begin(out or Path("sweeps") / name, cells)
+    folder = out or Path("sweeps") / name
+    check_folder(folder, cells)
     say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with stop_requests() as stop:
-        runner = _engine(ledger, **engine)
+        runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
+            ledger = begin(folder, cells)
             tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
         finally:
             runner.close()
@@ -205,14 +208,21 @@ def _train_cells(
     return ledger
 
 
+def _check_engine(*, engine: str, device: str, **given: Any) -> None:
+    """Refuse options of another engine."""
+    for name, of in {"slots": "local", "address": "ray", "processors": "ray", "gpus": "ray", "slurm": "slurm"}.items():
+        if of != engine and given[name] not in (None, ()):
+            raise ConfigError(f"--{name} is for --engine {of}, not for {engine}")
+
+
 def _engine(
-    ledger: "Ledger",
+    folder: Path,
     *,
     engine: str,
     device: str,
     slots: int | None,
     address: str | None,
-    processors: float,
+    processors: float | None,
     gpus: float | None,
     slurm: Sequence[str],
 ) -> "Engine":
@@ -221,11 +231,11 @@ def _engine(
     from kdprobe.sweeps.local import LocalEngine, make_slots, usable_processors
     from kdprobe.sweeps.work import Order
 
-    order = Order(ledger.path.resolve(), device=device, stale_after=ledger.stale_after)
+    order = Order(folder, device=device)
     if engine == "ray":
         from kdprobe.sweeps.ray import RayEngine
 
-        return RayEngine(order, address=address, processors=processors, gpus=gpus)
+        return RayEngine(order, address=address, processors=1 if processors is None else processors, gpus=gpus)
     if engine == "slurm":
         from kdprobe.sweeps.slurm import SlurmEngine
 

@@ -259,6 +259,7 @@ class TestNoCluster:
         assert said in text
         assert text.count("\n") == 1
         assert seconds < 15
+        assert not list(tmp_path.iterdir()), "nothing may be written"
 
     def test_no_cluster_to_be_found(self, tmp_path, monkeypatch):
         pytest.importorskip("ray")

@@ -250,11 +250,13 @@ class TestLedger:
             (path / "cells" / f"{index:016x}").mkdir()
             if index % 10:
                 (path / "cells" / f"{index:016x}" / "result.json").write_text(result)
-        start = time.perf_counter()
-        states = open_ledger(path).states()
-        seconds = time.perf_counter() - start
+        seconds = []  # of three: the machine may be busy
+        for _ in range(3):
+            start = time.perf_counter()
+            states = open_ledger(path).states()
+            seconds.append(time.perf_counter() - start)
         assert sum(state.name == "done" for state in states.values()) == 9000
-        assert seconds < 2, seconds
+        assert min(seconds) < 2, seconds
 
 
 class TestWork:
@@ -470,6 +472,18 @@ BAD = {
     "missing teacher": (DROPOUT, "there is no checkpoint t.safetensors"),
     "gap": ([*DROPOUT, "--max-gap", "-1"], "Invalid value for '--max-gap'"),
     "engine": ([*SWEEP, "seed=1", "--engine", "dask"], "Invalid value for '--engine'"),
+    "no slots": ([*SWEEP, "seed=1", "--slots", "0"], "--slots must be at least 1, but is 0"),
+    "address": ([*SWEEP, "seed=1", "--address", "auto"], "--address is for --engine ray, not for local"),
+    "slots of ray": (
+        [*SWEEP, "seed=1", "--engine", "ray", "--slots", "2"],
+        "--slots is for --engine local, not for ray",
+    ),
+    "slurm": ([*SWEEP, "seed=1", "--slurm", "timeout_min=5"], "--slurm is for --engine slurm, not for local"),
+    "no slurm": ([*SWEEP, "seed=1", "--engine", "slurm", "--slurm", "x=1"], "Slurm cannot be used as asked"),
+    "no cluster": (
+        [*SWEEP, "seed=1", "--engine", "ray", "--address", "here"],
+        "a cluster's address is auto or HOST:PORT, but got 'here'",
+    ),
     "status": (["sweep", "status", "nowhere"], "nowhere holds no sweep: it has no sweep.json"),
 }
 
@@ -491,6 +505,7 @@ def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
     status, text = exit_of(capsys, *SWEEP, "seed=1,2")
     assert status == 2
     assert "s holds another sweep; these keys differ: teacher, method" in text
+    assert " more; choose another --out" in text
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
@@ -501,6 +516,7 @@ def test_an_engine_that_is_not_installed(engine, package, capsys, tmp_path, monk
     assert status == 2
     assert f"the engine '{engine}' is not installed; pip install 'kdprobe[{engine}]'" in text
     assert text.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing may be written"
 
 
 def test_status_shows_every_state(tmp_path, capsys):

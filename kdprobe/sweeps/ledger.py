@@ -25,6 +25,8 @@ from kdprobe.sweeps.cells import Cell
 FORMAT = "kdprobe-sweep"
 VERSION = 1
 
+_SHOWN = 6  # keys that differ
+
 StateName = Literal["done", "running", "failed", "left"]
 
 
@@ -150,10 +152,7 @@ def begin(path: Path, cells: Sequence[Cell], *, stale_after: float = STALE_AFTER
     Raises:
         SweepError: if the folder holds something else, or its sweep differs in more than the swept keys.
     """
-    if (path / "sweep.json").exists():
-        _check_same(open_ledger(path), cells)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise SweepError(f"{path} is not an empty folder and holds no sweep; choose another --out")
+    check_folder(path, cells)
     entries = [{"id": cell.id, "values": cell.values} for cell in cells]
     plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "provenance": provenance()}
     try:
@@ -165,6 +164,18 @@ def begin(path: Path, cells: Sequence[Cell], *, stale_after: float = STALE_AFTER
     return Ledger(path, cells, stale_after)
 
 
+def check_folder(path: Path, cells: Sequence[Cell]) -> None:
+    """Find out whether a grid can be put into a folder, without writing anything.
+
+    Raises:
+        SweepError: as `begin` does.
+    """
+    if (path / "sweep.json").exists():
+        _check_same(open_ledger(path), cells)
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SweepError(f"{path} is not an empty folder and holds no sweep; choose another --out")
+
+
 def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
     swept = {key for cell in (before.cells[0], cells[0], before.cells[-1], cells[-1]) for key in cell.values}
     changed = [
@@ -173,8 +184,10 @@ def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
         if not any(f"{key}.".startswith(f"{name}.") for name in swept)
     ]
     if changed:
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise SweepError(
-            f"{before.path} holds another sweep; these keys differ: {', '.join(changed)}; choose another --out"
+            f"{before.path} holds another sweep; these keys differ: {', '.join(changed[:_SHOWN])}{more}; "
+            "choose another --out"
         )
 
 
