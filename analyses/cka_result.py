@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+Kept = NDArray[np.float32] | Array  # what is kept of every minibatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class CKAResult:
         teacher_layers: names of the rows.
         student_layers: names of the columns.
         undefined: `teacher_layer`, `student_layer` and `reason` of each undefined cell.
-        hsic_xy: HSIC per minibatch [k, Lt, Ls].
+        hsic_xy: HSIC per minibatch [k, Lt, Ls], in float32 where that holds it.
         hsic_xx: HSIC of the teacher's layers with themselves [k, Lt].
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
@@ -43,9 +44,9 @@ class CKAResult:
     teacher_layers: list[str]
     student_layers: list[str]
     undefined: list[dict[str, str]]
-    hsic_xy: Array
-    hsic_xx: Array
-    hsic_yy: Array
+    hsic_xy: Kept
+    hsic_xx: Kept
+    hsic_yy: Kept
     p_values: Array | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from analyses.cka_result import Array, CKAResult
+from analyses.growing import GrowingRows
 from analyses.hsic import MIN_SAMPLES, comparable
 from analyses.intervals import missing_interval, ratio_intervals
 from kdprobe.errors import AnalysisError
 
 Grams = dict[str, Tensor]
-Triple = tuple[Array, Array, Array]
 
 FIRST_LOOK = 10
-_BLOCK = 64  # minibatches
 
 
 @dataclass
@@ -40,8 +39,8 @@ class HSICSums:
     n_left_out: int = 0
     teacher_layers: list[str] = field(default_factory=list)
     student_layers: list[str] = field(default_factory=list)
-    _triples: dict[int, Triple] = field(default_factory=dict)
-    _block: list[Array] = field(default_factory=list)
+    _sums: list[Array] = field(default_factory=list)  # of the triples over minibatches, in float64
+    _kept: tuple[GrowingRows, ...] = ()  # each minibatch's triple, in the order of `sizes`
     _permuted: Array | None = None  # [permutations, Lt, Ls], sums of HSIC over minibatches
     _next_look: int = FIRST_LOOK
 
@@ -67,7 +66,6 @@ class HSICSums:
         rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
         self.sizes[number] = rows.shape[-1]
         self._keep(
-            number,
             _products(rows, columns),
             rows.square().sum((1, 2)).cpu().numpy(),
             columns.square().sum((1, 2)).cpu().numpy(),
@@ -80,7 +78,7 @@ class HSICSums:
         if len(self.sizes) < self._next_look:
             return False
         self._next_look = max(len(self.sizes) + 1, round(1.1 * len(self.sizes)))
-        low, high = ratio_intervals(*self._stacked(), confidence=confidence)
+        low, high = ratio_intervals(*(kept.rows() for kept in self._kept), confidence=confidence)
         return bool(np.nanmax(high - low, initial=0.0) <= width)
 
     def gather(self) -> None:
@@ -90,8 +88,14 @@ class HSICSums:
         filled = [part for part in parts if part.sizes]
         for part in filled:
             self.teacher_layers, self.student_layers = part.teacher_layers, part.student_layers
-        self.sizes = dict(sorted(item for part in filled for item in part.sizes.items()))
-        self._triples = {number: triple for part in filled for number, triple in part._triples.items()}
+        numbered = sorted(
+            (number, place, row) for place, part in enumerate(filled) for row, number in enumerate(part.sizes)
+        )
+        self.sizes, self._kept = {}, ()
+        for number, place, row in numbered:
+            self.sizes[number] = filled[place].sizes[number]
+            self._append(tuple(kept.rows()[row] for kept in filled[place]._kept))
+        self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
         self.n_left_out = sum(part.n_left_out for part in parts)
         permuted = [part._permuted for part in filled if part._permuted is not None]
         self._permuted = np.sum(permuted, axis=0) if permuted else None
@@ -108,10 +112,11 @@ class HSICSums:
             raise AnalysisError(
                 f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"
             )
-        xy, xx, yy = self._stacked()
-        product = np.outer(xx.mean(0), yy.mean(0))
+        mean_xy, mean_xx, mean_yy = (total / len(self.sizes) for total in self._sums)
+        product = np.outer(mean_xx, mean_yy)
         defined = product > 0
-        matrix = np.where(defined, xy.mean(0), np.nan) / np.sqrt(np.where(defined, product, 1.0))
+        matrix = np.where(defined, mean_xy, np.nan) / np.sqrt(np.where(defined, product, 1.0))
+        xy, xx, yy = (kept.rows() for kept in self._kept)
         low, high = ratio_intervals(xy, xx, yy, confidence=confidence)
         known = {
             "n_samples": sum(self.sizes.values()),
@@ -124,32 +129,23 @@ class HSICSums:
             "permutations": self.permutations,
             "no_interval": missing_interval(matrix, low, len(self.sizes)),
         }
-        undefined = self._undefined(xx.mean(0), yy.mean(0))
+        undefined = self._undefined(mean_xx, mean_yy)
         return CKAResult(
             *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
-            p_values=self._p_values(xy.sum(0), defined),
+            p_values=self._p_values(self._sums[0], defined),
             facts={**known, **(facts or {})},
             provenance=provenance or {},
         )
 
-    def _keep(self, number: int, *triple: Array) -> None:
-        """Kept together in blocks: alone among large temporary tensors they would keep the heap from being reused."""
-        place = (len(self.sizes) - 1) % _BLOCK
-        if place == 0 or not self._block:
-            self._block = [np.empty((_BLOCK, *part.shape)) for part in triple]
-        for whole, part in zip(self._block, triple, strict=True):
-            whole[place] = part
-        xy, xx, yy = (whole[place] for whole in self._block)
-        self._triples[number] = (xy, xx, yy)
+    def _keep(self, *triple: Array) -> None:
+        before = self._sums or [np.zeros_like(part) for part in triple]
+        self._sums = [total + part for total, part in zip(before, triple, strict=True)]
+        self._append(triple)
 
-    def _stacked(self) -> Triple:
-        """All minibatches' triples in order; what is kept becomes views of them, so that there is one copy."""
-        numbers = sorted(self._triples)
-        xy, xx, yy = (np.empty((len(numbers), *part.shape)) for part in self._triples[numbers[0]])
-        for place, number in enumerate(numbers):
-            xy[place], xx[place], yy[place] = self._triples[number]
-            self._triples[number] = (xy[place], xx[place], yy[place])
-        return xy, xx, yy
+    def _append(self, triple: tuple[Array, ...]) -> None:
+        self._kept = self._kept or tuple(GrowingRows(part.shape) for part in triple)
+        for kept, part in zip(self._kept, triple, strict=True):
+            kept.append(part)
 
     def _expect(self, teacher: list[str], student: list[str], number: int) -> None:
         if not self.sizes:
