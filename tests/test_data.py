@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from kdprobe.config import AugmentConfig
@@ -64,6 +65,18 @@ def test_digits_at_their_own_size_have_seventeen_levels() -> None:
     data = load_data("digits", image_size=8)
     assert len(pixels(data.train).unique()) == 17
     assert pixels(data.train).max() == 255
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    found = load_digits()
+    data = load_data("digits", image_size=8)
+    shown = torch.cat([pixels(data.train)[:, 0], pixels(data.test)[:, 0]]).double() / (255 / 16)
+    labels = torch.cat([data.train.labels, data.test.labels])
+
+    def rows(levels: Tensor, labels: Tensor) -> list[list[int]]:
+        return sorted(torch.cat([levels.round().long().flatten(1), labels[:, None]], 1).tolist())
+
+    assert rows(shown, labels) == rows(torch.from_numpy(found.images), torch.from_numpy(found.target))
 
 
 def test_digits_take_no_folder() -> None:

@@ -1,5 +1,8 @@
 """`digits`: the 1,797 handwritten digits that come with scikit-learn (8x8 pixels, 17 grey levels)."""
 
+from importlib.metadata import distribution
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,14 +21,10 @@ def read_digits(spec: str, folder: str, *, image_size: int | None, download: boo
     Raises:
         DataError: if a folder is given: there is none.
     """
-    from sklearn.datasets import load_digits
-
     if folder:
         raise DataError(f"digits come with scikit-learn and take no folder, but got {folder!r}")
-    found = load_digits()
-    levels = torch.from_numpy(found.images)[:, None].expand(-1, 3, -1, -1)  # [1797, 3, 8, 8] in 0..16
-    images = (levels * (255 / 16)).round().to(torch.uint8)
-    labels = torch.from_numpy(found.target).long()
+    levels, labels = _table()
+    images = (levels * (255 / 16)).round().to(torch.uint8)[:, None].expand(-1, 3, -1, -1)
     rest, taken = stratified(labels, 0.2, generator(0))
     size = image_size or 32
 
@@ -33,3 +32,13 @@ def read_digits(spec: str, folder: str, *, image_size: int | None, download: boo
         return Split(resize(images[index], size), labels[index], size)
 
     return DataSet(spec, part(rest), part(taken), tuple("0123456789"), (MEAN,) * 3, (STD,) * 3, size)
+
+
+def _table() -> tuple[Tensor, Tensor]:
+    """Grey levels [1797, 8, 8] in 0..16 and labels [1797].
+
+    Read past scikit-learn, which takes long to import.
+    """
+    path = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = torch.from_numpy(np.loadtxt(str(path), delimiter=","))
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].long()
