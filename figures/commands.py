@@ -1,8 +1,14 @@
 """The commands of the figures; matplotlib and the rest are imported when a command runs."""
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from kdprobe.results import Result
 
 _RESULT = click.Path(path_type=Path)
 
@@ -82,19 +88,41 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
     type=click.Choice(["pdf", "png", "svg"]),
     help="Of the figures; may be given several times.",
 )
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Own runs and results in and below DIR come next to the numbers that they repeat.",
+)
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
-def paper(out: Path, formats: tuple[str, ...], quiet: bool) -> None:
-    """Write the publication's tables and figures from the published numbers.
+def paper(out: Path, formats: tuple[str, ...], runs: Path | None, quiet: bool) -> None:
+    """Write the publication's tables and figures from the published numbers, alone or beside own ones.
 
-    Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted.
+    Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted. A run repeats a number if its networks,
+    method and kind of data are the published ones.
 
     \b
     Example:
       kdprobe paper --out paper --format svg
+      kdprobe paper --runs runs --out paper
     """
     from figures.paper import NOT_DRAWN, write_paper
 
-    written = write_paper(out, formats)
+    written, unused = write_paper(out, formats, own=None if runs is None else _own(runs, out))
     if not quiet:
         click.echo("\n".join(map(str, written)))
         click.echo(NOT_DRAWN, err=True)
+    if unused:
+        click.echo(unused, err=True)
+
+
+def _own(runs: Path, out: Path) -> "list[Result]":
+    """Own runs as a comparison, which stays beside the tables, and the other results in their folder."""
+    from kdprobe.cli import run
+    from kdprobe.results import load_result
+
+    others = [load_result(path) for path in sorted(runs.rglob("*.npz"))]
+    comparison = out / "runs.npz"
+    with redirect_stdout(sys.stderr):
+        run("runs", "compare", runs, "--out", comparison, "--quiet")
+    return [load_result(comparison, kind="comparison"), *others]

@@ -1,5 +1,6 @@
 """Accuracy over two dropout rates: the teacher's upwards, the student's to the right, the best cell framed."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 from figures.cells import annotate, part_cells
 from figures.checks import require, require_length
-from figures.labels import LEADING, label_columns, label_rows, room_below, widest
+from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from kdprobe.statistics import mean_interval
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
+_ABOVE = 16.0  # points above it: the legend
+_BETWEEN = 10.0  # points between two grids
 _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
 
 
@@ -36,43 +39,103 @@ def draw(result: Result) -> Figure:
         ResultError: if the result lacks something, its rates do not match, or no cell was trained.
     """
     require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
+    grid = _grid(result, PAGE if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN)
+    figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
+    _paint(figure, grid, 0.0, grid.bottom)
+    return figure
+
+
+@style()
+def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
+    """Draw two sweeps beside each other, each in colours of its own range.
+
+    Args:
+        left: as for `draw`.
+        right: as for `draw`.
+        titles: above each.
+
+    Returns:
+        the figure, one page wide.
+
+    Raises:
+        ResultError: as `draw`.
+    """
+    for result in (left, right):
+        require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
+    grids = [_grid(result, (PAGE - _BETWEEN) / 2) for result in (left, right)]
+    bottom = max(grid.bottom for grid in grids)
+    height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
+    figure = sheet(PAGE, height)
+    for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
+        _paint(figure, grid, start, bottom)
+        text = fit(title, TITLE, grid.total - 8)
+        figure.text((start + 3) / PAGE, 1 - 3 / height, text, size=TITLE, va="top")
+    return figure
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What stands in a grid, and the room that it takes in points."""
+
+    kind: str
+    rows: list[str]
+    columns: list[str]
+    means: NDArray[np.float64]
+    halves: NDArray[np.float64]
+    notes: list[str]
+    total: float
+
+    @property
+    def left(self) -> float:
+        return widest(self.rows) + TITLE + 16
+
+    @property
+    def width(self) -> float:
+        return self.total - self.left - _BAR_ROOM
+
+    @property
+    def height(self) -> float:
+        return max(110.0, self.width * float(np.clip(len(self.rows) / len(self.columns), 0.5, 1.0)))
+
+    @property
+    def below(self) -> float:
+        return len(self.notes) * LABEL * LEADING + 4 * bool(self.notes)
+
+    @property
+    def bottom(self) -> float:
+        return self.below + room_below(self.columns, self.width / len(self.columns)) + TITLE + 9
+
+
+def _grid(result: Result, total: float) -> _Grid:
     means, halves = summarise(result.arrays["accuracy"])
     rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", len(means), "rows")]
     columns = [f"{rate:g}" for rate in require_length(result, "rates_student", means.shape[1], "columns")]
+    return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
 
-    total = COLUMN if max(means.shape) <= _ONE_COLUMN else PAGE
-    left = widest(rows) + TITLE + 16
-    width = total - left - _BAR_ROOM
-    height = max(110.0, width * float(np.clip(len(rows) / len(columns), 0.5, 1.0)))
-    notes = answers(result)
-    below = len(notes) * LABEL * LEADING + 4 * bool(notes)
-    bottom = below + room_below(columns, width / len(columns)) + TITLE + 9
-    figure = sheet(total, bottom + height + 16)
-    axes = place(figure, left, bottom, width, height)
+
+def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
+    """Draw a grid whose lower left corner is `start` points from the left and `bottom` above the lower edge."""
+    across, up = grid.width / len(grid.columns), grid.height / len(grid.rows)
+    axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
     axes.set_facecolor(BARE)
     image = axes.imshow(
-        np.ma.masked_invalid(100 * means),
+        np.ma.masked_invalid(grid.means),
         cmap=colours(0.0, 1.0),
-        norm=Normalize(*_range(100 * means)),
+        norm=Normalize(*_range(grid.means)),
         origin="lower",
         aspect="auto",
         interpolation="nearest",
     )
     axes.spines[:].set_visible(False)
-    part_cells(axes, means.shape)
-    annotate(axes, image, 100 * means, _texts(means, halves), width / len(columns))
-    label_rows(axes, rows, height / len(rows))
-    label_columns(axes, columns, width / len(columns))
-    _frame_best(axes, means)
-    _title_axes(axes, str(result.facts["kind"]), below)
-    for line, note in enumerate(reversed(notes)):
-        axes.annotate(
-            note, (3, 3 + line * LABEL * LEADING), xycoords="figure points", size=LABEL, annotation_clip=False
-        )
-    bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
+    part_cells(axes, grid.means.shape)
+    annotate(axes, image, grid.means, _texts(grid), across)
+    label_rows(axes, grid.rows, up)
+    label_columns(axes, grid.columns, across)
+    _frame_best(axes, grid.means)
+    _title_axes(axes, grid, start, bottom)
+    bar = figure.colorbar(image, cax=place(figure, start + grid.left + grid.width + 7, bottom, 8, grid.height))
     bar.set_label("accuracy in %", labelpad=3)
     bar.outline.set_visible(False)
-    return figure
 
 
 def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,12 +176,11 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _texts(means: NDArray[np.float64], halves: NDArray[np.float64]) -> list[list[str]]:
+def _texts(grid: _Grid) -> list[list[str]]:
     def text(mean: float, half: float) -> str:
-        number = f"{100 * mean:.2f}"
-        return number if np.isnan(half) else f"{number}\n± {100 * half:.2f}"
+        return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f}\n± {half:.2f}"
 
-    return [[text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(means, halves, strict=True)]
+    return [[text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(grid.means, grid.halves, strict=True)]
 
 
 def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
@@ -135,12 +197,29 @@ def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
     )
 
 
-def _title_axes(axes: Axes, kind: str, below: float) -> None:
-    looks: dict[str, Any] = {"size": TITLE, "annotation_clip": False}
-    student, teacher = (f"{kind} dropout rate, {network}" for network in ("student", "teacher"))
+def _title_axes(axes: Axes, grid: _Grid, start: float, bottom: float) -> None:
+    """The axes' titles, and below them the answers."""
+    student, teacher = (f"{grid.kind} dropout rate, {network}" for network in ("student", "teacher"))
+    lowest = bottom - grid.bottom + 3
+    looks: dict[str, Any] = {"annotation_clip": False}
     axes.annotate(
-        student, (0.5, 3 + below), xycoords=("axes fraction", "figure points"), ha="center", va="bottom", **looks
+        student,
+        (0.5, lowest + grid.below),
+        xycoords=("axes fraction", "figure points"),
+        ha="center",
+        va="bottom",
+        size=TITLE,
+        **looks,
     )
     axes.annotate(
-        teacher, (3, 0.5), xycoords=("figure points", "axes fraction"), ha="left", va="center", rotation=90, **looks
+        teacher,
+        (start + 3, 0.5),
+        xycoords=("figure points", "axes fraction"),
+        ha="left",
+        va="center",
+        rotation=90,
+        size=TITLE,
+        **looks,
     )
+    for line, note in enumerate(reversed(grid.notes)):
+        axes.annotate(note, (start + 3, lowest + line * LABEL * LEADING), xycoords="figure points", size=LABEL, **looks)

@@ -6,15 +6,16 @@ in footnotes; where a number comes from elsewhere, its source says so.
 
 import csv
 import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from string import ascii_lowercase
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from figures.dropout import draw
+from figures.dropout import draw, draw_beside
+from figures.own_runs import Own, own_runs
+from figures.paper_tables import Cell, ComparedTable, PublishedTable, latex, markdown
 from figures.style import save
 from kdprobe.results import Result
 
@@ -31,61 +32,7 @@ NOT_DRAWN = (
     "figure4 (confusion matrices and UAR) is published as a picture without numbers; "
     "kdprobe evaluate draws it for networks of your own"
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One published number, as it is printed."""
-
-    row: str
-    column: str
-    value: str
-    source: str
-    note: str
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """A table of published numbers."""
-
-    name: str
-    caption: str
-    cells: tuple[Cell, ...]
-
-    @property
-    def rows(self) -> list[str]:
-        """Names of the rows in the order of their first number."""
-        return list(dict.fromkeys(cell.row for cell in self.cells))
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns in the order of their first number."""
-        return list(dict.fromkeys(cell.column for cell in self.cells))
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """Footnotes by their letter; the same words are noted once."""
-        return dict(zip(ascii_lowercase, dict.fromkeys(cell.note for cell in self.cells if cell.note), strict=False))
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """Which numbers come from where, for all that the supplement does not print."""
-        named: dict[str, dict[str, list[str]]] = {}
-        for cell in self.cells:
-            if not cell.source.startswith("supplement"):
-                named.setdefault(cell.source, {}).setdefault(cell.row, []).append(cell.column)
-        return {
-            source: "; ".join(f"{row}: {', '.join(columns)}" for row, columns in places.items())
-            for source, places in named.items()
-        }
-
-    def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
-        """Rows of texts, the row's name first; `mark` words the letter of a footnote."""
-        letters = {note: letter for letter, note in self.notes.items()}
-        found = {
-            (cell.row, cell.column): cell.value + (mark(letters[cell.note]) if cell.note else "") for cell in self.cells
-        }
-        return [[row, *(found.get((row, column), "") for column in self.columns)] for row in self.rows]
+_NAMED = 8  # runs named where more have no place
 
 
 def published_table(name: str) -> PublishedTable:
@@ -102,72 +49,73 @@ def published_grid(name: str) -> Result:
         "kind": GRIDS[name],
         "rates_teacher": [float(row[0]) for row in rows],
         "rates_student": [float(rate) for rate in head[1:]],
+        "student": "MobileNetV2",
         "data": "RAF-DB, published",
     }
     return Result("dropout-sweep", {"accuracy": accuracy[..., None]}, facts, {"source": "supplement of DropKD"})
 
 
-def markdown(table: PublishedTable) -> str:
-    """A table as Markdown, footnotes and sources below."""
-    columns = table.columns
-    lines = [f"**{table.name}.** {table.caption}", "", f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    lines += [f"| {' | '.join(row)} |" for row in table.grid(lambda letter: f" <sup>{letter}</sup>")]
-    lines += ["", *(f"<sup>{letter}</sup> {note}  " for letter, note in table.notes.items())]
-    lines += [f"From the {source}: {places}.  " for source, places in table.sources.items()]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def latex(table: PublishedTable) -> str:
-    """A table as LaTeX for the package booktabs, footnotes and sources in the caption."""
-    notes = [f"$^{letter}$ {_tex(note)}" for letter, note in table.notes.items()]
-    notes += [f"From the {_tex(source)}: {_tex(places)}." for source, places in table.sources.items()]
-    body = [" & ".join([_tex(row[0]), *row[1:]]) + r" \\" for row in table.grid(lambda letter: f"$^{letter}$")]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{' '.join([_tex(table.caption) + '.', *notes])}}}",
-            rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-            r"\toprule",
-            " & ".join(["", *map(_tex, table.columns)]) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def write_paper(out: Path, formats: Iterable[str]) -> list[Path]:
+def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | None = None) -> tuple[list[Path], str]:
     """Write all tables (LaTeX, Markdown, CSV) and the figures whose numbers are published.
 
     Args:
         out: folder.
         formats: of the figures: `pdf`, `png`, `svg`.
+        own: results about own runs, which come next to the published numbers that they repeat: one of kind
+            "comparison" first, then any others, of which "compound" and "dropout-sweep" have a place.
 
     Returns:
-        the files written.
+        the files written, and which runs repeat no published number, in words.
+
+    Raises:
+        ResultError: if a result about own runs lacks something.
     """
     out.mkdir(parents=True, exist_ok=True)
+    runs = own_runs(own[0], own[1:]) if own else []
+    tables = [_compared(table, runs) if own else table for table in map(published_table, TABLES)]
     written = []
-    for name in TABLES:
-        table = published_table(name)
-        for ending, text in {"tex": latex(table), "md": markdown(table), "csv": _read(name)}.items():
-            written.append(out / f"{name}.{ending}")
+    for table in tables:
+        kept = table.csv() if isinstance(table, ComparedTable) else _read(table.name)
+        for ending, text in {"tex": latex(table), "md": markdown(table), "csv": kept}.items():
+            written.append(out / f"{table.name}.{ending}")
             written[-1].write_text(text, encoding="utf-8")
-    for name in GRIDS:
-        figure = draw(published_grid(name))
+    for name, figure in _figures(own or []):
         for ending in dict.fromkeys(formats):
             written.append(out / f"{name}.{ending}")
             save(figure, written[-1])
-    return written
+    return written, _unused(tables, runs)
 
 
-def _tex(text: str) -> str:
-    return "".join(f"\\{sign}" if sign in "&%$#_{}" else sign for sign in text)
+def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
+    caption = f"{table.caption}; measured: mean of own runs after the last epoch, Student's interval over seeds"
+    return ComparedTable(table.name, caption, table.cells, runs)
+
+
+def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """Each published grid, alone or beside every sweep of the same kind of rates."""
+    for name, kind in GRIDS.items():
+        published = published_grid(name)
+        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
+        for number, sweep in enumerate(sweeps, start=1):
+            titles = f"published: {published.facts['student']} on RAF-DB", _told(sweep)
+            yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles)
+        if not sweeps:
+            yield name, draw(published)
+
+
+def _told(sweep: Result) -> str:
+    """What an own sweep was made with."""
+    facts, n_seeds = sweep.facts, sweep.arrays["accuracy"].shape[-1]
+    data = str(facts.get("data", "unstated data"))
+    return f"measured: {facts.get('student', 'student')} on {data}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
+
+
+def _unused(tables: Sequence[PublishedTable], runs: Sequence[Own]) -> str:
+    used = {path for table in tables if isinstance(table, ComparedTable) for own in table.used for path in own.paths}
+    others = [path for own in runs for path in own.paths if path not in used]
+    n_runs = sum(len(own.paths) for own in runs)
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    return f"{len(others)} of {n_runs} runs repeat no published number: {named}" if others else ""
 
 
 def _read(name: str) -> str:

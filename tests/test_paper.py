@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from figures.dropout import best_cell
-from figures.paper import GRIDS, TABLES, latex, markdown, published_grid, published_table, write_paper
+from figures.paper import GRIDS, TABLES, published_grid, published_table, write_paper
+from figures.paper_tables import latex, markdown
 from kdprobe.cli import main
 
 
