@@ -46,6 +46,8 @@ def measure_pair(teacher_layer: str, student_layer: str, found: Decomposition, l
     )
     numbers["dimension"] = np.array(np.nan if found.dimension is None else found.dimension)
     numbers["cka"], undefined = _cka(found)
+    if cut := _cut(found):
+        undefined.append({"quantity": "dimension", "reason": cut})
     if labels is not None:
         for who, side in (("teacher", found.teacher), ("student", found.student)):
             numbers[f"{who}_probe"], missing = _probes(side, labels, found)
@@ -112,8 +114,13 @@ def summary(result: Result) -> str:
         table["dimension"] = arrays["dimension"].astype(int)
     table |= {f"CKA {name}": arrays["cka"][:, index, 0].round(3) for index, name in enumerate(("R/R", "G/G", "S/S"))}
     samples = f"{facts['n_samples']} samples of {facts['data']}"
+    cut = [
+        f"\n{table['teacher layer'][cell['pair']]} and {table['student layer'][cell['pair']]}: {cell['reason']}"
+        for cell in facts["undefined"]
+        if cell["quantity"] == "dimension"
+    ]
     head = f"{facts['teacher']} and {facts['student']} by {facts['method']}, {samples}"
-    return head + "\n" + pd.DataFrame(table).to_string(index=False)
+    return head + "\n" + pd.DataFrame(table).to_string(index=False) + "".join(cut)
 
 
 def compare(names: Sequence[str], results: Sequence[Result]) -> Result:
@@ -161,6 +168,15 @@ def _layers(result: Result) -> list[dict[str, str]]:
 
 def _ends(ends: ndarray) -> dict[str, float]:
     return dict(zip(("value", "low", "high"), ends.tolist(), strict=True))
+
+
+def _cut(found: Decomposition) -> str:
+    """Why the dimension is a lower bound, where it is one."""
+    widths = [side.whole.values.shape[1] for side in (found.teacher, found.student)]
+    n_pairs = len(found.correlations)
+    if found.dimension is None or not found.dimension == n_pairs < min(widths):
+        return ""
+    return f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least so many"
 
 
 def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:

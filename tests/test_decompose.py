@@ -121,6 +121,19 @@ def test_what_is_undefined_says_why():
     assert all("zero for all samples" in cell["reason"] for cell in result.facts["undefined"])
 
 
+def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
+    monkeypatch.setattr("analyses.canonical.FULL_RANK", 10)
+    monkeypatch.setattr("analyses.canonical.N_LEADING", 4)
+    found = decompose(*planted(300, 20, 30, shared=0.5, noise=0.05), method="subspace")
+    pair = measure_pair("a", "b", found)
+    assert found.dimension == 4
+    facts = {"teacher": "one", "student": "other", "method": "subspace", "data": "digits", "n_samples": 300}
+    text = summary(knowledge_result([pair], facts))
+    assert text.endswith(
+        "\na and b: all 4 leading pairs of directions are shared and no more are looked at; there are at least so many"
+    )
+
+
 def test_errors_name_the_pair(features):
     broken = LayerFeatures({"a": torch.ones(80, 3)}, features.student, features.labels, features.index, {})
     with pytest.raises(AnalysisError, match="teacher layer 'a' and student layer 'c': the teacher's feature is the"):
