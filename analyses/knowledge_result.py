@@ -176,7 +176,10 @@ def _cut(found: Decomposition) -> str:
     n_pairs = len(found.correlations)
     if found.dimension is None or not found.dimension == n_pairs < min(widths):
         return ""
-    return f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least so many"
+    return (
+        f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least so many, "
+        "and the fractions are lower bounds too"
+    )
 
 
 def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
