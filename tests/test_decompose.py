@@ -130,8 +130,8 @@ def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
     facts = {"teacher": "one", "student": "other", "method": "subspace", "data": "digits", "n_samples": 300}
     text = summary(knowledge_result([pair], facts))
     assert text.endswith(
-        "\na and b: all 4 leading pairs of directions are shared and no more are looked at; there are at least so many, "
-        "and the fractions are lower bounds too"
+        "\na and b: all 4 leading pairs of directions are shared and no more are looked at; there are at least so many"
+        ", and the fractions are lower bounds too"
     )
 
 
