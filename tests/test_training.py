@@ -369,6 +369,7 @@ def test_the_callers_random_state_is_left_alone(tmp_path):
     train(config("digits/resnet8", "training.epochs=1"), tmp_path / "run", device="cpu", quiet=True)
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
 
 
 def test_the_teacher_does_not_change(student, teacher):
