@@ -35,9 +35,13 @@ def draw(result: Result) -> Figure:
         the figure, one panel for each quantity that has any value.
 
     Raises:
-        ResultError: if the result lacks something, its names do not match, or no value is there.
+        ResultError: if the result lacks something, its names do not match, no value is there, or methods were
+            trained on different data.
     """
     require(result, dict.fromkeys(QUANTITIES, 2), ("methods", "seeds", "teacher", "teacher_accuracy"))
+    data = sorted({group["data"] for group in result.facts.get("groups", ())})
+    if len(data) > 1:
+        raise ResultError(f"methods are compared on one data set in a figure, but these are of {', '.join(data)}")
     shown = [name for name in QUANTITIES if not np.isnan(result.arrays[name]).all()]
     if not shown:
         raise ResultError("a 'comparison' result needs a value of accuracy, uar or cka, but has none")

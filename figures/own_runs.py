@@ -91,9 +91,10 @@ def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
 
 def repeats(own: Own, table: str, row: str, column: str) -> str | None:
     """The quantity by which runs repeat a published number; None where they do not, or where it is no such number."""
-    quantity = READINGS.get(column, "accuracy" if table != "table4" or column == "Accuracy" else None)
+    if (row, column) in UNLIKE or (table == "table4" and column != "Accuracy"):
+        return None
     method, student, teacher = _published(row, column)
-    trained = own.trained
+    trained, quantity = own.trained, READINGS.get(column, "accuracy")
     alike = (
         trained["method"] == method
         and _is(trained["model"], student)
@@ -101,8 +102,7 @@ def repeats(own: Own, table: str, row: str, column: str) -> str | None:
         and trained["data"].partition(":")[0] == DATA.get(table, "rafdb")
         and trained["evaluated_on"] == "test"
     )
-    counted = quantity and (row, column) not in UNLIKE
-    return quantity if alike and counted and own.interval(quantity)[2] else None
+    return quantity if alike and own.interval(quantity)[2] else None
 
 
 def _published(row: str, column: str) -> tuple[str, str, str | None]:

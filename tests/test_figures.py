@@ -420,3 +420,10 @@ def test_commands_import_only_click() -> None:
     code = f"import sys, figures.commands; print(len({heavy} & sys.modules.keys()))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "0\n"
+
+
+def test_methods_of_different_data_are_no_figure() -> None:
+    result = comparison_result()
+    result.facts["groups"] = [{"data": data} for data in ("digits", "digits", "cifar10:x")]
+    with pytest.raises(ResultError, match="on one data set in a figure, but these are of cifar10:x, digits$"):
+        draw(result)

@@ -1,14 +1,18 @@
 """The report's page: all in one file, users' texts as text, every number also in a table."""
 
 import html
+import io
 import json
 import re
+from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from figures.pictures import FIGURES
 from figures.report.chart import hover, numbers, scale, themed
@@ -24,9 +28,12 @@ from tests.saved_results import (
     compound_result,
     dropout_result,
     evaluation_result,
+    examples_result,
+    knowledge_comparison_result,
     knowledge_result,
     over_time_result,
     reliability_result,
+    similarity_result,
     training_result,
 )
 
@@ -67,6 +74,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cka/kd": cka_result(3, 4, undefined=((0, 1),)),
         "cka/hostile": cka_result(teacher=HOSTILE, student=HOSTILE),
         "evaluation": evaluation_result(("plain", HOSTILE)),
+        "examples": examples_result(name=HOSTILE),
+        "methods": knowledge_comparison_result(("plain", HOSTILE)),
+        "similarity": similarity_result(),
         "complexity": complexity_result(),
         "compound": compound_result(),
         "dropout": dropout_result(),
@@ -91,7 +101,7 @@ def page(text: str) -> Page:
 
 def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     for _, attributes in page.elements:
-        assert "src" not in attributes
+        assert (attributes.get("src") or "data:").startswith("data:")
         assert (attributes.get("href") or "#").startswith("#")
     assert not page.all("link")
     (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
@@ -133,10 +143,11 @@ def test_safe_json_survives_any_text() -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
-    assert {a["id"] for a in page.all("figure")} == set(charts(text))
-    assert len(page.all("table")) == len(drawn) + 3
+    assert {a["id"] for a in page.all("figure")} > set(charts(text))
+    assert len(page.all("figure")) == len(drawn) + 1
+    assert len(page.all("table")) == len(drawn) + 1 + 3
     assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
 
 
@@ -156,17 +167,18 @@ def test_overview_and_commands(text: str, folder: Path) -> None:
     assert "kdprobe cka --teacher runs/vit --student runs/resnet8" in text
     assert str(folder / "cka" / "kd.npz") in text
     assert "<dt>Seeds</dt><dd>0, 1, 2</dd>" in text
+    assert "<dt>Epochs</dt><dd>6, 12</dd>" in text
     assert "torch 2.15.0" in text
 
 
 def test_method_table_has_mean_and_interval(text: str) -> None:
     assert re.search(r'<th scope="row">kd</th><td>\d\d\.\d ± \d\.\d</td>', text)
-    assert '<th scope="row">teacher: vit_tiny</th><td>96.4</td><td>-</td>' in text
+    assert '<th scope="row">teacher: vit_<wbr>tiny</th><td>96.4</td><td>-</td>' in text
 
 
 def test_cka_heatmap_keeps_rows_and_reasons(text: str) -> None:
     result = cka_result(3, 4, undefined=((0, 1),))
-    (chart,) = [c for c in charts(text).values() if c["titles"].get("xaxis") == "student: resnet8, layer"]
+    chart, _ = [c for c in charts(text).values() if c["titles"].get("xaxis") == "student: resnet8, layer"]
     heat, undefined = chart["data"]
     assert heat["z"][0][1] is None
     assert heat["z"][2][3] == pytest.approx(result.arrays["matrix"][2, 3], abs=1e-4)
@@ -284,5 +296,63 @@ def test_several_evaluations_are_chosen_from(tmp_path: Path) -> None:
 
 
 def test_what_has_a_picture_has_a_section() -> None:
-    pictures_alone = {"examples", "knowledge-comparison", "similarity"}
-    assert set(SECTIONS) == {*FIGURES, "complexity"} - pictures_alone
+    assert set(SECTIONS) == {*FIGURES, "complexity"}
+
+
+def test_images_stand_with_words_and_both_shares(page: Page, text: str) -> None:
+    result = examples_result(name=HOSTILE)
+    images = page.all("img")
+    assert len(images) == 16
+    specific, other = (result.arrays[key][1, 0] for key in ("specific", "other"))
+    told = f"specific part {specific:.2f} in the student, {other:.2f} in the other network."
+    assert (images[8]["alt"] or "").endswith(told)
+    assert f"<span>{specific:.2f} | {other:.2f}</span>" in text
+    source = b64decode((images[8]["src"] or "").removeprefix("data:image/png;base64,"))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(source))), result.arrays["images"][1, 0])
+
+
+def test_large_images_are_shrunk(tmp_path: Path) -> None:
+    result = examples_result()
+    photos = np.random.default_rng(0).integers(0, 256, (2, 8, 300, 200, 3), dtype=np.uint8)
+    save_result(replace(result, arrays={**result.arrays, "images": photos}), tmp_path / "e.npz", table="")
+    page = Page(write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8"))
+    source = b64decode((page.all("img")[0]["src"] or "").removeprefix("data:image/jpeg;base64,"))
+    assert max(Image.open(io.BytesIO(source)).size) == 112
+
+
+def test_other_measures_have_a_heatmap_without_intervals(text: str) -> None:
+    (heat,) = [c["data"][0] for c in charts(text).values() if "Procrustes" in json.dumps(c["data"][0].get("colorbar"))]
+    assert "Procrustes similarity 0." in heat["customdata"][0][0]
+    assert "[" not in heat["customdata"][0][0]
+
+
+def test_general_shares_of_methods_stand_side_by_side(text: str) -> None:
+    result = knowledge_comparison_result(("plain", HOSTILE))
+    teacher, student = [c for c in charts(text).values() if "general in" in c["titles"].get("xaxis", "")]
+    for chart, who in ((teacher, "teacher"), (student, "student")):
+        assert [trace["name"] for trace in chart["data"]] == [hover("plain"), hover(HOSTILE)]
+        for trace, values in zip(chart["data"], result.arrays[f"{who}_general"], strict=True):
+            assert trace["x"] == pytest.approx((100 * values[:, 0]).tolist(), abs=1e-3)
+
+
+def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
+    sweep = dropout_result()
+    sweep = replace(sweep, facts={**sweep.facts, "teacher": "/home/me/runs/big-vit"})
+    for name, result in (("sweep", sweep), ("comparison", comparison_result())):
+        save_result(result, tmp_path / f"{name}.npz", table="")
+    tiles = [
+        re.findall("<dt>Teacher</dt><dd>(.*?)</dd>", write_report(given, tmp_path / "r.html", title="t").read_text())
+        for given in ([tmp_path / "sweep.npz"], [tmp_path])
+    ]
+    assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
+
+
+def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:
+    result = comparison_result()
+    for array in result.arrays.values():
+        array[1, 2] = np.nan
+    result.facts["budget_differences"] = "budgets differ in epochs (8, 40)"
+    save_result(result, tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    assert "The budgets differ in epochs (8, 40)." in text
+    assert "2 to 3 seeds per method" in text

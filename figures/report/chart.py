@@ -4,6 +4,7 @@ Texts of users (names, paths, reasons) are plain here. They are escaped where th
 `hover` for plotly, the page's templates for HTML.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -52,8 +53,40 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """One image among others.
+
+    Attributes:
+        source: a `data:` address.
+        alt: what it is, in words.
+        lines: below it.
+    """
+
+    source: str
+    alt: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of images.
+
+    Attributes:
+        name: what tells it from its neighbours, in a selector or as its heading.
+        caption: how the images were chosen.
+        rows: a heading and its images each.
+        table: the same numbers.
+    """
+
+    name: str
+    caption: str
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+    table: Table
+
+
+@dataclass(frozen=True)
 class Panel:
-    """Charts that belong together: side by side, or one at a time by a selector.
+    """Charts or galleries that belong together: side by side, or one at a time by a selector.
 
     Attributes:
         heading: above them; empty for none.
@@ -65,7 +98,7 @@ class Panel:
 
     heading: str
     note: str
-    charts: Sequence[Chart]
+    charts: Sequence[Chart | Gallery]
     choose: str = ""
     table: Table | None = None
 
@@ -105,3 +138,8 @@ def numbers(values: NDArray[Any], digits: int = 5) -> Any:
 def hover(*lines: str) -> str:
     """Text for plotly, which reads markup: each line escaped."""
     return "<br>".join(escape(line) for line in lines)
+
+
+def breakable(text: str) -> str:
+    """Text for HTML that may go on in the next line behind an underscore or slash, as names are long."""
+    return re.sub("([_/])", r"\1<wbr>", escape(text))

@@ -11,6 +11,8 @@ from figures.cka import colour_label
 from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
 from kdprobe.results import Result
 
+_FACTS = ("teacher", "student", "teacher_layers", "student_layers")
+
 
 def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
     """One panel for all pairs.
@@ -22,16 +24,26 @@ def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
         "How alike the two networks represent the same images, layer by layer: 1 is equal up to rotation and "
         "scale, 0 is unrelated. Shallow layers are below and to the left."
     )
-    return [Panel("", note, [_named_chart(name, result) for name, result in results], choose="Pair")]
+    return [Panel("", note, [_named_chart(name, result, ("low", "high")) for name, result in results], choose="Pair")]
 
 
-def _named_chart(name: str, result: Result) -> Chart:
+def similarity_panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
+    """One panel for all pairs and measures.
+
+    Args:
+        results: short file names and results of kind "similarity".
+    """
+    note = "How alike the two networks represent the same images by measures other than CKA, layer by layer."
+    return [Panel("", note, [_named_chart(name, result, ()) for name, result in results], choose="Pair and measure")]
+
+
+def _named_chart(name: str, result: Result, ends: Sequence[str]) -> Chart:
     with naming(name):
+        require(result, dict.fromkeys(("matrix", *ends), 2), _FACTS)
         return _chart(name, result)
 
 
 def _chart(name: str, result: Result) -> Chart:
-    require(result, {"matrix": 2, "low": 2, "high": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
     facts, matrix = result.facts, result.arrays["matrix"]
     rows = require_length(result, "teacher_layers", matrix.shape[0], "rows")
     columns = require_length(result, "student_layers", matrix.shape[1], "columns")
@@ -59,7 +71,7 @@ def _chart(name: str, result: Result) -> Chart:
         "width": max(480, 64 * len(columns) + 230),
     }
     return Chart(
-        name=f"{facts['teacher']} → {facts['student']} ({name})",
+        name=f"{facts['teacher']} → {facts['student']} ({', '.join([*_other(facts), name])})",
         alt=_alt(result),
         caption=_caption(facts),
         traces=[heat, *_undefined(matrix, told)],
@@ -78,14 +90,15 @@ def _chart(name: str, result: Result) -> Chart:
 
 def _told(result: Result) -> list[list[tuple[str, ...]]]:
     """What the pointer shows of each cell, line by line."""
-    facts, arrays = result.facts, result.arrays
+    facts, arrays, nothing = result.facts, result.arrays, np.full(result.arrays["matrix"].shape, np.nan)
+    ends = [arrays.get(key, nothing) for key in ("low", "high")]
     reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts.get("undefined", [])}
     told: list[list[tuple[str, ...]]] = []
     for row, teacher_layer in enumerate(facts["teacher_layers"]):
         cells: list[tuple[str, ...]] = []
         for column, student_layer in enumerate(facts["student_layers"]):
-            value, low, high = (float(arrays[key][row, column]) for key in ("matrix", "low", "high"))
-            number = f"CKA {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+            value, low, high = (float(values[row, column]) for values in (arrays["matrix"], *ends))
+            number = f"{_measure(facts)} {value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
             if np.isnan(value):
                 number = "undefined: " + reasons.get((teacher_layer, student_layer), "no reason stated")
             cells.append((f"teacher {teacher_layer}", f"student {student_layer}", number))
@@ -114,14 +127,23 @@ def _undefined(matrix: Any, told: list[list[tuple[str, ...]]]) -> list[dict[str,
 
 def _alt(result: Result) -> str:
     facts, matrix = result.facts, result.arrays["matrix"]
-    text = "Heatmap of CKA between {} layers of teacher {} and {} layers of student {}".format(
-        matrix.shape[0], facts["teacher"], matrix.shape[1], facts["student"]
+    text = "Heatmap of {} between {} layers of teacher {} and {} layers of student {}".format(
+        _measure(facts), matrix.shape[0], facts["teacher"], matrix.shape[1], facts["student"]
     )
     if np.isnan(matrix).all():
         return f"{text}; undefined everywhere."
     row, column = np.unravel_index(np.nanargmax(matrix), matrix.shape)
     places = f"{facts['teacher_layers'][row]} and {facts['student_layers'][column]}"
     return f"{text}; from {np.nanmin(matrix):.2f} to {np.nanmax(matrix):.2f}, highest between {places}."
+
+
+def _measure(facts: dict[str, Any]) -> str:
+    return str(facts.get("measure", "CKA"))
+
+
+def _other(facts: dict[str, Any]) -> list[str]:
+    """The measure, where it is not CKA."""
+    return [str(facts["measure"])] if "measure" in facts else []
 
 
 def _caption(facts: dict[str, Any]) -> str:
@@ -131,6 +153,7 @@ def _caption(facts: dict[str, Any]) -> str:
     if "n_minibatches" in facts:
         parts.append(f"{facts['n_minibatches']} minibatches of {facts.get('batch_size', '?')}")
     parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator") if key in facts]
+    parts += [f"{facts['reduce']} features"] if "reduce" in facts else []
     if "confidence" in facts:
         parts.append(f"{100 * facts['confidence']:g} % intervals")
     if facts.get("undefined"):

@@ -28,9 +28,13 @@ def _panel(name: str, result: Result, *, alone: bool) -> Panel:
         _check(result)
     facts = result.facts
     shown = [key for key in QUANTITIES if not np.isnan(result.arrays[key]).all()]
-    seeds = len(facts["seeds"])
-    note = f"On {facts['data']}, {seeds} seed{'s' if seeds != 1 else ''} per method"
-    note += "; mean ± half-width of the 95 % t-interval over seeds." if seeds > 1 else "; one seed gives no interval."
+    counts = sorted({int(count) for count in (~np.isnan(result.arrays[shown[0]])).sum(axis=1)}) if shown else [0]
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    note = f"On {facts['data']}, {seeds} seed{'s' if counts[-1] != 1 else ''} per method"
+    many = counts[-1] > 1
+    note += "; mean ± half-width of the 95 % t-interval over seeds." if many else "; one seed gives no interval."
+    if differences := facts.get("budget_differences"):
+        note += f" The {differences}."
     charts = [_chart(result, key, SERIES[index]) for index, key in enumerate(shown)]
     return Panel("" if alone else name, note, charts, table=_table(result, shown))
 

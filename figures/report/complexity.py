@@ -1,6 +1,7 @@
 """What the networks cost: a table, and the convention behind each count."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from figures.checks import naming, require, require_length
 from figures.report.chart import Panel, Table
@@ -30,6 +31,9 @@ def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     require(result, dict.fromkeys(_COUNTS, 1), ("names", "n_classes", "image_size", "conventions"))
     facts = result.facts
+    networks = require_length(result, "names", len(result.arrays["macs"]), "networks")
+    folders = [Path(name).name for name in networks]
+    shown = folders if len({*folders}) == len(folders) else networks  # where networks are runs, not the way there
     rows = [
         [
             str(name),
@@ -37,7 +41,7 @@ def _panel(heading: str, result: Result) -> Panel:
             str(facts["n_classes"][index]),
             str(facts["image_size"][index]),
         ]
-        for index, name in enumerate(require_length(result, "names", len(result.arrays["macs"]), "networks"))
+        for index, name in enumerate(shown)
     ]
     note = "; ".join(f"{label}: {facts['conventions'][key]}" for key, (label, _) in _COUNTS.items()) + "."
     return Panel(

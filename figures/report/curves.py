@@ -75,7 +75,7 @@ def lines(
     )
     last = ", ".join(f"{line} {_last(row)}" for line, row in zip(names, values, strict=True))
     alt = f"{label} over {len(epoch)} epochs; last values: {last}."
-    layout = {"height": 340, "xaxis": {"showgrid": False}}
+    layout = {"height": 300 + 18 * -(-len(names) // 3), "xaxis": {"showgrid": False}}
     return Chart(name or label, alt, "", traces, layout, {"xaxis": "epoch", "yaxis": label}, {}, table)
 
 

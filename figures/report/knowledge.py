@@ -33,7 +33,7 @@ def _chart(name: str, result: Result) -> Chart:
     layers = {key: require_length(result, f"{key}_layers", len(general[key]), "pairs") for key in general}
     pairs = [f"{one} / {other}" for one, other in zip(layers["teacher"], layers["student"], strict=True)]
     traces = [
-        _bars(f"general, {key} {facts[key]}", layers[key], general[key], SERIES[index])
+        bars(f"general, {key} {facts[key]}", layers[key], general[key], SERIES[index])
         for index, key in enumerate(general)
     ]
     layout = {
@@ -59,7 +59,8 @@ def _chart(name: str, result: Result) -> Chart:
     )
 
 
-def _bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any) -> dict[str, Any]:
+def bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any) -> dict[str, Any]:
+    """Bars to the right with intervals, one per layer or pair of layers: percent [layers, 3] (value, low, high)."""
     value, low, high = percent.T
     return {
         "type": "bar",

@@ -5,6 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from figures.report.chart import breakable
 from kdprobe.results import Result
 
 _APART = ("versions", "command")  # of the provenance: shown in places of their own
@@ -14,16 +17,16 @@ def overview(results: Sequence[Result]) -> str:
     """The first section's HTML: facts in tiles, versions in a line."""
     tiles = [
         ("Data", _distinct(result.facts.get("data") for result in results)),
-        ("Teacher", _distinct(result.facts.get("teacher") for result in results)),
+        ("Teacher", _teachers(results)),
         ("Students", _distinct(_students(results))),
         ("Methods", _distinct(_listed(results, "methods"))),
         ("Seeds", _distinct(_listed(results, "seeds"))),
-        ("Epochs", _distinct(result.arrays["epoch"].max() for result in results if "epoch" in result.arrays)),
+        ("Epochs", _distinct(_epochs(results))),
         ("Images", _distinct(_images(results))),
         ("Results", [str(len(results))]),
     ]
     body = "".join(
-        f"<div><dt>{label}</dt><dd>{escape(_enumerated(values))}</dd></div>" for label, values in tiles if values
+        f"<div><dt>{label}</dt><dd>{breakable(_enumerated(values))}</dd></div>" for label, values in tiles if values
     )
     return f'<dl class="tiles">{body}</dl>{_versions(results)}'
 
@@ -62,8 +65,25 @@ def _versions(results: Sequence[Result]) -> str:
     return f'<p class="versions">{escape(told)}</p>' if told else ""
 
 
+def _teachers(results: Sequence[Result]) -> list[str]:
+    """Models; where results know nothing but the teacher's run, the name of its folder."""
+    found = _distinct(result.facts.get("teacher") for result in results)
+    models = [name for name in found if "/" not in name]
+    return models or _distinct(Path(name).name for name in found)
+
+
 def _students(results: Sequence[Result]) -> list[Any]:
     return [result.facts.get("student") for result in results if result.kind == "cka"]
+
+
+def _epochs(results: Sequence[Result]) -> list[int]:
+    """How long the runs whose curves are known were trained."""
+    found = set()
+    for result in results:
+        if result.kind == "training" and {"epoch", "accuracy"} <= result.arrays.keys():
+            trained = ~np.isnan(result.arrays["accuracy"])
+            found |= {int(result.arrays["epoch"][row].max()) for row in trained if row.any()}
+    return sorted(found)
 
 
 def _listed(results: Sequence[Result], fact: str) -> list[Any]:

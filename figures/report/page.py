@@ -17,11 +17,13 @@ from figures.report import (
     curves,
     dropout,
     evaluation,
+    examples,
     knowledge,
+    knowledge_comparison,
     overview,
     reliability,
 )
-from figures.report.chart import Chart, Panel, Table
+from figures.report.chart import Chart, Gallery, Panel, Picture, Table, breakable
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]
@@ -31,7 +33,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], list[Panel]]]] = {
     "comparison": ("Methods", comparison.panels),
     "cka": ("Representations: CKA", cka.panels),
     "cka-over-time": ("CKA over epochs", curves.over_time_panels),
+    "similarity": ("Representations: other measures", cka.similarity_panels),
     "knowledge": ("General and specific knowledge", knowledge.panels),
+    "knowledge-comparison": ("General knowledge by method", knowledge_comparison.panels),
+    "examples": ("What one network alone sees", examples.panels),
     "dropout-sweep": ("Dropout rates", dropout.panels),
     "evaluation": ("Where it errs", evaluation.panels),
     "compound": ("Compound expressions", compound.panels),
@@ -69,7 +74,7 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
         sections="".join(
             f'<section id="{key}"><h2>{escape(heading)}</h2>{body}</section>' for key, heading, body in sections
         ),
-        charts=safe_json(charts),
+        charts=safe_json({key: spec for key, spec in charts.items() if spec}),
         plotly=get_plotlyjs(),
         script=_read("report.js"),
     )
@@ -98,7 +103,7 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 def _panel(panel: Panel, charts: dict[str, Any]) -> str:
     keys = [f"chart-{len(charts) + index}" for index in range(len(panel.charts))]
-    charts.update({key: _spec(chart) for key, chart in zip(keys, panel.charts, strict=True)})
+    charts.update({key: _spec(chart) for key, chart in zip(keys, panel.charts, strict=True)})  # None for a gallery
     heading = f"<h3>{escape(panel.heading)}</h3>" if panel.heading else ""
     note = f"<p>{escape(panel.note)}</p>" if panel.note else ""
     table = table_html(panel.table) if panel.table else ""
@@ -124,17 +129,35 @@ def _chosen(panel: Panel, keys: Sequence[str]) -> str:
     return f'<div class="chosen">{label}{figures}</div>'
 
 
-def _figure(key: str, chart: Chart, *, hidden: bool = False, heading: bool = False) -> str:
+def _figure(key: str, chart: Chart | Gallery, *, hidden: bool = False, heading: bool = False) -> str:
     name = f"<h4>{escape(chart.name)}</h4>" if heading else ""
+    shown = _gallery(chart) if isinstance(chart, Gallery) else _drawn(chart)
     return (
-        f'<figure id="{key}"{" hidden" if hidden else ""}>{name}'
-        f'<div class="chart" role="img" aria-label="{escape(chart.alt)}"></div>'
+        f'<figure id="{key}"{" hidden" if hidden else ""}>{name}{shown}'
         f"<figcaption>{escape(chart.caption)}</figcaption>"
         f"<details><summary>Numbers</summary>{table_html(chart.table)}</details></figure>"
     )
 
 
-def _spec(chart: Chart) -> dict[str, Any]:
+def _drawn(chart: Chart) -> str:
+    return f'<div class="chart" role="img" aria-label="{escape(chart.alt)}"></div>'
+
+
+def _gallery(gallery: Gallery) -> str:
+    return "".join(
+        f'<h5>{escape(heading)}</h5><ul class="gallery">{"".join(map(_picture, pictures))}</ul>'
+        for heading, pictures in gallery.rows
+    )
+
+
+def _picture(picture: Picture) -> str:
+    below = "".join(f"<span>{escape(line)}</span>" for line in picture.lines)
+    return f'<li><img src="{escape(picture.source)}" alt="{escape(picture.alt)}">{below}</li>'
+
+
+def _spec(chart: Chart | Gallery) -> dict[str, Any] | None:
+    if isinstance(chart, Gallery):
+        return None
     return {"data": chart.traces, "layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks}
 
 
@@ -142,7 +165,7 @@ def table_html(table: Table) -> str:
     """A table that scrolls sideways where it is too wide; reachable by keyboard."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
     rows = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        f'<tr><th scope="row">{breakable(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
         for row in table.rows
     )
     return (

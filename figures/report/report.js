@@ -28,7 +28,7 @@
     if (!names) return { ...shared, nticks: narrow ? 5 : 7 };
     const step = Math.max(1, Math.ceil((names.length * 13) / room));
     const shown = names.map((_, index) => index).filter((index) => index % step === 0);
-    const texts = shown.map((index) => escape(shorten(names[index], narrow ? 14 : 32)));
+    const texts = shown.map((index) => escape(shorten(names[index], narrow ? 20 : 32)));
     return { ...shared, showgrid: false, tickmode: "array", tickvals: shown, ticktext: texts, ticks: "" };
   }
 
@@ -72,6 +72,7 @@
 
   function draw(figure) {
     const box = figure.querySelector(".chart");
+    if (!box) return; // a gallery
     const spec = resolve(specs[figure.id]);
     const width = Math.min(box.clientWidth, spec.layout.width ?? Infinity);
     Plotly.react(box, traces(spec, width), layout(spec, width), config);
