@@ -49,6 +49,7 @@ bench-methods: $(STAMP)
 bench-cka: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks.bench_cka
+	$(BIN)/python -m tests.benchmarks.bench_store
 
 bench-knowledge: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_knowledge

@@ -14,8 +14,10 @@ The file, version 1, readable with plain HDF5 tools:
                          of b = batch_size samples, zero outside of a short last one;
                          attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
                          `stage` (whether the layer ends a stage)
+    /checksums/<role>/<layer>
+                         uint32 [n] or [k]: CRC-32 of the bytes of each row of that layer, verified when it is read
 
-Chunks hold whole samples, with Fletcher-32 checksums and, unless turned off, shuffle and gzip. A file
+Chunks hold whole samples and, unless turned off, the filters shuffle and gzip. A file
 grows as NAME.partial in single-writer-multiple-readers mode, so that it stays readable when the writer is
 killed; the finished file is flushed to disk and renamed. A dump in several parts has them in files
 NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by virtual data sets; its attribute
@@ -30,12 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdprobe.errors import StoreError, near_matches
 from kdprobe.features import Layout
-from kdprobe.store_writer import FORMAT, VERSION, Content, FeatureWriter, Network, partial_path
+from kdprobe.store_writer import FORMAT, VERSION, Content, FeatureWriter, Network, checksums, partial_path
 
 __all__ = ["FeatureStore", "FeatureWriter", "Network", "partial_path"]
 
@@ -134,7 +137,15 @@ class FeatureStore:
             raise StoreError(f"no layer {layer!r} of the {role} in {self.path}{near_matches(layer, group)}")
         with self._told(f"/{role}/{layer}"):
             end = self._rows if stop is None else min(stop, self._rows)
-            return torch.from_numpy(group[layer][start:end])
+            values = group[layer][start:end]
+            expected = self._file[f"checksums/{role}/{layer}"][start:end]
+        wrong = np.flatnonzero(checksums(values) != expected)
+        if len(wrong):
+            raise StoreError(
+                f"{self.path} is damaged: /{role}/{layer} differs from its checksums in {len(wrong)} of {len(values)} "
+                f"rows, first in row {start + wrong[0]}"
+            )
+        return torch.from_numpy(values)
 
     def minibatch(self, role: str, layer: str, start: int, size: int) -> Tensor:
         """Features of samples [start, start + size), or their Gram matrix without its padding.

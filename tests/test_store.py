@@ -187,7 +187,7 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
         damaged = bytearray(content)
         damaged[offset] ^= 16
         path.write_bytes(damaged)
-        with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"/teacher/blocks\.0 cannot be read"):
+        with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"is damaged.* /teacher/blocks\.0 "):
             store.read("teacher", "blocks.0")
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(StoreError, match="damaged or not HDF5"):
