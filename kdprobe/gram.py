@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kdprobe.errors import AnalysisError
 
-_BLOCK_BYTES = 1 << 23
+_BLOCK_BYTES = 1 << 22
+_STRIPS = 8  # of a block, multiplied side by side: threads share out strips better than one short, wide product
 _WORST_SHIFT = 8.0
 
 
@@ -73,11 +74,14 @@ def _sum_of_blocks(rows: Tensor, dtype: torch.dtype, *, by_mean: bool) -> Tensor
 
 def _add_product(gram: Tensor, shifted: Tensor) -> None:
     """Add the lower triangle of shifted @ shifted.T, in row blocks that skip most of the upper one."""
-    n = len(shifted)
-    step = n if n < 64 else n // 2
+    n, width = shifted.shape
+    n_strips = 1 if shifted.is_cuda or width % _STRIPS else _STRIPS
+    strips = shifted.unflatten(1, (n_strips, -1)).transpose(0, 1)  # [strips, n, width / strips]
+    step = max(16, n // 4)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        gram[start:stop, :stop] += shifted[start:stop] @ shifted[:stop].T
+        products = torch.bmm(strips[:, start:stop], strips[:, :stop].mT)
+        gram[start:stop, :stop] += products.sum(0, dtype=torch.float64)
 
 
 def _double_centred(gram: Tensor) -> Tensor:
