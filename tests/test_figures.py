@@ -425,5 +425,5 @@ def test_commands_import_only_click() -> None:
 def test_methods_of_different_data_are_no_figure() -> None:
     result = comparison_result()
     result.facts["groups"] = [{"data": data} for data in ("digits", "digits", "cifar10:x")]
-    with pytest.raises(ResultError, match="on one data set in a figure, but these are of cifar10:x, digits$"):
+    with pytest.raises(ResultError, match=r"on one data set in a figure, but these are of cifar10:x, digits$"):
         draw(result)
