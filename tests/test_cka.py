@@ -129,7 +129,7 @@ def test_one_shuffling_loader_is_fair(images):
     loader = DataLoader(TensorDataset(images.flatten(0, 1)), batch_size=12, shuffle=True)
     result = cka(Net(), Net(), loader, teacher_layers="all", student_layers="all")
     assert np.allclose(np.diag(result.matrix), 1)
-    assert (result.low <= result.matrix + 1e-12).all()
+    assert (result.low <= result.matrix + 1e-6).all()  # intervals are of what float32 keeps of each minibatch
 
 
 def test_two_loaders_must_show_the_same_images(images):
