@@ -447,9 +447,13 @@ class TestSlots:
         assert [slot.gpu for slot in make_slots(4, processors=8, n_gpus=2, environment={"X": ""})] == list("0101")
         named = {"CUDA_VISIBLE_DEVICES": "3,5"}
         assert [slot.gpu for slot in make_slots(None, processors=8, n_gpus=2, environment=named)] == ["3", "5"]
-        assert make_slots(None, processors=2, n_gpus=0) == [Slot(1)] * 2
-        assert make_slots(None, processors=32, n_gpus=0) == [Slot(4)] * 8
-        assert make_slots(None, processors=1, n_gpus=0) == [Slot(1)]
+        assert make_slots(None, processors=2, n_gpus=0, environment={}) == [Slot(1)] * 2
+        assert make_slots(None, processors=32, n_gpus=0, environment={}) == [Slot(4)] * 8
+        assert make_slots(None, processors=1, n_gpus=0, environment={}) == [Slot(1)]
+        fewer = {"OMP_NUM_THREADS": "2"}
+        assert make_slots(1, processors=8, n_gpus=0, environment=fewer) == [Slot(2)]
+        assert make_slots(8, processors=8, n_gpus=0, environment=fewer) == [Slot(1)] * 8
+        assert make_slots(1, processors=8, n_gpus=0, environment={"OMP_NUM_THREADS": "0"}) == [Slot(8)]
         assert Slot(2, "1").environment["CUDA_VISIBLE_DEVICES"] == "1"
 
     def test_no_slot(self):

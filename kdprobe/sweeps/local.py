@@ -52,7 +52,7 @@ def make_slots(
             there are two.
         processors: of the machine.
         n_gpus: that torch sees; 0 to compute on the CPU.
-        environment: where CUDA_VISIBLE_DEVICES may name the GPUs.
+        environment: where CUDA_VISIBLE_DEVICES may name the GPUs, and OMP_NUM_THREADS allow fewer threads per cell.
 
     Raises:
         SweepError: if there would be no slot.
@@ -60,9 +60,11 @@ def make_slots(
     if count is not None and count < 1:
         raise SweepError(f"--slots must be at least 1, but is {count}")
     n_slots = count or n_gpus or max(min(processors, 2), processors // 4)
-    visible = (environment or os.environ).get("CUDA_VISIBLE_DEVICES", "").split(",")
+    environment = os.environ if environment is None else environment
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == n_gpus and all(visible) else [str(number) for number in range(n_gpus)]
-    threads = max(processors // n_slots, 1)
+    share, allowed = max(processors // n_slots, 1), environment.get("OMP_NUM_THREADS", "")
+    threads = min(share, int(allowed)) if allowed.isdecimal() and int(allowed) else share
     return [Slot(threads, names[number % n_gpus] if n_gpus else None) for number in range(n_slots)]
 
 
