@@ -76,7 +76,7 @@ def _add_product(gram: Tensor, shifted: Tensor) -> None:
     """Add the lower triangle of shifted @ shifted.T, in row blocks that skip most of the upper one."""
     n, width = shifted.shape
     n_strips = 1 if shifted.is_cuda or width % _STRIPS else _STRIPS
-    strips = shifted.unflatten(1, (n_strips, -1)).transpose(0, 1)  # [strips, n, width / strips]
+    strips = shifted.view(n, n_strips, width // n_strips).transpose(0, 1)  # [strips, n, width / strips]
     step = max(16, n // 4)
     for start in range(0, n, step):
         stop = min(start + step, n)
