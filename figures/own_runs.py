@@ -46,6 +46,7 @@ ROWS = {
     "DropKD": ("dropkd", "MobileNetV2", "ViT-L/14"),
 }
 READINGS = {"Acc-both": "both", "Acc-single": "single", "Acc-single-top2": "single_top2"}
+COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,34 @@ class Own:
         name: what tells them from the other runs at hand.
         paths: of the runs.
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
-        percents: what was measured ("accuracy", "both", ...) -> one number per run; NaN where there is none.
+        measured: "accuracy" and `READINGS` in %, one number per run, NaN where there is none; `COSTS` in the units of
+            the table, one number for all runs.
     """
 
     name: str
     paths: Sequence[str]
     trained: Mapping[str, Any]
-    percents: Mapping[str, Sequence[float]]
+    measured: Mapping[str, Sequence[float]]
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
-        """Mean over the runs, half-width of its 95 % interval (NaN for one run), and the number of runs."""
-        values = np.asarray(self.percents.get(quantity, ()), dtype=np.float64)
+        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and how many numbers there are."""
+        values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
         return *mean_interval(values), int((~np.isnan(values)).sum())
 
 
 def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
-    """All groups of a comparison, with what results of kind "compound" among `others` say of their checkpoints.
+    """All groups of a comparison, with what other results say of them.
+
+    Args:
+        comparison: of kind "comparison".
+        others: of which "compound" belongs to runs by their checkpoints, "complexity" by model or run folder.
 
     Raises:
         ResultError: if a result lacks something.
     """
     require(comparison, {"accuracy": 2}, ("methods", "groups"))
-    scores = _compound_scores(others)
+    others = list(others)
+    scores, operations = _compound_scores(others), _operations(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
     names = require_length(comparison, "methods", len(accuracies), "rows")
     groups = require_length(comparison, "groups", len(accuracies), "rows")
@@ -85,16 +92,18 @@ def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
     for name, group, accuracy in zip(names, groups, accuracies, strict=True):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
-        found.append(Own(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents}))
+        counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
+        costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
+        found.append(Own(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
     return found
 
 
 def repeats(own: Own, table: str, row: str, column: str) -> str | None:
     """The quantity by which runs repeat a published number; None where they do not, or where it is no such number."""
-    if (row, column) in UNLIKE or (table == "table4" and column != "Accuracy"):
+    if (row, column) in UNLIKE:
         return None
     method, student, teacher = _published(row, column)
-    trained, quantity = own.trained, READINGS.get(column, "accuracy")
+    trained, quantity = own.trained, (READINGS | COSTS).get(column, "accuracy")
     alike = (
         trained["method"] == method
         and _is(trained["model"], student)
@@ -133,3 +142,13 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
             for index, model in enumerate(result.provenance.get("models", [])):
                 scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in READINGS.values()}
     return scores
+
+
+def _operations(results: Iterable[Result]) -> dict[str, float]:
+    """A network's name, or run folder -> its operations in billions, counted as the publication's are."""
+    return {
+        name: float(count) / 1e9
+        for result in results
+        if result.kind == "complexity"
+        for name, count in zip(result.facts["names"], result.arrays["module_operations"], strict=True)
+    }

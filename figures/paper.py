@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from figures import confusion
 from figures.dropout import draw, draw_beside
 from figures.own_runs import Own, own_runs
 from figures.paper_tables import Cell, ComparedTable, PublishedTable, latex, markdown
@@ -29,8 +30,8 @@ TABLES = {
 }
 GRIDS = {"figure2": "feature", "figure3": "logit"}
 NOT_DRAWN = (
-    "figure4 (confusion matrices and UAR) is published as a picture without numbers; "
-    "kdprobe evaluate draws it for networks of your own"
+    "figure4 (confusion matrices and UAR) is published as a picture without numbers; it is drawn for networks of your "
+    "own on RAF-DB that kdprobe evaluate has judged"
 )
 _NAMED = 8  # runs named where more have no place
 
@@ -62,10 +63,11 @@ def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | No
         out: folder.
         formats: of the figures: `pdf`, `png`, `svg`.
         own: results about own runs, which come next to the published numbers that they repeat: one of kind
-            "comparison" first, then any others, of which "compound" and "dropout-sweep" have a place.
+            "comparison" first, then any others, of which "compound", "complexity", "dropout-sweep" and "evaluation"
+            have a place.
 
     Returns:
-        the files written, and which runs repeat no published number, in words.
+        the files written, and what is not among them, line by line.
 
     Raises:
         ResultError: if a result about own runs lacks something.
@@ -83,7 +85,8 @@ def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | No
         for ending in dict.fromkeys(formats):
             written.append(out / f"{name}.{ending}")
             save(figure, written[-1])
-    return written, _unused(tables, runs)
+    drawn = any(path.stem.startswith("figure4") for path in written)
+    return written, "\n".join(filter(None, ["" if drawn else NOT_DRAWN, _unused(tables, runs)]))
 
 
 def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
@@ -92,7 +95,7 @@ def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
 
 
 def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
-    """Each published grid, alone or beside every sweep of the same kind of rates."""
+    """Each published grid, alone or beside every sweep of the same kind of rates; own confusion matrices."""
     for name, kind in GRIDS.items():
         published = published_grid(name)
         sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
@@ -101,6 +104,13 @@ def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
             yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles)
         if not sweeps:
             yield name, draw(published)
+    judged = [result for result in own if result.kind == "evaluation" and _of_rafdb(result)]
+    for number, result in enumerate(judged, start=1):
+        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result)
+
+
+def _of_rafdb(result: Result) -> bool:
+    return str(result.facts.get("data", "")).partition(":")[0] == "rafdb"
 
 
 def _told(sweep: Result) -> str:

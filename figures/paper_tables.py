@@ -10,6 +10,8 @@ import numpy as np
 
 from figures.own_runs import Own, repeats
 
+_LONG = 30  # lines of a table that are set smaller, so that they stay within a page
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -41,9 +43,14 @@ class PublishedTable:
         return list(dict.fromkeys(cell.column for cell in self.cells))
 
     @property
+    def turned(self) -> bool:
+        """Whether `grid` has the rows as columns, so that a table with many columns stays within a page."""
+        return len(self.columns) > len(self.rows)
+
+    @property
     def heads(self) -> list[str]:
         """What stands above the columns of `grid`, those of texts without numbers first."""
-        return ["", *self.columns]
+        return ["", *(self.rows if self.turned else self.columns)]
 
     @property
     def n_texts(self) -> int:
@@ -52,8 +59,9 @@ class PublishedTable:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Footnotes by their letter; the same words are noted once."""
-        return dict(zip(ascii_lowercase, dict.fromkeys(cell.note for cell in self.cells if cell.note), strict=False))
+        """Footnotes by their letter, in the order of reading; the same words are noted once."""
+        cells = sorted(self.cells, key=lambda cell: self.columns.index(cell.column)) if self.turned else self.cells
+        return dict(zip(ascii_lowercase, dict.fromkeys(cell.note for cell in cells if cell.note), strict=False))
 
     @property
     def sources(self) -> dict[str, str]:
@@ -73,8 +81,10 @@ class PublishedTable:
         return cell.value + (mark(letters[cell.note]) if cell.note else "")
 
     def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
-        """Rows of texts, the row's name first."""
+        """Rows of texts, their name first."""
         found = {(cell.row, cell.column): self.marked(cell, mark) for cell in self.cells}
+        if self.turned:
+            return [[column, *(found.get((row, column), "") for row in self.rows)] for column in self.columns]
         return [[row, *(found.get((row, column), "") for column in self.columns)] for row in self.rows]
 
 
@@ -87,6 +97,11 @@ class ComparedTable(PublishedTable):
     """
 
     own: Sequence[Own] = field(default_factory=tuple)
+
+    @property
+    def turned(self) -> bool:
+        """Never: there is a line for each number."""
+        return False
 
     @property
     def heads(self) -> list[str]:
@@ -114,7 +129,7 @@ class ComparedTable(PublishedTable):
             quantities = [(own, repeats(own, self.name, cell.row, cell.column)) for own in self.own]
             groups = [(own, quantity) for own, quantity in quantities if quantity]
             for own, quantity in groups:
-                name = own.name if len(groups) > 1 else ""
+                name = own.name.removeprefix(f"{own.trained['method']}, ") if len(groups) > 1 else ""
                 found.append((cell, name, _measured(float(cell.value), *own.interval(quantity))))
             if not groups:
                 found.append((cell, "", [""] * 5))
@@ -153,25 +168,31 @@ def markdown(table: PublishedTable) -> str:
 
 
 def latex(table: PublishedTable) -> str:
-    """A table as LaTeX for the package booktabs, footnotes and sources in the caption."""
+    """A table as LaTeX for the package booktabs: of several texts the first has lines of its own; notes are below."""
     n = table.n_texts
     notes = [f"$^{letter}$ {_tex(note)}" for letter, note in table.notes.items()]
     notes += [f"From the {_tex(source)}: {_tex(places)}." for source, places in table.sources.items()]
-    rows = table.grid(lambda letter: f"$^{letter}$")
-    body = [" & ".join([*map(_tex, row[:n]), *map(_number, row[n:])]) + r" \\" for row in rows]
+    below = [r"\par\smallskip", r"\parbox{\linewidth}{\footnotesize", r" \\".join(notes) + "}"] if notes else []
+    n_columns = len(table.heads) - n + 1
+    body = []
+    for row in table.grid(lambda letter: f"$^{letter}$"):
+        *groups, name = row[:n]
+        body += [rf"\multicolumn{{{n_columns}}}{{l}}{{\emph{{{_tex(group)}}}}} \\" for group in groups if group]
+        body.append(" & ".join([_tex(name), *map(_number, row[n:])]) + r" \\")
     return "\n".join(
         [
             r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{' '.join([_tex(table.caption) + '.', *notes])}}}",
+            r"\centering" + (r"\footnotesize" if len(body) > _LONG else r"\small"),
+            rf"\caption{{{_tex(table.caption)}.}}",
             rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{{'l' * n}{'r' * (len(table.heads) - n)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (n_columns - 1)}}}",
             r"\toprule",
-            " & ".join(map(_tex, table.heads)) + r" \\",
+            " & ".join(map(_head, table.heads[n - 1 :])) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
             r"\end{tabular}",
+            *below,
             r"\end{table}",
             "",
         ]
@@ -185,6 +206,12 @@ def _measured(published: float, mean: float, half: float, count: int) -> list[st
 
 def _row(texts: Sequence[str]) -> str:
     return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
+
+
+def _head(text: str) -> str:
+    """A column's name for LaTeX, that of a pair on two lines."""
+    teacher, to, student = text.partition(" to ")
+    return rf"\shortstack[r]{{{_tex(teacher)}\\to {_tex(student)}}}" if to else _tex(text)
 
 
 def _number(text: str) -> str:

@@ -170,7 +170,7 @@ def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
     models = {digest: result["model"] for result in results for digest in result.get("sha256", {}).values()}
     return [
         {
-            **{key: entry.results[0][key] for key in ("method", "model", "data", "evaluated_on")},
+            **{key: entry.results[0][key] for key in ("method", "model", "data", "evaluated_on", "parameters")},
             "teacher": models.get(entry.results[0].get("teacher_sha256")) or _model(entry.config["teacher"]),
             "runs": [str(run.path) for run in entry.runs],
             "sha256": [list(result.get("sha256", {}).values()) for result in entry.results],

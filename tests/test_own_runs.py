@@ -17,7 +17,14 @@ from kdprobe import cli
 from kdprobe.errors import ResultError
 from kdprobe.results import load_result, save_result
 from kdprobe.runs import RunFolder
-from tests.saved_results import cka_result, comparison_result, compound_result, dropout_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    complexity_result,
+    compound_result,
+    dropout_result,
+    evaluation_result,
+)
 from tests.test_runs import write_run
 
 CIFAR = "data.spec=cifar100:/data"
@@ -69,8 +76,10 @@ def test_seeds_of_a_published_student_have_mean_difference_and_interval(
     assert "|  | FitNet | 69.21 |  |  |  |  |" in lines
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
     tex = (tmp_path / "paper" / "table1.tex").read_text(encoding="utf-8")
-    assert rf" & KD & 70.66 & 71.00 & $+0.34$ & [{kd['low']}, {kd['high']}] & 3 \\" in tex
-    assert r"\begin{tabular}{llrrrrr}" in tex
+    assert "\n" + rf"KD & 70.66 & 71.00 & $+0.34$ & [{kd['low']}, {kd['high']}] & 3 \\" in tex
+    assert r"\begin{tabular}{lrrrrr}" in tex
+    assert tex.count(r"\multicolumn{6}{l}") == 3
+    assert r"\emph{ResNet110 to ResNet32}" in tex
     assert load_result(tmp_path / "paper" / "runs.npz").kind == "comparison"
 
 
@@ -94,7 +103,7 @@ def test_configurations_stand_in_lines_of_their_own(tmp_path: Path) -> None:
     _, *lines = paper(tmp_path)
     assert [(line["column"], line["n"]) for line in lines] == [("KD", "1"), ("KD", "2")]
     assert all("temperature=" in line["configuration"] for line in lines)
-    assert "KD (kd" in (tmp_path / "paper" / "table1.md").read_text(encoding="utf-8")
+    assert "KD (temperature=" in (tmp_path / "paper" / "table1.md").read_text(encoding="utf-8")
 
 
 def test_compound_scores_belong_to_the_runs_of_their_checkpoints(tmp_path: Path) -> None:
@@ -110,6 +119,39 @@ def test_compound_scores_belong_to_the_runs_of_their_checkpoints(tmp_path: Path)
     assert {(line["row"], line["n"]) for line in lines} == {("MobileNetV2", "2")}
     (accuracy,) = paper(tmp_path, "table4")
     assert (accuracy["row"], accuracy["column"], accuracy["measured"]) == ("MobileNetV2", "Accuracy", "84.50")
+
+
+@pytest.mark.parametrize("known", ["resnet18", "run"])
+def test_costs_come_from_the_runs_and_from_counts_of_their_network(tmp_path: Path, known: str) -> None:
+    trained(tmp_path / "vit", 0.9, "model.name=vit_large_patch14_clip_224", "data.spec=rafdb:x")
+    for seed in (0, 1):
+        given = ["model.name=resnet18", "data.spec=rafdb:x", f"teacher={tmp_path / 'vit'}", f"seed={seed}"]
+        trained(tmp_path / f"dropkd{seed}", 0.9, *given, method="dropkd", parameters=11_180_103)
+    assert [line["column"] for line in paper(tmp_path, "table4")] == ["Accuracy", "Parameters (M)"]
+    name = known if known == "resnet18" else str(tmp_path / "dropkd0")
+    saved = complexity_result()
+    facts = {**saved.facts, "names": [name, *saved.facts["names"][1:]]}
+    counts = {**saved.arrays, "module_operations": np.array([1_824_033_792, *saved.arrays["module_operations"][1:]])}
+    save_result(replace(saved, facts=facts, arrays=counts), tmp_path / "complexity.npz", table="")
+    accuracy, flops, parameters = paper(tmp_path, "table4")
+    assert accuracy["n"] == "2"
+    assert [flops[key] for key in ("measured", "difference", "low", "n")] == ["1.82", "+0.02", "", "1"]
+    assert [parameters[key] for key in ("measured", "difference", "low", "n")] == ["11.18", "+0.00", "", "1"]
+
+
+def test_own_confusion_matrices_on_the_same_data_are_figure_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(tmp_path / "run", 0.5)
+    result = evaluation_result()
+    save_result(replace(result, facts={**result.facts, "data": "cifar100:x"}), tmp_path / "a.npz", table="")
+    paper(tmp_path)
+    assert "figure4" in capsys.readouterr().err
+    save_result(replace(result, facts={**result.facts, "data": "rafdb:x"}), tmp_path / "b.npz", table="")
+    paper(tmp_path)
+    told = capsys.readouterr()
+    assert "figure4.svg" in told.out
+    assert "figure4" not in told.err
 
 
 @pytest.mark.parametrize(

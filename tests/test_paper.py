@@ -60,9 +60,33 @@ def test_latex_is_balanced_and_escaped() -> None:
     assert {line.count("&") for line in rows} == {3}
 
 
-def test_markdown_rows_have_one_shape() -> None:
-    lines = [line for line in markdown(published_table("table1")).splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in lines}) == 1
+@pytest.mark.parametrize("name", TABLES)
+def test_markdown_rows_have_one_shape_that_a_page_has_room_for(name: str) -> None:
+    lines = [line for line in markdown(published_table(name)).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} <= {3, 5}
+
+
+def test_pairs_stand_side_by_side_and_notes_in_the_order_of_reading() -> None:
+    lines = markdown(published_table("table1")).splitlines()
+    assert lines[2] == "|  | ResNet56 to ResNet20 | ResNet110 to ResNet20 | ResNet110 to ResNet32 |"
+    assert "| AT | 70.55 | 70.22 <sup>b</sup> | 72.31 |" in lines
+    assert "| DIST | 71.75 |  |  |" in lines
+    letters = [line[5] for line in lines if line.startswith("<sup>")]
+    marks = [part[0] for line in lines if line.startswith("|") for part in line.split("<sup>")[1:]]
+    assert marks == letters == ["a", "b", "c"]
+
+
+def test_notes_and_sources_are_below_the_table() -> None:
+    text = latex(published_table("table1"))
+    caption, _, rest = text.partition(r"\begin{tabular}{lrrr}")
+    assert "top-1 accuracy" in caption
+    assert "FitNet" not in caption
+    _, _, below = rest.partition(r"\end{tabular}")
+    assert "From the RepDistiller README" in below
+    assert r"\shortstack[r]{ResNet110\\to ResNet20}" in rest
+
+
+def test_sources_are_named() -> None:
     assert "From the RepDistiller README" in markdown(published_table("table1"))
 
 

@@ -50,6 +50,7 @@ def write_run(path, *assignments, accuracies=(0.5, 0.7, 0.6), method="plain", fi
                 "images_seen": 1000 * len(accuracies),
                 "accuracy": accuracies[-1],
                 "best_accuracy": max(accuracies),
+                "parameters": 78_042,
                 "auxiliary_parameters": 0 if method == "plain" else 1234,
                 "seconds": 2.0 * len(accuracies),
             }
@@ -156,6 +157,7 @@ def test_a_comparison_says_what_was_trained_by_whom(tmp_path, teacher, model):
         "teacher": model,
         "runs": [str(tmp_path / "runs" / "kd")],
         "sha256": [[]],
+        "parameters": 78_042,
     }
 
 
