@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from kdprobe.errors import ConfigError
 from kdprobe.runs import RunFolder
@@ -107,6 +108,29 @@ def test_a_run_told_to_stop_saves_first_and_resumes_exactly_with_another_number(
     assert position["sums"]
     run(3, out, *arguments, extra=["--resume"])
     assert losses(out) == pytest.approx(losses(alone), abs=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), ("training.ema_decay=0.9",), ("training.saving.minutes=0",)])
+def test_batch_norm_statistics_of_all_processes_outlive_a_stop(tmp_path, more):
+    arguments = (*RESNET, "training.precision=fp32", "training.epochs=4", *more)
+    run(2, tmp_path / "whole", *arguments)
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(command(2, out, *arguments), env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").is_file():
+        time.sleep(0.01)
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert torch.load(out / "state.pt", weights_only=True)["position"]["step"]
+    run(2, out, *arguments, extra=["--resume"])
+    whole, stopped = (load_file(folder / "last.safetensors") for folder in (tmp_path / "whole", out))
+    statistics = [name for name in whole if "running" in name]
+    assert statistics
+    for name in whole:
+        if name in statistics:
+            torch.testing.assert_close(stopped[name], whole[name], rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(stopped[name], whole[name]), name
 
 
 def test_synchronised_batch_norm_needs_cuda():

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from kdprobe.devices import pick_device
@@ -79,13 +80,17 @@ class Ranks:
         return [number for part in parts for number in part]
 
     @torch.no_grad()
-    def average_buffers(self, module: nn.Module) -> None:
-        """Give all processes the mean of their batch norm statistics, so that one network is evaluated and saved."""
+    def average_statistics(self, module: nn.Module) -> None:
+        """Give all processes the mean of their batch norm statistics, so that one network is evaluated and saved.
+
+        A step changes the statistics linearly, so that it makes no difference to their mean how often this is done.
+        """
         if self.world > 1:
-            for buffer in module.buffers():
-                if buffer.is_floating_point():
-                    dist.all_reduce(buffer)
-                    buffer.div_(self.world)
+            for norm in module.modules():
+                if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None:
+                    for statistic in (norm.running_mean, norm.running_var):
+                        dist.all_reduce(statistic)
+                        statistic.div_(self.world)
 
     def wait(self) -> None:
         """Wait for all processes."""

@@ -56,17 +56,31 @@ class Keeper:
         self.n_images = len(job.data.train)
         self.saved_at = time.monotonic()
 
-    def save_if_due(self, position: Position, *, stop: bool) -> None:
-        """Save inside an epoch: when the run is to stop, or after the configured minutes."""
+    @property
+    def due(self) -> bool:
+        """Whether the configured minutes have gone by since the last state was saved."""
         minutes = self.settings.saving.minutes
-        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        if due or stop:
-            self._save_state(position)
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+
+    def save_inside(self, position: Position, *, stop: bool) -> None:
+        """Save inside an epoch, all processes at the same step.
+
+        Raises:
+            Stopped: after that, if the run is to stop.
+        """
+        self.agree()
+        self._save_state(position)
         if stop:
             raise Stopped(
                 f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
                 f"after step {position.step}; continue with --resume --out {self.folder.path}"
             )
+
+    def agree(self) -> None:
+        """Make the networks of all processes the same; their weights are already."""
+        for part in self.parts.values():
+            if isinstance(part, nn.Module):
+                self.group.average_statistics(part)
 
     def _save_state(self, position: Position) -> None:
         if self.group.main:

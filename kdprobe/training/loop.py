@@ -128,7 +128,7 @@ class Trainer:
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
         self.recent: deque[_Recent] = deque(maxlen=self.settings.bad_steps + _CHECK_EVERY)
-        self.asked_to_stop = torch.zeros(())
+        self.asked = torch.zeros(2)
         parts: dict[str, Stateful] = {
             "objective": job.objective,
             "optimizer": self.optimizer,
@@ -166,7 +166,9 @@ class Trainer:
             look = self.device.type == "cpu" or position.step % _CHECK_EVERY == 0
             if look:
                 self._check_finite(position)
-            self.keeper.save_if_due(position, stop=self._asked_to_stop(look=look))
+            stop, save = self._asked(look=look)
+            if stop or save:
+                self.keeper.save_inside(position, stop=stop)
         self._check_finite(position)
 
     def _gradients(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
@@ -241,7 +243,7 @@ class Trainer:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped."""
         self.objective.eval()
         model, split = self.exported, self.job.data.test
-        self.group.average_buffers(model)
+        self.keeper.agree()
         correct, seen = (torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(2))
         workers = self.config.data.workers
         for batch in evaluation_batches(
@@ -286,23 +288,29 @@ class Trainer:
         return len(batch.labels) * self.group.world / size
 
     def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
-        """Add up all processes' losses, images and wishes to stop, in one exchange and without leaving the device."""
+        """Add up all processes' losses, images and wishes, in one exchange and without leaving the device."""
         values = torch.stack(list(terms.values())).double() * len(batch.labels)
-        counts = [values.new_full((1,), n) for n in (batch.n_skipped, self.keeper.stop.reason is not None)]
+        counts = [values.new_full((1,), n) for n in (batch.n_skipped, *self._wishes)]
         total = self.group.sum(torch.cat([values, *counts]))
         finite = torch.isfinite(total.sum())
         for name, value in zip(terms, torch.where(finite, total, 0), strict=False):
             position.sums[name] = position.sums[name].to(self.device) + value if name in position.sums else value
-        position.n_skipped = position.n_skipped + total[-2]
+        position.n_skipped = position.n_skipped + total[-3]
         position.bad_steps = torch.where(finite, 0, position.bad_steps.to(self.device) + 1)
-        self.asked_to_stop = total[-1]
+        self.asked = total[-2:]
         self.recent.append(_Recent(finite, dict(zip(terms, total, strict=False)), batch.index))
 
-    def _asked_to_stop(self, *, look: bool) -> bool:
-        """Whether any process was asked to stop; many processes find out together, when they look at the device."""
+    @property
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether this process was asked to stop, and whether it is time to save."""
+        return self.keeper.stop.reason is not None, self.keeper.due
+
+    def _asked(self, *, look: bool) -> tuple[bool, bool]:
+        """The wishes of any process; many processes find out together, when they look at the device."""
         if self.group.world == 1:
-            return self.keeper.stop.reason is not None
-        return look and bool(self.asked_to_stop)
+            return self._wishes
+        stop, save = self.asked.bool().tolist() if look else (False, False)
+        return stop, save
 
     def _check_finite(self, position: Position) -> None:
         """Stop after too many bad steps, saying where and on which images the first of them was."""
