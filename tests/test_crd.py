@@ -42,10 +42,10 @@ def test_without_negatives_it_is_zero():
     assert loss == 0
 
 
-def _method(**options):
+def _method(*, dim=4, **options):
     kind = DISTILLERS["crd"]
     shapes = Shapes("net", (), (), 6, 3, None, 0)
-    return kind(kind.Options(dim=4, **options), shapes, shapes)
+    return kind(kind.Options(dim=dim, **options), shapes, shapes)
 
 
 def _features(n, seed):
@@ -63,15 +63,21 @@ def test_remembers_the_most_recent_embeddings():
     assert torch.equal(method.teacher_memory.norm(dim=1) > 0, torch.ones(5, dtype=torch.bool))
 
 
-def test_the_first_batch_fixes_the_scale_and_evaluation_changes_nothing():
+def test_evaluation_changes_nothing():
     method = _method(memory=8)
     method(_features(2, 0), _features(2, 1), torch.tensor([0, 1]), Progress(0, 1))
-    scale, memory = method.log_scale.clone(), method.student_memory.clone()
+    memory = method.student_memory.clone()
     method.eval()(_features(2, 2), _features(2, 3), torch.tensor([1, 2]), Progress(0, 1))
     assert torch.equal(method.student_memory, memory)
-    method.train()(_features(2, 2), _features(2, 3), torch.tensor([1, 2]), Progress(0, 1))
-    assert scale.ne(0).all()
-    assert torch.equal(method.log_scale, scale)
+
+
+@pytest.mark.parametrize(("dim", "temperature"), [(128, 0.07), (64, 0.1), (256, 0.07)])
+def test_the_scale_is_what_a_random_memory_comes_to(dim, temperature):
+    generator = torch.Generator().manual_seed(0)
+    memory = (torch.rand(20_000, dim, generator=generator, dtype=torch.float64) * 2 - 1) * (3 / dim) ** 0.5
+    similarities = memory @ _units(50, dim, 1).mT / temperature
+    log_scale = _method(dim=dim, temperature=temperature, memory=4).log_scale
+    assert log_scale == pytest.approx(float(similarities.exp().mean().log()), abs=0.03)
 
 
 def test_dead_features_and_a_batch_of_one_are_finite():

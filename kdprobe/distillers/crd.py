@@ -7,11 +7,11 @@ Reference:
 The form differs from the authors'. Theirs keeps a memory with a place for each training image, which moves by half
 (`nce_m` 0.5) at each visit, and draws 16,384 images of other classes from it for each anchor. Here the negatives are
 all embeddings of other classes among the 16,384 most recent, the batch's own included, so that the method needs to
-know neither the size of the data set nor an image's place in it. Equal are the loss, with as many negatives as N,
-its scale, fixed at the first batch, and the numbers: weight 0.8, temperature 0.07, 128 dimensions.
+know neither the size of the data set nor an image's place in it. Theirs measures the scale of the similarities once,
+on the first batch against a memory that is still random; here it is what that comes to on average. Equal are the loss,
+with as many negatives as N, and the numbers: weight 0.8, temperature 0.07, 128 dimensions.
 """
 
-from math import log
 from typing import ClassVar
 
 import torch
@@ -35,7 +35,7 @@ def contrast_loss(
     is_negative: Bool[Tensor, "batch memory"],
     *,
     temperature: float,
-    log_scale: float | Tensor = 0.0,
+    log_scale: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Noise-contrastive estimation: is a pair of embeddings of the same image, or one of N drawn at random?
 
@@ -49,7 +49,7 @@ def contrast_loss(
         others: unit vectors [M, d] of the other network.
         is_negative: [B, M], which of them stand against which anchor.
         temperature: T > 0.
-        log_scale: logarithm of the mean of exp(<a, b> / T), so that r is 1 on average.
+        log_scale: subtracted from <a, b> / T.
     """
     n = is_negative.sum(dim=1).to(anchors.dtype)
     offset = log_scale + n.clamp(min=1).log()
@@ -78,7 +78,12 @@ class CRDOptions(Section):
 
 
 class CRD(Method):
-    """Each network's embedding anchors once, against the other network's embeddings of other classes."""
+    """Each network's embedding anchors once, against the other network's embeddings of other classes.
+
+    Attributes:
+        log_scale: logarithm of the mean of exp(<a, b> / T) over random b of d independent entries with variance 1 / d,
+            1 / (2 d T^2), so that r starts at about 1.
+    """
 
     Options: ClassVar[type[Section]] = CRDOptions
     reference = "Tian, Krishnan, Isola 2020"
@@ -87,7 +92,6 @@ class CRD(Method):
     student_memory: Tensor
     teacher_memory: Tensor
     label_memory: Tensor
-    log_scale: Tensor
 
     def __init__(self, options: CRDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
@@ -98,7 +102,7 @@ class CRD(Method):
         self.register_buffer("student_memory", torch.zeros(options.memory, options.dim))
         self.register_buffer("teacher_memory", torch.zeros(options.memory, options.dim))
         self.register_buffer("label_memory", torch.full((options.memory,), -1))  # -1: not filled yet
-        self.register_buffer("log_scale", torch.zeros(2))  # student anchors, teacher anchors
+        self.log_scale = 1 / (2 * options.dim * options.temperature**2)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
@@ -112,20 +116,14 @@ class CRD(Method):
         if self.training:
             self._remember(ours.detach(), theirs.detach(), labels)
         is_negative = (self.label_memory >= 0) & (self.label_memory != labels[:, None])
-        options, scale = self.options, self.log_scale
-        both = contrast_loss(
-            ours, theirs, self.teacher_memory, is_negative, temperature=options.temperature, log_scale=scale[0]
-        ) + contrast_loss(
-            theirs, ours, self.student_memory, is_negative, temperature=options.temperature, log_scale=scale[1]
+        scales = {"temperature": self.options.temperature, "log_scale": self.log_scale}
+        both = contrast_loss(ours, theirs, self.teacher_memory, is_negative, **scales) + contrast_loss(
+            theirs, ours, self.student_memory, is_negative, **scales
         )
-        return {"contrast": options.weight * both}
+        return {"contrast": self.options.weight * both}
 
     @torch.no_grad()
     def _remember(self, ours: Tensor, theirs: Tensor, labels: Tensor) -> None:
-        if (self.label_memory < 0).all():
-            for place, (anchors, others) in enumerate([(ours, theirs), (theirs, ours)]):
-                similarity = (anchors @ others.mT).flatten() / self.options.temperature
-                self.log_scale[place] = similarity.logsumexp(0) - log(similarity.numel())
         # New tensors, as the old ones may still be wanted for a gradient.
         self.student_memory = torch.cat([ours, self.student_memory])[: self.options.memory]
         self.teacher_memory = torch.cat([theirs, self.teacher_memory])[: self.options.memory]
