@@ -106,13 +106,15 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, quiet: bool) -
       kdprobe paper --out paper --format svg
       kdprobe paper --runs runs --out paper
     """
-    from figures.paper import write_paper
+    from figures.paper import NOT_DRAWN, write_paper
 
-    written, missing = write_paper(out, formats, own=None if runs is None else _own(runs, out))
+    written, unused = write_paper(out, formats, own=None if runs is None else _own(runs, out))
     if not quiet:
         click.echo("\n".join(map(str, written)))
-    if missing:
-        click.echo(missing, err=True)
+        if not any(path.stem.startswith("figure4") for path in written):
+            click.echo(NOT_DRAWN, err=True)
+    if unused:
+        click.echo(unused, err=True)
 
 
 def _own(runs: Path, out: Path) -> "list[Result]":

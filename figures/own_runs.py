@@ -47,6 +47,7 @@ ROWS = {
 }
 READINGS = {"Acc-both": "both", "Acc-single": "single", "Acc-single-top2": "single_top2"}
 COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
+COST_PIXELS = 224  # side of the images that the published operations are for
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,13 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
 
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:
-    """A network's name, or run folder -> its operations in billions, counted as the publication's are."""
+    """A network's name, or run folder -> its operations in billions, counted as the publication's are, for its size."""
     return {
         name: float(count) / 1e9
         for result in results
         if result.kind == "complexity"
-        for name, count in zip(result.facts["names"], result.arrays["module_operations"], strict=True)
+        for name, pixels, count in zip(
+            result.facts["names"], result.facts["image_size"], result.arrays["module_operations"], strict=True
+        )
+        if pixels == COST_PIXELS
     }

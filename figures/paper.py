@@ -67,7 +67,7 @@ def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | No
             have a place.
 
     Returns:
-        the files written, and what is not among them, line by line.
+        the files written, and which runs repeat no published number, in words.
 
     Raises:
         ResultError: if a result about own runs lacks something.
@@ -85,8 +85,7 @@ def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | No
         for ending in dict.fromkeys(formats):
             written.append(out / f"{name}.{ending}")
             save(figure, written[-1])
-    drawn = any(path.stem.startswith("figure4") for path in written)
-    return written, "\n".join(filter(None, ["" if drawn else NOT_DRAWN, _unused(tables, runs)]))
+    return written, _unused(tables, runs)
 
 
 def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
@@ -104,13 +103,14 @@ def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
             yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles)
         if not sweeps:
             yield name, draw(published)
-    judged = [result for result in own if result.kind == "evaluation" and _of_rafdb(result)]
+    judged = [result for result in own if result.kind == "evaluation" and _on_rafdb(result)]
     for number, result in enumerate(judged, start=1):
         yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result)
 
 
-def _of_rafdb(result: Result) -> bool:
-    return str(result.facts.get("data", "")).partition(":")[0] == "rafdb"
+def _on_rafdb(result: Result) -> bool:
+    facts = result.facts
+    return str(facts.get("data", "")).partition(":")[0] == "rafdb" and facts.get("evaluated_on") == "test"
 
 
 def _told(sweep: Result) -> str:

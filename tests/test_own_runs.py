@@ -130,6 +130,9 @@ def test_costs_come_from_the_runs_and_from_counts_of_their_network(tmp_path: Pat
     assert [line["column"] for line in paper(tmp_path, "table4")] == ["Accuracy", "Parameters (M)"]
     name = known if known == "resnet18" else str(tmp_path / "dropkd0")
     saved = complexity_result()
+    small = {**saved.facts, "image_size": [64, 64]}
+    save_result(replace(saved, facts=small), tmp_path / "small.npz", table="")
+    assert [line["column"] for line in paper(tmp_path, "table4")] == ["Accuracy", "Parameters (M)"]
     facts = {**saved.facts, "names": [name, *saved.facts["names"][1:]]}
     counts = {**saved.arrays, "module_operations": np.array([1_824_033_792, *saved.arrays["module_operations"][1:]])}
     save_result(replace(saved, facts=facts, arrays=counts), tmp_path / "complexity.npz", table="")
@@ -144,10 +147,14 @@ def test_own_confusion_matrices_on_the_same_data_are_figure_4(
 ) -> None:
     trained(tmp_path / "run", 0.5)
     result = evaluation_result()
-    save_result(replace(result, facts={**result.facts, "data": "cifar100:x"}), tmp_path / "a.npz", table="")
+    others = [("cifar100:x", "test"), ("rafdb-compound:x", "test"), ("rafdb:x", "holdout")]
+    for number, (data, split) in enumerate(others):
+        facts = {**result.facts, "data": data, "evaluated_on": split}
+        save_result(replace(result, facts=facts), tmp_path / f"{number}.npz", table="")
     paper(tmp_path)
     assert "figure4" in capsys.readouterr().err
-    save_result(replace(result, facts={**result.facts, "data": "rafdb:x"}), tmp_path / "b.npz", table="")
+    facts = {**result.facts, "data": "rafdb:x", "evaluated_on": "test"}
+    save_result(replace(result, facts=facts), tmp_path / "rafdb.npz", table="")
     paper(tmp_path)
     told = capsys.readouterr()
     assert "figure4.svg" in told.out

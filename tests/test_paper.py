@@ -100,7 +100,8 @@ def test_command_writes_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert names == {path.name for path in tmp_path.iterdir()}
     assert "figure4" in said.err
     main(["paper", "--out", str(tmp_path), "--quiet"])
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert said.out == said.err == ""
 
 
 def test_csv_is_the_kept_file(tmp_path: Path) -> None:
