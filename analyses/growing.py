@@ -29,7 +29,7 @@ class GrowingRows:
     def append(self, row: Array) -> None:
         """Add a row."""
         if self._rows.dtype == np.float32 and not _fits(row):
-            self._rows = self._rows.astype(np.float64)
+            self._widen()
         if self._n == len(self._rows):
             self._grow()
         self._rows[self._n] = row
@@ -38,6 +38,11 @@ class GrowingRows:
     def rows(self) -> NDArray[Any]:
         """All rows [n, ...] so far: a view, which later rows leave alone."""
         return self._rows[: self._n]
+
+    def _widen(self) -> None:
+        wide = np.empty(self._rows.shape, np.float64)
+        wide[: self._n] = self.rows()  # what lies behind them was never written: any bits, not to be read as numbers
+        self._rows = wide
 
     def _grow(self) -> None:
         shape = (self._n + _STEP, *self._rows.shape[1:])

@@ -28,6 +28,13 @@ def test_what_float32_cannot_hold_makes_all_float64(value):
     assert found.tolist() == [[0.5, 0.0], [value, 1.0]]
 
 
+def test_memory_that_was_never_written_is_not_read():
+    made = grown([np.array([0.5, 0.0])])
+    made._rows[1:].view(np.uint32)[:] = 0x7FA00000  # a signalling NaN, whose conversion numpy warns of
+    made.append(np.array([1e39, 1.0]))
+    assert made.rows().tolist() == [[0.5, 0.0], [1e39, 1.0]]
+
+
 def test_a_view_outlives_later_rows():
     made = grown([np.full(WIDE, float(k)) for k in range(_STEP)])
     seen = made.rows()
