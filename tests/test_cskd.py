@@ -91,8 +91,16 @@ def test_the_dense_logits_lie_in_rows():
     torch.testing.assert_close(dense[0, :, 1, 2], model.head_dist(features.tokens[0, 2 + 6]))
 
 
-def test_the_teacher_must_average_its_last_map():
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "convnext_atto"])
+def test_the_teacher_must_classify_the_plain_mean_of_its_last_map(name):
     kind = DISTILLERS["cskd"]
-    student, teacher = measure(_distilled()), measure(create("mobilenetv2_035", n_classes=4, image_size=32))
-    with pytest.raises(ModelError, match="not defined for the teacher mobilenetv2_035, which does not average"):
+    student, teacher = measure(_distilled()), measure(create(name, n_classes=4, image_size=32))
+    with pytest.raises(ModelError, match=f"not defined for the teacher {name}, which does not classify that map's"):
         kind(kind.Options(), student, teacher)
+
+
+def test_the_teacher_is_fused_in_float32():
+    dense = torch.randn(2, 5, 7, 7, generator=torch.Generator().manual_seed(3)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fused = fused_teacher(dense, 0.3)
+    assert torch.equal(fused, fused_teacher(dense.float(), 0.3))

@@ -4,6 +4,7 @@ import torch
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.eac import attention_maps, consistency_loss
+from kdprobe.errors import ModelError
 from kdprobe.models.stages import Shapes
 from tests.goldens import TOLERANCES, assert_tensor, assert_value, cases, leaf
 
@@ -39,10 +40,13 @@ def test_zero_for_exact_mirrors():
     assert consistency_loss(attention, attention.flip(3)) == 0
 
 
+SHAPES = Shapes("net", ("s",), ((6, 4, 4),), 6, 3, None, 0, averaged=True)
+
+
 def test_the_second_half_of_the_views_mirrors_the_first():
     torch.manual_seed(0)
     kind = DISTILLERS["eac"]
-    method = kind(kind.Options(), Shapes("net", ("s",), ((6, 4, 4),), 6, 3, None, 0), None)
+    method = kind(kind.Options(), SHAPES, None)
     batch = Batch(torch.rand(12, 3, 16, 16), torch.arange(12) % 3, torch.arange(12))
     images, _, labels = method.inputs(batch)
     assert torch.equal(images[12:], images[:12].flip(3))
@@ -51,3 +55,22 @@ def test_the_second_half_of_the_views_mirrors_the_first():
     assert 3 < varied.sum() < 12
     assert images.min() >= 0
     assert images.max() <= 1
+
+
+def test_the_mirror_of_a_noisy_label_is_that_of_the_image_as_it_came():
+    torch.manual_seed(0)
+    kind = DISTILLERS["eac"]
+    method = kind(kind.Options(noisy_labels=True), SHAPES, None)
+    batch = Batch(torch.rand(32, 3, 16, 16), torch.arange(32) % 3, torch.arange(32))
+    shown, mirrored = method.inputs(batch)[0].chunk(2)
+    changed = [(images != batch.images).flatten(1).float().mean(1) for images in (shown, mirrored.flip(3))]
+    assert ((changed[0] > 0) != (changed[1] > 0)).any(), "each is erased by its own draw"
+    assert (changed[1] > 0).any()
+    assert (changed[0] > 0.5).any(), "noise changes most of an image"
+    assert (changed[1] < 0.3).all(), "and is not on the mirrors"
+
+
+def test_a_norm_in_front_of_the_classifier_is_refused():
+    kind = DISTILLERS["eac"]
+    with pytest.raises(ModelError, match="not defined for convnext; scn takes any network with pooled features"):
+        kind(kind.Options(), Shapes("convnext", ("s",), ((6, 4, 4),), 6, 3, None, 0), None)

@@ -16,7 +16,7 @@ TOKEN_STUDENT = {"cskd"}
 def _shapes(kind, n_classes):
     if kind == "cnn":
         maps = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (WIDTH, 4, 4))
-        return Shapes("cnn", ("act1", "layer1", "layer2", "layer3"), maps, WIDTH, n_classes, None, 0)
+        return Shapes("cnn", ("act1", "layer1", "layer2", "layer3"), maps, WIDTH, n_classes, None, 0, averaged=True)
     names, tokens = ("blocks.0", "blocks.1"), (2 + GRID**2, WIDTH)
     maps = ((WIDTH, GRID, GRID),) * 2
     return Shapes("vit", names, maps, WIDTH, n_classes, tokens, 2, 2, (HEADS, tokens[0], WIDTH // HEADS))

@@ -112,6 +112,31 @@ def test_measuring_keeps_training_mode_and_statistics():
     assert torch.equal(before, model.bn1.running_mean)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet8", True),
+        ("resnet10t", True),
+        ("densenet121", True),
+        ("convnext_atto", False),  # norm behind the mean
+        ("poolformer_s12", False),  # norm in front of it
+        ("swin_tiny_patch4_window7_224", False),
+        ("resnetv2_50", False),  # convolution for a classifier
+        ("mobilenetv2_035", False),  # one more layer in front of the mean
+        ("vit_tiny_patch16_224", False),
+    ],
+)
+def test_measuring_tells_whether_the_plain_mean_of_the_last_map_is_classified(name, expected):
+    torch.manual_seed(0)
+    model = create(name, n_classes=4, image_size=64 if name != "resnet8" else 32)
+    shapes = measure(model)
+    assert shapes.averaged is expected
+    if expected:
+        features = Stages(model.eval(), needs=("maps", "head"))(torch.randn(2, 3, 64, 64))
+        at_each_place = features.head(features.maps[-1].permute(0, 2, 3, 1))
+        torch.testing.assert_close(at_each_place.mean((1, 2)), features.logits, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_flow_through_the_maps():
     model = make("resnet8")
     Stages(model, needs=("maps",))(torch.randn(2, 3, 32, 32)).maps[1].sum().backward()

@@ -32,6 +32,7 @@ def fusion_ratio(progress: float, decay: Decay = "linear") -> float:
     return {"linear": 1 - progress, "x2": (1 - progress) ** 2, "cos": cos(pi / 2 * progress)}[decay]
 
 
+@widened
 def fused_teacher(dense: Float[Tensor, "batch classes h w"], ratio: float) -> Float[Tensor, "batch classes h w"]:
     """`ratio` parts of the logits at each place and `1 - ratio` of their mean over all places.
 
@@ -143,10 +144,10 @@ class CSKD(Method):
                 "ofa and dropkd take any pair"
             )
         needs_maps("cskd", teacher)
-        if teacher.tokens is not None or teacher.maps[-1][0] != teacher.width:
+        if not teacher.averaged:
             raise ModelError(
                 f"cskd applies the teacher's classifier at each place of its last map and is not defined for the "
-                f"teacher {teacher.model}, which does not average that map in front of the classifier; "
+                f"teacher {teacher.model}, which does not classify that map's plain mean by a linear layer; "
                 "ofa and dropkd take any pair"
             )
 
@@ -162,7 +163,7 @@ class CSKD(Method):
         assert teacher.head is not None
         options = self.options
         _, by_token, dense = token_logits(student)
-        local = dense_logits(teacher.maps[-1], teacher.head)
+        local = dense_logits(teacher.maps[-1], teacher.head).float()
         fused = fused_teacher(local, fusion_ratio(int(progress.epoch) / progress.n_epochs, options.decay))
         token = token_loss(by_token, local.mean(dim=(2, 3)), kind=options.token_kind, temperature=options.temperature)
         spatial = dense_loss(dense, fused, kind=options.dense_kind, temperature=options.temperature)

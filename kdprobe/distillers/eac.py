@@ -51,6 +51,8 @@ class EACOptions(Section):
         ce_weight: of the cross entropy of the erased images; their mirrors are not classified.
         weight: of the consistency. It makes an image and its mirror the same to the classifier, as faces are and
             other things are not: on the digits (8 epochs, one seed) ResNet8 reaches 55.2 %, with weight 0 95.8 %.
+        noisy_labels: for labels that are known to be noisy: the mirror is that of the image as it came, with an erased
+            rectangle of its own; otherwise it is the exact mirror of what is classified.
         erase: probability that a rectangle of an image is erased.
         area: smallest and largest fraction of the image that is erased.
         noise: probability of Gaussian noise on an image.
@@ -59,6 +61,7 @@ class EACOptions(Section):
 
     ce_weight: float = Field(1.0, ge=0)
     weight: float = Field(5.0, ge=0)
+    noisy_labels: bool = False
     erase: float = Field(0.5, ge=0, le=1)
     area: tuple[float, float] = (0.02, 0.25)
     noise: float = Field(0.5, ge=0, le=1)
@@ -77,10 +80,10 @@ class EAC(Method):
     def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         needs_maps("eac", student)
-        if student.tokens is not None or student.maps[-1][0] != student.width:
+        if not student.averaged:
             raise ModelError(
-                f"eac needs a network that averages its last map in front of a linear classifier and is not defined "
-                f"for {student.model}; scn takes any network with pooled features"
+                "eac needs a network that classifies the plain mean of its last map by a linear layer and is not "
+                f"defined for {student.model}; scn takes any network with pooled features"
             )
         self.eraser = v2.RandomErasing(p=options.erase, scale=list(options.area), value=list(IMAGENET_MEAN))
 
@@ -90,9 +93,10 @@ class EAC(Method):
         return 0.0
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Erased images, followed by their mirrors."""
+        """Erased images, followed by the mirrors that they are compared with."""
         erased = torch.stack([self._noisy(self.eraser(image)) for image in batch.images])
-        images = torch.cat([erased, erased.flip(3)])
+        shown = torch.stack([self.eraser(image) for image in batch.images]) if self.options.noisy_labels else erased
+        images = torch.cat([erased, shown.flip(3)])
         return images, images, batch.labels.repeat(2)
 
     def _noisy(self, image: Tensor) -> Tensor:

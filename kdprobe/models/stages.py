@@ -7,6 +7,7 @@ its `feature_info` names. Token grids become maps [B, c, h, w], channels-last ma
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -66,6 +67,8 @@ class Shapes:
         n_prefix: prefix tokens.
         n_heads: classifiers, two of distilled networks.
         qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
+        averaged: whether the network classifies the plain mean of its last map by a linear layer, so that this layer
+            gives the logits of each place of that map too.
     """
 
     model: str
@@ -77,6 +80,7 @@ class Shapes:
     n_prefix: int
     n_heads: int = 1
     qkv: tuple[int, int, int] | None = None
+    averaged: bool = False
 
 
 class Stages(nn.Module):
@@ -134,7 +138,7 @@ class Stages(nn.Module):
 
 
 def measure(model: nn.Module) -> Shapes:
-    """Run blank images through a network and note the sizes of its features; no maps where it has no stages."""
+    """Run two made-up images through a network and note what its features are; no maps where it has no stages."""
     info = describe(model)
     needs: tuple[Need, ...] = ("logits",)
     needs += ("pooled", "head") if hasattr(model, "get_classifier") else ()
@@ -142,12 +146,13 @@ def measure(model: nn.Module) -> Shapes:
     needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
     view = Stages(model, needs=needs)
     parameter = next(model.parameters())
-    blank = torch.zeros(2, len(info.mean), info.image_size, info.image_size).to(parameter)
+    size = (2, len(info.mean), info.image_size, info.image_size)
+    images = torch.arange(prod(size)).sin().reshape(size).to(parameter)  # blank ones could make unequal things equal
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            features = view(blank)
+            features = view(images)
     finally:
         model.train(was_training)
     width = 0 if features.pooled is None else features.pooled.shape[1]
@@ -156,7 +161,18 @@ def measure(model: nn.Module) -> Shapes:
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
-    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv)
+    averaged = _averages(features)
+    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, averaged)
+
+
+def _averages(features: Features) -> bool:
+    if features.pooled is None or not features.maps or not isinstance(features.head, nn.Linear):
+        return False
+    mean = features.maps[-1].mean((2, 3))
+    if mean.shape != features.pooled.shape:
+        return False
+    difference = torch.linalg.vector_norm((mean - features.pooled).float())
+    return bool(difference <= 1e-3 * torch.linalg.vector_norm(features.pooled.float()))
 
 
 def _stage_ends(model: nn.Module) -> list[nn.Module | None]:
