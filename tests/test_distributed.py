@@ -133,6 +133,20 @@ def test_batch_norm_statistics_of_all_processes_outlive_a_stop(tmp_path, more):
             assert torch.equal(stopped[name], whole[name]), name
 
 
+def test_relabelled_images_are_relabelled_in_all_processes(tmp_path):
+    """In the last epoch, so that no label has an effect yet, and without ranks, which are those within a process."""
+    method = "{name: scn, relabel_epochs: 1, relabel_margin: 0, rank_weight: 0}"
+    arguments = (*VIT, f"method={method}", "training.epochs=2")
+    for world in (1, 2):
+        run(world, tmp_path / str(world), *arguments)
+    cured = []
+    for world in (1, 2):
+        state = torch.load(tmp_path / str(world) / "state.pt", weights_only=True)
+        cured.append(dict(state["parts"]["objective"]["method._extra_state"].tolist()))
+    assert len(cured[0]) > 50
+    assert len(cured[0].items() ^ cured[1].items()) < len(cured[0]) / 20, "but for those on the edge"
+
+
 def test_synchronised_batch_norm_needs_cuda():
     group = Ranks(0, 2, torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"training\.sync_bn needs CUDA devices, but this process has cpu"):

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.distillers.reviewkd import FusionBlock, FusionChain, hcl_loss
 from tests.goldens import assert_close, assert_tensor, assert_value, cases, leaf
 
@@ -63,3 +64,11 @@ def test_the_deepest_block_takes_the_width_of_the_deepest_map():
     assert [block.att_conv is None for block in chain.blocks] == [False, False, True]
     out = chain([torch.rand(2, c, s, s) for c, s in [(8, 8), (16, 4), (1024, 1)]], [(7, 7), (4, 4), (1, 1)])
     assert [tuple(maps.shape) for maps in out] == [(2, 4, 7, 7), (2, 4, 4, 4), (2, 4, 1, 1)]
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, [0.05, 0.05, 0.1, 1, 1]), (0, [0, 0, 0.05, 0.95, 1])])
+def test_the_warm_up_counts_its_first_epoch_as_one_or_as_none(first, expected):
+    progress = [Progress(epoch, 240) for epoch in (0, 0.9, 1, 19.5, 200)]
+    assert [entry.warmup(20, first=first) for entry in progress] == pytest.approx(expected)
+    for name in ("dkd", "reviewkd"):
+        assert DISTILLERS[name].Options(warmup_from=first).warmup_from == first

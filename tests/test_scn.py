@@ -72,6 +72,23 @@ def test_the_cured_labels_are_saved_and_restored():
     assert again.cured == {7: 0}
 
 
+def test_processes_tell_each_other_what_they_relabelled():
+    first, second = _method(), _method()
+    first.cured = {1: 0, 5: 2}
+    second.cured = {1: 0, 5: 2}
+    first._index, second._index = [5, 6], [7, 8]
+    sure = torch.tensor([[9.0, 0, 0], [0, 0, 9]])
+    first._cure(sure, torch.tensor([2, 0]))
+    second._cure(sure, torch.tensor([0, 1]))
+    told = []
+    for method in (first, second):
+        method.agree(lambda numbers: told.extend(numbers.tolist()) or [])
+    assert told == [5, 0, 6, 2, 8, 2]
+    for method in (first, second):
+        method.agree(lambda numbers: numbers.tolist() + told)
+        assert method.cured == {1: 0, 5: 0, 6: 2, 8: 2}
+
+
 def test_evaluation_relabels_nothing():
     method = _method().eval()
     _step(method, [1, 2], epoch=20)

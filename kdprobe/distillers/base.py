@@ -6,6 +6,7 @@ named loss terms. It owns neither network: what it needs of them it says in `stu
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,9 +34,14 @@ class Progress:
         """Linear rise from 0 at the first step to 1 after so many epochs; 1 at once for 0 epochs."""
         return 1.0 if epochs <= 0 else min(self.epoch / epochs, 1.0)
 
-    def warmup(self, epochs: int) -> float:
-        """Rise by whole epochs, as the benchmarks do: 1 / epochs all through the first, then 2 / epochs; at most 1."""
-        return 1.0 if epochs <= 0 else min((int(self.epoch) + 1) / epochs, 1.0)
+    def warmup(self, epochs: int, *, first: int = 1) -> float:
+        """Rise by whole epochs, as the benchmarks do: `first` / epochs all through the first one; at most 1.
+
+        Args:
+            epochs: after how many it is 1; always for 0.
+            first: what the first epoch counts: 1, as in mdistiller, or 0, as in ReviewKD's own script.
+        """
+        return 1.0 if epochs <= 0 else min((int(self.epoch) + first) / epochs, 1.0)
 
 
 class Method(nn.Module):
@@ -85,6 +91,13 @@ class Method(nn.Module):
     def logits(self, student: Features) -> Tensor:
         """What the cross entropy with the labels is of [k B, C]: by default the student's logits."""
         return student.logits
+
+    def agree(self, join: Callable[[Tensor], list[int]]) -> None:
+        """Learn what the other processes found out about single images; at the end of each epoch and before saving.
+
+        Args:
+            join: from this process's whole numbers to those of all processes, in their order.
+        """
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

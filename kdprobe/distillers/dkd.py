@@ -5,7 +5,7 @@ Reference:
     equation 7.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,7 @@ class DKDOptions(Section):
             (2 for ResNet56 to ResNet20, 8 for wider pairs, 0.5 on ImageNet).
         temperature: T.
         warmup_epochs: whole epochs over which both parts rise.
+        warmup_from: what the first epoch counts, 1 or 0 (see `Progress.warmup`).
     """
 
     ce_weight: float = Field(1.0, ge=0)
@@ -107,6 +108,7 @@ class DKDOptions(Section):
     beta: float = Field(8.0, ge=0)
     temperature: float = Field(4.0, gt=0)
     warmup_epochs: int = Field(20, ge=0)
+    warmup_from: Literal[0, 1] = 1
 
 
 class DKD(Method):
@@ -127,5 +129,5 @@ class DKD(Method):
         assert teacher is not None
         options = self.options
         parts = dkd_parts(student.logits, teacher.logits, labels, temperature=options.temperature)
-        warmup = progress.warmup(options.warmup_epochs)
+        warmup = progress.warmup(options.warmup_epochs, first=options.warmup_from)
         return {"target": warmup * options.alpha * parts[0], "others": warmup * options.beta * parts[1]}

@@ -5,7 +5,7 @@ Reference:
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -130,6 +130,7 @@ class ReviewKDOptions(Section):
         weight: of the pyramid term (0.6 for ResNet56 to ResNet20, 1 for ResNet110 to ResNet32 and on ImageNet,
             5 to 8 for wider pairs).
         warmup_epochs: whole epochs over which the term rises.
+        warmup_from: what the first epoch counts, 1 or 0 (see `Progress.warmup`).
         student_preacts: take the student's maps before their last activation too (the ImageNet setting).
         stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
     """
@@ -137,6 +138,7 @@ class ReviewKDOptions(Section):
     ce_weight: float = Field(1.0, ge=0)
     weight: float = Field(1.0, ge=0)
     warmup_epochs: int = Field(20, ge=0)
+    warmup_from: Literal[0, 1] = 1
     student_preacts: bool = False
     stages: Pairs | None = Field(None, min_length=1)
 
@@ -173,7 +175,7 @@ class ReviewKD(Method):
         theirs = [teacher.preacts[pair[1]] for pair in self.pairs]
         predicted = self.chain([*ours, _as_map(student.pooled)], [*self.sizes, (1, 1)])
         loss = hcl_loss(predicted, [*theirs, _as_map(teacher.pooled)])
-        return {"review": options.weight * progress.warmup(options.warmup_epochs) * loss}
+        return {"review": options.weight * progress.warmup(options.warmup_epochs, first=options.warmup_from) * loss}
 
 
 def _as_map(pooled: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ Reference:
     recognition", CVPR 2020.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -91,6 +92,7 @@ class SCN(Method):
         needs_pooled("scn", student)
         self.importance = nn.Linear(student.width, 1)
         self.cured: dict[int, int] = {}
+        self._fresh: dict[int, int] = {}  # of these, what the other processes do not know yet
         self._index: list[int] = []
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,7 +124,13 @@ class SCN(Method):
         changed = relabel(logits, labels, margin=self.options.relabel_margin)
         for index, old, new in zip(self._index, labels.tolist(), changed.tolist(), strict=True):
             if new != old:
-                self.cured[index] = new
+                self.cured[index] = self._fresh[index] = new
+
+    def agree(self, join: Callable[[Tensor], list[int]]) -> None:
+        """Take the other processes' relabelled samples over."""
+        found = join(torch.tensor(list(self._fresh.items()), dtype=torch.int64).flatten())
+        self.cured |= dict(zip(found[::2], found[1::2], strict=True))
+        self._fresh = {}
 
     def get_extra_state(self) -> Tensor:
         """Places and labels of the relabelled samples, [k, 2]."""

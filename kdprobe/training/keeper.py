@@ -77,7 +77,8 @@ class Keeper:
             )
 
     def agree(self) -> None:
-        """Make the networks of all processes the same; their weights are already."""
+        """Make networks and methods of all processes the same; their weights are already."""
+        self.job.method.agree(self.group.join)
         for part in self.parts.values():
             if isinstance(part, nn.Module):
                 self.group.average_statistics(part)
