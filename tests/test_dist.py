@@ -47,3 +47,15 @@ def test_degenerate_batches_give_finite_gradients(loss, shape, scale):
     value.backward()
     assert value.isfinite()
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [inter_loss, intra_loss])
+@pytest.mark.parametrize("n_classes", [3, 7, 10, 100, 1000])
+@pytest.mark.parametrize("value", [0.0, 0.1, -2.7])
+def test_equal_student_logits_have_correlation_zero_and_no_gradient(loss, n_classes, value):
+    teacher = torch.randn(5, n_classes, generator=torch.Generator().manual_seed(2))
+    student = leaf(torch.full((5, n_classes), value))
+    found = loss(student, teacher, temperature=4.0)
+    found.backward()
+    assert found == 16
+    assert not student.grad.any()

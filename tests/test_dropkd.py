@@ -260,6 +260,21 @@ def test_both_projections_have_one_architecture_and_no_shared_weight(networks):
     assert not {id(p) for p in teacher.parameters()} & {id(p) for p in student.parameters()}
 
 
+@pytest.mark.parametrize("space", ["encoder", "decoder"])
+def test_a_detached_reconstruction_teaches_its_decoder_alone(space, networks, batch):
+    student = create("resnet8", n_classes=5, image_size=32).train()
+    twin = create("resnet14", n_classes=5, image_size=32).eval().requires_grad_(False)
+    shapes = measure(student), measure(twin)
+    method = DropKD(DropKDOptions(dim=8, space=space, detach_auxiliary=True), *shapes).train()
+    step(method, (twin, student), batch)["reconstruction_student"].backward()
+    assert all(parameter.grad is None for parameter in student.parameters())
+    projection = method.student_projections[0]
+    assert all(parameter.grad is None for parameter in projection.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in projection.decoder.parameters())
+    step(method, (twin, student), batch)["feature"].backward()
+    assert student.conv1.weight.grad.any()
+
+
 @pytest.mark.parametrize("encoder", ["conv", "token"])
 def test_a_projection_keeps_the_grid(encoder):
     projection = Projection(6, 10, 3, encoder=encoder)
@@ -296,3 +311,12 @@ def test_features_of_another_precision_are_widened():
     x = torch.randn(2, 4, 3, 3, dtype=torch.bfloat16)
     assert feature_distance(x, x.flip(0), metric="normalised").dtype == torch.float32
     assert Features(logits=x).maps == ()
+
+
+def test_a_dropped_position_passes_no_gradient_on():
+    student = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0)).half()
+    student[:, :, 1, 1] = 0
+    student.requires_grad_()
+    feature_distance(student, torch.ones(2, 4, 3, 3), metric="normalised").backward()
+    assert student.grad.isfinite().all()
+    assert not student.grad[:, :, 1, 1].any()

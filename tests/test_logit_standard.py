@@ -31,3 +31,18 @@ def test_equal_and_huge_logits_are_finite(logits):
     scores.square().sum().backward()
     assert scores.isfinite().all()
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 7, 10, 1000])
+@pytest.mark.parametrize("value", [0.0, 0.1, -2.7])
+def test_equal_logits_become_zero_and_pass_no_gradient(n_classes, value):
+    logits = torch.full((3, n_classes), value, requires_grad=True)
+    found = standardised(logits)
+    assert not found.any()
+    (found * torch.arange(n_classes)).sum().backward()
+    assert not logits.grad.any()
+
+
+def test_logits_that_hardly_differ_keep_their_order():
+    logits = torch.tensor([[1.0, 1.0 + 2e-6, 1.0 - 2e-6]])
+    assert standardised(logits).round(decimals=1).tolist() == [[0, 1, -1]]

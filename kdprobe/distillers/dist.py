@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress
-from kdprobe.distillers.vectors import unit
+from kdprobe.distillers.vectors import centred, unit
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features
 
@@ -51,7 +51,7 @@ def intra_loss(
 
 def _correlation(x: Tensor, y: Tensor) -> Tensor:
     """Pearson's, of each row."""
-    return (unit(x - x.mean(1, keepdim=True), dim=1) * unit(y - y.mean(1, keepdim=True), dim=1)).sum(dim=1)
+    return (unit(centred(x, dim=1), dim=1) * unit(centred(y, dim=1), dim=1)).sum(dim=1)
 
 
 class DISTOptions(Section):

@@ -32,6 +32,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.distillers.projection import Projection, drop, keep_masks
+from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Need, Shapes
@@ -117,7 +118,7 @@ def feature_distance(
     """
     if metric == "mse":
         return F.mse_loss(student, teacher)
-    squared = (F.normalize(student, dim=1) - F.normalize(teacher, dim=1)).square().sum(1).mean()
+    squared = (unit(student, dim=1) - unit(teacher, dim=1)).square().sum(1).mean()
     return squared if metric == "normalised" else squared / 2
 
 
@@ -201,21 +202,19 @@ class DropKD(Method):
         }
         encoded = {who: nets[who].encoder(maps[who]) for who in maps}
         dropped = self._drop_features(encoded["teacher"], encoded["student"])
-        decoded = {who: nets[who].decoder(self._decoder_input(who, dropped[who])) for who in maps}
+        rebuilt = {who: nets[who].decoder(dropped[who]) for who in maps}
+        compared = rebuilt if options.space == "decoder" else dropped
+        if options.detach_auxiliary:
+            rebuilt = rebuilt | {"student": nets["student"].decoder(dropped["student"].detach())}
         pooled = self._drop_vectors(dropped["teacher"].mean((2, 3)), dropped["student"].mean((2, 3)))
         logits = {who: nets[who].classifier(pooled[who]) for who in maps}
-        compared = decoded if options.space == "decoder" else dropped
         terms = {"feature": feature_distance(compared["student"], compared["teacher"].detach(), metric=options.metric)}
         if options.logit_source == "classifier":
             terms["logit"] = kd_loss(logits["student"], logits["teacher"].detach(), temperature=options.temperature)
         for who, target in maps.items():
             terms[f"classifier_{who}"] = F.cross_entropy(logits[who].float(), labels)
-            terms[f"reconstruction_{who}"] = F.mse_loss(decoded[who].float(), standardised(target.detach()))
+            terms[f"reconstruction_{who}"] = F.mse_loss(rebuilt[who].float(), standardised(target.detach()))
         return terms
-
-    def _decoder_input(self, who: str, dropped: Tensor) -> Tensor:
-        detached = who == "student" and self.options.detach_auxiliary and self.options.space == "encoder"
-        return dropped.detach() if detached else dropped
 
     def _drop_features(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         options = self.options

@@ -5,9 +5,9 @@ Reference:
     The authors' code: sunshangquan/logit-standardization-KD on GitHub.
 """
 
+from math import sqrt
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress
 from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.vectors import centred, unit
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features
 
@@ -22,9 +23,8 @@ from kdprobe.models.stages import Features
 @widened
 def standardised(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
     """Logits of mean 0 and standard deviation 1 (unbiased) for each sample; equal logits become 0."""
-    centred = logits - logits.mean(dim=1, keepdim=True)
-    spread = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / (logits.shape[1] - 1) ** 0.5
-    return torch.where(spread > 0, centred / torch.where(spread > 0, spread, 1), 0)
+    degrees_of_freedom = logits.shape[1] - 1
+    return unit(centred(logits, dim=1), dim=1) * sqrt(degrees_of_freedom)
 
 
 class LogitStandardOptions(Section):
