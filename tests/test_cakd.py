@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdprobe.distillers import DISTILLERS, Progress
-from kdprobe.distillers.adversary import adversarial_terms
+from kdprobe.distillers.adversary import adversarial_terms, score_discriminator
 from kdprobe.distillers.cakd import (
     ConvQKV,
     GroupLinear,
@@ -149,6 +149,38 @@ def test_heads_must_divide_the_channels():
     assert _method(preset="code").attention.heads == 12
     with pytest.raises(ModelError, match="cakd: 5 heads do not divide the 12 channels"):
         _method(preset="code", heads=5)
+
+
+def test_an_unknown_stage_is_named():
+    with pytest.raises(ModelError, match="cakd: there is no stage 9, cnn has stages 0 to 2"):
+        _method(stage=9)
+
+
+def test_the_generator_counts_a_tenth_in_the_paper_and_as_much_as_the_rest_in_the_code():
+    student, teacher = _features()
+
+    def generator_term(**options):
+        torch.manual_seed(0)
+        terms = _method(warmup=False, **options).eval()(student, teacher, torch.zeros(4).long(), Progress(40, 100))
+        return terms["generator"].item()
+
+    for preset, weight in (("paper", 0.1), ("code", 1.0)):
+        full = generator_term(preset=preset, adversarial_weight=1.0)
+        assert generator_term(preset=preset) == pytest.approx(weight * full, rel=1e-6)
+        assert full > 0
+
+
+@pytest.mark.parametrize("n", [1, 4, 9, 16, 49, 196])
+def test_the_discriminator_judges_score_maps_of_any_size(n):
+    assert score_discriminator()(torch.randn(2, 1, n, n)).shape == (2, 1)
+
+
+def test_scores_are_taken_in_float32():
+    qkv = torch.randn(3, 2, 2, 9, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = scores(qkv, scale_values=True)
+    for ours, expected in zip(found, scores(qkv.float(), scale_values=True), strict=True):
+        assert torch.equal(ours, expected)
 
 
 def test_a_teacher_without_attention_is_refused():

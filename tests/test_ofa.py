@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.distillers.ofa import PatchMerging, SeparableBlock, TokenExit, conv_exit, ofa_loss
+from kdprobe.errors import ModelError
+from kdprobe.models.stages import Features, Shapes
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
 
@@ -71,3 +74,36 @@ def test_a_conv_exit_halves_once_for_each_deeper_stage():
     branch = conv_exit(4, stage=1, n_stages=4, width=10, n_classes=3)
     blocks = [part for part in branch if isinstance(part, SeparableBlock)]
     assert [block[1].in_channels for block in blocks] == [4, 8, 16]
+
+
+def _shapes(n_blocks):
+    names = tuple(f"blocks.{i}" for i in range(n_blocks))
+    return Shapes("vit", names, ((8, 4, 4),) * n_blocks, 8, 3, (17, 8), 1)
+
+
+@pytest.mark.parametrize(("n_blocks", "stages"), [(12, (1, 3, 9, 11)), (8, (1, 3, 5, 7)), (3, (0, 1, 2))])
+def test_exits_of_a_transformer(n_blocks, stages):
+    kind = DISTILLERS["ofa"]
+    assert kind(kind.Options(), _shapes(n_blocks), _shapes(2)).stages == stages
+
+
+def test_each_exit_may_have_an_eps_of_its_own():
+    kind, shapes = DISTILLERS["ofa"], _shapes(2)
+    maps = tuple(torch.randn(4, 8, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    student, teacher = Features(torch.zeros(4, 3), maps=maps), Features(torch.eye(4, 3) * 3)
+
+    def exits(eps):
+        torch.manual_seed(0)
+        method = kind(kind.Options(exit_eps=eps), shapes, shapes).eval()
+        return method(student, teacher, torch.arange(4) % 3, Progress(0, 1))["exits"].item()
+
+    assert exits((1.5, 1.5)) == exits(1.5)
+    assert min(exits(1.0), exits(2.0)) < exits((1.0, 2.0)) < max(exits(1.0), exits(2.0))
+    with pytest.raises(ModelError, match="ofa: there are 3 exit_eps for 2 exits"):
+        exits((1.0, 1.0, 2.0))
+
+
+def test_an_unknown_stage_is_named():
+    kind = DISTILLERS["ofa"]
+    with pytest.raises(ModelError, match="ofa: there is no stage 7, vit has stages 0 to 3"):
+        kind(kind.Options(stages=(7,)), _shapes(4), _shapes(4))

@@ -13,12 +13,15 @@ def token_discriminator(width: int) -> nn.Sequential:
 
 
 def score_discriminator() -> nn.Sequential:
-    """Preset `code`: convolutions on a score map [B, 1, n, n] -> logit [B, 1], averaged over patches of the map."""
-    layers: list[nn.Module] = [nn.Conv2d(1, 8, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    for channels in (8, 16):
-        conv = nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False)
+    """Preset `code`: a PatchGAN on a score map [B, 1, n, n] of any size -> logit [B, 1], averaged over its patches.
+
+    Three halvings from 8 filters on, as the authors', each padded by two so that small maps do not vanish.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(1, 8, 4, stride=2, padding=2), nn.LeakyReLU(0.2)]
+    for channels, stride in ((8, 2), (16, 2), (32, 1)):
+        conv = nn.Conv2d(channels, 2 * channels, 4, stride=stride, padding=2, bias=False)
         layers += [conv, nn.BatchNorm2d(2 * channels), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Conv2d(32, 1, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers, nn.Conv2d(64, 1, 4, padding=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def adversarial_terms(

@@ -21,7 +21,7 @@ from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.adversary import adversarial_terms, score_discriminator, token_discriminator
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
-from kdprobe.distillers.pairing import levels, resized
+from kdprobe.distillers.pairing import check_stage, levels, resized
 from kdprobe.distillers.strong_view import strong_view
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
@@ -61,6 +61,7 @@ def attention_loss(
     return F.mse_loss(ours, theirs) + F.mse_loss(values[0], values[1])
 
 
+@widened
 def scores(qkv: Float[Tensor, "3 batch heads n d"], *, scale_values: bool) -> tuple[Tensor, Tensor]:
     """Attention scores of queries with keys and of values with values, mean over heads, [B, n, n] each.
 
@@ -150,7 +151,7 @@ class CAKDOptions(Section):
             on the digits (8 epochs, one seed) ResNet8 reaches 33.7 %, and 94.2 % with 0.04, which is the authors'
             code's 0.2 times the 0.2 that its ramp ends at.
         token_weight: of the terms of tokens (and, in `code`, logits and the class token).
-        adversarial_weight: of the generator's term.
+        adversarial_weight: of the generator's term; by default 0.1 in `paper` and 1 in `code`.
         discriminator_weight: of the discriminator's, which no other term sees: with SGD, its learning rate as a
             fraction of the student's (0.01 in the authors' code; 1 diverged at rate 0.1).
         mixing: `paper`: share of elements replaced by the teacher's.
@@ -168,7 +169,7 @@ class CAKDOptions(Section):
     ce_weight: float = Field(1.0, ge=0)
     attention_weight: float = Field(1.0, ge=0)
     token_weight: float = Field(1.0, ge=0)
-    adversarial_weight: float = Field(0.1, ge=0)
+    adversarial_weight: float | None = Field(None, ge=0)
     discriminator_weight: float = Field(0.01, ge=0)
     mixing: float = Field(0.5, ge=0, le=1)
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -200,6 +201,8 @@ class CAKD(Method):
                 "ofa and dropkd take any pair"
             )
         self.grid = teacher.maps[-1][1:]
+        if options.stage is not None:
+            check_stage("cakd", options.stage, student)
         self.stage = _nearest_stage(student, self.grid[0]) if options.stage is None else options.stage
         channels, width = student.maps[self.stage][0], teacher.tokens[1]
         self.is_paper = options.preset == "paper"
@@ -267,9 +270,12 @@ class CAKD(Method):
     def _weighted(self, terms: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         options = self.options
         rise = 1.0 if self.is_paper or not options.warmup else ramp(progress.epoch)
+        adversarial = options.adversarial_weight
+        if adversarial is None:
+            adversarial = 0.1 if self.is_paper else 1.0
         weights: dict[str, Any] = {
             "attention": rise * options.attention_weight,
-            "generator": rise * options.adversarial_weight,
+            "generator": rise * adversarial,
             "discriminator": options.discriminator_weight,
         }
         return {name: term * weights.get(name, rise * options.token_weight) for name, term in terms.items()}

@@ -6,7 +6,7 @@ Reference:
 """
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
-from kdprobe.distillers.pairing import USUAL, levels, spread
+from kdprobe.distillers.pairing import USUAL, check_stage, levels, spread
 from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
 
+#: blocks with an exit of a transformer of twelve, counted from 0, as published
+OF_TWELVE = (1, 3, 9, 11)
 #: side of the grid that token students are merged down to
 GRID = 7
 
@@ -150,6 +153,9 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
+Eps = Annotated[float, Field(ge=1)]
+
+
 class OFAOptions(Section):
     """Options of one-for-all distillation.
 
@@ -158,16 +164,17 @@ class OFAOptions(Section):
         weight: of the term of the network's own logits.
         exit_weight: of the terms of the exits.
         eps: enhancement of the network's own term (1.5 for DeiT-T to ResNet18 on ImageNet).
-        exit_eps: of the exits, one for all.
+        exit_eps: of the exits, shallow to deep; a single one is for all.
         temperature: T.
-        stages: numbers of the student's stages with an exit; by default four at equal distances.
+        stages: numbers of the student's stages with an exit; by default four, at equal distances but for the blocks 2,
+            4, 10 and 12 of a transformer of twelve.
     """
 
     ce_weight: float = Field(1.0, ge=0)
     weight: float = Field(1.0, ge=0)
     exit_weight: float = Field(1.0, ge=0)
     eps: float = Field(1.0, ge=1)
-    exit_eps: float = Field(1.0, ge=1)
+    exit_eps: Eps | tuple[Eps, ...] = 1.0
     temperature: float = Field(1.0, gt=0)
     stages: tuple[int, ...] | None = Field(None, min_length=1)
 
@@ -185,8 +192,13 @@ class OFA(Method):
         teacher = needs_teacher("ofa", teacher)
         needs_maps("ofa", student)
         needs_pooled("ofa", student, teacher)
-        found = levels(student)
-        self.stages = options.stages or spread(found, min(USUAL, len(found)))
+        for stage in options.stages or ():
+            check_stage("ofa", stage, student)
+        self.stages = options.stages or _usual_stages(student)
+        eps = options.exit_eps
+        self.exit_eps = eps if isinstance(eps, tuple) else (eps,) * len(self.stages)
+        if len(self.exit_eps) != len(self.stages):
+            raise ModelError(f"ofa: there are {len(self.exit_eps)} exit_eps for {len(self.stages)} exits")
         width = max(student.width, teacher.width)
         self.exits = nn.ModuleList(
             _exit(student, stage, place, len(self.stages), width) for place, stage in enumerate(self.stages, start=1)
@@ -202,11 +214,19 @@ class OFA(Method):
         def loss(logits: Tensor, eps: float) -> Tensor:
             return ofa_loss(logits, teacher.logits, labels, eps=eps, temperature=options.temperature)
 
-        exits = [branch(student.maps[stage]) for branch, stage in zip(self.exits, self.stages, strict=True)]
+        parts = zip(self.exits, self.stages, self.exit_eps, strict=True)
+        exits = torch.stack([loss(branch(student.maps[stage]), eps) for branch, stage, eps in parts])
         return {
             "logits": options.weight * loss(student.logits, options.eps),
-            "exits": options.exit_weight * torch.stack([loss(logits, options.exit_eps) for logits in exits]).sum(),
+            "exits": options.exit_weight * exits.sum(),
         }
+
+
+def _usual_stages(student: Shapes) -> tuple[int, ...]:
+    found = levels(student)
+    if student.tokens is not None and len(found) == 12:
+        return OF_TWELVE
+    return spread(found, min(USUAL, len(found)))
 
 
 def _exit(student: Shapes, stage: int, place: int, n_stages: int, width: int) -> nn.Module:

@@ -48,15 +48,20 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
     needs_maps(method, student, teacher)
     if chosen is not None:
         for pair in chosen:
-            _check_stage(method, pair[0], student)
-            _check_stage(method, pair[1], teacher)
+            check_stage(method, pair[0], student)
+            check_stage(method, pair[1], teacher)
         return chosen
     ours, theirs = levels(student), levels(teacher)
     count = min(len(ours), len(theirs), USUAL)
     return tuple(zip(spread(ours, count), spread(theirs, count), strict=True))
 
 
-def _check_stage(method: str, stage: int, shapes: Shapes) -> None:
+def check_stage(method: str, stage: int, shapes: Shapes) -> None:
+    """Check that a network has a stage of this number, counted as Python does.
+
+    Raises:
+        ModelError: naming its stages.
+    """
     if not -len(shapes.maps) <= stage < len(shapes.maps):
         raise ModelError(f"{method}: there is no stage {stage}, {shapes.model} has stages 0 to {len(shapes.maps) - 1}")
 
