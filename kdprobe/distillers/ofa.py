@@ -6,12 +6,12 @@ Reference:
 """
 
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -153,7 +153,8 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-Eps = Annotated[float, Field(ge=1)]
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 class OFAOptions(Section):
@@ -174,7 +175,7 @@ class OFAOptions(Section):
     weight: float = Field(1.0, ge=0)
     exit_weight: float = Field(1.0, ge=0)
     eps: float = Field(1.0, ge=1)
-    exit_eps: Eps | tuple[Eps, ...] = 1.0
+    exit_eps: Annotated[tuple[Annotated[float, Field(ge=1)], ...], BeforeValidator(_several)] = (1.0,)
     temperature: float = Field(1.0, gt=0)
     stages: tuple[int, ...] | None = Field(None, min_length=1)
 
@@ -196,7 +197,7 @@ class OFA(Method):
             check_stage("ofa", stage, student)
         self.stages = options.stages or _usual_stages(student)
         eps = options.exit_eps
-        self.exit_eps = eps if isinstance(eps, tuple) else (eps,) * len(self.stages)
+        self.exit_eps = eps * len(self.stages) if len(eps) == 1 else eps
         if len(self.exit_eps) != len(self.stages):
             raise ModelError(f"ofa: there are {len(self.exit_eps)} exit_eps for {len(self.stages)} exits")
         width = max(student.width, teacher.width)
