@@ -1,8 +1,9 @@
 """Centred kernel alignment (CKA) of two networks, layer by layer, over minibatches.
 
 The score of a pair of layers is the mean over minibatches of their unbiased HSIC, divided by the
-root of the product of the means of each layer's HSIC with itself. Each layer's Gram matrix is made
-inside the forward pass; a minibatch then costs one matrix product for all pairs of layers.
+root of the product of the means of each layer's HSIC with itself; a minibatch counts by its number of
+samples. Each layer's Gram matrix is made inside the forward pass; a minibatch then costs one matrix
+product for all pairs of layers.
 
 Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the same things?, equation 4.
 """
@@ -69,6 +70,7 @@ def cka(
     confidence: float = 0.95,
     permutations: int = 0,
     until: float | None = None,
+    pass_length: int | None = None,
     part: tuple[int, int] = (0, 1),
     data: str = "",
 ) -> CKAResult:
@@ -92,6 +94,9 @@ def cka(
         confidence: of the bootstrap intervals, over minibatches.
         permutations: for p values of no similarity: the student's samples are permuted so many times.
         until: stop as soon as every interval is at most so wide.
+        pass_length: minibatches of one pass, of a loader that shows the samples several times, each time in other
+            minibatches. Further passes take noise from the value; intervals keep the width of the first pass, whose
+            p values and number of samples the result has.
         part: which of how many processes this is: the loaders give minibatches part, part + parts, ... and
             the result, the same in all processes, is that of all of them.
         data: what the loader shows, for the record.
@@ -103,7 +108,7 @@ def cka(
         AnalysisError: if no minibatch has 4 samples, a feature is not finite, or the loaders differ.
         CaptureError: for an unknown layer.
     """
-    sums = HSICSums(kernel, estimator, permutations=permutations)
+    sums = HSICSums(kernel, estimator, permutations=permutations, pass_length=pass_length)
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
@@ -111,7 +116,7 @@ def cka(
         other = stack.enter_context(capture(student.to(device), student_layers, reduce=taken))
         for count, (left, right) in enumerate(_pairs(loader, student_loader)):
             number = part[0] + count * part[1]
-            if sums.accepts(len(_images(left))):
+            if sums.accepts(len(_images(left)), number=number):
                 for model, batch in ((teacher, left), (student, right)):
                     show(model, batch, device, minibatch=number)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)

@@ -69,7 +69,9 @@ def evaluate(
 @click.option("--estimator", type=click.Choice(["unbiased", "biased"]), default="unbiased", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=4), help="Samples compared at a time.  [default: 64]")
 @click.option("--until", type=float, metavar="WIDTH", help="Stop as soon as every interval is at most so wide.")
-@click.option("--passes", type=click.IntRange(min=1), default=1, show_default=True, help="Further ones reshuffle.")
+@click.option(
+    "--passes", type=click.IntRange(min=1), default=1, show_default=True, help="Further ones reshuffle: less noise."
+)
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")

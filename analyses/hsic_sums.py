@@ -1,4 +1,7 @@
-"""HSIC of all pairs of layers of two networks, added up minibatch by minibatch."""
+"""HSIC of all pairs of layers of two networks, added up minibatch by minibatch.
+
+A minibatch counts by its number of samples: among few, the unbiased estimate is mostly noise.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +29,7 @@ class HSICSums:
         kernel: `linear` or `rbf`.
         estimator: `unbiased` or `biased`.
         permutations: of the student's samples, for p values; 0 for none.
+        pass_length: minibatches after which the same samples come again, if they do.
         sizes: samples of each minibatch added, by its number.
         n_left_out: samples in minibatches too small to be added.
         teacher_layers: names of the rows.
@@ -35,18 +39,20 @@ class HSICSums:
     kernel: str = "linear"
     estimator: str = "unbiased"
     permutations: int = 0
+    pass_length: int | None = None
     sizes: dict[int, int] = field(default_factory=dict)
     n_left_out: int = 0
     teacher_layers: list[str] = field(default_factory=list)
     student_layers: list[str] = field(default_factory=list)
-    _sums: list[Array] = field(default_factory=list)  # of the triples over minibatches, in float64
+    _sums: list[Array] = field(default_factory=list)  # of the triples over samples, in float64
     _kept: tuple[GrowingRows, ...] = ()  # each minibatch's triple, in the order of `sizes`
-    _permuted: Array | None = None  # [permutations, Lt, Ls], sums of HSIC over minibatches
+    _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples of the first pass
+    _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
     _next_look: int = FIRST_LOOK
 
-    def accepts(self, n: int) -> bool:
-        """Whether n samples are enough for a minibatch; if not they are counted as left out."""
-        if n < MIN_SAMPLES:
+    def accepts(self, n: int, *, number: int = 0) -> bool:
+        """Whether n samples are enough for a minibatch; if not they are counted as left out, once."""
+        if n < MIN_SAMPLES and self._first(number):
             self.n_left_out += n
         return n >= MIN_SAMPLES
 
@@ -65,20 +71,22 @@ class HSICSums:
         self._expect(list(teacher), list(student), number)
         rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
         self.sizes[number] = rows.shape[-1]
+        products = _products(rows, columns)
         self._keep(
-            _products(rows, columns),
+            rows.shape[-1],
+            products,
             rows.square().sum((1, 2)).cpu().numpy(),
             columns.square().sum((1, 2)).cpu().numpy(),
         )
-        if self.permutations:
-            self._add_permuted(rows, columns, number)
+        if self.permutations and self._first(number):
+            self._add_permuted(rows, columns, products, number)
 
     def narrow(self, width: float, confidence: float) -> bool:
         """Whether every defined interval is at most `width` wide; looked at when a tenth more has been added."""
         if len(self.sizes) < self._next_look:
             return False
         self._next_look = max(len(self.sizes) + 1, round(1.1 * len(self.sizes)))
-        low, high = ratio_intervals(*(kept.rows() for kept in self._kept), confidence=confidence)
+        low, high = self._intervals(confidence)
         return bool(np.nanmax(high - low, initial=0.0) <= width)
 
     def gather(self) -> None:
@@ -96,6 +104,8 @@ class HSICSums:
             self.sizes[number] = filled[place].sizes[number]
             self._append(tuple(kept.rows()[row] for kept in filled[place]._kept))
         self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
+        observed = [part._observed for part in filled if part._observed is not None]
+        self._observed = np.sum(observed, axis=0) if observed else None
         self.n_left_out = sum(part.n_left_out for part in parts)
         permuted = [part._permuted for part in filled if part._permuted is not None]
         self._permuted = np.sum(permuted, axis=0) if permuted else None
@@ -112,14 +122,16 @@ class HSICSums:
             raise AnalysisError(
                 f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"
             )
-        mean_xy, mean_xx, mean_yy = (total / len(self.sizes) for total in self._sums)
-        product = np.outer(mean_xx, mean_yy)
-        defined = product > 0
-        matrix = np.where(defined, mean_xy, np.nan) / np.sqrt(np.where(defined, product, 1.0))
+        mean_xy, mean_xx, mean_yy = (total / sum(self.sizes.values()) for total in self._sums)
+        matrix = _cka(mean_xy, mean_xx, mean_yy)
         xy, xx, yy = (kept.rows() for kept in self._kept)
-        low, high = ratio_intervals(xy, xx, yy, confidence=confidence)
+        low, high = self._intervals(confidence)
+        n_first = len(self._first_sizes)
+        if n_first < len(self.sizes):
+            shift = matrix - self._first_value()
+            low, high = low + shift, high + shift
         known = {
-            "n_samples": sum(self.sizes.values()),
+            "n_samples": sum(self._first_sizes),
             "batch_size": max(self.sizes.values()),
             "n_minibatches": len(self.sizes),
             "n_left_out": self.n_left_out,
@@ -127,20 +139,37 @@ class HSICSums:
             "estimator": self.estimator,
             "confidence": confidence,
             "permutations": self.permutations,
-            "no_interval": missing_interval(matrix, low, len(self.sizes)),
+            "no_interval": missing_interval(matrix, low, n_first),
         }
         undefined = self._undefined(mean_xx, mean_yy)
         return CKAResult(
             *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
-            p_values=self._p_values(self._sums[0], defined),
+            p_values=self._p_values(~np.isnan(matrix)),
             facts={**known, **(facts or {})},
             provenance=provenance or {},
         )
 
-    def _keep(self, *triple: Array) -> None:
+    def _keep(self, n: int, *triple: Array) -> None:
         before = self._sums or [np.zeros_like(part) for part in triple]
-        self._sums = [total + part for total, part in zip(before, triple, strict=True)]
+        self._sums = [total + n * part for total, part in zip(before, triple, strict=True)]
         self._append(triple)
+
+    def _first(self, number: int) -> bool:
+        return self.pass_length is None or number < self.pass_length
+
+    @property
+    def _first_sizes(self) -> list[int]:
+        return [size for number, size in self.sizes.items() if self._first(number)]
+
+    def _intervals(self, confidence: float) -> tuple[Array, Array]:
+        """Of the first pass: the minibatches of later ones hold the same samples and are not independent of its."""
+        sizes = self._first_sizes
+        xy, xx, yy = (kept.rows()[: len(sizes)] for kept in self._kept)
+        return ratio_intervals(xy, xx, yy, sizes=sizes if len(set(sizes)) > 1 else None, confidence=confidence)
+
+    def _first_value(self) -> Array:
+        sizes = self._first_sizes
+        return _cka(*(np.average(kept.rows()[: len(sizes)], axis=0, weights=sizes) for kept in self._kept))
 
     def _append(self, triple: tuple[Array, ...]) -> None:
         self._kept = self._kept or tuple(GrowingRows(part.shape) for part in triple)
@@ -156,19 +185,22 @@ class HSICSums:
     def _comparable(self, grams: Grams) -> Tensor:
         return torch.stack([comparable(gram, self.kernel, self.estimator) for gram in grams.values()])
 
-    def _add_permuted(self, rows: Tensor, columns: Tensor, number: int) -> None:
+    def _add_permuted(self, rows: Tensor, columns: Tensor, products: Array, number: int) -> None:
         """A permutation of the samples changes HSIC of the pair, but not of either layer with itself."""
-        if self._permuted is None:
+        n = rows.shape[-1]
+        if self._permuted is None or self._observed is None:
             self._permuted = np.zeros((self.permutations, len(rows), len(columns)))
+            self._observed = np.zeros((len(rows), len(columns)))
+        self._observed += n * products
         generator = torch.Generator().manual_seed(number)
         for draw in range(self.permutations):
-            order = torch.randperm(rows.shape[-1], generator=generator).to(columns.device)
-            self._permuted[draw] += _products(rows, columns[:, order][:, :, order])
+            order = torch.randperm(n, generator=generator).to(columns.device)
+            self._permuted[draw] += n * _products(rows, columns[:, order][:, :, order])
 
-    def _p_values(self, observed: Array, defined: Any) -> Array | None:
-        if self._permuted is None:
+    def _p_values(self, defined: Any) -> Array | None:
+        if self._permuted is None or self._observed is None:
             return None
-        larger = (self._permuted >= observed).sum(0)
+        larger = (self._permuted >= self._observed).sum(0)
         return np.where(defined, (1 + larger) / (1 + self.permutations), np.nan)
 
     def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
@@ -185,6 +217,11 @@ class HSICSums:
             for column in student
             if row in rows or column in columns
         ]
+
+
+def _cka(xy: Array, xx: Array, yy: Array) -> Array:
+    product = np.outer(xx, yy)
+    return np.where(product > 0, xy, np.nan) / np.sqrt(np.where(product > 0, product, 1.0))
 
 
 def _products(rows: Tensor, columns: Tensor) -> Array:

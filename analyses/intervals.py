@@ -4,6 +4,8 @@ Samples are never resampled: a duplicate counts as perfect similarity off the di
 the CKA of independent features from 0 into almost 1.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from scipy.stats import norm
 
 Array = NDArray[np.float64]
 
-MIN_MINIBATCHES = 3
+MIN_MINIBATCHES = 5  # with three, an interval of 95 % holds the value in 68 % of the cases, with six in 90
 _BLOCKS = 20  # of resamples, for the size of what is made on the way
 
 
@@ -20,6 +22,7 @@ def ratio_intervals(
     xx: Float[np.ndarray, "k L"],
     yy: Float[np.ndarray, "k M"],
     *,
+    sizes: Sequence[int] | None = None,
     confidence: float = 0.95,
     resamples: int = 1999,
     seed: int = 0,
@@ -33,12 +36,13 @@ def ratio_intervals(
         xy: HSIC of k minibatches for L x M pairs of layers.
         xx: HSIC of each of the L layers with itself.
         yy: HSIC of each of the M layers with itself.
+        sizes: weights of the minibatches in the means; equal if not given.
         confidence: of the interval, in (0, 1).
         resamples: bootstrap samples, shared by all pairs.
         seed: of the resampling.
 
     Returns:
-        lower and upper ends [L, M]; NaN where k < 3 or where a resample has no positive denominator.
+        lower and upper ends [L, M]; NaN where k < 5 or where a resample has no positive denominator.
 
     Reference:
         Efron (1987), Better bootstrap confidence intervals, sections 3 and 6.
@@ -48,10 +52,11 @@ def ratio_intervals(
     if k < MIN_MINIBATCHES:
         return low, high
     counts = _counts(k, resamples, np.random.default_rng(seed))
-    xx, yy = xx.astype(np.float64), yy.astype(np.float64)
+    weights = np.ones((k, 1)) if sizes is None else np.array(sizes, np.float64)[:, None] * k / np.sum(sizes)
+    xx, yy = xx * weights, yy * weights
     drawn_xx, drawn_yy = _means(counts, xx), _means(counts, yy)
     for row in range(n_rows):
-        cells = xy[:, row].astype(np.float64)
+        cells = xy[:, row] * weights
         estimate = _ratio(cells.mean(0), xx[:, [row]].mean(0), yy.mean(0))
         drawn = _ratio(_means(counts, cells), drawn_xx[:, [row]], drawn_yy)
         left_out = _ratio(_without_each(cells), _without_each(xx[:, [row]]), _without_each(yy))

@@ -1,6 +1,7 @@
 """Decompositions of pairs of layers as a saved result: numbers, table, summary, and several students side by side."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,10 +187,9 @@ def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
     """CKA of R/R, G/G and S/S [3, 3], over minibatches of random samples."""
     sums, order = HSICSums(), torch.cat(found.folds)
     parts = [_parts(side) for side in (found.teacher, found.student)]
-    size = max(min(_MINIBATCH, len(order) // _N_MINIBATCHES), MIN_SAMPLES)
-    for samples in torch.split(order, size):
-        if len(samples) >= MIN_SAMPLES:
-            sums.add(*({name: centred_gram(part[samples]) for name, part in of.items()} for of in parts))
+    count = min(max(_N_MINIBATCHES, ceil(len(order) / _MINIBATCH)), len(order) // MIN_SAMPLES)
+    for samples in order.tensor_split(count):
+        sums.add(*({name: centred_gram(part[samples]) for name, part in of.items()} for of in parts))
     result = sums.result(confidence=found.confidence)
     ends = np.stack([np.diag(matrix) for matrix in (result.matrix, result.low, result.high)], axis=1)
     undefined = [

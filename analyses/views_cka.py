@@ -24,7 +24,7 @@ def views_cka(
     Args:
         views: with the roles `teacher` and `student`.
         batch_size: samples compared at a time; 64 if not given.
-        passes: over the images, each further one in another random order.
+        passes: over the images, each further one in another random order; see `cka` for what they are good for.
         part: which of how many processes this is.
         device: where to compute.
         quiet: no progress on standard error.
@@ -34,8 +34,9 @@ def views_cka(
         AnalysisError: if there are fewer than 4 images, or a feature is not finite.
         CaptureError: for an unknown layer.
     """
+    size = batch_size or 64
     loaders = views.loaders(
-        batch_size=batch_size or 64, passes=passes, part=part, device=device, label="cka", quiet=quiet or part[0] > 0
+        batch_size=size, passes=passes, part=part, device=device, label="cka", quiet=quiet or part[0] > 0
     )
     return cka(
         views.models["teacher"],
@@ -43,6 +44,7 @@ def views_cka(
         loaders["teacher"],
         student_loader=None if views.shared else loaders["student"],
         device=device,
+        pass_length=-(-views.n_samples // size) if passes > 1 else None,
         part=part,
         data=views.data,
         **options,

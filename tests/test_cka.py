@@ -286,7 +286,7 @@ def test_intervals_of_two_minibatches_are_not_known(images):
     result = cka(Net(), Net(seed=1), images[:2])
     assert not np.isnan(result.matrix).any()
     assert np.isnan(result.low).all()
-    reason = "intervals need at least 3 minibatches, but there were 2"
+    reason = "intervals need at least 5 minibatches, but there were 2"
     assert result.facts["no_interval"] == reason
     assert set(result.to_frame()["no_interval"]) == {reason}
     assert "nan" not in result.summary()
@@ -298,10 +298,10 @@ def test_intervals_of_two_minibatches_are_not_known(images):
 
 
 def test_a_resample_without_a_denominator_leaves_no_interval():
-    xx = np.array([[1.0], [0.0], [0.0], [0.0]])
+    xx = np.array([[1.0], [0.0], [0.0], [0.0], [0.0]])
     low, _ = ratio_intervals(xx[..., None], xx, xx)
-    assert "no positive HSIC" in missing_interval(np.ones((1, 1)), low, 4)
-    assert missing_interval(np.full((1, 1), np.nan), low, 4) == ""  # an undefined value has its own reason
+    assert "no positive HSIC" in missing_interval(np.ones((1, 1)), low, 5)
+    assert missing_interval(np.full((1, 1), np.nan), low, 5) == ""  # an undefined value has its own reason
 
 
 @pytest.mark.slow
@@ -402,11 +402,60 @@ def test_command_needs_networks_or_dumps(arguments):
 def test_command_with_passes_and_permutations(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors")
     options = ("--passes", 2, "--permutations", 9, "--batch-size", 100, "--quiet")
-    assert "718 samples in 8 minibatches" in run(*given, "--out", tmp_path, *options).output
+    assert "359 samples in 8 minibatches" in run(*given, "--out", tmp_path, *options).output
     result = CKAResult.load(tmp_path / "cka.npz")
     assert np.allclose(np.diag(result.matrix), 1)
     assert (result.p_values == 0.1).all()
     assert not np.allclose(result.hsic_xx[0], result.hsic_xx[4])
+
+
+def _correlated(n, seed, *, d=6):
+    one, other, shared = torch.randn(3, n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return one + shared, other + shared
+
+
+def _added(x, y, sizes, **options):
+    sums = HSICSums(**options)
+    for one, other in zip(x.split(sizes), y.split(sizes), strict=True):
+        sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
+    return sums.result()
+
+
+def test_a_minibatch_counts_by_its_samples():
+    x, y = _correlated(94, 0)
+    sizes = [30, 30, 30, 4]
+    result = _added(x, y, sizes)
+    weights = np.array(sizes) / 94
+    xy, xx, yy = (weights @ part.reshape(4).astype(float) for part in (result.hsic_xy, result.hsic_xx, result.hsic_yy))
+    assert result.matrix[0, 0] == pytest.approx(xy / np.sqrt(xx * yy), rel=1e-6)
+
+
+def test_a_short_last_minibatch_adds_little_noise():
+    whole, with_rest = [], []
+    for seed in range(60):
+        x, y = _correlated(304, seed)
+        whole.append(_added(x[:300], y[:300], [60] * 5).matrix.item())
+        with_rest.append(_added(x, y, [60] * 5 + [4]).matrix.item())
+    assert np.std(with_rest) < 1.3 * np.std(whole)
+
+
+def test_intervals_count_equal_minibatches_equally():
+    x, y = _correlated(120, 1)
+    result = _added(x, y, [20] * 6)
+    low, high = ratio_intervals(result.hsic_xy, result.hsic_xx, result.hsic_yy, sizes=[20] * 6)
+    np.testing.assert_allclose([low, high], [result.low, result.high], rtol=1e-12)
+
+
+def test_further_passes_keep_the_width_and_the_p_values_of_the_first():
+    x, y = _correlated(120, 2)
+    again = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    once = _added(x, y, [20] * 6, permutations=19)
+    twice = _added(torch.cat([x, x[again]]), torch.cat([y, y[again]]), [20] * 12, permutations=19, pass_length=6)
+    assert twice.matrix.item() != once.matrix.item()
+    assert (twice.high - twice.low).item() == pytest.approx((once.high - once.low).item(), rel=1e-6)
+    assert (twice.low - twice.matrix).item() == pytest.approx((once.low - once.matrix).item(), rel=1e-4)
+    assert twice.p_values == once.p_values
+    assert (twice.facts["n_samples"], twice.facts["n_minibatches"]) == (120, 12)
 
 
 @pytest.mark.slow

@@ -75,11 +75,11 @@ def test_no_snapshots_unless_asked_for(teacher):
 
 
 def test_each_epoch_equals_cka_of_its_snapshot(student, teacher):
-    result = cka_over_time(student, batch_size=16)
+    result = cka_over_time(student, batch_size=12)
     assert result.arrays["epoch"].tolist() == [0, 2, 4]
     assert result.facts["teacher_layers"] == ["blocks.0", "blocks.1", "blocks.1", "blocks.2"]
     for column, path in enumerate(RunFolder(student).snapshots().values()):
-        alone = views_cka(open_views({"teacher": str(teacher), "student": str(path)}), batch_size=16)
+        alone = views_cka(open_views({"teacher": str(teacher), "student": str(path)}), batch_size=12)
         for pair, layer in enumerate(result.facts["student_layers"]):
             row = alone.teacher_layers.index(result.facts["teacher_layers"][pair])
             place = row, alone.student_layers.index(layer)
@@ -89,8 +89,8 @@ def test_each_epoch_equals_cka_of_its_snapshot(student, teacher):
 
 
 def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
-    assert cka_over_time(student, every=4, batch_size=16).arrays["epoch"].tolist() == [0, 4]
-    same = cka_over_time(student, teacher=str(student), every=4, batch_size=16)
+    assert cka_over_time(student, every=4, batch_size=12).arrays["epoch"].tolist() == [0, 4]
+    same = cka_over_time(student, teacher=str(student), every=4, batch_size=12)
     assert np.allclose(same.arrays["cka"][:, 1], 1)
     plain = tmp_path / "plain"
     train(config("digits/resnet8", "training.epochs=1", "training.saving.snapshots=1"), plain, device="cpu", quiet=True)
@@ -104,7 +104,7 @@ def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
 
 
 def test_layers_that_do_not_vary_have_a_reason(student):
-    result = cka_over_time(student, teacher_layers="patch_embed", student_layers="fc", batch_size=16, kernel="rbf")
+    result = cka_over_time(student, teacher_layers="patch_embed", student_layers="fc", batch_size=12, kernel="rbf")
     assert not result.facts["undefined"]
     result.facts["undefined"] = [{"pair": 0, "epoch": 2, "reason": "why"}]
     assert over_time_table(result)["undefined"].tolist() == ["", "why", ""]
@@ -114,7 +114,7 @@ def test_layers_that_do_not_vary_have_a_reason(student):
 def test_few_minibatches_give_no_intervals_with_a_reason(student):
     result = cka_over_time(student, every=4, batch_size=30)
     assert np.isnan(result.arrays["low"]).all()
-    reason = "intervals need at least 3 minibatches, but there were 2"
+    reason = "intervals need at least 5 minibatches, but there were 2"
     assert set(over_time_table(result)["no_interval"]) == {reason}
     assert f"no intervals: {reason}" in summary(result)
 
