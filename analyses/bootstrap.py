@@ -94,7 +94,8 @@ def _jackknife(tally: ndarray, statistic: Statistic) -> tuple[ndarray, ndarray]:
 
 def _levels(tails: ndarray, estimate: ndarray, drawn: ndarray, left_out: ndarray, weights: ndarray) -> ndarray:
     """Quantile levels [2, ...] of the resamples at which the BCa interval ends."""
-    below = (drawn < estimate).mean(0) + (drawn == estimate).mean(0) / 2
+    n_defined = np.maximum((~np.isnan(drawn)).sum(0), 1)
+    below = ((drawn < estimate).sum(0) + (drawn == estimate).sum(0) / 2) / n_defined
     bias = ndtri(below)
     influence = np.average(left_out, axis=0, weights=weights) - left_out
     square, cube = (np.tensordot(weights, influence**power, 1) for power in (2, 3))

@@ -1,5 +1,6 @@
 """The commands of the analyses; torch and the rest are imported when a command runs."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,8 @@ def cka(
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
+    if until is not None and not 0 < until < inf:
+        raise ConfigError(f"--until needs the width of an interval, above 0, but is {until}")
     further: dict[str, Any] = {"until": until, "permutations": permutations}
     if run and (student or features or reduce != "flatten" or passes > 1 or any(further.values())):
         raise ConfigError("--run takes no --student, --features, --reduce, --passes, --until or --permutations")

@@ -163,12 +163,19 @@ def _parts(model: nn.Module, macs: dict[str, int], total: int) -> list[tuple[str
     """The network's modules from front to back; a container with most of the operations is opened."""
     named = []
     for name, child in model.named_children():
-        opened = isinstance(child, nn.Sequential | nn.ModuleList) and 2 * macs.get(name, 0) > total
+        opened = isinstance(child, nn.Sequential | nn.ModuleList) and 2 * _macs(name, child, macs) > total
         named += [(f"{name}.{inner}", part) for inner, part in child.named_children()] if opened else [(name, child)]
-    rows = [(name, _size(part), macs.get(name, 0)) for name, part in named]
+    rows = [(name, _size(part), _macs(name, part, macs)) for name, part in named]
     rows = [row for row in rows if row[1] or row[2]]
     rest = _size(model) - sum(row[1] for row in rows), total - sum(row[2] for row in rows)
     return [*rows, (ELSEWHERE, *rest)] if any(rest) else rows
+
+
+def _macs(name: str, module: nn.Module, macs: dict[str, int]) -> int:
+    """Of a module, or of the modules in a list that is never called itself."""
+    if name in macs:
+        return macs[name]
+    return sum(_macs(f"{name}.{inner}", part, macs) for inner, part in module.named_children())
 
 
 def _size(module: nn.Module) -> int:

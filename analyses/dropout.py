@@ -93,7 +93,8 @@ def equal_rates(
 
     Returns:
         one entry per row and column that has a cell of equal rates and another cell: which network's rate is `fixed`,
-        `rate`, whether the equal rate `wins` (a tie is none), the best `other` rate and the difference to it.
+        `rate`, whether the equal rate `wins` over the seeds of both (a tie is none), the best `other` rate and the
+        difference to it.
     """
     entries = []
     for axis, fixed in enumerate(NETWORKS):
@@ -107,7 +108,7 @@ def equal_rates(
                 continue
             best = max(others, key=lambda index: means[index])
             versus = difference(line[equal], line[best])
-            wins = bool(means[equal] > means[best])
+            wins = versus["difference"] is not None and versus["difference"] > 0
             entries.append({"fixed": fixed, "rate": rate, "wins": wins, "other": rates[1 - axis][best], **versus})
     return entries
 
@@ -115,7 +116,7 @@ def equal_rates(
 def best_against_neighbours(
     accuracy: Float64[np.ndarray, "teacher student seeds"], rates: tuple[Sequence[float], Sequence[float]]
 ) -> dict[str, Any]:
-    """The cell with the highest mean, and its differences to the up to eight cells around it.
+    """The cell with the highest mean among those of most seeds, and its differences to the up to eight cells around it.
 
     The intervals hold together with 95 % confidence (Bonferroni). They are somewhat too good for the best cell,
     because it was chosen for being the best; that they often include zero all the same is the point.
@@ -128,8 +129,9 @@ def best_against_neighbours(
         `teacher_rate`, `student_rate`, `mean`, `neighbours` (rates, difference, low, high of each), and
         `distinguishable`: whether every interval lies above zero; None where seeds are too few to have intervals.
     """
-    means = _means(accuracy)
-    row, column = divmod(int(np.nanargmax(means)), means.shape[1])
+    means, n_seeds = _means(accuracy), (~np.isnan(accuracy)).sum(2)
+    eligible = np.where(n_seeds == n_seeds.max(), means, -np.inf)  # a lucky seed alone is no best cell
+    row, column = divmod(int(eligible.argmax()), means.shape[1])
     around = [
         (i, j)
         for i in range(max(row - 1, 0), min(row + 2, means.shape[0]))

@@ -24,16 +24,29 @@ def split_samples(n: int, folds: int, *, seed: int = 0) -> list[Tensor]:
     return list(order.tensor_split(folds))
 
 
+def training_means(values: Float64[Tensor, "n r"], folds: list[Tensor]) -> Float64[Tensor, "n r"]:
+    """For each sample the mean of all samples outside its fold.
+
+    Args:
+        values: with mean zero.
+        folds: places of the samples of each.
+    """
+    means = torch.empty_like(values)
+    for held_out in folds:
+        means[held_out] = -values[held_out].sum(0) / (len(values) - len(held_out))  # all samples sum to 0
+    return means
+
+
 def explained(
-    values: Float64[Tensor, "n r"], predicted: Float64[Tensor, "n r"], folds: list[Tensor], *, learned: bool = True
+    values: Float64[Tensor, "n r"], predicted: Float64[Tensor, "n r"], means: Tensor | float, folds: list[Tensor]
 ) -> tuple[Float64[Tensor, " k"], Float64[Tensor, " k"]]:
-    """Squared errors per fold of the predictions, and of the mean alone.
+    """Squared errors per fold of the predictions, and of means alone.
 
     Args:
         values: what was to be predicted, with mean zero.
-        predicted: deviations from the mean.
+        predicted: for each sample.
+        means: what predicts it without any knowledge: `training_means` [n, r], or 0 for the mean of all samples.
         folds: places of the samples of each.
-        learned: whether predictions and mean are from the other folds, instead of from elsewhere and all samples.
 
     Raises:
         AnalysisError: if a fold's samples all equal the mean of the others.
@@ -41,9 +54,8 @@ def explained(
     errors, totals = [], []
     for held_out in folds:
         own = values[held_out]
-        deviations = own + own.sum(0) / (len(values) - len(own)) if learned else own  # all samples sum to 0
-        errors.append((deviations - predicted[held_out]).square().sum())
-        totals.append(deviations.square().sum())
+        errors.append((own - predicted[held_out]).square().sum())
+        totals.append((own - (means[held_out] if isinstance(means, Tensor) else means)).square().sum())
     if min(totals) == 0:
         raise AnalysisError("the features of a whole fold equal the mean of the others; take fewer folds")
     return torch.stack(errors), torch.stack(totals)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analyses.canonical import Split
 from analyses.coordinates import Coordinates, coordinates
-from analyses.folds import explained, interval, split_samples
+from analyses.folds import explained, interval, split_samples, training_means
 from analyses.kept import keep, load_dropkd
 from analyses.ridge import ridge
 from analyses.subspace import subspace
@@ -48,15 +48,27 @@ class Side:
 
     Attributes:
         whole: the features.
-        general: general part of each sample along the coordinates [n, r].
+        general: general part of each sample along the coordinates [n, r], from the mean of all samples.
         fraction: of variance that is general.
         by_fold: the same in each fold.
+        learned_from: places of each fold's samples, where the general part is learned from the other folds.
     """
 
     whole: Coordinates
     general: Tensor
     fraction: Fraction
     by_fold: list[float]
+    learned_from: list[Tensor] | None
+
+    @property
+    def told(self) -> Float64[Tensor, "n r"]:
+        """What the general part tells of each sample: not the mean of the samples that it was learned from."""
+        return self.general - self.means
+
+    @property
+    def means(self) -> Tensor | float:
+        """What is known of each sample from the others alone: [n, r], or 0 where nothing is learned from them."""
+        return training_means(self.whole.values, self.learned_from) if self.learned_from else 0.0
 
     @property
     def specific(self) -> Float64[Tensor, "n r"]:
@@ -182,7 +194,10 @@ def decompose(
 
 
 def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: float, *, learned: bool) -> Side:
-    errors, totals = explained(whole.values, general, folds, learned=learned)
+    means = training_means(whole.values, folds) if learned else 0.0
+    general = general + means
+    errors, totals = explained(whole.values, general, means, folds)
     by_fold = (1 - errors / totals).tolist()
     value = float(1 - errors.sum() / totals.sum())
-    return Side(whole, general, Fraction(*interval(value, by_fold, confidence=confidence)), by_fold)
+    fraction = Fraction(*interval(value, by_fold, confidence=confidence))
+    return Side(whole, general, fraction, by_fold, folds if learned else None)

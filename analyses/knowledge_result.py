@@ -47,8 +47,8 @@ def measure_pair(teacher_layer: str, student_layer: str, found: Decomposition, l
     )
     numbers["dimension"] = np.array(np.nan if found.dimension is None else found.dimension)
     numbers["cka"], undefined = _cka(found)
-    if cut := _cut(found):
-        undefined.append({"quantity": "dimension", "reason": cut})
+    if reason := _about_dimension(found):
+        undefined.append({"quantity": "dimension", "reason": reason})
     if labels is not None:
         for who, side in (("teacher", found.teacher), ("student", found.student)):
             numbers[f"{who}_probe"], missing = _probes(side, labels, found)
@@ -82,24 +82,30 @@ def knowledge_result(pairs: Sequence[Pair], facts: dict[str, Any], origin: dict[
 
 
 def tidy(result: Result) -> pd.DataFrame:
-    """One row per number: teacher_layer, student_layer, network, part, quantity, value, low, high."""
+    """One row per number: teacher_layer, student_layer, network, part, quantity, value, low, high, note.
+
+    The note says why a number or its interval is missing, or is a lower bound; it is empty for the others.
+    """
     arrays, rows = result.arrays, list[dict[str, Any]]()
+    notes = {(cell["pair"], cell["quantity"]): cell["reason"] for cell in result.facts["undefined"]}
     for index, layers in enumerate(_layers(result)):
         for name in FRACTIONS:
             network, part = name.split("_")
             rows.append({**layers, "network": network, "part": part, "quantity": "share", **_ends(arrays[name][index])})
         rows.append({**layers, "network": "both", "part": "general", "quantity": "dimension"})
-        rows[-1]["value"] = arrays["dimension"][index]
+        rows[-1] |= {"value": arrays["dimension"][index], "note": notes.get((index, "dimension"), "")}
         for key, network in (("cka", "both"), ("teacher_probe", "teacher"), ("student_probe", "student")):
             for part, ends in zip(PARTS, arrays[key][index] if key in arrays else (), strict=False):
                 quantity = "cka" if key == "cka" else "probe accuracy"
-                rows.append({**layers, "network": network, "part": part, "quantity": quantity, **_ends(ends)})
+                note = notes.get((index, f"{key.replace('_', ' ')}, {part}"), "")
+                row = {"network": network, "part": part, "quantity": quantity, **_ends(ends), "note": note}
+                rows.append({**layers, **row})
         for network in ("teacher", "student"):
             if f"{network}_by_rate" in arrays:
                 for rate, ends in zip(arrays["rates"], arrays[f"{network}_by_rate"][index], strict=True):
                     row = {"network": network, "part": "general", "quantity": f"share at rate {rate:g}"}
                     rows.append({**layers, **row, **_ends(ends)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna({"note": ""})
 
 
 def summary(result: Result) -> str:
@@ -115,13 +121,15 @@ def summary(result: Result) -> str:
         table["dimension"] = arrays["dimension"].astype(int)
     table |= {f"CKA {name}": arrays["cka"][:, index, 0].round(3) for index, name in enumerate(("R/R", "G/G", "S/S"))}
     samples = f"{facts['n_samples']} samples of {facts['data']}"
-    cut = [
-        f"\n{table['teacher layer'][cell['pair']]} and {table['student layer'][cell['pair']]}: {cell['reason']}"
+    shown = ("dimension", *(f"cka, {part}" for part in PARTS))
+    notes = [
+        f"\n{table['teacher layer'][cell['pair']]} and {table['student layer'][cell['pair']]}, {cell['quantity']}: "
+        f"{cell['reason']}"
         for cell in facts["undefined"]
-        if cell["quantity"] == "dimension"
+        if cell["quantity"] in shown and not (cell["quantity"] == "dimension" and "dimension" not in table)
     ]
     head = f"{facts['teacher']} and {facts['student']} by {facts['method']}, {samples}"
-    return head + "\n" + pd.DataFrame(table).to_string(index=False) + "".join(cut)
+    return head + "\n" + pd.DataFrame(table).to_string(index=False) + "".join(notes)
 
 
 def compare(names: Sequence[str], results: Sequence[Result]) -> Result:
@@ -171,11 +179,13 @@ def _ends(ends: ndarray) -> dict[str, float]:
     return dict(zip(("value", "low", "high"), ends.tolist(), strict=True))
 
 
-def _cut(found: Decomposition) -> str:
-    """Why the dimension is a lower bound, where it is one."""
+def _about_dimension(found: Decomposition) -> str:
+    """Why there is no dimension, or why it is a lower bound, where it is one."""
+    if found.dimension is None:
+        return f"{found.method} keeps parts of single images, not directions that could be counted"
     widths = [side.whole.values.shape[1] for side in (found.teacher, found.student)]
     n_pairs = len(found.correlations)
-    if found.dimension is None or not found.dimension == n_pairs < min(widths):
+    if not found.dimension == n_pairs < min(widths):
         return ""
     return (
         f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least so many, "
@@ -197,6 +207,11 @@ def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
         for cell in result.undefined
         if cell["teacher_layer"] == cell["student_layer"]
     ]
+    undefined += [
+        {"quantity": f"cka, {part}", "reason": str(result.facts["no_interval"])}
+        for part, (value, low, _) in zip(PARTS, ends, strict=True)
+        if np.isnan(low) and not np.isnan(value)
+    ]
     return ends, undefined
 
 
@@ -211,4 +226,4 @@ def _probes(side: Side, labels: Tensor, found: Decomposition) -> tuple[ndarray, 
 
 
 def _parts(side: Side) -> dict[str, Tensor]:
-    return dict(zip(PARTS, (side.whole.values, side.general, side.specific), strict=True))
+    return dict(zip(PARTS, (side.whole.values, side.told, side.specific), strict=True))

@@ -81,6 +81,10 @@ def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
     return pair._replace(numbers=pair.numbers | more)
 
 
+#: what is taken of networks unless chosen otherwise
+USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
+
+
 def inputs_of(
     teacher: str | None,
     student: str | None,
@@ -109,7 +113,7 @@ def inputs_of(
     Raises:
         AnalysisError: for `dropkd` without networks or with pairs of layers, or for a pair that does not exist.
     """
-    if method == "dropkd" and (files or layers):
+    if method == "dropkd" and (files or layers or any(chosen.get(key, usual) != usual for key, usual in USUAL.items())):
         raise AnalysisError(
             "dropkd shows images to both networks and has its own pairs of stages; give checkpoints only"
         )

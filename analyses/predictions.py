@@ -108,11 +108,23 @@ def judge(
         sets[info.image_size] = data
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
+        order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None
         logits = predict(model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
         if broken := int((~logits.isfinite()).any(1).sum()):
             raise AnalysisError(f"{checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {spec}")
-        judged.append(Judged(name, checkpoint, info, data, logits))
+        judged.append(Judged(name, checkpoint, info, data, logits if order is None else logits[:, order]))
     return judged
+
+
+def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Sequence[str]) -> list[int] | None:
+    """Where the data set's classes stand in a network's logits; None where one of the two does not name its classes."""
+    if not known or not wanted:
+        return None
+    if missing := [name for name in wanted if name not in known]:
+        raise AnalysisError(
+            f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {', '.join(map(repr, known))}"
+        )
+    return [known.index(name) for name in wanted]
 
 
 def short_names(checkpoints: Sequence[str]) -> list[str]:

@@ -185,7 +185,8 @@ def _reduced(store: FeatureStore, role: str, layers: str | Sequence[str], reduce
     parts: dict[str, list[Tensor]] = {name: [] for name in store.layers(held, layers)}
     for _, features in store.minibatches(held, layers):
         for name, values in features.items():
-            parts[name].append(reducer(values, store.layout(held, name)).flatten(1))
+            wide = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
+            parts[name].append(reducer(wide, store.layout(held, name)).flatten(1))
     return [torch.cat(values) for values in parts.values()]
 
 

@@ -120,9 +120,9 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, quiet: bool) -
 def _own(runs: Path, out: Path) -> "list[Result]":
     """Own runs as a comparison, which stays beside the tables, and the other results in their folder."""
     from kdprobe.cli import run
-    from kdprobe.results import load_result
+    from kdprobe.results import load_result, results_below
 
-    others = [load_result(path) for path in sorted(runs.rglob("*.npz"))]
+    others = [load_result(path) for path in results_below(runs)]
     comparison = out / "runs.npz"
     with redirect_stdout(sys.stderr):
         run("runs", "compare", runs, "--out", comparison, "--quiet")

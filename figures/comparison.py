@@ -106,7 +106,7 @@ def _teacher(axes: Axes, accuracy: float) -> None:
 
 def _legend(figure: Figure, result: Result, left: float) -> None:
     mean: dict[str, Any] = {"marker": "D", "color": MUTED, "markersize": 4.6, "mec": "white"}
-    if len(result.facts["seeds"]) > 1:
+    if (~np.isnan(result.arrays["accuracy"])).sum(1).max() > 1:
         handles = [
             Line2D([], [], marker="o", linestyle="", color=MUTED, markersize=3.2, mew=0, label="one seed"),
             Line2D([], [], linewidth=1.4, label="mean and 95 % interval", **mean),

@@ -81,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except KdprobeError as error:
         _fail(str(error), error.status)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)  # whoever read the output has had enough
+        place = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{place}{error.strerror or error}", 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
 

@@ -100,6 +100,19 @@ def load_result(path: Path, *, kind: str | None = None) -> Result:
     return Result(meta["kind"], entries, meta["facts"], meta["provenance"])
 
 
+def results_below(folder: Path) -> list[Path]:
+    """All results in a folder and its folders, by name; archives that were never a result of kdprobe are left out."""
+    return [path for path in sorted(folder.rglob("*.npz")) if not _foreign(path)]
+
+
+def _foreign(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" not in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False  # perhaps a damaged one, which is told when it is read
+
+
 def provenance(**facts: Any) -> dict[str, Any]:
     """What every result says of its origin: the given facts, the versions and the command line."""
     return {**facts, "versions": versions(), "command": command_line()}

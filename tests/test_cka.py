@@ -409,6 +409,13 @@ def test_command_with_passes_and_permutations(checkpoints, tmp_path):
     assert not np.allclose(result.hsic_xx[0], result.hsic_xx[4])
 
 
+@pytest.mark.parametrize("width", ["nan", "-1", "0", "inf"])
+def test_a_width_to_stop_at_is_above_zero(width, tmp_path):
+    with pytest.raises(ConfigError, match="--until needs the width of an interval, above 0, but is"):
+        run("--teacher", "t", "--student", "s", "--until", width, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def _correlated(n, seed, *, d=6):
     one, other, shared = torch.randn(3, n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return one + shared, other + shared

@@ -48,6 +48,16 @@ def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir()), "nothing may be written"
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file/below"])
+def test_a_place_that_cannot_be_written_is_one_line(place, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    status, text = exit_of(capsys, "complexity", "resnet8", "--out", place)
+    assert status == 2
+    assert place.split("/")[-2] in text
+    assert text.count("\n") == 1, text
+
+
 def test_run_lets_errors_through():
     with pytest.raises(KdprobeError, match="no command 'trian' is installed; did you mean 'train'"):
         cli.run("trian")

@@ -73,6 +73,13 @@ def test_parts_add_up(name: str) -> None:
     assert 4 <= len(found.parts) <= 20
 
 
+def test_a_list_of_modules_has_the_operations_of_its_members() -> None:
+    found = complexity(model_of("crossvit_tiny_240"))
+    blocks = sum(macs for name, _, macs in found.parts if name.startswith("blocks"))
+    assert blocks > 0.8 * found.macs
+    assert sum(part[2] for part in found.parts) == found.macs
+
+
 def test_counting_changes_nothing() -> None:
     model = create("resnet8", n_classes=10, image_size=32).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -109,6 +109,19 @@ def test_cka_of_whole_general_and_specific_parts():
     assert abs(cka[2]) < cka[0] / 2
 
 
+@pytest.mark.parametrize("n", [355, 359, 1100])
+def test_minibatches_of_the_parts_are_of_nearly_equal_size(n, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        "analyses.knowledge_result.centred_gram", lambda part: sizes.append(len(part)) or centred_gram(part)
+    )
+    measure_pair("a", "c", decompose(*planted(n, 6, 6, shared=0.5, noise=0.1)))
+    assert max(sizes) - min(sizes) <= 1
+    assert sum(sizes) == 6 * n
+    assert max(sizes) <= 256
+    assert len(sizes) // 6 >= 5
+
+
 def test_what_is_undefined_says_why():
     generator = torch.Generator().manual_seed(0)
     found = decompose(*(torch.randn(60, 5, generator=generator) for _ in range(2)), method="subspace")
@@ -119,6 +132,11 @@ def test_what_is_undefined_says_why():
     told = {(cell["pair"], cell["quantity"]) for cell in result.facts["undefined"]}
     assert told == {(0, "cka, general"), (0, "teacher probe, general"), (0, "student probe, general")}
     assert all("zero for all samples" in cell["reason"] for cell in result.facts["undefined"])
+    table = tidy(result)
+    missing = table[table.value.isna()]
+    assert len(missing) == 3
+    assert missing.note.str.contains("zero for all samples|does not vary|same for all").all()
+    assert not table.note[table.value.notna()].any()
 
 
 def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
@@ -130,8 +148,8 @@ def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
     facts = {"teacher": "one", "student": "other", "method": "subspace", "data": "digits", "n_samples": 300}
     text = summary(knowledge_result([pair], facts))
     assert text.endswith(
-        "\na and b: all 4 leading pairs of directions are shared and no more are looked at; there are at least so many"
-        ", and the fractions are lower bounds too"
+        "\na and b, dimension: all 4 leading pairs of directions are shared and no more are looked at; there are at "
+        "least so many, and the fractions are lower bounds too"
     )
 
 
@@ -212,6 +230,8 @@ def test_dropkd_takes_the_stages_of_its_run(checkpoints):
         shown_maps(views, method)
     with pytest.raises(AnalysisError, match="dropkd shows images to both networks and has its own pairs of stages"):
         inputs_of(None, None, None, [Path("a.h5")], method="dropkd")
+    with pytest.raises(AnalysisError, match="dropkd shows images to both networks and has its own pairs of stages"):
+        inputs_of("t", "s", None, [], method="dropkd", teacher_layers=("conv1",))
 
 
 def test_command(checkpoints, tmp_path):

@@ -79,6 +79,13 @@ class TestEqualRates:
         ]
         assert entries[0]["difference"] == pytest.approx(0.1)
 
+    def test_wins_over_the_seeds_of_both(self):
+        accuracy = np.full((1, 2, 3), np.nan)
+        accuracy[0, 0, 0] = 0.90
+        accuracy[0, 1] = [0.95, 0.80, 0.80]
+        (entry,) = [e for e in equal_rates(accuracy, ((0.3,), (0.3, 0.5))) if e["fixed"] == "teacher"]
+        assert (entry["wins"], entry["difference"]) == (False, pytest.approx(-0.05))
+
 
 class TestBest:
     def grid(self, spread):
@@ -101,6 +108,12 @@ class TestBest:
 
     def test_is_not_where_they_do_not(self):
         assert best_against_neighbours(self.grid(0.05), RATES)["distinguishable"] is False
+
+    def test_is_none_of_those_with_fewer_seeds(self):
+        accuracy = self.grid(0.001)
+        accuracy[0, 0, 0], accuracy[0, 0, 1:] = 0.99, np.nan
+        best = best_against_neighbours(accuracy, RATES)
+        assert (best["teacher_rate"], best["student_rate"]) == (0.5, 0.7)
 
     def test_is_unknown_from_one_seed_or_without_neighbours(self):
         assert best_against_neighbours(self.grid(0.001)[..., :1], RATES)["distinguishable"] is None

@@ -1,6 +1,7 @@
 """`kdprobe evaluate`: from checkpoints to numbers, table and picture."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import save
+from kdprobe.models.create import attach
 from kdprobe.results import load_result
 
 
@@ -106,6 +108,28 @@ def test_what_cannot_be_evaluated_is_refused(checkpoints: list[str]) -> None:
         CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
     with pytest.raises(AnalysisError, match=r"run0 is given twice"):
         judge([checkpoints[0]] * 2)
+
+
+def test_classes_are_told_apart_by_name(checkpoints: list[str], tmp_path: Path) -> None:
+    digits = load_data("digits", image_size=16)
+    order = [3, 0, 1, 2, *range(4, 10)]
+    turned, other = tmp_path / "turned.safetensors", tmp_path / "other.safetensors"
+    for path, names in (
+        (turned, [digits.classes[place] for place in order]),
+        (other, [f"class {k}" for k in range(10)]),
+    ):
+        model = load(checkpoints[0])
+        info = replace(describe(model), classes=tuple(names))
+        with torch.no_grad():
+            for parameter in model.get_classifier().parameters():
+                parameter.copy_(parameter[order].clone())
+        attach(model, info)
+        save(model, path)
+    torch.testing.assert_close(judge([str(turned)])[0].logits, judge(checkpoints[:1])[0].logits, rtol=1e-5, atol=1e-5)
+    with pytest.raises(
+        AnalysisError, match=r"other\.safetensors does not know the class '0' of digits; it knows 'class 0'"
+    ):
+        judge([str(other)])
 
 
 def test_a_network_that_gives_nan_is_named(checkpoints: list[str], tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_fractions_are_those_of_the_parts_and_sum_to_one():
     direct, total = 0.0, 0.0
     for fold in found.folds:
         rest = [i for i in range(200) if i not in set(fold.tolist())]
-        direct += float((found.teacher_specific[fold] - centred[rest].mean(0)).square().sum())
+        direct += float(found.teacher_specific[fold].square().sum())
         total += float((centred[fold] - centred[rest].mean(0)).square().sum())
     assert found.fractions["teacher_specific"].value == pytest.approx(direct / total, abs=1e-12)
     for who in ("teacher", "student"):
@@ -75,7 +75,7 @@ def test_ridge_is_scikit_learns_ridge_in_float64(widths):
             centred = x[training] - x[training].mean(0)
             largest = np.linalg.svd(centred, compute_uv=False)[0] ** 2
             oracle = Ridge(alpha=relative * largest, solver="svd").fit(x[training], y[training])
-            expected = oracle.predict(x[held_out]) - y[training].mean(0)
+            expected = oracle.predict(x[held_out]) - y.mean(0)
             np.testing.assert_allclose(part[fold].numpy(), expected, atol=1e-9 * np.abs(y).max() * 60)
 
 
@@ -176,8 +176,24 @@ def test_features_of_100_000_values_go_by_gram_matrices():
 def test_what_does_not_hold_out_of_fold_is_negative():
     values = torch.tensor([[1.0], [-1.0], [2.0], [-2.0]], dtype=torch.float64)
     folds = list(torch.arange(4).tensor_split(2))
-    errors, totals = explained(values, -values, folds)
+    errors, totals = explained(values, -values, 0.0, folds)
     assert (1 - errors / totals).tolist() == [-3.0, -3.0]
+
+
+@pytest.mark.parametrize("method", ["ridge", "subspace"])
+def test_the_specific_part_is_as_large_as_the_specific_share(method):
+    teacher, student = planted(203, 20, 30, shared=0.5, noise=0.05)
+    found = decompose(teacher, student, method=method)
+    for side in (found.teacher, found.student):
+        left = side.specific.square().sum() / (side.whole.values - side.means).square().sum()
+        assert left.item() == pytest.approx(side.fraction.rest().value, rel=1e-9)
+        assert torch.equal(side.told + side.means, side.general)
+
+
+def test_what_a_rotated_copy_leaves_is_no_constant():
+    features = planted(203, 8, 8, shared=0.5, noise=0.1)[0]
+    found = decompose(features, features @ rotation(8), method="subspace").teacher
+    assert found.specific.square().sum() < 1e-6 * found.whole.values.square().sum()
 
 
 def test_coordinates_have_the_features_inner_products_and_lead_back():
@@ -289,7 +305,7 @@ def test_bad_input_is_told_in_one_sentence(features, options, message):
 def test_a_fold_like_the_mean_of_the_others_has_no_variance():
     values = torch.tensor([[0.0], [0.0], [1.0], [-1.0]], dtype=torch.float64)
     with pytest.raises(AnalysisError, match="features of a whole fold equal the mean of the others"):
-        explained(values, values, list(torch.arange(4).tensor_split(2)))
+        explained(values, values, 0.0, list(torch.arange(4).tensor_split(2)))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from PIL import Image
 from figures.pictures import FIGURES
 from figures.report.chart import hover, numbers, scale, themed
 from figures.report.page import SECTIONS, safe_json, short_names
-from figures.report.write import find, write_report
+from figures.report.write import find, read, write_report
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import Result, save_result
@@ -204,6 +204,17 @@ def test_find_searches_folders_in_order(tmp_path: Path) -> None:
         save_result(cka_result(), tmp_path / name, table="")
     names = [str(path.relative_to(tmp_path)) for path in find([tmp_path / "b", tmp_path / "a.npz", tmp_path])]
     assert names == ["b/a/y.npz", "b/z.npz", "a.npz"]
+
+
+def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path) -> None:
+    save_result(cka_result(), tmp_path / "mine.npz", table="")
+    np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
+    assert find([tmp_path]) == [tmp_path / "mine.npz"]
+    with pytest.raises(ResultError, match=r"foreign\.npz is not a kdprobe result"):
+        read([tmp_path / "foreign.npz"])
+    (tmp_path / "damaged.npz").write_bytes(b"no archive")
+    with pytest.raises(ResultError, match=r"damaged\.npz is not a kdprobe result or is damaged"):
+        read([tmp_path])
 
 
 @pytest.mark.parametrize(

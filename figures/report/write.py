@@ -5,7 +5,7 @@ from pathlib import Path
 
 from figures.report.page import SECTIONS, page
 from kdprobe.errors import ResultError, near_matches
-from kdprobe.results import Result, load_result
+from kdprobe.results import Result, load_result, results_below
 
 
 def find(places: Iterable[Path]) -> list[Path]:
@@ -16,7 +16,7 @@ def find(places: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        inside = sorted(place.rglob("*.npz")) if place.is_dir() else [place]
+        inside = results_below(place) if place.is_dir() else [place]
         if not inside:
             raise ResultError(f"there is no result (.npz) in the folder {place}")
         found += inside
