@@ -1,12 +1,14 @@
 """Small sweeps for tests."""
 
 import os
+import time
 from collections import Counter
 from itertools import pairwise
 
 from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.recipe import read_recipe
+from kdprobe.sweeps.attempts import read_attempt
 from kdprobe.sweeps.cells import dropout_grid, make_cells
 from kdprobe.sweeps.ledger import begin
 
@@ -39,11 +41,23 @@ def check_nothing_twice(found):
         written = lines(found.path, cell.id)
         words = Counter(word for word, _, _ in written)
         kills = len(list(found.attempts.glob(f"{cell.id}.*"))) - 1
-        assert words["trained"] == 1 or (kills and not words["trained"]), (cell.id, words)
+        last = read_attempt(found.attempts, cell.id, kills + 1)
+        # a kill may come between the result and the line about it: then the newest attempt never ended
+        assert words["trained"] == 1 or not (words["trained"] or (last.ended and not kills)), (cell.id, words)
         assert sum(count - 1 for count in words.values() if count) <= kills, (cell.id, words)
         processes = [process for _, process, _ in written]
         changes = sum(one != other for one, other in pairwise(processes))
         assert changes == len(set(processes)) - 1, (cell.id, written)
+
+
+def until(condition, process=None, *, seconds=200):
+    """Wait for a condition; fails when the process that is to bring it about ends, or after so many seconds."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it took too long"
+        assert process is None or process.poll() is None, "the process ended before"
+        time.sleep(0.02)
+    return found
 
 
 def environment():

@@ -23,6 +23,7 @@ from kdprobe.sweeps.ray import RayEngine
 from kdprobe.sweeps.slurm import SlurmEngine
 from kdprobe.sweeps.work import Order
 from tests import sweeps
+from tests.sweeps import until
 from tests.test_cli import exit_of
 
 pytestmark = pytest.mark.slow
@@ -122,9 +123,8 @@ class TestLocal:
         ledger = sweeps.ledger(tmp_path / "s")
         for _ in range(2):
             process = driver_process(ledger, "tiny", "local")
-            before = sum(state.name == "done" for state in ledger.states().values())
-            while sum(state.name == "done" for state in ledger.states().values()) < before + 5:
-                time.sleep(0.2)
+            before = n_done(ledger)
+            until(lambda: n_done(ledger) >= before + 5, process)  # noqa: B023 - called here
             process.kill()
             process.communicate()
         text = driver_process(ledger, "tiny", "local").communicate(timeout=200)[0]
@@ -141,9 +141,7 @@ class TestLocal:
     def test_told_to_stop_it_stops_its_children(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s")
         process = driver_process(ledger, "tiny", "local")
-        while not running(ledger):
-            time.sleep(0.1)
-        children = running(ledger)
+        children = until(lambda: running(ledger), process)
         process.terminate()
         assert "STOPPED" in process.communicate(timeout=60)[0]
         for child in children:
@@ -178,7 +176,7 @@ class TestLocal:
         cells = make_cells(base, product({"seed": [0, 1]}), option_types())
         disturbed, quiet = (begin(tmp_path / name, cells) for name in ("disturbed", "quiet"))
         engine = LocalEngine(Order(disturbed.path, device="cpu"), [Slot(1)])
-        waiting = threading.Thread(target=kill_after_an_epoch, args=(disturbed, cells[0].id))
+        waiting = threading.Thread(target=kill_after_an_epoch, args=(disturbed, cells[0].id), daemon=True)
         waiting.start()
         drive(disturbed, engine)
         waiting.join()
@@ -193,15 +191,14 @@ class TestLocal:
 
 
 def kill_after_an_epoch(ledger, cell):
-    while not ledger.run(cell).state_path.exists():
-        time.sleep(0.02)
+    until(ledger.run(cell).state_path.exists)
     os.kill(read_attempt(ledger.attempts, cell, 1).process, signal.SIGKILL)
 
 
 @contextmanager
 def two_nodes():
     """A Ray cluster of two nodes on this machine; yields its address."""
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -209,13 +206,18 @@ def two_nodes():
     try:
         yield cluster.address
     finally:
+        ray.shutdown()
         cluster.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 class TestRay:
+    @pytest.fixture(autouse=True)
+    def _as_important_as_the_rest(self, monkeypatch):
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers step back otherwise, on a busy machine for minutes
+
     def test_workers_are_killed(self, tmp_path):
-        ledger = sweeps.ledger(tmp_path / "s", stale_after=10)
+        ledger = sweeps.ledger(tmp_path / "s")
         with two_nodes() as address, killing_workers(ledger, every=4) as kills:
             tally = drive(ledger, RayEngine(order_of(ledger, "tiny"), address=address))
         assert tally.done == 25
@@ -223,14 +225,13 @@ class TestRay:
         check_all_done(ledger)
 
     def test_the_driver_is_killed_and_started_again(self, tmp_path):
-        ledger = sweeps.ledger(tmp_path / "s", stale_after=10)
+        ledger = sweeps.ledger(tmp_path / "s")
         with two_nodes() as address:
-            process = driver_process(ledger, "tiny", address, stale_after=10)
-            while sum(state.name == "done" for state in ledger.states().values()) < 5:
-                time.sleep(0.2)
+            process = driver_process(ledger, "tiny", address)
+            until(lambda: n_done(ledger) >= 5, process)
             process.kill()
             process.communicate()
-            text = driver_process(ledger, "tiny", address, stale_after=10).communicate(timeout=200)[0]
+            text = driver_process(ledger, "tiny", address).communicate(timeout=200)[0]
         assert "DONE" in text
         check_all_done(ledger)
 
@@ -238,6 +239,14 @@ class TestRay:
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
         with pytest.raises(SweepError, match="a cell takes 7 GPU, but the cluster has "):
             RayEngine(order_of(ledger, "tiny"), gpus=7)
+
+    def test_a_signal_still_reaches_the_sweep(self, tmp_path):
+        before = signal.getsignal(signal.SIGTERM)
+        engine = RayEngine(Order(tmp_path))
+        try:
+            assert signal.getsignal(signal.SIGTERM) is before
+        finally:
+            engine.close()
 
 
 class TestNoCluster:
@@ -258,13 +267,17 @@ class TestNoCluster:
         said = "is no Ray cluster, or does not answer" if listening else "no Ray cluster answers at"
         assert said in text
         assert text.count("\n") == 1
-        assert seconds < 15
+        assert seconds < 60, "Ray itself waits for minutes"
         assert not list(tmp_path.iterdir()), "nothing may be written"
 
     def test_no_cluster_to_be_found(self, tmp_path, monkeypatch):
-        pytest.importorskip("ray")
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        with pytest.raises(SweepError, match="no Ray cluster at 'auto'"):
+        ray = pytest.importorskip("ray")
+
+        def init(**options):  # the real one would find any cluster on this machine
+            raise ConnectionError(f"no running instance for {options['address']}\nand more lines")
+
+        monkeypatch.setattr(ray, "init", init)
+        with pytest.raises(SweepError, match="no Ray cluster at 'auto': no running instance for auto; start one with"):
             RayEngine(Order(tmp_path), address="auto")
 
     def test_what_is_no_address(self):
@@ -287,15 +300,16 @@ class TestSlurm:
         pytest.importorskip("submitit")
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=2)
         engine = SlurmEngine(order_of(ledger, "tiny"), cluster="local", look=0.3)
-        killer = threading.Thread(target=kill_one, args=(ledger,))
+        killer = threading.Thread(target=kill_one, args=(ledger,), daemon=True)
         killer.start()
         tally = drive(ledger, engine)
         killer.join()
         assert tally.done == 2
         check_all_done(ledger, n_cells=2)
 
-    def test_without_slurm(self, tmp_path):
+    def test_without_slurm(self, tmp_path, monkeypatch):
         pytest.importorskip("submitit")
+        monkeypatch.setenv("PATH", "")
         with pytest.raises(SweepError, match=r"Slurm cannot be used as asked: Could not detect"):
             SlurmEngine(Order(tmp_path))
         with pytest.raises(SweepError, match=r"Slurm cannot be used as asked: .*nonsense"):
@@ -303,9 +317,11 @@ class TestSlurm:
 
 
 def kill_one(ledger):
-    while not (found := running(ledger)):
-        time.sleep(0.1)
-    os.kill(found[0], signal.SIGKILL)
+    os.kill(until(lambda: running(ledger))[0], signal.SIGKILL)
+
+
+def n_done(ledger):
+    return sum(state.name == "done" for state in ledger.states().values())
 
 
 def test_the_ledger_is_told_by_a_second_reader_while_the_sweep_runs(tmp_path):
@@ -324,11 +340,9 @@ def test_from_the_command_line_stopped_and_gone_on_with(tmp_path):
     command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2,3"]
     command += ["--seeds", "1", "--out", str(tmp_path / "s"), "--device", "cpu", "--slots", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "s" / "sweep.json").exists():
-        time.sleep(0.1)
+    until((tmp_path / "s" / "sweep.json").exists, process)
     ledger = open_ledger(tmp_path / "s")
-    while not any(ledger.run(cell.id).state_path.exists() for cell in ledger.cells):
-        time.sleep(0.05)
+    until(lambda: any(ledger.run(cell.id).state_path.exists() for cell in ledger.cells), process)
     process.terminate()
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130

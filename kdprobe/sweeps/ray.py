@@ -5,9 +5,11 @@ CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS; what is tried again is decided by the 
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -70,16 +72,21 @@ class RayEngine:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
         looks: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
-            self._ray.init(num_cpus=usable_processors(), include_dashboard=False, **looks)
-            return
-        if address != "auto":
+            address, own = "local", {"num_cpus": usable_processors(), "include_dashboard": False}
+        else:
+            own = {}
+        if address not in ("auto", "local"):
             _check_answers(address)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            self._ray.init(address=address, **looks)
+            self._ray.init(address=address, **own, **looks)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SweepError(
                 f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}; start one with: ray start --head"
             ) from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in place, which knows nothing of the sweep
 
     def _check_size(self, there: Mapping[str, float], processors: float, gpus: float) -> None:
         for name, wanted in (("CPU", processors), ("GPU", gpus)):

@@ -1,0 +1,9 @@
+"""What all tests run under: no time limits of their own, and a terminal of a known width."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)  # a busy machine stands still for longer than any limit
+settings.load_profile("house")
+os.environ["COLUMNS"] = "100"
