@@ -1,3 +1,4 @@
+import copy
 import errno
 import json
 import math
@@ -545,3 +546,21 @@ def test_parameter_groups_follow_the_configuration():
         (1, pytest.approx(0.005), 5e-4),
         (1, pytest.approx(0.005), 0),
     ]
+
+
+def test_momentum_is_zero_after_a_first_step_that_is_left_out(monkeypatch):
+    empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *given, **options: empty(*given, **options).fill_(1e6))
+    student = torch.nn.Linear(3, 2)
+    reference = copy.deepcopy(student)
+    optimizer = make_optimizer(OptimizerConfig(lr=0.1), student, torch.nn.Identity())
+    plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for found_inf in (1.0, 0.0, 0.0):
+        optimizer.found_inf = torch.tensor(found_inf)
+        for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+            one.grad = other.grad = torch.full_like(one, 0.5)
+        optimizer.step()
+        if not found_inf:
+            plain.step()
+    for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
