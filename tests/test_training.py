@@ -564,3 +564,37 @@ def test_momentum_is_zero_after_a_first_step_that_is_left_out(monkeypatch):
             plain.step()
     for one, other in zip(student.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def spoil(step, monkeypatch):
+    """Give a network an image of infinite brightness in one step."""
+    original, done = loop.Trainer._gradients, []
+
+    def gradients(self, batch, *arguments):
+        done.append(1)
+        if len(done) == step:
+            batch.images[0] = math.inf
+        return original(self, batch, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, precision):
+    """Neither weights nor statistics, of the network or of its average: the bad batch may as well come last."""
+    settings = ("training.epochs=1", "training.ema_decay=0.9", "training.schedule.name=constant")
+    chosen = config("digits/resnet8", *settings, f"training.precision={precision}")
+    update, states = loop.Trainer._update, []
+
+    def look(self, *arguments):
+        update(self, *arguments)
+        both = {**self.job.objective.state_dict(), **self.ema.module.state_dict(prefix="ema.")}
+        states.append({name: value.clone() for name, value in both.items()})
+
+    monkeypatch.setattr(loop.Trainer, "_update", look)
+    spoil(3, monkeypatch)
+    train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    _, before, after, *_, last = states
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(value.isfinite().all() for value in last.values())
+    assert not torch.equal(after["student.model.bn1.running_mean"], last["student.model.bn1.running_mean"])

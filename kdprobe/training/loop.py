@@ -30,6 +30,7 @@ from kdprobe.training.precision import autocast, compiled, make_scaler, repeatab
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
+from kdprobe.training.undo import Values, keep, restore_unless
 from kdprobe.training.watch import Watch
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
@@ -159,9 +160,10 @@ class Trainer:
             progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
             factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
             set_rate(self.optimizer, factor)
+            buffers = keep(self.job.objective.buffers())
             terms = self._gradients(batch, progress, position)
             self._account(terms, batch, position)
-            self._update()
+            self._update(buffers)
             position.step += 1
             look = self.device.type == "cpu" or position.step % _CHECK_EVERY == 0
             if look:
@@ -203,8 +205,14 @@ class Trainer:
             terms: dict[str, Tensor] = self.objective(prepared, labels, teacher, progress, shares)[1]
         return terms
 
-    def _update(self) -> None:
-        """One optimizer step, left out on the device itself where the loss is not finite."""
+    def _update(self, buffers: Values) -> None:
+        """One step of weights, statistics and average, left out on the device itself where the loss is not finite.
+
+        Args:
+            buffers: of networks and method, as they were before the step.
+        """
+        finite = self.recent[-1].finite
+        restore_unless(finite, self.job.objective.buffers(), buffers)
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
@@ -213,10 +221,13 @@ class Trainer:
             self.scaler.update()
         else:
             # the fused optimizers read this flag, as torch's GradScaler sets it: no round trip to the host
-            self.optimizer.found_inf = (~self.recent[-1].finite).float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         if self.ema is not None:
+            averages = [*self.ema.module.parameters(), *self.ema.module.buffers()]
+            before = keep(averages)
             self.ema.update_parameters(self.student)
+            restore_unless(finite, averages, before)
 
     @torch.no_grad()
     def _teach(self, images: Tensor, index: Tensor) -> Features | None:
