@@ -20,6 +20,7 @@ import yaml
 
 import kdprobe
 from kdprobe.config import MixingConfig, OptimizerConfig, ScheduleConfig, override, parse, write_yaml
+from kdprobe.curves import training_curves
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, ModelError, RunError, Stopped
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
@@ -32,6 +33,7 @@ from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
 from kdprobe.training.precision import compiled
 from kdprobe.training.schedule import rate_factor
+from kdprobe.training.verify import problems
 from tests.tiny import N_TRAIN
 
 TIMES = ("seconds", "images_per_second")
@@ -598,3 +600,54 @@ def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, pre
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(value.isfinite().all() for value in last.values())
     assert not torch.equal(after["student.model.bn1.running_mean"], last["student.model.bn1.running_mean"])
+
+
+def test_the_recorded_loss_is_the_mean_over_the_images_of_steps_with_a_finite_one(tmp_path, monkeypatch):
+    """Also where one such step was before a stop."""
+    chosen = config("digits/resnet8", "training.epochs=1", "training.batch_size=100")
+    losses, account = [], loop.Trainer._account
+
+    def look(self, terms, batch, position):
+        losses.append((float(terms["ce"]), len(batch.labels)))
+        account(self, terms, batch, position)
+
+    monkeypatch.setattr(loop.Trainer, "_account", look)
+    spoil(2, monkeypatch)
+    stop_after(3, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert [n for loss, n in losses if not math.isfinite(loss)] == [100]
+    finite = [(loss, n) for loss, n in losses if math.isfinite(loss)]
+    (record,) = RunFolder(tmp_path / "run").metrics()
+    expected = sum(loss * n for loss, n in finite) / (N_TRAIN - 100)
+    assert record["loss"] == record["terms"]["ce"] == pytest.approx(expected)
+    assert record["images"] == N_TRAIN
+
+
+def test_an_epoch_without_a_finite_loss_has_none(tmp_path, monkeypatch, capsys):
+    spoil(1, monkeypatch)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=MagicMock()))
+    whole = config("digits/resnet8", f"training.batch_size={N_TRAIN}")
+    train(whole, tmp_path / "run", device="cpu", tensorboard=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert (first["loss"], first["terms"]) == (None, {"ce": None})
+    assert second["loss"] > 0
+    assert "epoch 1/2  loss not finite  accuracy" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").summary()["epochs"] == "2/2"
+    assert problems(RunFolder(tmp_path / "run")) == []
+    result, table = training_curves([RunFolder(tmp_path / "run")])
+    np.testing.assert_array_equal(result.arrays["train_loss"], [[math.nan, second["loss"]]])
+    assert table.splitlines()[1].startswith("run,1,,")
+
+
+def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
+    content = torch.load(student[0] / "state.pt", weights_only=True)
+    for change, differing in (({"phase": 1}, "phase"), ({"step": 3}, "n_summed")):
+        position = {**content["position"], **change}
+        position.pop("n_summed")
+        torch.save({**content, "position": position}, tmp_path / "state.pt")
+        with pytest.raises(RunError, match=rf"by another version of kdprobe, which differs in {differing}; it cannot"):
+            state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)
+    torch.save({**content, "position": {**position, "step": 0}}, tmp_path / "state.pt")
+    assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2

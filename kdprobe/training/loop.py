@@ -301,11 +301,12 @@ class Trainer:
     def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
         """Add up all processes' losses, images and wishes, in one exchange and without leaving the device."""
         values = torch.stack(list(terms.values())).double() * len(batch.labels)
-        counts = [values.new_full((1,), n) for n in (batch.n_skipped, *self._wishes)]
+        counts = [values.new_full((1,), n) for n in (len(batch.labels), batch.n_skipped, *self._wishes)]
         total = self.group.sum(torch.cat([values, *counts]))
         finite = torch.isfinite(total.sum())
         for name, value in zip(terms, torch.where(finite, total, 0), strict=False):
             position.sums[name] = position.sums[name].to(self.device) + value if name in position.sums else value
+        position.n_summed = position.n_summed.to(self.device) + torch.where(finite, total[-4], 0)
         position.n_skipped = position.n_skipped + total[-3]
         position.bad_steps = torch.where(finite, 0, position.bad_steps.to(self.device) + 1)
         self.asked = total[-2:]
@@ -342,12 +343,13 @@ class Trainer:
         steps = position.step
         n_skipped = int(position.n_skipped)
         n_images = self.n_images - n_skipped
-        losses = {name: float(value) / n_images for name, value in position.sums.items()}
+        n_summed = int(position.n_summed)
+        losses = {name: float(value) / n_summed if n_summed else None for name, value in position.sums.items()}
         best = accuracy > position.best_accuracy
         if best:
             position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
         position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
-        position.n_skipped = torch.zeros_like(position.n_skipped)
+        position.n_summed, position.n_skipped = (torch.zeros_like(n) for n in (position.n_summed, position.n_skipped))
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
         record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=n_images, steps=steps)

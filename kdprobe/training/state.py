@@ -43,6 +43,7 @@ class Position:
         best_epoch: after which epoch.
         seconds: spent in training so far.
         sums: of the loss terms over all processes' images in the epoch that is under way.
+        n_summed: how many images these are: those of steps with a finite loss.
         bad_steps: consecutive steps without a finite loss.
         n_images: training images, which must not change.
         n_skipped: images that could not be decoded in the epoch that is under way.
@@ -54,6 +55,7 @@ class Position:
     best_epoch: int = 0
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
+    n_summed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_images: int = 0
     n_skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
@@ -115,7 +117,7 @@ def restore_state(
         RunError: if there is none, none verifies, or it belongs to another model, method or data set.
     """
     state, problems = _newest(path)
-    position = Position(**state["position"])
+    position = _position(path, state["position"])
     if position.n_images != n_images:
         raise RunError(f"{path} was saved with {position.n_images} training images, but now there are {n_images}")
     try:
@@ -133,6 +135,18 @@ def restore_state(
 def state_problems(path: Path) -> list[str]:
     """A sentence about each generation of a run's state that is there and damaged."""
     return [problem for candidate in (path, previous(path)) if candidate.is_file() for problem in _damage(candidate)]
+
+
+def _position(path: Path, values: dict[str, Any]) -> Position:
+    """The saved position; between epochs, what it does not know of yet has its default."""
+    known = {entry.name for entry in fields(Position)}
+    missing = known - set(values) if values.get("step") else set()
+    if differing := (set(values) - known) | missing:
+        raise RunError(
+            f"{path} was saved by another version of kdprobe, which differs in {', '.join(sorted(differing))}; "
+            "it cannot be continued"
+        )
+    return Position(**values)
 
 
 def _damage(path: Path) -> Iterator[str]:
