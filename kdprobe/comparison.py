@@ -48,8 +48,9 @@ class Group:
 
     @property
     def speed(self) -> float:
-        """Training images per second, over all runs."""
-        return sum(self.values("images_seen")) / sum(self.values("seconds"))
+        """Training images per second, over all runs; NaN where these took less than the hundredth recorded."""
+        seconds = sum(self.values("seconds"))
+        return sum(self.values("images_seen")) / seconds if seconds else math.nan
 
 
 def gather(paths: Iterable[Path]) -> list[RunFolder]:

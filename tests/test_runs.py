@@ -183,6 +183,12 @@ def test_compare_prints_and_saves(tmp_path, capsys):
     assert (tmp_path / "c.csv").is_file()
 
 
+def test_a_run_that_took_no_time_has_no_speed(tmp_path):
+    run = write_run(tmp_path / "run")
+    edit(run.result_path, seconds=0.0)
+    assert table(group([run])).to_dict("records")[0]["images/s"] == "nan"
+
+
 def test_what_cannot_be_compared_is_told(tmp_path):
     with pytest.raises(RunError, match=r"there is no folder .*nowhere"):
         gather([tmp_path / "nowhere"])

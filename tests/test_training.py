@@ -1,5 +1,6 @@
 import copy
 import errno
+import itertools
 import json
 import math
 import random
@@ -651,3 +652,28 @@ def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
             state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)
     torch.save({**content, "position": {**position, "step": 0}}, tmp_path / "state.pt")
     assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2
+
+
+def test_time_before_a_stop_counts(tmp_path, monkeypatch):
+    """By a clock that goes on by a second whenever it is looked at, and by a hundred in each step."""
+    seconds = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    original = loop.Trainer._gradients
+
+    def gradients(self, *arguments):
+        for _ in range(100):
+            clock.perf_counter()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+    stop_after(6, monkeypatch)
+    chosen = config("digits/resnet8")
+    with pytest.raises(Stopped, match="in epoch 1 after step 6"):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    result = train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert 600 <= first["seconds"] <= 610
+    assert first["images_per_second"] == pytest.approx(N_TRAIN / first["seconds"], abs=0.1)
+    assert 600 <= second["seconds"] <= 610
+    assert result["seconds"] == first["seconds"] + second["seconds"]

@@ -147,15 +147,14 @@ class Trainer:
         if position.epoch == position.step == 0:
             self.keeper.begin()
         while position.epoch < self.settings.epochs:
-            start = time.perf_counter()
             self._train_epoch(position)
-            seconds = time.perf_counter() - start
-            self._end_epoch(position, *self.accuracy(), seconds)
+            self._end_epoch(position, *self.accuracy())
         return self.keeper.finish(position)
 
     def _train_epoch(self, position: Position) -> None:
         """Train what is left of the epoch that the position is in."""
         self.objective.train()
+        start = time.perf_counter() - position.epoch_seconds
         for batch in self.watch.progress(self._batches(position), position, self.n_images):
             progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
             factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
@@ -170,8 +169,10 @@ class Trainer:
                 self._check_finite(position)
             stop, save = self._asked(look=look)
             if stop or save:
+                position.epoch_seconds = time.perf_counter() - start
                 self.keeper.save_inside(position, stop=stop)
         self._check_finite(position)
+        position.epoch_seconds = time.perf_counter() - start
 
     def _gradients(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
         """Gradients of student and auxiliary modules; returns the loss terms, means over this process's images."""
@@ -338,7 +339,7 @@ class Trainer:
             f"{', '.join(map(str, self.group.join(first.images)))}; the last checkpoint is whole"
         )
 
-    def _end_epoch(self, position: Position, accuracy: float, n_unseen: int, seconds: float) -> None:
+    def _end_epoch(self, position: Position, accuracy: float, n_unseen: int) -> None:
         """Record the epoch, save what is due, and move on to the next."""
         steps = position.step
         n_skipped = int(position.n_skipped)
@@ -350,6 +351,7 @@ class Trainer:
             position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
         position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
         position.n_summed, position.n_skipped = (torch.zeros_like(n) for n in (position.n_summed, position.n_skipped))
+        seconds, position.epoch_seconds = position.epoch_seconds, 0.0
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
         record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=n_images, steps=steps)

@@ -41,7 +41,8 @@ class Position:
         step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
         best_epoch: after which epoch.
-        seconds: spent in training so far.
+        seconds: spent in training in the epochs done.
+        epoch_seconds: spent in the epoch that is under way.
         sums: of the loss terms over all processes' images in the epoch that is under way.
         n_summed: how many images these are: those of steps with a finite loss.
         bad_steps: consecutive steps without a finite loss.
@@ -54,6 +55,7 @@ class Position:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
+    epoch_seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
     n_summed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
