@@ -253,8 +253,9 @@ def test_a_state_of_another_method_is_told(student):
         state.restore_state(Path("nowhere/state.pt"), {}, n_images=N_TRAIN)
 
 
-def test_accumulation_gives_the_same_update(tmp_path):
-    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1")
+@pytest.mark.parametrize("mixing", ["{}", "{mixup: 0.8, cutmix: 1.0}"])
+def test_accumulation_gives_the_same_update(tmp_path, mixing):
+    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1", f"training.mixing={mixing}")
     curves = []
     for count in (1, 3):
         out = tmp_path / str(count)
@@ -286,6 +287,14 @@ def test_the_average_of_the_weights_is_exported(tmp_path):
     exported = kdprobe.load(tmp_path / "run").state_dict()
     assert torch.equal(exported["fc.weight"], saved["ema"]["module.fc.weight"])
     assert not torch.equal(exported["fc.weight"], saved["objective"]["student.model.fc.weight"])
+
+
+def test_a_single_image_stays_unmixed():
+    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
+    image = torch.rand(1, 3, 8, 8)
+    mixed, shares = mix(mixer, image, torch.tensor([2]), key=(0, 1, 2))
+    assert torch.equal(mixed, image)
+    assert torch.allclose(shares, torch.tensor([[0.02, 0.02, 0.92, 0.02, 0.02]]))
 
 
 def test_mixing_keeps_shares_and_leaves_numpy_alone():

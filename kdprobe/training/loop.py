@@ -177,26 +177,31 @@ class Trainer:
     def _gradients(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
         """Gradients of student and auxiliary modules; returns the loss terms, means over this process's images."""
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _parts(batch, self.settings.accumulate)
+        rank_share = self._rank_share(batch, position)
+        batch, mixed = self._mixed(batch, position)
+        parts = _parts(batch, mixed, self.settings.accumulate)
         terms: dict[str, Tensor] = {}
-        for number, part in enumerate(parts):
+        for number, (part, shares) in enumerate(parts):
             share = len(part.labels) / len(batch.labels)
             synchronised = self.group.world == 1 or number == len(parts) - 1
             with nullcontext() if synchronised else self.objective.no_sync():  # type: ignore[operator]
-                found = self._losses(part, progress, position)
-                loss = torch.stack(list(found.values())).sum() * (share * self._rank_share(batch, position))
+                found = self._losses(part, shares, progress)
+                loss = torch.stack(list(found.values())).sum() * (share * rank_share)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, value in found.items():
                 terms[name] = terms.get(name, 0) + value.detach() * share
         return terms
 
-    def _losses(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
+    def _mixed(self, batch: Batch, position: Position) -> tuple[Batch, Tensor | None]:
+        """This process's part of a batch, mixed if so configured, and then the classes' shares."""
+        if self.mixer is None:
+            return batch, None
+        key = (self.config.seed, position.epoch, position.step, self.group.rank)
+        images, shares = mix(self.mixer, batch.images, batch.labels, key=key)
+        return Batch(images, shares.argmax(1), batch.index[: len(images)]), shares
+
+    def _losses(self, batch: Batch, shares: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """Loss terms of one part of a batch, under autocast."""
-        shares = None
-        if self.mixer is not None:
-            key = (self.config.seed, position.epoch, position.step, self.group.rank)
-            images, shares = mix(self.mixer, batch.images, batch.labels, key=key)
-            batch = Batch(images, shares.argmax(1), batch.index[: len(images)])
         with autocast(self.settings.precision, self.device):
             images, shown, labels = self.method.inputs(batch)
             teacher = self._teach(shown, batch.index)
@@ -370,10 +375,11 @@ def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:
     return average.eval()
 
 
-def _parts(batch: Batch, count: int) -> list[Batch]:
-    """A batch in parts of about equal size, none of a single image."""
+def _parts(batch: Batch, shares: Tensor | None, count: int) -> list[tuple[Batch, Tensor | None]]:
+    """A batch and the shares of its classes in parts of about equal size, none of a single image."""
     count = max(min(count, len(batch.labels) // 2), 1)
     if count == 1:
-        return [batch]
+        return [(batch, shares)]
     fields = (batch.images, batch.labels, batch.index)
-    return [Batch(*part) for part in zip(*(field.tensor_split(count) for field in fields), strict=True)]
+    parts = [Batch(*part) for part in zip(*(field.tensor_split(count) for field in fields), strict=True)]
+    return list(zip(parts, [None] * count if shares is None else shares.tensor_split(count), strict=True))
