@@ -151,3 +151,26 @@ def test_synchronised_batch_norm_needs_cuda():
     group = Ranks(0, 2, torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"training\.sync_bn needs CUDA devices, but this process has cpu"):
         group.wrap(torch.nn.BatchNorm2d(2), sync_bn=True)
+
+
+def test_each_process_draws_numbers_of_its_own(tmp_path):
+    script = tmp_path / "look.py"
+    script.write_text("""
+import sys, torch
+from kdprobe import cli
+from kdprobe.training import loop
+
+def look(self, position):
+    print("drawn", int(torch.randint(2**40, ())), flush=True)
+    original(self, position)
+
+original, loop.Trainer._train_epoch = loop.Trainer._train_epoch, look
+cli.run(*sys.argv[1:])
+""")
+    arguments = command(2, tmp_path / "run", *RESNET, "training.epochs=1", "data.spec=tests.tiny:digits")
+    place = arguments.index("-m", arguments.index("--standalone"))
+    arguments[place : place + 2] = [str(script)]
+    paths = {**environment(), "PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    done = subprocess.run(arguments, env=paths, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(set(re.findall(r"drawn (\d+)", done.stdout))) == 2, done.stdout

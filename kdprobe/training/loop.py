@@ -142,6 +142,7 @@ class Trainer:
     def run(self, *, resume: bool) -> dict[str, Any]:
         """Train the epochs that are left and write the result."""
         position = self.keeper.restore() if resume else Position(n_images=self.n_images)
+        self.group.seed(self.config.seed, position.epoch, position.step)
         if self.settings.cache_teacher:
             self.cached_logits = self._all_teacher_logits()
         if position.epoch == position.step == 0:
