@@ -125,7 +125,7 @@ class Trainer:
         self.objective = compiled(group.wrap(job.objective, sync_bn=config.training.sync_bn), config.training.compile)
         self.parameters = [p for entry in self.optimizer.param_groups for p in entry["params"]]
         self.n_images = len(job.data.train)
-        self.n_steps = n_batches(self.n_images, config.training.batch_size)
+        self.n_steps = n_batches(self.n_images, config.training.batch_size, group.world)
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
         self.recent: deque[_Recent] = deque(maxlen=self.settings.bad_steps + _CHECK_EVERY)
@@ -296,10 +296,13 @@ class Trainer:
             shard=self.group.shard,
         )
 
-    def _rank_share(self, batch: Batch, position: Position) -> float:
+    def _rank_share(self, batch: Batch, position: Position) -> float | Tensor:
         """What this process's mean counts in the batch's: 1 where all processes have equally many images."""
         if self.group.world == 1:
             return 1.0
+        if self.config.data.skip_bad:
+            mine = torch.tensor(float(len(batch.labels)), device=self.device)
+            return mine * self.group.world / self.group.sum(mine.clone())
         size = self.settings.batch_size
         if position.step == self.n_steps - 1:
             size = self.n_images - (self.n_steps - 1) * size

@@ -36,7 +36,7 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
         single image stays as it is.
     """
     if len(labels) == 1:
-        return images, mixup_target(labels, mixer.num_classes, smoothing=mixer.label_smoothing)
+        return images, mixup_target(labels, mixer.num_classes, smoothing=mixer.label_smoothing)  # type: ignore[no-untyped-call]
     even = len(labels) // 2 * 2
     with global_states_lent():
         np.random.seed(np.random.SeedSequence(key).generate_state(4))  # noqa: NPY002

@@ -26,7 +26,7 @@ def restore_unless(good: Tensor, tensors: Iterable[Tensor], kept: Values) -> Non
     tensors = list(tensors)
     now = keep(tensors)
     for dtype, same in _by_type(tensors).items():
-        chosen = torch.where(good, now[dtype], kept[dtype]).split([t.numel() for t in same])
+        chosen = torch.split(torch.where(good, now[dtype], kept[dtype]), [t.numel() for t in same])
         torch._foreach_copy_(same, [part.view(t.shape) for part, t in zip(chosen, same, strict=True)])
 
 
