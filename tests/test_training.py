@@ -28,6 +28,7 @@ from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
 from kdprobe.recipe import read_recipe
 from kdprobe.runs import RunFolder, differing_keys, find_runs
 from kdprobe.training import loop, state
+from kdprobe.training.build import build
 from kdprobe.training.loop import train
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
@@ -480,6 +481,21 @@ def test_pairs_must_agree_on_classes_and_input_size(teacher, tmp_path):
     with pytest.raises(ModelError, match="takes 64 px images, but the student takes 32 px"):
         train(config("digits/resnet8-kd", f"teacher={tmp_path}/large.safetensors"), tmp_path / "r", quiet=True)
     assert not (tmp_path / "r").exists()
+
+
+def test_teacher_and_data_must_agree_on_the_classes(tmp_path):
+    from kdprobe.models import create
+    from kdprobe.models.checkpoint import save
+
+    def teacher_of(*classes):
+        save(create("resnet8", n_classes=10, image_size=32, classes=classes), tmp_path / "teacher.safetensors")
+        chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
+        return build(chosen, torch.device("cpu")).teacher
+
+    with pytest.raises(ModelError, match=r"in another order: class 1 is '2' to the teacher, but '1' in the data$"):
+        teacher_of("0", "2", "1", *"3456789")
+    assert teacher_of(*"0123456789") is not None
+    assert teacher_of() is not None, "its classes are not known"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
