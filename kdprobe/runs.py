@@ -8,13 +8,16 @@ last.safetensors      the network after the last epoch; best.safetensors after i
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
 state.pt              everything needed to continue
+training.lock         while a process trains in it
 """
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,35 @@ class RunFolder:
             write_text(self.path / "env.json", json.dumps(environment(), indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder, where the system has locks; it drops those of the dead.
+
+        Raises:
+            RunError: if another process trains in it, or it cannot be written.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        path = self.path / "training.lock"
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
+            except OSError:
+                pass  # a file system without locks
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():

@@ -377,6 +377,27 @@ def test_resuming_a_finished_run_changes_nothing(student, teacher):
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
+def test_a_run_that_another_process_trains_is_refused_until_that_is_gone(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    lines = (
+        "import sys, pathlib, kdprobe.runs",
+        "with kdprobe.runs.RunFolder(pathlib.Path(sys.argv[1])).held(): print(flush=True), sys.stdin.read()",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it$"):
+            train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+        assert problems(RunFolder(out)) == []
+        assert [run.path for run in find_runs(tmp_path)] == [out]
+        process.kill()
+    train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+    assert outcome(out) == outcome(student[0])
+    assert {path.name for path in out.iterdir()} == {path.name for path in student[0].iterdir()}
+
+
 def test_the_callers_random_state_is_left_alone(tmp_path):
     torch.manual_seed(5)
     before = torch.get_rng_state()

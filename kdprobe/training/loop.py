@@ -77,7 +77,8 @@ def train(
         if folder.finished:
             return folder.result()
         try:
-            return trainer.run(resume=resume)
+            with folder.held() if group.main else nullcontext():
+                return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
 
