@@ -446,6 +446,31 @@ def test_resuming_needs_the_same_configuration(student, teacher, tmp_path):
         train(config(), tmp_path / "nothing", resume=True, device="cpu", quiet=True)
 
 
+def test_a_state_from_more_devices_is_restored(monkeypatch, tmp_path):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(2), torch.ones(2)])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda numbers, device: restored.append((numbers.tolist(), device))
+    )
+    state.save_state(tmp_path / "state.pt", {}, state.Position(n_images=7))
+    with torch.random.fork_rng(devices=[]):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    assert restored == [([0, 0], 0)]
+
+
+def test_a_file_that_is_no_state_is_told(tmp_path):
+    torch.save([1], tmp_path / "state.pt")
+    with pytest.raises(RunError, match=r"state\.pt is damaged and passed over \(it holds no state\)"):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    torch.save({"version": state.VERSION}, tmp_path / "state.pt")
+    with pytest.raises(
+        RunError, match=r"was saved by another version of kdprobe, which differs in bad_steps, best_acc"
+    ):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+
+
 def test_a_damaged_state_is_told(student, teacher, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(student[0], out)

@@ -18,7 +18,7 @@ from kdprobe.errors import RunError
 from kdprobe.files import replacing, sync_folder
 
 VERSION = 1
-_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @runtime_checkable
@@ -119,7 +119,7 @@ def restore_state(
         RunError: if there is none, none verifies, or it belongs to another model, method or data set.
     """
     state, problems = _newest(path)
-    position = _position(path, state["position"])
+    position = _position(path, state.get("position", {}))
     if position.n_images != n_images:
         raise RunError(f"{path} was saved with {position.n_images} training images, but now there are {n_images}")
     try:
@@ -127,8 +127,8 @@ def restore_state(
             part.load_state_dict(state["parts"][name])
         if random:
             torch.set_rng_state(state["random"]["cpu"])
-            if torch.cuda.is_available() and state["random"]["cuda"]:
-                torch.cuda.set_rng_state_all(state["random"]["cuda"])
+            for device, numbers in zip(range(torch.cuda.device_count()), state["random"]["cuda"], strict=False):
+                torch.cuda.set_rng_state(numbers, device)
     except (KeyError, RuntimeError, ValueError) as error:
         raise RunError(f"{path} belongs to another model or method: {' '.join(str(error).split())[:160]}") from error
     return position, problems
@@ -142,7 +142,7 @@ def state_problems(path: Path) -> list[str]:
 def _position(path: Path, values: dict[str, Any]) -> Position:
     """The saved position; between epochs, what it does not know of yet has its default."""
     known = {entry.name for entry in fields(Position)}
-    missing = known - set(values) if values.get("step") else set()
+    missing = known - set(values) if values.get("step", 1) else set()
     if differing := (set(values) - known) | missing:
         raise RunError(
             f"{path} was saved by another version of kdprobe, which differs in {', '.join(sorted(differing))}; "
@@ -176,7 +176,9 @@ def _verified(path: Path) -> dict[str, Any]:
         bad = archive.testzip()
     if bad is not None:
         raise ValueError(f"checksum of {bad}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError("it holds no state")
     if state.get("version") != VERSION:
         raise RunError(f"{path} has version {state.get('version')}; this kdprobe continues version {VERSION}")
     return state
