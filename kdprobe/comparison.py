@@ -19,6 +19,11 @@ from kdprobe.statistics import worded_interval
 PARTS = ("method", "model", "teacher", "data")
 #: what may differ between the runs of a group
 _APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
+#: what is read of each result
+_NEEDED = (
+    "model", "method", "data", "evaluated_on", "seed", "epochs", "images_seen", "accuracy", "best_accuracy",
+    "parameters", "auxiliary_parameters", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Group:
 
     @property
     def speed(self) -> float:
-        """Training images per second, over all runs."""
-        return sum(self.values("images_seen")) / sum(self.values("seconds"))
+        """Training images per second, over all runs; NaN where these took less than the hundredth recorded."""
+        seconds = sum(self.values("seconds"))
+        return sum(self.values("images_seen")) / seconds if seconds else math.nan
 
 
 def gather(paths: Iterable[Path]) -> list[RunFolder]:
@@ -71,9 +77,9 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
     """Put finished runs of one configuration together, in the order of method, model, teacher and data.
 
     Raises:
-        RunError: if none is finished, or two are the same configuration and seed.
+        RunError: if none is finished, one is damaged, or two are the same configuration and seed.
     """
-    finished = [(_comparable(run.values()), run, run.result()) for run in runs if run.finished]
+    finished = [(_comparable(run.values()), run, run.result(_NEEDED)) for run in runs if run.finished]
     if not finished:
         raise RunError(f"none of {len(runs)} runs is finished, so there is nothing to compare")
     finished.sort(key=lambda entry: (_key(entry[0]), entry[2]["seed"]))

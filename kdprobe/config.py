@@ -6,7 +6,7 @@ A distillation method brings options of its own (`distillers`), which this modul
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from kdprobe.errors import ConfigError, near_matches
 
 PositiveFloat = Field(gt=0)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
@@ -93,9 +94,16 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(5e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     decay_norms: bool = True
     auxiliary_lr_factor: float = Field(1.0, gt=0)
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, nesterov: bool, info: Any) -> bool:
+        if nesterov and (info.data.get("name"), info.data.get("momentum")) == ("sgd", 0):
+            raise ValueError("needs a momentum above 0")
+        return nesterov
 
 
 class ScheduleConfig(Section):
@@ -211,7 +219,7 @@ class RunConfig(Section):
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
     probe: ProbeConfig | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**64)
 
     @field_validator("probe")
     @classmethod

@@ -16,7 +16,8 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
     """Loss and accuracy of each epoch of runs, finished or not.
 
     Returns:
-        a result of kind "training", with NaN after the last epoch of shorter runs, and its table as CSV text.
+        a result of kind "training", with NaN after the last epoch of shorter runs and for the loss of an epoch in
+        which none was finite, and its table as CSV text.
 
     Raises:
         RunError: for a run without a finished epoch.
@@ -29,7 +30,8 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
     arrays = {name: np.full((len(runs), n_epochs), math.nan) for name in ("train_loss", "accuracy")}
     for row, found in enumerate(records):
         epochs = [record["epoch"] - 1 for record in found]
-        arrays["train_loss"][row, epochs] = [record["loss"] for record in found]
+        losses = [record["loss"] for record in found]
+        arrays["train_loss"][row, epochs] = [math.nan if loss is None else loss for loss in losses]
         arrays["accuracy"][row, epochs] = [record["accuracy"] for record in found]
     names = short_names([run.path for run in runs])
     rows = [

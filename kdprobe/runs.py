@@ -8,13 +8,16 @@ last.safetensors      the network after the last epoch; best.safetensors after i
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
 state.pt              everything needed to continue
+training.lock         while a process trains in it
 """
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
 VERSION = 1
+#: what each line of `metrics.jsonl` holds at least
+RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,39 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder, where the system has locks; it drops those of the dead.
+
+        Raises:
+            RunError: if another process trains in it, or it cannot be written.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        path = self.path / "training.lock"
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
+            except OSError:
+                pass  # a file system without locks
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
             raise RunError(f"there is no run to resume in {self.path}")
-        changed = differing_keys(self.values(), config.model_dump(mode="json"))
+        changed = differing_keys(self._written(), config.model_dump(mode="json"))
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
@@ -110,21 +144,29 @@ class RunFolder:
         Raises:
             RunError: if this is not a run folder.
         """
-        return parse(self.values(), methods, source=str(self.config_path))
+        return parse(self._written(), methods, source=str(self.config_path))
 
-    def values(self) -> Any:
+    def values(self) -> dict[str, Any]:
         """The configuration, with defaults for what did not exist yet when it was written.
 
         Raises:
             RunError: if this is not a run folder.
         """
+        values = self._written()
+        try:
+            return RunConfig.model_validate(values).model_dump(mode="json")
+        except ValidationError as error:
+            raise RunError(f"{self.config_path} is not the configuration of a run") from error
+
+    def _written(self) -> Any:
+        """The configuration; as it is where it is not a run's, so that whoever parses it tells what is wrong."""
         if not self.config_path.is_file():
             raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
-        values = read_yaml(self.config_path.read_text(encoding="utf-8"), source=str(self.config_path))
+        values = read_yaml(_text(self.config_path), source=str(self.config_path))
         try:
             return RunConfig.model_validate(values).model_dump(mode="json")
         except ValidationError:
-            return values  # whoever parses it tells what is wrong
+            return values
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""
@@ -141,14 +183,18 @@ class RunFolder:
         """
         if not self.metrics_path.is_file():
             return []
-        lines = self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = _text(self.metrics_path).splitlines(keepends=True)
         return [self._record(line, number) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
 
     def _record(self, line: str, number: int) -> dict[str, Any]:
         try:
-            record: dict[str, Any] = json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError as error:
             raise RunError(f"{self.metrics_path} is damaged in line {number}") from error
+        if not isinstance(record, dict):
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not a record of an epoch")
+        if missing := [key for key in RECORDED if key not in record]:
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: it lacks {', '.join(missing)}")
         return record
 
     def keep_metrics(self, n_epochs: int) -> None:
@@ -175,21 +221,33 @@ class RunFolder:
         text = json.dumps({"format": FORMAT, "version": VERSION, **values}, indent=1)
         write_text(self.result_path, text + "\n")
 
-    def result(self) -> dict[str, Any]:
+    def result(self, needed: Iterable[str] = ()) -> dict[str, Any]:
         """The final numbers.
 
+        Args:
+            needed: keys that must be there.
+
         Raises:
-            RunError: if the run is not finished or the file is not ours.
+            RunError: if the run is not finished, the file is not ours, or it lacks a key.
         """
         if not self.finished:
             raise RunError(f"{self.path} holds no finished run: it has no result.json")
         try:
-            values: dict[str, Any] = json.loads(self.result_path.read_text(encoding="utf-8"))
+            values = json.loads(_text(self.result_path))
         except json.JSONDecodeError as error:
             raise RunError(f"{self.result_path} is damaged: {error}") from error
-        if values.get("format") != FORMAT or values.get("version") != VERSION:
+        if not isinstance(values, dict) or (values.get("format"), values.get("version")) != (FORMAT, VERSION):
             raise RunError(f"{self.result_path} is not a result of format {FORMAT!r} version {VERSION}")
+        if missing := [key for key in needed if key not in values]:
+            raise RunError(f"{self.result_path} is not the result of a training: it lacks {', '.join(missing)}")
         return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdprobe.errors import RunError
+from kdprobe.errors import KdprobeError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +28,20 @@ def runs() -> None:
 def list_runs(folder: Path) -> None:
     """List the runs below FOLDER.
 
+    Folders that cannot be read as a run are named on standard error and left out.
+
     Example: kdprobe runs ls runs
     """
     import pandas as pd
 
     from kdprobe.runs import find_runs
 
-    rows = [run.summary() for run in find_runs(folder)]
+    rows = []
+    for run in find_runs(folder):
+        try:
+            rows.append(run.summary())
+        except KdprobeError as error:
+            click.echo(f"left out: {error}", err=True)
     click.echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
 
 

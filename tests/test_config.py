@@ -50,6 +50,26 @@ def test_every_mistake_is_told_at_once_with_its_path():
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"training": {"optimizer": {"nesterov": True, "momentum": 0}}},
+            r"optimizer\.nesterov: needs a momentum above 0",
+        ),
+        (
+            {"training": {"optimizer": {"betas": [0.9, 1]}}},
+            r"optimizer\.betas\.1: input should be less than 1, but is 1",
+        ),
+        ({"training": {"optimizer": {"betas": [-0.1, 0.9]}}}, r"optimizer\.betas\.0: input should be greater than or"),
+        ({"seed": 2**64}, r"seed: input should be less than 18446744073709551616"),
+    ],
+)
+def test_what_the_optimizer_or_the_generator_cannot_take_is_told(values, message):
+    with pytest.raises(ConfigError, match=message):
+        checked({**MINIMAL, **values})
+
+
 def test_a_missing_section_is_named():
     with pytest.raises(ConfigError, match=r"has a mistake: model: is needed"):
         checked({"data": {"spec": "digits"}})

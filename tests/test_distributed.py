@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from kdprobe.errors import ConfigError
@@ -41,6 +42,19 @@ def run(*arguments, extra=()):
     )
     assert done.returncode == 0, done.stderr
     return done
+
+
+def run_script(text, tmp_path, n_processes, *arguments):
+    """What processes print that do something before they are `kdprobe`."""
+    script = tmp_path / "script.py"
+    script.write_text(f"import sys\nimport torch\nfrom kdprobe import cli\n{text}\ncli.run(*sys.argv[1:])\n")
+    words = command(n_processes, *arguments)
+    place = words.index("-m", words.index("--standalone"))
+    words[place : place + 2] = [str(script)]
+    paths = {**environment(), "PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    done = subprocess.run(words, env=paths, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def losses(out):
@@ -151,3 +165,51 @@ def test_synchronised_batch_norm_needs_cuda():
     group = Ranks(0, 2, torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"training\.sync_bn needs CUDA devices, but this process has cpu"):
         group.wrap(torch.nn.BatchNorm2d(2), sync_bn=True)
+
+
+def test_each_process_draws_numbers_of_its_own(tmp_path):
+    script = """
+from kdprobe.training import loop
+
+def look(self, position):
+    print("drawn", int(torch.randint(2**40, ())), flush=True)
+    original(self, position)
+
+original, loop.Trainer._train_epoch = loop.Trainer._train_epoch, look
+"""
+    text = run_script(
+        script, tmp_path, 2, tmp_path / "run", *RESNET, "training.epochs=1", "data.spec=tests.tiny:digits"
+    )
+    assert len(set(re.findall(r"drawn (\d+)", text))) == 2, text
+
+
+def test_a_rest_smaller_than_the_processes_joins_the_batch_before(tmp_path):
+    settings = ("training.epochs=1", "training.batch_size=127", "data.spec=tests.tiny:digits")  # 384 = 3 * 127 + 3
+    run(4, tmp_path / "run", *VIT, *settings)
+    (record,) = RunFolder(tmp_path / "run").metrics()
+    assert (record["steps"], record["images"]) == (3, 384)
+
+
+def test_images_that_are_skipped_count_for_no_process(tmp_path):
+    script = """
+from kdprobe.training import loop
+
+def look(self, batch, position):
+    share = original(self, batch, position)
+    print("share", self.group.rank, position.step, len(batch.labels), float(share), flush=True)
+    return share
+
+original, loop.Trainer._rank_share = loop.Trainer._rank_share, look
+"""
+    for split, classes in (("train", "ab"), ("test", "ab")):
+        for name in classes:
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(8):
+                Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / split / name / f"{i}.png")
+    for i in range(3):
+        (tmp_path / "train" / "a" / f"{i}.png").write_bytes(b"no image")
+    data = (f"data.spec=folder:{tmp_path}", "data.skip_bad=true", "data.workers=0", "data.storage=files")
+    text = run_script(script, tmp_path, 2, tmp_path / "run", *VIT, *data, "training.epochs=1", "training.batch_size=16")
+    found = {int(rank): (int(n), float(share)) for rank, n, share in re.findall(r"share (\d) 0 (\d+) (\S+)", text)}
+    assert sum(n for n, _ in found.values()) == 13
+    assert [share for _, share in found.values()] == pytest.approx([2 * n / 13 for n, _ in found.values()])

@@ -140,6 +140,30 @@ def test_shards_are_parts_of_the_same_batches(files: Split) -> None:
         assert torch.equal(torch.cat([half.images for half in halves]), batch.images)
 
 
+@given(n=st.integers(2, 60), batch_size=st.integers(2, 20), world=st.integers(2, 5))
+@settings(deadline=None)
+def test_each_process_has_as_many_batches_and_images_of_each(n: int, batch_size: int, world: int) -> None:
+    split, world = split_of(n), min(n, batch_size, world)
+    parts = [
+        list(training_batches(split, batch_size=batch_size, augment=AugmentConfig(), seed=0, epoch=0, shard=(r, world)))
+        for r in range(world)
+    ]
+    assert {len(part) for part in parts} == {n_batches(n, batch_size, world)}
+    sizes = [[len(batch.labels) for batch in batches] for batches in zip(*parts, strict=True)]
+    assert all(sum(each) == batch_size for each in sizes[:-1])
+    assert min(sizes[-1]) >= min(2, min(n, batch_size) // world)
+    index = torch.cat([batch.index for part in parts for batch in part])
+    assert index.sort().values.tolist() == list(range(n))
+
+
+def test_a_process_without_an_image_is_refused() -> None:
+    options = {"augment": STILL, "seed": 0, "epoch": 0, "shard": (0, 4)}
+    with pytest.raises(ConfigError, match=r"each of 4 processes needs an image of each batch, but batches have 3$"):
+        next(training_batches(split_of(9), batch_size=3, **options))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"each of 4 processes needs an image, but there are 3$"):
+        next(training_batches(split_of(3), batch_size=8, **options))  # type: ignore[arg-type]
+
+
 def test_random_areas_differ_between_epochs(files: Split) -> None:
     augment = AugmentConfig(crop="resized", flip=False)
     first, second = (

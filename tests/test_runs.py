@@ -183,6 +183,12 @@ def test_compare_prints_and_saves(tmp_path, capsys):
     assert (tmp_path / "c.csv").is_file()
 
 
+def test_a_run_that_took_no_time_has_no_speed(tmp_path):
+    run = write_run(tmp_path / "run")
+    edit(run.result_path, seconds=0.0)
+    assert table(group([run])).to_dict("records")[0]["images/s"] == "nan"
+
+
 def test_what_cannot_be_compared_is_told(tmp_path):
     with pytest.raises(RunError, match=r"there is no folder .*nowhere"):
         gather([tmp_path / "nowhere"])
@@ -232,6 +238,54 @@ def test_runs_from_before_an_option_existed_belong_to_those_with_its_default(tmp
     assert old.config_path.read_text() != text
     assert len(group([old, new])) == 1
     old.claim(parse(read_yaml(text, source="old"), option_types()), resume=True)
+
+
+def test_a_foreign_configuration_is_named_and_left_out(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    for name, content in (("foreign", b"name: other\n"), ("list", b"[1]\n"), ("bytes", b"\xff\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_bytes(content)
+    cli.run("runs", "ls", tmp_path)
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == [str(tmp_path / "run")]
+    bad, foreign, listed = shown.err.splitlines()
+    assert re.fullmatch(r"left out: .*bytes/config\.yaml is damaged: it is not UTF-8 text", bad)
+    assert re.fullmatch(r"left out: .*foreign/config\.yaml is not the configuration of a run", foreign)
+    assert re.fullmatch(r"left out: .*list/config\.yaml is not the configuration of a run", listed)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is not a record of an epoch$"),
+        (b'{"epoch": 1}\n', r"metrics\.jsonl is damaged in line 1: it lacks images, lr, loss, accuracy, seconds$"),
+        (b"\xff\n", r"metrics\.jsonl is damaged: it is not UTF-8 text$"),
+    ],
+)
+def test_damaged_metrics_are_told_by_all_who_read_them(tmp_path, capsys, content, message):
+    run = write_run(tmp_path / "run")
+    run.metrics_path.write_bytes(content)
+    for read in (run.summary, lambda: run.keep_metrics(1), lambda: training_curves([run])):
+        with pytest.raises(RunError, match=message):
+            read()
+    with pytest.raises(RunError, match=message):
+        cli.run("runs", "show", run.path)
+    assert any(re.search(message, problem) for problem in problems(run))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"result\.json is not a result of format 'kdprobe-run' version 1$"),
+        ('{"format": "kdprobe-run", "version": 1}', r"result\.json is not the result of a training: it lacks model, "),
+    ],
+)
+def test_a_damaged_result_is_not_compared(tmp_path, content, message):
+    run = write_run(tmp_path / "run")
+    run.result_path.write_text(content)
+    with pytest.raises(RunError, match=message):
+        group([run])
+    assert any("result.json" in problem for problem in problems(run))
 
 
 @pytest.fixture(scope="module")

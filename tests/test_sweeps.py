@@ -14,7 +14,7 @@ from kdprobe.config import parse, read_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, SweepError
 from kdprobe.recipe import read_sweep
-from kdprobe.runs import RunFolder
+from kdprobe.runs import RECORDED, RunFolder
 from kdprobe.sweeps import attempts
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
@@ -534,7 +534,7 @@ def test_status_shows_every_state(tmp_path, capsys):
     done, running, failed, damaged = ledger.cells
     attempts.claim(ledger.attempts, running.id)
     ledger.run(running.id).path.mkdir(parents=True)
-    ledger.run(running.id).append_metrics({"epoch": 1})
+    ledger.run(running.id).append_metrics({**dict.fromkeys(RECORDED, 0), "epoch": 1})
     attempts.end(attempts.claim(ledger.attempts, failed.id), error="no luck")
     write_result(ledger, done)
     ledger.run(damaged.id).path.mkdir(parents=True)

@@ -1,4 +1,6 @@
+import copy
 import errno
+import itertools
 import json
 import math
 import random
@@ -19,18 +21,21 @@ import yaml
 
 import kdprobe
 from kdprobe.config import MixingConfig, OptimizerConfig, ScheduleConfig, override, parse, write_yaml
+from kdprobe.curves import training_curves
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, ModelError, RunError, Stopped
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
 from kdprobe.recipe import read_recipe
 from kdprobe.runs import RunFolder, differing_keys, find_runs
 from kdprobe.training import loop, state
+from kdprobe.training.build import build
 from kdprobe.training.loop import train
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
 from kdprobe.training.precision import compiled
 from kdprobe.training.schedule import rate_factor
+from kdprobe.training.verify import problems
 from tests.tiny import N_TRAIN
 
 TIMES = ("seconds", "images_per_second")
@@ -249,8 +254,9 @@ def test_a_state_of_another_method_is_told(student):
         state.restore_state(Path("nowhere/state.pt"), {}, n_images=N_TRAIN)
 
 
-def test_accumulation_gives_the_same_update(tmp_path):
-    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1")
+@pytest.mark.parametrize("mixing", ["{}", "{mixup: 0.8, cutmix: 1.0}"])
+def test_accumulation_gives_the_same_update(tmp_path, mixing):
+    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1", f"training.mixing={mixing}")
     curves = []
     for count in (1, 3):
         out = tmp_path / str(count)
@@ -282,6 +288,14 @@ def test_the_average_of_the_weights_is_exported(tmp_path):
     exported = kdprobe.load(tmp_path / "run").state_dict()
     assert torch.equal(exported["fc.weight"], saved["ema"]["module.fc.weight"])
     assert not torch.equal(exported["fc.weight"], saved["objective"]["student.model.fc.weight"])
+
+
+def test_a_single_image_stays_unmixed():
+    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
+    image = torch.rand(1, 3, 8, 8)
+    mixed, shares = mix(mixer, image, torch.tensor([2]), key=(0, 1, 2))
+    assert torch.equal(mixed, image)
+    assert torch.allclose(shares, torch.tensor([[0.02, 0.02, 0.92, 0.02, 0.02]]))
 
 
 def test_mixing_keeps_shares_and_leaves_numpy_alone():
@@ -363,6 +377,27 @@ def test_resuming_a_finished_run_changes_nothing(student, teacher):
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
+def test_a_run_that_another_process_trains_is_refused_until_that_is_gone(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    lines = (
+        "import sys, pathlib, kdprobe.runs",
+        "with kdprobe.runs.RunFolder(pathlib.Path(sys.argv[1])).held(): print(flush=True), sys.stdin.read()",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it$"):
+            train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+        assert problems(RunFolder(out)) == []
+        assert [run.path for run in find_runs(tmp_path)] == [out]
+        process.kill()
+    train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+    assert outcome(out) == outcome(student[0])
+    assert {path.name for path in out.iterdir()} == {path.name for path in student[0].iterdir()}
+
+
 def test_the_callers_random_state_is_left_alone(tmp_path):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -409,6 +444,31 @@ def test_resuming_needs_the_same_configuration(student, teacher, tmp_path):
         train(distilled(teacher, "method.dim=9", "training.epochs=3"), out, resume=True, device="cpu", quiet=True)
     with pytest.raises(RunError, match="there is no run to resume in"):
         train(config(), tmp_path / "nothing", resume=True, device="cpu", quiet=True)
+
+
+def test_a_state_from_more_devices_is_restored(monkeypatch, tmp_path):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(2), torch.ones(2)])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda numbers, device: restored.append((numbers.tolist(), device))
+    )
+    state.save_state(tmp_path / "state.pt", {}, state.Position(n_images=7))
+    with torch.random.fork_rng(devices=[]):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    assert restored == [([0, 0], 0)]
+
+
+def test_a_file_that_is_no_state_is_told(tmp_path):
+    torch.save([1], tmp_path / "state.pt")
+    with pytest.raises(RunError, match=r"state\.pt is damaged and passed over \(it holds no state\)"):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    torch.save({"version": state.VERSION}, tmp_path / "state.pt")
+    with pytest.raises(
+        RunError, match=r"was saved by another version of kdprobe, which differs in bad_steps, best_acc"
+    ):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
 
 
 def test_a_damaged_state_is_told(student, teacher, tmp_path):
@@ -467,6 +527,21 @@ def test_pairs_must_agree_on_classes_and_input_size(teacher, tmp_path):
     with pytest.raises(ModelError, match="takes 64 px images, but the student takes 32 px"):
         train(config("digits/resnet8-kd", f"teacher={tmp_path}/large.safetensors"), tmp_path / "r", quiet=True)
     assert not (tmp_path / "r").exists()
+
+
+def test_teacher_and_data_must_agree_on_the_classes(tmp_path):
+    from kdprobe.models import create
+    from kdprobe.models.checkpoint import save
+
+    def teacher_of(*classes):
+        save(create("resnet8", n_classes=10, image_size=32, classes=classes), tmp_path / "teacher.safetensors")
+        chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
+        return build(chosen, torch.device("cpu")).teacher
+
+    with pytest.raises(ModelError, match=r"in another order: class 1 is '2' to the teacher, but '1' in the data$"):
+        teacher_of("0", "2", "1", *"3456789")
+    assert teacher_of(*"0123456789") is not None
+    assert teacher_of() is not None, "its classes are not known"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -545,3 +620,131 @@ def test_parameter_groups_follow_the_configuration():
         (1, pytest.approx(0.005), 5e-4),
         (1, pytest.approx(0.005), 0),
     ]
+
+
+def test_momentum_is_zero_after_a_first_step_that_is_left_out(monkeypatch):
+    empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *given, **options: empty(*given, **options).fill_(1e6))
+    student = torch.nn.Linear(3, 2)
+    reference = copy.deepcopy(student)
+    optimizer = make_optimizer(OptimizerConfig(lr=0.1), student, torch.nn.Identity())
+    plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for found_inf in (1.0, 0.0, 0.0):
+        optimizer.found_inf = torch.tensor(found_inf)
+        for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+            one.grad = other.grad = torch.full_like(one, 0.5)
+        optimizer.step()
+        if not found_inf:
+            plain.step()
+    for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def spoil(step, monkeypatch):
+    """Give a network an image of infinite brightness in one step."""
+    original, done = loop.Trainer._gradients, []
+
+    def gradients(self, batch, *arguments):
+        done.append(1)
+        if len(done) == step:
+            batch.images[0] = math.inf
+        return original(self, batch, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, precision):
+    """Neither weights nor statistics, of the network or of its average: the bad batch may as well come last."""
+    settings = ("training.epochs=1", "training.ema_decay=0.9", "training.schedule.name=constant")
+    chosen = config("digits/resnet8", *settings, f"training.precision={precision}")
+    update, states = loop.Trainer._update, []
+
+    def look(self, *arguments):
+        update(self, *arguments)
+        both = {**self.job.objective.state_dict(), **self.ema.module.state_dict(prefix="ema.")}
+        states.append({name: value.clone() for name, value in both.items()})
+
+    monkeypatch.setattr(loop.Trainer, "_update", look)
+    spoil(3, monkeypatch)
+    train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    _, before, after, *_, last = states
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(value.isfinite().all() for value in last.values())
+    assert not torch.equal(after["student.model.bn1.running_mean"], last["student.model.bn1.running_mean"])
+
+
+def test_the_recorded_loss_is_the_mean_over_the_images_of_steps_with_a_finite_one(tmp_path, monkeypatch):
+    """Also where one such step was before a stop."""
+    chosen = config("digits/resnet8", "training.epochs=1", "training.batch_size=100")
+    losses, account = [], loop.Trainer._account
+
+    def look(self, terms, batch, position):
+        losses.append((float(terms["ce"]), len(batch.labels)))
+        account(self, terms, batch, position)
+
+    monkeypatch.setattr(loop.Trainer, "_account", look)
+    spoil(2, monkeypatch)
+    stop_after(3, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert [n for loss, n in losses if not math.isfinite(loss)] == [100]
+    finite = [(loss, n) for loss, n in losses if math.isfinite(loss)]
+    (record,) = RunFolder(tmp_path / "run").metrics()
+    expected = sum(loss * n for loss, n in finite) / (N_TRAIN - 100)
+    assert record["loss"] == record["terms"]["ce"] == pytest.approx(expected)
+    assert record["images"] == N_TRAIN
+
+
+def test_an_epoch_without_a_finite_loss_has_none(tmp_path, monkeypatch, capsys):
+    spoil(1, monkeypatch)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=MagicMock()))
+    whole = config("digits/resnet8", f"training.batch_size={N_TRAIN}")
+    train(whole, tmp_path / "run", device="cpu", tensorboard=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert (first["loss"], first["terms"]) == (None, {"ce": None})
+    assert second["loss"] > 0
+    assert "epoch 1/2  loss not finite  accuracy" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").summary()["epochs"] == "2/2"
+    assert problems(RunFolder(tmp_path / "run")) == []
+    result, table = training_curves([RunFolder(tmp_path / "run")])
+    np.testing.assert_array_equal(result.arrays["train_loss"], [[math.nan, second["loss"]]])
+    assert table.splitlines()[1].startswith("run,1,,")
+
+
+def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
+    content = torch.load(student[0] / "state.pt", weights_only=True)
+    for change, differing in (({"phase": 1}, "phase"), ({"step": 3}, "n_summed")):
+        position = {**content["position"], **change}
+        position.pop("n_summed")
+        torch.save({**content, "position": position}, tmp_path / "state.pt")
+        with pytest.raises(RunError, match=rf"by another version of kdprobe, which differs in {differing}; it cannot"):
+            state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)
+    torch.save({**content, "position": {**position, "step": 0}}, tmp_path / "state.pt")
+    assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2
+
+
+def test_time_before_a_stop_counts(tmp_path, monkeypatch):
+    """By a clock that goes on by a second whenever it is looked at, and by a hundred in each step."""
+    seconds = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    original = loop.Trainer._gradients
+
+    def gradients(self, *arguments):
+        for _ in range(100):
+            clock.perf_counter()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+    stop_after(6, monkeypatch)
+    chosen = config("digits/resnet8")
+    with pytest.raises(Stopped, match="in epoch 1 after step 6"):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    result = train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert 600 <= first["seconds"] <= 610
+    assert first["images_per_second"] == pytest.approx(N_TRAIN / first["seconds"], abs=0.1)
+    assert 600 <= second["seconds"] <= 610
+    assert result["seconds"] == first["seconds"] + second["seconds"]

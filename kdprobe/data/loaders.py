@@ -39,10 +39,21 @@ class Batch:
     n_skipped: int = 0
 
 
-def n_batches(n_images: int, batch_size: int) -> int:
-    """How many batches `training_batches` yields: a single image left over joins the batch before it."""
+def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
+    """How many batches `training_batches` yields to each of so many processes.
+
+    A rest that has not two images for each of them joins the batch before it.
+
+    Raises:
+        ConfigError: if a batch has fewer images than there are processes.
+        DataError: if the split has.
+    """
+    if batch_size < world:
+        raise ConfigError(f"each of {world} processes needs an image of each batch, but batches have {batch_size}")
+    if n_images < world:
+        raise DataError(f"each of {world} processes needs an image, but there are {n_images}")
     full, rest = divmod(n_images, batch_size)
-    return full + (rest > 1 or (rest == 1 and full == 0))
+    return full + (rest >= 2 * world or (rest > 0 and full == 0))
 
 
 def training_batches(
@@ -60,8 +71,8 @@ def training_batches(
     """One epoch in random order with random variations.
 
     Every image comes exactly once, or, with `augment.repeats` r, a random part of them r times in a row (the
-    last of them fewer times) in an epoch of the same length. Where one image would be left over for the last
-    batch, which batch norm cannot take, it joins the batch before it.
+    last of them fewer times) in an epoch of the same length. Where a single image would be left over for a process's
+    part of the last batch, which batch norm cannot take, or none, this batch joins the one before it.
 
     Args:
         split: where from.
@@ -78,6 +89,7 @@ def training_batches(
         ConfigError: if `augment` asks for random areas of images in memory.
         DataError: for a split of one image, or with the path of a file that cannot be decoded; where these
             are skipped, if fewer than two of a batch are left.
+        KdprobeError: as `n_batches`.
 
     Reference:
         Hoffer et al. (2020), Augment your batch; Touvron et al. (2021), DeiT (repeated augmentation).
@@ -86,7 +98,7 @@ def training_batches(
         raise ConfigError("augment.crop 'resized' cuts from image files: it needs data.storage 'files'")
     if len(split) == 1 < batch_size:
         raise DataError("training needs at least two images, but there is one")
-    ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size))]
+    ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
     variation = draw(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)

@@ -99,6 +99,13 @@ def _teacher(config: RunConfig, student: nn.Module, device: torch.device) -> nn.
         raise ModelError(
             f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"
         )
+    names = zip(given.classes, expected.classes, strict=False)
+    for number, (taught, named) in enumerate(names):
+        if taught != named:
+            raise ModelError(
+                f"the teacher {config.teacher} has other classes than the data, or in another order: class {number} is "
+                f"{taught!r} to the teacher, but {named!r} in the data"
+            )
     if given.image_size != expected.image_size:
         raise ModelError(
             f"the teacher {config.teacher} takes {given.image_size} px images, but the student takes "

@@ -65,6 +65,11 @@ class Ranks:
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
         return DistributedDataParallel(module, **options)
 
+    def seed(self, *key: int) -> None:
+        """Random numbers of its own for each of many processes; those of a single one go on as they are."""
+        if self.world > 1:
+            torch.manual_seed(hash((*key, self.rank)))
+
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes, in every process."""
         if self.world > 1:

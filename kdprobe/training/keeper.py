@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from kdprobe.config import RunConfig
@@ -97,8 +96,6 @@ class Keeper:
             return Position(n_images=self.n_images)
         alone = self.group.world == 1
         position, problems = restore_state(path, self.parts, n_images=self.n_images, random=alone)
-        if not alone:
-            torch.manual_seed(hash((self.config.seed, position.epoch, position.step, self.group.rank)))
         for problem in problems:
             self.watch.say(problem)
         if self.group.main:

@@ -30,6 +30,7 @@ from kdprobe.training.precision import autocast, compiled, make_scaler, repeatab
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
+from kdprobe.training.undo import Values, keep, restore_unless
 from kdprobe.training.watch import Watch
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
@@ -74,9 +75,10 @@ def train(
             folder.claim(config, resume=resume)
         group.wait()
         if folder.finished:
-            return folder.result()
+            return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
         try:
-            return trainer.run(resume=resume)
+            with folder.held() if group.main else nullcontext():
+                return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
 
@@ -124,7 +126,7 @@ class Trainer:
         self.objective = compiled(group.wrap(job.objective, sync_bn=config.training.sync_bn), config.training.compile)
         self.parameters = [p for entry in self.optimizer.param_groups for p in entry["params"]]
         self.n_images = len(job.data.train)
-        self.n_steps = n_batches(self.n_images, config.training.batch_size)
+        self.n_steps = n_batches(self.n_images, config.training.batch_size, group.world)
         self.layout = torch.channels_last if channels_last(config, self.device) else torch.contiguous_format
         self.cached_logits: Tensor | None = None
         self.recent: deque[_Recent] = deque(maxlen=self.settings.bad_steps + _CHECK_EVERY)
@@ -141,59 +143,67 @@ class Trainer:
     def run(self, *, resume: bool) -> dict[str, Any]:
         """Train the epochs that are left and write the result."""
         position = self.keeper.restore() if resume else Position(n_images=self.n_images)
+        self.group.seed(self.config.seed, position.epoch, position.step)
         if self.settings.cache_teacher:
             self.cached_logits = self._all_teacher_logits()
         if position.epoch == position.step == 0:
             self.keeper.begin()
         while position.epoch < self.settings.epochs:
-            start = time.perf_counter()
             self._train_epoch(position)
-            seconds = time.perf_counter() - start
-            self._end_epoch(position, *self.accuracy(), seconds)
+            self._end_epoch(position, *self.accuracy())
         return self.keeper.finish(position)
 
     def _train_epoch(self, position: Position) -> None:
         """Train what is left of the epoch that the position is in."""
         self.objective.train()
+        start = time.perf_counter() - position.epoch_seconds
         for batch in self.watch.progress(self._batches(position), position, self.n_images):
             progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
             factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
             set_rate(self.optimizer, factor)
+            buffers = keep(self.job.objective.buffers())
             terms = self._gradients(batch, progress, position)
             self._account(terms, batch, position)
-            self._update()
+            self._update(buffers)
             position.step += 1
             look = self.device.type == "cpu" or position.step % _CHECK_EVERY == 0
             if look:
                 self._check_finite(position)
             stop, save = self._asked(look=look)
             if stop or save:
+                position.epoch_seconds = time.perf_counter() - start
                 self.keeper.save_inside(position, stop=stop)
         self._check_finite(position)
+        position.epoch_seconds = time.perf_counter() - start
 
     def _gradients(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
         """Gradients of student and auxiliary modules; returns the loss terms, means over this process's images."""
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _parts(batch, self.settings.accumulate)
+        rank_share = self._rank_share(batch, position)
+        batch, mixed = self._mixed(batch, position)
+        parts = _parts(batch, mixed, self.settings.accumulate)
         terms: dict[str, Tensor] = {}
-        for number, part in enumerate(parts):
+        for number, (part, shares) in enumerate(parts):
             share = len(part.labels) / len(batch.labels)
             synchronised = self.group.world == 1 or number == len(parts) - 1
             with nullcontext() if synchronised else self.objective.no_sync():  # type: ignore[operator]
-                found = self._losses(part, progress, position)
-                loss = torch.stack(list(found.values())).sum() * (share * self._rank_share(batch, position))
+                found = self._losses(part, shares, progress)
+                loss = torch.stack(list(found.values())).sum() * (share * rank_share)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, value in found.items():
                 terms[name] = terms.get(name, 0) + value.detach() * share
         return terms
 
-    def _losses(self, batch: Batch, progress: Progress, position: Position) -> dict[str, Tensor]:
+    def _mixed(self, batch: Batch, position: Position) -> tuple[Batch, Tensor | None]:
+        """This process's part of a batch, mixed if so configured, and then the classes' shares."""
+        if self.mixer is None:
+            return batch, None
+        key = (self.config.seed, position.epoch, position.step, self.group.rank)
+        images, shares = mix(self.mixer, batch.images, batch.labels, key=key)
+        return Batch(images, shares.argmax(1), batch.index[: len(images)]), shares
+
+    def _losses(self, batch: Batch, shares: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """Loss terms of one part of a batch, under autocast."""
-        shares = None
-        if self.mixer is not None:
-            key = (self.config.seed, position.epoch, position.step, self.group.rank)
-            images, shares = mix(self.mixer, batch.images, batch.labels, key=key)
-            batch = Batch(images, shares.argmax(1), batch.index[: len(images)])
         with autocast(self.settings.precision, self.device):
             images, shown, labels = self.method.inputs(batch)
             teacher = self._teach(shown, batch.index)
@@ -203,8 +213,14 @@ class Trainer:
             terms: dict[str, Tensor] = self.objective(prepared, labels, teacher, progress, shares)[1]
         return terms
 
-    def _update(self) -> None:
-        """One optimizer step, left out on the device itself where the loss is not finite."""
+    def _update(self, buffers: Values) -> None:
+        """One step of weights, statistics and average, left out on the device itself where the loss is not finite.
+
+        Args:
+            buffers: of networks and method, as they were before the step.
+        """
+        finite = self.recent[-1].finite
+        restore_unless(finite, self.job.objective.buffers(), buffers)
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_grad_norm)
@@ -213,10 +229,13 @@ class Trainer:
             self.scaler.update()
         else:
             # the fused optimizers read this flag, as torch's GradScaler sets it: no round trip to the host
-            self.optimizer.found_inf = (~self.recent[-1].finite).float()  # type: ignore[attr-defined]
+            self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
             self.optimizer.step()
         if self.ema is not None:
+            averages = [*self.ema.module.parameters(), *self.ema.module.buffers()]
+            before = keep(averages)
             self.ema.update_parameters(self.student)
+            restore_unless(finite, averages, before)
 
     @torch.no_grad()
     def _teach(self, images: Tensor, index: Tensor) -> Features | None:
@@ -278,10 +297,13 @@ class Trainer:
             shard=self.group.shard,
         )
 
-    def _rank_share(self, batch: Batch, position: Position) -> float:
+    def _rank_share(self, batch: Batch, position: Position) -> float | Tensor:
         """What this process's mean counts in the batch's: 1 where all processes have equally many images."""
         if self.group.world == 1:
             return 1.0
+        if self.config.data.skip_bad:
+            mine = torch.tensor(float(len(batch.labels)), device=self.device)
+            return mine * self.group.world / self.group.sum(mine.clone())
         size = self.settings.batch_size
         if position.step == self.n_steps - 1:
             size = self.n_images - (self.n_steps - 1) * size
@@ -290,11 +312,12 @@ class Trainer:
     def _account(self, terms: dict[str, Tensor], batch: Batch, position: Position) -> None:
         """Add up all processes' losses, images and wishes, in one exchange and without leaving the device."""
         values = torch.stack(list(terms.values())).double() * len(batch.labels)
-        counts = [values.new_full((1,), n) for n in (batch.n_skipped, *self._wishes)]
+        counts = [values.new_full((1,), n) for n in (len(batch.labels), batch.n_skipped, *self._wishes)]
         total = self.group.sum(torch.cat([values, *counts]))
         finite = torch.isfinite(total.sum())
         for name, value in zip(terms, torch.where(finite, total, 0), strict=False):
             position.sums[name] = position.sums[name].to(self.device) + value if name in position.sums else value
+        position.n_summed = position.n_summed.to(self.device) + torch.where(finite, total[-4], 0)
         position.n_skipped = position.n_skipped + total[-3]
         position.bad_steps = torch.where(finite, 0, position.bad_steps.to(self.device) + 1)
         self.asked = total[-2:]
@@ -326,17 +349,19 @@ class Trainer:
             f"{', '.join(map(str, self.group.join(first.images)))}; the last checkpoint is whole"
         )
 
-    def _end_epoch(self, position: Position, accuracy: float, n_unseen: int, seconds: float) -> None:
+    def _end_epoch(self, position: Position, accuracy: float, n_unseen: int) -> None:
         """Record the epoch, save what is due, and move on to the next."""
         steps = position.step
         n_skipped = int(position.n_skipped)
         n_images = self.n_images - n_skipped
-        losses = {name: float(value) / n_images for name, value in position.sums.items()}
+        n_summed = int(position.n_summed)
+        losses = {name: float(value) / n_summed if n_summed else None for name, value in position.sums.items()}
         best = accuracy > position.best_accuracy
         if best:
             position.best_accuracy, position.best_epoch = accuracy, position.epoch + 1
         position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
-        position.n_skipped = torch.zeros_like(position.n_skipped)
+        position.n_summed, position.n_skipped = (torch.zeros_like(n) for n in (position.n_summed, position.n_skipped))
+        seconds, position.epoch_seconds = position.epoch_seconds, 0.0
         position.seconds += seconds
         rate = self.optimizer.param_groups[0]["lr"]
         record = self.watch.epoch(position, losses, accuracy, seconds, rate=rate, n_images=n_images, steps=steps)
@@ -355,10 +380,11 @@ def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:
     return average.eval()
 
 
-def _parts(batch: Batch, count: int) -> list[Batch]:
-    """A batch in parts of about equal size, none of a single image."""
+def _parts(batch: Batch, shares: Tensor | None, count: int) -> list[tuple[Batch, Tensor | None]]:
+    """A batch and the shares of its classes in parts of about equal size, none of a single image."""
     count = max(min(count, len(batch.labels) // 2), 1)
     if count == 1:
-        return [batch]
+        return [(batch, shares)]
     fields = (batch.images, batch.labels, batch.index)
-    return [Batch(*part) for part in zip(*(field.tensor_split(count) for field in fields), strict=True)]
+    parts = [Batch(*part) for part in zip(*(field.tensor_split(count) for field in fields), strict=True)]
+    return list(zip(parts, [None] * count if shares is None else shares.tensor_split(count), strict=True))

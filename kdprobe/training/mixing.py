@@ -1,7 +1,7 @@
 """Mixup and cutmix of a whole batch, by timm, drawn from (seed, epoch, step) alone."""
 
 import numpy as np
-from timm.data.mixup import Mixup
+from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor
 
 from kdprobe.config import MixingConfig
@@ -32,8 +32,11 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
         key: what the draw depends on.
 
     Returns:
-        mixed images [B, c, s, s] and the classes' shares [B, C]; the last image of an odd batch is left out.
+        mixed images [B, c, s, s] and the classes' shares [B, C]; the last image of an odd batch is left out, but a
+        single image stays as it is.
     """
+    if len(labels) == 1:
+        return images, mixup_target(labels, mixer.num_classes, smoothing=mixer.label_smoothing)  # type: ignore[no-untyped-call]
     even = len(labels) // 2 * 2
     with global_states_lent():
         np.random.seed(np.random.SeedSequence(key).generate_state(4))  # noqa: NPY002

@@ -13,13 +13,19 @@ from kdprobe.config import OptimizerConfig
 def make_optimizer(config: OptimizerConfig, student: nn.Module, auxiliary: nn.Module) -> Optimizer:
     """The optimizer of a student and of its method's auxiliary modules.
 
-    Each group remembers its peak learning rate as `peak_lr`, which the schedule multiplies.
+    Each group remembers its peak learning rate as `peak_lr`, which the schedule multiplies. Momentum starts at zero,
+    also where the first step is left out.
     """
     auxiliary_lr = config.lr * config.auxiliary_lr_factor
     groups = [*_groups(config, student, config.lr), *_groups(config, auxiliary, auxiliary_lr)]
     shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "sgd":
-        return SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **shared)
+        optimizer = SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **shared)
+        if config.momentum:
+            # the fused optimizer makes them without values, and gives them none in a step that it leaves out
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     kind = Adam if config.name == "adam" else AdamW
     return kind(groups, betas=config.betas, **shared)
 

@@ -18,7 +18,7 @@ from kdprobe.errors import RunError
 from kdprobe.files import replacing, sync_folder
 
 VERSION = 1
-_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @runtime_checkable
@@ -41,8 +41,10 @@ class Position:
         step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
         best_epoch: after which epoch.
-        seconds: spent in training so far.
+        seconds: spent in training in the epochs done.
+        epoch_seconds: spent in the epoch that is under way.
         sums: of the loss terms over all processes' images in the epoch that is under way.
+        n_summed: how many images these are: those of steps with a finite loss.
         bad_steps: consecutive steps without a finite loss.
         n_images: training images, which must not change.
         n_skipped: images that could not be decoded in the epoch that is under way.
@@ -53,7 +55,9 @@ class Position:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
+    epoch_seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
+    n_summed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_images: int = 0
     n_skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
@@ -115,7 +119,7 @@ def restore_state(
         RunError: if there is none, none verifies, or it belongs to another model, method or data set.
     """
     state, problems = _newest(path)
-    position = Position(**state["position"])
+    position = _position(path, state.get("position", {}))
     if position.n_images != n_images:
         raise RunError(f"{path} was saved with {position.n_images} training images, but now there are {n_images}")
     try:
@@ -123,8 +127,8 @@ def restore_state(
             part.load_state_dict(state["parts"][name])
         if random:
             torch.set_rng_state(state["random"]["cpu"])
-            if torch.cuda.is_available() and state["random"]["cuda"]:
-                torch.cuda.set_rng_state_all(state["random"]["cuda"])
+            for device, numbers in zip(range(torch.cuda.device_count()), state["random"]["cuda"], strict=False):
+                torch.cuda.set_rng_state(numbers, device)
     except (KeyError, RuntimeError, ValueError) as error:
         raise RunError(f"{path} belongs to another model or method: {' '.join(str(error).split())[:160]}") from error
     return position, problems
@@ -133,6 +137,18 @@ def restore_state(
 def state_problems(path: Path) -> list[str]:
     """A sentence about each generation of a run's state that is there and damaged."""
     return [problem for candidate in (path, previous(path)) if candidate.is_file() for problem in _damage(candidate)]
+
+
+def _position(path: Path, values: dict[str, Any]) -> Position:
+    """The saved position; between epochs, what it does not know of yet has its default."""
+    known = {entry.name for entry in fields(Position)}
+    missing = known - set(values) if values.get("step", 1) else set()
+    if differing := (set(values) - known) | missing:
+        raise RunError(
+            f"{path} was saved by another version of kdprobe, which differs in {', '.join(sorted(differing))}; "
+            "it cannot be continued"
+        )
+    return Position(**values)
 
 
 def _damage(path: Path) -> Iterator[str]:
@@ -160,7 +176,9 @@ def _verified(path: Path) -> dict[str, Any]:
         bad = archive.testzip()
     if bad is not None:
         raise ValueError(f"checksum of {bad}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError("it holds no state")
     if state.get("version") != VERSION:
         raise RunError(f"{path} has version {state.get('version')}; this kdprobe continues version {VERSION}")
     return state

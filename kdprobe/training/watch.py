@@ -48,7 +48,7 @@ class Watch:
     def epoch(
         self,
         position: Position,
-        losses: dict[str, float],
+        losses: dict[str, float | None],
         accuracy: float,
         seconds: float,
         *,
@@ -60,21 +60,24 @@ class Watch:
 
         Args:
             position: after the epoch.
-            losses: mean of each term.
+            losses: mean of each term; None where no step's loss was finite.
             accuracy: on the evaluation images, a fraction.
             seconds: of training.
             rate: learning rate of the last step.
             n_images: trained on.
             steps: in the epoch.
         """
-        loss, speed = sum(losses.values()), n_images / seconds
+        means = {name: value for name, value in losses.items() if value is not None}
+        loss, speed = sum(means.values()) if means else None, n_images / seconds
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
-        terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) if len(losses) > 1 else ""
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in means.items()) if len(means) > 1 else ""
+        shown = "not finite" if loss is None else f"{loss:.3f}"
         self.say(
-            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}  "
+            f"epoch {position.epoch}/{self.n_epochs}  loss {shown}  accuracy {accuracy:.4f}  "
             f"{speed:,.0f} images/s  {left:.0f} s left  {terms}".rstrip()
         )
-        self._write_events(position.epoch, {"loss": loss, "accuracy": accuracy, "lr": rate, **losses})
+        summed = {} if loss is None else {"loss": loss}
+        self._write_events(position.epoch, {**summed, "accuracy": accuracy, "lr": rate, **means})
         return {
             "epoch": position.epoch,
             "steps": steps,
