@@ -141,7 +141,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
         kept = _set_aside(part.path) if resume else None
         writer = stack.enter_context(_writer(dump, part.path))
         if kept is not None:
-            _copy(dump, kept, writer, stages, say)
+            _copy(dump, part, kept, writer, stages, say)
             kept.unlink()
         append = stack.enter_context(_behind(writer.append))
         first = part.start + writer.n_samples
@@ -180,7 +180,12 @@ def _kept_path(path: Path) -> Path:
 
 
 def _copy(
-    dump: Dump, kept: Path, writer: FeatureWriter, stages: Mapping[str, list[str]], say: Callable[[str], None]
+    dump: Dump,
+    part: Part,
+    kept: Path,
+    writer: FeatureWriter,
+    stages: Mapping[str, list[str]],
+    say: Callable[[str], None],
 ) -> None:
     try:
         store = FeatureStore.open(kept, salvage=True)
@@ -192,6 +197,8 @@ def _copy(
         found = (store.data, store.batch_size, store.content, {role: store.network(role) for role in store.roles})
         if wanted != found:
             raise StoreError(f"{kept} is the beginning of another dump: it has {found}, not {wanted}")
+        if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
+            raise StoreError(f"{kept} cannot be continued: it does not hold the samples from {part.start} on in order")
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):

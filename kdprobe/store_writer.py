@@ -50,7 +50,8 @@ class Network:
 class FeatureWriter:
     """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
 
-    Leaving the block finishes the file; an exception leaves what was appended, if anything, as NAME.partial.
+    Leaving the block finishes the file; an exception leaves what was appended, if anything, as NAME.partial. After a
+    minibatch that could not be written no other one is taken, so that none is missing in between.
 
     Args:
         path: the `.h5` file.
@@ -97,6 +98,7 @@ class FeatureWriter:
             }
         )
         self._layers: dict[str, list[str]] = {}
+        self._failed = False
         self._unsettled = 0  # bytes
 
     def append(
@@ -118,8 +120,15 @@ class FeatureWriter:
             stages: layers that end a stage, per role.
 
         Raises:
-            StoreError: if a value does not fit float16, or layers differ from those before.
+            StoreError: if a value does not fit float16, layers differ from those before, or a minibatch before it
+                could not be written.
         """
+        if self._failed:
+            raise StoreError(
+                f"{partial_path(self.path)} takes no more minibatches: the one behind its first {self.n_samples} "
+                "samples could not be written"
+            )
+        self._failed = True  # until all of it is written
         ready = {role: {n: self._converted(role, n, t) for n, t in of.items()} for role, of in features.items()}
         if not self._layers:
             self._define(ready, layouts or {}, stages or {})
@@ -139,7 +148,7 @@ class FeatureWriter:
             self._file.flush()  # the rows are in the file before they are said to be
             self._file["samples/valid"][()] = stop
             self._file.flush()
-        self.n_samples = stop
+        self.n_samples, self._failed = stop, False
 
     def finish(self) -> None:
         """Flush the file to disk and give it its name."""

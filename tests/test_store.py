@@ -150,6 +150,18 @@ def test_layers_must_stay_the_same(path):
             writer.append(index, index, {"teacher": {"new": torch.ones(8, 2)}})
 
 
+def test_behind_a_minibatch_that_could_not_be_written_no_other_is_taken(path):
+    index = torch.arange(8)
+    writer = FeatureStore.create(path, NETWORKS, batch_size=8, dtype="float16")
+    with pytest.raises(StoreError, match="takes no more minibatches: the one behind its first 8 samples"), writer:
+        writer.append(index, index, features(0, 8))
+        with pytest.raises(StoreError, match="float16 cannot hold"):
+            writer.append(index + 8, index, features(8, 8, scale=1e6))
+        writer.append(index + 16, index, features(16, 8))
+    with FeatureStore.open(partial_path(path), salvage=True) as store:
+        assert store.index.tolist() == list(range(8))
+
+
 def test_foreign_missing_and_newer_files(path, tmp_path):
     with pytest.raises(StoreError, match="there is no feature file"):
         FeatureStore.open(path)
@@ -296,13 +308,43 @@ def test_an_interrupted_dump_is_continued(nets, path, part_size):
         assert store.layers("student", "stages") == whole.layers("student", "stages")
 
 
-def test_another_dump_is_not_continued(nets, path):
-    def stopping(start, stop):
-        yield from views(nets).minibatches(start, 8, batch_size=8)
+def test_a_dump_is_continued_where_a_minibatch_could_not_be_written(nets, path):
+    def bright(start, stop, *, times):
+        for batches in views(nets, 40).minibatches(start, stop, batch_size=8):
+            one = batches["student"]
+            images = one.images * times if 8 in one.index else one.images
+            yield {"student": replace(one, images=images)}
+
+    dump = wanted({"student": nets["student"]}, n=40, layers={"student": "act1"}, dtype="float16")
+    with pytest.raises(StoreError, match=r"layer 'act1' reaches .*, which float16 cannot hold"):
+        write_dump(replace(dump, minibatches=partial(bright, times=1e8)), path)
+    write_dump(replace(dump, minibatches=partial(bright, times=1)), path, resume=True)
+    with FeatureStore.open(path) as store:
+        assert store.index.tolist() == list(range(40))
+
+
+def stopping(nets, *, after):
+    """Minibatches that end in an error behind so many samples."""
+
+    def minibatches(start, _stop):
+        yield from views(nets).minibatches(start, after, batch_size=8)
         raise ZeroDivisionError
 
+    return minibatches
+
+
+def test_samples_in_another_order_are_not_continued(nets, path):
     with pytest.raises(ZeroDivisionError):
-        write_dump(wanted(nets, minibatches=stopping), path)
+        write_dump(wanted(nets, minibatches=stopping(nets, after=16)), path)
+    with h5py.File(partial_path(path), "r+") as file:
+        file["samples/index"][8:16] += 8
+    with pytest.raises(StoreError, match="cannot be continued: it does not hold the samples from 0 on in order"):
+        write_dump(wanted(nets), path, resume=True)
+
+
+def test_another_dump_is_not_continued(nets, path):
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(nets, minibatches=stopping(nets, after=8)), path)
     student = {"student": nets["student"]}
     with pytest.raises(StoreError, match=r"features\.h5\.kept\.partial is the beginning of another dump"):
         write_dump(wanted(student), path, resume=True)
