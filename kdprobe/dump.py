@@ -138,9 +138,9 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
             for role, model in dump.models.items()
         }
-        kept = _set_aside(part.path) if resume else None
-        writer = stack.enter_context(_writer(dump, part.path))
-        if kept is not None:
+        kept = _kept_path(part.path) if resume else None
+        writer = stack.enter_context(_writer(dump, part.path, keep=kept))
+        if kept is not None and kept.exists():
             _copy(dump, part, kept, writer, stages, say)
             kept.unlink()
         append = stack.enter_context(_behind(writer.append))
@@ -154,7 +154,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
 
 
-def _writer(dump: Dump, path: Path) -> FeatureWriter:
+def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:
     networks = {role: _network(model) for role, model in dump.models.items()}
     return FeatureStore.create(
         path,
@@ -164,18 +164,12 @@ def _writer(dump: Dump, path: Path) -> FeatureWriter:
         content=dump.content,
         dtype=dump.dtype,
         compression=dump.compression,
+        keep=keep,
     )
 
 
-def _set_aside(path: Path) -> Path | None:
-    """The unfinished file under another name; one that was set aside before holds more."""
-    partial, kept = partial_path(path), _kept_path(path)
-    if not kept.exists() and partial.exists():
-        partial.rename(kept)
-    return kept if kept.exists() else None
-
-
 def _kept_path(path: Path) -> Path:
+    """Where the unfinished file is set aside; one that was set aside before holds more."""
     return path.with_name(path.name + ".kept.partial")
 
 

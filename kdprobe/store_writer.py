@@ -20,7 +20,7 @@ from torch import Tensor
 from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features import Layout
-from kdprobe.files import sync_folder
+from kdprobe.files import Lock, sync_folder
 
 FORMAT = "kdprobe-features"
 VERSION = 1
@@ -50,8 +50,9 @@ class Network:
 class FeatureWriter:
     """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
 
-    Leaving the block finishes the file; an exception leaves what was appended, if anything, as NAME.partial. After a
-    minibatch that could not be written no other one is taken, so that none is missing in between.
+    While it is written, NAME.lock keeps other writers off. Leaving the block finishes the file; an exception leaves
+    what was appended, if anything, as NAME.partial. After a minibatch that could not be written no other one is taken,
+    so that none is missing in between.
 
     Args:
         path: the `.h5` file.
@@ -61,9 +62,11 @@ class FeatureWriter:
         content: `features` or `grams`.
         dtype: of features, `float32` or `float16`.
         compression: `gzip` or `none`.
+        keep: where an unfinished file goes that is there already, unless something is there too; it is written over
+            if not given.
 
     Raises:
-        StoreError: for another dtype.
+        StoreError: for another dtype, or if the file is being written.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class FeatureWriter:
         content: Content = "features",
         dtype: str = "float32",
         compression: Compression = "gzip",
+        keep: Path | None = None,
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
@@ -85,8 +89,17 @@ class FeatureWriter:
         self._batch_size = batch_size
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
+        partial = partial_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(partial_path(path), "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
+        try:
+            self._lock = Lock(path.with_name(path.name + ".lock"))
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{path} is being written by another dump; wait for its end or give another name"
+            ) from error
+        if keep is not None and partial.exists() and not keep.exists():
+            partial.rename(keep)
+        self._file = h5py.File(partial, "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
         self._file.attrs.update(
             {
                 "format": FORMAT,
@@ -152,9 +165,12 @@ class FeatureWriter:
 
     def finish(self) -> None:
         """Flush the file to disk and give it its name."""
-        with self._told():
-            self._file.close()
-        _keep(self.path)
+        try:
+            with self._told():
+                self._file.close()
+            _keep(self.path)
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> "FeatureWriter":
         return self
@@ -169,6 +185,7 @@ class FeatureWriter:
                 self._file.close()
             if not self.n_samples:
                 partial_path(self.path).unlink(missing_ok=True)
+            self._lock.release()
 
     @contextmanager
     def _told(self) -> Iterator[None]:

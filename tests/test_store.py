@@ -358,6 +358,20 @@ def test_another_dump_is_not_continued(nets, path):
     assert FeatureStore.open(path).n_samples == 20
 
 
+def test_a_dump_that_is_being_written_is_left_alone(nets, path):
+    def visited(start, stop):
+        for batches in views(nets).minibatches(start, stop, batch_size=8):
+            yield batches
+            with pytest.raises(StoreError, match=r"features\.h5 is being written by another dump; wait for its end"):
+                write_dump(wanted(nets), path, resume=True)
+            with pytest.raises(StoreError, match=r"features\.h5 is being written"):
+                FeatureStore.create(path, NETWORKS)
+
+    write_dump(wanted(nets, minibatches=visited), path)
+    assert FeatureStore.open(path).index.tolist() == list(range(20))
+    assert [entry.name for entry in path.parent.iterdir()] == ["features.h5"]
+
+
 def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, path):
     partial_path(path).write_bytes(b"")
     told = []
