@@ -94,7 +94,9 @@ def write(
     if not resume:
         _refuse_existing(path, parts)
     for part in parts[shard[0] :: shard[1]]:
-        if not part.path.exists():
+        if part.path.exists():
+            _check_finished(dump, part)
+        else:
             _write_part(dump, part, resume=resume, say=say if part is parts[0] else lambda _text: None)
     if shard[1] > 1:
         torch.distributed.barrier()
@@ -187,12 +189,7 @@ def _copy(
         say(f"begins anew: {error}")
         return
     with store:
-        wanted = (dump.data, dump.batch_size, dump.content, {r: _network(m) for r, m in dump.models.items()})
-        found = (store.data, store.batch_size, store.content, {role: store.network(role) for role in store.roles})
-        if wanted != found:
-            raise StoreError(f"{kept} is the beginning of another dump: it has {found}, not {wanted}")
-        if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
-            raise StoreError(f"{kept} cannot be continued: it does not hold the samples from {part.start} on in order")
+        _check_same(dump, part, store)
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):
@@ -201,6 +198,27 @@ def _copy(
             features = {role: layers for role, (_, layers) in read.items()}
             writer.append(index, labels, features, layouts=layouts, stages=stages)
         say(f"continues behind {store.n_samples} samples")
+
+
+def _check_finished(dump: Dump, part: Part) -> None:
+    with FeatureStore.open(part.path) as store:
+        _check_same(dump, part, store)
+        if store.n_samples != part.stop - part.start:
+            raise StoreError(f"{part.path} has {store.n_samples} samples, not {part.stop - part.start}; remove it")
+
+
+def _check_same(dump: Dump, part: Part, store: FeatureStore) -> None:
+    """Refuse what would not be the beginning of this part."""
+    dtype = "float64" if dump.content == "grams" else dump.dtype
+    wanted = (dump.data, dump.batch_size, dump.content, dtype, {r: _network(m) for r, m in dump.models.items()})
+    networks = {role: store.network(role) for role in store.roles}
+    found = (store.data, store.batch_size, store.content, store.dtype, networks)
+    if wanted != found:
+        raise StoreError(f"{store.path} is the beginning of another dump: it has {found}, not {wanted}")
+    if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
+        raise StoreError(
+            f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in order"
+        )
 
 
 def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:

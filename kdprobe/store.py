@@ -93,6 +93,12 @@ class FeatureStore:
         """Which of `teacher` and `student` the file holds."""
         return [role for role in ("teacher", "student") if role in self._file]
 
+    @property
+    def dtype(self) -> str:
+        """Of what is stored: `float32`, `float16`, or `float64` of Gram matrices."""
+        role = self.roles[0]
+        return str(self._file[role][self.layers(role)[0]].dtype)
+
     def network(self, role: str) -> Network:
         """Who gave the features of a role."""
         attributes = self._group(role).attrs

@@ -293,14 +293,20 @@ def join(path: Path, parts: Sequence[Path]) -> None:
     Args:
         path: the new file.
         parts: in the order of their samples, each but the last of whole minibatches.
+
+    Raises:
+        StoreError: if they have different layers.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(h5py.File(part, "r")) for part in parts]
+        roles = [role for role in ("teacher", "student") if role in files[0]]
+        for file, part in zip(files, parts, strict=True):
+            if any(role not in file or file[role].attrs["layers"] != files[0][role].attrs["layers"] for role in roles):
+                raise StoreError(f"{part} has other layers than {parts[0]}; remove what is not wanted and resume")
         made = stack.enter_context(h5py.File(partial_path(path), "w", libver="latest"))
         made.attrs.update(files[0].attrs)
         made.attrs["parts"] = json.dumps([part.name for part in parts])
         made["samples/valid"] = sum(int(file["samples/valid"][()]) for file in files)
-        roles = [role for role in ("teacher", "student") if role in files[0]]
         for key in ["samples", *roles, *(f"checksums/{role}" for role in roles)]:
             group = made.require_group(key)
             group.attrs.update(files[0][key].attrs)

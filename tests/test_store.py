@@ -326,9 +326,10 @@ def test_a_dump_is_continued_where_a_minibatch_could_not_be_written(nets, path):
 def stopping(nets, *, after):
     """Minibatches that end in an error behind so many samples."""
 
-    def minibatches(start, _stop):
-        yield from views(nets).minibatches(start, after, batch_size=8)
-        raise ZeroDivisionError
+    def minibatches(start, stop):
+        yield from views(nets).minibatches(start, min(stop, after), batch_size=8)
+        if stop > after:
+            raise ZeroDivisionError
 
     return minibatches
 
@@ -356,6 +357,25 @@ def test_another_dump_is_not_continued(nets, path):
     write_dump(wanted(nets), path, resume=True, say=told.append)
     assert told[0] == "continues behind 8 samples"
     assert FeatureStore.open(path).n_samples == 20
+
+
+def test_another_precision_or_other_parts_are_not_continued(nets, path):
+    student = {"student": nets["student"]}
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8), dtype="float16"), path)
+    with pytest.raises(StoreError, match=r"is the beginning of another dump: it has .*'float16'.*, not .*'float32'"):
+        write_dump(wanted(student), path, resume=True)
+    write_dump(wanted(student, dtype="float16"), path, resume=True)
+    with pytest.raises(StoreError, match=r"features\.h5 is the beginning of another dump"):
+        write_dump(wanted(student), path, resume=True)
+
+    parts = path.with_name("parts.h5")
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8)), parts, part_size=8)
+    with pytest.raises(StoreError, match=r"parts\.0000\.h5 has 8 samples, not 16; remove it"):
+        write_dump(wanted(student), parts, part_size=16, resume=True)
+    with pytest.raises(StoreError, match=r"parts\.0001\.h5 has other layers than .*parts\.0000\.h5"):
+        write_dump(wanted(student, layers={"student": "layer1"}), parts, part_size=8, resume=True)
 
 
 def test_a_dump_that_is_being_written_is_left_alone(nets, path):
