@@ -93,6 +93,8 @@ def write(
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if not resume:
         _refuse_existing(path, parts)
+        if shard[1] > 1:
+            torch.distributed.barrier()  # what is looked for must not be another process's
     for part in parts[shard[0] :: shard[1]]:
         if part.path.exists():
             _check_finished(dump, part)
