@@ -257,9 +257,12 @@ def _check_teacher(config: "RunConfig") -> None:
     name = config.method["name"]
     if DISTILLERS[name].uses_teacher and config.teacher is None:
         raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    local = config.teacher is not None and not config.teacher.startswith("timm:")
-    if local and not Path(str(config.teacher)).exists():
-        raise ModelError(f"there is no checkpoint {config.teacher}")
+    if config.teacher is not None and not config.teacher.startswith("timm:"):
+        path = Path(config.teacher)
+        if not path.exists():
+            path = Path(config.teacher.rpartition("@")[2])  # foreign weights: NAME@FILE
+        if not path.exists():
+            raise ModelError(f"there is no checkpoint {path}")
 
 
 def _status_line(ledger: "Ledger", state: "State") -> str | None:

@@ -19,7 +19,7 @@ from kdprobe.sweeps import attempts
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
-from kdprobe.sweeps.local import Slot, make_slots
+from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
 from kdprobe.sweeps.table import rows, summary, write_table
 from kdprobe.sweeps.work import Order, Outcome, work
 from kdprobe.training.signals import StopRequest
@@ -308,6 +308,19 @@ class TestWork:
         assert "resolves the cell 0000000000000000 to another configuration" in outcome.error
 
 
+def test_a_process_that_cannot_be_started_costs_its_cell_an_attempt(tmp_path, monkeypatch):
+    def full(*_given, **_options):
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+    engine = LocalEngine(Order(ledger.path, device="cpu"), [Slot(1)])
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="no more processes"):
+            engine.submit(ledger.cells[0]).result(timeout=60)
+    engine.close()
+
+
 class InProcess:
     """An engine without processes."""
 
@@ -501,6 +514,14 @@ def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch)
     assert message in text
     assert text.count("\n") == 1, text
     assert not list(tmp_path.iterdir()), "nothing may be written"
+
+
+def test_a_teacher_may_be_foreign_weights(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = [*SWEEP, "seed=1", "--slots", "0", "--teacher", "resnet20@w.pth"]
+    assert "there is no checkpoint w.pth" in exit_of(capsys, *sweep)[1]
+    Path("w.pth").touch()
+    assert "--slots must be at least 1" in exit_of(capsys, *sweep)[1]
 
 
 def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
