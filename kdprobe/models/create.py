@@ -140,11 +140,11 @@ def relabel(model: nn.Module, **changes: Any) -> nn.Module:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside `torch.compile` and `DistributedDataParallel`."""
+    """The network inside `torch.compile`, `DistributedDataParallel` and `DataParallel`."""
     while True:
         if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
-        elif isinstance(model, nn.parallel.DistributedDataParallel):
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         else:
             return model
