@@ -66,7 +66,7 @@ class FeatureWriter:
             if not given.
 
     Raises:
-        StoreError: for another dtype, or if the file is being written.
+        StoreError: for another dtype, or if the file is being written or cannot be.
     """
 
     def __init__(
@@ -90,16 +90,22 @@ class FeatureWriter:
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
         partial = partial_path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path.with_name(path.name + ".lock"))
         except BlockingIOError as error:
             raise StoreError(
                 f"{path} is being written by another dump; wait for its end or give another name"
             ) from error
-        if keep is not None and partial.exists() and not keep.exists():
-            partial.rename(keep)
-        self._file = h5py.File(partial, "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
+        try:
+            if keep is not None and partial.exists() and not keep.exists():
+                partial.rename(keep)
+            self._file = h5py.File(partial, "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
+        except OSError as error:
+            self._lock.release()
+            raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
         self._file.attrs.update(
             {
                 "format": FORMAT,
@@ -192,9 +198,8 @@ class FeatureWriter:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise StoreError(
-                f"{partial_path(self.path)} cannot be written ({' '.join(reason.split())}); its first "
+                f"{partial_path(self.path)} cannot be written ({_reason(error)}); its first "
                 f"{self.n_samples} samples are complete and can be resumed or salvaged"
             ) from error
 
@@ -274,6 +279,12 @@ class FeatureWriter:
 def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
     """CRC-32 of the bytes of each row; many times faster than the checksum filter of HDF5."""
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """The system's, without HDF5's own account of it."""
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return " ".join(reason.split())
 
 
 def partial_path(path: Path) -> Path:

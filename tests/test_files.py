@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from kdprobe.errors import KdprobeError
 from kdprobe.files import Lock, replacing, sha256, write_text
 
 
@@ -31,6 +32,17 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert path.read_text() == "one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    reasons = {"file/below.txt": "File exists", "file/a/b.txt": "Not a directory", "folder": "Is a directory"}
+    for name, reason in reasons.items():
+        with pytest.raises(KdprobeError, match=f"{name} cannot be written: {reason}") as caught:
+            write_text(tmp_path / name, "one")
+        assert isinstance(caught.value, OSError)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):

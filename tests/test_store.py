@@ -162,6 +162,15 @@ def test_behind_a_minibatch_that_could_not_be_written_no_other_is_taken(path):
         assert store.index.tolist() == list(range(8))
 
 
+def test_a_place_that_cannot_be_written_is_told(path):
+    path.touch()
+    partial_path(path).mkdir()
+    for place in (path, path / "below.h5"):
+        with pytest.raises(StoreError, match=rf"{place.name} cannot be written: \w"):
+            FeatureStore.create(place, NETWORKS)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["features.h5", "features.h5.partial"]
+
+
 def test_foreign_missing_and_newer_files(path, tmp_path):
     with pytest.raises(StoreError, match="there is no feature file"):
         FeatureStore.open(path)
