@@ -94,6 +94,18 @@ def test_any_float_is_read_as_that_float(value):
     assert read_yaml(repr(value), source="x") == value
 
 
+def test_dates_are_words_as_in_yaml_1_2():
+    assert read_yaml("[2024-01-01, 2024-13-45]", source="x") == ["2024-01-01", "2024-13-45"]
+    with pytest.raises(ConfigError, match=r"seed: input should be a valid integer, .*, but is '2024-13-45'"):
+        checked(override(MINIMAL, ["seed=2024-13-45"]))
+
+
+def test_an_unknown_key_of_a_section_that_may_be_left_out():
+    data = {**MINIMAL, "teacher": "t", "probe": {"every": 1, "evry": 2}}
+    with pytest.raises(ConfigError, match=r"probe\.evry: unknown key; did you mean 'every'"):
+        checked(data)
+
+
 def test_broken_yaml_is_told_with_its_line():
     with pytest.raises(ConfigError, match=r"x\.yaml is not YAML at line 2"):
         read_yaml("a: 1\nb: [1", source="x.yaml")
@@ -135,4 +147,11 @@ def test_a_configuration_file_must_be_a_mapping(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- 1\n")
     with pytest.raises(ConfigError, match=r"list\.yaml must be a mapping of sections, but is list"):
+        read_recipe(str(path))
+
+
+def test_a_configuration_file_must_be_utf_8(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("model: {name: é}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml is not a text in UTF-8 that can be read"):
         read_recipe(str(path))

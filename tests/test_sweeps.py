@@ -101,6 +101,21 @@ class TestCells:
         with pytest.raises(ConfigError, match="the section sweep may have the keys kind, max_gap, rates, seeds"):
             read_sweep(str(path))
 
+    @pytest.mark.parametrize(
+        ("section", "message"),
+        [
+            ("seeds: three", "sweep.seeds must be a whole number of at least 1, but is 'three'"),
+            ("seeds: 0", "sweep.seeds must be a whole number of at least 1, but is 0"),
+            ("max_gap: a", "sweep.max_gap must be a number of at least 0, but is 'a'"),
+            ("kind: fature", "sweep.kind must be feature, logit or both, but is 'fature'"),
+        ],
+    )
+    def test_a_recipes_grid_of_other_values(self, section, message, tmp_path):
+        path = tmp_path / "my.yaml"
+        path.write_text(f"sweep: {{{section}}}")
+        with pytest.raises(ConfigError, match=message):
+            read_sweep(str(path))
+
 
 class TestAttempts:
     def test_one_of_many_gets_the_claim(self, tmp_path):
