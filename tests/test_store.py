@@ -191,6 +191,23 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
         FeatureStore.open(tmp_path / "empty.h5")
 
 
+def test_what_a_damaged_file_lacks_is_told(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        del file["student"].attrs["layers"], file["teacher"].attrs["sha256"], file["teacher/fc"].attrs["layout"]
+        del file["teacher/blocks.0"]
+    with FeatureStore.open(path) as store:
+        asked = (
+            lambda: store.layers("student"),
+            lambda: store.layers("teacher", "stages"),
+            lambda: store.network("teacher"),
+            lambda: store.layout("teacher", "fc"),
+        )
+        for ask in asked:
+            with pytest.raises(StoreError, match=r"features\.h5 is damaged or not HDF5: /(student|teacher)"):
+                ask()
+
+
 def test_a_role_that_is_not_stored(path):
     with FeatureStore.create(path, NETWORKS, batch_size=8) as writer:
         writer.append(torch.arange(8), torch.arange(8), {"student": {"fc": torch.ones(8, 2)}})
