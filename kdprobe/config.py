@@ -4,6 +4,7 @@ A distillation method brings options of its own (`distillers`), which this modul
 `parse` is given the table of their types and reports their mistakes with all the others.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -354,6 +355,11 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
                 raise ConfigError(f"--set {assignment}: {key!r} is a value, not a section")
         section[last] = read_yaml(value, source=f"the value in --set {assignment}")
     return changed
+
+
+def quoted(text: str) -> str:
+    """A text as a YAML value that is this text, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _copy(value: Any) -> Any:

@@ -171,7 +171,7 @@ def _train_cells(
         Stopped: when told to stop, after the cells that ran saved their states.
         SweepError: if cells failed in the end, and what `begin` and the engines raise.
     """
-    from kdprobe.config import override, parse
+    from kdprobe.config import override, parse, quoted
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe
     from kdprobe.sweeps.cells import make_cells
@@ -182,7 +182,7 @@ def _train_cells(
     _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
-    values = override(values, [*([] if data is None else [f"data.spec={data}"]), *assignments])
+    values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
     _check_teacher(config)

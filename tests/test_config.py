@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdprobe.config import override, parse, read_yaml, write_yaml
+from kdprobe.config import override, parse, quoted, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError
 from kdprobe.recipe import read_recipe, recipes
@@ -116,6 +116,11 @@ def test_override_changes_a_copy():
     after = override(before, ["training.epochs=5", "method.name=kd", "training.optimizer.lr=1e-2"])
     assert after == {"training": {"epochs": 5, "optimizer": {"lr": 0.01}}, "method": {"name": "kd"}}
     assert before == {"training": {"epochs": 3}}
+
+
+@pytest.mark.parametrize("text", ["folder:my set #1", "a: b", "'", '"', "\\n é 😀", "1e3", "[x"])
+def test_a_quoted_text_is_that_text(text):
+    assert override({}, [f"data.spec={quoted(text)}"]) == {"data": {"spec": text}}
 
 
 def test_override_needs_an_equals_sign():

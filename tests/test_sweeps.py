@@ -233,6 +233,10 @@ class TestLedger:
         (tmp_path / "sweep.json").write_text("{")
         with pytest.raises(SweepError, match=r"is not a sweep's plan or is damaged \(JSONDecodeError\)"):
             open_ledger(tmp_path)
+        for more in ("", ', "base": {}, "cells": []', ', "base": {}, "cells": [{}]'):
+            (tmp_path / "sweep.json").write_text(f'{{"format": "kdprobe-sweep", "version": 1{more}}}')
+            with pytest.raises(SweepError, match=r"sweep\.json is not a sweep's plan or is damaged"):
+                open_ledger(tmp_path)
         (tmp_path / "sweep.json").write_text('{"format": "kdprobe-sweep", "version": 9}')
         with pytest.raises(SweepError, match="version 9; this kdprobe reads 'kdprobe-sweep' version 1"):
             open_ledger(tmp_path)
@@ -529,6 +533,14 @@ def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch)
     assert message in text
     assert text.count("\n") == 1, text
     assert not list(tmp_path.iterdir()), "nothing may be written"
+
+
+def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
+    def told(base, *_given):
+        raise SweepError(base["data"]["spec"])
+
+    monkeypatch.setattr("kdprobe.sweeps.cells.make_cells", told)
+    assert exit_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
 
 
 def test_a_teacher_may_be_foreign_weights(capsys, tmp_path, monkeypatch):
