@@ -18,13 +18,13 @@ STATISTICS: dict[int, Statistics] = {
 }
 
 
-def read_cifar10(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_cifar10(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read CIFAR-10 from DIR or from the `cifar-10-batches-py` in it."""
     train, test = _read("CIFAR10", spec, folder, download=download)
     return _data_set(spec, train, test, image_size or 32, STATISTICS[10])
 
 
-def read_cifar100(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_cifar100(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read CIFAR-100 (fine classes) from DIR or from the `cifar-100-python` in it."""
     train, test = _read("CIFAR100", spec, folder, download=download)
     return _data_set(spec, train, test, image_size or 32, STATISTICS[100])
@@ -46,6 +46,9 @@ def _read(name: str, spec: str, folder: str, *, download: bool) -> tuple[Any, An
             f"there is no {name} in {root}: {reader.base_folder} is missing or damaged; "
             "give the folder that holds it, or fetch it with --download"
         ) from error
+    except OSError as error:
+        what = "fetched into" if download else "read from"
+        raise DataError(f"{name} could not be {what} {root}: {error}") from error
 
 
 def _data_set(spec: str, train: Any, test: Any, size: int, statistics: Statistics) -> DataSet:
