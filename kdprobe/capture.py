@@ -53,8 +53,8 @@ def capture(
         a mapping of layer name -> feature of the last forward pass, in the order of execution.
 
     Raises:
-        CaptureError: for an unknown layer or reducer; while running, for a chosen layer that did not run
-            or gave no tensor with a row per image.
+        CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a chosen
+            layer or call of it that did not run, or that gave no tensor with a row per image.
     """
     return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach)
 
@@ -103,6 +103,8 @@ class Capture(Mapping[str, Tensor]):
         evaluate: bool,
         detach: bool,
     ) -> None:
+        if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+            raise CaptureError("a DataParallel network runs in parts on several devices; capture its `module`")
         self._model = unwrap(model)
         self._selected = select_layers(self._model, layers)
         self._named = _named_exactly(layers)
@@ -155,14 +157,15 @@ class Capture(Mapping[str, Tensor]):
 
     def _hook(self, name: str) -> torch.utils.hooks.RemovableHandle:
         module = self._model.get_submodule(name)
-        return module.register_forward_hook(lambda _module, _inputs, output: self._take(name, module, output))
+        parent = self._model.get_submodule(name.rpartition(".")[0])
+        return module.register_forward_hook(lambda _module, _inputs, output: self._take(name, module, parent, output))
 
     def _start(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.ndim]
         self._batch = inputs[0].shape[0] if inputs else None
         self._outputs, self._features, self._running = [], {}, True
 
-    def _take(self, name: str, module: nn.Module, output: Any) -> None:
+    def _take(self, name: str, module: nn.Module, parent: nn.Module, output: Any) -> None:
         if not self._running:
             raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
         tensor = _tensor_in(output, name, self._batch)
@@ -171,7 +174,7 @@ class Capture(Mapping[str, Tensor]):
                 f"layer {name!r} gives {list(tensor.shape)} for {self._batch} images, not one row per image; "
                 f"leave it out with '!{name}'"
             )
-        layout = layout_of(self._model, module, tensor)
+        layout = layout_of(self._model, module, tensor, parent=parent)
         try:
             feature = self._reduce(tensor.detach() if self._detach else tensor, layout)
         except (AnalysisError, CaptureError) as error:
@@ -191,6 +194,10 @@ class Capture(Mapping[str, Tensor]):
         silent = [name for name in self._named if not total[_module_name(name)]]
         if silent:
             raise CaptureError(f"layer {silent[0]!r} exists but did not run{near_matches(silent[0], total)}")
+        for name in self._named:
+            module, number = _module_name(name), _call_number(name)
+            if number is not None and not 1 <= number <= total[module]:
+                raise CaptureError(f"there is no call {name!r}: {module!r} ran {total[module]} times, counted from 1")
 
 
 def _matching(choice: str, names: list[str], model: nn.Module) -> list[str]:
@@ -248,6 +255,11 @@ def _is_glob(choice: str) -> bool:
 
 def _module_name(layer: str) -> str:
     return re.sub(r"#\d+$", "", layer)
+
+
+def _call_number(layer: str) -> int | None:
+    call = re.search(r"#(\d+)$", layer)
+    return int(call[1]) if call else None
 
 
 def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor, Layout], Tensor]:

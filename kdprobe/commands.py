@@ -45,7 +45,7 @@ def train(
 
     Example: kdprobe train digits/resnet8-dropkd --teacher runs/digits-vit-teacher-seed0
     """
-    from kdprobe.config import override, parse
+    from kdprobe.config import override, parse, quoted
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe, recipes
     from kdprobe.runs import RunFolder
@@ -60,7 +60,7 @@ def train(
     chosen = {"teacher": teacher, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
-        values = override(values, [f"data.spec={data}"])
+        values = override(values, [f"data.spec={quoted(data)}"])
     if skip_bad:
         values = override(values, ["data.skip_bad=true"])
     config = parse(override(values, assignments), option_types(), source=recipe or str(out))

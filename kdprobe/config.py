@@ -4,9 +4,10 @@ A distillation method brings options of its own (`distillers`), which this modul
 `parse` is given the table of their types and reports their mistakes with all the others.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -294,15 +295,16 @@ def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     section: Any = root
     for key in location:
         section = section.model_fields[key].annotation
+        section = next((kind for kind in get_args(section) if kind is not type(None)), section)  # of one or none
     return list(section.model_fields)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` is a word, `0012` is twelve."""
+    """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` and `2024-01-01` are words, `0012` is twelve."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -327,7 +329,7 @@ def read_yaml(text: str, *, source: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
@@ -361,6 +363,11 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
                 raise ConfigError(f"--set {assignment}: {key!r} is a value, not a section")
         section[last] = read_yaml(value, source=f"the value in --set {assignment}")
     return changed
+
+
+def quoted(text: str) -> str:
+    """A text as a YAML value that is this text, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _copy(value: Any) -> Any:

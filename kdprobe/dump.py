@@ -93,8 +93,12 @@ def write(
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if not resume:
         _refuse_existing(path, parts)
+        if shard[1] > 1:
+            torch.distributed.barrier()  # what is looked for must not be another process's
     for part in parts[shard[0] :: shard[1]]:
-        if not part.path.exists():
+        if part.path.exists():
+            _check_finished(dump, part)
+        else:
             _write_part(dump, part, resume=resume, say=say if part is parts[0] else lambda _text: None)
     if shard[1] > 1:
         torch.distributed.barrier()
@@ -138,10 +142,10 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
             for role, model in dump.models.items()
         }
-        kept = _set_aside(part.path) if resume else None
-        writer = stack.enter_context(_writer(dump, part.path))
-        if kept is not None:
-            _copy(dump, kept, writer, stages, say)
+        kept = _kept_path(part.path) if resume else None
+        writer = stack.enter_context(_writer(dump, part.path, keep=kept))
+        if kept is not None and kept.exists():
+            _copy(dump, part, kept, writer, stages, say)
             kept.unlink()
         append = stack.enter_context(_behind(writer.append))
         first = part.start + writer.n_samples
@@ -154,7 +158,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
 
 
-def _writer(dump: Dump, path: Path) -> FeatureWriter:
+def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:
     networks = {role: _network(model) for role, model in dump.models.items()}
     return FeatureStore.create(
         path,
@@ -164,23 +168,22 @@ def _writer(dump: Dump, path: Path) -> FeatureWriter:
         content=dump.content,
         dtype=dump.dtype,
         compression=dump.compression,
+        keep=keep,
     )
 
 
-def _set_aside(path: Path) -> Path | None:
-    """The unfinished file under another name; one that was set aside before holds more."""
-    partial, kept = partial_path(path), _kept_path(path)
-    if not kept.exists() and partial.exists():
-        partial.rename(kept)
-    return kept if kept.exists() else None
-
-
 def _kept_path(path: Path) -> Path:
+    """Where the unfinished file is set aside; one that was set aside before holds more."""
     return path.with_name(path.name + ".kept.partial")
 
 
 def _copy(
-    dump: Dump, kept: Path, writer: FeatureWriter, stages: Mapping[str, list[str]], say: Callable[[str], None]
+    dump: Dump,
+    part: Part,
+    kept: Path,
+    writer: FeatureWriter,
+    stages: Mapping[str, list[str]],
+    say: Callable[[str], None],
 ) -> None:
     try:
         store = FeatureStore.open(kept, salvage=True)
@@ -188,10 +191,7 @@ def _copy(
         say(f"begins anew: {error}")
         return
     with store:
-        wanted = (dump.data, dump.batch_size, dump.content, {r: _network(m) for r, m in dump.models.items()})
-        found = (store.data, store.batch_size, store.content, {role: store.network(role) for role in store.roles})
-        if wanted != found:
-            raise StoreError(f"{kept} is the beginning of another dump: it has {found}, not {wanted}")
+        _check_same(dump, part, store)
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):
@@ -200,6 +200,27 @@ def _copy(
             features = {role: layers for role, (_, layers) in read.items()}
             writer.append(index, labels, features, layouts=layouts, stages=stages)
         say(f"continues behind {store.n_samples} samples")
+
+
+def _check_finished(dump: Dump, part: Part) -> None:
+    with FeatureStore.open(part.path) as store:
+        _check_same(dump, part, store)
+        if store.n_samples != part.stop - part.start:
+            raise StoreError(f"{part.path} has {store.n_samples} samples, not {part.stop - part.start}; remove it")
+
+
+def _check_same(dump: Dump, part: Part, store: FeatureStore) -> None:
+    """Refuse what would not be the beginning of this part."""
+    dtype = "float64" if dump.content == "grams" else dump.dtype
+    wanted = (dump.data, dump.batch_size, dump.content, dtype, {r: _network(m) for r, m in dump.models.items()})
+    networks = {role: store.network(role) for role in store.roles}
+    found = (store.data, store.batch_size, store.content, store.dtype, networks)
+    if wanted != found:
+        raise StoreError(f"{store.path} is the beginning of another dump: it has {found}, not {wanted}")
+    if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
+        raise StoreError(
+            f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in order"
+        )
 
 
 def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:

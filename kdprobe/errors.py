@@ -42,6 +42,13 @@ class StoreError(KdprobeError):
     """A feature file that is missing, foreign, partial or damaged."""
 
 
+class FileError(KdprobeError, OSError):
+    """A file that the system does not let be written: number and text of its reason, and the file."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}"
+
+
 class ResultError(KdprobeError):
     """A saved result that is missing, foreign or of another kind."""
 

@@ -28,20 +28,22 @@ class Layout:
         return f"tokens with {self.n_prefix} prefix" if self.kind == "tokens" else self.kind
 
 
-def layout_of(model: nn.Module, module: nn.Module, output: Tensor) -> Layout:
+def layout_of(model: nn.Module, module: nn.Module, output: Tensor, *, parent: nn.Module | None = None) -> Layout:
     """Recognise the layout of one module's output.
 
     Args:
         model: the whole network; its `output_fmt`, `num_prefix_tokens` and `patch_embed.num_patches` count.
-        module: whose output it is: linear and norm layers over the last dimension have channels last.
+        module: whose output it is: linear and norm layers over the last dimension have channels last, and so has
+            what is made of them alone or stands between them alone.
         output: [B, ...].
+        parent: the module that it is a child of.
     """
     if output.ndim == 2:
         return Layout("vector")
     if output.ndim == 3:
         return Layout("tokens", _n_prefix(model, output.shape[1]))
     if output.ndim == 4:
-        return Layout("NHWC" if _channels_last(model, module) else "NCHW")
+        return Layout("NHWC" if _channels_last(model, module, parent, output.shape[-1]) else "NCHW")
     return Layout("other")
 
 
@@ -52,12 +54,30 @@ def _n_prefix(model: nn.Module, n_tokens: int) -> int:
     return 0 if without else n_prefix
 
 
-def _channels_last(model: nn.Module, module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm) or _is_2d(module):
+def _channels_last(model: nn.Module, module: nn.Module, parent: nn.Module | None, width: int) -> bool:
+    if _is_channels_first(module):
         return False
-    if isinstance(module, nn.Linear | nn.LayerNorm):
+    if isinstance(module, nn.Linear | nn.LayerNorm) or getattr(model, "output_fmt", "NCHW") == "NHWC":
         return True
-    return getattr(model, "output_fmt", "NCHW") == "NHWC"
+    surrounding = module if parent is None or any(module.children()) else parent
+    return width in _last_widths(surrounding)
+
+
+def _last_widths(module: nn.Module) -> set[int]:
+    """Of the outputs of linear and norm layers over the last dimension, where no layer of maps is among them."""
+    widths = set()
+    for part in module.modules():
+        if _is_channels_first(part):
+            return set()
+        if isinstance(part, nn.Linear):
+            widths.add(part.out_features)
+        elif isinstance(part, nn.LayerNorm):
+            widths.add(part.normalized_shape[-1])
+    return widths
+
+
+def _is_channels_first(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm) or _is_2d(module)
 
 
 def _is_2d(module: nn.Module) -> bool:

@@ -22,24 +22,31 @@ def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
         method: a method other than the recipe's own.
 
     Raises:
-        ConfigError: if there is neither, or it is not a mapping.
+        ConfigError: if there is neither, or it is not a mapping, or its section `methods` is none of options.
     """
     data = _read(name)
     data.pop("sweep", None)
-    return _with_method(data, method)
+    return _with_method(name, data, method)
 
 
 def read_sweep(name: str) -> dict[str, Any]:
     """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, where it has them.
 
     Raises:
-        ConfigError: as `read_recipe`, or if the section has other keys.
+        ConfigError: as `read_recipe`, or if the section has other keys, or seeds or max_gap are not numbers.
     """
-    section = _read(name).get("sweep", {})
+    section = _read(name).get("sweep") or {}
     if not isinstance(section, dict) or not section.keys() <= SWEEP_KEYS:
         raise ConfigError(
             f"{name}: the section sweep may have the keys {', '.join(sorted(SWEEP_KEYS))}, but is {section}"
         )
+    seeds, gap = section.get("seeds", 1), section.get("max_gap")
+    if type(seeds) is not int or seeds < 1:
+        raise ConfigError(f"{name}: sweep.seeds must be a whole number of at least 1, but is {seeds!r}")
+    if gap is not None and (type(gap) not in (int, float) or not gap >= 0):
+        raise ConfigError(f"{name}: sweep.max_gap must be a number of at least 0, but is {gap!r}")
+    if section.get("kind", "feature") not in ("feature", "logit", "both"):
+        raise ConfigError(f"{name}: sweep.kind must be feature, logit or both, but is {section['kind']!r}")
     return section
 
 
@@ -48,7 +55,10 @@ def _read(name: str) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"there is no configuration file {name}")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{name} is not a text in UTF-8 that can be read ({type(error).__name__})") from error
     elif name in (known := recipes()):
         text = known[name].read_text(encoding="utf-8")
     else:
@@ -59,12 +69,14 @@ def _read(name: str) -> dict[str, Any]:
     return data
 
 
-def _with_method(data: dict[str, Any], method: str | None) -> dict[str, Any]:
-    options = data.pop("methods", {})
+def _with_method(name: str, data: dict[str, Any], method: str | None) -> dict[str, Any]:
+    options = data.pop("methods", None) or {}
+    if not isinstance(options, dict) or not all(isinstance(of, dict | None) for of in options.values()):
+        raise ConfigError(f"{name}: the section methods must hold the options of each method, but is {options}")
     own = data.get("method", {})
     if method is None or (isinstance(own, dict) and own.get("name") == method):
         return data
-    return data | {"method": {"name": method, **options.get(method, {})}}
+    return data | {"method": {"name": method, **(options.get(method) or {})}}
 
 
 def recipes() -> dict[str, Traversable]:

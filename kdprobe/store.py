@@ -93,10 +93,18 @@ class FeatureStore:
         """Which of `teacher` and `student` the file holds."""
         return [role for role in ("teacher", "student") if role in self._file]
 
+    @property
+    def dtype(self) -> str:
+        """Of what is stored: `float32`, `float16`, or `float64` of Gram matrices."""
+        with self._told("the features"):
+            role = self.roles[0]
+            return str(self._file[role][self.layers(role)[0]].dtype)
+
     def network(self, role: str) -> Network:
         """Who gave the features of a role."""
         attributes = self._group(role).attrs
-        return Network(attributes["model"], attributes["sha256"], json.loads(attributes["preprocessing"]))
+        with self._told(f"/{role}"):
+            return Network(attributes["model"], attributes["sha256"], json.loads(attributes["preprocessing"]))
 
     def layers(self, role: str, choices: str | Sequence[str] = "all") -> list[str]:
         """Stored layers in the order of execution.
@@ -109,13 +117,15 @@ class FeatureStore:
             StoreError: for a role or layer that is not stored, with near matches.
         """
         group = self._group(role)
-        names: list[str] = json.loads(group.attrs["layers"])
+        with self._told(f"/{role}"):
+            names: list[str] = json.loads(group.attrs["layers"])
         chosen: set[str] = set()
         for choice in [choices] if isinstance(choices, str) else choices:
             bare = choice.removeprefix("!")
             found = {name for name in names if bare == name or fnmatchcase(name, bare) or bare == "all"}
             if bare == "stages":
-                found = {name for name in names if group[name].attrs["stage"]}
+                with self._told(f"/{role}"):
+                    found = {name for name in names if group[name].attrs["stage"]}
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found
@@ -123,8 +133,9 @@ class FeatureStore:
 
     def layout(self, role: str, layer: str) -> Layout:
         """What the dimensions of a stored feature mean."""
-        attributes = self._group(role)[layer].attrs
-        return Layout(attributes["layout"], int(attributes["n_prefix"]))
+        group = self._group(role)
+        with self._told(f"/{role}/{layer}"):
+            return Layout(group[layer].attrs["layout"], int(group[layer].attrs["n_prefix"]))
 
     def read(self, role: str, layer: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Features of samples [start, stop), or of Gram matrices of minibatches [start, stop).
@@ -197,7 +208,8 @@ class FeatureStore:
     def _group(self, role: str) -> Any:
         if role not in self._file:
             raise StoreError(f"{self.path} holds no {role}; it holds: {', '.join(self.roles)}")
-        return self._file[role]
+        with self._told(f"/{role}"):
+            return self._file[role]
 
     def _check_format(self) -> None:
         found = self._file.attrs.get("format"), self._file.attrs.get("version")
@@ -215,6 +227,6 @@ class FeatureStore:
     def _told(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, LookupError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise StoreError(f"{self.path} is damaged or not HDF5: {what} cannot be read ({reason})") from error

@@ -20,7 +20,7 @@ from torch import Tensor
 from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features import Layout
-from kdprobe.files import sync_folder
+from kdprobe.files import Lock, sync_folder
 
 FORMAT = "kdprobe-features"
 VERSION = 1
@@ -50,7 +50,9 @@ class Network:
 class FeatureWriter:
     """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
 
-    Leaving the block finishes the file; an exception leaves what was appended, if anything, as NAME.partial.
+    While it is written, NAME.lock keeps other writers off. Leaving the block finishes the file; an exception leaves
+    what was appended, if anything, as NAME.partial. After a minibatch that could not be written no other one is taken,
+    so that none is missing in between.
 
     Args:
         path: the `.h5` file.
@@ -60,9 +62,11 @@ class FeatureWriter:
         content: `features` or `grams`.
         dtype: of features, `float32` or `float16`.
         compression: `gzip` or `none`.
+        keep: where an unfinished file goes that is there already, unless something is there too; it is written over
+            if not given.
 
     Raises:
-        StoreError: for another dtype.
+        StoreError: for another dtype, or if the file is being written or cannot be.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class FeatureWriter:
         content: Content = "features",
         dtype: str = "float32",
         compression: Compression = "gzip",
+        keep: Path | None = None,
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
@@ -84,8 +89,23 @@ class FeatureWriter:
         self._batch_size = batch_size
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(partial_path(path), "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
+        partial = partial_path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(path.with_name(path.name + ".lock"))
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{path} is being written by another dump; wait for its end or give another name"
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
+        try:
+            if keep is not None and partial.exists() and not keep.exists():
+                partial.rename(keep)
+            self._file = h5py.File(partial, "w", libver="latest", rdcc_nbytes=0)  # no copy: chunks come whole
+        except OSError as error:
+            self._lock.release()
+            raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
         self._file.attrs.update(
             {
                 "format": FORMAT,
@@ -97,6 +117,7 @@ class FeatureWriter:
             }
         )
         self._layers: dict[str, list[str]] = {}
+        self._failed = False
         self._unsettled = 0  # bytes
 
     def append(
@@ -118,8 +139,15 @@ class FeatureWriter:
             stages: layers that end a stage, per role.
 
         Raises:
-            StoreError: if a value does not fit float16, or layers differ from those before.
+            StoreError: if a value does not fit float16, layers differ from those before, or a minibatch before it
+                could not be written.
         """
+        if self._failed:
+            raise StoreError(
+                f"{partial_path(self.path)} takes no more minibatches: the one behind its first {self.n_samples} "
+                "samples could not be written"
+            )
+        self._failed = True  # until all of it is written
         ready = {role: {n: self._converted(role, n, t) for n, t in of.items()} for role, of in features.items()}
         if not self._layers:
             self._define(ready, layouts or {}, stages or {})
@@ -139,13 +167,16 @@ class FeatureWriter:
             self._file.flush()  # the rows are in the file before they are said to be
             self._file["samples/valid"][()] = stop
             self._file.flush()
-        self.n_samples = stop
+        self.n_samples, self._failed = stop, False
 
     def finish(self) -> None:
         """Flush the file to disk and give it its name."""
-        with self._told():
-            self._file.close()
-        _keep(self.path)
+        try:
+            with self._told():
+                self._file.close()
+            _keep(self.path)
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> "FeatureWriter":
         return self
@@ -160,15 +191,15 @@ class FeatureWriter:
                 self._file.close()
             if not self.n_samples:
                 partial_path(self.path).unlink(missing_ok=True)
+            self._lock.release()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise StoreError(
-                f"{partial_path(self.path)} cannot be written ({' '.join(reason.split())}); its first "
+                f"{partial_path(self.path)} cannot be written ({_reason(error)}); its first "
                 f"{self.n_samples} samples are complete and can be resumed or salvaged"
             ) from error
 
@@ -250,6 +281,12 @@ def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
 
 
+def _reason(error: OSError | RuntimeError) -> str:
+    """The system's, without HDF5's own account of it."""
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return " ".join(reason.split())
+
+
 def partial_path(path: Path) -> Path:
     """Where a file grows before it is finished."""
     return path.with_name(path.name + ".partial")
@@ -267,14 +304,20 @@ def join(path: Path, parts: Sequence[Path]) -> None:
     Args:
         path: the new file.
         parts: in the order of their samples, each but the last of whole minibatches.
+
+    Raises:
+        StoreError: if they have different layers.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(h5py.File(part, "r")) for part in parts]
+        roles = [role for role in ("teacher", "student") if role in files[0]]
+        for file, part in zip(files, parts, strict=True):
+            if any(role not in file or file[role].attrs["layers"] != files[0][role].attrs["layers"] for role in roles):
+                raise StoreError(f"{part} has other layers than {parts[0]}; remove what is not wanted and resume")
         made = stack.enter_context(h5py.File(partial_path(path), "w", libver="latest"))
         made.attrs.update(files[0].attrs)
         made.attrs["parts"] = json.dumps([part.name for part in parts])
         made["samples/valid"] = sum(int(file["samples/valid"][()]) for file in files)
-        roles = [role for role in ("teacher", "student") if role in files[0]]
         for key in ["samples", *roles, *(f"checksums/{role}" for role in roles)]:
             group = made.require_group(key)
             group.attrs.update(files[0][key].attrs)

@@ -171,7 +171,7 @@ def _train_cells(
         Stopped: when told to stop, after the cells that ran saved their states.
         SweepError: if cells failed in the end, and what `begin` and the engines raise.
     """
-    from kdprobe.config import override, parse
+    from kdprobe.config import override, parse, quoted
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe
     from kdprobe.sweeps.cells import make_cells
@@ -182,7 +182,7 @@ def _train_cells(
     _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
-    values = override(values, [*([] if data is None else [f"data.spec={data}"]), *assignments])
+    values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
     _check_teacher(config)
@@ -228,7 +228,8 @@ def _engine(
 ) -> "Engine":
     from kdprobe.config import override
     from kdprobe.devices import pick_device
-    from kdprobe.sweeps.local import LocalEngine, make_slots, usable_processors
+    from kdprobe.processors import usable_processors
+    from kdprobe.sweeps.local import LocalEngine, make_slots
     from kdprobe.sweeps.work import Order
 
     order = Order(folder, device=device)
@@ -257,9 +258,12 @@ def _check_teacher(config: "RunConfig") -> None:
     name = config.method["name"]
     if DISTILLERS[name].uses_teacher and config.teacher is None:
         raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    local = config.teacher is not None and not config.teacher.startswith("timm:")
-    if local and not Path(str(config.teacher)).exists():
-        raise ModelError(f"there is no checkpoint {config.teacher}")
+    if config.teacher is not None and not config.teacher.startswith("timm:"):
+        path = Path(config.teacher)
+        if not path.exists():
+            path = Path(config.teacher.rpartition("@")[2])  # foreign weights: NAME@FILE
+        if not path.exists():
+            raise ModelError(f"there is no checkpoint {path}")
 
 
 def _status_line(ledger: "Ledger", state: "State") -> str | None:

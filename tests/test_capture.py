@@ -297,6 +297,25 @@ def test_channels_last_maps_are_averaged_over_positions():
     assert torch.allclose(averaged["layers.1"], taken["layers.1"].mean((1, 2)), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+@pytest.mark.parametrize("conv_mlp", [False, True])
+def test_maps_inside_convnext_mlps_are_averaged_over_positions(name, conv_mlp):
+    sizes = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
+    net = timm.create_model(name, conv_mlp=conv_mlp, **sizes).eval()
+    block = "stages.0.blocks.0"
+    widths = {f"{block}.mlp.fc1": 32, f"{block}.mlp.act": 32, f"{block}.mlp": 8, f"{block}.drop_path": 8, block: 8}
+    if name == "convnextv2_atto":
+        widths[f"{block}.mlp.grn"] = 32
+    images = torch.randn(2, 3, 32, 32)  # whose first maps are as wide as they have channels
+    with capture(net, list(widths), reduce="whole") as taken, capture(net, list(widths), reduce="gap") as averaged:
+        net(images)
+    for layer, width in widths.items():
+        last = not conv_mlp and ".mlp" in layer
+        assert taken.layouts[layer].kind == ("NHWC" if last else "NCHW"), layer
+        assert averaged[layer].shape == (2, width)
+        assert torch.allclose(averaged[layer], taken[layer].mean((1, 2) if last else (2, 3)), atol=1e-6)
+
+
 def test_vectors_have_no_positions(images):
     net = Net()
     with capture(net, "fc", reduce="gap") as taken:
@@ -398,3 +417,20 @@ def test_the_public_name_is_callable_before_and_after_its_module_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['0']\n"
+
+
+def test_a_network_in_data_parallel_is_looked_through(images):
+    net = nn.DataParallel(Net())
+    with capture(net, "layer1") as taken:
+        net(images)
+    assert list(taken) == ["layer1"]
+    net.device_ids = [0, 1]
+    with pytest.raises(CaptureError, match="runs in parts on several devices; capture its `module`"):
+        capture(net, "layer1")
+
+
+def test_a_call_that_never_happens_is_told(images):
+    net = Net()
+    for name in ("layer1.0.relu#3", "layer1.0.relu#0"):
+        with pytest.raises(CaptureError, match=f"no call '{name}': 'layer1.0.relu' ran 2 times"), capture(net, name):
+            net(images)

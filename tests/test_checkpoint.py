@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import kdprobe
@@ -70,8 +71,6 @@ def test_a_truncated_checkpoint_is_told(model, tmp_path, size):
 
 
 def test_foreign_safetensors_need_a_name(model, tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "foreign.safetensors"
     save_file(model.state_dict(), path)
     with pytest.raises(CheckpointError, match=r"was not written by kdprobe; give a model's name with it: NAME@foreign"):
@@ -88,6 +87,31 @@ def test_foreign_weights_with_a_name(model, tmp_path, wrapped):
     assert describe(loaded).n_classes == 5
     with pytest.raises(CheckpointError, match=r"weights\.pth is not a \.safetensors file; give a model's name"):
         kdprobe.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_wrappers_and_missing_counters_do_not_matter(model, tmp_path, suffix, prefix):
+    path = tmp_path / f"weights{suffix}"
+    state = {prefix + key: value for key, value in model.state_dict().items() if "num_batches" not in key}
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    assert torch.equal(kdprobe.load(f"resnet8@{path}")(IMAGES), model(IMAGES))
+
+
+def test_a_compiled_part_is_named_as_if_it_were_not(model, tmp_path):
+    state = {key.replace("layer1.", "layer1._orig_mod."): value for key, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pth")
+    assert torch.equal(kdprobe.load(tmp_path / "weights.pth", model="resnet8")(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize(("n_classes", "mean"), [(10, 0.4914), (100, 0.5071), (7, 0.485)])
+def test_foreign_cifar_networks_see_what_cifar_is_standardised_with(tmp_path, n_classes, mean):
+    path = tmp_path / "weights.pth"
+    torch.save(create("resnet8", n_classes=n_classes, image_size=32).state_dict(), path)
+    assert describe(kdprobe.load(f"resnet8@{path}")).mean[0] == mean
+    info = describe(kdprobe.load(f"resnet8@{path}", mean=(0.5, 0.5, 0.5), std=[0.2] * 3))
+    assert (info.mean, info.std, info.n_classes) == ((0.5,) * 3, (0.2,) * 3, n_classes)
+    assert len(info.sha256) == 64
 
 
 class Bomb:
@@ -146,6 +170,19 @@ def test_the_number_of_classes_must_be_known(tmp_path):
         kdprobe.load(tmp_path / "headless.pth", model="resnet8")
 
 
+def test_damaged_metadata_are_told(tmp_path):
+    tensors, path = {"a": torch.zeros(1)}, tmp_path / "cut.safetensors"
+    save_file(tensors, path, {"kdprobe": '{"format": "kdprobe-checkp'})
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged: its metadata cannot be read"):
+        kdprobe.load(path)
+    save_file(tensors, path, {"kdprobe": "[1]"})
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged: its metadata are a list"):
+        kdprobe.load(path)
+    save_tensors(tensors, path, {"format": "kdprobe-checkpoint", "version": 1, "model": {"name": "resnet8"}})
+    with pytest.raises(CheckpointError, match=r"is damaged: its metadata do not describe a network \('mean'\)"):
+        kdprobe.load(path)
+
+
 def test_another_version_or_content_is_told(tmp_path):
     save_tensors({"a": torch.zeros(1)}, tmp_path / "new.safetensors", {"format": "kdprobe-checkpoint", "version": 99})
     with pytest.raises(CheckpointError, match="has format version 99; this kdprobe reads 1"):
@@ -158,6 +195,14 @@ def test_another_version_or_content_is_told(tmp_path):
 def test_unknown_timm_names_list_near_matches():
     with pytest.raises(ModelError, match="no timm model 'resnet81'; did you mean"):
         kdprobe.load("timm:resnet81")
+    with pytest.raises(ModelError, match=r"no timm model 'resnet18\.foo'; .*'?resnet18\."):
+        kdprobe.load("timm:resnet18.foo")
+
+
+def test_unknown_tags_of_foreign_weights(tmp_path):
+    torch.save(create("resnet18", n_classes=5, image_size=32).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"no timm model 'resnet18\.foo'; "):
+        kdprobe.load(tmp_path / "w.pth", model="resnet18.foo")
 
 
 def test_timm_models_without_weights_are_told():

@@ -32,6 +32,7 @@ BAD = {
     "teacher for nothing": (["train", "digits/resnet8", "--teacher", "x"], "method 'plain' has no use for a teacher"),
     "missing teacher": (["train", "digits/resnet8-kd", "--teacher", "nowhere"], "there is no checkpoint nowhere"),
     "device": (["train", "digits/resnet8", "--device", "cuda:7"], "there is no device 'cuda:7'"),
+    "folder as it is written": (["train", "digits/resnet8", "--data", "folder:my set #1"], "no folder my set #1"),
     "missing folder": (["train", "digits/resnet8", "--data", "folder:nowhere"], "nowhere"),
     "runs": (["runs", "ls", "nowhere"], "there is no folder nowhere"),
 }

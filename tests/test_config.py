@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdprobe.config import override, parse, read_yaml, write_yaml
+from kdprobe.config import override, parse, quoted, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError
 from kdprobe.recipe import read_recipe, recipes
@@ -114,6 +114,18 @@ def test_any_float_is_read_as_that_float(value):
     assert read_yaml(repr(value), source="x") == value
 
 
+def test_dates_are_words_as_in_yaml_1_2():
+    assert read_yaml("[2024-01-01, 2024-13-45]", source="x") == ["2024-01-01", "2024-13-45"]
+    with pytest.raises(ConfigError, match=r"seed: input should be a valid integer, .*, but is '2024-13-45'"):
+        checked(override(MINIMAL, ["seed=2024-13-45"]))
+
+
+def test_an_unknown_key_of_a_section_that_may_be_left_out():
+    data = {**MINIMAL, "teacher": "t", "probe": {"every": 1, "evry": 2}}
+    with pytest.raises(ConfigError, match=r"probe\.evry: unknown key; did you mean 'every'"):
+        checked(data)
+
+
 def test_broken_yaml_is_told_with_its_line():
     with pytest.raises(ConfigError, match=r"x\.yaml is not YAML at line 2"):
         read_yaml("a: 1\nb: [1", source="x.yaml")
@@ -124,6 +136,11 @@ def test_override_changes_a_copy():
     after = override(before, ["training.epochs=5", "method.name=kd", "training.optimizer.lr=1e-2"])
     assert after == {"training": {"epochs": 5, "optimizer": {"lr": 0.01}}, "method": {"name": "kd"}}
     assert before == {"training": {"epochs": 3}}
+
+
+@pytest.mark.parametrize("text", ["folder:my set #1", "a: b", "'", '"', "\\n é 😀", "1e3", "[x"])
+def test_a_quoted_text_is_that_text(text):
+    assert override({}, [f"data.spec={quoted(text)}"]) == {"data": {"spec": text}}
 
 
 def test_override_needs_an_equals_sign():
@@ -155,4 +172,11 @@ def test_a_configuration_file_must_be_a_mapping(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- 1\n")
     with pytest.raises(ConfigError, match=r"list\.yaml must be a mapping of sections, but is list"):
+        read_recipe(str(path))
+
+
+def test_a_configuration_file_must_be_utf_8(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("model: {name: é}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml is not a text in UTF-8 that can be read"):
         read_recipe(str(path))

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data import DataSet, ImageFiles, Split, load_data, memory
 from kdprobe.data.dataset import stratified
+from kdprobe.data.decode import decode
 from kdprobe.errors import ConfigError, DataError
 
 RESIZED = AugmentConfig(crop="resized")
@@ -238,6 +240,25 @@ def test_a_function_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_data("my_broken_data:make")
 
 
+@pytest.mark.parametrize("spec", [":foo", ".x:foo", "a..b:foo"])
+def test_what_names_no_module_is_no_data_set(spec: str) -> None:
+    with pytest.raises(DataError, match=rf"no data set '{spec.partition(':')[0]}'"):
+        load_data(spec)
+
+
+def test_a_module_missing_from_a_package() -> None:
+    with pytest.raises(DataError, match=r"no data set and no module 'kdprobe\.nonexist' for kdprobe\.nonexist:foo"):
+        load_data("kdprobe.nonexist:foo")
+
+
+def test_grey_of_16_bits_is_scaled_to_8(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 30_000], [40_000, 65_278, 65_535], [0, 0, 128 * 257]], np.uint16)
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        expected = (values / 257).round()
+        assert np.array_equal(decode(str(tmp_path / name), image_size=3), np.stack([expected] * 3))
+
+
 def test_splits_and_data_sets_check_themselves() -> None:
     images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1])
     with pytest.raises(DataError, match=r"images must be uint8 \[n, 3, s, s\], but are torch\.float32 \[2, 3, 8, 8\]"):
@@ -299,3 +320,12 @@ def test_cifar_that_is_missing_says_what_to_do(tmp_path: Path) -> None:
     expected = rf"there is no CIFAR10 in {tmp_path}: cifar-10-batches-py is missing or damaged; .*--download"
     with pytest.raises(DataError, match=expected):
         load_data(f"cifar10:{tmp_path}")
+
+
+def test_cifar_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_given: object, **_options: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", offline)
+    with pytest.raises(DataError, match=rf"CIFAR10 could not be fetched into {tmp_path}: .*no route"):
+        load_data(f"cifar10:{tmp_path}", download=True)

@@ -13,7 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kdprobe.errors import ConfigError
+from kdprobe.models.checkpoint import save
+from kdprobe.models.create import create
 from kdprobe.runs import RunFolder
+from kdprobe.store import FeatureStore
 from kdprobe.training.distributed import Ranks
 
 pytestmark = pytest.mark.slow
@@ -26,10 +29,21 @@ VIT = (
 RESNET = ("digits/resnet8",)
 
 
+def processes(number):
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={number}",
+        "-m",
+        "kdprobe",
+    ]
+
+
 def command(n_processes, out, recipe, *assignments):
     settings = [word for assignment in assignments for word in ("--set", assignment)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
-    return [*torchrun, "-m", "kdprobe", "train", recipe, *settings, "--out", str(out), "--device", "cpu", "--quiet"]
+    return [*processes(n_processes), "train", recipe, *settings, "--out", str(out), "--device", "cpu", "--quiet"]
 
 
 def environment():
@@ -159,6 +173,20 @@ def test_relabelled_images_are_relabelled_in_all_processes(tmp_path):
         cured.append(dict(state["parts"]["objective"]["method._extra_state"].tolist()))
     assert len(cured[0]) > 50
     assert len(cured[0].items() ^ cured[1].items()) < len(cured[0]) / 20, "but for those on the edge"
+
+
+def test_many_processes_dump_parts_of_their_own(tmp_path):
+    save(create("resnet8", n_classes=10, image_size=16, data="digits"), tmp_path / "net.safetensors")
+    out = tmp_path / "features.h5"
+    dump = ["dump", "--student", str(tmp_path / "net.safetensors"), "--out", str(out), "--device", "cpu", "--quiet"]
+    subprocess.run([*processes(2), *dump], env=environment(), capture_output=True, text=True, check=True, timeout=300)
+    assert sorted(file.name for file in tmp_path.glob("features*")) == [
+        "features.0000.h5",
+        "features.0001.h5",
+        "features.h5",
+    ]
+    with FeatureStore.open(out) as store:
+        assert store.index.tolist() == list(range(store.n_samples))
 
 
 def test_synchronised_batch_norm_needs_cuda():

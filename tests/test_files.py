@@ -1,10 +1,12 @@
 import hashlib
+import os
 import subprocess
 import sys
 
 import pytest
 
-from kdprobe.files import replacing, sha256, write_text
+from kdprobe.errors import KdprobeError
+from kdprobe.files import Lock, replacing, sha256, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -32,17 +34,55 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    reasons = {"file/below.txt": "File exists", "file/a/b.txt": "Not a directory", "folder": "Is a directory"}
+    for name, reason in reasons.items():
+        with pytest.raises(KdprobeError, match=f"{name} cannot be written: {reason}") as caught:
+            write_text(tmp_path / name, "one")
+        assert isinstance(caught.value, OSError)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "one")
     code = (
-        "import os, signal, sys; from pathlib import Path; from kdprobe.files import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from kdprobe.files import Lock, replacing\n"
         "with replacing(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -9
     assert path.read_text() == "one"
+
+
+def test_a_lock_keeps_others_off_until_it_is_released(tmp_path):
+    path = tmp_path / "x.lock"
+    lock = Lock(path)
+    with pytest.raises(BlockingIOError):
+        Lock(path)
+    lock.release()
+    assert not path.exists()
+    Lock(path).release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_lock_ends_with_its_process_though_a_child_lives(tmp_path):
+    path = tmp_path / "x.lock"
+    code = (
+        "import os, sys; from pathlib import Path; from kdprobe.files import Lock\n"
+        "lock = Lock(Path(sys.argv[1]))\n"
+        "if os.fork() == 0: print('forked', flush=True); sys.stdin.read()\n"
+        "else: os._exit(0)"
+    )
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], **piped) as process:
+        assert process.stdout.readline() == "forked\n"
+        assert process.wait() == 0
+        assert path.exists()
+        Lock(path).release()
 
 
 def test_hash_of_a_file(tmp_path):

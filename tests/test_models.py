@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import timm
 import torch
@@ -188,6 +190,25 @@ def test_sizes_that_do_not_fit_are_told():
         create("vit_tiny_patch16_224", n_classes=3, image_size=32, args={"embed_dim": 25, "num_heads": 3})
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "size", "message"),
+    [
+        ("vit_tiny_patch16_224", {"num_heads": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
+        ("vit_tiny_patch16_224", {"patch_size": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
+        ("vit_tiny_patch16_224", {"act_layer": "foo"}, 32, "cannot be built with .* at 32 px .KeyError: 'foo'"),
+        ("vit_tiny_patch16_224", {"depth": 1}, 8, "has no patch as small as an image of 8 px"),
+        ("resnet8", {"shortcut": "C"}, 32, "cannot be built with .*: shortcut must be A or B, but is 'C'"),
+        ("resnet18.foo", {}, 32, "cannot be built with .*: Invalid pretrained tag"),
+        (":foo", {}, 32, "cannot be imported: no module can be named ''"),
+        (".x:foo", {}, 32, "cannot be imported: no module can be named '.x'"),
+        ("builtins:dict", {}, 32, "must be a torch.nn.Module, but is dict"),
+    ],
+)
+def test_arguments_that_make_no_network_are_told(name, args, size, message):
+    with pytest.raises(ModelError, match=f"model '{name}' (.* )?{message}"):
+        create(name, n_classes=3, image_size=size, args=args)
+
+
 def test_there_are_no_published_cifar_weights():
     with pytest.raises(ModelError, match="there are no published weights for 'resnet20'"):
         create("resnet20", n_classes=10, image_size=32, pretrained=True)
@@ -215,6 +236,14 @@ def test_a_model_of_ones_own_is_called_by_its_import_path():
         create("nowhere_at_all:f", n_classes=7, image_size=8)
     with pytest.raises(ModelError, match=r"no argument 'widht'"):
         create(f"{__name__}:own_model", n_classes=7, image_size=8, args={"widht": 6})
+
+
+def test_a_model_of_ones_own_in_the_working_folder(tmp_path, monkeypatch):
+    code = "from torch import nn\ndef net(num_classes, image_size):\n    return nn.Linear(image_size, num_classes)\n"
+    (tmp_path / "my_own_net.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert create("my_own_net:net", n_classes=3, image_size=8).out_features == 3
 
 
 def test_describe_reads_timm_networks_and_refuses_others():

@@ -106,6 +106,12 @@ def test_missing_things_are_named(rafdb: Path) -> None:
     assert error("rafdb").endswith("or DIR")
 
 
+def test_the_home_folder_may_be_abbreviated(rafdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(rafdb.parent))
+    assert load_data(f"rafdb:~/{rafdb.name}").n_classes == len(BASIC)
+    assert not check.check(f"rafdb:~/{rafdb.name}").missing
+
+
 def test_check_counts_and_complains(rafdb: Path) -> None:
     images = rafdb / "basic" / IMAGES
     (images / "train_00001_aligned.jpg").write_bytes(b"not an image")

@@ -3,6 +3,7 @@ import timm
 
 from kdprobe.config import parse
 from kdprobe.distillers import DISTILLERS, option_types
+from kdprobe.errors import ConfigError
 from kdprobe.models.cifar_resnet import NAMES
 from kdprobe.recipe import read_recipe, recipes
 
@@ -44,3 +45,18 @@ def test_another_method_takes_the_options_of_the_setting():
 def test_the_recipes_own_method_keeps_its_options():
     name = "imagenet/resnet34-resnet18"
     assert read_recipe(name, method="kd")["method"]["temperature"] == 1.0
+
+
+@pytest.mark.parametrize("methods", ["", "{plain: }", "{kd: {temperature: 2}}"])
+def test_a_section_of_methods_may_be_empty(methods, tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(f"methods: {methods}\n")
+    assert read_recipe(str(path), method="plain") == {"method": {"name": "plain"}}
+
+
+@pytest.mark.parametrize("methods", ["kd", "[kd]", "{kd: 2}"])
+def test_a_section_of_methods_holds_options(methods, tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(f"methods: {methods}\n")
+    with pytest.raises(ConfigError, match=r"my\.yaml: the section methods must hold the options of each method"):
+        read_recipe(str(path), method="plain")

@@ -107,6 +107,15 @@ def test_the_command_skips_them_too(folder: Path, tmp_path: Path) -> None:
     assert RunFolder(tmp_path).metrics()[0]["skipped"] == 3
 
 
+def test_the_size_is_that_of_the_first_one_that_can_be_read(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "train" / "a" / "00.png").write_bytes(b"no image")
+    assert load_data(f"folder:{broken}", storage="files", skip_bad=True).image_size == 32
+    with pytest.raises(DataError, match=r"a/00\.png cannot be decoded as an image"):
+        load_data(f"folder:{broken}", storage="files")
+
+
 def test_a_batch_needs_two_images(folder: Path) -> None:
     data = load_data(f"folder:{folder}", storage="files", skip_bad=True)
     split = data.train.take(torch.tensor([0, 2, 4, 15]))

@@ -150,6 +150,27 @@ def test_layers_must_stay_the_same(path):
             writer.append(index, index, {"teacher": {"new": torch.ones(8, 2)}})
 
 
+def test_behind_a_minibatch_that_could_not_be_written_no_other_is_taken(path):
+    index = torch.arange(8)
+    writer = FeatureStore.create(path, NETWORKS, batch_size=8, dtype="float16")
+    with pytest.raises(StoreError, match="takes no more minibatches: the one behind its first 8 samples"), writer:
+        writer.append(index, index, features(0, 8))
+        with pytest.raises(StoreError, match="float16 cannot hold"):
+            writer.append(index + 8, index, features(8, 8, scale=1e6))
+        writer.append(index + 16, index, features(16, 8))
+    with FeatureStore.open(partial_path(path), salvage=True) as store:
+        assert store.index.tolist() == list(range(8))
+
+
+def test_a_place_that_cannot_be_written_is_told(path):
+    path.touch()
+    partial_path(path).mkdir()
+    for place in (path, path / "below.h5"):
+        with pytest.raises(StoreError, match=rf"{place.name} cannot be written: \w"):
+            FeatureStore.create(place, NETWORKS)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["features.h5", "features.h5.partial"]
+
+
 def test_foreign_missing_and_newer_files(path, tmp_path):
     with pytest.raises(StoreError, match="there is no feature file"):
         FeatureStore.open(path)
@@ -168,6 +189,23 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
         file.attrs.update({"format": "kdprobe-features", "version": 1})
     with pytest.raises(StoreError, match="damaged or not HDF5: attributes cannot be read"):
         FeatureStore.open(tmp_path / "empty.h5")
+
+
+def test_what_a_damaged_file_lacks_is_told(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        del file["student"].attrs["layers"], file["teacher"].attrs["sha256"], file["teacher/fc"].attrs["layout"]
+        del file["teacher/blocks.0"]
+    with FeatureStore.open(path) as store:
+        asked = (
+            lambda: store.layers("student"),
+            lambda: store.layers("teacher", "stages"),
+            lambda: store.network("teacher"),
+            lambda: store.layout("teacher", "fc"),
+        )
+        for ask in asked:
+            with pytest.raises(StoreError, match=r"features\.h5 is damaged or not HDF5: /(student|teacher)"):
+                ask()
 
 
 def test_a_role_that_is_not_stored(path):
@@ -296,13 +334,44 @@ def test_an_interrupted_dump_is_continued(nets, path, part_size):
         assert store.layers("student", "stages") == whole.layers("student", "stages")
 
 
-def test_another_dump_is_not_continued(nets, path):
-    def stopping(start, stop):
-        yield from views(nets).minibatches(start, 8, batch_size=8)
-        raise ZeroDivisionError
+def test_a_dump_is_continued_where_a_minibatch_could_not_be_written(nets, path):
+    def bright(start, stop, *, times):
+        for batches in views(nets, 40).minibatches(start, stop, batch_size=8):
+            one = batches["student"]
+            images = one.images * times if 8 in one.index else one.images
+            yield {"student": replace(one, images=images)}
 
+    dump = wanted({"student": nets["student"]}, n=40, layers={"student": "act1"}, dtype="float16")
+    with pytest.raises(StoreError, match=r"layer 'act1' reaches .*, which float16 cannot hold"):
+        write_dump(replace(dump, minibatches=partial(bright, times=1e8)), path)
+    write_dump(replace(dump, minibatches=partial(bright, times=1)), path, resume=True)
+    with FeatureStore.open(path) as store:
+        assert store.index.tolist() == list(range(40))
+
+
+def stopping(nets, *, after):
+    """Minibatches that end in an error behind so many samples."""
+
+    def minibatches(start, stop):
+        yield from views(nets).minibatches(start, min(stop, after), batch_size=8)
+        if stop > after:
+            raise ZeroDivisionError
+
+    return minibatches
+
+
+def test_samples_in_another_order_are_not_continued(nets, path):
     with pytest.raises(ZeroDivisionError):
-        write_dump(wanted(nets, minibatches=stopping), path)
+        write_dump(wanted(nets, minibatches=stopping(nets, after=16)), path)
+    with h5py.File(partial_path(path), "r+") as file:
+        file["samples/index"][8:16] += 8
+    with pytest.raises(StoreError, match="cannot be continued: it does not hold the samples from 0 on in order"):
+        write_dump(wanted(nets), path, resume=True)
+
+
+def test_another_dump_is_not_continued(nets, path):
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(nets, minibatches=stopping(nets, after=8)), path)
     student = {"student": nets["student"]}
     with pytest.raises(StoreError, match=r"features\.h5\.kept\.partial is the beginning of another dump"):
         write_dump(wanted(student), path, resume=True)
@@ -314,6 +383,39 @@ def test_another_dump_is_not_continued(nets, path):
     write_dump(wanted(nets), path, resume=True, say=told.append)
     assert told[0] == "continues behind 8 samples"
     assert FeatureStore.open(path).n_samples == 20
+
+
+def test_another_precision_or_other_parts_are_not_continued(nets, path):
+    student = {"student": nets["student"]}
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8), dtype="float16"), path)
+    with pytest.raises(StoreError, match=r"is the beginning of another dump: it has .*'float16'.*, not .*'float32'"):
+        write_dump(wanted(student), path, resume=True)
+    write_dump(wanted(student, dtype="float16"), path, resume=True)
+    with pytest.raises(StoreError, match=r"features\.h5 is the beginning of another dump"):
+        write_dump(wanted(student), path, resume=True)
+
+    parts = path.with_name("parts.h5")
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8)), parts, part_size=8)
+    with pytest.raises(StoreError, match=r"parts\.0000\.h5 has 8 samples, not 16; remove it"):
+        write_dump(wanted(student), parts, part_size=16, resume=True)
+    with pytest.raises(StoreError, match=r"parts\.0001\.h5 has other layers than .*parts\.0000\.h5"):
+        write_dump(wanted(student, layers={"student": "layer1"}), parts, part_size=8, resume=True)
+
+
+def test_a_dump_that_is_being_written_is_left_alone(nets, path):
+    def visited(start, stop):
+        for batches in views(nets).minibatches(start, stop, batch_size=8):
+            yield batches
+            with pytest.raises(StoreError, match=r"features\.h5 is being written by another dump; wait for its end"):
+                write_dump(wanted(nets), path, resume=True)
+            with pytest.raises(StoreError, match=r"features\.h5 is being written"):
+                FeatureStore.create(path, NETWORKS)
+
+    write_dump(wanted(nets, minibatches=visited), path)
+    assert FeatureStore.open(path).index.tolist() == list(range(20))
+    assert [entry.name for entry in path.parent.iterdir()] == ["features.h5"]
 
 
 def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, path):

@@ -19,7 +19,7 @@ from kdprobe.sweeps import attempts
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
-from kdprobe.sweeps.local import Slot, make_slots
+from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
 from kdprobe.sweeps.table import rows, summary, write_table
 from kdprobe.sweeps.work import Order, Outcome, work
 from kdprobe.training.signals import StopRequest
@@ -99,6 +99,21 @@ class TestCells:
         path = tmp_path / "my.yaml"
         path.write_text("sweep: {rats: 1}")
         with pytest.raises(ConfigError, match="the section sweep may have the keys kind, max_gap, rates, seeds"):
+            read_sweep(str(path))
+
+    @pytest.mark.parametrize(
+        ("section", "message"),
+        [
+            ("seeds: three", "sweep.seeds must be a whole number of at least 1, but is 'three'"),
+            ("seeds: 0", "sweep.seeds must be a whole number of at least 1, but is 0"),
+            ("max_gap: a", "sweep.max_gap must be a number of at least 0, but is 'a'"),
+            ("kind: fature", "sweep.kind must be feature, logit or both, but is 'fature'"),
+        ],
+    )
+    def test_a_recipes_grid_of_other_values(self, section, message, tmp_path):
+        path = tmp_path / "my.yaml"
+        path.write_text(f"sweep: {{{section}}}")
+        with pytest.raises(ConfigError, match=message):
             read_sweep(str(path))
 
 
@@ -218,6 +233,10 @@ class TestLedger:
         (tmp_path / "sweep.json").write_text("{")
         with pytest.raises(SweepError, match=r"is not a sweep's plan or is damaged \(JSONDecodeError\)"):
             open_ledger(tmp_path)
+        for more in ("", ', "base": {}, "cells": []', ', "base": {}, "cells": [{}]'):
+            (tmp_path / "sweep.json").write_text(f'{{"format": "kdprobe-sweep", "version": 1{more}}}')
+            with pytest.raises(SweepError, match=r"sweep\.json is not a sweep's plan or is damaged"):
+                open_ledger(tmp_path)
         (tmp_path / "sweep.json").write_text('{"format": "kdprobe-sweep", "version": 9}')
         with pytest.raises(SweepError, match="version 9; this kdprobe reads 'kdprobe-sweep' version 1"):
             open_ledger(tmp_path)
@@ -306,6 +325,19 @@ class TestWork:
         (cell,) = ledger.cells
         outcome = work(self.order(ledger, "instant"), "0" * 16, cell.config)
         assert "resolves the cell 0000000000000000 to another configuration" in outcome.error
+
+
+def test_a_process_that_cannot_be_started_costs_its_cell_an_attempt(tmp_path, monkeypatch):
+    def full(*_given, **_options):
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+    engine = LocalEngine(Order(ledger.path, device="cpu"), [Slot(1)])
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="no more processes"):
+            engine.submit(ledger.cells[0]).result(timeout=60)
+    engine.close()
 
 
 class InProcess:
@@ -505,6 +537,22 @@ def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch)
     assert message in text
     assert text.count("\n") == 1, text
     assert not list(tmp_path.iterdir()), "nothing may be written"
+
+
+def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
+    def told(base, *_given):
+        raise SweepError(base["data"]["spec"])
+
+    monkeypatch.setattr("kdprobe.sweeps.cells.make_cells", told)
+    assert exit_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
+
+
+def test_a_teacher_may_be_foreign_weights(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = [*SWEEP, "seed=1", "--slots", "0", "--teacher", "resnet20@w.pth"]
+    assert "there is no checkpoint w.pth" in exit_of(capsys, *sweep)[1]
+    Path("w.pth").touch()
+    assert "--slots must be at least 1" in exit_of(capsys, *sweep)[1]
 
 
 def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):

@@ -5,10 +5,8 @@ A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`,
 """
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from typing import Literal
 
 from torch import Tensor
@@ -23,6 +21,7 @@ from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.imports import import_own, is_missing, is_name
 
 __all__ = [
     "DATASETS",
@@ -81,7 +80,7 @@ def load_data(
         DataError: for an unknown name, and for data that are missing, empty or damaged.
         ConfigError: if the data cannot be stored as asked.
     """
-    data = read_data(spec, image_size=image_size, download=download)
+    data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad)
     if skip_bad:
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
@@ -90,16 +89,18 @@ def load_data(
     return _stored(data, storage, needs_files=needs_files)
 
 
-def read_data(spec: str, *, image_size: int | None = None, download: bool = False) -> DataSet:
-    """Read a data set as it is: image files stay files, nothing is held out.
+def read_data(spec: str, *, image_size: int | None = None, download: bool = False, skip_bad: bool = False) -> DataSet:
+    """Read a data set as it is: image files stay files, nothing is held out or left out.
 
     Raises:
         DataError: for an unknown name, and for data that are missing or empty.
     """
     name, colon, rest = spec.partition(":")
     if name in DATASETS:
-        return DATASETS[name](spec, os.path.expanduser(rest), image_size=image_size, download=download)
-    if not colon or not rest.isidentifier():
+        return DATASETS[name](
+            spec, os.path.expanduser(rest), image_size=image_size, download=download, skip_bad=skip_bad
+        )
+    if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
     data = _user_function(name, rest, spec)(image_size=image_size)
     if not isinstance(data, DataSet):
@@ -108,12 +109,10 @@ def read_data(spec: str, *, image_size: int | None = None, download: bool = Fals
 
 
 def _user_function(module: str, name: str, spec: str) -> Callable[..., object]:
-    if os.getcwd() not in sys.path:  # as `python -m` does
-        sys.path.append(os.getcwd())
     try:
-        function: object = getattr(import_module(module), name, None)
+        function: object = getattr(import_own(module), name, None)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if not is_missing(module, error):
             raise
         raise DataError(f"no data set and no module {module!r} for {spec}{near_matches(module, DATASETS)}") from error
     if not callable(function):

@@ -13,6 +13,7 @@ from kdprobe.data.dataset import ImageFiles
 from kdprobe.errors import DataError
 
 Box = tuple[float, float, float, float]
+_UNREADABLE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -35,14 +36,22 @@ def decode(
     """
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            image = _rgb(file)
+    except _UNREADABLE as error:
         raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
     width, height = image.size
     box = random_box(height, width, source) if source else _centre(height, width, crop_fraction)
     if (image.size, box) != ((image_size, image_size), (0, 0, image_size, image_size)):
         image = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Red, green and blue of 8 bits; Pillow would cut 16 bits off at 255."""
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image, np.int64), 0, 0xFFFF) / 0x101
+        image = Image.fromarray(grey.round().astype(np.uint8))
+    return image.convert("RGB")
 
 
 def image_side(path: str) -> int:
@@ -54,7 +63,7 @@ def image_side(path: str) -> int:
     try:
         with Image.open(path) as file:
             return min(file.size)
-    except (OSError, UnidentifiedImageError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
 
 

@@ -15,7 +15,7 @@ from kdprobe.errors import DataError
 MEAN, STD = 0.3051, 0.3235
 
 
-def read_digits(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_digits(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read the digits, at 32x32 pixels if not told otherwise, with a fixed stratified split of 80 to 20.
 
     Raises:

@@ -1,7 +1,8 @@
 """`folder:DIR` and `imagenet:DIR`: train/ and test/ (or val/), with one folder of images per class."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -11,19 +12,21 @@ from kdprobe.data.decode import SUFFIXES, image_side
 from kdprobe.errors import DataError
 
 
-def read_folder(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_folder(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read a folder of images; without a size they are shown as large as the first one, at most at 224 pixels.
+
+    Where images may be skipped, the first one is the first that can be read.
 
     Raises:
         DataError: if a folder is missing or empty, a class has no images, or the splits' classes differ.
     """
     root = _root(spec, folder)
     train, test = _listing(root, "train"), _listing(root, "test", "val")
-    size = image_size or min(image_side(next(iter(train.values()))[0]), 224)
+    size = image_size or min(_first_side([path for paths in train.values() for path in paths], skip_bad=skip_bad), 224)
     return _data_set(spec, train, test, size, crop_fraction=1.0)
 
 
-def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read ImageNet's layout, at 224 pixels if not told otherwise; the centre is cut at 7/8 of the shorter side.
 
     Raises:
@@ -32,6 +35,14 @@ def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: b
     root = _root(spec, folder)
     train, test = _listing(root, "train"), _listing(root, "val", "test")
     return _data_set(spec, train, test, image_size or 224, crop_fraction=0.875)
+
+
+def _first_side(paths: Sequence[str], *, skip_bad: bool) -> int:
+    """Side of the first image; where it may be skipped, of the first that can be read, if there is one."""
+    for path in paths if skip_bad else ():
+        with suppress(DataError):
+            return image_side(path)
+    return image_side(paths[0])
 
 
 def _root(spec: str, folder: str) -> Path:

@@ -22,6 +22,7 @@ from kdprobe.data.erase import erase
 from kdprobe.data.memory import resize
 from kdprobe.data.policy import make_policy, vary
 from kdprobe.errors import ConfigError, DataError
+from kdprobe.processors import usable_processors
 
 STILL = AugmentConfig(crop="none", flip=False)
 
@@ -176,7 +177,7 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
     loader = DataLoader(
         _Prepared(work),
         batch_size=None,
-        num_workers=workers,
+        num_workers=min(workers, usable_processors()),
         prefetch_factor=4 if workers else None,  # evens out files that take long
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # else the loader draws from the global one

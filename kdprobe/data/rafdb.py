@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     label: int
 
 
-def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read the basic emotions, at 224 pixels if not told otherwise.
 
     Raises:
@@ -52,7 +52,9 @@ def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool
     return _read(spec, part_folder(folder, "basic"), BASIC, image_size or 224)
 
 
-def read_rafdb_compound(spec: str, folder: str, *, image_size: int | None, download: bool) -> DataSet:
+def read_rafdb_compound(
+    spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False
+) -> DataSet:
     """Read the compound emotions, at 224 pixels if not told otherwise.
 
     Raises:
@@ -72,7 +74,7 @@ def read_present(spec: str) -> tuple[DataSet, list[str]]:
     """
     name, _, folder = spec.partition(":")
     part, classes = ("basic", BASIC) if name == "rafdb" else ("compound", tuple(COMPOUND))
-    root = part_folder(folder, part)
+    root = part_folder(os.path.expanduser(folder), part)
     entries = read_list(root, len(classes))
     missing, there = _missing(root, entries), files_on_disk(root)
     present = [entry for entry in entries if entry.file in there]

@@ -12,9 +12,10 @@ Foreign weights are read with `weights_only=True`: a file that would run code is
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdprobe import __version__
+from kdprobe.data.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
-from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe
+from kdprobe.models import cifar_resnet
+from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe, relabel
 
 FORMAT = "kdprobe-checkpoint"
 VERSION = 1
@@ -78,7 +81,12 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
     if text is None:
         raise CheckpointError(f"{path} was not written by kdprobe; give a model's name with it: NAME@{path.name}")
-    meta: dict[str, Any] = json.loads(text)
+    try:
+        meta = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its metadata cannot be read ({error})") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path} is damaged: its metadata are a {type(meta).__name__}")
     if meta.get("version") != VERSION:
         raise CheckpointError(f"{path} has format version {meta.get('version')}; this kdprobe reads {VERSION}")
     return meta
@@ -91,6 +99,8 @@ def load(
     n_classes: int | None = None,
     image_size: int | None = None,
     args: dict[str, Any] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
     """A trained network in eval mode, with its description (`kdprobe.models.describe`).
@@ -102,6 +112,9 @@ def load(
         n_classes: of foreign weights; read from the classifier's shape if not given.
         image_size: input side of a foreign or timm network; its own default if not given.
         args: further constructor arguments of a foreign network.
+        mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
+            its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
+        std: per channel, likewise.
         device: where to put it.
 
     Raises:
@@ -116,7 +129,9 @@ def load(
     elif model is not None:
         loaded = _load_foreign(Path(text), model, n_classes, image_size, args or {})
     else:
-        loaded = _load_own(_checkpoint_path(Path(text)))
+        return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+    given = {"mean": mean, "std": std}
+    relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     return loaded.to(device).eval()
 
 
@@ -134,7 +149,10 @@ def _load_own(path: Path) -> nn.Module:
     meta = read_meta(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
-    info = ModelInfo.from_json(meta["model"])
+    try:
+        info = ModelInfo.from_json(meta["model"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
     model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args)
     _fill(model, load_file(path), path)
     return attach(model, replace(info, sha256=sha256(path)))
@@ -143,7 +161,7 @@ def _load_own(path: Path) -> nn.Module:
 def _load_timm(name: str, image_size: int | None) -> nn.Module:
     if not timm.is_model(name.partition(".")[0]):
         raise ModelError(f"no timm model {name!r}{near_matches(name, timm.list_models())}")
-    config = timm.get_pretrained_cfg(name)
+    config = _published(name)
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")
     size = image_size or config.input_size[-1]
@@ -152,17 +170,30 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
     )
 
 
+def _published(name: str) -> Any:
+    """What timm says of a network's published weights; None where it has none."""
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # for an unknown tag
+        raise ModelError(
+            f"no timm model {name!r}{near_matches(name, timm.list_pretrained(name.partition('.')[0] + '.*'))}"
+        ) from error
+
+
 def _load_foreign(
     path: Path, name: str, n_classes: int | None, image_size: int | None, args: dict[str, Any]
 ) -> nn.Module:
     tensors = _read_foreign(path)
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    config = _published(name) if timm.is_model(name.partition(".")[0]) else None
     size = image_size or (config.input_size[-1] if config else 32)
     if n_classes is None:
         n_classes = _count_classes(tensors, path)
     mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    if name in cifar_resnet.NAMES:
+        mean, std = STATISTICS.get(n_classes, (mean, std))
     model = create(name, n_classes=n_classes, image_size=size, args=args, mean=mean, std=std)
-    _fill(model, tensors, path)
+    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
+    _fill(model, {**counters, **tensors}, path)  # older files have none, and evaluation needs none
     return attach(model, replace(describe(model), sha256=sha256(path)))
 
 
@@ -171,7 +202,7 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _plainly_named(load_file(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on old pickles, which are read or refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -184,7 +215,13 @@ def _read_foreign(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    return _plainly_named(content)
+
+
+def _plainly_named(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Without the prefixes of `torch.compile` and of data parallel training."""
+    bare = {re.sub(r"\b_orig_mod\.", "", str(key)): value for key, value in content.items()}
+    return {re.sub(r"^(module\.)+", "", key): value for key, value in bare.items() if isinstance(value, Tensor)}
 
 
 def _count_classes(tensors: Mapping[str, Tensor], path: Path) -> int:

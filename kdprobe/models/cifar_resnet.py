@@ -4,7 +4,7 @@ Reference: He, Zhang, Ren, Sun (2016), Deep Residual Learning for Image Recognit
 are those of the weights that the field exchanges (`conv1`, `layer1.0.conv1`, `layer2.0.downsample.0`, `fc`).
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -109,5 +109,11 @@ def _stage(in_channels: int, out_channels: int, n_blocks: int, *, stride: int, s
 
 
 def cifar_resnet(name: str, **arguments: object) -> CifarResNet:
-    """`resnet20` and so on by name; arguments as `CifarResNet` takes them."""
+    """`resnet20` and so on by name; arguments as `CifarResNet` takes them.
+
+    Raises:
+        ValueError: for another shortcut than A and B.
+    """
+    if (shortcut := arguments.get("shortcut", "B")) not in get_args(Shortcut):
+        raise ValueError(f"shortcut must be A or B, but is {shortcut!r}")
     return CifarResNet(int(name.removeprefix("resnet")), **arguments)  # type: ignore[arg-type]

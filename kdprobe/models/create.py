@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 import timm
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import ModelError, near_matches
+from kdprobe.imports import import_own
 from kdprobe.models import cifar_resnet
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -82,7 +82,7 @@ def create(
 
     Args:
         name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called
-            with `num_classes`, `image_size` and the arguments.
+            with `num_classes`, `image_size` and the arguments; modules in the working folder are found.
         n_classes: C.
         image_size: side of the input in pixels; handed on to networks with a fixed grid.
         args: further arguments of the constructor (patch size, depth, width, ...).
@@ -93,7 +93,7 @@ def create(
         data: the data set it is meant for.
 
     Raises:
-        ModelError: for an unknown name, an argument it does not take, or weights that cannot be fetched.
+        ModelError: for an unknown name, arguments or an image size it does not take, or weights that cannot be fetched.
     """
     args = args or {}
     try:
@@ -102,6 +102,13 @@ def create(
         raise ModelError(f"model {name!r}: {_argument_mistake(error, name)}") from error
     except (ValueError, AssertionError, RuntimeError) as error:
         raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px: {error}") from error
+    except (ArithmeticError, LookupError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px ({reason})") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model {name!r} must be a torch.nn.Module, but is {type(model).__name__}")
+    if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
+        raise ModelError(f"model {name!r} with {args} has no patch as small as an image of {image_size} px")
     info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
     return attach(model, info)
 
@@ -140,11 +147,11 @@ def relabel(model: nn.Module, **changes: Any) -> nn.Module:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The network inside `torch.compile` and `DistributedDataParallel`."""
+    """The network inside `torch.compile`, `DistributedDataParallel` and `DataParallel`."""
     while True:
         if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
-        elif isinstance(model, nn.parallel.DistributedDataParallel):
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         else:
             return model
@@ -175,7 +182,7 @@ def _constructor(name: str, image_size: int, pretrained: bool) -> Callable[..., 
 def _own_constructor(name: str, image_size: int) -> Callable[..., nn.Module]:
     module_name, _, attribute = name.partition(":")
     try:
-        function = getattr(import_module(module_name), attribute)
+        function = getattr(import_own(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ModelError(f"model {name!r} cannot be imported: {error}") from error
     return lambda **args: function(image_size=image_size, **args)

@@ -137,7 +137,12 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
         raise SweepError(f"{plan} is not a sweep's plan or is damaged ({type(error).__name__})") from error
     if found != (FORMAT, VERSION):
         raise SweepError(f"{plan} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
-    cells = [Cell(entry["id"], entry["values"], values["base"]) for entry in values["cells"]]
+    try:
+        cells = [Cell(entry["id"], entry["values"], values["base"]) for entry in values["cells"]]
+    except (KeyError, TypeError) as error:
+        raise SweepError(f"{plan} is not a sweep's plan or is damaged ({type(error).__name__})") from error
+    if not cells:
+        raise SweepError(f"{plan} is not a sweep's plan or is damaged: it has no cells")
     return Ledger(path, cells, stale_after)
 
 

@@ -68,11 +68,6 @@ def make_slots(
     return [Slot(threads, names[number % n_gpus] if n_gpus else None) for number in range(n_slots)]
 
 
-def usable_processors() -> int:
-    """Processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class LocalEngine:
     """Child processes of this one.
 
@@ -116,17 +111,19 @@ class LocalEngine:
         child: _Child | None = None
         while (job := self._queue.get()) is not None and not self._closing.is_set():
             cell, future = job
-            if child is None or not child.fresh():
-                if child is not None:
-                    child.dismiss()
-                child = self._children[number] = _Child(self.order, slot, number)
-                if self._closing.is_set():
-                    child.process.terminate()
             try:
+                if child is None or not child.fresh():
+                    if child is not None:
+                        child.dismiss()
+                    child = None  # until there is another one
+                    child = self._children[number] = _Child(self.order, slot, number)
+                    if self._closing.is_set():
+                        child.process.terminate()
                 outcome = child.ask(cell)
             except (OSError, ValueError) as error:
                 future.set_exception(error)
-                child.spent = True
+                if child is not None:
+                    child.spent = True
             else:
                 child.spent = outcome.name in ("failed", "stopped")
                 future.set_result(outcome)

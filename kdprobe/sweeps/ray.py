@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kdprobe.errors import SweepError
+from kdprobe.processors import usable_processors
 from kdprobe.sweeps.cells import Cell
-from kdprobe.sweeps.local import usable_processors
 from kdprobe.sweeps.work import Order, Outcome, work
 
 _PATIENCE = 10.0  # seconds that a cluster has for answering
