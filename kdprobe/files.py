@@ -39,6 +39,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is what `replacing` had not finished when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut, where the system can."""
     if os.name == "nt":

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import write_text
+from kdprobe.files import is_temporary, write_text
 from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
@@ -91,7 +91,7 @@ class RunFolder:
             return
         if self.config_path.exists():
             raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(not is_temporary(p) for p in self.path.iterdir())):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -469,7 +469,8 @@ def test_further_passes_keep_the_width_and_the_p_values_of_the_first():
 def test_processes_share_the_work_and_agree_with_one(checkpoints, tmp_path):
     given = ["cka", "--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors"]
     given += ["--batch-size", "48", "--permutations", "9", "--passes", "2", "--quiet"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "kdprobe"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node", "3"]
+    torchrun += ["-m", "kdprobe"]
     for name, start in (("one", ["-m", "kdprobe"]), ("three", torchrun)):
         words = [sys.executable, *start, *map(str, given), "--out", str(tmp_path / name)]
         subprocess.run(words, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)

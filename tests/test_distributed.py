@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ def processes(number):
         "-m",
         "torch.distributed.run",
         "--standalone",
+        "--local-addr=127.0.0.1",
         f"--nproc-per-node={number}",
         "-m",
         "kdprobe",
@@ -78,13 +80,13 @@ def losses(out):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "run"
-    run(1, out, *VIT, "training.epochs=2")
+    run(1, out, *VIT, "training.epochs=4")
     return out
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_many_processes_give_the_curve_of_one(alone, tmp_path, world):
-    done = run(world, tmp_path / "run", *VIT, "training.epochs=2")
+    done = run(world, tmp_path / "run", *VIT, "training.epochs=4")
     assert losses(tmp_path / "run") == pytest.approx(losses(alone), abs=1e-5)
     assert RunFolder(tmp_path / "run").result()["accuracy"] == RunFolder(alone).result()["accuracy"]
     assert done.stdout.count("accuracy") == 1
@@ -103,8 +105,8 @@ def test_a_process_that_dies_ends_the_others_and_the_run_resumes_with_another_nu
     while len(RunFolder(out).metrics()) < 2:
         time.sleep(0.1)
         assert process.poll() is None, process.stderr.read()
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    victim = max(map(int, children.stdout.split()))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    victim = max(map(int, children.split()))
     os.kill(victim, signal.SIGKILL)
     start = time.monotonic()
     _, text = process.communicate(timeout=60)
@@ -121,7 +123,7 @@ def test_a_process_that_dies_ends_the_others_and_the_run_resumes_with_another_nu
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_told_to_stop_saves_first_and_resumes_exactly_with_another_number(alone, tmp_path, number):
     out = tmp_path / "run"
-    arguments = (*VIT, "training.epochs=2")
+    arguments = (*VIT, "training.epochs=4")
     process = subprocess.Popen(command(2, out, *arguments), env=environment(), stderr=subprocess.PIPE, text=True)
     while not (out / "metrics.jsonl").is_file():
         time.sleep(0.01)

@@ -13,7 +13,10 @@ from kdprobe import cli
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
-    {"errors", "files", "command_line", "statistics", "config", "results", "devices", "gram", "recipe", "imports"},
+    {
+        *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
+        *("recipe", "imports"),
+    },
     {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
     {"distillers"},
     {"training"},

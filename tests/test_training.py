@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -36,6 +37,7 @@ from kdprobe.training.optimizer import make_optimizer, set_rate
 from kdprobe.training.precision import compiled
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.verify import problems
+from tests.sweeps import until
 from tests.tiny import N_TRAIN
 
 TIMES = ("seconds", "images_per_second")
@@ -193,13 +195,20 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(studen
         ]
         while not RunFolder(out).finished:
             resume = ["--resume"] if (out / "config.yaml").is_file() else []
-            process = subprocess.Popen([*command, *resume, "--device", "cpu"], stderr=subprocess.PIPE)
-            try:
-                process.wait(rng.uniform(5, 12))
-            except subprocess.TimeoutExpired:
-                process.kill()
-            assert b"Traceback" not in process.communicate()[1]
+            process = subprocess.Popen([*command, *resume, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+            before = saved_at(out)
+            until(lambda: saved_at(out) != before or process.poll() is not None)  # noqa: B023 - called here
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0, 3))
+            process.kill()
+            told = process.communicate()[1]
+            assert process.returncode in (0, -signal.SIGKILL), told
         assert outcome(out) == outcome(whole), f"trial {trial}"
+
+
+def saved_at(run):
+    with suppress(FileNotFoundError):
+        return (run / "state.pt").stat().st_mtime_ns
 
 
 def test_ctrl_c_saves_and_exits(tmp_path):
@@ -426,6 +435,12 @@ def test_settings_train(assignments, tmp_path):
     result = train(config("digits/resnet8", *assignments), tmp_path / "run", device="cpu", quiet=True)
     assert result["evaluated_on"] == ("holdout" if "holdout" in assignments[0] else "test")
     assert 0 <= result["accuracy"] <= 1
+
+
+def test_what_a_killed_process_left_behind_is_no_obstacle(tmp_path):
+    (tmp_path / ".config.yaml.1.tmp").touch()
+    RunFolder(tmp_path).claim(config(), resume=False)
+    assert RunFolder(tmp_path).config_path.is_file()
 
 
 def test_an_occupied_folder_is_left_alone(student, teacher, tmp_path):
