@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import is_temporary, write_text
+from kdprobe.files import Lock, is_temporary, write_text
 from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
@@ -107,27 +106,16 @@ class RunFolder:
         Raises:
             RunError: if another process trains in it, or it cannot be written.
         """
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
-
-        path = self.path / "training.lock"
         try:
-            file = path.open("a")
+            lock = Lock(self.path / "training.lock")
+        except BlockingIOError as error:
+            raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
-            except OSError:
-                pass  # a file system without locks
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
