@@ -117,13 +117,12 @@ def judge(
 
 
 def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Sequence[str]) -> list[int] | None:
-    """Where the data set's classes stand in a network's logits; None where one of the two does not name its classes."""
-    if not known or not wanted:
+    """Where the data set's classes stand in a network's logits; None where that is in order, or not known."""
+    if not known or not wanted or tuple(known) == tuple(wanted):
         return None
     if missing := [name for name in wanted if name not in known]:
-        raise AnalysisError(
-            f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {', '.join(map(repr, known))}"
-        )
+        some = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
+        raise AnalysisError(f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {some}")
     return [known.index(name) for name in wanted]
 
 

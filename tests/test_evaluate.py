@@ -127,7 +127,7 @@ def test_classes_are_told_apart_by_name(checkpoints: list[str], tmp_path: Path) 
         save(model, path)
     torch.testing.assert_close(judge([str(turned)])[0].logits, judge(checkpoints[:1])[0].logits, rtol=1e-5, atol=1e-5)
     with pytest.raises(
-        AnalysisError, match=r"other\.safetensors does not know the class '0' of digits; it knows 'class 0'"
+        AnalysisError, match=r"other\.safetensors does not know the class '0' of digits; it knows 'class 0', "
     ):
         judge([str(other)])
 
