@@ -111,11 +111,12 @@ def inputs_of(
         chosen: `teacher_layers`, `student_layers`, `reduce`.
 
     Raises:
-        AnalysisError: for `dropkd` without networks or with pairs of layers, or for a pair that does not exist.
+        AnalysisError: for `dropkd` without networks, or with layers or a reduction, or for a pair that does not exist.
     """
     if method == "dropkd" and (files or layers or any(chosen.get(key, usual) != usual for key, usual in USUAL.items())):
         raise AnalysisError(
-            "dropkd shows images to both networks and has its own pairs of stages; give checkpoints only"
+            "dropkd shows images to both networks and has its own pairs of stages, whose maps it takes whole; give "
+            "checkpoints, without layers or a reduction"
         )
     if files:
         features = stored_features(files, **chosen)
