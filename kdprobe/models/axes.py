@@ -100,24 +100,39 @@ def unknown(shape: Sequence[int]) -> Axes:
 
 
 def reshaped(axes: Axes, new_shape: Sequence[int]) -> Axes:
-    """Axes after a reshape; all unknown where old and new dimensions do not divide each other."""
-    left = [atom for axis in axes for atom in axis if atom.size != 1]
+    """Axes after a reshape; unknown where old and new dimensions that hold the same values do not divide each other."""
+    found: list[Axis] = []
+    left, new = list(axes), list(new_shape)
+    while new:
+        old_group: list[Axis] = []
+        new_group = [new.pop(0)]
+        while (held := prod(map(size, old_group))) != (wanted := prod(new_group)):
+            if held < wanted and left:
+                old_group.append(left.pop(0))
+            elif held > wanted and new:
+                new_group.append(new.pop(0))
+            else:
+                return unknown(new_shape)
+        found += _regrouped([atom for axis in old_group for atom in axis if atom.size != 1], new_group)
+    return tuple(found)
+
+
+def _regrouped(left: list[Atom], shape: Sequence[int]) -> Axes:
+    """The same atoms, divided where needed, as axes of these sizes."""
     found = []
-    for length in new_shape:
+    for length in shape:
         taken: list[Atom] = []
         need = length
-        while need > 1 and left:
+        while need > 1:
             atom = left.pop(0)
             if atom.size > need and atom.size % need == 0:
                 inner = atom.size // need
                 left.insert(0, atom._replace(size=inner))
                 atom = atom._replace(size=need, step=atom.step * inner)
             elif need % atom.size:
-                return unknown(new_shape)
+                return unknown(shape)
             taken.append(atom)
             need //= atom.size
-        if need > 1:
-            return unknown(new_shape)
         found.append(_joined(taken))
     return tuple(found)
 
