@@ -13,7 +13,7 @@ The file, version 1, readable with plain HDF5 tools:
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
                          attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
-                         `stage` (whether the layer ends a stage)
+                         `class_token` (its place among them, -1 without one), `stage` (whether the layer ends a stage)
     /checksums/<role>/<layer>
                          uint32 [n] or [k]: CRC-32 of the bytes of each row of that layer, verified when it is read
 
@@ -135,7 +135,10 @@ class FeatureStore:
         """What the dimensions of a stored feature mean."""
         group = self._group(role)
         with self._told(f"/{role}/{layer}"):
-            return Layout(group[layer].attrs["layout"], int(group[layer].attrs["n_prefix"]))
+            attrs = group[layer].attrs
+            n_prefix = int(attrs["n_prefix"])
+            place = int(attrs.get("class_token", 0 if n_prefix else -1))  # dumps of 0.1.0 do not say
+            return Layout(attrs["layout"], n_prefix, place if place >= 0 else None)
 
     def read(self, role: str, layer: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Features of samples [start, stop), or of Gram matrices of minibatches [start, stop).
