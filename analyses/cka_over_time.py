@@ -4,7 +4,7 @@ The teacher sees the images once: its Gram matrices of all minibatches are kept,
 compared with over the same minibatches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ def cka_over_time(
     part: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
+    trust: Iterable[str] = (),
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.
 
@@ -62,6 +63,7 @@ def cka_over_time(
         part: which of how many processes this is.
         device: where the networks run.
         quiet: no progress on standard error.
+        trust: modules whose code the run's files may name.
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
@@ -76,12 +78,17 @@ def cka_over_time(
     snapshots = _chosen(folder, every)
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
-    views = open_views({"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}, data=data)
+    views = open_views(
+        {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))},
+        data=data,
+        trust=trust,
+        named_by=None if teacher else {"teacher": folder.config_path},
+    )
     shown = _Shown(views, batch_size or 64, part, device, quiet)
     rows = list(shown.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
-        views.models["student"] = load(path)
+        views.models["student"] = load(path, trust=trust)
         sums = HSICSums(kernel, estimator)
         columns = shown.grams("student", student_layers, label=f"epoch {epoch}")
         for (number, one), (_, other) in zip(rows, columns, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kdprobe.errors import ConfigError
+from kdprobe.options import trust_option
 
 
 @click.command()
@@ -16,6 +17,7 @@ from kdprobe.errors import ConfigError
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@trust_option
 def evaluate(
     checkpoints: tuple[str, ...], data: str | None, against: str | None, out: Path, device: str, *, quiet: bool
 ) -> None:
@@ -77,6 +79,7 @@ def evaluate(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@trust_option
 def cka(
     teacher: str | None,
     student: str | None,
@@ -160,6 +163,7 @@ def cka(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@trust_option
 def compound(
     checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
 ) -> None:
@@ -220,6 +224,7 @@ def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
 @click.option("--stages", is_flag=True, help="Also show the parts of each network.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
 @click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+@trust_option
 def complexity(
     models: tuple[str, ...], classes: int | None, image_size: int | None, out: Path, *, stages: bool, quiet: bool
 ) -> None:
@@ -269,6 +274,7 @@ def complexity(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@trust_option
 def decompose(
     teacher: str | None,
     students: tuple[str, ...],

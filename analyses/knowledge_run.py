@@ -64,7 +64,7 @@ def decompose_layers(
         measured.append(pair)
         if n_images and len(measured) == len(pairs):
             shown = features.facts | {"teacher_layer": one, "student_layer": other, "method": method}
-            examples = examples_result(found, features.index, shown, n_images=n_images)
+            examples = examples_result(found, features.index, shown, n_images=n_images, named_by=features.named_by)
     facts = features.facts | options | {"n_samples": len(features.labels)}
     result = knowledge_result(measured, facts, features.origin)
     if method == "dropkd":

@@ -1,7 +1,7 @@
 """What trained networks say about the images of a data set."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
 from kdprobe.models.create import ModelInfo
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ def judge(
     workers: int = 2,
     quiet: bool = True,
     same_classes: bool = True,
+    trust: Iterable[str] = (),
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 
@@ -92,19 +94,23 @@ def judge(
         workers: processes that decode files.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
+        trust: modules whose code the checkpoints may name.
 
     Raises:
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
     names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
+    named_by: str | None = None
     for name, checkpoint in zip(names, checkpoints, strict=True):
-        model = load(checkpoint, device=device)
+        model = load(checkpoint, device=device, trust=trust)
         info = describe(model)
-        spec = spec or info.data
+        if spec is None:
+            spec, named_by = info.data, checkpoint
         if spec is None:
             raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
-        data = sets.get(info.image_size) or load_data(spec, image_size=info.image_size)
+        with trusting(trust):
+            data = sets.get(info.image_size) or load_data(spec, image_size=info.image_size, named_by=named_by)
         sets[info.image_size] = data
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")

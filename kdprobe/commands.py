@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.options import modules_in, trust_option
+
+if TYPE_CHECKING:
+    from kdprobe.config import RunConfig
 
 
 @click.command()
@@ -23,6 +27,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def train(
     recipe: str | None,
     assignments: tuple[str, ...],
@@ -49,11 +54,13 @@ def train(
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe, recipes
     from kdprobe.runs import RunFolder
-    from kdprobe.training.loop import train as run_training
+    from kdprobe.user_code import trusting
 
+    received: Path | None = None
     if recipe is None:
         if not resume or out is None:
             raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
+        received = RunFolder(out).config_path
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
         values = read_recipe(recipe, method=method)
@@ -67,9 +74,17 @@ def train(
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
         out = Path("runs") / "-".join([name, *([method] if method else []), f"seed{config.seed}"])
-    result = run_training(
-        config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
-    )
+    named = [*modules_in(override({}, assignments)), *(modules_in(values) if received is None else ())]
+    options = {"download": download, "tensorboard": tensorboard, "named_by": received}
+    with trusting(named):
+        _train(config, out, resume=resume, device=device, quiet=quiet, **options)
+
+
+def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **options: Any) -> None:
+    """Train, say what came out, and compare the student with its teacher where that is configured."""
+    from kdprobe.training.loop import train as run_training
+
+    result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
     click.echo(
@@ -109,6 +124,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def dump(
     teacher: str | None,
     student: str | None,
@@ -177,6 +193,7 @@ def data() -> None:
 @data.command("check")
 @click.argument("spec")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def check_data(spec: str, *, quiet: bool) -> None:
     """Count the images of each class, decode every file, and compare with the published counts.
 

@@ -38,6 +38,10 @@ class CaptureError(KdprobeError):
     """A layer that is unknown or whose output cannot be captured."""
 
 
+class TrustError(KdprobeError):
+    """Code that a received file names and nobody trusted."""
+
+
 class StoreError(KdprobeError):
     """A feature file that is missing, foreign, partial or damaged."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kdprobe.errors import KdprobeError, RunError
+from kdprobe.options import trust_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +99,7 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, quiet:
 @runs.command("verify")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
 @click.option("--quiet", is_flag=True, help="Only the problems.")
+@trust_option
 def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     """Check that run folders are whole: configuration, metrics, networks, states, result.
 

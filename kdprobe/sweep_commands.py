@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
+from kdprobe.options import modules_in, trust_option
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -34,6 +35,7 @@ _OPTIONS = (
 
 
 def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = trust_option(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -178,6 +180,7 @@ def _train_cells(
     from kdprobe.sweeps.driver import Driver
     from kdprobe.sweeps.ledger import begin, check_folder
     from kdprobe.training.signals import stop_requests
+    from kdprobe.user_code import trusting
 
     _check_engine(**engine)
     values = read_recipe(recipe)
@@ -185,13 +188,15 @@ def _train_cells(
     values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
+    named = {module for cell in cells for module in modules_in(cell.config)}
     _check_teacher(config)
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
     check_folder(folder, cells)
     say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
     with stop_requests() as stop:
-        runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
+        with trusting(named):
+            runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
             ledger = begin(folder, cells)
             tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
@@ -231,8 +236,9 @@ def _engine(
     from kdprobe.processors import usable_processors
     from kdprobe.sweeps.local import LocalEngine, make_slots
     from kdprobe.sweeps.work import Order
+    from kdprobe.user_code import trusted_modules
 
-    order = Order(folder, device=device)
+    order = Order(folder, device=device, trust=tuple(sorted(trusted_modules())))
     if engine == "ray":
         from kdprobe.sweeps.ray import RayEngine
 

@@ -1,7 +1,8 @@
 """The same test images for several networks, each in its own input size."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from kdprobe.data import Batch, Split, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True)
@@ -88,26 +90,42 @@ class Views:
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
-def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+def open_views(
+    checkpoints: Mapping[str, str],
+    *,
+    data: str | None = None,
+    download: bool = False,
+    trust: Iterable[str] = (),
+    named_by: Mapping[str, Path] | None = None,
+) -> Views:
     """Load networks and the test images for each.
 
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
         download: fetch data that are not there.
+        trust: modules whose code the checkpoints may name.
+        named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
         CheckpointError: if a checkpoint cannot be loaded.
         DataError: if the data cannot be read.
     """
-    models = {role: load(spec) for role, spec in checkpoints.items()}
+    files = named_by or {}
+    with trusting(trust):
+        models = {role: load(spec, named_by=files.get(role)) for role, spec in checkpoints.items()}
     role, last = list(models.items())[-1]
     spec = data or describe(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
     sizes = {role: describe(model).image_size for role, model in models.items()}
-    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
+    source = None if data else checkpoints[role]
+    with trusting(trust):
+        splits = {
+            size: load_data(spec, image_size=size, download=download, named_by=source).test
+            for size in dict.fromkeys(sizes.values())
+        }
     return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
 
 

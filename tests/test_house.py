@@ -15,13 +15,13 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "imports", "parsing"),
+        *("recipe", "user_code", "parsing"),
     },
     {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
     {"distillers"},
     {"training"},
     {"sweeps"},
-    {"commands", "runs_commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
+    {"commands", "runs_commands", "sweep_commands", "options", "cli", "demo", "__init__", "__main__"},
 )
 FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "kdprobe.statistics", "figures")
 

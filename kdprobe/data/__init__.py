@@ -7,6 +7,7 @@ A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`,
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -21,7 +22,7 @@ from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.imports import import_own, is_missing, is_name
+from kdprobe.user_code import is_missing, is_name, own_object
 
 __all__ = [
     "DATASETS",
@@ -59,6 +60,7 @@ def load_data(
     download: bool = False,
     augment: AugmentConfig | None = None,
     skip_bad: bool = False,
+    named_by: str | Path | None = None,
 ) -> DataSet:
     """Read a data set.
 
@@ -72,6 +74,8 @@ def load_data(
         download: fetch what is missing, where the data set can be fetched.
         augment: what training will ask for: `crop: resized` needs the files.
         skip_bad: leave out image files that cannot be decoded.
+        named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
+            yours is called only where its module is trusted.
 
     Returns:
         the data set; its `evaluated_on` says whether `test` was held out.
@@ -80,7 +84,7 @@ def load_data(
         DataError: for an unknown name, and for data that are missing, empty or damaged.
         ConfigError: if the data cannot be stored as asked.
     """
-    data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad)
+    data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
     if skip_bad:
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
@@ -89,11 +93,19 @@ def load_data(
     return _stored(data, storage, needs_files=needs_files)
 
 
-def read_data(spec: str, *, image_size: int | None = None, download: bool = False, skip_bad: bool = False) -> DataSet:
+def read_data(
+    spec: str,
+    *,
+    image_size: int | None = None,
+    download: bool = False,
+    skip_bad: bool = False,
+    named_by: str | Path | None = None,
+) -> DataSet:
     """Read a data set as it is: image files stay files, nothing is held out or left out.
 
     Raises:
         DataError: for an unknown name, and for data that are missing or empty.
+        TrustError: if a file names a function of a module that nobody trusted.
     """
     name, colon, rest = spec.partition(":")
     if name in DATASETS:
@@ -102,15 +114,15 @@ def read_data(spec: str, *, image_size: int | None = None, download: bool = Fals
         )
     if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _user_function(name, rest, spec)(image_size=image_size)
+    data = _user_function(name, rest, spec, named_by)(image_size=image_size)
     if not isinstance(data, DataSet):
         raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
     return replace(data, spec=spec)
 
 
-def _user_function(module: str, name: str, spec: str) -> Callable[..., object]:
+def _user_function(module: str, name: str, spec: str, named_by: str | Path | None) -> Callable[..., object]:
     try:
-        function: object = getattr(import_own(module), name, None)
+        function: object = own_object(spec, named_by=named_by)
     except ModuleNotFoundError as error:
         if not is_missing(module, error):
             raise

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
 from kdprobe.training.undo import Values, keep, restore_unless
 from kdprobe.training.watch import Watch
+from kdprobe.user_code import trusting
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
 
@@ -45,6 +46,8 @@ def train(
     download: bool = False,
     quiet: bool = False,
     tensorboard: bool = False,
+    trust: Iterable[str] = (),
+    named_by: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train one network as configured and leave a run folder.
 
@@ -58,6 +61,8 @@ def train(
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
         tensorboard: write event files into the run folder too.
+        trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
+        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
 
     Returns:
         the content of `result.json`.
@@ -67,7 +72,8 @@ def train(
         Stopped: on SIGINT or SIGTERM, after everything was saved.
     """
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
-        job = build(config, group.device, download=download)
+        with trusting(trust):
+            job = build(config, group.device, download=download, named_by=named_by)
         folder = RunFolder(out)
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
