@@ -31,7 +31,7 @@ _HARMLESS = re.compile(
 )
 #: keys of what a training keeps besides networks
 _TRAINING = re.compile(
-    r"(?:^|[._])(?:optim\w*|sched\w*|lr|scaler|amp|rng|random|callbacks?|loops?|loss\w*|criterion|metrics?|hyper\w*|args?"
+    r"(?:^|[._])(?:opt|optim\w*|sched\w*|lr|scaler|amp|rng|random|callbacks?|loops?|loss\w*|criterion|metrics?|hyper\w*|args?"
     r"|config\w*|cfg|history)(?:$|[._])"
 )
 _CLASSIFIERS = ("fc", "head", "classifier", "head.fc", "linear", "last_linear", "classif", "output", "logits")
@@ -221,7 +221,7 @@ def _place(
         missing=[name for name in shapes if name not in below and not name.endswith("num_batches_tracked")],
         surplus=[name for name in below if name not in shapes and not _HARMLESS.search(name)],
         shapes=[name for name in shapes if name in below and not fits(name)],
-        beside=[name for name in tensors if not name.startswith(prefix) and not _HARMLESS.search(name)],
+        beside=[name for name in tensors if not name.startswith(prefix) and not _is_known(name)],
     )
 
 
@@ -301,17 +301,22 @@ def _only(places: Sequence[Place], groups: Groups, path: Path, key: str | None) 
             f"{path} holds {len(fitting)} networks of this form; say which is meant: {' or '.join(choices[:_SHOWN])}"
         )
     if unknown := [*others, *fitting[0].beside]:
+        where = f", whose tensors' names begin with {fitting[0].prefix!r}" if fitting[0].prefix else ""
         raise CheckpointError(
-            f"{path} holds other tensors beside the network, {_listed(unknown)}; {choices[0]} takes the network alone"
+            f"{path} holds other tensors, {_listed(unknown)}, beside the network{where}; {choices[0]} takes that alone"
         )
     return fitting[0]
+
+
+def _is_known(name: str) -> bool:
+    """Whether a tensor is harmless by its name, or stands below that of a training's own part, such as its loss."""
+    return bool(_HARMLESS.search(name) or _TRAINING.search(name.partition(".")[0].lower()))
 
 
 def _is_harmless(group: str, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a mapping beside the network's is a training's own, or holds single numbers."""
     return bool(_TRAINING.search(group.lower())) or all(
-        tensor.numel() <= 1 or _HARMLESS.search(name) or _TRAINING.search(name.lower())
-        for name, tensor in tensors.items()
+        tensor.numel() <= 1 or _is_known(name) for name, tensor in tensors.items()
     )
 
 
@@ -354,11 +359,9 @@ def _way_out(model: nn.Module, best: Place) -> str:
     """What may help, where that can be known."""
     info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
     if best.missing and not best.shapes and parents <= _classifiers(model) | set(_CLASSIFIERS):
-        rest = f", but {_listed(best.beside)} beside it" if best.beside else ""
-        return (
-            f"; these are features without the network's classifier{rest}: n_classes=0 (--classes 0) loads them as a "
-            "network without one"
-        )
+        rest = f", with {_listed(best.beside)} beside it" if best.beside else ""
+        ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
+        return f"; these are features without the network's classifier{rest}{ends}"
     if best.shapes and not best.missing and {name.rpartition(".")[0] for name in best.shapes} <= _classifiers(model):
         return f"; it knows {best.tensors[best.shapes[0]].shape[0]} classes, not {info.n_classes}"
     if any(".shortcut" in name or ".downsample" in name for name in (*best.missing, *best.surplus)):
