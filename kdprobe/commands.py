@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.terminal import echo
 
 
 @click.command()
@@ -72,7 +73,7 @@ def train(
     )
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
-    click.echo(
+    echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
     )
@@ -85,7 +86,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
     from kdprobe.cli import run
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        click.echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
+        echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
         return
     run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
 
@@ -162,11 +163,11 @@ def dump(
 
         def say(text: str) -> None:
             if not quiet:
-                click.echo(text, err=True)
+                echo(text, err=True)
 
         write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
     if processes.main:
-        click.echo(f"{out}: {views.n_samples} samples of {views.data}")
+        echo(f"{out}: {views.n_samples} samples of {views.data}")
 
 
 @click.group()
@@ -185,11 +186,11 @@ def check_data(spec: str, *, quiet: bool) -> None:
     from kdprobe.data.check import check
 
     found = check(spec, quiet=quiet)
-    click.echo(found.counts.to_string(index=False))
+    echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
-        click.echo(complaint)
+        echo(complaint)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    click.echo(
+    echo(
         f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
     )
