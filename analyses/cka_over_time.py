@@ -130,9 +130,9 @@ def over_time_table(result: Result) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def save_over_time(result: Result, path: Path) -> None:
-    """Write the result (`.npz`) and its tidy table beside it."""
-    save_result(result, path, table=over_time_table(result).to_csv(index=False))
+def save_over_time(result: Result, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write the result (`.npz`) and its tidy table beside it; as `save_result` does."""
+    save_result(result, path, table=over_time_table(result).to_csv(index=False), overwrite=overwrite)
 
 
 def summary(result: Result) -> str:

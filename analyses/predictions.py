@@ -16,6 +16,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
 from kdprobe.models.create import ModelInfo
+from kdprobe.terminal import printable
 from kdprobe.user_code import trusting
 
 
@@ -66,7 +67,7 @@ def predict(
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
     total = -(-len(split) // batch_size)
-    shown = tqdm(batches, info.name, total, delay=1, leave=False, disable=quiet or None, file=sys.stderr)
+    shown = tqdm(batches, printable(info.name), total, delay=1, leave=False, disable=quiet or None, file=sys.stderr)
     try:
         return torch.cat([model(info.normalise(batch.images)).float().cpu() for batch in shown])
     finally:

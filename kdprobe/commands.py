@@ -8,6 +8,7 @@ import click
 
 from kdprobe.errors import ConfigError, DataError, near_matches
 from kdprobe.options import modules_in, trust_option
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -87,7 +88,7 @@ def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **option
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
-    click.echo(
+    echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
     )
@@ -100,7 +101,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
     from kdprobe.cli import run
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        click.echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
+        echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
         return
     run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
 
@@ -178,11 +179,11 @@ def dump(
 
         def say(text: str) -> None:
             if not quiet:
-                click.echo(text, err=True)
+                echo(text, err=True)
 
         write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
     if processes.main:
-        click.echo(f"{out}: {views.n_samples} samples of {views.data}")
+        echo(f"{out}: {views.n_samples} samples of {views.data}")
 
 
 @click.group()
@@ -202,11 +203,11 @@ def check_data(spec: str, *, quiet: bool) -> None:
     from kdprobe.data.check import check
 
     found = check(spec, quiet=quiet)
-    click.echo(found.counts.to_string(index=False))
+    echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
-        click.echo(complaint)
+        echo(complaint)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    click.echo(
+    echo(
         f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
     )

@@ -53,6 +53,10 @@ class FileError(KdprobeError, OSError):
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
+class OutputError(KdprobeError):
+    """A file that kdprobe would write over, but did not write itself as that output."""
+
+
 class ResultError(KdprobeError):
     """A saved result that is missing, foreign or of another kind."""
 

@@ -30,6 +30,7 @@ from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
 VERSION = 1
+_LOCK = "training.lock"
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -43,6 +44,10 @@ class RunFolder:
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        """Take a path that is text as well."""
+        object.__setattr__(self, "path", Path(self.path))
 
     @property
     def config_path(self) -> Path:
@@ -78,24 +83,35 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.result_path.is_file()
 
-    def claim(self, config: RunConfig, *, resume: bool) -> None:
-        """Take an empty folder for a new run, or one with the same configuration to continue it.
+    def check_free(self, config: RunConfig, *, resume: bool) -> None:
+        """Find out whether the folder can be claimed, without writing anything.
 
         Raises:
-            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
-                to resume, or the configuration differs (the keys are listed).
+            RunError: as `claim` does.
         """
         if resume:
             self._check_resumable(config)
             return
         if self.config_path.exists():
             raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
-        if self.path.exists() and (not self.path.is_dir() or any(not is_temporary(p) for p in self.path.iterdir())):
+        if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
+
+    def claim(self, config: RunConfig, *, resume: bool) -> None:
+        """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
+
+        Raises:
+            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
+                to resume, or the configuration differs (the keys are listed).
+        """
+        self.check_free(config, resume=resume)
+        environment_path = self.path / "env.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.config_path, write_yaml(config))
-            write_text(self.path / "env.json", json.dumps(environment(), indent=1) + "\n")
+            if not resume:
+                write_text(self.config_path, write_yaml(config))
+            if not environment_path.exists():  # nor is it there after a kill between the two files
+                write_text(environment_path, json.dumps(environment(), indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -107,7 +123,8 @@ class RunFolder:
             RunError: if another process trains in it, or it cannot be written.
         """
         try:
-            lock = Lock(self.path / "training.lock")
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.path / _LOCK)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
@@ -229,6 +246,11 @@ class RunFolder:
         if missing := [key for key in needed if key not in values]:
             raise RunError(f"{self.result_path} is not the result of a training: it lacks {', '.join(missing)}")
         return values
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
+    return path.name != _LOCK and not is_temporary(path)
 
 
 def _text(path: Path) -> str:

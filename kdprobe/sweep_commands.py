@@ -8,6 +8,7 @@ import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
 from kdprobe.options import modules_in, trust_option
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -84,7 +85,7 @@ def run_sweep(recipe: str, grids: tuple[str, ...], seeds: int | None, **options:
     ledger = _train_cells(recipe, lambda _: product(axes), **options)
     found = rows(ledger)
     write_table(found, ledger.path / "sweep.csv")
-    click.echo(summary(found))
+    echo(summary(found))
 
 
 @sweep.command("status")
@@ -99,13 +100,13 @@ def status(folder: Path) -> None:
     ledger = open_ledger(folder)
     states = ledger.states()
     counts = {name: sum(state.name == name for state in states.values()) for name in _STATES}
-    click.echo(f"{len(states)} cells: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    echo(f"{len(states)} cells: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     for cell in ledger.distinct():
         if line := _status_line(ledger, states[cell.id]):
-            click.echo(f"  {cell.id}  {cell.label}: {line}")
+            echo(f"  {cell.id}  {cell.label}: {line}")
     if counts["done"] < len(states):
         seconds = seconds_to_go(ledger, states.values())
-        click.echo("time to go: " + ("unknown" if seconds is None else worded_time(seconds)))
+        echo("time to go: " + ("unknown" if seconds is None else worded_time(seconds)))
 
 
 @click.command("sweep-dropout")
@@ -193,7 +194,7 @@ def _train_cells(
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
     check_folder(folder, cells)
-    say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
+    say = (lambda _: None) if quiet else (lambda line: echo(line, err=True))
     with stop_requests() as stop:
         with trusting(named):
             runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder

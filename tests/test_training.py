@@ -438,7 +438,7 @@ def test_settings_train(assignments, tmp_path):
 
 
 def test_what_a_killed_process_left_behind_is_no_obstacle(tmp_path):
-    (tmp_path / ".config.yaml.1.tmp").touch()
+    (tmp_path / ".config.yaml.elsewhere.1.0123abcd.tmp").touch()
     RunFolder(tmp_path).claim(config(), resume=False)
     assert RunFolder(tmp_path).config_path.is_file()
 

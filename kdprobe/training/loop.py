@@ -39,7 +39,7 @@ _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
 
 def train(
     config: RunConfig,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     device: str = "auto",
@@ -74,16 +74,19 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         with trusting(trust):
             job = build(config, group.device, download=download, named_by=named_by)
-        folder = RunFolder(out)
+        folder = RunFolder(Path(out))
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
-            folder.claim(config, resume=resume)
+            folder.check_free(config, resume=resume)
         group.wait()
         if folder.finished:
             return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
         try:
             with folder.held() if group.main else nullcontext():
+                if group.main:
+                    folder.claim(config, resume=resume)
+                group.wait()
                 return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error

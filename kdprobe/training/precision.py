@@ -1,13 +1,14 @@
 """Arithmetic of the forward pass, compiling, and making a run repeatable."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+
+from kdprobe.terminal import echo
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,7 +33,7 @@ def compiled(module: nn.Module, wanted: bool) -> nn.Module:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        print(f"training.compile is off: no working compiler was found ({reason})", file=sys.stderr)
+        echo(f"training.compile is off: no working compiler was found ({reason})", err=True)
         return module
     module.compile()
     return module

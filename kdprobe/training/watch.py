@@ -10,6 +10,7 @@ from kdprobe.config import RunConfig
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import ConfigError
 from kdprobe.runs import RunFolder
+from kdprobe.terminal import echo
 from kdprobe.training.state import Position
 
 
@@ -34,7 +35,7 @@ class Watch:
     def say(self, text: str) -> None:
         """One line on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            echo(text, err=True)
 
     def progress(self, batches: Iterable[Batch], position: Position, n_images: int) -> Iterator[Batch]:
         """Pass batches on with a bar of images, images/s and time left in the epoch."""
