@@ -1,7 +1,7 @@
 """The run folder: everything a training leaves behind, each file whole or absent.
 
 config.yaml           the resolved configuration
-env.json              versions, command, git state, device, threads
+env.json              versions, command, git state, device, threads, and the precision that `auto` came to
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
@@ -78,8 +78,13 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.result_path.is_file()
 
-    def claim(self, config: RunConfig, *, resume: bool) -> None:
+    def claim(self, config: RunConfig, *, resume: bool, precision: str | None = None) -> None:
         """Take an empty folder for a new run, or one with the same configuration to continue it.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            precision: that the run computes in, where the configuration leaves it open.
 
         Raises:
             RunError: if the folder holds another run or other files, cannot be written, or there is nothing
@@ -95,7 +100,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self.config_path, write_yaml(config))
-            write_text(self.path / "env.json", json.dumps(environment(), indent=1) + "\n")
+            write_text(self.path / "env.json", json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -155,6 +160,15 @@ class RunFolder:
             return RunConfig.model_validate(values).model_dump(mode="json")
         except ValidationError:
             return values
+
+    def precision(self) -> str | None:
+        """What the run computes in, as it was found out when the run began; None where that is not known."""
+        try:
+            facts = json.loads(_text(self.path / "env.json"))
+        except (OSError, json.JSONDecodeError, RunError):
+            return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
+        found = facts.get("precision") if isinstance(facts, dict) else None
+        return found if isinstance(found, str) else None
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""
