@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
+from kdprobe.progress import say, worded_time
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -189,12 +190,12 @@ def _train_cells(
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
     check_folder(folder, cells)
-    say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
+    tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
         runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
             ledger = begin(folder, cells)
-            tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
+            tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
     if stop.reason is not None:
@@ -277,10 +278,3 @@ def _status_line(ledger: "Ledger", state: "State") -> str | None:
     if state.name == "failed" and attempt is not None:
         return f"{damaged}failed in attempt {attempt.number}: {attempt.error}"
     return damaged.removesuffix("; ") or None
-
-
-def worded_time(seconds: float) -> str:
-    """Seconds, minutes or hours, in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,7 +15,7 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "imports", "parsing"),
+        *("recipe", "imports", "parsing", "progress"),
     },
     {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
     {"distillers"},
