@@ -1,6 +1,5 @@
 """What trained networks say about the images of a data set."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdprobe import load
 from kdprobe.data import DataSet, Split, evaluation_batches, load_data
@@ -16,7 +14,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
 from kdprobe.models.create import ModelInfo
-from kdprobe.terminal import printable
+from kdprobe.progress import progress
 from kdprobe.user_code import trusting
 
 
@@ -66,10 +64,13 @@ def predict(
     info, training = describe(model), model.training
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
-    total = -(-len(split) // batch_size)
-    shown = tqdm(batches, printable(info.name), total, delay=1, leave=False, disable=quiet or None, file=sys.stderr)
+    found = []
     try:
-        return torch.cat([model(info.normalise(batch.images)).float().cpu() for batch in shown])
+        with progress(info.name, len(split), quiet=quiet) as shown:
+            for batch in batches:
+                found.append(model(info.normalise(batch.images)).float().cpu())
+                shown(len(batch.labels))
+        return torch.cat(found)
     finally:
         model.train(training)
 

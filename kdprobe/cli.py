@@ -14,6 +14,7 @@ import click
 from kdprobe import __version__
 from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
+from kdprobe.progress import phase
 from kdprobe.terminal import echo
 
 GROUP = "kdprobe.commands"
@@ -67,14 +68,16 @@ def run(name: str, *arguments: object) -> Any:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
     words = [str(argument) for argument in arguments]
-    with running([name, *words]):
+    with running([name, *words]), phase(name, quiet="--quiet" in words):
         return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+        with phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+            cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)

@@ -263,7 +263,7 @@ def _budget(entry: Group) -> dict[str, Any]:
         "epochs": max(result["epochs"] for result in entry.results),
         "images seen": max(result["images_seen"] for result in entry.results),
         "batch size": training["batch_size"],
-        "precision": training["precision"],
+        "precision": " and ".join(sorted({result.get("precision", training["precision"]) for result in entry.results})),
         "augmentation": data["augment"],
         "mixing": training["mixing"],
         "evaluated on": entry.results[0]["evaluated_on"],

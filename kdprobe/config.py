@@ -166,7 +166,8 @@ class TrainingConfig(Section):
         schedule: see there.
         label_smoothing: of the cross entropy.
         clip_grad_norm: largest norm of the gradient.
-        precision: of the forward pass; parameters stay float32.
+        precision: of the forward pass; parameters stay float32. `auto` takes bf16 where the device computes it
+            natively, else fp32, when the run starts; a resumed run keeps what it started with.
         channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
         compile: run the networks through `torch.compile`.
         ema_decay: average the weights with this decay; the average is evaluated and exported.
@@ -184,7 +185,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad_norm: float | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)

@@ -1,7 +1,7 @@
 """The run folder: everything a training leaves behind, each file whole or absent.
 
 config.yaml           the resolved configuration
-env.json              versions, command, git state, device, threads
+env.json              versions, command, git state, device, threads, and the precision that `auto` came to
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
@@ -97,8 +97,13 @@ class RunFolder:
         if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
 
-    def claim(self, config: RunConfig, *, resume: bool) -> None:
+    def claim(self, config: RunConfig, *, resume: bool, precision: str | None = None) -> None:
         """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            precision: that the run computes in, where the configuration leaves it open.
 
         Raises:
             RunError: if the folder holds another run or other files, cannot be written, or there is nothing
@@ -111,7 +116,7 @@ class RunFolder:
             if not resume:
                 write_text(self.config_path, write_yaml(config))
             if not environment_path.exists():  # nor is it there after a kill between the two files
-                write_text(environment_path, json.dumps(environment(), indent=1) + "\n")
+                write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -172,6 +177,15 @@ class RunFolder:
             return RunConfig.model_validate(values).model_dump(mode="json")
         except ValidationError:
             return values
+
+    def precision(self) -> str | None:
+        """What the run computes in, as it was found out when the run began; None where that is not known."""
+        try:
+            facts = json.loads(_text(self.path / "env.json"))
+        except (OSError, json.JSONDecodeError, RunError):
+            return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
+        found = facts.get("precision") if isinstance(facts, dict) else None
+        return found if isinstance(found, str) else None
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""

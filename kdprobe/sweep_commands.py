@@ -8,6 +8,7 @@ import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
 from kdprobe.options import modules_in, trust_option
+from kdprobe.progress import say, worded_time
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -194,13 +195,13 @@ def _train_cells(
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
     check_folder(folder, cells)
-    say = (lambda _: None) if quiet else (lambda line: echo(line, err=True))
+    tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
         with trusting(named):
             runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
             ledger = begin(folder, cells)
-            tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
+            tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
     if stop.reason is not None:
@@ -284,10 +285,3 @@ def _status_line(ledger: "Ledger", state: "State") -> str | None:
     if state.name == "failed" and attempt is not None:
         return f"{damaged}failed in attempt {attempt.number}: {attempt.error}"
     return damaged.removesuffix("; ") or None
-
-
-def worded_time(seconds: float) -> str:
-    """Seconds, minutes or hours, in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

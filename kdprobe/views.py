@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdprobe.data import Batch, Split, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
+from kdprobe.progress import progress
 from kdprobe.user_code import trusting
 
 
@@ -143,8 +143,8 @@ def _batches(
     split: Split, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
 ) -> Iterator[Batch]:
     total = sum(map(len, orders))
-    with tqdm(total=total, desc=label, unit="img", leave=False, disable=quiet or None) as bar:
+    with progress(label, total, quiet=quiet) as shown:
         for order in filter(len, orders):
             for batch in evaluation_batches(split.take(order), batch_size=batch_size, device=device):
                 yield replace(batch, index=order.to(device)[batch.index])
-                bar.update(len(batch.index))
+                shown(len(batch.index))

@@ -15,7 +15,7 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "user_code", "parsing", "jsons", "outputs", "tables", "terminal"),
+        *("recipe", "user_code", "parsing", "progress", "jsons", "outputs", "tables", "terminal"),
     },
     {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
     {"distillers"},

@@ -106,7 +106,7 @@ def test_budgets_that_differ_are_told_in_one_line(tmp_path):
     other = ("training.batch_size=128", "training.precision=bf16", augment, "training.mixing.mixup=0.2")
     write_run(tmp_path / "b", *other, accuracies=(0.1, 0.2), method="kd")
     assert budget_differences(group(gather([tmp_path]))) == (
-        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, fp32), "
+        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, auto), "
         "augmentation.rand_augment (rand-m9, null), mixing.mixup (0.2, 0.0)"
     )
 

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
-from tqdm import tqdm
 
 from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode
 from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
+from kdprobe.progress import progress
 
 #: training and test images of each class, or (one number) of all together, as the authors publish them
 PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -103,11 +103,13 @@ def surplus(data: DataSet) -> list[str]:
 def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
     """What is said of each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        said = pool.map(_complaint, paths)
-        return [
-            text for text in tqdm(said, "decoding", len(paths), delay=1, leave=False, disable=quiet or None) if text
-        ]
+    found = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("decoding", len(paths), quiet=quiet) as shown:
+        for text in pool.map(_complaint, paths):
+            shown(1)
+            if text:
+                found.append(text)
+    return found
 
 
 def _paths(split: Split) -> tuple[str, ...]:

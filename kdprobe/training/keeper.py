@@ -153,6 +153,7 @@ class Keeper:
                 "evaluated_on": self.job.data.evaluated_on,
                 "seed": config.seed,
                 "epochs": position.epoch,
+                "precision": config.training.precision,
                 "images_seen": sum(record["images"] for record in metrics),
                 "accuracy": metrics[-1]["accuracy"],
                 "best_accuracy": position.best_accuracy,

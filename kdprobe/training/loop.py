@@ -26,7 +26,7 @@ from kdprobe.training.keeper import Keeper
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
-from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable
+from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable, warn_of_emulation, with_precision
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
@@ -72,20 +72,24 @@ def train(
         Stopped: on SIGINT or SIGTERM, after everything was saved.
     """
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
+        folder, asked = RunFolder(Path(out)), config
+        config = with_precision(asked, group, begun=folder.precision() if resume else None)
         with trusting(trust):
             job = build(config, group.device, download=download, named_by=named_by)
-        folder = RunFolder(Path(out))
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
-            folder.check_free(config, resume=resume)
+            folder.check_free(asked, resume=resume)
         group.wait()
         if folder.finished:
             return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
         try:
+            if group.main:
+                watch.say(f"computing in {config.training.precision} on {group.device}")
+                warn_of_emulation(job.student, config.training.precision, group.device)
             with folder.held() if group.main else nullcontext():
                 if group.main:
-                    folder.claim(config, resume=resume)
+                    folder.claim(asked, resume=resume, precision=config.training.precision)
                 group.wait()
                 return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
