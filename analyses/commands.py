@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
 
 
@@ -14,10 +15,18 @@ from kdprobe.errors import ConfigError
 @click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
 @click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def evaluate(
-    checkpoints: tuple[str, ...], data: str | None, against: str | None, out: Path, device: str, *, quiet: bool
+    checkpoints: tuple[str, ...],
+    data: str | None,
+    against: str | None,
+    out: Path,
+    device: str,
+    view: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> None:
     """Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
 
@@ -30,11 +39,12 @@ def evaluate(
     from analyses.evaluation import summary, tidy
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import save_result
 
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet)
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view))
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
     paths = [out / "evaluation.npz", out / "reliability.npz"]
@@ -75,6 +85,7 @@ def evaluate(
 )
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def cka(
@@ -95,6 +106,7 @@ def cka(
     permutations: int,
     out: Path | None,
     device: str,
+    view: dict[str, Any],
     *,
     quiet: bool,
 ) -> None:
@@ -109,6 +121,7 @@ def cka(
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
     from kdprobe import cli
+    from kdprobe.data import View
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -131,12 +144,20 @@ def cka(
         part, where = processes.shard, processes.device
         if run:
             over_time = cka_over_time(
-                run, teacher=teacher, data=data, every=every, part=part, device=where, quiet=quiet, **chosen
+                run,
+                teacher=teacher,
+                data=data,
+                every=every,
+                part=part,
+                device=where,
+                quiet=quiet,
+                view=View(**view),
+                **chosen,
             )
-        elif features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+        elif features and not (teacher or student or data or any(view.values()) or reduce != "flatten" or passes > 1):
             result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data)
+            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view))
             shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
             result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
@@ -158,10 +179,18 @@ def cka(
 @click.option("--data", required=True, metavar="SPEC", help="rafdb-compound:DIR")
 @click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def compound(
-    checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
+    checkpoints: tuple[str, ...],
+    data: str,
+    out: Path,
+    device: str,
+    view: dict[str, Any],
+    *,
+    exclude_neutral: bool,
+    quiet: bool,
 ) -> None:
     """How well networks of the seven basic emotions see both halves of compound ones.
 
@@ -175,10 +204,11 @@ def compound(
     from analyses.evaluation import percent
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import save_result
 
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False)
+    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view))
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     save_result(result, out / "compound.npz", table=compound_table(result).to_csv(index=False))
     columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
@@ -267,6 +297,7 @@ def complexity(
 @click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
 def decompose(
@@ -284,6 +315,7 @@ def decompose(
     images: int | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
     *,
     probes: bool,
     quiet: bool,
@@ -304,17 +336,26 @@ def decompose(
     from analyses.knowledge_run import decompose_layers, inputs_of
     from analyses.predictions import short_names
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import Result, save_result
 
-    if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
+    if bool(features) == bool(teacher and students) or (
+        features and (teacher or students or data or any(view.values()))
+    ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
     decomposed, results = list[Result](), dict[Path, Result]()
     for student, name in zip(students or (None,), names or [""], strict=True):
         taken, pairs = inputs_of(
-            *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
+            *(teacher, student, data, features),
+            method=method,
+            layers=layers,
+            device=where,
+            quiet=quiet,
+            view=View(**view),
+            **chosen,
         )
         result, examples = decompose_layers(
             *(taken, pairs),

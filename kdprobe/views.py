@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdprobe.data import Batch, Split, evaluation_batches, load_data
+from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -88,13 +88,17 @@ class Views:
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
-def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+def open_views(
+    checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False, view: View = View()
+) -> Views:
     """Load networks and the test images for each.
 
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
         download: fetch data that are not there.
+        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
+            that differs or is not known, as the data set has it.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -106,9 +110,14 @@ def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, downl
     spec = data or describe(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
-    sizes = {role: describe(model).image_size for role, model in models.items()}
-    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
-    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+    infos = {role: describe(model) for role, model in models.items()}
+    published = {info.view for info in infos.values()}
+    seen = view.otherwise(published.pop() if len(published) == 1 else View())
+    splits = {
+        size: load_data(spec, image_size=size, download=download, view=seen).test
+        for size in dict.fromkeys(info.image_size for info in infos.values())
+    }
+    return Views(spec, models, {role: splits[info.image_size] for role, info in infos.items()})
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from kdprobe.data.dataset import View
 from kdprobe.errors import ModelError, near_matches
 from kdprobe.imports import import_own
 from kdprobe.models import cifar_resnet
@@ -33,6 +34,8 @@ class ModelInfo:
         data: the data set it was trained on, as a data SPEC.
         method: how it was trained; empty if not by kdprobe.
         sha256: of the file it was loaded from.
+        view: how image files were shown to it where its accuracy was published; where nothing is known the data set
+            decides.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelInfo:
     data: str | None = None
     method: str = ""
     sha256: str | None = None
+    view: View = View()
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -54,16 +58,22 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the hash of a file."""
+        """As JSON values, without the hash of a file, and without a view that is left to the data set."""
         values = asdict(self)
         del values["sha256"]
-        return values
+        values["view"] = {key: value for key, value in values["view"].items() if value is not None}
+        return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelInfo":
         """The inverse of `to_json`."""
         sequences = {key: tuple(values[key]) for key in ("mean", "std", "classes")}
-        return cls(**{**values, **sequences})
+        return cls(**{**values, **sequences, "view": View(**values.get("view", {}))})
+
+
+def published_view(config: Mapping[str, Any]) -> View:
+    """How timm shows image files to a network, from its `pretrained_cfg`."""
+    return View(config.get("crop_pct"), config.get("interpolation"), config.get("crop_mode"))
 
 
 def create(
@@ -138,7 +148,8 @@ def describe(model: nn.Module) -> ModelInfo:
             "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
         )
     name = config.get("architecture", type(model).__name__)
-    return ModelInfo(name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"]))
+    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+    return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
 
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:
