@@ -39,15 +39,14 @@ def similarity(
       kdprobe dump --teacher runs/vit --student runs/resnet8 --out features.h5
       kdprobe similarity --features features.h5 --measure svcca
     """
-    from analyses.similarity_result import files_similarity, similarity_table
+    from analyses.similarity_result import files_similarity, similarity_summary, similarity_table
     from kdprobe.cli import run
     from kdprobe.results import save_result
 
     result = files_similarity(
         features, measure, teacher_layers=teacher_layers, student_layers=student_layers, reduce=reduce
     )
-    path, table = out / f"{measure}.npz", similarity_table(result)
-    save_result(result, path, table=table.to_csv(index=False))
-    best = table.loc[table.groupby("student_layer", sort=False)["similarity"].idxmax()]
-    click.echo(best.rename(columns={"similarity": result.facts["measure"]}).to_string(index=False))
+    path = out / f"{measure}.npz"
+    save_result(result, path, table=similarity_table(result).to_csv(index=False))
+    click.echo(similarity_summary(result))
     run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
