@@ -17,6 +17,7 @@ from analyses.cka_result import CKAResult
 from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
+from kdprobe.data import View
 from kdprobe.errors import AnalysisError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -46,6 +47,7 @@ def cka_over_time(
     device: str | torch.device = "cpu",
     quiet: bool = True,
     trust: Iterable[str] = (),
+    view: View = View(),
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.
 
@@ -64,6 +66,7 @@ def cka_over_time(
         device: where the networks run.
         quiet: no progress on standard error.
         trust: modules whose code the run's files may name.
+        view: how image files are shown, as `kdprobe.views.open_views` takes it.
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
@@ -78,19 +81,16 @@ def cka_over_time(
     snapshots = _chosen(folder, every)
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
-    views = open_views(
-        {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))},
-        data=data,
-        trust=trust,
-        named_by=None if teacher else {"teacher": folder.config_path},
-    )
-    shown = _Shown(views, batch_size or 64, part, device, quiet)
-    rows = list(shown.grams("teacher", teacher_layers, label="teacher"))
+    shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
+    named_by = None if teacher else {"teacher": folder.config_path}
+    views = open_views(shown, data=data, trust=trust, named_by=named_by, view=view)
+    showing = _Shown(views, batch_size or 64, part, device, quiet)
+    rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
         views.models["student"] = load(path, trust=trust)
         sums = HSICSums(kernel, estimator)
-        columns = shown.grams("student", student_layers, label=f"epoch {epoch}")
+        columns = showing.grams("student", student_layers, label=f"epoch {epoch}")
         for (number, one), (_, other) in zip(rows, columns, strict=True):
             if sums.accepts(len(next(iter(one.values())))):
                 sums.add(one, other, number=number)

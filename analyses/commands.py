@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
 from kdprobe.options import flags, overwrite_option, trust_option
 from kdprobe.terminal import echo
@@ -16,6 +17,7 @@ from kdprobe.terminal import echo
 @click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
 @click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
@@ -26,6 +28,7 @@ def evaluate(
     against: str | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -41,6 +44,7 @@ def evaluate(
     from analyses.evaluation import summary, tidy
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import permit_result, save_result
 
@@ -48,7 +52,7 @@ def evaluate(
     for path in paths:
         permit_result(path, path.stem, pictures=out, overwrite=overwrite)
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet)
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view))
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
     save_result(result, paths[0], table=tidy(result).to_csv(index=False), overwrite=overwrite)
@@ -88,6 +92,7 @@ def evaluate(
 )
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
@@ -110,6 +115,7 @@ def cka(
     permutations: int,
     out: Path | None,
     device: str,
+    view: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -125,6 +131,7 @@ def cka(
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
     from kdprobe import cli
+    from kdprobe.data import View
     from kdprobe.results import permit_result
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -151,12 +158,20 @@ def cka(
         part, where = processes.shard, processes.device
         if run:
             over_time = cka_over_time(
-                run, teacher=teacher, data=data, every=every, part=part, device=where, quiet=quiet, **chosen
+                run,
+                teacher=teacher,
+                data=data,
+                every=every,
+                part=part,
+                device=where,
+                quiet=quiet,
+                view=View(**view),
+                **chosen,
             )
-        elif features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+        elif features and not (teacher or student or data or any(view.values()) or reduce != "flatten" or passes > 1):
             result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data)
+            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view))
             shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
             result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
@@ -176,6 +191,7 @@ def cka(
 @click.option("--data", required=True, metavar="SPEC", help="rafdb-compound:DIR")
 @click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
@@ -185,6 +201,7 @@ def compound(
     data: str,
     out: Path,
     device: str,
+    view: dict[str, Any],
     *,
     exclude_neutral: bool,
     overwrite: bool,
@@ -202,11 +219,12 @@ def compound(
     from analyses.evaluation import percent
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import permit_result, save_result
 
     permit_result(out / "compound.npz", "compound", pictures=out, overwrite=overwrite)
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False)
+    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view))
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     table = compound_table(result).to_csv(index=False)
     save_result(result, out / "compound.npz", table=table, overwrite=overwrite)
@@ -310,6 +328,7 @@ def complexity(
 @click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
@@ -329,6 +348,7 @@ def decompose(
     images: int | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
     *,
     probes: bool,
     overwrite: bool,
@@ -350,10 +370,13 @@ def decompose(
     from analyses.knowledge_run import decompose_layers, inputs_of
     from analyses.predictions import short_names
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import Result, permit_result, save_result
 
-    if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
+    if bool(features) == bool(teacher and students) or (
+        features and (teacher or students or data or any(view.values()))
+    ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
@@ -366,7 +389,13 @@ def decompose(
     decomposed, results = list[Result](), dict[Path, Result]()
     for student, folder in zip(students or (None,), folders, strict=True):
         taken, pairs = inputs_of(
-            *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
+            *(teacher, student, data, features),
+            method=method,
+            layers=layers,
+            device=where,
+            quiet=quiet,
+            view=View(**view),
+            **chosen,
         )
         result, examples = decompose_layers(
             *(taken, pairs),

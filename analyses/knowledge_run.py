@@ -12,6 +12,7 @@ from analyses.kept import RATES, load_dropkd
 from analyses.knowledge import Decomposition, decompose
 from analyses.knowledge_result import Pair, knowledge_result, measure_pair
 from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from kdprobe.data import View
 from kdprobe.errors import AnalysisError
 from kdprobe.results import Result
 from kdprobe.views import open_views
@@ -95,6 +96,7 @@ def inputs_of(
     layers: Sequence[str] = (),
     device: str | torch.device = "cpu",
     quiet: bool = True,
+    view: View = View(),
     **chosen: Any,
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:
     """Features and pairs of layers of two checkpoints, or of feature files.
@@ -108,6 +110,7 @@ def inputs_of(
         layers: `TEACHER=STUDENT` pairs.
         device: where the networks run.
         quiet: no progress on standard error.
+        view: how image files are shown, as `kdprobe.views.open_views` takes it.
         chosen: `teacher_layers`, `student_layers`, `reduce`.
 
     Raises:
@@ -121,7 +124,7 @@ def inputs_of(
     if files:
         features = stored_features(files, **chosen)
     else:
-        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data)
+        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view)
         if method == "dropkd":
             return shown_maps(views, load_dropkd(str(student)), device=device, quiet=quiet)
         features = shown_features(views, device=device, quiet=quiet, **chosen)

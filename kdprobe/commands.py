@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
 from kdprobe.options import modules_in, trust_option
 from kdprobe.terminal import echo
@@ -123,6 +124,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
+@view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @trust_option
@@ -143,6 +145,7 @@ def dump(
     part_size: int | None,
     resume: bool,
     device: str,
+    view: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Stream the features of one or two networks on the test images into an HDF5 file.
@@ -151,6 +154,7 @@ def dump(
     """
     from functools import partial
 
+    from kdprobe.data import View
     from kdprobe.dump import Dump, write
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -162,7 +166,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data)
+        views = open_views(checkpoints, data=data, view=View(**view))
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,

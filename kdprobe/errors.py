@@ -79,6 +79,10 @@ class AnalysisError(KdprobeError):
     """Inputs on which a quantity is not defined."""
 
 
+class Undefined(AnalysisError):
+    """A number that given features do not have, with the reason; other features of the same analysis may have it."""
+
+
 class DeviceError(KdprobeError):
     """A device that is not there."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import Batch, Split, evaluation_batches, load_data
+from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -97,6 +97,7 @@ def open_views(
     download: bool = False,
     trust: Iterable[str] = (),
     named_by: Mapping[str, Path] | None = None,
+    view: View = View(),
 ) -> Views:
     """Load networks and the test images for each.
 
@@ -106,6 +107,8 @@ def open_views(
         download: fetch data that are not there.
         trust: modules whose code the checkpoints may name.
         named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
+        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
+            that differs or is not known, as the data set has it.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -119,14 +122,16 @@ def open_views(
     spec = data or describe(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
-    sizes = {role: describe(model).image_size for role, model in models.items()}
+    infos = {role: describe(model) for role, model in models.items()}
+    published = {info.view for info in infos.values()}
+    seen = view.otherwise(published.pop() if len(published) == 1 else View())
     source = None if data else checkpoints[role]
     with trusting(trust):
         splits = {
-            size: load_data(spec, image_size=size, download=download, named_by=source).test
-            for size in dict.fromkeys(sizes.values())
+            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source).test
+            for size in dict.fromkeys(info.image_size for info in infos.values())
         }
-    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+    return Views(spec, models, {role: splits[info.image_size] for role, info in infos.items()})
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import DataSet, ImageFiles, Split, hold_out
+from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
@@ -30,6 +30,7 @@ __all__ = [
     "DataSet",
     "ImageFiles",
     "Split",
+    "View",
     "evaluation_batches",
     "load_data",
     "n_batches",
@@ -61,6 +62,7 @@ def load_data(
     augment: AugmentConfig | None = None,
     skip_bad: bool = False,
     named_by: str | Path | None = None,
+    view: View = View(),
 ) -> DataSet:
     """Read a data set.
 
@@ -76,6 +78,7 @@ def load_data(
         skip_bad: leave out image files that cannot be decoded.
         named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
             yours is called only where its module is trusted.
+        view: how image files are shown for evaluation, where the data set's own way is not wanted.
 
     Returns:
         the data set; its `evaluated_on` says whether `test` was held out.
@@ -89,6 +92,8 @@ def load_data(
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
+    if isinstance(data.test.images, ImageFiles):
+        data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     needs_files = augment is not None and augment.crop == "resized"
     return _stored(data, storage, needs_files=needs_files)
 

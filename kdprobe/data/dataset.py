@@ -10,10 +10,34 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from kdprobe.errors import DataError
+from kdprobe.errors import DataError, near_matches
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming")
+
+
+@dataclass(frozen=True)
+class View:
+    """How image files are shown to a network when nothing is varied; None leaves it to the data set.
+
+    Attributes:
+        crop_pct: side of the centred square that is kept, as a fraction of the shorter side.
+        interpolation: a name in `INTERPOLATIONS`.
+        crop_mode: `center`, or `squash`, which keeps that fraction of both sides and makes it square.
+    """
+
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    crop_mode: str | None = None
+
+    def otherwise(self, other: "View") -> "View":
+        """This view, and what it leaves open by the other one."""
+        return View(
+            self.crop_pct if self.crop_pct is not None else other.crop_pct,
+            self.interpolation or other.interpolation,
+            self.crop_mode or other.crop_mode,
+        )
 
 
 @dataclass(frozen=True)
@@ -24,11 +48,35 @@ class ImageFiles:
         paths: one per image.
         crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
         skip_bad: leave out what cannot be decoded.
+        interpolation: how they are resampled, a name in `INTERPOLATIONS`.
+        squash: keep the fraction of both sides instead of a square.
     """
 
     paths: tuple[str, ...]
     crop_fraction: float = 1.0
     skip_bad: bool = False
+    interpolation: str = "bicubic"
+    squash: bool = False
+
+    def seen(self, view: View) -> "ImageFiles":
+        """The same files, shown as `view` says.
+
+        Raises:
+            DataError: for what cannot be done.
+        """
+        wanted = view.otherwise(View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center"))
+        fraction, interpolation, mode = wanted.crop_pct, wanted.interpolation, wanted.crop_mode
+        assert fraction is not None and interpolation is not None
+        if not 0 < fraction <= 1:
+            raise DataError(f"crop_pct must be above 0 and at most 1, but is {fraction:g}")
+        if interpolation not in INTERPOLATIONS:
+            raise DataError(f"no interpolation {interpolation!r}{near_matches(interpolation, INTERPOLATIONS)}")
+        if mode not in ("center", "squash"):
+            raise DataError(
+                f"images can be cropped at their centre or squashed, not shown with crop_mode {mode!r}, as this network's "
+                "published accuracy was measured; give --crop-pct, which crops at the centre"
+            )
+        return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
 
     def __len__(self) -> int:
         return len(self.paths)

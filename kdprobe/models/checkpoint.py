@@ -32,7 +32,16 @@ from kdprobe.data.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.models import cifar_resnet
-from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe, relabel
+from kdprobe.models.create import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ModelInfo,
+    attach,
+    create,
+    describe,
+    published_view,
+    relabel,
+)
 from kdprobe.user_code import trusting
 
 FORMAT = "kdprobe-checkpoint"
@@ -172,9 +181,10 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")
     size = image_size or config.input_size[-1]
-    return create(
+    model = create(
         name, n_classes=config.num_classes, image_size=size, pretrained=True, mean=config.mean, std=config.std
     )
+    return relabel(model, view=published_view(config.to_dict()))
 
 
 def _published(name: str) -> Any:
