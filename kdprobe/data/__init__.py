@@ -85,6 +85,11 @@ def load_data(
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
+    if not len(data.test):
+        raise DataError(
+            f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
+            "training images with data.holdout"
+        )
     needs_files = augment is not None and augment.crop == "resized"
     return _stored(data, storage, needs_files=needs_files)
 

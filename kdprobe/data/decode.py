@@ -6,7 +6,6 @@ they are refused.
 """
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -76,9 +75,9 @@ def decode(
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
     """An image of one of `FORMATS`; whatever is raised meanwhile becomes one error with the path."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise DataError(f"{path} cannot be decoded as an image (it is no regular file)")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{path} cannot be decoded as an image (it is no regular file)")
         with Image.open(path, formats=tuple(FORMATS)) as image:
             yield image
     except DataError:
@@ -119,7 +118,7 @@ def _grey(image: Image.Image, path: str) -> Image.Image:
     if integers or not 0 <= low <= high <= white:
         what = "floats" if image.mode == "F" else "integers"
         raise DataError(
-            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, of which nobody knows what "
+            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and nobody knows which "
             "is white; save it with 8 or 16 bits, or as floats from 0 to 1"
         )
     if tags.get(_PHOTOMETRIC) == 0:
