@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kdprobe.errors import KdprobeError
-from kdprobe.files import Lock, replacing, sha256, write_text
+from kdprobe.files import Lock, read_text, replacing, sha256, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -88,3 +88,11 @@ def test_a_lock_ends_with_its_process_though_a_child_lives(tmp_path):
 def test_hash_of_a_file(tmp_path):
     (tmp_path / "x").write_bytes(b"abc" * 100_000)
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no regular file"):
+        read_text(tmp_path / "pipe")
+    write_text(tmp_path / "file", "caf\u00e9")
+    assert read_text(tmp_path / "file") == "caf\u00e9"

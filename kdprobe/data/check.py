@@ -1,7 +1,6 @@
 """Is a data set whole? Images per class, files that are missing, surplus or damaged, and the published counts."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +10,7 @@ from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode
 from kdprobe.data.listing import LeftOut, grouped
+from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
 
@@ -125,11 +125,8 @@ def surplus(data: DataSet) -> list[str]:
 def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
     """What is said of each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        said = pool.map(_complaint, paths)
-        return [
-            text for text in tqdm(said, "decoding", len(paths), delay=1, leave=False, disable=quiet or None) if text
-        ]
+    said = tqdm(in_threads(_complaint, paths), "decoding", len(paths), delay=1, leave=False, disable=quiet or None)
+    return [text for text in said if text]
 
 
 def _paths(split: Split) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.errors import DataError
+from kdprobe.files import read_bytes
 from kdprobe.parsing import parsing
 
 BASIC = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
@@ -123,7 +124,7 @@ def _text(path: Path) -> str:
         DataError: if it is neither.
     """
     with parsing(path, DataError, expected="a text in UTF-8 or UTF-16"):
-        content = path.read_bytes()
+        content = read_bytes(path)
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
         without_mark = {content[1:2]: "utf-16-le", content[:1]: "utf-16-be"}  # every other byte of plain letters is 0
