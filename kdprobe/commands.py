@@ -210,8 +210,9 @@ def check_data(spec: str, *, quiet: bool) -> None:
     echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
         echo(complaint)
+    for line in found.left_out:
+        echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    echo(
-        f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
-    )
+    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, write_text
+from kdprobe.files import Lock, is_temporary, read_text, write_text
 from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
@@ -269,7 +269,7 @@ def _foreign(path: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 

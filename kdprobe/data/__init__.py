@@ -94,6 +94,11 @@ def load_data(
         data = hold_out(data, holdout, generator(seed))
     if isinstance(data.test.images, ImageFiles):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
+    if not len(data.test):
+        raise DataError(
+            f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
+            "training images with data.holdout"
+        )
     needs_files = augment is not None and augment.crop == "resized"
     return _stored(data, storage, needs_files=needs_files)
 
