@@ -4,6 +4,7 @@ config.yaml           the resolved configuration
 env.json              versions, command, git state, device, threads
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
+failure.txt           instead of it, where the loss or the logits were not finite: what was not
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
@@ -64,6 +65,11 @@ class RunFolder:
         """The final numbers."""
         return self.path / "result.json"
 
+    @property
+    def failure_path(self) -> Path:
+        """Why the run came to no result, where its loss or its logits were not finite."""
+        return self.path / "failure.txt"
+
     def snapshot_path(self, epoch: int) -> Path:
         """The network after so many epochs."""
         return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
@@ -77,6 +83,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.result_path.is_file()
+
+    @property
+    def state(self) -> str:
+        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
 
     def claim(self, config: RunConfig, *, resume: bool) -> None:
         """Take an empty folder for a new run, or one with the same configuration to continue it.
@@ -201,7 +212,7 @@ class RunFolder:
             "seed": config["seed"],
             "epochs": f"{len(metrics)}/{config['training']['epochs']}",
             "accuracy": metrics[-1]["accuracy"] if metrics else None,
-            "state": "finished" if self.finished else "unfinished",
+            "state": self.state,
         }
 
     def write_result(self, values: Mapping[str, Any]) -> None:

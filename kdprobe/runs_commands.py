@@ -62,7 +62,10 @@ def show_run(run: Path) -> None:
     click.echo(write_yaml(folder.config(option_types())))
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
     click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
-    click.echo("finished" if folder.finished else "not finished")
+    if folder.state == "failed":
+        click.echo(f"failed: {folder.failure_path.read_text(encoding='utf-8', errors='replace').strip()}")
+    else:
+        click.echo("finished" if folder.finished else "not finished")
 
 
 @runs.command("compare")
