@@ -18,6 +18,7 @@ from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
 from kdprobe.errors import AnalysisError
+from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
 from kdprobe.results import Result, provenance, save_result
@@ -68,7 +69,8 @@ def cka_over_time(
         `no_interval` says why.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, or there is no teacher.
+        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
+            the run learnt from.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -76,7 +78,9 @@ def cka_over_time(
     snapshots = _chosen(folder, every)
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
-    views = open_views({"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}, data=data)
+    checkpoints = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
+    views = open_views(checkpoints, data=data, identified=True)
+    _check_inputs(folder, views, checkpoints["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
     shown = _Shown(views, batch_size or 64, part, device, quiet)
     rows = list(shown.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
@@ -166,6 +170,20 @@ class _Shown:
                 number = self._part[0] + count * self._part[1]
                 show(model, batch, self._device, minibatch=number)
                 yield number, dict(taken)
+
+
+def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
+    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    before, model = folder.inputs() or Inputs(), views.models["teacher"]
+    own_teacher = teacher == folder.values()["teacher"]
+    now = Inputs(
+        describe(model).sha256 or weights_sha256(model) if own_teacher else None, views.sha256 if own_data else None
+    )
+    if changes := before.changes(now, teacher=teacher, data=views.data):
+        raise AnalysisError(
+            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
+            "copy the one to compare with to another path and name that"
+        )
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:

@@ -80,7 +80,7 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, quiet:
 
     Example: kdprobe runs compare runs --out comparison.npz
     """
-    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result
+    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result, unknown_inputs
     from kdprobe.results import save_result
 
     found = gather(runs)
@@ -93,6 +93,8 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, quiet:
         click.echo(f"left out, not finished: {', '.join(unfinished)}")
     if differences := budget_differences(groups):
         click.echo(differences)
+    if unknown := unknown_inputs(groups):
+        click.echo(unknown)
     if out is not None:
         result, rows = to_result(groups)
         save_result(result, out, table=rows)

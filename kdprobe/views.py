@@ -21,11 +21,13 @@ class Views:
         data: the data SPEC.
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
+        sha256: of the data set as the last network sees it, where that was asked for.
     """
 
     data: str
     models: dict[str, nn.Module]
     splits: dict[str, Split]
+    sha256: str = ""
 
     @property
     def n_samples(self) -> int:
@@ -88,13 +90,16 @@ class Views:
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
-def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+def open_views(
+    checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False, identified: bool = False
+) -> Views:
     """Load networks and the test images for each.
 
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
         download: fetch data that are not there.
+        identified: find out the sha256 of the data set.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -107,8 +112,11 @@ def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, downl
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
     sizes = {role: describe(model).image_size for role, model in models.items()}
-    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
-    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+    sets = {
+        size: load_data(spec, image_size=size, download=download, identified=identified)
+        for size in dict.fromkeys(sizes.values())
+    }
+    return Views(spec, models, {role: sets[size].test for role, size in sizes.items()}, sets[sizes[role]].sha256)
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

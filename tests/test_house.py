@@ -17,7 +17,7 @@ LAYERS = (
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
         *("recipe", "imports", "parsing"),
     },
-    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
+    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves", "identity"},
     {"distillers"},
     {"training"},
     {"sweeps"},

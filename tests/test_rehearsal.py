@@ -206,8 +206,8 @@ def test_what_is_undone():
     module = nn.Sequential(nn.BatchNorm1d(3), Net())
     module[1].register_buffer("memory", torch.zeros(2))
     memory, seen, before = module[1].memory, module[1].seen, {k: v.clone() for k, v in module.state_dict().items()}
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     with undone(list(module.modules()), torch.device("cpu")):
+        states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
         module.eval()
         module[0].running_mean += 1
         module[1].memory = torch.ones(5)

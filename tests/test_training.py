@@ -77,7 +77,7 @@ def test_a_run_folder_says_everything(student, teacher):
     out, result = student
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "config.yaml", "env.json", "metrics.jsonl", "result.json", "last.safetensors", "best.safetensors",
+        "config.yaml", "env.json", "inputs.json", "metrics.jsonl", "result.json", "last.safetensors", "best.safetensors",
         "auxiliary.safetensors", "state.pt", "state.previous.pt",
     }  # fmt: skip
     assert result["method"] == "dropkd"

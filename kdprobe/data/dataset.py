@@ -88,6 +88,7 @@ class DataSet:
         mean, std: of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
+        sha256: of its content, where that was asked for (`identity.content_sha256`).
     """
 
     spec: str
@@ -98,6 +99,7 @@ class DataSet:
     std: tuple[float, ...]
     image_size: int
     evaluated_on: Literal["test", "holdout"] = "test"
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test):

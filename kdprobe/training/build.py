@@ -9,6 +9,7 @@ from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.errors import ConfigError, ModelError
+from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models import Stages, create, describe, load
 from kdprobe.models.create import relabel
 from kdprobe.models.stages import measure
@@ -25,6 +26,7 @@ class Job:
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
+        inputs: which teacher and which data these are, by their content.
     """
 
     data: DataSet
@@ -32,10 +34,17 @@ class Job:
     teacher: Stages | None
     method: Method
     objective: Objective
+    inputs: Inputs
 
 
-def build(config: RunConfig, device: torch.device, *, download: bool = False) -> Job:
+def build(config: RunConfig, device: torch.device, *, download: bool = False, decode: bool = True) -> Job:
     """Make everything that a training needs.
+
+    Args:
+        config: what to do.
+        device: where to put the networks.
+        download: fetch data that are not there.
+        decode: whether image files may be decoded now; not for who only tries a first step.
 
     Raises:
         KdprobeError: for anything in the configuration that cannot be used.
@@ -50,6 +59,8 @@ def build(config: RunConfig, device: torch.device, *, download: bool = False) ->
         download=download,
         augment=settings.augment,
         skip_bad=settings.skip_bad,
+        identified=True,
+        decode=decode,
     )
     student = _student(config, data).to(device)
     teacher = _teacher(config, student, device)
@@ -60,7 +71,8 @@ def build(config: RunConfig, device: torch.device, *, download: bool = False) ->
     for module in (objective, view):
         if module is not None and channels_last(config, device):
             module.to(memory_format=torch.channels_last)
-    return Job(data, student, view, method, objective)
+    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
 
 
 def channels_last(config: RunConfig, device: torch.device) -> bool:

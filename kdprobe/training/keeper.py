@@ -13,7 +13,6 @@ from kdprobe.config import RunConfig
 from kdprobe.distillers import Method
 from kdprobe.errors import Diverged, RunError, Stopped
 from kdprobe.files import sha256, write_text
-from kdprobe.models import describe
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
 from kdprobe.models.create import count_parameters
 from kdprobe.runs import RunFolder
@@ -163,13 +162,14 @@ class Keeper:
                 f"no step of the last epoch, {position.epoch}, had a finite loss, so all of them were left out"
             )
         if self.group.main:
-            teacher, config = self.job.teacher, self.config
+            config, inputs = self.config, self.job.inputs
             result = {
                 "model": config.model.name,
                 "method": config.method["name"],
                 "teacher": config.teacher,
-                "teacher_sha256": None if teacher is None else describe(teacher.model).sha256,
+                "teacher_sha256": inputs.teacher,
                 "data": self.job.data.spec,
+                "data_sha256": inputs.data,
                 "evaluated_on": self.job.data.evaluated_on,
                 "seed": config.seed,
                 "epochs": position.epoch,

@@ -79,6 +79,9 @@ def train(
                 group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
                 folder.claim(config, resume=resume)
+                if note := folder.check_inputs(job.inputs, config):
+                    watch.say(note)
+                folder.keep_inputs(job.inputs)
             group.wait()
             if folder.finished:
                 return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
