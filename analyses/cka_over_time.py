@@ -19,6 +19,7 @@ from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
 from kdprobe.data import View
 from kdprobe.errors import AnalysisError
+from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
 from kdprobe.results import Result, provenance, save_result
@@ -73,7 +74,8 @@ def cka_over_time(
         `no_interval` says why.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, or there is no teacher.
+        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
+            the run learnt from.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -83,7 +85,8 @@ def cka_over_time(
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
     shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
     named_by = None if teacher else {"teacher": folder.config_path}
-    views = open_views(shown, data=data, trust=trust, named_by=named_by, view=view)
+    views = open_views(shown, data=data, trust=trust, named_by=named_by, view=view, identified=True)
+    _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
     showing = _Shown(views, batch_size or 64, part, device, quiet)
     rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
@@ -173,6 +176,20 @@ class _Shown:
                 number = self._part[0] + count * self._part[1]
                 show(model, batch, self._device, minibatch=number)
                 yield number, dict(taken)
+
+
+def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
+    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    before, model = folder.inputs() or Inputs(), views.models["teacher"]
+    own_teacher = teacher == folder.values()["teacher"]
+    now = Inputs(
+        describe(model).sha256 or weights_sha256(model) if own_teacher else None, views.sha256 if own_data else None
+    )
+    if changes := before.changes(now, teacher=teacher, data=views.data):
+        raise AnalysisError(
+            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
+            "copy the one to compare with to another path and name that"
+        )
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:

@@ -65,6 +65,10 @@ class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
 
 
+class Diverged(RunError):
+    """A training whose loss or logits are not finite."""
+
+
 class SweepError(KdprobeError):
     """A sweep's folder or engine that cannot be used, or cells that failed."""
 

@@ -2,8 +2,10 @@
 
 config.yaml           the resolved configuration
 env.json              versions, command, git state, device, threads, and the precision that `auto` came to
+inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
+failure.txt           instead of it, where the loss or the logits were not finite: what was not
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
@@ -26,6 +28,7 @@ from pydantic import ValidationError
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
 from kdprobe.files import Lock, is_temporary, read_text, write_text
+from kdprobe.identity import Inputs, read_inputs
 from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
@@ -55,6 +58,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def inputs_path(self) -> Path:
+        """Which teacher and which data."""
+        return self.path / "inputs.json"
+
+    @property
     def metrics_path(self) -> Path:
         """One JSON line per epoch."""
         return self.path / "metrics.jsonl"
@@ -69,6 +77,11 @@ class RunFolder:
         """The final numbers."""
         return self.path / "result.json"
 
+    @property
+    def failure_path(self) -> Path:
+        """Why the run came to no result, where its loss or its logits were not finite."""
+        return self.path / "failure.txt"
+
     def snapshot_path(self, epoch: int) -> Path:
         """The network after so many epochs."""
         return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
@@ -82,6 +95,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.result_path.is_file()
+
+    @property
+    def state(self) -> str:
+        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
 
     def check_free(self, config: RunConfig, *, resume: bool) -> None:
         """Find out whether the folder can be claimed, without writing anything.
@@ -138,6 +156,56 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def inputs(self) -> Inputs | None:
+        """Which teacher and data the run learns from; None where an older kdprobe did not write it down.
+
+        Raises:
+            RunError: if what is written down is damaged.
+        """
+        written = read_inputs(self.inputs_path)
+        if written is not None or not self.finished:
+            return written
+        result = self.result()
+        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256")]
+        return Inputs(*(value if isinstance(value, str) else None for value in hashes))
+
+    def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
+        """Find out whether teacher and data are those that the run began with.
+
+        Returns:
+            a sentence where that cannot be known.
+
+        Raises:
+            RunError: if one is another, naming both hashes.
+        """
+        before = self.inputs()
+        if before is None:
+            return (
+                f"{self.path} was begun by a kdprobe that did not write down which teacher and data it learns from, so "
+                "whether they are still the same is not checked"
+                if self._trained
+                else None
+            )
+        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
+            raise RunError(
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or begin "
+                "anew with another --out"
+            )
+        return None
+
+    def keep_inputs(self, now: Inputs) -> None:
+        """Write down which teacher and data the run learns from, before it does."""
+        if not self.inputs_path.exists() and not self._trained:
+            try:
+                now.write(self.inputs_path)
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @property
+    def _trained(self) -> bool:
+        """Whether something was learnt that is kept."""
+        return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
@@ -232,7 +300,7 @@ class RunFolder:
             "seed": config["seed"],
             "epochs": f"{len(metrics)}/{config['training']['epochs']}",
             "accuracy": metrics[-1]["accuracy"] if metrics else None,
-            "state": "finished" if self.finished else "unfinished",
+            "state": self.state,
         }
 
     def write_result(self, values: Mapping[str, Any]) -> None:

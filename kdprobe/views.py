@@ -23,11 +23,13 @@ class Views:
         data: the data SPEC.
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
+        sha256: of the data set as the last network sees it, where that was asked for.
     """
 
     data: str
     models: dict[str, nn.Module]
     splits: dict[str, Split]
+    sha256: str = ""
 
     @property
     def n_samples(self) -> int:
@@ -98,6 +100,7 @@ def open_views(
     trust: Iterable[str] = (),
     named_by: Mapping[str, Path] | None = None,
     view: View = View(),
+    identified: bool = False,
 ) -> Views:
     """Load networks and the test images for each.
 
@@ -109,6 +112,7 @@ def open_views(
         named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
         view: how image files are shown to all of them; what it leaves open is as all were published, or, where
             that differs or is not known, as the data set has it.
+        identified: find out the sha256 of the data set.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -127,11 +131,12 @@ def open_views(
     seen = view.otherwise(published.pop() if len(published) == 1 else View())
     source = None if data else checkpoints[role]
     with trusting(trust):
-        splits = {
-            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source).test
+        sets = {
+            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source, identified=identified)
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
-    return Views(spec, models, {role: splits[info.image_size] for role, info in infos.items()})
+    splits = {role: sets[info.image_size].test for role, info in infos.items()}
+    return Views(spec, models, splits, sets[infos[role].image_size].sha256)
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

@@ -137,6 +137,7 @@ class DataSet:
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
         left_out: paths beside the images that are not counted, each with the reason.
+        sha256: of its content, where that was asked for (`identity.content_sha256`).
     """
 
     spec: str
@@ -148,6 +149,7 @@ class DataSet:
     image_size: int
     evaluated_on: Literal["test", "holdout"] = "test"
     left_out: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.train):
