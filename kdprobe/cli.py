@@ -14,6 +14,8 @@ import click
 from kdprobe import __version__
 from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
+from kdprobe.progress import phase
+from kdprobe.terminal import echo
 
 GROUP = "kdprobe.commands"
 
@@ -66,16 +68,18 @@ def run(name: str, *arguments: object) -> Any:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
     words = [str(argument) for argument in arguments]
-    with running([name, *words]):
+    with running([name, *words]), phase(name, quiet="--quiet" in words):
         return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+        with phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+            cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -98,7 +102,7 @@ def _broken(name: str, target: str, error: Exception) -> click.Command:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("kdprobe: " + " ".join(message.split()), err=True)
+    echo("kdprobe: " + " ".join(message.split()), err=True)
     sys.exit(status)
 
 

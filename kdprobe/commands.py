@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import modules_in, trust_option
+from kdprobe.options import facts_options, modules_in, trust_option
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
 @trust_option
 def train(
     recipe: str | None,
@@ -42,6 +45,7 @@ def train(
     skip_bad: bool,
     tensorboard: bool,
     device: str,
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Train a teacher, or a student with a method.
@@ -64,7 +68,7 @@ def train(
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
         values = read_recipe(recipe, method=method)
-    chosen = {"teacher": teacher, "seed": seed}
+    chosen = {"teacher": teacher, "teacher_facts": told or None, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={quoted(data)}"])
@@ -87,7 +91,7 @@ def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **option
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
-    click.echo(
+    echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
     )
@@ -100,7 +104,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
     from kdprobe.cli import run
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        click.echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
+        echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
         return
     run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
 
@@ -122,8 +126,10 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
+@view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
 @trust_option
 def dump(
     teacher: str | None,
@@ -142,6 +148,8 @@ def dump(
     part_size: int | None,
     resume: bool,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Stream the features of one or two networks on the test images into an HDF5 file.
@@ -150,6 +158,7 @@ def dump(
     """
     from functools import partial
 
+    from kdprobe.data import View
     from kdprobe.dump import Dump, write
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -161,7 +170,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data)
+        views = open_views(checkpoints, data=data, view=View(**view), told=told)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -178,11 +187,11 @@ def dump(
 
         def say(text: str) -> None:
             if not quiet:
-                click.echo(text, err=True)
+                echo(text, err=True)
 
         write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
     if processes.main:
-        click.echo(f"{out}: {views.n_samples} samples of {views.data}")
+        echo(f"{out}: {views.n_samples} samples of {views.data}")
 
 
 @click.group()
@@ -202,11 +211,12 @@ def check_data(spec: str, *, quiet: bool) -> None:
     from kdprobe.data.check import check
 
     found = check(spec, quiet=quiet)
-    click.echo(found.counts.to_string(index=False))
+    echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
-        click.echo(complaint)
+        echo(complaint)
+    for line in found.left_out:
+        echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    click.echo(
-        f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
-    )
+    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

@@ -166,7 +166,8 @@ class TrainingConfig(Section):
         schedule: see there.
         label_smoothing: of the cross entropy.
         clip_grad_norm: largest norm of the gradient.
-        precision: of the forward pass; parameters stay float32.
+        precision: of the forward pass; parameters stay float32. `auto` takes bf16 where the device computes it
+            natively, else fp32, when the run starts; a resumed run keeps what it started with.
         channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
         compile: run the networks through `torch.compile`.
         ema_decay: average the weights with this decay; the average is evaluated and exported.
@@ -184,7 +185,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad_norm: float | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -201,6 +202,22 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
+class TeacherFacts(Section):
+    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; found out or usual if not given.
+
+    Attributes:
+        n_classes: C.
+        image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
+        mean: per channel, that its input is standardised with.
+        std: per channel.
+    """
+
+    n_classes: int | None = Field(None, ge=0)
+    image_size: int | None = Field(None, ge=1)
+    mean: tuple[float, ...] | None = Field(None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+
+
 class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
@@ -208,6 +225,7 @@ class RunConfig(Section):
         data: where the images come from.
         model: the network that is trained (the student, where there is a teacher).
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        teacher_facts: what the teacher's file does not say.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see there; nothing is compared if not given.
@@ -217,6 +235,7 @@ class RunConfig(Section):
     data: DataConfig
     model: ModelConfig
     teacher: str | None = None
+    teacher_facts: TeacherFacts | None = None
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
     probe: ProbeConfig | None = None

@@ -53,12 +53,20 @@ class FileError(KdprobeError, OSError):
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
+class OutputError(KdprobeError):
+    """A file that kdprobe would write over, but did not write itself as that output."""
+
+
 class ResultError(KdprobeError):
     """A saved result that is missing, foreign or of another kind."""
 
 
 class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
+
+
+class Diverged(RunError):
+    """A training whose loss or logits are not finite."""
 
 
 class SweepError(KdprobeError):
@@ -73,6 +81,10 @@ class Stopped(RunError):
 
 class AnalysisError(KdprobeError):
     """Inputs on which a quantity is not defined."""
+
+
+class Undefined(AnalysisError):
+    """A number that given features do not have, with the reason; other features of the same analysis may have it."""
 
 
 class DeviceError(KdprobeError):

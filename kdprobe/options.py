@@ -10,6 +10,16 @@ import click
 from kdprobe.errors import ConfigError
 from kdprobe.user_code import module_of, trusting
 
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Also over files in the way that kdprobe did not write as this very output."
+)
+
+
+def flags(**options: bool) -> list[str]:
+    """The words that set these options of another command."""
+    return [f"--{name}" for name, value in options.items() if value]
+
+
 #: parameters of commands that hold a CKPT, a data SPEC or a network's name
 _SPECS = ("data", "spec", "teacher", "student", "students", "checkpoint", "checkpoints", "against", "models")
 

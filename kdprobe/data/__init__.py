@@ -15,9 +15,10 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import DataSet, ImageFiles, Split, hold_out
+from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
+from kdprobe.data.identity import content_sha256
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
@@ -30,6 +31,7 @@ __all__ = [
     "DataSet",
     "ImageFiles",
     "Split",
+    "View",
     "evaluation_batches",
     "load_data",
     "n_batches",
@@ -61,6 +63,9 @@ def load_data(
     augment: AugmentConfig | None = None,
     skip_bad: bool = False,
     named_by: str | Path | None = None,
+    view: View = View(),
+    identified: bool = False,
+    decode: bool = True,
 ) -> DataSet:
     """Read a data set.
 
@@ -76,6 +81,9 @@ def load_data(
         skip_bad: leave out image files that cannot be decoded.
         named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
             yours is called only where its module is trusted.
+        view: how image files are shown for evaluation, where the data set's own way is not wanted.
+        identified: find out the sha256 of its content, for which all of it is read.
+        decode: whether image files may be decoded now; not for who needs only a few of them.
 
     Returns:
         the data set; its `evaluated_on` says whether `test` was held out.
@@ -85,12 +93,21 @@ def load_data(
         ConfigError: if the data cannot be stored as asked.
     """
     data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
+    if identified:
+        data = replace(data, sha256=content_sha256(data))
     if skip_bad:
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
+    if isinstance(data.test.images, ImageFiles):
+        data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
+    if not len(data.test):
+        raise DataError(
+            f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
+            "training images with data.holdout"
+        )
     needs_files = augment is not None and augment.crop == "resized"
-    return _stored(data, storage, needs_files=needs_files)
+    return _stored(data, storage, needs_files=needs_files, decode=decode)
 
 
 def read_data(
@@ -137,7 +154,7 @@ def _skipping(split: Split) -> Split:
     return split if isinstance(files, Tensor) else replace(split, images=replace(files, skip_bad=True))
 
 
-def _stored(data: DataSet, storage: Storage, *, needs_files: bool) -> DataSet:
+def _stored(data: DataSet, storage: Storage, *, needs_files: bool, decode: bool) -> DataSet:
     in_memory = isinstance(data.train.images, Tensor)
     if in_memory and (storage == "files" or needs_files):
         why = "data.storage 'files'" if storage == "files" else "augment.crop 'resized'"
@@ -145,6 +162,6 @@ def _stored(data: DataSet, storage: Storage, *, needs_files: bool) -> DataSet:
     if needs_files and storage == "memory":
         raise ConfigError("augment.crop 'resized' needs data.storage 'files' or 'auto', but storage is 'memory'")
     small = fits(len(data.train) + len(data.test), data.image_size)
-    if storage == "files" or needs_files or (storage == "auto" and not small):
+    if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
         return data
     return replace(data, train=into_memory(data.train), test=into_memory(data.test))

@@ -11,12 +11,11 @@ so that `load` needs no other file. One key, because safetensors does not keep t
 Weights of others are read by `kdprobe.models.foreign`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -28,7 +27,8 @@ from torch import Tensor, nn
 from kdprobe import __version__
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
-from kdprobe.models.create import ModelInfo, attach, create, describe, relabel
+from kdprobe.identity import tensors_sha256
+from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
 from kdprobe.models.weights import is_safetensors
 from kdprobe.parsing import parsing
@@ -59,7 +59,7 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
     """Write named tensors with JSON metadata, as a whole; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    meta = {**meta, "tensors_sha256": _content_sha256(contiguous)}
+    meta = {**meta, "tensors_sha256": tensors_sha256(contiguous)}
     with replacing(path) as temporary:
         temporary.write_bytes(serialize(contiguous, {"kdprobe": json.dumps(meta, sort_keys=True)}))
 
@@ -90,6 +90,22 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
+def read_info(path: Path) -> ModelInfo:
+    """What one of our checkpoints says of its network, which is not made.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, foreign or of another version.
+    """
+    return _info(read_meta(path), path)
+
+
+def _info(meta: Mapping[str, Any], path: Path) -> ModelInfo:
+    try:
+        return ModelInfo.from_json(meta["model"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Metadata and tensors of one of our `.safetensors` files, which is as it was written.
 
@@ -101,7 +117,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with parsing(path, CheckpointError, expected="a safetensors file"):
         tensors = load_file(path)
     recorded = meta.get("tensors_sha256")
-    if recorded is not None and recorded != (found := _content_sha256(tensors)):
+    if recorded is not None and recorded != (found := tensors_sha256(tensors)):
         raise CheckpointError(
             f"{path} is damaged: its tensors' sha256 is {found}, but was {recorded} when it was saved"
         )
@@ -119,6 +135,7 @@ def load(
     model: str | None = None,
     n_classes: int | None = None,
     image_size: int | None = None,
+    default_size: int | None = None,
     args: dict[str, Any] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -130,10 +147,13 @@ def load(
 
     Args:
         spec: a run folder (its last epoch), a `.safetensors` of ours, `timm:NAME` (published weights), a foreign
-            weights file together with `model`, or the same as one word, `NAME@FILE`.
+            weights file together with `model`, or the same as one word, `NAME@FILE`; where the file holds several
+            networks, `FILE#KEY`.
         model: name of the network that foreign weights belong to.
-        n_classes: of foreign weights; read from the classifier's shape if not given.
-        image_size: input side of a foreign or timm network; its own default if not given.
+        n_classes: of foreign weights; read from the classifier's shape if not given; 0 for none.
+        image_size: input side of a foreign or timm network; if not given, that of the file's position embeddings, or
+            the default.
+        default_size: of a foreign network; that of its published weights, or 32, if not given.
         args: further constructor arguments of a foreign network.
         mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
@@ -147,20 +167,68 @@ def load(
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
-    text = str(spec)
-    if model is None and "@" in text and not Path(text).exists():
-        model, _, text = text.partition("@")
-    if text.startswith("timm:"):
-        loaded = _load_timm(text.removeprefix("timm:"), image_size)
-    elif model is not None:
-        facts: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args, "named_by": named_by}
-        loaded = load_foreign(text, model, **facts)
-    else:
+    text, kind = str(spec), _kind(spec) if model is None else "foreign"
+    facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
+    if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
+        raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
+    if kind == "own":
         with trusting(trust):
             return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+    if kind == "timm":
+        loaded = _load_timm(text.removeprefix("timm:"), image_size)
+    else:
+        if model is None:
+            model, _, text = text.partition("@")
+        options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
+        loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     return loaded.to(device).eval()
+
+
+def facts_for(specs: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What of the facts that a user gives is for each of several checkpoints: those that do not say it themselves.
+
+    Args:
+        specs: as `load` takes them.
+        told: `n_classes`, `image_size`, `mean`, `std`, where given.
+
+    Raises:
+        CheckpointError: if one is for none of them.
+    """
+    given = [{key: value for key, value in told.items() if takes(spec, key)} for spec in specs]
+    for key in told:
+        if not any(key in facts for facts in given):
+            raise CheckpointError(
+                f"{key} was given, but {' and '.join(specs)} {'say' if len(specs) > 1 else 'says'} it "
+                f"{'themselves' if len(specs) > 1 else 'itself'}; it is for weights given as NAME@FILE"
+            )
+    return given
+
+
+#: what `load` may be told of each kind of checkpoint
+FACTS = {
+    "own": (),
+    "timm": ("image_size", "mean", "std"),
+    "foreign": ("n_classes", "image_size", "default_size", "args", "mean", "std"),
+}
+
+
+def _kind(spec: str | Path) -> Literal["own", "timm", "foreign"]:
+    text = str(spec)
+    if "@" in text and not Path(text).exists():
+        return "foreign"
+    return "timm" if text.startswith("timm:") else "own"
+
+
+def takes(spec: str | Path, fact: str) -> bool:
+    """Whether a checkpoint does not say a fact itself, so that `load` can be told it."""
+    return fact in FACTS[_kind(spec)]
+
+
+def is_foreign(spec: str | Path) -> bool:
+    """Whether a checkpoint is given as NAME@FILE."""
+    return _kind(spec) == "foreign"
 
 
 def _checkpoint_path(path: Path) -> Path:
@@ -177,10 +245,7 @@ def _load_own(path: Path) -> nn.Module:
     meta, tensors = read_tensors(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
-    try:
-        info = ModelInfo.from_json(meta["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
+    info = _info(meta, path)
     model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args, named_by=path)
     _fill(model, tensors, path)
     return attach(model, replace(info, sha256=sha256(path)))
@@ -193,9 +258,10 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")
     size = image_size or config.input_size[-1]
-    return create(
+    model = create(
         name, n_classes=config.num_classes, image_size=size, pretrained=True, mean=config.mean, std=config.std
     )
+    return relabel(model, view=published_view(config.to_dict()))
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -212,16 +278,6 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         raise CheckpointError(f"{path} does not fit {describe(model).name}: it " + ", ".join(problems))
     with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
         model.load_state_dict(dict(tensors))
-
-
-def _content_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of names, types, shapes and values, whatever the order."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _recorded_sha256(path: Path) -> str | None:

@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from kdprobe.data.dataset import View
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models import cifar_resnet
 from kdprobe.user_code import own_object
@@ -41,6 +42,8 @@ class ModelInfo:
         data: the data set it was trained on, as a data SPEC.
         method: how it was trained; empty if not by kdprobe.
         sha256: of the file it was loaded from.
+        view: how image files were shown to it where its accuracy was published; where nothing is known the data set
+            decides.
     """
 
     name: str
@@ -53,6 +56,7 @@ class ModelInfo:
     data: str | None = None
     method: str = ""
     sha256: str | None = None
+    view: View = View()
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -62,10 +66,11 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the hash of a file."""
+        """As JSON values, without the hash of a file, and without a view that is left to the data set."""
         values = asdict(self)
         del values["sha256"]
-        return values
+        values["view"] = {key: value for key, value in values["view"].items() if value is not None}
+        return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelInfo":
@@ -77,7 +82,7 @@ class ModelInfo:
             ValueError: for a number out of range.
         """
         sequences = {key: tuple(_listed(key, values[key])) for key in ("mean", "std", "classes")}
-        info = cls(**{**values, **sequences})
+        info = cls(**{**values, **sequences, "view": View(**values.get("view", {}))})
         _check_types(info)
         return info
 
@@ -100,6 +105,9 @@ def _check_types(info: ModelInfo) -> None:
         "classes": all(isinstance(name, str) for name in info.classes),
         "data": isinstance(info.data, str | None),
         "method": isinstance(info.method, str),
+        "view": isinstance(info.view.crop_pct, int | float | None)
+        and isinstance(info.view.interpolation, str | None)
+        and isinstance(info.view.crop_mode, str | None),
     }
     for key, right in fits.items():
         if not right:
@@ -111,6 +119,11 @@ def _check_types(info: ModelInfo) -> None:
         raise ValueError(f"mean is {info.mean} and std {info.std}")
     if info.classes and len(info.classes) != info.n_classes:
         raise ValueError(f"n_classes is {info.n_classes}, but {len(info.classes)} classes are named")
+
+
+def published_view(config: Mapping[str, Any]) -> View:
+    """How timm shows image files to a network, from its `pretrained_cfg`."""
+    return View(config.get("crop_pct"), config.get("interpolation"), config.get("crop_mode"))
 
 
 def create(
@@ -199,7 +212,8 @@ def describe(model: nn.Module) -> ModelInfo:
             "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
         )
     name = config.get("architecture", type(model).__name__)
-    return ModelInfo(name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"]))
+    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+    return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
 
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:

@@ -78,6 +78,7 @@ def load_foreign(
     *,
     n_classes: int | None = None,
     image_size: int | None = None,
+    default_size: int | None = None,
     args: Mapping[str, Any] | None = None,
     named_by: str | Path | None = None,
 ) -> nn.Module:
@@ -87,7 +88,8 @@ def load_foreign(
         spec: FILE or FILE#KEY.
         name: of the network.
         n_classes: read from the file if not given; 0 for a network without classifier.
-        image_size: if not given, that of the file's position embeddings, or the published one.
+        image_size: if not given, that of the file's position embeddings, where there are any.
+        default_size: where neither says it; that of the published weights, or 32, if not given.
         args: further arguments of the constructor.
         named_by: as `create` takes it.
 
@@ -99,7 +101,7 @@ def load_foreign(
     groups = read_groups(path) if key is None else _below(read_groups(path), key, path)
     config = published(name) if timm.is_model(name.partition(".")[0]) else None
     mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
-    size = image_size or (config.input_size[-1] if config else 32)
+    size = image_size or default_size or (config.input_size[-1] if config else 32)
     build = partial(create, name, mean=mean, std=std, named_by=named_by)
     first: tuple[nn.Module, list[Place]] | None = None
     for arguments in _argument_sets(name, dict(args or {})):
