@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, read_text, write_text
+from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
 from kdprobe.identity import Inputs, read_inputs
 from kdprobe.results import provenance
 
@@ -90,6 +90,11 @@ class RunFolder:
         """The networks kept during training, by the epochs trained before."""
         paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
         return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each weights file, snapshots included, by its path in the folder."""
+        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
+        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
 
     @property
     def finished(self) -> bool:

@@ -154,9 +154,13 @@ def _named_tensors(path: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_harmless()),
+            path.open("rb") as file,  # of a path torch would believe the suffix
+        ):
             warnings.simplefilter("ignore")  # torch remarks on old pickles, which are read or refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split())
         named = re.search(r"GLOBAL (\S+)|unrecognized function (<.+?>)|but got (<.+?>)", reason)

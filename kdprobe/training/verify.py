@@ -67,6 +67,8 @@ def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:
             found += [f"{path} is missing"] if name in needed else []
         else:
             _tried(found, partial(_open, path))
+    for path in run.snapshots().values():
+        _tried(found, partial(_open, path))
     return found
 
 
