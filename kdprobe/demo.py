@@ -13,15 +13,15 @@ from kdprobe.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-METHODS = {"plain": "digits/resnet8", "kd": "digits/resnet8-kd", "dropkd": "digits/resnet8-dropkd"}
-TEACHER = "digits/vit-teacher"
+TEACHER, STUDENT = "digits/demo-teacher", "digits/demo-student"
+METHODS = ("plain", "kd", "dropkd")
 
 
 @click.command()
 @click.option(
     "--out", default=Path("demo"), show_default=True, type=click.Path(path_type=Path), help="Folder for everything."
 )
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Students per method.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1), help="Students per method.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute.")
 @click.option("--quiet", is_flag=True, help="Only the table and the report's place.")
 def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
@@ -33,10 +33,13 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     Example: kdprobe demo --out demo --seeds 3
     """
     steps = Steps(out, device=device, quiet=quiet)
-    teacher = steps.train(TEACHER, "teacher", seed=0)
+    teacher = steps.train(TEACHER, "teacher")
     students = {
-        method: [steps.train(recipe, f"{method}-seed{seed}", seed=seed, teacher=teacher) for seed in range(seeds)]
-        for method, recipe in METHODS.items()
+        method: [
+            steps.train(STUDENT, f"{method}-seed{seed}", *_given(method, teacher), "--seed", seed)
+            for seed in range(seeds)
+        ]
+        for method in METHODS
     }
     steps.dump(teacher, students["dropkd"][0])
     for runs in students.values():
@@ -81,18 +84,18 @@ class Steps:
             click.echo(f"$ kdprobe {shlex.join(words)}")
             run(*words, *on_device, "--quiet")
 
-    def train(self, recipe: str, name: str, *, seed: int, teacher: Path | None = None) -> Path:
+    def train(self, recipe: str, name: str, *given: object) -> Path:
         """Train or finish one run; returns its folder."""
         folder = self.out / "runs" / name
-        given = ["--teacher", teacher] if teacher is not None and recipe != METHODS["plain"] else []
         resumed = ["--resume"] if (folder / "config.yaml").is_file() else []
-        self.run("train", recipe, *given, "--seed", seed, "--out", folder, *resumed)
+        self.run("train", recipe, *given, "--out", folder, *resumed)
         return folder
 
     def dump(self, teacher: Path, student: Path) -> None:
         """Dump both networks' stage outputs."""
         path = self.out / "features.h5"
-        path.unlink(missing_ok=True)
+        for left in self.out.glob(f"{path.name}*"):  # also what a killed one had not finished: it takes seconds
+            left.unlink()
         self.run("dump", "--teacher", teacher, "--student", student, "--out", path)
 
     def cka(self, teacher: Path, student: Path) -> None:
@@ -129,7 +132,7 @@ class Steps:
 
     def sweep(self, teacher: Path) -> None:
         """Four students over two dropout rates of each network, of one seed."""
-        grid = ["digits/dropout-sweep", "--rates", "0.3,0.7", "--seeds", 1]
+        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1]
         self.run("sweep-dropout", *grid, "--teacher", teacher, "--out", self.out / "sweep")
 
     def report(self) -> None:
@@ -137,6 +140,11 @@ class Steps:
         self.run(
             "report", self.out, "--out", self.out / "report.html", "--title", "A Transformer teacher and its students"
         )
+
+
+def _given(method: str, teacher: Path) -> list[object]:
+    """A method, and the teacher where it has one."""
+    return ["--method", method, *([] if method == "plain" else ["--teacher", teacher])]
 
 
 def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:

@@ -46,6 +46,7 @@ def build(config: RunConfig, device: torch.device, *, download: bool = False) ->
         image_size=settings.image_size,
         storage=settings.storage,
         holdout=settings.holdout,
+        per_class=settings.per_class,
         seed=config.seed,
         download=download,
         augment=settings.augment,
