@@ -1,6 +1,6 @@
 """What trained networks say about the images of a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kdprobe import load
-from kdprobe.data import DataSet, Split, evaluation_batches, load_data
+from kdprobe.data import DataSet, Split, View, evaluation_batches, load_data
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
 from kdprobe.models.create import ModelInfo
 from kdprobe.progress import progress
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,8 @@ def judge(
     workers: int = 2,
     quiet: bool = True,
     same_classes: bool = True,
+    trust: Iterable[str] = (),
+    view: View = View(),
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 
@@ -94,20 +97,27 @@ def judge(
         workers: processes that decode files.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
+        trust: modules whose code the checkpoints may name.
+        view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
+            set has it.
 
     Raises:
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
-    names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
+    names, sets, judged = short_names(checkpoints), dict[tuple[int, View], DataSet](), list[Judged]()
+    named_by: str | None = None
     for name, checkpoint in zip(names, checkpoints, strict=True):
-        model = load(checkpoint, device=device)
+        model = load(checkpoint, device=device, trust=trust)
         info = describe(model)
-        spec = spec or info.data
+        if spec is None:
+            spec, named_by = info.data, checkpoint
         if spec is None:
             raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
-        data = sets.get(info.image_size) or load_data(spec, image_size=info.image_size)
-        sets[info.image_size] = data
+        shown = info.image_size, view.otherwise(info.view)
+        with trusting(trust):
+            data = sets.get(shown) or load_data(spec, image_size=info.image_size, view=shown[1], named_by=named_by)
+        sets[shown] = data
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
         order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None

@@ -15,6 +15,7 @@ from kdprobe import __version__
 from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
 from kdprobe.progress import phase
+from kdprobe.terminal import echo
 
 GROUP = "kdprobe.commands"
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
             cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -101,7 +102,7 @@ def _broken(name: str, target: str, error: Exception) -> click.Command:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("kdprobe: " + " ".join(message.split()), err=True)
+    echo("kdprobe: " + " ".join(message.split()), err=True)
     sys.exit(status)
 
 

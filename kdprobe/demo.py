@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import RunError
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,8 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     steps.curves([teacher, *(run for runs in students.values() for run in runs)])
     steps.sweep(teacher)
     steps.report()
-    click.echo(table(comparison))
-    click.echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
+    echo(table(comparison))
+    echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
 
 
 class Steps:
@@ -78,10 +79,10 @@ class Steps:
 
         words = [command, *map(str, arguments)]
         if not self.quiet:
-            click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
+            echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
         on_device = [] if command in ("figures", "report", "runs", "complexity") else ["--device", self.device]
         with (self.out / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
-            click.echo(f"$ kdprobe {shlex.join(words)}")
+            echo(f"$ kdprobe {shlex.join(words)}")
             run(*words, *on_device, "--quiet")
 
     def train(self, recipe: str, name: str, *given: object) -> Path:

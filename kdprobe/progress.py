@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
+from kdprobe.terminal import echo, printable
+
 EVERY = 10.0  # seconds between two lines, to stay below the 15 that are promised on a busy machine too
 
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
@@ -48,7 +50,7 @@ def progress(
     elif on_terminal():
         from tqdm import tqdm
 
-        with tqdm(total=total, initial=done, desc=label, unit=f" {unit}", leave=False, delay=0.5) as bar:
+        with tqdm(total=total, initial=done, desc=printable(label), unit=f" {unit}", leave=False, delay=0.5) as bar:
             _BARS.append(bar)
             try:
                 yield bar.update
@@ -82,9 +84,9 @@ def say(text: str) -> None:
     if _BARS:
         from tqdm import tqdm
 
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=sys.stderr)
     else:
-        print(text, file=sys.stderr, flush=True)
+        echo(text, err=True)
 
 
 def on_terminal() -> bool:

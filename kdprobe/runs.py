@@ -2,8 +2,10 @@
 
 config.yaml           the resolved configuration
 env.json              versions, command, git state, device, threads, and the precision that `auto` came to
+inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
+failure.txt           instead of it, where the loss or the logits were not finite: what was not
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
@@ -25,11 +27,13 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, write_text
+from kdprobe.files import Lock, is_temporary, read_text, write_text
+from kdprobe.identity import Inputs, read_inputs
 from kdprobe.results import provenance
 
 FORMAT = "kdprobe-run"
 VERSION = 1
+_LOCK = "training.lock"
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -44,10 +48,19 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        """Take a path that is text as well."""
+        object.__setattr__(self, "path", Path(self.path))
+
     @property
     def config_path(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def inputs_path(self) -> Path:
+        """Which teacher and which data."""
+        return self.path / "inputs.json"
 
     @property
     def metrics_path(self) -> Path:
@@ -64,6 +77,11 @@ class RunFolder:
         """The final numbers."""
         return self.path / "result.json"
 
+    @property
+    def failure_path(self) -> Path:
+        """Why the run came to no result, where its loss or its logits were not finite."""
+        return self.path / "failure.txt"
+
     def snapshot_path(self, epoch: int) -> Path:
         """The network after so many epochs."""
         return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
@@ -78,8 +96,27 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.result_path.is_file()
 
+    @property
+    def state(self) -> str:
+        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+
+    def check_free(self, config: RunConfig, *, resume: bool) -> None:
+        """Find out whether the folder can be claimed, without writing anything.
+
+        Raises:
+            RunError: as `claim` does.
+        """
+        if resume:
+            self._check_resumable(config)
+            return
+        if self.config_path.exists():
+            raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
+        if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
+            raise RunError(f"{self.path} is not an empty folder; choose another --out")
+
     def claim(self, config: RunConfig, *, resume: bool, precision: str | None = None) -> None:
-        """Take an empty folder for a new run, or one with the same configuration to continue it.
+        """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
 
         Args:
             config: of the run.
@@ -90,17 +127,14 @@ class RunFolder:
             RunError: if the folder holds another run or other files, cannot be written, or there is nothing
                 to resume, or the configuration differs (the keys are listed).
         """
-        if resume:
-            self._check_resumable(config)
-            return
-        if self.config_path.exists():
-            raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
-        if self.path.exists() and (not self.path.is_dir() or any(not is_temporary(p) for p in self.path.iterdir())):
-            raise RunError(f"{self.path} is not an empty folder; choose another --out")
+        self.check_free(config, resume=resume)
+        environment_path = self.path / "env.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.config_path, write_yaml(config))
-            write_text(self.path / "env.json", json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
+            if not resume:
+                write_text(self.config_path, write_yaml(config))
+            if not environment_path.exists():  # nor is it there after a kill between the two files
+                write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -112,7 +146,8 @@ class RunFolder:
             RunError: if another process trains in it, or it cannot be written.
         """
         try:
-            lock = Lock(self.path / "training.lock")
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.path / _LOCK)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
@@ -121,6 +156,56 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def inputs(self) -> Inputs | None:
+        """Which teacher and data the run learns from; None where an older kdprobe did not write it down.
+
+        Raises:
+            RunError: if what is written down is damaged.
+        """
+        written = read_inputs(self.inputs_path)
+        if written is not None or not self.finished:
+            return written
+        result = self.result()
+        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256")]
+        return Inputs(*(value if isinstance(value, str) else None for value in hashes))
+
+    def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
+        """Find out whether teacher and data are those that the run began with.
+
+        Returns:
+            a sentence where that cannot be known.
+
+        Raises:
+            RunError: if one is another, naming both hashes.
+        """
+        before = self.inputs()
+        if before is None:
+            return (
+                f"{self.path} was begun by a kdprobe that did not write down which teacher and data it learns from, so "
+                "whether they are still the same is not checked"
+                if self._trained
+                else None
+            )
+        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
+            raise RunError(
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or begin "
+                "anew with another --out"
+            )
+        return None
+
+    def keep_inputs(self, now: Inputs) -> None:
+        """Write down which teacher and data the run learns from, before it does."""
+        if not self.inputs_path.exists() and not self._trained:
+            try:
+                now.write(self.inputs_path)
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @property
+    def _trained(self) -> bool:
+        """Whether something was learnt that is kept."""
+        return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
@@ -215,7 +300,7 @@ class RunFolder:
             "seed": config["seed"],
             "epochs": f"{len(metrics)}/{config['training']['epochs']}",
             "accuracy": metrics[-1]["accuracy"] if metrics else None,
-            "state": "finished" if self.finished else "unfinished",
+            "state": self.state,
         }
 
     def write_result(self, values: Mapping[str, Any]) -> None:
@@ -245,9 +330,14 @@ class RunFolder:
         return values
 
 
+def _foreign(path: Path) -> bool:
+    """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
+    return path.name != _LOCK and not is_temporary(path)
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 

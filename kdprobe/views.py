@@ -1,16 +1,18 @@
 """The same test images for several networks, each in its own input size."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import Batch, Split, evaluation_batches, load_data
+from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
 from kdprobe.progress import progress
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class Views:
         data: the data SPEC.
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
+        sha256: of the data set as the last network sees it, where that was asked for.
     """
 
     data: str
     models: dict[str, nn.Module]
     splits: dict[str, Split]
+    sha256: str = ""
 
     @property
     def n_samples(self) -> int:
@@ -88,27 +92,51 @@ class Views:
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
-def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+def open_views(
+    checkpoints: Mapping[str, str],
+    *,
+    data: str | None = None,
+    download: bool = False,
+    trust: Iterable[str] = (),
+    named_by: Mapping[str, Path] | None = None,
+    view: View = View(),
+    identified: bool = False,
+) -> Views:
     """Load networks and the test images for each.
 
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
         download: fetch data that are not there.
+        trust: modules whose code the checkpoints may name.
+        named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
+        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
+            that differs or is not known, as the data set has it.
+        identified: find out the sha256 of the data set.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
         CheckpointError: if a checkpoint cannot be loaded.
         DataError: if the data cannot be read.
     """
-    models = {role: load(spec) for role, spec in checkpoints.items()}
+    files = named_by or {}
+    with trusting(trust):
+        models = {role: load(spec, named_by=files.get(role)) for role, spec in checkpoints.items()}
     role, last = list(models.items())[-1]
     spec = data or describe(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
-    sizes = {role: describe(model).image_size for role, model in models.items()}
-    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
-    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+    infos = {role: describe(model) for role, model in models.items()}
+    published = {info.view for info in infos.values()}
+    seen = view.otherwise(published.pop() if len(published) == 1 else View())
+    source = None if data else checkpoints[role]
+    with trusting(trust):
+        sets = {
+            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source, identified=identified)
+            for size in dict.fromkeys(info.image_size for info in infos.values())
+        }
+    splits = {role: sets[info.image_size].test for role, info in infos.items()}
+    return Views(spec, models, splits, sets[infos[role].image_size].sha256)
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

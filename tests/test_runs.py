@@ -397,3 +397,25 @@ def test_the_exit_status_is_two(run, capsys):
         cli.main(["runs", "verify", str(run.path)])
     assert caught.value.code == 2
     assert capsys.readouterr().err == "kdprobe: 1 problem in 1 run\n"
+
+
+def test_a_run_whose_process_died_behind_its_configuration_is_whole_when_it_is_continued(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.claim(config, resume=False)
+    (run.path / "env.json").unlink()
+    run.claim(config, resume=True)
+    assert json.loads((run.path / "env.json").read_text())["versions"]
+
+
+def test_of_two_that_take_one_folder_the_later_is_told_of_the_earlier(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.check_free(config, resume=False)
+    with run.held():
+        run.check_free(config, resume=False)  # another's lock is no run yet
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it"), run.held():
+            pass
+        run.claim(config, resume=False)
+    with pytest.raises(RunError, match="already holds a run"):
+        run.check_free(config, resume=False)

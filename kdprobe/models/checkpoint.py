@@ -15,7 +15,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,17 @@ from kdprobe.data.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.models import cifar_resnet
-from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe, relabel
+from kdprobe.models.create import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ModelInfo,
+    attach,
+    create,
+    describe,
+    published_view,
+    relabel,
+)
+from kdprobe.user_code import trusting
 
 FORMAT = "kdprobe-checkpoint"
 VERSION = 1
@@ -102,6 +112,8 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
+    trust: Iterable[str] = (),
+    named_by: str | Path | None = None,
 ) -> nn.Module:
     """A trained network in eval mode, with its description (`kdprobe.models.describe`).
 
@@ -116,8 +128,11 @@ def load(
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
         std: per channel, likewise.
         device: where to put it.
+        trust: modules whose code the file may name: a network of yours, `module:callable`, in a checkpoint.
+        named_by: the file in which `spec` stands, if the person at the keyboard did not give it.
 
     Raises:
+        TrustError: if a file names code of a module that nobody trusted.
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
@@ -127,9 +142,10 @@ def load(
     if text.startswith("timm:"):
         loaded = _load_timm(text.removeprefix("timm:"), image_size)
     elif model is not None:
-        loaded = _load_foreign(Path(text), model, n_classes, image_size, args or {})
+        loaded = _load_foreign(Path(text), model, n_classes, image_size, args or {}, named_by)
     else:
-        return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+        with trusting(trust):
+            return _load_own(_checkpoint_path(Path(text))).to(device).eval()
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     return loaded.to(device).eval()
@@ -151,9 +167,9 @@ def _load_own(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
     try:
         info = ModelInfo.from_json(meta["model"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
-    model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args)
+    model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args, named_by=path)
     _fill(model, load_file(path), path)
     return attach(model, replace(info, sha256=sha256(path)))
 
@@ -165,9 +181,10 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")
     size = image_size or config.input_size[-1]
-    return create(
+    model = create(
         name, n_classes=config.num_classes, image_size=size, pretrained=True, mean=config.mean, std=config.std
     )
+    return relabel(model, view=published_view(config.to_dict()))
 
 
 def _published(name: str) -> Any:
@@ -181,7 +198,12 @@ def _published(name: str) -> Any:
 
 
 def _load_foreign(
-    path: Path, name: str, n_classes: int | None, image_size: int | None, args: dict[str, Any]
+    path: Path,
+    name: str,
+    n_classes: int | None,
+    image_size: int | None,
+    args: dict[str, Any],
+    named_by: str | Path | None,
 ) -> nn.Module:
     tensors = _read_foreign(path)
     config = _published(name) if timm.is_model(name.partition(".")[0]) else None
@@ -191,7 +213,7 @@ def _load_foreign(
     mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
     if name in cifar_resnet.NAMES:
         mean, std = STATISTICS.get(n_classes, (mean, std))
-    model = create(name, n_classes=n_classes, image_size=size, args=args, mean=mean, std=std)
+    model = create(name, n_classes=n_classes, image_size=size, args=args, mean=mean, std=std, named_by=named_by)
     counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
     _fill(model, {**counters, **tensors}, path)  # older files have none, and evaluation needs none
     return attach(model, replace(describe(model), sha256=sha256(path)))

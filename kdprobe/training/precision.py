@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.models import describe
+from kdprobe.progress import say
 from kdprobe.training.distributed import Ranks
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,10 +64,9 @@ def warn_of_emulation(model: nn.Module, precision: str, device: torch.device) ->
         return
     size = describe(model).image_size
     cost = emulation_cost(model, torch.full((4, 3, size, size), 0.5, device=device), precision)
-    print(
+    say(
         f"{precision} is emulated on this {device.type} device: in a trial a step took {cost:.1f} times as long as in "
-        "fp32; training.precision=auto takes what the device computes natively",
-        file=sys.stderr,
+        "fp32; training.precision=auto takes what the device computes natively"
     )
 
 
@@ -122,7 +121,7 @@ def compiled(module: nn.Module, wanted: bool) -> nn.Module:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        print(f"training.compile is off: no working compiler was found ({reason})", file=sys.stderr)
+        say(f"training.compile is off: no working compiler was found ({reason})")
         return module
     module.compile()
     return module

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
 from kdprobe.errors import KdprobeError
-from kdprobe.files import sha256
+from kdprobe.files import read_text, sha256
 from kdprobe.models import load
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_meta
 from kdprobe.runs import RunFolder
@@ -49,7 +49,7 @@ def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
 
 def _environment(path: Path) -> Iterator[str]:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(read_text(path))
     except (OSError, ValueError) as error:
         yield f"{path} is missing or damaged ({type(error).__name__})"
 
