@@ -209,7 +209,7 @@ def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
     """
     order = torch.randperm(len(split), generator=generator)
     labels = split.labels[order]
-    taken = [order[labels == label][:per_class] for label in labels.unique().tolist()]
+    taken = [order[labels == label][:per_class] for label in labels.bincount().nonzero().flatten().tolist()]
     return split.take(torch.cat(taken).sort().values)
 
 
