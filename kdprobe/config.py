@@ -66,6 +66,7 @@ class DataConfig(Section):
         image_size: side of the network's input in pixels; the data set's own if not given.
         storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
         holdout: fraction of the training images kept for evaluation instead of the test images.
+        per_class: at most this many training images of each class, chosen by the seed; all if not given.
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
     """
@@ -74,6 +75,7 @@ class DataConfig(Section):
     image_size: int | None = Field(None, ge=8)
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
+    per_class: int | None = Field(None, ge=1)
     workers: int = Field(2, ge=0)
     skip_bad: bool = False
     augment: AugmentConfig = AugmentConfig()
