@@ -268,10 +268,10 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+        """All whole lines of `metrics.jsonl`, of epochs 1, 2, 3, ...; a line cut short by a kill is left out.
 
         Raises:
-            RunError: naming a line that is damaged.
+            RunError: naming a line that is damaged, or of another epoch.
         """
         if not self.metrics_path.is_file():
             return []
@@ -287,6 +287,11 @@ class RunFolder:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not a record of an epoch")
         if missing := [key for key in RECORDED if key not in record]:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it lacks {', '.join(missing)}")
+        if type(record["epoch"]) is not int or record["epoch"] != number:
+            raise RunError(
+                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
+                f"{record['epoch']!r}"
+            )
         return record
 
     def keep_metrics(self, n_epochs: int) -> None:
