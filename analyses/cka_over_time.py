@@ -17,6 +17,7 @@ from analyses.cka_result import CKAResult
 from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -77,7 +78,7 @@ def cka_over_time(
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
     views = open_views({"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}, data=data)
-    shown = _Shown(views, batch_size or 64, part, device, quiet)
+    shown = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
     rows = list(shown.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
@@ -146,9 +147,7 @@ def summary(result: Result) -> str:
 class _Shown:
     """The test images in one order, minibatch by minibatch, seen by one network at a time."""
 
-    def __init__(
-        self, views: Views, batch_size: int, part: tuple[int, int], device: str | torch.device, quiet: bool
-    ) -> None:
+    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
         self._views, self._batch_size, self._part = views, batch_size, part
         self._device, self._quiet = device, quiet or part[0] > 0
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from kdprobe import load
 from kdprobe.data import DataSet, Split, evaluation_batches, load_data
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
@@ -61,7 +62,7 @@ def predict(
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
     """
-    info, training = describe(model), model.training
+    info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
     total = -(-len(split) // batch_size)
@@ -73,7 +74,7 @@ def predict(
 
 
 def judge(
-    checkpoints: Sequence[str],
+    checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -85,7 +86,7 @@ def judge(
     """Show the test images of one data set to several networks.
 
     Args:
-        checkpoints: whatever `kdprobe.load` takes.
+        checkpoints: one or several of whatever `kdprobe.load` takes.
         spec: the data set; the one that the first checkpoint names if not given.
         device: where to compute.
         batch_size: images at a time.
@@ -97,8 +98,9 @@ def judge(
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
-    names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
-    for name, checkpoint in zip(names, checkpoints, strict=True):
+    given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
+    names, sets, judged = short_names(given), dict[int, DataSet](), list[Judged]()
+    for name, checkpoint in zip(names, given, strict=True):
         model = load(checkpoint, device=device)
         info = describe(model)
         spec = spec or info.data

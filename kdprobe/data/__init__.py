@@ -7,6 +7,7 @@ A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`,
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from typing import Literal
 
 from torch import Tensor
@@ -107,7 +108,7 @@ def read_data(spec: str, *, image_size: int | None = None, download: bool = Fals
         )
     if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _user_function(name, rest, spec)(image_size=image_size)
+    data = _called(_user_function(name, rest, spec), spec, image_size)
     if not isinstance(data, DataSet):
         raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
     return replace(data, spec=spec)
@@ -123,6 +124,19 @@ def _user_function(module: str, name: str, spec: str) -> Callable[..., object]:
     if not callable(function):
         raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
     return function
+
+
+def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
+    """What a function of the user's returns, whether it takes the size of the images or nothing."""
+    for options in ({"image_size": image_size}, {}):
+        try:
+            signature(function).bind(**options)
+        except TypeError:
+            continue
+        except ValueError:  # one that does not say what it takes
+            pass
+        return function(**options)
+    raise DataError(f"{spec} must take image_size or nothing, but takes {signature(function)}")
 
 
 def _skipping(split: Split) -> Split:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from kdprobe import __version__
 from kdprobe.data.cifar import STATISTICS
+from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.models import cifar_resnet
@@ -115,13 +116,13 @@ def load(
         mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
         std: per channel, likewise.
-        device: where to put it.
+        device: where to put it; `auto`: the first CUDA device where there is one, else the CPU.
 
     Raises:
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
-    text = str(spec)
+    text, place = str(spec), pick_device(device)
     if model is None and "@" in text and not Path(text).exists():
         model, _, text = text.partition("@")
     if text.startswith("timm:"):
@@ -129,10 +130,10 @@ def load(
     elif model is not None:
         loaded = _load_foreign(Path(text), model, n_classes, image_size, args or {})
     else:
-        return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+        return _load_own(_checkpoint_path(Path(text))).to(place).eval()
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
-    return loaded.to(device).eval()
+    return loaded.to(place).eval()
 
 
 def _checkpoint_path(path: Path) -> Path:
