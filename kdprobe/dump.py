@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import nn
 
 from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.models.create import describe
 from kdprobe.models.facts import stage_names
@@ -91,6 +92,7 @@ def write(
             resumed is another dump.
         CaptureError: for an unknown layer.
     """
+    path, dump = Path(path), replace(dump, device=pick_device(dump.device))
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if not resume:
         _refuse_existing(path, parts)

@@ -25,6 +25,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdprobe import __version__
+from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.identity import tensors_sha256
@@ -158,7 +159,7 @@ def load(
         mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
         std: per channel, likewise.
-        device: where to put it.
+        device: where to put it; `auto`: the first CUDA device where there is one, else the CPU.
         trust: modules whose code the file may name: a network of yours, `module:callable`, in a checkpoint.
         named_by: the file in which `spec` stands, if the person at the keyboard did not give it.
 
@@ -167,13 +168,14 @@ def load(
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
+    place = pick_device(device)
     text, kind = str(spec), _kind(spec) if model is None else "foreign"
     facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
     if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
         raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
     if kind == "own":
         with trusting(trust):
-            return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+            return _load_own(_checkpoint_path(Path(text))).to(place).eval()
     if kind == "timm":
         loaded = _load_timm(text.removeprefix("timm:"), image_size)
     else:
@@ -183,7 +185,7 @@ def load(
         loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
-    return loaded.to(device).eval()
+    return loaded.to(place).eval()
 
 
 def facts_for(specs: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:
