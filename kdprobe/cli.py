@@ -5,6 +5,7 @@ Any installed package can add a command by naming it under the entry-point group
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -74,7 +75,9 @@ def run(name: str, *arguments: object) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
     try:
-        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
@@ -96,6 +99,10 @@ def _broken(name: str, target: str, error: Exception) -> click.Command:
         raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}")
 
     return click.Command(name, callback=fail, short_help=f"(cannot be imported from {target})")
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    echo("warning: " + " ".join(str(message).split()), err=True)
 
 
 def _fail(message: str, status: int) -> None:

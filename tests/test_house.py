@@ -15,9 +15,12 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "imports", "parsing", "jsons", "outputs", "tables", "terminal", "options"),
+        *("recipe", "imports", "parsing", "jsons", "yamls", "outputs", "tables", "terminal", "options"),
     },
-    {"data", "models", "features", "capture", "store", "store_writer", "views", "dump", "runs", "comparison", "curves"},
+    {
+        *("data", "models", "features", "capture", "store", "store_checks", "store_writer", "views", "dump"),
+        *("runs", "records", "comparison", "curves"),
+    },
     {"distillers"},
     {"training"},
     {"sweeps"},
