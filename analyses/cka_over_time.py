@@ -17,7 +17,7 @@ from analyses.cka_result import CKAResult
 from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
-from kdprobe.data import View
+from kdprobe.data import AS_IT_IS, View
 from kdprobe.errors import AnalysisError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -46,7 +46,7 @@ def cka_over_time(
     part: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
-    view: View = View(),
+    view: View = AS_IT_IS,
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.
 

@@ -34,7 +34,8 @@ class CKAResult:
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval; empty where all have one).
+            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
+            empty where all have one).
         provenance: where the numbers come from.
     """
 

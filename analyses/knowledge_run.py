@@ -12,7 +12,7 @@ from analyses.kept import RATES, load_dropkd
 from analyses.knowledge import Decomposition, decompose
 from analyses.knowledge_result import Pair, knowledge_result, measure_pair
 from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
-from kdprobe.data import View
+from kdprobe.data import AS_IT_IS, View
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.results import Result
 from kdprobe.views import open_views
@@ -44,7 +44,8 @@ def decompose_layers(
         n_images: pick so many images per network by the last pair.
 
     Returns:
-        a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of kind "examples" if images were asked for.
+        a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of
+        kind "examples" if images were asked for.
 
     Raises:
         AnalysisError: naming the pair that cannot be decomposed.
@@ -106,7 +107,7 @@ def inputs_of(
     layers: Sequence[str] = (),
     device: str | torch.device = "cpu",
     quiet: bool = True,
-    view: View = View(),
+    view: View = AS_IT_IS,
     **chosen: Any,
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:
     """Features and pairs of layers of two checkpoints, or of feature files.

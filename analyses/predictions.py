@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kdprobe import load
-from kdprobe.data import DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches, load_data
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST
@@ -81,7 +81,7 @@ def judge(
     workers: int = 2,
     quiet: bool = True,
     same_classes: bool = True,
-    view: View = View(),
+    view: View = AS_IT_IS,
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 

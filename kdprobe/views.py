@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import load
 from kdprobe.models.create import describe
@@ -89,7 +89,7 @@ class Views:
 
 
 def open_views(
-    checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False, view: View = View()
+    checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False, view: View = AS_IT_IS
 ) -> Views:
     """Load networks and the test images for each.
 
@@ -112,7 +112,7 @@ def open_views(
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
     infos = {role: describe(model) for role, model in models.items()}
     published = {info.view for info in infos.values()}
-    seen = view.otherwise(published.pop() if len(published) == 1 else View())
+    seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
     splits = {
         size: load_data(spec, image_size=size, download=download, view=seen).test
         for size in dict.fromkeys(info.image_size for info in infos.values())

@@ -13,7 +13,6 @@ from analyses.similarity import (
     pwcca,
     rsa,
     svcca,
-    tied_ranks,
 )
 from analyses.stored_similarity import reduced, stored_similarity
 from kdprobe.errors import AnalysisError

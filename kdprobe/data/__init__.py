@@ -14,7 +14,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Split, View, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
@@ -24,6 +24,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 from kdprobe.imports import import_own, is_missing, is_name
 
 __all__ = [
+    "AS_IT_IS",
     "DATASETS",
     "Batch",
     "DataSet",
@@ -60,7 +61,7 @@ def load_data(
     download: bool = False,
     augment: AugmentConfig | None = None,
     skip_bad: bool = False,
-    view: View = View(),
+    view: View = AS_IT_IS,
 ) -> DataSet:
     """Read a data set.
 

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.dataset import View
+from kdprobe.data.dataset import AS_IT_IS, View
 from kdprobe.errors import ModelError, near_matches
 from kdprobe.imports import import_own
 from kdprobe.models import cifar_resnet
@@ -48,7 +48,7 @@ class ModelInfo:
     data: str | None = None
     method: str = ""
     sha256: str | None = None
-    view: View = View()
+    view: View = AS_IT_IS
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
