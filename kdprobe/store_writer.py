@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Literal
 
@@ -212,6 +212,10 @@ class FeatureWriter:
         stages: Mapping[str, Sequence[str]],
     ) -> None:
         """Make every dataset: none can be added once the file is in single-writer mode."""
+        for role, layers in features.items():
+            for name in layers:
+                if above := next((str(one) for one in PurePosixPath(name).parents if str(one) in layers), None):
+                    raise StoreError(f"the layers {above!r} and {name!r} of the {role} cannot be stored in one file")
         for name in ("samples/index", "samples/label"):
             self._file.create_dataset(name, (0,), "int64", maxshape=(None,), chunks=(4096,))
         self._file.create_dataset("samples/valid", data=np.int64(0))

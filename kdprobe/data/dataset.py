@@ -111,7 +111,7 @@ class Split:
             raise DataError(f"images must be uint8 [n, 3, s, s], but are {self.images.dtype} {shape}")
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise DataError(f"labels must be int64 [n], but are {self.labels.dtype} {list(self.labels.shape)}")
-        if not 0 < len(self.images) == len(self.labels):
+        if len(self.images) != len(self.labels):
             raise DataError(
                 f"a split needs images with a label each, but has "
                 f"{len(self.images)} images and {len(self.labels)} labels"
@@ -135,11 +135,13 @@ class DataSet:
     Attributes:
         spec: what was asked for.
         train: images to learn from.
-        test: images to evaluate on.
+        test: images to evaluate on; none where the data set has none of its own, so that some are to be held out.
         classes: names, in the order of the labels.
         mean, std: of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
+        left_out: paths beside the images that are not counted, each with the reason.
+        sha256: of its content, where that was asked for (`identity.content_sha256`).
     """
 
     spec: str
@@ -150,9 +152,13 @@ class DataSet:
     std: tuple[float, ...]
     image_size: int
     evaluated_on: Literal["test", "holdout"] = "test"
+    left_out: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""
 
     def __post_init__(self) -> None:
-        for split in (self.train, self.test):
+        if not len(self.train):
+            raise DataError(f"{self.spec} has no training images")
+        for split in filter(len, (self.train, self.test)):
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= self.n_classes:
                 raise DataError(
@@ -195,6 +201,20 @@ def stratified(
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[torch.cat(taken)] = True
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
+    """At most so many images of each class, in the split's order.
+
+    Args:
+        split: where from.
+        per_class: images of each class; of a smaller class all.
+        generator: decides which.
+    """
+    order = torch.randperm(len(split), generator=generator)
+    labels = split.labels[order]
+    taken = [order[labels == label][:per_class] for label in labels.bincount().nonzero().flatten().tolist()]
+    return split.take(torch.cat(taken).sort().values)
 
 
 def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> DataSet:
