@@ -18,6 +18,7 @@ from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
 from kdprobe.data import View
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models.checkpoint import is_foreign, load, read_info
@@ -91,7 +92,7 @@ def cka_over_time(
     options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
     views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
-    showing = _Shown(views, batch_size or 64, part, device, quiet)
+    showing = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
     rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
@@ -160,9 +161,7 @@ def summary(result: Result) -> str:
 class _Shown:
     """The test images in one order, minibatch by minibatch, seen by one network at a time."""
 
-    def __init__(
-        self, views: Views, batch_size: int, part: tuple[int, int], device: str | torch.device, quiet: bool
-    ) -> None:
+    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
         self._views, self._batch_size, self._part = views, batch_size, part
         self._device, self._quiet = device, quiet or part[0] > 0
 

@@ -57,7 +57,7 @@ def complexity(model: nn.Module) -> Complexity:
             a copy without values is traced.
     """
     info = describe(model)
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)  # a hook of torch wants no expanded parameter
     image = torch.empty(1, len(info.mean), info.image_size, info.image_size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(image)

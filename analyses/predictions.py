@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdprobe import load
 from kdprobe.data import DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
@@ -62,7 +63,7 @@ def predict(
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
     """
-    info, training = describe(model), model.training
+    info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
     found = []
@@ -77,7 +78,7 @@ def predict(
 
 
 def judge(
-    checkpoints: Sequence[str],
+    checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -92,7 +93,7 @@ def judge(
     """Show the test images of one data set to several networks.
 
     Args:
-        checkpoints: whatever `kdprobe.load` takes.
+        checkpoints: one or several of whatever `kdprobe.load` takes.
         spec: the data set; the one that the first checkpoint names if not given.
         device: where to compute.
         batch_size: images at a time.
@@ -108,10 +109,10 @@ def judge(
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
-    names, sets, judged = short_names(checkpoints), dict[tuple[int, View], DataSet](), list[Judged]()
+    given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
+    names, sets, judged = short_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
     named_by: str | None = None
-    facts = facts_for(checkpoints, told or {})
-    for name, checkpoint, of_it in zip(names, checkpoints, facts, strict=True):
+    for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
         model = load(checkpoint, device=device, trust=trust, **of_it)
         info = describe(model)
         if spec is None:

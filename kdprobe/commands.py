@@ -160,6 +160,7 @@ def dump(
 
     from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -184,12 +185,8 @@ def dump(
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
         )
-
-        def say(text: str) -> None:
-            if not quiet:
-                echo(text, err=True)
-
-        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
+        tell = (lambda _: None) if quiet else say
+        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=tell)
     if processes.main:
         echo(f"{out}: {views.n_samples} samples of {views.data}")
 

@@ -56,6 +56,11 @@ def test_complexity_counts_names_and_files_as_told(weights):
     assert pd.read_csv("d/complexity.csv").pixels.tolist() == [8, 16]
 
 
+def test_mean_and_std_are_of_as_many_channels(weights):
+    with pytest.raises(CheckpointError, match=r"mean and std must be of as many channels, but are \(0\.5,\) and \(0\.2"):
+        kdprobe.load(weights, mean=[0.5])
+
+
 @pytest.mark.parametrize("text", ["", "a,b", "0.5,,0.5", "nan", "0.5,inf", "0.5,0"])
 def test_numbers_of_channels_are_numbers(text, weights):
     with pytest.raises(ConfigError, match=r"--std takes a number for each channel, such as 0\.5,0\.5,0\.5, but got"):

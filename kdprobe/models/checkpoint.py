@@ -25,6 +25,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdprobe import __version__
+from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.identity import tensors_sha256
@@ -158,7 +159,7 @@ def load(
         mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
         std: per channel, likewise.
-        device: where to put it.
+        device: where to put it; `auto`: the first CUDA device where there is one, else the CPU.
         trust: modules whose code the file may name: a network of yours, `module:callable`, in a checkpoint.
         named_by: the file in which `spec` stands, if the person at the keyboard did not give it.
 
@@ -167,6 +168,7 @@ def load(
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
+    place = pick_device(device)
     text, kind = str(spec), _kind(spec) if model is None else "foreign"
     facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
     if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
@@ -183,7 +185,10 @@ def load(
             loaded = _load_own(_checkpoint_path(Path(text)))
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
-    return loaded.to(device).eval()
+    info = describe(loaded)
+    if len(info.mean) != len(info.std):
+        raise CheckpointError(f"{spec}: mean and std must be of as many channels, but are {info.mean} and {info.std}")
+    return loaded.to(place).eval()
 
 
 def facts_for(specs: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -64,6 +64,7 @@ def build(
         image_size=settings.image_size,
         storage=settings.storage,
         holdout=settings.holdout,
+        per_class=settings.per_class,
         seed=config.seed,
         download=download,
         augment=settings.augment,
