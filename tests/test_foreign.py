@@ -408,6 +408,23 @@ def test_other_archives_are_told(tmp_path):
         kdprobe.load(f"resnet8@{tmp_path}")
 
 
+def test_one_bit_of_an_archive_is_noticed(state, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    values = state["layer2.0.conv1.weight"].numpy().tobytes()
+    content[content.index(values) + 7] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it is another one"):
+        kdprobe.load(f"resnet8@{path}")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(kdprobe.load(f"resnet8@{path}"), state)
+
+
 def test_mappings_without_end_are_refused(tmp_path):
     content = {"a": torch.ones(1)}
     for _ in range(40):
