@@ -67,7 +67,8 @@ def train(
         Stopped: on SIGINT or SIGTERM, after everything was saved.
     """
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
-        job = build(config, group.device, download=download)
+        with stop.at_once():
+            job = build(config, group.device, download=download)
         folder = RunFolder(out)
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
