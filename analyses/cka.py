@@ -8,6 +8,7 @@ product for all pairs of layers.
 Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the same things?, equation 4.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import zip_longest
@@ -25,7 +26,7 @@ from analyses.minibatches import Forward, Minibatches, as_minibatches, as_tensor
 from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch
 from kdprobe.devices import pick_device
-from kdprobe.errors import AnalysisError, CaptureError
+from kdprobe.errors import AnalysisError, CaptureError, Undefined
 from kdprobe.models.create import unwrap
 from kdprobe.results import provenance
 
@@ -44,18 +45,27 @@ def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> flo
         an unbiased numerator can make it slightly negative.
 
     Raises:
-        AnalysisError: for other shapes, fewer than 4 samples, or features that do not vary.
+        AnalysisError: for other shapes or fewer than 4 samples.
+        Undefined: for features that do not vary by more than rounding.
     """
     x, y = as_tensor(x, name="x", least=3), as_tensor(y, name="y", least=3)
     if x.shape[:2] != y.shape[:2]:
         raise AnalysisError(f"both need the same minibatches and samples, but got {list(x.shape)} and {list(y.shape)}")
     sums = HSICSums()
-    for one, other in zip(x, y, strict=True):
+    for one, other in zip(_near_one(x), _near_one(y), strict=True):
         sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
     result = sums.result()
     if result.undefined:
-        raise AnalysisError(f"CKA is undefined: {result.undefined[0]['reason']}")
+        raise Undefined(f"CKA is undefined: {result.undefined[0]['reason']}")
     return float(result.matrix[0, 0])
+
+
+def _near_one(features: Tensor) -> Tensor:
+    """The same features, times a power of 2 where their products would leave float64."""
+    largest = float(features.abs().amax()) if features.numel() else 0.0
+    if not math.isfinite(largest) or largest == 0 or 1e-60 < largest < 1e60:
+        return features
+    return torch.ldexp(features.double(), torch.tensor(-math.frexp(largest)[1], dtype=torch.float64))
 
 
 def cka(

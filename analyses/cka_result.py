@@ -102,11 +102,16 @@ class CKAResult:
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         return "\n".join([*table, counts, *gap])
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
+
+        Args:
+            path: where to.
+            overwrite: also over files that are no CKA result of kdprobe's.
 
         Raises:
             ResultError: if the name does not end in `.npz`.
+            OutputError: if another file is in the way.
         """
         names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
         names += [] if self.p_values is None else ["p_values"]
@@ -117,7 +122,7 @@ class CKAResult:
             "undefined": self.undefined,
         }
         result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
-        save_result(result, Path(path), table=self.to_frame().to_csv(index=False))
+        save_result(result, path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> "CKAResult":

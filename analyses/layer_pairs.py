@@ -32,6 +32,7 @@ class LayerFeatures:
         index: places of the samples in the data set's test images [n].
         facts: names of `teacher` and `student`, `data`.
         origin: for the provenance.
+        named_by: the feature file that names the data set; None where the images were shown.
     """
 
     teacher: Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class LayerFeatures:
     index: Tensor
     facts: dict[str, Any]
     origin: dict[str, Any] = field(default_factory=dict)
+    named_by: Path | None = None
 
 
 def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -216,7 +218,7 @@ def stored_features(
             "student": {"file": str(student.path), "sha256": student.network(roles[1]).sha256},
             "data": teacher.data,
         }
-        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin)
+        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)
 
 
 class _Stored(Mapping[str, Tensor]):

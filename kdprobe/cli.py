@@ -5,6 +5,7 @@ Any installed package can add a command by naming it under the entry-point group
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -14,6 +15,8 @@ import click
 from kdprobe import __version__
 from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
+from kdprobe.progress import phase
+from kdprobe.terminal import echo
 
 GROUP = "kdprobe.commands"
 
@@ -66,16 +69,19 @@ def run(name: str, *arguments: object) -> Any:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
     words = [str(argument) for argument in arguments]
-    with running([name, *words]):
+    with running([name, *words]), phase(name, quiet="--quiet" in words):
         return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+        with warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+            warnings.showwarning = _warn
+            cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
@@ -108,8 +114,12 @@ def _shadow(target: str) -> str:
     return f"; {path} is imported instead, rename it or work in another folder" if hidden else ""
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    echo("warning: " + " ".join(str(message).split()), err=True)
+
+
 def _fail(message: str, status: int) -> None:
-    click.echo("kdprobe: " + " ".join(message.split()), err=True)
+    echo("kdprobe: " + " ".join(message.split()), err=True)
     sys.exit(status)
 
 

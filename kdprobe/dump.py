@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdprobe.capture import Capture, capture, stage_names
+from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
-from kdprobe.models.create import describe, unwrap
+from kdprobe.models.create import describe
+from kdprobe.models.facts import stage_names
 from kdprobe.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.store_writer import Compression, Content, join
 
@@ -136,7 +137,7 @@ def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], None]) -> None:
-    stages = {role: stage_names(unwrap(model)) for role, model in dump.models.items()}
+    stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         reduce = "gram" if dump.content == "grams" else "whole"
@@ -158,6 +159,13 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             layouts = {role: dict(features.layouts) for role, features in taken.items()}
             features = {role: dict(features) for role, features in taken.items()}
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
+
+
+def _stages(model: nn.Module) -> list[str]:
+    try:
+        return stage_names(model)
+    except CaptureError:  # layers chosen by name need no stages
+        return []
 
 
 def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:

@@ -38,6 +38,10 @@ class CaptureError(KdprobeError):
     """A layer that is unknown or whose output cannot be captured."""
 
 
+class TrustError(KdprobeError):
+    """Code that a received file names and nobody trusted."""
+
+
 class StoreError(KdprobeError):
     """A feature file that is missing, foreign, partial or damaged."""
 
@@ -49,12 +53,20 @@ class FileError(KdprobeError, OSError):
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
+class OutputError(KdprobeError):
+    """A file that kdprobe would write over, but did not write itself as that output."""
+
+
 class ResultError(KdprobeError):
     """A saved result that is missing, foreign or of another kind."""
 
 
 class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
+
+
+class Diverged(RunError):
+    """A training whose loss or logits are not finite."""
 
 
 class SweepError(KdprobeError):
@@ -69,6 +81,10 @@ class Stopped(RunError):
 
 class AnalysisError(KdprobeError):
     """Inputs on which a quantity is not defined."""
+
+
+class Undefined(AnalysisError):
+    """A number that given features do not have, with the reason; other features of the same analysis may have it."""
 
 
 class DeviceError(KdprobeError):

@@ -8,10 +8,13 @@ from kdprobe.errors import CheckpointError, ResultError
 from kdprobe.parsing import parsing
 
 
-@pytest.mark.parametrize("raised", [ValueError("bad\nvalue"), RecursionError(), MemoryError(), zlib.error("x"), KeyError("a")])
+@pytest.mark.parametrize(
+    "raised", [ValueError("bad\nvalue"), RecursionError(), MemoryError(), zlib.error("x"), KeyError("a")]
+)
 def test_everything_is_one_line_with_the_file(raised):
-    with pytest.raises(ResultError, match=r"^a\.npz cannot be read as a kdprobe result \(\w+") as told, parsing(
-        "a.npz", ResultError, expected="a kdprobe result"
+    with (
+        pytest.raises(ResultError, match=r"^a\.npz cannot be read as a kdprobe result \(\w+") as told,
+        parsing("a.npz", ResultError, expected="a kdprobe result"),
     ):
         raise raised
     assert "\n" not in str(told.value)

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 
 import pandas as pd
-from tqdm import tqdm
 
 from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
@@ -13,6 +12,7 @@ from kdprobe.data.listing import LeftOut, grouped
 from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
+from kdprobe.progress import progress
 
 #: training and test images of each class, or (one number) of all together, as the authors publish them
 PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -125,8 +125,13 @@ def surplus(data: DataSet) -> list[str]:
 def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
     """What is said of each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
-    said = tqdm(in_threads(_complaint, paths), "decoding", len(paths), delay=1, leave=False, disable=quiet or None)
-    return [text for text in said if text]
+    found = []
+    with progress("decoding", len(paths), quiet=quiet) as shown:
+        for text in in_threads(_complaint, paths):
+            shown(1)
+            if text:
+                found.append(text)
+    return found
 
 
 def _paths(split: Split) -> tuple[str, ...]:

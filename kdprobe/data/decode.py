@@ -47,7 +47,13 @@ _TURNS = {
 
 
 def decode(
-    path: str, *, image_size: int, crop_fraction: float = 1.0, source: torch.Generator | None = None
+    path: str,
+    *,
+    image_size: int,
+    crop_fraction: float = 1.0,
+    interpolation: str = "bicubic",
+    squash: bool = False,
+    source: torch.Generator | None = None,
 ) -> NDArray[np.uint8]:
     """Decode an image and bring one part of it to a square.
 
@@ -55,10 +61,12 @@ def decode(
         path: of the image file.
         image_size: side of the square in pixels.
         crop_fraction: centred square that is kept, as a fraction of the shorter side.
+        interpolation: a name in `kdprobe.data.dataset.INTERPOLATIONS`.
+        squash: keep the fraction of both sides instead of a square.
         source: where given, a random part is taken instead of the centre.
 
     Returns:
-        [3, s, s], resampled bicubically with antialiasing.
+        [3, s, s], resampled with antialiasing.
 
     Raises:
         DataError: with the path, if the file is not an image that can be decoded.
@@ -66,9 +74,9 @@ def decode(
     with _opened(path) as file:
         image = _rgb(file, path)
     width, height = image.size
-    box = random_box(height, width, source) if source else _centre(height, width, crop_fraction)
+    box = random_box(height, width, source) if source else _centre(height, width, crop_fraction, squash=squash)
     if (image.size, box) != ((image_size, image_size), (0, 0, image_size, image_size)):
-        image = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+        image = image.resize((image_size, image_size), Image.Resampling[interpolation.upper()], box=box)
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -155,7 +163,12 @@ def decode_batch(
         source = sources[row] if sources else None
         try:
             images[len(kept)] = decode(
-                files.paths[i], image_size=image_size, crop_fraction=files.crop_fraction, source=source
+                files.paths[i],
+                image_size=image_size,
+                crop_fraction=files.crop_fraction,
+                interpolation=files.interpolation,
+                squash=files.squash,
+                source=source,
             )
         except DataError:
             if not files.skip_bad:
@@ -165,7 +178,7 @@ def decode_batch(
     return torch.from_numpy(images[: len(kept)]), torch.tensor(kept, dtype=torch.int64)
 
 
-def _centre(height: int, width: int, fraction: float) -> Box:
-    side = fraction * min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+def _centre(height: int, width: int, fraction: float, *, squash: bool = False) -> Box:
+    high, wide = (fraction * height, fraction * width) if squash else (fraction * min(height, width),) * 2
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high

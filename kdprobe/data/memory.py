@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch
 from kdprobe.errors import DataError
 from kdprobe.processors import usable_processors
+from kdprobe.progress import progress
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -50,7 +50,7 @@ def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> Iterator[O
 
 
 def into_memory(split: Split) -> Split:
-    """Decode all of a split's files; progress goes to stderr when it takes more than two seconds.
+    """Decode all of a split's files; with progress on stderr when it takes long.
 
     Returns:
         the split in memory, without the images that could not be decoded where they may be skipped.
@@ -62,8 +62,12 @@ def into_memory(split: Split) -> Split:
         return split
     files, size = split.images, split.image_size
     parts = torch.split(torch.arange(len(files)), CHUNK)
+    found = []
     batches = in_threads(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
-    found = list(tqdm(batches, "decoding images", len(parts), delay=2, disable=None, leave=False))
+    with progress("decoding", len(files)) as shown:
+        for part, batch in zip(parts, batches, strict=True):
+            found.append(batch)
+            shown(len(part))
     kept = torch.cat([part[rows] for part, (_, rows) in zip(parts, found, strict=True)])
     if not len(kept):
         raise DataError(f"none of {len(files)} images can be decoded; the first is {files.paths[0]}")
