@@ -76,7 +76,7 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         folder, asked = RunFolder(Path(out)), config
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
-        with trusting(trust):
+        with trusting(trust), stop.at_once():
             job = build(config, group.device, download=download, named_by=named_by)
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
