@@ -13,7 +13,7 @@ The file, version 1, readable with plain HDF5 tools:
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
                          attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
-                         `stage` (whether the layer ends a stage)
+                         `class_token` (its place among them, -1 without one), `stage` (whether the layer ends a stage)
     /checksums/<role>/<layer>
                          uint32 [n] or [k]: CRC-32 of the bytes of each row of that layer, verified when it is read
 

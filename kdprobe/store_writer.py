@@ -233,6 +233,7 @@ class FeatureWriter:
                 )
                 layout = layouts.get(role, {}).get(name, Layout("other"))
                 made.attrs.update({"layout": layout.kind, "n_prefix": layout.n_prefix})
+                made.attrs["class_token"] = -1 if layout.class_token is None else layout.class_token
                 made.attrs["stage"] = name in stages.get(role, ())
                 self._file.create_dataset(f"checksums/{role}/{name}", (0,), "uint32", maxshape=(None,), chunks=(4096,))
         self._file.swmr_mode = True
