@@ -40,7 +40,7 @@ class AugmentConfig(Section):
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
-    padding: int = Field(4, ge=0)
+    padding: int = Field(4, ge=0, le=1024)
     flip: bool = True
     rand_augment: str | None = None
     erase: float = Field(0.0, ge=0, le=1)
@@ -72,7 +72,7 @@ class DataConfig(Section):
     """
 
     spec: str
-    image_size: int | None = Field(None, ge=8)
+    image_size: int | None = Field(None, ge=8, le=4096)
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(2, ge=0)
