@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
-from kdprobe.options import flags, overwrite_option
+from kdprobe.options import facts_options, flags, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 
@@ -16,15 +17,20 @@ from kdprobe.terminal import echo
 @click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
 @click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def evaluate(
     checkpoints: tuple[str, ...],
     data: str | None,
     against: str | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -40,6 +46,7 @@ def evaluate(
     from analyses.evaluation import summary, tidy
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import permit_result, save_result
 
@@ -47,7 +54,7 @@ def evaluate(
     for path in paths:
         permit_result(path, path.stem, pictures=out, overwrite=overwrite)
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet)
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view), told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
     save_result(result, paths[0], table=tidy(result).to_csv(index=False), overwrite=overwrite)
@@ -87,9 +94,12 @@ def evaluate(
 )
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def cka(
     teacher: str | None,
     student: str | None,
@@ -108,6 +118,8 @@ def cka(
     permutations: int,
     out: Path | None,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -123,6 +135,7 @@ def cka(
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
     from kdprobe import cli
+    from kdprobe.data import View
     from kdprobe.results import permit_result
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -149,12 +162,23 @@ def cka(
         part, where = processes.shard, processes.device
         if run:
             over_time = cka_over_time(
-                run, teacher=teacher, data=data, every=every, part=part, device=where, quiet=quiet, **chosen
+                run,
+                teacher=teacher,
+                data=data,
+                every=every,
+                part=part,
+                device=where,
+                quiet=quiet,
+                view=View(**view),
+                told=told,
+                **chosen,
             )
-        elif features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+        elif features and not (
+            teacher or student or data or any(view.values()) or told or reduce != "flatten" or passes > 1
+        ):
             result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data)
+            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view), told=told)
             shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
             result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
@@ -174,14 +198,19 @@ def cka(
 @click.option("--data", required=True, metavar="SPEC", help="rafdb-compound:DIR")
 @click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def compound(
     checkpoints: tuple[str, ...],
     data: str,
     out: Path,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
     exclude_neutral: bool,
     overwrite: bool,
@@ -199,11 +228,14 @@ def compound(
     from analyses.evaluation import percent
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import permit_result, save_result
 
     permit_result(out / "compound.npz", "compound", pictures=out, overwrite=overwrite)
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False)
+    judged = judge(
+        checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view), told=told
+    )
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     table = compound_table(result).to_csv(index=False)
     save_result(result, out / "compound.npz", table=table, overwrite=overwrite)
@@ -244,17 +276,16 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--classes", type=click.IntRange(min=1), help="Of models given by name.")
-@click.option("--image-size", type=click.IntRange(min=8), help="Of models given by name, in pixels.")
 @click.option("--stages", is_flag=True, help="Also show the parts of each network.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+@facts_options
+@trust_option
 def complexity(
     models: tuple[str, ...],
-    classes: int | None,
-    image_size: int | None,
     out: Path,
+    told: dict[str, Any],
     *,
     stages: bool,
     overwrite: bool,
@@ -268,12 +299,12 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, model_of, summary
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, models_of, summary
     from analyses.complexity import complexity as count
     from kdprobe.results import permit_result, save_result
 
     permit_result(out / "complexity.npz", "complexity", overwrite=overwrite)
-    counted = [count(model_of(spec, n_classes=classes, image_size=image_size)) for spec in models]
+    counted = [count(model) for model in models_of(models, told)]
     result = complexity_result(models, counted)
     table = complexity_table(result).to_csv(index=False)
     save_result(result, out / "complexity.npz", table=table, overwrite=overwrite)
@@ -306,9 +337,12 @@ def complexity(
 @click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def decompose(
     teacher: str | None,
     students: tuple[str, ...],
@@ -324,6 +358,8 @@ def decompose(
     images: int | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
     probes: bool,
     overwrite: bool,
@@ -345,10 +381,13 @@ def decompose(
     from analyses.knowledge_run import decompose_layers, inputs_of
     from analyses.predictions import short_names
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
     from kdprobe.results import Result, permit_result, save_result
 
-    if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
+    if bool(features) == bool(teacher and students) or (
+        features and (teacher or students or data or any(view.values()) or told)
+    ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
@@ -361,7 +400,14 @@ def decompose(
     decomposed, results = list[Result](), dict[Path, Result]()
     for student, folder in zip(students or (None,), folders, strict=True):
         taken, pairs = inputs_of(
-            *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
+            *(teacher, student, data, features),
+            method=method,
+            layers=layers,
+            device=where,
+            quiet=quiet,
+            view=View(**view),
+            told=told,
+            **chosen,
         )
         result, examples = decompose_layers(
             *(taken, pairs),

@@ -1,6 +1,6 @@
 """From features of both networks to saved decompositions, layer pair by layer pair."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from analyses.kept import RATES, load_dropkd
 from analyses.knowledge import Decomposition, decompose
 from analyses.knowledge_result import Pair, knowledge_result, measure_pair
 from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from kdprobe.data import View
 from kdprobe.errors import AnalysisError
 from kdprobe.results import Result
 from kdprobe.views import open_views
@@ -64,7 +65,7 @@ def decompose_layers(
         measured.append(pair)
         if n_images and len(measured) == len(pairs):
             shown = features.facts | {"teacher_layer": one, "student_layer": other, "method": method}
-            examples = examples_result(found, features.index, shown, n_images=n_images)
+            examples = examples_result(found, features.index, shown, n_images=n_images, named_by=features.named_by)
     facts = features.facts | options | {"n_samples": len(features.labels)}
     result = knowledge_result(measured, facts, features.origin)
     if method == "dropkd":
@@ -95,6 +96,8 @@ def inputs_of(
     layers: Sequence[str] = (),
     device: str | torch.device = "cpu",
     quiet: bool = True,
+    view: View = View(),
+    told: Mapping[str, Any] | None = None,
     **chosen: Any,
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:
     """Features and pairs of layers of two checkpoints, or of feature files.
@@ -108,6 +111,8 @@ def inputs_of(
         layers: `TEACHER=STUDENT` pairs.
         device: where the networks run.
         quiet: no progress on standard error.
+        view: how image files are shown, as `kdprobe.views.open_views` takes it.
+        told: facts of checkpoints whose files do not say them, as `kdprobe.views.open_views` takes them.
         chosen: `teacher_layers`, `student_layers`, `reduce`.
 
     Raises:
@@ -121,7 +126,7 @@ def inputs_of(
     if files:
         features = stored_features(files, **chosen)
     else:
-        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data)
+        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
         if method == "dropkd":
             return shown_maps(views, load_dropkd(str(student)), device=device, quiet=quiet)
         features = shown_features(views, device=device, quiet=quiet, **chosen)

@@ -44,7 +44,7 @@ def similarity(
       kdprobe dump --teacher runs/vit --student runs/resnet8 --out features.h5
       kdprobe similarity --features features.h5 --measure svcca
     """
-    from analyses.similarity_result import files_similarity, similarity_table
+    from analyses.similarity_result import files_similarity, similarity_summary, similarity_table
     from kdprobe.cli import run
     from kdprobe.results import permit_result, save_result
 
@@ -53,8 +53,6 @@ def similarity(
     result = files_similarity(
         features, measure, teacher_layers=teacher_layers, student_layers=student_layers, reduce=reduce
     )
-    table = similarity_table(result)
-    save_result(result, path, table=table.to_csv(index=False), overwrite=overwrite)
-    best = table.loc[table.groupby("student_layer", sort=False)["similarity"].idxmax()]
-    echo(best.rename(columns={"similarity": result.facts["measure"]}).to_string(index=False))
+    save_result(result, path, table=similarity_table(result).to_csv(index=False), overwrite=overwrite)
+    echo(similarity_summary(result))
     run("figures", path, "--out", out, *flags(overwrite=overwrite, quiet=quiet))

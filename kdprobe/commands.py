@@ -2,12 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.options import facts_options, modules_in, trust_option
 from kdprobe.terminal import echo
+
+if TYPE_CHECKING:
+    from kdprobe.config import RunConfig
 
 
 @click.command()
@@ -24,6 +29,8 @@ from kdprobe.terminal import echo
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
+@trust_option
 def train(
     recipe: str | None,
     assignments: tuple[str, ...],
@@ -38,6 +45,7 @@ def train(
     skip_bad: bool,
     tensorboard: bool,
     device: str,
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Train a teacher, or a student with a method.
@@ -50,15 +58,17 @@ def train(
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe, recipes
     from kdprobe.runs import RunFolder
-    from kdprobe.training.loop import train as run_training
+    from kdprobe.user_code import trusting
 
+    received: Path | None = None
     if recipe is None:
         if not resume or out is None:
             raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
+        received = RunFolder(out).config_path
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
         values = read_recipe(recipe, method=method)
-    chosen = {"teacher": teacher, "seed": seed}
+    chosen = {"teacher": teacher, "teacher_facts": told or None, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={quoted(data)}"])
@@ -68,9 +78,17 @@ def train(
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
         out = Path("runs") / "-".join([name, *([method] if method else []), f"seed{config.seed}"])
-    result = run_training(
-        config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
-    )
+    named = [*modules_in(override({}, assignments)), *(modules_in(values) if received is None else ())]
+    options = {"download": download, "tensorboard": tensorboard, "named_by": received}
+    with trusting(named):
+        _train(config, out, resume=resume, device=device, quiet=quiet, **options)
+
+
+def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **options: Any) -> None:
+    """Train, say what came out, and compare the student with its teacher where that is configured."""
+    from kdprobe.training.loop import train as run_training
+
+    result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
     echo(
@@ -108,8 +126,11 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
+@view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
+@trust_option
 def dump(
     teacher: str | None,
     student: str | None,
@@ -127,6 +148,8 @@ def dump(
     part_size: int | None,
     resume: bool,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Stream the features of one or two networks on the test images into an HDF5 file.
@@ -135,7 +158,9 @@ def dump(
     """
     from functools import partial
 
+    from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -146,7 +171,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data)
+        views = open_views(checkpoints, data=data, view=View(**view), told=told)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -160,12 +185,8 @@ def dump(
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
         )
-
-        def say(text: str) -> None:
-            if not quiet:
-                echo(text, err=True)
-
-        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
+        tell = (lambda _: None) if quiet else say
+        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=tell)
     if processes.main:
         echo(f"{out}: {views.n_samples} samples of {views.data}")
 
@@ -178,6 +199,7 @@ def data() -> None:
 @data.command("check")
 @click.argument("spec")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def check_data(spec: str, *, quiet: bool) -> None:
     """Count the images of each class, decode every file, and compare with the published counts.
 
@@ -189,8 +211,9 @@ def check_data(spec: str, *, quiet: bool) -> None:
     echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
         echo(complaint)
+    for line in found.left_out:
+        echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    echo(
-        f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
-    )
+    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

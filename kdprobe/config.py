@@ -67,6 +67,7 @@ class DataConfig(Section):
         image_size: side of the network's input in pixels; the data set's own if not given.
         storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
         holdout: fraction of the training images kept for evaluation instead of the test images.
+        per_class: at most this many training images of each class, chosen by the seed; all if not given.
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
     """
@@ -75,6 +76,7 @@ class DataConfig(Section):
     image_size: int | None = Field(None, ge=8, le=4096)
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
+    per_class: int | None = Field(None, ge=1)
     workers: int = Field(2, ge=0)
     skip_bad: bool = False
     augment: AugmentConfig = AugmentConfig()
@@ -167,7 +169,8 @@ class TrainingConfig(Section):
         schedule: see there.
         label_smoothing: of the cross entropy.
         clip_grad_norm: largest norm of the gradient.
-        precision: of the forward pass; parameters stay float32.
+        precision: of the forward pass; parameters stay float32. `auto` takes bf16 where the device computes it
+            natively, else fp32, when the run starts; a resumed run keeps what it started with.
         channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
         compile: run the networks through `torch.compile`.
         ema_decay: average the weights with this decay; the average is evaluated and exported.
@@ -185,7 +188,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad_norm: float | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -202,6 +205,22 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
+class TeacherFacts(Section):
+    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; found out or usual if not given.
+
+    Attributes:
+        n_classes: C.
+        image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
+        mean: per channel, that its input is standardised with.
+        std: per channel.
+    """
+
+    n_classes: int | None = Field(None, ge=0)
+    image_size: int | None = Field(None, ge=1)
+    mean: tuple[float, ...] | None = Field(None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+
+
 class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
@@ -209,6 +228,7 @@ class RunConfig(Section):
         data: where the images come from.
         model: the network that is trained (the student, where there is a teacher).
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        teacher_facts: what the teacher's file does not say.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see there; nothing is compared if not given.
@@ -218,6 +238,7 @@ class RunConfig(Section):
     data: DataConfig
     model: ModelConfig
     teacher: str | None = None
+    teacher_facts: TeacherFacts | None = None
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
     probe: ProbeConfig | None = None

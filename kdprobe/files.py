@@ -134,6 +134,27 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe or device, which would be waited for.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The content of a file in UTF-8.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    return read_bytes(path).decode("utf-8")
+
+
 class Lock:
     """Keeps others from a file while it is written; the system lets go of it when this process dies.
 

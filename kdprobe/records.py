@@ -36,6 +36,7 @@ class RunResult(_Stored):
     teacher: str | None = None
     teacher_sha256: str | None = None
     data: str = ""
+    data_sha256: str | None = None
     evaluated_on: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     epochs: _Count = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kdprobe.errors import KdprobeError, RunError
-from kdprobe.options import flags, overwrite_option
+from kdprobe.options import flags, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def show_run(run: Path) -> None:
     echo(write_yaml(folder.config(option_types())))
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
     echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
-    echo("finished" if folder.finished else "not finished")
+    if folder.state == "failed":
+        echo(f"failed: {folder.failure_path.read_text(encoding='utf-8', errors='replace').strip()}")
+    else:
+        echo("finished" if folder.finished else "not finished")
 
 
 @runs.command("compare")
@@ -80,7 +83,7 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
 
     Example: kdprobe runs compare runs --out comparison.npz
     """
-    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result
+    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result, unknown_inputs
     from kdprobe.results import permit_result, save_result
 
     if out is not None:
@@ -95,6 +98,8 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
         echo(f"left out, not finished: {', '.join(unfinished)}")
     if differences := budget_differences(groups):
         echo(differences)
+    if unknown := unknown_inputs(groups):
+        echo(unknown)
     if out is not None:
         result, rows = to_result(groups)
         save_result(result, out, table=rows, overwrite=overwrite)
@@ -103,6 +108,7 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
 @runs.command("verify")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
 @click.option("--quiet", is_flag=True, help="Only the problems.")
+@trust_option
 def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     """Check that run folders are whole: configuration, metrics, networks, states, result.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
+from kdprobe.options import facts_options, modules_in, trust_option
+from kdprobe.progress import say, worded_time
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _OPTIONS = (
 
 
 def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = facts_options(trust_option(command))
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -160,6 +163,7 @@ def _train_cells(
     *,
     assignments: Sequence[str],
     teacher: str | None,
+    told: dict[str, Any],
     data: str | None,
     out: Path | None,
     retries: int,
@@ -179,23 +183,27 @@ def _train_cells(
     from kdprobe.sweeps.driver import Driver
     from kdprobe.sweeps.ledger import begin, check_folder
     from kdprobe.training.signals import stop_requests
+    from kdprobe.user_code import trusting
 
     _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
+    values |= {"teacher_facts": told} if told else {}
     values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
+    named = {module for cell in cells for module in modules_in(cell.config)}
     _check_teacher(config)
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
     check_folder(folder, cells)
-    say = (lambda _: None) if quiet else (lambda line: echo(line, err=True))
+    tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
-        runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
+        with trusting(named):
+            runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
             ledger = begin(folder, cells)
-            tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
+            tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
     if stop.reason is not None:
@@ -232,8 +240,9 @@ def _engine(
     from kdprobe.processors import usable_processors
     from kdprobe.sweeps.local import LocalEngine, make_slots
     from kdprobe.sweeps.work import Order
+    from kdprobe.user_code import trusted_modules
 
-    order = Order(folder, device=device)
+    order = Order(folder, device=device, trust=tuple(sorted(trusted_modules())))
     if engine == "ray":
         from kdprobe.sweeps.ray import RayEngine
 
@@ -278,10 +287,3 @@ def _status_line(ledger: "Ledger", state: "State") -> str | None:
     if state.name == "failed" and attempt is not None:
         return f"{damaged}failed in attempt {attempt.number}: {attempt.error}"
     return damaged.removesuffix("; ") or None
-
-
-def worded_time(seconds: float) -> str:
-    """Seconds, minutes or hours, in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ import pytest
 
 from kdprobe import files
 from kdprobe.errors import KdprobeError
-from kdprobe.files import Lock, interrupted, is_temporary, replacing, sha256, write_text
+from kdprobe.files import Lock, interrupted, is_temporary, read_text, replacing, sha256, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -143,3 +143,11 @@ def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match=r"in the way and is no lock of kdprobe's"):
         Lock(path)
     assert path.read_text() == "the user's own"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no regular file"):
+        read_text(tmp_path / "pipe")
+    write_text(tmp_path / "file", "caf\u00e9")
+    assert read_text(tmp_path / "file") == "caf\u00e9"

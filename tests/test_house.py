@@ -15,16 +15,16 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "imports", "parsing", "jsons", "yamls", "outputs", "tables", "terminal", "options"),
+        *("recipe", "user_code", "parsing", "progress", "jsons", "yamls", "outputs", "tables", "terminal", "options"),
     },
     {
         *("data", "models", "features", "capture", "store", "store_checks", "store_writer", "views", "dump"),
-        *("runs", "records", "comparison", "curves"),
+        *("runs", "records", "comparison", "curves", "identity"),
     },
     {"distillers"},
     {"training"},
     {"sweeps"},
-    {"commands", "runs_commands", "sweep_commands", "cli", "demo", "__init__", "__main__"},
+    {"commands", "runs_commands", "sweep_commands", "options", "cli", "demo", "__init__", "__main__"},
 )
 FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "kdprobe.statistics", "kdprobe.outputs", "figures")
 

@@ -106,7 +106,7 @@ def test_budgets_that_differ_are_told_in_one_line(tmp_path):
     other = ("training.batch_size=128", "training.precision=bf16", augment, "training.mixing.mixup=0.2")
     write_run(tmp_path / "b", *other, accuracies=(0.1, 0.2), method="kd")
     assert budget_differences(group(gather([tmp_path]))) == (
-        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, fp32), "
+        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, auto), "
         "augmentation.rand_augment (rand-m9, null), mixing.mixup (0.2, 0.0)"
     )
 
@@ -222,6 +222,15 @@ def test_a_run_without_an_epoch_has_no_curve(tmp_path):
     run = write_run(tmp_path / "new", accuracies=(0.1,), finished=False)
     run.metrics_path.unlink()
     with pytest.raises(RunError, match=r"new has no finished epoch, so there is no curve"):
+        training_curves([run])
+
+
+@pytest.mark.parametrize("epochs", [[0, 1], [1, 1], [2, 1], [-3, 2], [1, "2"], [1, 3], [True, 2]])
+def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
+    run = write_run(tmp_path / "run", accuracies=(0.1, 0.2))
+    records = [{**record, "epoch": epoch} for record, epoch in zip(run.metrics(), epochs, strict=True)]
+    run.metrics_path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line \d: it must be of epoch \d, but is of epoch"):
         training_curves([run])
 
 

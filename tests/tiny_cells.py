@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from kdprobe.runs import RunFolder
+from kdprobe.user_code import trusted_modules
 
 STEPS = 8
 
@@ -68,3 +69,9 @@ def finish(config, out, device):
     values = {"model": "resnet8", "teacher": "t", "teacher_sha256": "0", "data": "digits", "seed": config.seed}
     RunFolder(out).write_result({**values, "accuracy": accuracy, "seconds": 0.8})
     journal(out, "trained")
+
+
+def trusting_cell(config, out, device):
+    """Says which modules files may name."""
+    journal(out, " ".join(sorted(trusted_modules())))
+    finish(config, out, device)

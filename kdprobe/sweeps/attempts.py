@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdprobe.files import write_text
+from kdprobe.files import read_text, write_text
 
 STALE_AFTER = 60.0  # seconds without a heartbeat
 _BEATS = 6  # heartbeats in that time
@@ -73,7 +73,7 @@ def read_attempt(folder: Path, cell: str, number: int) -> Attempt:
     path = folder / f"{cell}.{number}"
     beat = path.stat().st_mtime
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(read_text(path))
     except ValueError:
         said = {"host": "", "space": "", "process": 0, "started": beat}
     return Attempt(path, number, beat=beat, **said)

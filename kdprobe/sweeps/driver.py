@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from typing import Any
 
+from kdprobe.errors import KdprobeError
+from kdprobe.progress import progress
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger
@@ -45,6 +48,7 @@ class Driver:
         backoff: seconds before the first of them; doubled each time.
         look: seconds between looks at cells that another driver's workers are at.
         say: is given a line about each event.
+        quiet: show no progress.
         stop: set when somebody asks to stop.
     """
 
@@ -58,10 +62,12 @@ class Driver:
         look: float = 2.0,
         say: Callable[[str], object] = lambda _: None,
         stop: StopRequest | None = None,
+        quiet: bool = True,
     ) -> None:
         self.ledger, self.engine = ledger, engine
         self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
-        self.stop = stop or StopRequest()
+        self.stop, self.quiet = stop or StopRequest(), quiet
+        self._shown: Callable[[int], object] = lambda _: None
         self.tally = Tally()
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waiting: list[tuple[float, int, Cell]] = []
@@ -80,10 +86,29 @@ class Driver:
             if state.damaged:
                 self.say(f"{cell.label}: its result.json is damaged; the cell is done again")
             self._later(cell, 0.0)
-        while (self._waiting or self._running) and self.stop.reason is None:
-            self._submit()
-            self._collect()
+        found = self.tally.found
+        with progress(
+            "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
+        ) as self._shown:
+            while (self._waiting or self._running) and self.stop.reason is None:
+                self._submit()
+                self._collect()
         return self.tally
+
+    def _pace(self) -> str:
+        """How far the cells are that run now, and how fast together."""
+        last = [lines[-1] for cell in list(self._running.values()) if (lines := self._metrics(cell))]
+        if not last:
+            return f"{len(self._running)} running"
+        epochs = ", ".join(str(record["epoch"]) for record in last)
+        speed = sum(record["images"] / max(record["seconds"], 1e-9) for record in last)
+        return f"{len(self._running)} running, after epoch {epochs}, {speed:,.0f} images/s"
+
+    def _metrics(self, cell: Cell) -> list[dict[str, Any]]:
+        try:
+            return self.ledger.run(cell.id).metrics()
+        except (KdprobeError, OSError):
+            return []
 
     def _submit(self) -> None:
         now = time.monotonic()
@@ -133,6 +158,7 @@ class Driver:
 
     def _finished(self, cell: Cell, how: str) -> None:
         self.tally.done += 1
+        self._shown(1)
         n_done = self.tally.found + self.tally.done
         accuracy = (self.ledger.state(cell.id).result or {}).get("accuracy")
         worded = "" if accuracy is None else f", accuracy {accuracy:.4f}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdprobe.errors import SweepError
-from kdprobe.files import write_text
+from kdprobe.files import read_bytes, read_text, write_text
 from kdprobe.results import provenance
 from kdprobe.runs import FORMAT as RUN_FORMAT
 from kdprobe.runs import VERSION as RUN_VERSION
@@ -111,8 +111,7 @@ class Ledger:
 def read_result(path: str) -> tuple[dict[str, Any] | None, bool]:
     """A run's numbers or None, and whether there is a file that is not whole."""
     try:
-        with open(path, "rb") as file:
-            values = json.loads(file.read())
+        values = json.loads(read_bytes(Path(path)))
     except FileNotFoundError:
         return None, False
     except ValueError:
@@ -129,7 +128,7 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
     """
     plan = path / "sweep.json"
     try:
-        values = json.loads(plan.read_text(encoding="utf-8"))
+        values = json.loads(read_text(plan))
         found = values["format"], values["version"]
     except (FileNotFoundError, NotADirectoryError):
         raise SweepError(f"{path} holds no sweep: it has no sweep.json") from None

@@ -137,6 +137,7 @@ class _Child:
     def __init__(self, order: Order, slot: Slot, number: int) -> None:
         command = [sys.executable, "-m", "kdprobe.sweeps.worker", str(order.folder), "--task", order.task]
         command += ["--device", order.device, "--stale-after", str(order.stale_after)]
+        command += ["--trust", *order.trust]
         with (order.folder / "logs" / f"slot-{number}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,

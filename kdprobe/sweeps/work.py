@@ -22,6 +22,7 @@ from kdprobe.sweeps.attempts import STALE_AFTER, beating, claim, end
 from kdprobe.sweeps.cells import cell_id
 from kdprobe.sweeps.ledger import read_result
 from kdprobe.training.loop import train
+from kdprobe.user_code import trusting
 
 TRAIN = "kdprobe.sweeps.work:train_cell"
 
@@ -37,12 +38,14 @@ class Order:
         task: `module:function` that makes a run folder of a configuration on a device.
         device: where the task computes.
         stale_after: seconds without a heartbeat after which an attempt is given up.
+        trust: modules whose code checkpoints may name, as the person at the driver named them.
     """
 
     folder: Path
     task: str = TRAIN
     device: str = "auto"
     stale_after: float = STALE_AFTER
+    trust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def _attempted(order: Order, run: RunFolder, cell: str, config: dict[str, Any]) 
     try:
         if not _done(run):  # another process may have finished it before the claim
             _remove_damaged(run)
-            _function(order.task)(_resolved(config, cell), run.path, order.device)
+            with trusting(order.trust):
+                _function(order.task)(_resolved(config, cell), run.path, order.device)
     except Stopped as error:
         print(error)
         return Outcome("stopped", str(error))

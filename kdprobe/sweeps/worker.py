@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--stale-after", type=float, required=True)
-    serve(Order(**vars(parser.parse_args())))
+    parser.add_argument("--trust", nargs="*", type=str, default=())
+    given = vars(parser.parse_args())
+    serve(Order(**{**given, "trust": tuple(given["trust"])}))
 
 
 if __name__ == "__main__":
