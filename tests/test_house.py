@@ -15,7 +15,19 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *("recipe", "user_code", "parsing", "progress", "jsons", "yamls", "outputs", "tables", "terminal", "options"),
+        *(
+            "recipe",
+            "user_code",
+            "parsing",
+            "progress",
+            "rounding",
+            "jsons",
+            "yamls",
+            "outputs",
+            "tables",
+            "terminal",
+            "options",
+        ),
     },
     {
         *("data", "models", "features", "capture", "store", "store_checks", "store_writer", "views", "dump"),
