@@ -290,7 +290,7 @@ class RunFolder:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
         if wrong := lacking(Epoch, record, RECORDED):
             raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
-        if record["epoch"] != number:
+        if type(record["epoch"]) is not int or record["epoch"] != number:
             raise RunError(
                 f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
                 f"{record['epoch']!r}"

@@ -335,15 +335,13 @@ def _reason(error: OSError | RuntimeError) -> str:
 
 def _refuse_others(path: Path, partial: Path) -> None:
     """Refuse to write over what is no feature file of kdprobe's, or no beginning of one."""
-    if path.exists() and not _is_own(path):
+    if path.is_file() and path.stat().st_size and not _is_own(path):
         raise StoreError(f"{path} is no feature file of kdprobe's; give another name, or consent to losing it")
-    if partial.exists() and not (partial.is_file() and _begins_as_hdf5(partial)):
+    if partial.is_file() and not _begins_as_hdf5(partial):
         raise StoreError(f"{partial} is no unfinished feature file of kdprobe's; give another name or move it away")
 
 
 def _is_own(path: Path) -> bool:
-    if not path.is_file():
-        return False
     try:
         with h5py.File(path, "r") as file:
             return bool(file.attrs.get("format") == FORMAT)

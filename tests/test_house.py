@@ -26,7 +26,6 @@ LAYERS = (
             "outputs",
             "tables",
             "terminal",
-            "options",
         ),
     },
     {
