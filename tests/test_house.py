@@ -15,18 +15,7 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 LAYERS = (
     {
         *("errors", "files", "command_line", "statistics", "config", "results", "devices", "processors", "gram"),
-        *(
-            "recipe",
-            "user_code",
-            "parsing",
-            "progress",
-            "rounding",
-            "jsons",
-            "yamls",
-            "outputs",
-            "tables",
-            "terminal",
-        ),
+        *("recipe", "rounding", "user_code", "parsing", "progress", "jsons", "yamls", "outputs", "tables", "terminal"),
     },
     {
         *("data", "models", "features", "capture", "store", "store_checks", "store_writer", "views", "dump"),
