@@ -70,7 +70,7 @@ class Part:
 
 def write(
     dump: Dump,
-    path: Path,
+    path: str | Path,
     *,
     part_size: int | None = None,
     resume: bool = False,
@@ -95,6 +95,7 @@ def write(
         CaptureError: for an unknown layer.
     """
     path, dump = Path(path), replace(dump, device=pick_device(dump.device))
+    path = Path(path)
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if resume and overwrite:
         raise StoreError("--resume goes on with what is there, and --overwrite loses it; give one of them")

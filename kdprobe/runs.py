@@ -352,12 +352,13 @@ def _text(path: Path) -> str:
         raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
-def find_runs(folder: Path) -> list[RunFolder]:
+def find_runs(folder: str | Path) -> list[RunFolder]:
     """All run folders in `folder` and below, sorted by path.
 
     Raises:
         RunError: if there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]
