@@ -78,6 +78,8 @@ class FeatureStore:
                 self.n_samples = checks.count(checks.dataset(samples, "valid")[()])
                 self.index = torch.from_numpy(checks.column(samples, "index", self.n_samples))
                 self.labels = torch.from_numpy(checks.column(samples, "label", self.n_samples))
+            if not (self.n_samples or salvage):
+                raise StoreError(f"{self.path} holds no samples")  # noqa: TRY301
         except StoreError:
             self._file.close()
             raise
@@ -134,6 +136,8 @@ class FeatureStore:
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found
+        if not chosen:
+            raise StoreError(f"no layer of the {role} in {self.path} is left; it has: {', '.join(names)}")
         return [name for name in names if name in chosen]
 
     def layout(self, role: str, layer: str) -> Layout:
