@@ -96,9 +96,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _broken(name: str, target: str, error: Exception) -> click.Command:
     def fail() -> None:
-        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}")
+        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}{_shadow(target)}")
 
-    return click.Command(name, callback=fail, short_help=f"(cannot be imported from {target})")
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        name, callback=fail, short_help=f"(cannot be imported from {target})", context_settings=anything
+    )
+
+
+def _shadow(target: str) -> str:
+    """Which file of the user's stands where a package should be, if one does."""
+    package = sys.modules.get(target.partition(".")[0])
+    path = getattr(package, "__file__", None)
+    hidden = path is not None and not hasattr(package, "__path__")
+    return f"; {path} is imported instead, rename it or work in another folder" if hidden else ""
 
 
 def _fail(message: str, status: int) -> None:

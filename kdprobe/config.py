@@ -204,6 +204,22 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
+class TeacherFacts(Section):
+    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; found out or usual if not given.
+
+    Attributes:
+        n_classes: C.
+        image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
+        mean: per channel, that its input is standardised with.
+        std: per channel.
+    """
+
+    n_classes: int | None = Field(None, ge=0)
+    image_size: int | None = Field(None, ge=1)
+    mean: tuple[float, ...] | None = Field(None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+
+
 class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
@@ -211,6 +227,7 @@ class RunConfig(Section):
         data: where the images come from.
         model: the network that is trained (the student, where there is a teacher).
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        teacher_facts: what the teacher's file does not say.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see there; nothing is compared if not given.
@@ -220,6 +237,7 @@ class RunConfig(Section):
     data: DataConfig
     model: ModelConfig
     teacher: str | None = None
+    teacher_facts: TeacherFacts | None = None
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
     probe: ProbeConfig | None = None

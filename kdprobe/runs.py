@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, read_text, write_text
+from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
 from kdprobe.identity import Inputs, read_inputs
 from kdprobe.results import provenance
 
@@ -90,6 +90,11 @@ class RunFolder:
         """The networks kept during training, by the epochs trained before."""
         paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
         return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each weights file, snapshots included, by its path in the folder."""
+        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
+        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
 
     @property
     def finished(self) -> bool:
@@ -263,10 +268,10 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+        """All whole lines of `metrics.jsonl`, of epochs 1, 2, 3, ...; a line cut short by a kill is left out.
 
         Raises:
-            RunError: naming a line that is damaged.
+            RunError: naming a line that is damaged, or of another epoch.
         """
         if not self.metrics_path.is_file():
             return []
@@ -282,6 +287,11 @@ class RunFolder:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not a record of an epoch")
         if missing := [key for key in RECORDED if key not in record]:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it lacks {', '.join(missing)}")
+        if type(record["epoch"]) is not int or record["epoch"] != number:
+            raise RunError(
+                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
+                f"{record['epoch']!r}"
+            )
         return record
 
     def keep_metrics(self, n_epochs: int) -> None:

@@ -225,6 +225,15 @@ def test_a_run_without_an_epoch_has_no_curve(tmp_path):
         training_curves([run])
 
 
+@pytest.mark.parametrize("epochs", [[0, 1], [1, 1], [2, 1], [-3, 2], [1, "2"], [1, 3], [True, 2]])
+def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
+    run = write_run(tmp_path / "run", accuracies=(0.1, 0.2))
+    records = [{**record, "epoch": epoch} for record, epoch in zip(run.metrics(), epochs, strict=True)]
+    run.metrics_path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line \d: it must be of epoch \d, but is of epoch"):
+        training_curves([run])
+
+
 def test_names_take_as_many_parents_as_needed(tmp_path):
     paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
     assert short_names(paths) == ["a/run", "b/run", "b/other"]

@@ -573,3 +573,33 @@ def test_a_really_full_disk_is_told_and_what_was_acknowledged_is_there(small_dis
         assert store.n_samples == acknowledged >= 160
         expected = values.repeat(acknowledged // 8, 1) + torch.arange(0, acknowledged, 8).repeat_interleave(8)[:, None]
         assert torch.equal(store.read("student", "a"), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda x: 1e-7 * x, r"student layer 'a' varies too little for float16, whose rounding is \d+ % of its"),
+        (lambda x: 1e-9 * x, r"rounding is 100% of its variation \(values up to .*\); use float32, or leave the layer"),
+        (lambda x: 1e-40 * x, "varies too little for float16"),
+        (lambda x: 1000 + x, "varies too little for float16"),
+        (lambda x: x, None),
+        (lambda x: 1e-4 * x, None),
+        (lambda x: 20 + x, None),
+        (lambda x: 0 * x, None),
+        (lambda x: 0 * x + 1 / 3, None),
+        (lambda x: 1e9 * x, "reaches .*, which float16 cannot hold"),
+    ],
+)
+def test_float16_is_refused_where_it_loses_what_tells_samples_apart(tmp_path, values, told):
+    x = values(torch.randn(32, 7, generator=torch.Generator().manual_seed(0)))
+    index = torch.arange(32)
+
+    def write():
+        with FeatureStore.create(tmp_path / "f.h5", {"student": Network("s")}, dtype="float16") as writer:
+            writer.append(index, index, {"student": {"a": x}})
+
+    if told is None:
+        write()
+    else:
+        with pytest.raises(StoreError, match=told.replace(" %", "%")):
+            write()

@@ -7,6 +7,7 @@ A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`,
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Literal
 
@@ -135,7 +136,7 @@ def read_data(
         )
     if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _user_function(name, rest, spec, named_by)(image_size=image_size)
+    data = _called(_user_function(name, rest, spec, named_by), spec, image_size)
     if not isinstance(data, DataSet):
         raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
     return replace(data, spec=spec)
@@ -151,6 +152,19 @@ def _user_function(module: str, name: str, spec: str, named_by: str | Path | Non
     if not callable(function):
         raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
     return function
+
+
+def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
+    """What a function of the user's returns, whether it takes the size of the images or nothing."""
+    for options in ({"image_size": image_size}, {}):
+        try:
+            signature(function).bind(**options)
+        except TypeError:
+            continue
+        except ValueError:  # one that does not say what it takes
+            pass
+        return function(**options)
+    raise DataError(f"{spec} must take image_size or nothing, but takes {signature(function)}")
 
 
 def _skipping(split: Split) -> Split:

@@ -6,14 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load_file
-
 from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
 from kdprobe.errors import KdprobeError
 from kdprobe.files import read_text, sha256
 from kdprobe.models import load
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_meta
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors
 from kdprobe.runs import RunFolder
 from kdprobe.training.state import state_problems
 
@@ -69,13 +67,14 @@ def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:
             found += [f"{path} is missing"] if name in needed else []
         else:
             _tried(found, partial(_open, path))
+    for path in run.snapshots().values():
+        _tried(found, partial(_open, path))
     return found
 
 
 def _open(path: Path) -> None:
     if path.name == AUXILIARY:
-        read_meta(path)  # which finds what safetensors would complain of
-        load_file(path)
+        read_tensors(path)
     else:
         load(path)
 
