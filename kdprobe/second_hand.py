@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PROGRAM = "from kdprobe.second_hand import serve; serve()"
@@ -44,18 +45,16 @@ class SecondHand:
 
     def stop(self) -> None:
         """End it now."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         self._process.kill()
         self._process.wait()
+        with suppress(OSError):  # what it was still to be told
+            self._process.stdin.close()  # type: ignore[union-attr]
 
     def _write(self, message: object) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # it is gone: what it should have done is still to be done
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
-        except OSError:
-            pass  # it is gone: what it should have done is still to be done
 
 
 def serve() -> None:
