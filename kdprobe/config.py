@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kdprobe.errors import ConfigError, near_matches
+from kdprobe.yamls import read_yaml
 
 PositiveFloat = Field(gt=0)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -318,42 +319,6 @@ def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
         section = section.model_fields[key].annotation
         section = next((kind for kind in get_args(section) if kind is not type(None)), section)  # of one or none
     return list(section.model_fields)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` and `2024-01-01` are words, `0012` is twelve."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(str(node.value)))
-
-
-def read_yaml(text: str, *, source: str) -> Any:
-    """Read YAML with the numbers and booleans of YAML 1.2.
-
-    Raises:
-        ConfigError: naming the line where the text is not YAML.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
 
 
 def write_yaml(config: RunConfig) -> str:

@@ -266,7 +266,7 @@ def test_a_foreign_configuration_is_named_and_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is not a record of an epoch$"),
+        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is a list, not a mapping$"),
         (b'{"epoch": 1}\n', r"metrics\.jsonl is damaged in line 1: it lacks images, lr, loss, accuracy, seconds$"),
         (b"\xff\n", r"metrics\.jsonl is damaged: it is not UTF-8 text$"),
     ],
@@ -359,14 +359,14 @@ def other_weights(run):
     ("damage", "expected"),
     [
         (lambda run: run.config_path.write_text("data: ["), [r"config\.yaml is not YAML at line 1"]),
-        (lambda run: (run.path / "env.json").unlink(), [r"env\.json is missing or damaged \(FileNotFoundError\)"]),
-        (cut("env.json"), [r"env\.json is missing or damaged \(JSONDecodeError\)"]),
+        (lambda run: (run.path / "env.json").unlink(), [r"env\.json is missing$"]),
+        (cut("env.json"), [r"env\.json cannot be read as the environment of a run \(JSONDecodeError"]),
         (cut("last.safetensors"), [r"last\.safetensors is truncated or not a", r"states sha256 of last\.safetensors"]),
         (cut("auxiliary.safetensors"), [r"auxiliary\.safetensors is truncated or not", r"states sha256 of auxiliary"]),
         (other_weights, [r"result\.json states sha256 of best\.safetensors '\w+', but it is '\w+'"]),
         (lambda run: (run.path / "best.safetensors").unlink(), [r"best\.safetensors is missing"]),
         (cut("state.pt"), [r"state\.pt is damaged \("]),
-        (cut("result.json"), [r"result\.json is damaged: "]),
+        (cut("result.json"), [r"result\.json cannot be read as the result of a run \(JSONDecodeError"]),
         (lambda run: edit(run.result_path, accuracy=0.5), [r"result\.json states accuracy 0\.5, but it is 0\.\d+"]),
         (lambda run: edit(run.result_path, seed=7), [r"result\.json states seed 7, but it is 0"]),
         (lambda run: edit(run.result_path, teacher_sha256="0"), [r"is not the teacher of .* any more: its sha256 has"]),

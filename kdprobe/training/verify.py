@@ -1,6 +1,5 @@
 """Is a run folder whole? One sentence for each thing that is not."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import Any, TypeVar
 
 from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
-from kdprobe.errors import KdprobeError
-from kdprobe.files import read_text, sha256
+from kdprobe.errors import KdprobeError, RunError
+from kdprobe.files import sha256
+from kdprobe.jsons import read_json
 from kdprobe.models import load
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors
 from kdprobe.runs import RunFolder
@@ -47,9 +47,9 @@ def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
 
 def _environment(path: Path) -> Iterator[str]:
     try:
-        json.loads(read_text(path))
-    except (OSError, ValueError) as error:
-        yield f"{path} is missing or damaged ({type(error).__name__})"
+        read_json(path, RunError, expected="the environment of a run")
+    except RunError as error:
+        yield str(error) if path.exists() else f"{path} is missing"
 
 
 def _order(run: RunFolder, records: list[dict[str, Any]]) -> Iterator[str]:
