@@ -235,7 +235,7 @@ class Steps:
 
     def sweep(self, teacher: Path) -> None:
         """Four students over two dropout rates of each network, of one seed."""
-        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1, "--set", "training.epochs=10"]
+        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1]
         self.run("sweep-dropout", *grid, "--teacher", teacher, "--out", self.out / "sweep")
 
     def report(self) -> None:
