@@ -56,12 +56,19 @@ class RayEngine:
         self._work = ray.remote(**options)(_work_there)
         self._order = replace(order, device="cpu") if gpus == 0 and order.device == "auto" else order
         self._folder = Path.cwd()
+        self._references: dict[str, Any] = {}
 
-    def submit(self, cell: Cell) -> Future[Outcome]:
+    def submit(self, cell: Cell, given_up: int = 0) -> Future[Outcome]:
         """Queue a cell on the cluster."""
-        reference = self._work.remote(self._order, cell.id, cell.config, self._folder)
+        reference = self._work.remote(self._order, cell.id, cell.config, given_up, self._folder)
+        self._references[cell.id] = reference
         future: Future[Outcome] = reference.future()
         return future
+
+    def abandon(self, cell: Cell) -> None:
+        """End the worker process that is at a cell."""
+        if cell.id in self._references:
+            self._ray.cancel(self._references[cell.id], force=True)
 
     def close(self) -> None:
         """Leave the cluster; tasks that still run are stopped with their worker processes."""
@@ -95,10 +102,10 @@ class RayEngine:
                 raise SweepError(f"a cell takes {wanted:g} {name}, but the cluster has {there.get(name, 0):g}")
 
 
-def _work_there(order: Order, cell: str, config: dict[str, Any], folder: Path) -> Outcome:
+def _work_there(order: Order, cell: str, config: dict[str, Any], given_up: int, folder: Path) -> Outcome:
     if folder.is_dir():
         os.chdir(folder)  # so that relative paths in the configuration mean the same
-    return work(order, cell, config)
+    return work(order, cell, config, given_up)
 
 
 def _check_answers(address: str) -> None:
