@@ -4,7 +4,7 @@ The teacher sees the images once: its Gram matrices of all minibatches are kept,
 compared with over the same minibatches.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
 from kdprobe.data import View
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.identity import Inputs, weights_sha256
-from kdprobe.models.checkpoint import load
+from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.create import describe
 from kdprobe.results import Result, provenance, save_result
 from kdprobe.runs import RunFolder
@@ -49,6 +50,7 @@ def cka_over_time(
     quiet: bool = True,
     trust: Iterable[str] = (),
     view: View = View(),
+    told: Mapping[str, Any] | None = None,
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.
 
@@ -68,6 +70,7 @@ def cka_over_time(
         quiet: no progress on standard error.
         trust: modules whose code the run's files may name.
         view: how image files are shown, as `kdprobe.views.open_views` takes it.
+        told: facts of a teacher whose file does not say them, as `kdprobe.views.open_views` takes them.
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
@@ -85,9 +88,11 @@ def cka_over_time(
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
     shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
     named_by = None if teacher else {"teacher": folder.config_path}
-    views = open_views(shown, data=data, trust=trust, named_by=named_by, view=view, identified=True)
+    facts = _teacher_facts(folder, shown) if teacher is None else {}
+    options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
+    views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
-    showing = _Shown(views, batch_size or 64, part, device, quiet)
+    showing = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
     rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
@@ -156,9 +161,7 @@ def summary(result: Result) -> str:
 class _Shown:
     """The test images in one order, minibatch by minibatch, seen by one network at a time."""
 
-    def __init__(
-        self, views: Views, batch_size: int, part: tuple[int, int], device: str | torch.device, quiet: bool
-    ) -> None:
+    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
         self._views, self._batch_size, self._part = views, batch_size, part
         self._device, self._quiet = device, quiet or part[0] > 0
 
@@ -190,6 +193,14 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
             f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
             "copy the one to compare with to another path and name that"
         )
+
+
+def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
+    """What the run was told of its own teacher, and the image size that it took where nothing says one."""
+    facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
+    if is_foreign(shown["teacher"]) and "image_size" not in facts:
+        facts["default_size"] = read_info(Path(shown["student"])).image_size
+    return facts
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:

@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
-from kdprobe.options import flags, overwrite_option, trust_option
+from kdprobe.options import facts_options, flags, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 
@@ -21,6 +21,7 @@ from kdprobe.terminal import echo
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
 @trust_option
 def evaluate(
     checkpoints: tuple[str, ...],
@@ -29,6 +30,7 @@ def evaluate(
     out: Path,
     device: str,
     view: dict[str, Any],
+    told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -52,7 +54,7 @@ def evaluate(
     for path in paths:
         permit_result(path, path.stem, pictures=out, overwrite=overwrite)
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view))
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view), told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
     save_result(result, paths[0], table=tidy(result).to_csv(index=False), overwrite=overwrite)
@@ -96,6 +98,7 @@ def evaluate(
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
 @trust_option
 def cka(
     teacher: str | None,
@@ -116,6 +119,7 @@ def cka(
     out: Path | None,
     device: str,
     view: dict[str, Any],
+    told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
@@ -166,12 +170,15 @@ def cka(
                 device=where,
                 quiet=quiet,
                 view=View(**view),
+                told=told,
                 **chosen,
             )
-        elif features and not (teacher or student or data or any(view.values()) or reduce != "flatten" or passes > 1):
+        elif features and not (
+            teacher or student or data or any(view.values()) or told or reduce != "flatten" or passes > 1
+        ):
             result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view))
+            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view), told=told)
             shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
             result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
@@ -195,6 +202,7 @@ def cka(
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
 @trust_option
 def compound(
     checkpoints: tuple[str, ...],
@@ -202,6 +210,7 @@ def compound(
     out: Path,
     device: str,
     view: dict[str, Any],
+    told: dict[str, Any],
     *,
     exclude_neutral: bool,
     overwrite: bool,
@@ -224,7 +233,9 @@ def compound(
     from kdprobe.results import permit_result, save_result
 
     permit_result(out / "compound.npz", "compound", pictures=out, overwrite=overwrite)
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view))
+    judged = judge(
+        checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view), told=told
+    )
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     table = compound_table(result).to_csv(index=False)
     save_result(result, out / "compound.npz", table=table, overwrite=overwrite)
@@ -265,18 +276,16 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--classes", type=click.IntRange(min=1), help="Of models given by name.")
-@click.option("--image-size", type=click.IntRange(min=8), help="Of models given by name, in pixels.")
 @click.option("--stages", is_flag=True, help="Also show the parts of each network.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+@facts_options
 @trust_option
 def complexity(
     models: tuple[str, ...],
-    classes: int | None,
-    image_size: int | None,
     out: Path,
+    told: dict[str, Any],
     *,
     stages: bool,
     overwrite: bool,
@@ -290,12 +299,12 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, model_of, summary
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, models_of, summary
     from analyses.complexity import complexity as count
     from kdprobe.results import permit_result, save_result
 
     permit_result(out / "complexity.npz", "complexity", overwrite=overwrite)
-    counted = [count(model_of(spec, n_classes=classes, image_size=image_size)) for spec in models]
+    counted = [count(model) for model in models_of(models, told)]
     result = complexity_result(models, counted)
     table = complexity_table(result).to_csv(index=False)
     save_result(result, out / "complexity.npz", table=table, overwrite=overwrite)
@@ -332,6 +341,7 @@ def complexity(
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
 @trust_option
 def decompose(
     teacher: str | None,
@@ -349,6 +359,7 @@ def decompose(
     out: Path,
     device: str,
     view: dict[str, Any],
+    told: dict[str, Any],
     *,
     probes: bool,
     overwrite: bool,
@@ -375,7 +386,7 @@ def decompose(
     from kdprobe.results import Result, permit_result, save_result
 
     if bool(features) == bool(teacher and students) or (
-        features and (teacher or students or data or any(view.values()))
+        features and (teacher or students or data or any(view.values()) or told)
     ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
@@ -395,6 +406,7 @@ def decompose(
             device=where,
             quiet=quiet,
             view=View(**view),
+            told=told,
             **chosen,
         )
         result, examples = decompose_layers(

@@ -1,6 +1,6 @@
 """From features of both networks to saved decompositions, layer pair by layer pair."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ def inputs_of(
     device: str | torch.device = "cpu",
     quiet: bool = True,
     view: View = View(),
+    told: Mapping[str, Any] | None = None,
     **chosen: Any,
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:
     """Features and pairs of layers of two checkpoints, or of feature files.
@@ -111,6 +112,7 @@ def inputs_of(
         device: where the networks run.
         quiet: no progress on standard error.
         view: how image files are shown, as `kdprobe.views.open_views` takes it.
+        told: facts of checkpoints whose files do not say them, as `kdprobe.views.open_views` takes them.
         chosen: `teacher_layers`, `student_layers`, `reduce`.
 
     Raises:
@@ -124,7 +126,7 @@ def inputs_of(
     if files:
         features = stored_features(files, **chosen)
     else:
-        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view)
+        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
         if method == "dropkd":
             return shown_maps(views, load_dropkd(str(student)), device=device, quiet=quiet)
         features = shown_features(views, device=device, quiet=quiet, **chosen)

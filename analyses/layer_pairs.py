@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analyses.stored_cka import require_same_samples, role_in
 from kdprobe.capture import capture
+from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features import REDUCERS
@@ -93,7 +94,7 @@ def shown_features(
     Raises:
         CaptureError: for an unknown layer.
     """
-    choices = {"teacher": teacher_layers, "student": student_layers}
+    choices, device = {"teacher": teacher_layers, "student": student_layers}, pick_device(device)
     with ExitStack() as stack:
         taken = {
             role: stack.enter_context(capture(model.to(device), choices[role], reduce=reduce))
@@ -126,6 +127,7 @@ def shown_maps(
         AnalysisError: if the networks are not those of the run.
     """
     needs: list[Need] = ["maps"]
+    device = pick_device(device)
     stages = {role: Stages(model.to(device).eval(), needs=needs) for role, model in views.models.items()}
     shapes = {"teacher": method.teacher_shapes, "student": method.student_shapes}
     for role, model in views.models.items():

@@ -1,8 +1,9 @@
 """What trained networks say about the images of a data set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from kdprobe import load
 from kdprobe.data import DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
-from kdprobe.models.checkpoint import LAST
+from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.create import ModelInfo
 from kdprobe.progress import progress
 from kdprobe.user_code import trusting
@@ -61,7 +63,7 @@ def predict(
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
     """
-    info, training = describe(model), model.training
+    info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
     found = []
@@ -76,7 +78,7 @@ def predict(
 
 
 def judge(
-    checkpoints: Sequence[str],
+    checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -85,12 +87,13 @@ def judge(
     quiet: bool = True,
     same_classes: bool = True,
     trust: Iterable[str] = (),
+    told: Mapping[str, Any] | None = None,
     view: View = View(),
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 
     Args:
-        checkpoints: whatever `kdprobe.load` takes.
+        checkpoints: one or several of whatever `kdprobe.load` takes.
         spec: the data set; the one that the first checkpoint names if not given.
         device: where to compute.
         batch_size: images at a time.
@@ -98,6 +101,7 @@ def judge(
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
         trust: modules whose code the checkpoints may name.
+        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it.
         view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
             set has it.
 
@@ -105,10 +109,11 @@ def judge(
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
-    names, sets, judged = short_names(checkpoints), dict[tuple[int, View], DataSet](), list[Judged]()
+    given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
+    names, sets, judged = short_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
     named_by: str | None = None
-    for name, checkpoint in zip(names, checkpoints, strict=True):
-        model = load(checkpoint, device=device, trust=trust)
+    for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
+        model = load(checkpoint, device=device, trust=trust, **of_it)
         info = describe(model)
         if spec is None:
             spec, named_by = info.data, checkpoint

@@ -6,15 +6,15 @@
 
 A feature is copied or reduced inside the hook, before an in-place operation behind the layer can
 overwrite it. A module that runs several times in one forward pass gives one layer per call, named
-`relu#1`, `relu#2` and so on.
+`relu#1`, `relu#2` and so on. Where stages are chosen, or a reducer asks what the dimensions mean, the first
+pass is preceded by one of two of its images that is watched (`kdprobe.models.facts`).
 """
 
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -22,15 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
-from kdprobe.features import REDUCERS, Layout, layout_of
+from kdprobe.features import BY_LAYOUT, REDUCERS, Layout
 from kdprobe.models.create import unwrap
-
-GROUPS = ("stages", "leaves", "all")
+from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
+from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
+from kdprobe.models.tracing import Trace, few_images, is_watching, tensors_in
 
 
 def capture(
     model: nn.Module,
-    layers: str | Sequence[str] = "stages",
+    layers: Layers = "stages",
     *,
     reduce: str | Callable[[Tensor], Tensor] = "flatten",
     evaluate: bool = True,
@@ -40,9 +41,10 @@ def capture(
 
     Args:
         model: any network; compiled ones run uncompiled inside the block, wrapped ones are looked through.
-        layers: module names, globs (`*` spans dots), `stages` (stage or block outputs), `leaves` (modules without
-            children that are not identities or dropouts), `all`; `!glob` leaves out; `NAME#2` is the second
-            call alone.
+        layers: module names or modules, globs (`*` spans dots), `stages` (the ends of all stages; the blocks of a
+            network of one resolution), `leaves` (modules without children that are not identities or dropouts), `all`;
+            `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out what did not run and what
+            has no row per image, such as windows; `left_out` of the result says so.
         reduce: `flatten` [B, d]; `gap` or `mean` [B, c], over positions without prefix tokens; `cls` [B, d];
             `tokens` [B, n, d] without prefix; `gram` [B, B] float64 of centred features; `whole`;
             or a function of the output.
@@ -54,17 +56,19 @@ def capture(
 
     Raises:
         CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a chosen
-            layer or call of it that did not run, or that gave no tensor with a row per image.
+            layer or call of it that did not run, or that gave no tensor with a row per image, for stages that cannot
+            be told, and for a reducer that a layer's output does not suit.
     """
     return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach)
 
 
-def select_layers(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
+def select_layers(model: nn.Module, layers: Layers, *, images: Tensor | None = None) -> list[str]:
     """Resolve layer choices to module names.
 
     Args:
         model: the network, unwrapped.
         layers: as `capture` takes them.
+        images: that `stages` are looked for with; made-up ones of the size in the network's description, if not given.
 
     Returns:
         names in the order of `named_modules`; a chosen single call keeps its `#number`.
@@ -72,32 +76,55 @@ def select_layers(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
     Raises:
         CaptureError: if a name or glob matches nothing, with near matches, or nothing remains.
     """
-    names = [name for name, _ in model.named_modules() if name]
-    choices = [layers] if isinstance(layers, str) else list(layers)
-    chosen: dict[str, None] = {}
-    for choice in choices:
-        if choice.startswith("!"):
-            for name in _matching(choice[1:], names, model):
-                chosen.pop(name, None)
-        else:
-            chosen.update(dict.fromkeys(_matching(choice, names, model)))
-    if not chosen:
-        raise CaptureError(f"no layer is chosen by {choices}{near_matches('', names)}")
-    position = {name: index for index, name in enumerate(names)}
-    return sorted(chosen, key=lambda name: (position[_module_name(name)], name))
+    choices = as_choices(model, layers)
+    return list(select(model, choices, stage_names(model, images) if _asks_for_stages(choices) else ()).names)
+
+
+@dataclass
+class _Output:
+    """What one call of a layer gave."""
+
+    name: str
+    number: int
+    shape: tuple[int, ...] = ()
+    feature: Tensor | None = None
+    refused: str = ""
+    unfit: bool = False
+
+
+@dataclass
+class _Pass:
+    """One call of the network: some of its images, how many there were, and what its layers gave."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    n_images: int | None = None
+    with_gradients: bool = False
+    outputs: list[_Output] = field(default_factory=list)
+
+    def began(self, name: str) -> _Output:
+        """The next call of a layer."""
+        one = _Output(name, 1 + sum(other.name == name for other in self.outputs))
+        self.outputs.append(one)
+        return one
+
+    def labels(self) -> dict[str, _Output]:
+        """Outputs by the names of their layers, with the number of the call where there are several."""
+        total = Counter(one.name for one in self.outputs)
+        return {one.name if total[one.name] == 1 else f"{one.name}#{one.number}": one for one in self.outputs}
 
 
 class Capture(Mapping[str, Tensor]):
     """Features of the last forward pass by layer name; made by `capture`.
 
     Attributes:
-        layouts: what each feature's output looked like before it was reduced.
+        left_out: layers that a glob or group chose and that have no feature, with the reason.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        layers: str | Sequence[str],
+        layers: Layers,
         *,
         reduce: str | Callable[[Tensor], Tensor],
         evaluate: bool,
@@ -106,17 +133,18 @@ class Capture(Mapping[str, Tensor]):
         if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
             raise CaptureError("a DataParallel network runs in parts on several devices; capture its `module`")
         self._model = unwrap(model)
-        self._selected = select_layers(self._model, layers)
-        self._named = _named_exactly(layers)
-        self._reduce = _reducer(reduce)
+        self._choices = as_choices(self._model, layers)
+        self._selection = select(self._model, self._choices, None)
+        self._hooked = not _asks_for_stages(self._choices)  # stages are known when the network has run
+        self._first_names = other_names(self._model)
+        self._reduce, self._by_layout = _reducer(reduce)
         self._evaluate, self._detach = evaluate, detach
         self._compiled = any(_is_compiled(module) for module in model.modules())
         self._exit = ExitStack()
-        self._outputs: list[tuple[str, Tensor, Layout]] = []
+        self._pass, self._running = _Pass(), False
+        self._traces: dict[Any, Trace] = {}
         self._features: dict[str, Tensor] = {}
-        self._batch: int | None = None
-        self._running = False
-        self.layouts: dict[str, Layout] = {}
+        self.left_out: dict[str, str] = {}
 
     def __enter__(self) -> "Capture":
         with ExitStack() as stack:
@@ -125,13 +153,10 @@ class Capture(Mapping[str, Tensor]):
             if self._evaluate:
                 stack.callback(_set_modes, [(module, module.training) for module in self._model.modules()])
                 self._model.eval()
-            handles = [
-                self._model.register_forward_pre_hook(self._start, with_kwargs=True),
-                *(self._hook(name) for name in dict.fromkeys(map(_module_name, self._selected))),
-                self._model.register_forward_hook(self._finish),
-            ]
-            for handle in handles:
-                stack.callback(handle.remove)
+            stack.callback(self._model.register_forward_pre_hook(self._start, with_kwargs=True).remove)
+            if self._hooked:
+                self._hook(stack)
+            stack.callback(self._model.register_forward_hook(self._finish).remove)
             self._exit = stack.pop_all()
         return self
 
@@ -141,13 +166,14 @@ class Capture(Mapping[str, Tensor]):
         self._exit.close()
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._features:
+        found = self._features.get(name, self._features.get(self._first_name(name)))
+        if found is None:
             ran = near_matches(name, self._features) if self._features else "; the model has not run yet"
             raise CaptureError(f"no feature of layer {name!r}{ran}")
-        return self._features[name]
+        return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._features
+        return name in self._features or (isinstance(name, str) and self._first_name(name) in self._features)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._features)
@@ -155,129 +181,176 @@ class Capture(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._features)
 
-    def _hook(self, name: str) -> torch.utils.hooks.RemovableHandle:
-        module = self._model.get_submodule(name)
-        parent = self._model.get_submodule(name.rpartition(".")[0])
-        return module.register_forward_hook(lambda _module, _inputs, output: self._take(name, module, parent, output))
+    @property
+    def stages(self) -> list[str]:
+        """The ends of the network's stages, for images such as the last ones."""
+        return stages_in(self._model, self._seen())
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """What each feature's output looked like before it was reduced."""
+        outputs = self._pass.labels()
+        return {label: self._layout(outputs[label]) for label in self._features}
+
+    def _hook(self, stack: ExitStack) -> None:
+        for name in dict.fromkeys(map(module_name, self._selection.names)):
+            module = self._model.get_submodule(name)
+            handle = module.register_forward_hook(lambda _module, _inputs, out, name=name: self._take(name, out))
+            stack.callback(handle.remove)
+
+    def _first_name(self, name: str) -> str:
+        module = module_name(name)
+        return self._first_names.get(module, module) + name.removeprefix(module)
 
     def _start(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.ndim]
-        self._batch = inputs[0].shape[0] if inputs else None
-        self._outputs, self._features, self._running = [], {}, True
+        if is_watching() or _in_backward():
+            return
+        n_images = next((len(value) for value in tensors_in([args, kwargs]) if value.ndim), None)
+        few = few_images(args, kwargs, n_images, 2) if n_images else (args, kwargs)
+        self._features, self.left_out, self._running = {}, {}, False
+        self._pass = _Pass(*few, n_images, torch.is_grad_enabled())
+        if self._by_layout or not self._hooked:
+            seen = self._seen(args, kwargs)
+            if not self._hooked:
+                self._selection = select(self._model, self._choices, stages_in(self._model, seen))
+                self._hook(self._exit)
+                self._hooked = True
+        self._running = True
 
-    def _take(self, name: str, module: nn.Module, parent: nn.Module, output: Any) -> None:
+    def _seen(self, *whole: Any) -> Trace:
+        """The network watched with some of these images; with all of them where it takes no fewer."""
+        few = self._pass.args, self._pass.kwargs
+        key = tuple(value.shape[1:] for value in tensors_in(few))
+        if key not in self._traces:
+            self._traces[key] = watched(self._model, few, whole or few)
+        return self._traces[key]
+
+    def _layout(self, one: _Output) -> Layout:
+        return layout_of(self._seen().call(self._first_name(one.name), one.number), one.shape)
+
+    def _take(self, name: str, output: Any) -> None:
+        if is_watching():
+            return
         if not self._running:
+            self._take_again(name, output)
+            return
+        one = self._pass.began(name)
+        tensor = _tensor_in(output, self._pass.n_images)
+        one.shape = () if tensor is None else tuple(tensor.shape)
+        if (reason := self._unfit(output, tensor)) is not None:
+            one.refused, one.unfit = reason, True
+            if name in self._needed:
+                raise CaptureError(f"layer {name!r} {reason}; leave it out with '!{name}'")
+        elif tensor is not None:
+            try:
+                one.feature = self._reduced(tensor, one)
+            except AnalysisError as error:
+                raise AnalysisError(f"layer {name!r}: {error}") from error
+            except CaptureError as error:
+                one.refused = str(error)
+                if name in self._needed:
+                    raise CaptureError(f"layer {name!r}: {error}") from error
+
+    @property
+    def _needed(self) -> set[str]:
+        return set(map(module_name, self._selection.needed))
+
+    def _unfit(self, output: Any, tensor: Tensor | None) -> str | None:
+        n_images = self._pass.n_images
+        if tensor is None:
+            return f"gives {_described(output)}, in which there is no floating tensor"
+        if n_images is not None and (tensor.ndim < 2 or tensor.shape[0] != n_images):
+            return f"gives {list(tensor.shape)} for {n_images} images, not one row per image"
+        if not self._detach and self._pass.with_gradients and not torch.is_grad_enabled():
+            return "runs without gradients, as inside a reentrant checkpoint; use use_reentrant=False, or detach=True"
+        return None
+
+    def _reduced(self, tensor: Tensor, one: _Output) -> Tensor:
+        layout = self._layout(one) if self._by_layout else Layout("other")
+        return self._reduce(tensor.detach() if self._detach else tensor, layout)
+
+    def _take_again(self, name: str, output: Any) -> None:
+        """Activation checkpointing runs a layer again on the way back, and must find the same tensors saved."""
+        if not _in_backward():
             raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
-        tensor = _tensor_in(output, name, self._batch)
-        if self._batch is not None and (tensor.ndim < 2 or tensor.shape[0] != self._batch):
-            raise CaptureError(
-                f"layer {name!r} gives {list(tensor.shape)} for {self._batch} images, not one row per image; "
-                f"leave it out with '!{name}'"
-            )
-        layout = layout_of(self._model, module, tensor, parent=parent)
-        try:
-            feature = self._reduce(tensor.detach() if self._detach else tensor, layout)
-        except (AnalysisError, CaptureError) as error:
-            raise type(error)(f"layer {name!r}: {error}") from error
-        self._outputs.append((name, feature, layout))
+        tensor = _tensor_in(output, self._pass.n_images)
+        first = next((one for one in self._pass.outputs if one.name == name), None)
+        if tensor is not None and first is not None and first.feature is not None and not self._detach:
+            self._reduced(tensor, first)
 
     def _finish(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if is_watching() or not self._running:
+            return
         self._running = False
-        total = Counter(name for name, _, _ in self._outputs)
-        seen: Counter[str] = Counter()
-        for name, feature, layout in self._outputs:
-            seen[name] += 1
-            label = name if total[name] == 1 else f"{name}#{seen[name]}"
-            if name in self._selected or f"{name}#{seen[name]}" in self._selected:
-                self._features[label], self.layouts[label] = feature, layout
-        self._outputs = []
-        silent = [name for name in self._named if not total[_module_name(name)]]
+        chosen, ran = set(self._selection.names), Counter(one.name for one in self._pass.outputs)
+        for label, one in self._pass.labels().items():
+            if one.feature is not None and (one.name in chosen or f"{one.name}#{one.number}" in chosen):
+                self._features[label] = one.feature
+        self.left_out = {one.name: one.refused for one in self._pass.outputs if one.unfit}
+        self.left_out |= {name: "did not run" for name in self._selection.names if not ran[module_name(name)]}
+        self._check_needed(ran)
+        self._check_refused()
+        self._check_wide()
+        for one in self._pass.outputs:
+            one.feature = None
+
+    def _check_needed(self, ran: Counter[str]) -> None:
+        needed = [name for name in self._selection.names if name in self._selection.needed]
+        silent = [name for name in needed if not ran[module_name(name)]]
         if silent:
-            raise CaptureError(f"layer {silent[0]!r} exists but did not run{near_matches(silent[0], total)}")
-        for name in self._named:
-            module, number = _module_name(name), _call_number(name)
-            if number is not None and not 1 <= number <= total[module]:
-                raise CaptureError(f"there is no call {name!r}: {module!r} ran {total[module]} times, counted from 1")
+            verb = "exists" if len(silent) == 1 else "exist"
+            close = near_matches(silent[0], ran) if len(silent) == 1 else ""
+            raise CaptureError(f"layer {', '.join(map(repr, silent))} {verb} but did not run{close}")
+        for name in needed:
+            module, number = module_name(name), call_number(name)
+            if number is not None and not 1 <= number <= ran[module]:
+                raise CaptureError(f"there is no call {name!r}: {module!r} ran {ran[module]} times, counted from 1")
+
+    def _check_refused(self) -> None:
+        refused = {one.name: one.refused for one in self._pass.outputs if one.refused and not one.unfit}
+        if refused:
+            (name, reason), advice = next(iter(refused.items())), ", ".join(f"'!{name}'" for name in refused)
+            raise CaptureError(f"layer {name!r}: {reason}; or leave out {advice}")
+
+    def _check_wide(self) -> None:
+        for choice, names in self._selection.wide.items():
+            left = [name for name in names if name in self._selection.names]
+            if left and all(name in self.left_out for name in left):
+                raise CaptureError(
+                    f"no layer that {choice!r} chooses has a feature: {left[0]!r} {self.left_out[left[0]]}, and so on; "
+                    "hooks do not run in traced networks, nor in modules that are not called themselves"
+                )
 
 
-def _matching(choice: str, names: list[str], model: nn.Module) -> list[str]:
-    if choice == "stages":
-        return stage_names(model)
-    if choice == "leaves":
-        return [name for name in names if _is_leaf(model.get_submodule(name))]
-    if choice == "all":
-        return names
-    if choice in names or _module_name(choice) in names:
-        return [choice]
-    found = [name for name in names if fnmatchcase(name, choice)] if _is_glob(choice) else []
-    if not found:
-        raise CaptureError(f"no layer {choice!r} in {type(model).__name__}{near_matches(choice, [*names, *GROUPS])}")
-    return found
+def _asks_for_stages(choices: list[str]) -> bool:
+    return any(choice.removeprefix("!") == "stages" for choice in choices)
 
 
-def _is_leaf(module: nn.Module) -> bool:
-    """No children, and more than handing on what comes in, as identities and inactive dropouts do."""
-    hands_on = isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd) or type(module).__name__ == "DropPath"
-    return not hands_on and not any(module.children())
-
-
-def stage_names(model: nn.Module) -> list[str]:
-    """Modules that end a stage, shallow to deep.
-
-    Those of timm's `feature_info`; without it the network's sequences of blocks, or where there is only
-    one such sequence, its blocks.
-    """
-    modules = dict(model.named_modules())
-    listed = [str(info["module"]) for info in getattr(model, "feature_info", None) or [] if info["module"]]
-    if listed and all(name in modules for name in listed):
-        return [_last_that_runs(name, modules[name]) for name in dict.fromkeys(listed)]
-    top = [name for name, child in model.named_children() if isinstance(child, nn.Sequential)]
-    if len(top) > 1:
-        return top
-    sequences = [(name, m) for name, m in modules.items() if isinstance(m, nn.Sequential | nn.ModuleList)]
-    name, longest = max(sequences, key=lambda item: len(item[1]), default=("", model))
-    return [f"{name}.{child}".lstrip(".") for child, _ in longest.named_children()]
-
-
-def _last_that_runs(name: str, module: nn.Module) -> str:
-    """A list of modules is never called itself: its last one is."""
-    return f"{name}.{len(module) - 1}" if isinstance(module, nn.ModuleList) else name
-
-
-def _named_exactly(layers: str | Sequence[str]) -> list[str]:
-    choices = [layers] if isinstance(layers, str) else layers
-    return [name for name in choices if name not in GROUPS and not name.startswith("!") and not _is_glob(name)]
-
-
-def _is_glob(choice: str) -> bool:
-    return any(sign in choice for sign in "*?[")
-
-
-def _module_name(layer: str) -> str:
-    return re.sub(r"#\d+$", "", layer)
-
-
-def _call_number(layer: str) -> int | None:
-    call = re.search(r"#(\d+)$", layer)
-    return int(call[1]) if call else None
-
-
-def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor, Layout], Tensor]:
+def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor, Layout], Tensor], bool]:
+    """A reducer, and whether it asks what the dimensions mean."""
     if not isinstance(reduce, str):
-        return lambda output, _layout: reduce(output)
+        return lambda output, _layout: reduce(output), False
     if reduce not in REDUCERS:
         raise CaptureError(f"no reducer {reduce!r}{near_matches(reduce, REDUCERS)}")
-    return REDUCERS[reduce]
+    return REDUCERS[reduce], REDUCERS[reduce] in BY_LAYOUT
 
 
-def _tensor_in(output: Any, name: str, batch: int | None) -> Tensor:
-    """The first floating tensor of a tuple, a mapping or a model output; if possible one with a row per image."""
+def _tensor_in(output: Any, n_images: int | None) -> Tensor | None:
+    """The first floating tensor of nested tuples and mappings; if possible one with a row per image."""
+    tensors = [part for part in tensors_in(output) if part.is_floating_point()]
+    fit = (tensor for tensor in tensors if tensor.shape[:1] == (n_images,))
+    return next(fit, tensors[0] if tensors else None)
+
+
+def _described(output: Any) -> str:
     parts = list(output.values()) if isinstance(output, Mapping) else output
-    parts = list(parts) if isinstance(parts, tuple | list) else [parts]
-    tensors = [part for part in parts if isinstance(part, Tensor) and part.is_floating_point()]
-    if not tensors:
-        raise CaptureError(f"layer {name!r} gives {type(output).__name__}, in which there is no floating tensor")
-    return next((tensor for tensor in tensors if tensor.shape[:1] == (batch,)), tensors[0])
+    inside = sorted({type(part).__name__ for part in parts}) if isinstance(parts, tuple | list) else []
+    return f"{type(output).__name__} of {', '.join(inside)}" if inside else type(output).__name__
+
+
+def _in_backward() -> bool:
+    """Whether this thread computes gradients, as when a checkpoint runs its part again."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ Any installed package can add a command by naming it under the entry-point group
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -76,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+        with warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+            warnings.showwarning = _warn
             cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         echo(error.ctx.get_help() if error.ctx else str(error))
@@ -96,9 +98,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _broken(name: str, target: str, error: Exception) -> click.Command:
     def fail() -> None:
-        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}")
+        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}{_shadow(target)}")
 
-    return click.Command(name, callback=fail, short_help=f"(cannot be imported from {target})")
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        name, callback=fail, short_help=f"(cannot be imported from {target})", context_settings=anything
+    )
+
+
+def _shadow(target: str) -> str:
+    """Which file of the user's stands where a package should be, if one does."""
+    package = sys.modules.get(target.partition(".")[0])
+    path = getattr(package, "__file__", None)
+    hidden = path is not None and not hasattr(package, "__path__")
+    return f"; {path} is imported instead, rename it or work in another folder" if hidden else ""
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    echo("warning: " + " ".join(str(message).split()), err=True)
 
 
 def _fail(message: str, status: int) -> None:

@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import modules_in, trust_option
+from kdprobe.options import facts_options, modules_in, trust_option
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
 @trust_option
 def train(
     recipe: str | None,
@@ -44,6 +45,7 @@ def train(
     skip_bad: bool,
     tensorboard: bool,
     device: str,
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Train a teacher, or a student with a method.
@@ -66,7 +68,7 @@ def train(
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
         values = read_recipe(recipe, method=method)
-    chosen = {"teacher": teacher, "seed": seed}
+    chosen = {"teacher": teacher, "teacher_facts": told or None, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={quoted(data)}"])
@@ -127,6 +129,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
 @trust_option
 def dump(
     teacher: str | None,
@@ -146,6 +149,7 @@ def dump(
     resume: bool,
     device: str,
     view: dict[str, Any],
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Stream the features of one or two networks on the test images into an HDF5 file.
@@ -156,6 +160,7 @@ def dump(
 
     from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -166,7 +171,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data, view=View(**view))
+        views = open_views(checkpoints, data=data, view=View(**view), told=told)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -180,12 +185,8 @@ def dump(
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
         )
-
-        def say(text: str) -> None:
-            if not quiet:
-                echo(text, err=True)
-
-        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
+        tell = (lambda _: None) if quiet else say
+        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=tell)
     if processes.main:
         echo(f"{out}: {views.n_samples} samples of {views.data}")
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdprobe.capture import Capture, capture, stage_names
+from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
-from kdprobe.models.create import describe, unwrap
+from kdprobe.models.create import describe
+from kdprobe.models.facts import stage_names
 from kdprobe.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.store_writer import Compression, Content, join
 
@@ -90,6 +92,7 @@ def write(
             resumed is another dump.
         CaptureError: for an unknown layer.
     """
+    path, dump = Path(path), replace(dump, device=pick_device(dump.device))
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if not resume:
         _refuse_existing(path, parts)
@@ -134,7 +137,7 @@ def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], None]) -> None:
-    stages = {role: stage_names(unwrap(model)) for role, model in dump.models.items()}
+    stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         reduce = "gram" if dump.content == "grams" else "whole"
@@ -156,6 +159,13 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             layouts = {role: dict(features.layouts) for role, features in taken.items()}
             features = {role: dict(features) for role, features in taken.items()}
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
+
+
+def _stages(model: nn.Module) -> list[str]:
+    try:
+        return stage_names(model)
+    except CaptureError:  # layers chosen by name need no stages
+        return []
 
 
 def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:

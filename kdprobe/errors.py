@@ -91,6 +91,9 @@ class DeviceError(KdprobeError):
     """A device that is not there."""
 
 
+_LONGEST = 200  # characters of a name that is compared and shown whole
+
+
 def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     """Word the alternatives to a mistyped name.
 
@@ -104,8 +107,13 @@ def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
         to twelve names.
     """
     names = sorted(set(choices))
-    close = get_close_matches(name, names, n=limit, cutoff=0.6)
+    alike = [choice for choice in names if max(len(choice), len(name)) <= _LONGEST]  # it compares every two letters
+    close = get_close_matches(name, alike, n=limit, cutoff=0.6) if alike else []
     if close:
         return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(map(_short, names[:12])) + (", ..." if len(names) > 12 else "")
     return f"; known: {shown}" if names else ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

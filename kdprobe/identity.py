@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdprobe.errors import RunError
 from kdprobe.files import write_text
@@ -78,8 +79,13 @@ def from_json(values: Any, source: Path) -> Inputs:
 
 def weights_sha256(model: nn.Module) -> str:
     """The sha256 of a network's tensors and their names, for a network that comes from no file."""
+    return tensors_sha256(model.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of named tensors: names, types, shapes and values, in whatever order they come."""
     found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()
         found.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
         found.update(value.flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b"")

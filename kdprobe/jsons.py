@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdprobe.errors import KdprobeError
+from kdprobe.files import read_text
 from kdprobe.parsing import parsing
 
 _DEEPEST = 100  # levels; no file of kdprobe's has more than ten
@@ -24,7 +25,7 @@ def read_json(path: str | Path, error: type[KdprobeError], *, expected: str) -> 
         KdprobeError: of the given class, naming the file, if it cannot be read or `parse_json` refuses it.
     """
     with parsing(path, error, expected=expected):
-        return parse_json(Path(path).read_text(encoding="utf-8"), finite=True)
+        return parse_json(read_text(Path(path)), finite=True)
 
 
 def parse_json(text: str, *, finite: bool = False) -> Any:

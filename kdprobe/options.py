@@ -1,11 +1,13 @@
 """Options that several commands share, each defined once."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any
 
 import click
 
+from kdprobe.errors import ConfigError
 from kdprobe.user_code import module_of, trusting
 
 overwrite_option = click.option(
@@ -38,6 +40,36 @@ def trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*arguments, **given)
 
     return with_trust
+
+
+def facts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `kdprobe.load` takes of networks whose files do not say it; the command gets them as `told`, a mapping."""
+
+    @click.option("--classes", type=click.IntRange(min=0), help="Of NAME@FILE, where the file does not show it.")
+    @click.option("--image-size", type=click.IntRange(1, 10_000), help="Of NAME@FILE and timm:NAME, in pixels.")
+    @click.option("--mean", callback=_numbers, metavar="R,G,B", help="Of their input, for images in [0, 1].")
+    @click.option("--std", callback=_numbers, metavar="R,G,B", help="Of their input.")
+    @wraps(command)
+    def with_facts(*arguments: Any, classes: Any, image_size: Any, mean: Any, std: Any, **given: Any) -> Any:
+        facts = {"n_classes": classes, "image_size": image_size, "mean": mean, "std": std}
+        told = {key: value for key, value in facts.items() if value is not None}
+        return command(*arguments, told=told, **given)
+
+    return with_facts
+
+
+def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """One number per channel, above 0 for `--std`."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    least = 0.0 if option.name == "std" else -math.inf
+    if not numbers or not all(least < number < math.inf for number in numbers):
+        raise ConfigError(f"--{option.name} takes a number for each channel, such as 0.5,0.5,0.5, but got {text!r}")
+    return numbers
 
 
 def modules_named(*specs: object) -> Iterator[str]:

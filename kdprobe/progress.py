@@ -17,6 +17,7 @@ from kdprobe.terminal import echo, printable
 EVERY = 10.0  # seconds between two lines, to stay below the 15 that are promised on a busy machine too
 
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+_BRIEF: ContextVar[bool] = ContextVar("brief", default=False)
 _BARS: list[object] = []
 
 
@@ -80,6 +81,8 @@ def phase(label: str, *, quiet: bool = False) -> Iterator[None]:
 
 def say(text: str) -> None:
     """One line on standard error, which counts as a sign of life."""
+    if _BRIEF.get():
+        return
     _PULSE.last = time.monotonic()
     if _BARS:
         from tqdm import tqdm
@@ -87,6 +90,16 @@ def say(text: str) -> None:
         tqdm.write(printable(text), file=sys.stderr)
     else:
         echo(text, err=True)
+
+
+@contextmanager
+def brief() -> Iterator[None]:
+    """Leave out the lines of `say` inside: only how far it is is shown."""
+    token = _BRIEF.set(True)
+    try:
+        yield
+    finally:
+        _BRIEF.reset(token)
 
 
 def on_terminal() -> bool:

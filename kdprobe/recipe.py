@@ -5,9 +5,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from kdprobe.config import read_yaml
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.files import read_text
+from kdprobe.yamls import read_yaml
 
 SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
 

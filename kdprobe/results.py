@@ -149,6 +149,8 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
     path = Path(path)
     if not path.is_file():
         raise ResultError(f"there is no result {path}")
+    if not zipfile.is_zipfile(path):
+        raise ResultError(f"{path} cannot be read as a kdprobe result (it is no archive of arrays)")
     with parsing(path, ResultError, expected="a kdprobe result"):
         with np.load(path, allow_pickle=False) as file:
             entries = {name: file[name] for name in file.files}

@@ -25,11 +25,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
+from kdprobe.config import RunConfig, Section, parse, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, read_text, write_text
+from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
 from kdprobe.identity import Inputs, read_inputs
+from kdprobe.jsons import parse_json, read_json
+from kdprobe.records import Epoch, RunResult, lacking
 from kdprobe.results import provenance
+from kdprobe.yamls import read_yaml
 
 FORMAT = "kdprobe-run"
 VERSION = 1
@@ -95,6 +98,11 @@ class RunFolder:
         """The networks kept during training, by the epochs trained before."""
         paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
         return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each weights file, snapshots included, by its path in the folder."""
+        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
+        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
 
     @property
     def finished(self) -> bool:
@@ -268,26 +276,30 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+        """All whole lines of `metrics.jsonl`, of epochs 1, 2, 3, ...; a line cut short by a kill is left out.
 
         Raises:
-            RunError: naming a line that is damaged.
+            RunError: naming a line that is damaged, or of another epoch.
         """
         if not self.metrics_path.is_file():
             return []
-        lines = _text(self.metrics_path).splitlines(keepends=True)
-        return [self._record(line, number) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
+        *lines, _ = _text(self.metrics_path).split("\n")
+        return [self._record(line, number) for number, line in enumerate(lines, start=1)]
 
     def _record(self, line: str, number: int) -> dict[str, Any]:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.metrics_path} is damaged in line {number}") from error
-        if not isinstance(record, dict):
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not a record of an epoch")
-        if missing := [key for key in RECORDED if key not in record]:
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: it lacks {', '.join(missing)}")
-        return record
+            record = parse_json(line, finite=True)
+        except ValueError as error:
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
+        if wrong := lacking(Epoch, record, RECORDED):
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
+        found: dict[str, Any] = record
+        if found["epoch"] != number:
+            raise RunError(
+                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
+                f"{found['epoch']!r}"
+            )
+        return found
 
     def keep_metrics(self, n_epochs: int) -> None:
         """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
@@ -324,14 +336,11 @@ class RunFolder:
         """
         if not self.finished:
             raise RunError(f"{self.path} holds no finished run: it has no result.json")
-        try:
-            values = json.loads(_text(self.result_path))
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.result_path} is damaged: {error}") from error
+        values = read_json(self.result_path, RunError, expected="the result of a run")
         if not isinstance(values, dict) or (values.get("format"), values.get("version")) != (FORMAT, VERSION):
             raise RunError(f"{self.result_path} is not a result of format {FORMAT!r} version {VERSION}")
-        if missing := [key for key in needed if key not in values]:
-            raise RunError(f"{self.result_path} is not the result of a training: it lacks {', '.join(missing)}")
+        if wrong := lacking(RunResult, values, needed):
+            raise RunError(f"{self.result_path} is not the result of a training: {wrong}")
         return values
 
 

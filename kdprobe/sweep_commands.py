@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
-from kdprobe.options import modules_in, trust_option
+from kdprobe.options import facts_options, modules_in, trust_option
 from kdprobe.progress import say, worded_time
 from kdprobe.terminal import echo
 
@@ -37,7 +37,7 @@ _OPTIONS = (
 
 
 def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = trust_option(command)
+    command = facts_options(trust_option(command))
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -163,6 +163,7 @@ def _train_cells(
     *,
     assignments: Sequence[str],
     teacher: str | None,
+    told: dict[str, Any],
     data: str | None,
     out: Path | None,
     retries: int,
@@ -188,6 +189,7 @@ def _train_cells(
     _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
+    values |= {"teacher_facts": told} if told else {}
     values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from kdprobe.errors import ConfigError, TrustError
 
 VARIABLE = "KDPROBE_TRUST"
+GROUPS = ("kdprobe.models", "kdprobe.data")
 
 _NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
 
@@ -45,6 +47,12 @@ def trusted_modules() -> frozenset[str]:
     """The modules that files may name: those of `trusting` and of KDPROBE_TRUST (separated by commas or spaces)."""
     words = re.split(r"[,\s]+", os.environ.get(VARIABLE, ""))
     return _NAMED.get() | {_module(word, VARIABLE) for word in words if word}
+
+
+def _installed() -> set[str]:
+    """Modules whose networks or data sets an installed package offers by entry point, and kdprobe's own."""
+    offered = {entry.module for group in GROUPS for entry in entry_points(group=group)}
+    return {"kdprobe.models.dense_deit", *offered}
 
 
 def module_of(spec: str) -> str | None:
@@ -104,7 +112,7 @@ def is_name(module: str) -> bool:
 
 
 def _check_trusted(module: str, name: str, named_by: str | Path) -> None:
-    if module not in trusted_modules():
+    if module not in trusted_modules() and module not in _installed():
         raise TrustError(
             f"{named_by} names code, {name!r}, which runs only if you trust its module: add --trust {module} "
             f"(in Python trust=[{module!r}])"

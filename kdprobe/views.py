@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
-from kdprobe.models.checkpoint import load
+from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.create import describe
 from kdprobe.progress import progress
 from kdprobe.user_code import trusting
@@ -101,6 +102,7 @@ def open_views(
     named_by: Mapping[str, Path] | None = None,
     view: View = View(),
     identified: bool = False,
+    told: Mapping[str, Any] | None = None,
 ) -> Views:
     """Load networks and the test images for each.
 
@@ -113,6 +115,8 @@ def open_views(
         view: how image files are shown to all of them; what it leaves open is as all were published, or, where
             that differs or is not known, as the data set has it.
         identified: find out the sha256 of the data set.
+        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it, as `kdprobe.load`
+            takes them.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -121,7 +125,12 @@ def open_views(
     """
     files = named_by or {}
     with trusting(trust):
-        models = {role: load(spec, named_by=files.get(role)) for role, spec in checkpoints.items()}
+        models = {
+            role: load(spec, named_by=files.get(role), **facts)
+            for (role, spec), facts in zip(
+                checkpoints.items(), facts_for([*checkpoints.values()], told or {}), strict=True
+            )
+        }
     role, last = list(models.items())[-1]
     spec = data or describe(last).data
     if not spec:

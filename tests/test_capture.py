@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kdprobe.capture import capture, select_layers, stage_names
+from kdprobe.capture import capture, select_layers
 from kdprobe.errors import AnalysisError, CaptureError
 from kdprobe.gram import centred_gram
+from kdprobe.models.facts import stage_names
 
 
 class Block(nn.Module):
@@ -150,7 +151,7 @@ def test_features_keep_their_graph_only_if_asked(images):
 
 def test_choices_of_layers():
     net = Net()
-    assert select_layers(net, "stages") == ["layer1", "layer2"]
+    assert select_layers(net, "stages", images=torch.zeros(2, 3, 8, 8)) == ["layer1", "layer2"]
     assert select_layers(net, "layer?.0.bn1") == ["layer1.0.bn1", "layer2.0.bn1"]
     assert select_layers(net, ["*.bn*", "!layer1.*"]) == ["layer2.0.bn1", "layer2.0.bn2"]
     leaves = select_layers(net, "leaves")
@@ -159,14 +160,6 @@ def test_choices_of_layers():
     assert not {"layer1.1.dropout", "layer1.1.unused"} & set(leaves)
     assert set(select_layers(net, "all")) == {name for name, _ in net.named_modules() if name}
     assert select_layers(net, ["fc", "stem"]) == ["stem", "fc"]
-
-
-def test_stages_without_feature_info():
-    assert stage_names(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten())) == ["0", "1", "2"]
-    net = nn.Module()
-    net.encoder = nn.Module()
-    net.encoder.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
-    assert stage_names(net) == ["encoder.layers.0", "encoder.layers.1", "encoder.layers.2"]
 
 
 def test_stages_of_timm(vit):
@@ -396,13 +389,6 @@ def test_of_several_tensors_the_one_with_a_row_per_image_is_taken(images):
     model = Outer()
     with capture(model, "inner") as features:
         assert torch.equal(model(images), features["inner"])
-
-
-def test_stages_that_are_lists_or_nameless():
-    model = nn.Module()
-    model.blocks = nn.ModuleList([nn.Identity(), nn.Identity()])
-    model.feature_info = [{"module": ""}, {"module": "blocks"}]
-    assert stage_names(model) == ["blocks.1"]
 
 
 def test_the_public_name_is_callable_before_and_after_its_module_is_imported():

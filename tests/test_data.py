@@ -103,6 +103,24 @@ def test_holdout_depends_on_the_seed_alone() -> None:
     assert not torch.equal(pixels(one), pixels(other))
 
 
+def test_a_few_training_images_of_each_class() -> None:
+    def read(**options: Any) -> DataSet:
+        return load_data("digits", image_size=8, **options)
+
+    def rows(split: Split) -> set[bytes]:
+        return {image.numpy().tobytes() for image in pixels(split)}
+
+    whole, data, again, other = read(), *(read(per_class=5, seed=seed) for seed in (1, 1, 2))
+    assert data.train.labels.bincount().tolist() == [5] * 10
+    assert torch.equal(pixels(data.train), pixels(again.train))
+    assert not torch.equal(pixels(data.train), pixels(other.train))
+    assert rows(data.train) <= rows(whole.train)
+    assert torch.equal(pixels(data.test), pixels(whole.test))
+    held = read(per_class=5, holdout=0.25, seed=1)
+    assert rows(held.train).isdisjoint(rows(held.test))
+    assert len(read(per_class=10_000).train) == len(whole.train)
+
+
 def test_holdout_keeps_every_class_on_both_sides() -> None:
     with pytest.raises(DataError, match=r"0\.001 cannot be taken from class 0, which has 142 images: 0 would be"):
         load_data("digits", holdout=0.001)

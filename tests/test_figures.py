@@ -377,7 +377,7 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     save_result(cka_result(), tmp_path / "good.npz", table="")
     out = tmp_path / "out"
     for name, message in {
-        "foreign": "is not a kdprobe result",
+        "foreign": "cannot be read as a kdprobe result",
         "poem": "no picture of a result of kind 'poem'",
         "absent": "there is no result",
     }.items():

@@ -122,7 +122,7 @@ def test_stored_layers(store, name):
 
 
 def test_halves_are_averaged_in_float32(tmp_path):
-    maps = 200 + 0.1 * torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps = 200 + 10 * torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     index = torch.arange(20)
     with FeatureStore.create(tmp_path / "h.h5", {"student": Network("s")}, batch_size=20, dtype="float16") as writer:
         writer.append(index, index, {"student": {"map": maps}}, layouts={"student": {"map": Layout("NCHW")}})

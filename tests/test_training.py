@@ -579,7 +579,7 @@ def test_runs_are_found_and_damage_is_told(student, tmp_path):
     with pytest.raises(RunError, match="holds no finished run"):
         RunFolder(tmp_path).result()
     (tmp_path / "result.json").write_text("{")
-    with pytest.raises(RunError, match=r"result\.json is damaged"):
+    with pytest.raises(RunError, match=r"result\.json cannot be read as the result of a run"):
         RunFolder(tmp_path).result()
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(RunError, match="is not a result of format"):

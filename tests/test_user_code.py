@@ -3,6 +3,7 @@
 import ast
 import json
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -146,14 +147,16 @@ def run(*words):
 
 def test_commands_take_the_names_that_the_command_line_has(folder):
     own = own_checkpoint(folder / "own.safetensors")
-    judge = ["evaluate", "--checkpoint", own, "--quiet", "--out"]
-    assert run(*judge, "a")[0] == 2
+    count = ["complexity", own, "--quiet", "--out"]
+    assert run(*count, "a")[0] == 2
+    assert run(*count, "b", "--trust", "elsewhere")[0] == 2
     assert not Path("ran").exists()
-    assert run(*judge, "b", "--trust", "elsewhere")[0] == 2
-    assert not Path("ran").exists()
-    assert run(*judge, "c", "--trust", "own_nets") == (0, run(*judge, "d", "--data", "own_nets:data")[1])
+    assert run(*count, "c", "--trust", "own_nets")[0] == 0
+    dump = ["dump", "--checkpoint", own, "--layers", "1", "--quiet", "--out"]
+    assert run(*dump, "a.h5")[0] == 2
+    assert run(*dump, "b.h5", "--data", "own_nets:data")[0] == 0  # names the module of the network too
     with pytest.raises(ConfigError, match=r"--trust takes the name of a module, such as my_nets, but got 'a/b\.py'"):
-        CliRunner().invoke(cli, ["evaluate", "--checkpoint", str(own), "--trust", "a/b.py"], catch_exceptions=False)
+        CliRunner().invoke(cli, [*map(str, count), "d", "--trust", "a/b.py"], catch_exceptions=False)
 
 
 def test_a_received_run_is_resumed_only_with_trust(folder):
@@ -183,6 +186,17 @@ def test_arguments_in_a_received_run_read_no_file(tmp_path):
     assert "by which files are read" in run("train", "--resume", "--out", tmp_path / "run", "--quiet")[1]
 
 
+def test_what_installed_packages_offer_is_trusted(folder, monkeypatch):
+    args = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    dense = create("kdprobe.models.dense_deit:dense_deit", n_classes=3, image_size=16, args=args)
+    save(dense, folder / "dense.safetensors")
+    kdprobe.load(folder / "dense.safetensors")
+    file = own_checkpoint(folder / "own.safetensors")
+    entry = EntryPoint("net", "own_nets:net", "kdprobe.models")
+    monkeypatch.setattr("kdprobe.user_code.entry_points", lambda group: [entry] if group == entry.group else [])
+    assert kdprobe.load(file)[1].out_features == 10
+
+
 def test_modules_in_texts_and_configurations():
     assert [module_of(text) for text in ("a.b:c", "a:b@w.pth", "a", "a:", "a/b:c", "C:\\x", "a:b:c")] == [
         *("a.b", "a"),
@@ -199,7 +213,7 @@ def test_trust_travels_to_the_workers_of_a_sweep(tmp_path):
     order = Order(tmp_path, task="tests.tiny_cells:trusting_cell", trust=("own_data", "own_nets"))
     assert work(order, cell_id(config), config.model_dump(mode="json")).name == "done"
     assert "own_data own_nets" in (tmp_path / "journal" / cell_id(config)).read_text()
-    assert trusted_modules() == frozenset()
+    assert trusted_modules() == {"tests.tiny"}  # as conftest.py says
 
 
 @pytest.mark.slow

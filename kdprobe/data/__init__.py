@@ -7,6 +7,7 @@ A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`,
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, hold_out
+from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, few, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.identity import content_sha256
@@ -58,6 +59,7 @@ def load_data(
     image_size: int | None = None,
     storage: Storage = "auto",
     holdout: float = 0.0,
+    per_class: int | None = None,
     seed: int = 0,
     download: bool = False,
     augment: AugmentConfig | None = None,
@@ -75,7 +77,8 @@ def load_data(
         storage: `memory` decodes everything now; `files` leaves image files to the workers; `auto` takes
             memory where all decoded images stay within 1 GiB and nothing asks for the files.
         holdout: fraction of each class's training images that takes the place of the test images.
-        seed: decides which images are held out.
+        per_class: at most this many of the (remaining) training images of each class; all if not given.
+        seed: decides which images are held out, and which few are taken.
         download: fetch what is missing, where the data set can be fetched.
         augment: what training will ask for: `crop: resized` needs the files.
         skip_bad: leave out image files that cannot be decoded.
@@ -99,6 +102,8 @@ def load_data(
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
+    if per_class:
+        data = replace(data, train=few(data.train, per_class, generator(seed, 1)))
     if isinstance(data.test.images, ImageFiles):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     if not len(data.test):
@@ -131,7 +136,7 @@ def read_data(
         )
     if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _user_function(name, rest, spec, named_by)(image_size=image_size)
+    data = _called(_user_function(name, rest, spec, named_by), spec, image_size)
     if not isinstance(data, DataSet):
         raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
     return replace(data, spec=spec)
@@ -147,6 +152,19 @@ def _user_function(module: str, name: str, spec: str, named_by: str | Path | Non
     if not callable(function):
         raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
     return function
+
+
+def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
+    """What a function of the user's returns, whether it takes the size of the images or nothing."""
+    for options in ({"image_size": image_size}, {}):
+        try:
+            signature(function).bind(**options)
+        except TypeError:
+            continue
+        except ValueError:  # one that does not say what it takes
+            pass
+        return function(**options)
+    raise DataError(f"{spec} must take image_size or nothing, but takes {signature(function)}")
 
 
 def _skipping(split: Split) -> Split:

@@ -199,6 +199,20 @@ def stratified(
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 
+def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
+    """At most so many images of each class, in the split's order.
+
+    Args:
+        split: where from.
+        per_class: images of each class; of a smaller class all.
+        generator: decides which.
+    """
+    order = torch.randperm(len(split), generator=generator)
+    labels = split.labels[order]
+    taken = [order[labels == label][:per_class] for label in labels.bincount().nonzero().flatten().tolist()]
+    return split.take(torch.cat(taken).sort().values)
+
+
 def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> DataSet:
     """Evaluate on a stratified fraction of the training images, which are no longer learned from.
 

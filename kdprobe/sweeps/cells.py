@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdprobe.config import RunConfig, Section, override, parse, read_yaml
+from kdprobe.config import RunConfig, Section, override, parse
 from kdprobe.errors import ConfigError
+from kdprobe.yamls import read_yaml
 
 Methods = Mapping[str, type[Section]]
 Values = dict[str, Any]

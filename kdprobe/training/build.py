@@ -92,6 +92,7 @@ def read(
         image_size=settings.image_size,
         storage=settings.storage,
         holdout=settings.holdout,
+        per_class=settings.per_class,
         seed=config.seed,
         download=download,
         augment=settings.augment,
@@ -130,13 +131,15 @@ def _teacher(
     """The frozen teacher, checked against the student."""
     name = config.method["name"]
     if not DISTILLERS[name].uses_teacher:
-        if config.teacher is not None:
+        if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
     if config.teacher is None:
         raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    teacher = load(config.teacher, device=device, named_by=named_by).requires_grad_(False)
-    given, expected = describe(teacher), describe(student)
+    expected = describe(student)
+    facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
+    teacher = load(config.teacher, device=device, named_by=named_by, default_size=expected.image_size, **facts)
+    given = describe(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
         raise ModelError(
             f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"

@@ -12,7 +12,7 @@ from torch import nn
 from kdprobe.config import RunConfig
 from kdprobe.distillers import Method
 from kdprobe.errors import Diverged, RunError, Stopped
-from kdprobe.files import sha256, write_text
+from kdprobe.files import write_text
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
 from kdprobe.models.create import count_parameters
 from kdprobe.runs import RunFolder
@@ -181,7 +181,7 @@ class Keeper:
                 "parameters": count_parameters(self.job.student),
                 "auxiliary_parameters": count_parameters(self.job.method),
                 "seconds": round(position.seconds, 2),
-                "sha256": {path.name: sha256(path) for path in sorted(self.folder.path.glob("*.safetensors"))},
+                "sha256": self.folder.weights_sha256(),
             }
             self.folder.write_result(result)
         self.group.wait()

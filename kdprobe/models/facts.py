@@ -1,0 +1,181 @@
+"""The facts of a network: what its layers' outputs are, which tokens are prefixes, and which modules end its stages.
+
+They are not looked up by class names but seen in one forward pass of two images (`kdprobe.models.tracing`), so that
+they hold for networks of timm, torchvision, transformers and one's own alike, alone or inside another module. What
+cannot be seen is an error that says what to give instead. Where timm's `feature_info` names ends of stages, they are
+called as it calls them.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdprobe.errors import CaptureError, ModelError
+from kdprobe.features import Layout
+from kdprobe.models.create import describe, unwrap
+from kdprobe.models.stage_ends import stage_ends
+from kdprobe.models.tracing import Call, Trace, few_images, trace
+
+
+def layout_of(call: Call | None, shape: tuple[int, ...]) -> Layout:
+    """What the dimensions of a layer's output mean.
+
+    Args:
+        call: of the layer, in a watched forward pass; None if it was not seen.
+        shape: of the output, [B, ...], of any number of images.
+
+    Returns:
+        the layout; `other` where the meaning of a dimension is not known.
+    """
+    if len(shape) == 2:
+        return Layout("vector")
+    if call is None or call.meaning is None or call.shape[1:] != shape[1:]:
+        return Layout("other")
+    labels, prefix = call.meaning.labels, call.meaning.prefix
+    if labels[0] != "b" or call.meaning.n_positions is None:
+        return _prefix_alone(call) if labels == ("b", "p", "c") else Layout("other")
+    if len(labels) == 4:
+        return Layout("NCHW" if labels[1] == "c" else "NHWC" if labels[3] == "c" else "other")
+    if len(labels) == 3 and labels[2] == "c":
+        return Layout("tokens", len(prefix), _class_in(prefix))
+    return Layout("other")
+
+
+def _prefix_alone(call: Call) -> Layout:
+    prefix = call.meaning.prefix if call.meaning is not None else ()
+    return Layout("tokens", len(prefix), _class_in(prefix))
+
+
+def _class_in(prefix: tuple[str, ...]) -> int | None:
+    return prefix.index("class") if "class" in prefix else None
+
+
+def watched(model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Trace:
+    """A watched forward pass of the first of several arguments that the network takes.
+
+    Where it takes none of them, nothing is seen: the pass itself, whose arguments are the last ones, will say why.
+    """
+    failure = ""
+    for args, kwargs in inputs:
+        try:
+            return trace(model, args, kwargs)
+        except Exception as error:
+            failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return Trace((), (False,), failure)
+
+
+def stages_in(model: nn.Module, seen: Trace) -> list[str]:
+    """Modules that end a stage, shallow to deep.
+
+    Args:
+        model: the network.
+        seen: a forward pass of it.
+
+    Raises:
+        CaptureError: if they cannot be told, or those that the network names did not run.
+    """
+    told, name = _told(model), type(model).__name__
+    calls = {call.name: call for call in seen.calls}
+    silent = [one for one in told if one not in calls]
+    if not seen.calls:
+        raise CaptureError(
+            f"no module of {name} could be seen running, so that its stages are not known "
+            f"({seen.failure or 'hooks do not run in traced networks'}); choose layers by name"
+        )
+    if silent:
+        raise CaptureError(
+            f"stages {', '.join(map(repr, silent))} of {name} exist but did not run, as with gradient checkpointing; "
+            "turn it off, or choose layers by name"
+        )
+    maps = [calls[one] for one in told if _is_map(calls[one])]
+    if told and len(maps) == len(told) and all(seen.is_cut(call) for call in maps):
+        return told
+    found = stage_ends(seen)
+    deepest = min((_positions(call) for call in maps), default=0)
+    if found and (not maps or _positions(calls[found[-1]]) <= deepest):
+        return found
+    if maps and len(maps) == len(told):
+        return told
+    raise CaptureError(
+        f"the stages of {name} cannot be told: no module's output is a map, or tokens, that all later ones build on "
+        "alone; choose layers by name, or 'leaves'"
+    )
+
+
+def _is_map(call: Call) -> bool:
+    return call.meaning is not None and bool(call.meaning.n_positions) and not call.meaning.pooled
+
+
+def _positions(call: Call) -> int:
+    return (call.meaning.n_positions or 0) if call.meaning is not None else 0
+
+
+def _told(model: nn.Module) -> list[str]:
+    """What timm's `feature_info` names; a list of modules is never called itself, but its last one is."""
+    modules = dict(model.named_modules())
+    telling = [name for name, module in modules.items() if getattr(module, "feature_info", None)]
+    outermost = [
+        name for name in telling if not any(f"{name}.".startswith(f"{o}.".lstrip(".")) for o in telling if o != name)
+    ]
+    if len(outermost) != 1:  # of several networks side by side, none tells the stages of the whole
+        return []
+    infos = modules[outermost[0]].feature_info
+    infos = getattr(infos, "info", infos)
+    if not isinstance(infos, list | tuple) or not all(isinstance(info, dict) and info.get("module") for info in infos):
+        return []
+    listed = [f"{outermost[0]}.{info['module']}".lstrip(".") for info in infos]
+    return [_last_that_runs(one, modules[one]) for one in dict.fromkeys(listed)] if set(listed) <= set(modules) else []
+
+
+def _is_inside(name: str, other: str) -> bool:
+    return name != other and (not other or name.startswith(f"{other}."))
+
+
+def _last_that_runs(name: str, module: nn.Module) -> str:
+    return f"{name}.{len(module) - 1}" if isinstance(module, nn.ModuleList) else name
+
+
+def stage_names(model: nn.Module, images: Tensor | None = None) -> list[str]:
+    """Modules that end a stage, shallow to deep.
+
+    Args:
+        model: the network.
+        images: [B, c, h, w] to be shown to it; made-up ones of the size that its description names, if not given.
+
+    Raises:
+        CaptureError: if the stages cannot be told, or no images are given and the network does not say which it takes.
+    """
+    model = unwrap(model)
+    if images is None:
+        try:
+            images = made_up_images(model)
+        except ModelError as error:
+            raise CaptureError(
+                f"the stages of {type(model).__name__} show in a forward pass, and {error}; or give images"
+            ) from error
+    return stages_in(model, watched(model, few_images((images,), {}, len(images), 2), ((images,), {})))
+
+
+def made_up_images(model: nn.Module) -> Tensor:
+    """Two images of the size that a network takes; blank ones could make unequal things equal.
+
+    Raises:
+        ModelError: if nothing is known about its input.
+    """
+    info = describe(model)
+    embedding = next((p for m in model.modules() if hasattr(p := getattr(m, "patch_embed", None), "img_size")), None)
+    built_for = None if hasattr(model, "kdprobe_info") else getattr(embedding, "img_size", None)
+    size = (2, len(info.mean), *(built_for or (info.image_size, info.image_size)))
+    images = torch.arange(prod(size)).sin().reshape(size)
+    for parameter in model.parameters():
+        return images.to(parameter)
+    return images
+
+
+def n_prefix_tokens(model: nn.Module) -> int:
+    """Class, distillation and register tokens of the outermost network that says how many it has; 0 if none does."""
+    counts = (getattr(module, "num_prefix_tokens", None) for module in model.modules())
+    return next((int(count) for count in counts if count), 0)
