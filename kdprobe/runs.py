@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def lock_path(self) -> Path:
+        """Held while a process trains in the folder."""
+        return self.path / _LOCK
+
+    @property
     def inputs_path(self) -> Path:
         """Which teacher and which data."""
         return self.path / "inputs.json"
@@ -157,7 +162,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = Lock(self.path / _LOCK)
+            lock = Lock(self.lock_path)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
