@@ -4,7 +4,7 @@ The teacher sees the images once: its Gram matrices of all minibatches are kept,
 compared with over the same minibatches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,11 @@ from analyses.cka_result import CKAResult
 from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
+from kdprobe.data import AS_IT_IS, View
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
-from kdprobe.models.checkpoint import load
+from kdprobe.identity import Inputs, weights_sha256
+from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.create import describe
 from kdprobe.results import Result, provenance, save_result
 from kdprobe.runs import RunFolder
@@ -45,6 +48,9 @@ def cka_over_time(
     part: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
+    trust: Iterable[str] = (),
+    view: View = AS_IT_IS,
+    told: Mapping[str, Any] | None = None,
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.
 
@@ -62,13 +68,17 @@ def cka_over_time(
         part: which of how many processes this is.
         device: where the networks run.
         quiet: no progress on standard error.
+        trust: modules whose code the run's files may name.
+        view: how image files are shown, as `kdprobe.views.open_views` takes it.
+        told: facts of a teacher whose file does not say them, as `kdprobe.views.open_views` takes them.
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
         `no_interval` says why.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, or there is no teacher.
+        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
+            the run learnt from.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -76,14 +86,19 @@ def cka_over_time(
     snapshots = _chosen(folder, every)
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
-    views = open_views({"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}, data=data)
-    shown = _Shown(views, batch_size or 64, part, device, quiet)
-    rows = list(shown.grams("teacher", teacher_layers, label="teacher"))
+    shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
+    named_by = None if teacher else {"teacher": folder.config_path}
+    facts = _teacher_facts(folder, shown) if teacher is None else {}
+    options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
+    views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
+    _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
+    showing = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
+    rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
-        views.models["student"] = load(path)
+        views.models["student"] = load(path, trust=trust)
         sums = HSICSums(kernel, estimator)
-        columns = shown.grams("student", student_layers, label=f"epoch {epoch}")
+        columns = showing.grams("student", student_layers, label=f"epoch {epoch}")
         for (number, one), (_, other) in zip(rows, columns, strict=True):
             if sums.accepts(len(next(iter(one.values())))):
                 sums.add(one, other, number=number)
@@ -123,9 +138,9 @@ def over_time_table(result: Result) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def save_over_time(result: Result, path: Path) -> None:
-    """Write the result (`.npz`) and its tidy table beside it."""
-    save_result(result, path, table=over_time_table(result).to_csv(index=False))
+def save_over_time(result: Result, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write the result (`.npz`) and its tidy table beside it; as `save_result` does."""
+    save_result(result, path, table=over_time_table(result).to_csv(index=False), overwrite=overwrite)
 
 
 def summary(result: Result) -> str:
@@ -146,9 +161,7 @@ def summary(result: Result) -> str:
 class _Shown:
     """The test images in one order, minibatch by minibatch, seen by one network at a time."""
 
-    def __init__(
-        self, views: Views, batch_size: int, part: tuple[int, int], device: str | torch.device, quiet: bool
-    ) -> None:
+    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
         self._views, self._batch_size, self._part = views, batch_size, part
         self._device, self._quiet = device, quiet or part[0] > 0
 
@@ -166,6 +179,28 @@ class _Shown:
                 number = self._part[0] + count * self._part[1]
                 show(model, batch, self._device, minibatch=number)
                 yield number, dict(taken)
+
+
+def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
+    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    before, model = folder.inputs() or Inputs(), views.models["teacher"]
+    own_teacher = teacher == folder.values()["teacher"]
+    now = Inputs(
+        describe(model).sha256 or weights_sha256(model) if own_teacher else None, views.sha256 if own_data else None
+    )
+    if changes := before.changes(now, teacher=teacher, data=views.data):
+        raise AnalysisError(
+            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
+            "copy the one to compare with to another path and name that"
+        )
+
+
+def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
+    """What the run was told of its own teacher, and the image size that it took where nothing says one."""
+    facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
+    if is_foreign(shown["teacher"]) and "image_size" not in facts:
+        facts["default_size"] = read_info(Path(shown["student"])).image_size
+    return facts
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:

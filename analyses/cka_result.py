@@ -34,7 +34,8 @@ class CKAResult:
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            confidence, data, no_interval (why a defined cell has no interval; empty where all have one).
+            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
+            empty where all have one).
         provenance: where the numbers come from.
     """
 
@@ -98,15 +99,21 @@ class CKAResult:
         table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
-        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}"
+        weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
+        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         return "\n".join([*table, counts, *gap])
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
+
+        Args:
+            path: where to.
+            overwrite: also over files that are no CKA result of kdprobe's.
 
         Raises:
             ResultError: if the name does not end in `.npz`.
+            OutputError: if another file is in the way.
         """
         names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
         names += [] if self.p_values is None else ["p_values"]
@@ -117,7 +124,7 @@ class CKAResult:
             "undefined": self.undefined,
         }
         result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
-        save_result(result, Path(path), table=self.to_frame().to_csv(index=False))
+        save_result(result, path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> "CKAResult":

@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
+from kdprobe.options import facts_options, flags, overwrite_option, trust_option
+from kdprobe.terminal import echo
 
 
 @click.command()
@@ -14,10 +17,23 @@ from kdprobe.errors import ConfigError
 @click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
 @click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def evaluate(
-    checkpoints: tuple[str, ...], data: str | None, against: str | None, out: Path, device: str, *, quiet: bool
+    checkpoints: tuple[str, ...],
+    data: str | None,
+    against: str | None,
+    out: Path,
+    device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
+    *,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
 
@@ -30,18 +46,21 @@ def evaluate(
     from analyses.evaluation import summary, tidy
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
+    paths = [out / "evaluation.npz", out / "reliability.npz"]
+    for path in paths:
+        permit_result(path, path.stem, pictures=out, overwrite=overwrite)
     shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet)
+    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view), told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
-    paths = [out / "evaluation.npz", out / "reliability.npz"]
-    save_result(result, paths[0], table=tidy(result).to_csv(index=False))
-    save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False))
-    click.echo(summary(result))
-    run("figures", *paths, "--out", out, *(["--quiet"] if quiet else []))
+    save_result(result, paths[0], table=tidy(result).to_csv(index=False), overwrite=overwrite)
+    save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False), overwrite=overwrite)
+    echo(summary(result))
+    run("figures", *paths, "--out", out, *flags(overwrite=overwrite, quiet=quiet))
 
 
 @click.command()
@@ -75,8 +94,12 @@ def evaluate(
 )
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def cka(
     teacher: str | None,
     student: str | None,
@@ -95,7 +118,10 @@ def cka(
     permutations: int,
     out: Path | None,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Similarity (CKA) of every teacher layer to every student layer, with 95 % intervals.
@@ -109,6 +135,8 @@ def cka(
     from analyses.stored_cka import files_cka
     from analyses.views_cka import views_cka
     from kdprobe import cli
+    from kdprobe.data import View
+    from kdprobe.results import permit_result
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -119,6 +147,9 @@ def cka(
         raise ConfigError("--run takes no --student, --features, --reduce, --passes, --until or --permutations")
     if every and not run:
         raise ConfigError("--every chooses snapshots of a run; give the run with --run")
+    out = out or run or Path("cka")
+    path = out / ("cka-over-time.npz" if run else "cka.npz")
+    permit_result(path, path.stem, pictures=out, overwrite=overwrite)
 
     chosen: dict[str, Any] = {
         "teacher_layers": teacher_layers,
@@ -131,26 +162,35 @@ def cka(
         part, where = processes.shard, processes.device
         if run:
             over_time = cka_over_time(
-                run, teacher=teacher, data=data, every=every, part=part, device=where, quiet=quiet, **chosen
+                run,
+                teacher=teacher,
+                data=data,
+                every=every,
+                part=part,
+                device=where,
+                quiet=quiet,
+                view=View(**view),
+                told=told,
+                **chosen,
             )
-        elif features and not (teacher or student or data or reduce != "flatten" or passes > 1):
+        elif features and not (
+            teacher or student or data or any(view.values()) or told or reduce != "flatten" or passes > 1
+        ):
             result = files_cka(features, part=part, **chosen, **further)
         elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data)
+            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view), told=told)
             shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
             result = views_cka(views, part=part, **shown, **chosen, **further)
         else:
             raise ConfigError("give --teacher and --student with --data, --reduce, --passes, or --features alone")
     if not processes.main:
         return
-    out = out or run or Path("cka")
-    path = out / ("cka-over-time.npz" if run else "cka.npz")
     if run:
-        save_over_time(over_time, path)
+        save_over_time(over_time, path, overwrite=overwrite)
     else:
-        result.save(path)
-    click.echo(summary(over_time) if run else result.summary())
-    cli.run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+        result.save(path, overwrite=overwrite)
+    echo(summary(over_time) if run else result.summary())
+    cli.run("figures", path, "--out", out, *flags(overwrite=overwrite, quiet=quiet))
 
 
 @click.command()
@@ -158,10 +198,23 @@ def cka(
 @click.option("--data", required=True, metavar="SPEC", help="rafdb-compound:DIR")
 @click.option("--exclude-neutral", is_flag=True, help="Neutral does not count among the best classes.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="compound", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def compound(
-    checkpoints: tuple[str, ...], data: str, out: Path, device: str, *, exclude_neutral: bool, quiet: bool
+    checkpoints: tuple[str, ...],
+    data: str,
+    out: Path,
+    device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
+    *,
+    exclude_neutral: bool,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """How well networks of the seven basic emotions see both halves of compound ones.
 
@@ -175,22 +228,28 @@ def compound(
     from analyses.evaluation import percent
     from analyses.predictions import judge
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
-    judged = judge(checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False)
+    permit_result(out / "compound.npz", "compound", pictures=out, overwrite=overwrite)
+    judged = judge(
+        checkpoints, data, device=pick_device(device), quiet=quiet, same_classes=False, view=View(**view), told=told
+    )
     result = compound_result(judged, exclude_neutral=exclude_neutral)
-    save_result(result, out / "compound.npz", table=compound_table(result).to_csv(index=False))
+    table = compound_table(result).to_csv(index=False)
+    save_result(result, out / "compound.npz", table=table, overwrite=overwrite)
     columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
-    click.echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
-    run("figures", out / "compound.npz", "--out", out, *(["--quiet"] if quiet else []))
+    echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
+    run("figures", out / "compound.npz", "--out", out, *flags(overwrite=overwrite, quiet=quiet))
 
 
 @click.command()
 @click.argument("sweep", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The sweep's folder, if not given.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No list of files.")
-def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
+def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> None:
     """What the rates of a dropout sweep do, as far as it has come: a table, a picture and two answers.
 
     Does the equal rate win in each row and column? Can the best cell be told from its neighbours?
@@ -201,27 +260,36 @@ def dropout(sweep: Path, out: Path | None, *, quiet: bool) -> None:
     """
     from analyses.dropout import answers_table, dropout_results, dropout_table, summary
     from kdprobe.cli import run
-    from kdprobe.files import write_text
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
-    folder, paths = out or sweep, []
-    for result in dropout_results(sweep):
-        paths.append(folder / f"dropout-{result.facts['kind']}.npz")
-        save_result(result, paths[-1], table=dropout_table(result).to_csv(index=False))
-        write_text(paths[-1].with_name(f"{paths[-1].stem}-answers.csv"), answers_table(result).to_csv(index=False))
-        click.echo(summary(result))
-    run("figures", *paths, "--out", folder, *(["--quiet"] if quiet else []))
+    folder = out or sweep
+    results = {folder / f"dropout-{result.facts['kind']}.npz": result for result in dropout_results(sweep)}
+    for path, result in results.items():
+        permit_result(path, result.kind, tables=(".csv", "-answers.csv"), pictures=folder, overwrite=overwrite)
+    for path, result in results.items():
+        answers = {"-answers.csv": answers_table(result).to_csv(index=False)}
+        table = dropout_table(result).to_csv(index=False)
+        save_result(result, path, table=table, tables=answers, overwrite=overwrite)
+        echo(summary(result))
+    run("figures", *results, "--out", folder, *flags(overwrite=overwrite, quiet=quiet))
 
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--classes", type=click.IntRange(min=1), help="Of models given by name.")
-@click.option("--image-size", type=click.IntRange(min=8), help="Of models given by name, in pixels.")
 @click.option("--stages", is_flag=True, help="Also show the parts of each network.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+@facts_options
+@trust_option
 def complexity(
-    models: tuple[str, ...], classes: int | None, image_size: int | None, out: Path, *, stages: bool, quiet: bool
+    models: tuple[str, ...],
+    out: Path,
+    told: dict[str, Any],
+    *,
+    stages: bool,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Parameters, MACs and FLOPs of networks, each by a convention that is named.
 
@@ -231,19 +299,21 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, model_of, summary
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, models_of, summary
     from analyses.complexity import complexity as count
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
-    counted = [count(model_of(spec, n_classes=classes, image_size=image_size)) for spec in models]
+    permit_result(out / "complexity.npz", "complexity", overwrite=overwrite)
+    counted = [count(model) for model in models_of(models, told)]
     result = complexity_result(models, counted)
-    save_result(result, out / "complexity.npz", table=complexity_table(result).to_csv(index=False))
-    click.echo(summary(result))
+    table = complexity_table(result).to_csv(index=False)
+    save_result(result, out / "complexity.npz", table=table, overwrite=overwrite)
+    echo(summary(result))
     if stages:
-        click.echo("\n" + complexity_table(result, parts=True).to_string(index=False))
+        echo("\n" + complexity_table(result, parts=True).to_string(index=False))
     if not quiet:
         for key, meaning in CONVENTIONS.items():
-            click.echo(f"{key}: {meaning}", err=True)
+            echo(f"{key}: {meaning}", err=True)
 
 
 @click.command()
@@ -267,8 +337,12 @@ def complexity(
 @click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
 @click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
+@view_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
+@facts_options
+@trust_option
 def decompose(
     teacher: str | None,
     students: tuple[str, ...],
@@ -284,8 +358,11 @@ def decompose(
     images: int | None,
     out: Path,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     *,
     probes: bool,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """General knowledge, which both networks have, and specific knowledge, which one alone has.
@@ -304,17 +381,33 @@ def decompose(
     from analyses.knowledge_run import decompose_layers, inputs_of
     from analyses.predictions import short_names
     from kdprobe.cli import run
+    from kdprobe.data import View
     from kdprobe.devices import pick_device
-    from kdprobe.results import Result, save_result
+    from kdprobe.results import Result, permit_result, save_result
 
-    if bool(features) == bool(teacher and students) or (features and (teacher or students or data)):
+    if bool(features) == bool(teacher and students) or (
+        features and (teacher or students or data or any(view.values()) or told)
+    ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
+    folders = [out / name if len(students) > 1 else out for name in names or [""]]
+    for folder in folders:
+        for kind in ("knowledge", *(["examples"] if images else [])):
+            permit_result(folder / f"{kind}.npz", kind, pictures=folder, overwrite=overwrite)
+    if len(students) > 1:
+        permit_result(out / "knowledge-comparison.npz", "knowledge-comparison", pictures=out, overwrite=overwrite)
     decomposed, results = list[Result](), dict[Path, Result]()
-    for student, name in zip(students or (None,), names or [""], strict=True):
+    for student, folder in zip(students or (None,), folders, strict=True):
         taken, pairs = inputs_of(
-            *(teacher, student, data, features), method=method, layers=layers, device=where, quiet=quiet, **chosen
+            *(teacher, student, data, features),
+            method=method,
+            layers=layers,
+            device=where,
+            quiet=quiet,
+            view=View(**view),
+            told=told,
+            **chosen,
         )
         result, examples = decompose_layers(
             *(taken, pairs),
@@ -325,7 +418,6 @@ def decompose(
             probes=probes,
             n_images=images or 0,
         )
-        folder = out / name if len(students) > 1 else out
         decomposed.append(result)
         results[folder / "knowledge.npz"] = result
         if examples is not None:
@@ -334,7 +426,7 @@ def decompose(
         results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
     tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
-        save_result(result, path, table=tables[result.kind](result).to_csv(index=False))
+        save_result(result, path, table=tables[result.kind](result).to_csv(index=False), overwrite=overwrite)
     for result in decomposed:
-        click.echo(summary(result))
-    run("figures", *results, *(["--quiet"] if quiet else []))
+        echo(summary(result))
+    run("figures", *results, *flags(overwrite=overwrite, quiet=quiet))

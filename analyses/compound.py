@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from analyses.bootstrap import Interval, bootstrap
-from analyses.confusion import overall_share
 from analyses.predictions import Judged
+from analyses.proportions import wilson
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.results import Result, provenance
@@ -63,8 +62,6 @@ def compound_result(
     *,
     exclude_neutral: bool = False,
     confidence: float = 0.95,
-    n_resamples: int = 9999,
-    seed: int = 0,
 ) -> Result:
     """Compound accuracies of networks of the seven basic emotions, with intervals over images.
 
@@ -72,8 +69,6 @@ def compound_result(
         judged: networks that were shown RAF-DB's compound images.
         exclude_neutral: whether neutral, which no compound has, does not stand for election.
         confidence: of the intervals.
-        n_resamples: of the bootstrap over images.
-        seed: of the bootstrap.
 
     Returns:
         a result of kind "compound" for m networks: `both`, `single`, `single_top2` [m, 3] (value, low,
@@ -88,8 +83,9 @@ def compound_result(
     labels = data.test.labels
     pairs = torch.tensor(list(COMPOUND.values()))[labels]
     hits = [compound_hits(_basic_scores(one, exclude_neutral=exclude_neutral), pairs) for one in judged]
-    intervals = [[_interval(column, confidence, n_resamples, seed) for column in found.unbind(1)] for found in hits]
-    arrays = {reading: np.stack([of_model[i].ends for of_model in intervals]) for i, reading in enumerate(READINGS)}
+    tallies = np.stack([torch.stack([found.sum(0), (~found).sum(0)], dim=1).numpy() for found in hits])  # [m, 3, 2]
+    intervals = wilson(tallies, confidence=confidence)
+    arrays = {reading: intervals[:, place] for place, reading in enumerate(READINGS)}
     arrays["by_class"] = torch.stack([_by_class(found, labels, len(compounds)) for found in hits]).numpy()
     facts = {
         "names": [one.name for one in judged],
@@ -98,13 +94,7 @@ def compound_result(
         "n_images": len(labels),
         "confidence": confidence,
         "exclude_neutral": exclude_neutral,
-        "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}",
-        "percentile_instead_of_bca": [
-            f"{one.name}: {reading}"
-            for one, of_model in zip(judged, intervals, strict=True)
-            for reading, interval in zip(READINGS, of_model, strict=True)
-            if not interval.corrected
-        ],
+        "interval": "Wilson's",
         "undefined": "NaN: compound class without images",
     }
     return Result("compound", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
@@ -142,11 +132,6 @@ def _basic_scores(one: Judged, *, exclude_neutral: bool) -> Tensor:
     if exclude_neutral:
         scores[:, NEUTRAL] = -torch.inf
     return scores
-
-
-def _interval(hits: Tensor, confidence: float, n_resamples: int, seed: int) -> Interval:
-    tally = np.array([[int(hits.sum()), int((~hits).sum())]])
-    return bootstrap(tally, overall_share, confidence=confidence, n_resamples=n_resamples, seed=seed)
 
 
 def _by_class(hits: Tensor, labels: Tensor, n_classes: int) -> Tensor:

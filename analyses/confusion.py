@@ -57,12 +57,6 @@ def tally(matrix: Int64[Tensor, "C C"], *, by: str = "true") -> Int64[ndarray, "
     return counts
 
 
-def overall_share(tallies: Int64[ndarray, "*k C 2"]) -> Float64[ndarray, "*k"]:
-    """Share of all images that is right: the accuracy."""
-    right, wrong = tallies.sum(-2).T
-    return np.asarray((right / (right + wrong)).T)
-
-
 def shares(tallies: Int64[ndarray, "*k C 2"]) -> Float64[ndarray, "*k C"]:
     """Share of each class that is right: recalls or precisions; NaN where a class has no images."""
     right, total = tallies[..., 0], tallies.sum(-1)

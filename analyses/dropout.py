@@ -43,8 +43,8 @@ def dropout_results(folder: Path) -> list[Result]:
     done = table.dropna(subset=["accuracy"])
     if done.empty:
         raise AnalysisError(f"no cell of {folder} is done yet; see kdprobe sweep status {folder}")
-    for key, what in (("teacher_sha256", "teachers"), ("data", "data sets")):
-        found = sorted(map(str, done[key].unique()))
+    for key, what in (("teacher_sha256", "teachers"), ("data", "data sets"), ("data_sha256", "contents of the data")):
+        found = sorted(map(str, done[key].dropna().unique()))
         if len(found) > 1:
             raise AnalysisError(f"the cells of {folder} were trained with different {what}: {', '.join(found)}")
     kinds = [kind for kind in KINDS if kind in set(done["kind"])]
@@ -258,12 +258,22 @@ def _table(ledger: Ledger) -> pd.DataFrame:
                     )
                 found = states[cell.id].result or {}
                 numbers = {
-                    key: found.get(key, np.nan) for key in ("accuracy", "data", "teacher_sha256", "teacher", "model")
+                    key: found.get(key, np.nan)
+                    for key in ("accuracy", "data", "data_sha256", "teacher_sha256", "teacher", "model")
                 }
                 rates = dict(zip(NETWORKS, (cell.values[key] for key in keys), strict=True))
                 seed = cell.values.get("seed", cell.base["seed"])
+                _check_values(ledger, cell.id, {**rates, "seed": seed})
                 rows.append({"kind": kind, "seed": seed} | {f"{n}_rate": r for n, r in rates.items()} | numbers)
     return pd.DataFrame(rows)
+
+
+def _check_values(ledger: Ledger, cell: str, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        number = type(value) is int if name == "seed" else type(value) in (int, float) and 0 <= value < 1
+        if not number:
+            wanted = "a seed, a whole number" if name == "seed" else f"the {name}'s rate, a number in [0, 1)"
+            raise AnalysisError(f"{ledger.path} is damaged: the cell {cell} has {value!r} for {wanted}")
 
 
 def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:

@@ -1,6 +1,6 @@
 """How well networks recognise the test images: accuracy, UAR and per-class shares, each with an interval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,19 +9,12 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from analyses.bootstrap import Interval, bootstrap
 from analyses.calibration import calibration_interval, confidences
-from analyses.confusion import confusion, mean_share, overall_share, shares, tally
+from analyses.confusion import confusion, tally
 from analyses.permutation import paired_permutation
 from analyses.predictions import Judged
+from analyses.proportions import mean_of_shares, wilson
 from kdprobe.results import Result, provenance
-
-QUANTITIES: dict[str, tuple[str, Callable[[ndarray], ndarray]]] = {
-    "accuracy": ("true", overall_share),
-    "uar": ("true", mean_share),
-    "recall": ("true", shares),
-    "precision": ("predicted", shares),
-}
 
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
 
@@ -31,7 +24,6 @@ def evaluate(
     *,
     against: int | None = None,
     confidence: float = 0.95,
-    n_resamples: int = 9999,
     seed: int = 0,
 ) -> Result:
     """Evaluate networks side by side on the same images.
@@ -40,31 +32,28 @@ def evaluate(
         judged: from `predictions.judge`.
         against: place of the network that all are tested against.
         confidence: of the intervals.
-        n_resamples: of the bootstrap over images.
-        seed: of bootstrap and permutations.
+        seed: of permutations, and of the draws behind the lower end of the ECE.
 
     Returns:
         a result of kind "evaluation" for m networks, n images and C classes: `confusion` [m, C, C]
         counts (rows true classes); `accuracy`, `uar`, `ece` [m, 3] and `recall`, `precision` [m, C, 3]
         as fractions (value, low, high; NaN for a class without images, or that is never predicted);
         `targets` [n]; `predictions`, `confidences` [m, n]; with `against` also `accuracy_difference` and
-        `uar_difference` [m, 2] (difference, p-value). The facts say where percentiles stand in for BCa.
+        `uar_difference` [m, 2] (difference, p-value).
     """
     data, names = judged[0].data, [one.name for one in judged]
     targets, predictions = data.test.labels, [one.logits.argmax(1) for one in judged]
     matrices = [confusion(targets, predicted, data.n_classes) for predicted in predictions]
     sure = [confidences(one.logits) for one in judged]
     right = [(predicted == targets).numpy() for predicted in predictions]
-    intervals = {
-        name: [_interval(matrix, name, confidence, n_resamples, seed) for matrix in matrices] for name in QUANTITIES
-    }
+    intervals = [_intervals(matrix, confidence) for matrix in matrices]
     ece = [calibration_interval(*pair, level=confidence, seed=seed) for pair in zip(sure, right, strict=True)]
     arrays = {
         "confusion": torch.stack(matrices).numpy(),
         "targets": targets.numpy(),
         "predictions": torch.stack(predictions).numpy(),
         "confidences": np.stack(sure),
-        **{name: np.stack([interval.ends for interval in found]) for name, found in intervals.items()},
+        **{name: np.stack([found[name] for found in intervals]) for name in intervals[0]},
         "ece": np.stack(ece),
         **({} if against is None else _differences(right, against, targets.numpy(), seed)),
     }
@@ -76,8 +65,7 @@ def evaluate(
         "n_images": len(targets),
         "confidence": confidence,
         "against": None if against is None else names[against],
-        "interval": f"BCa bootstrap over images, {n_resamples} resamples, seed {seed}; of the ECE basic bootstrap",
-        "percentile_instead_of_bca": _uncorrected(intervals, names, data.classes),
+        "interval": "Wilson's of shares, score interval of the UAR, test inversion of the ECE",
         "undefined": "NaN: recall of a class without images, precision of a class that is never predicted",
     }
     return Result("evaluation", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
@@ -125,26 +113,19 @@ def percent(interval: ndarray) -> str:
     return f"{value:.2f} % [{low:.2f}, {high:.2f}]"
 
 
-def _interval(matrix: Tensor, name: str, confidence: float, n_resamples: int, seed: int) -> Interval:
-    by, statistic = QUANTITIES[name]
-    counts = tally(matrix, by=by)
-    return bootstrap(counts, statistic, confidence=confidence, n_resamples=n_resamples, seed=seed)
+def _intervals(matrix: Tensor, confidence: float) -> dict[str, ndarray]:
+    by_true = tally(matrix)
+    return {
+        "accuracy": wilson(by_true.sum(0), confidence=confidence),
+        "uar": mean_of_shares(by_true, confidence=confidence),
+        "recall": wilson(by_true, confidence=confidence),
+        "precision": wilson(tally(matrix, by="predicted"), confidence=confidence),
+    }
 
 
 def _differences(right: list[ndarray], against: int, targets: ndarray, seed: int) -> dict[str, ndarray]:
     tests = [paired_permutation(one, right[against], targets, seed=seed) for one in right]
     return {f"{name}_difference": np.array([test[i] for test in tests]) for i, name in enumerate(("accuracy", "uar"))}
-
-
-def _uncorrected(intervals: dict[str, list[Interval]], names: list[str], classes: Sequence[str]) -> list[str]:
-    """Names of all intervals that are plain percentiles."""
-    found = []
-    for quantity, of_models in intervals.items():
-        for name, interval in zip(names, of_models, strict=True):
-            labels = [f" of {label}" for label in classes] if interval.corrected.ndim else [""]
-            pairs = zip(labels, np.atleast_1d(interval.corrected), strict=True)
-            found += [f"{name}: {quantity}{label}" for label, corrected in pairs if not corrected]
-    return found
 
 
 def _row(quantity: str, interval: ndarray, **classes: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The images that only one of two networks sees something in: those with the largest specific part."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,14 @@ def specific_share(side: Side) -> Float64[Tensor, " n"]:
     return side.specific.square().sum(1) / side.whole.values.square().sum(1).mean()
 
 
-def examples_result(found: Decomposition, index: Tensor, facts: dict[str, Any], *, n_images: int = 8) -> Result:
+def examples_result(
+    found: Decomposition,
+    index: Tensor,
+    facts: dict[str, Any],
+    *,
+    n_images: int = 8,
+    named_by: str | Path | None = None,
+) -> Result:
     """The test images with the largest specific part for each network.
 
     Args:
@@ -30,6 +38,7 @@ def examples_result(found: Decomposition, index: Tensor, facts: dict[str, Any], 
         index: places of its samples among the test images [n].
         facts: `data` (the SPEC), `teacher`, `student`, `teacher_layer`, `student_layer`.
         n_images: per network.
+        named_by: the file that names the data set, where it is a feature file.
 
     Returns:
         a result of kind "examples": `images` [2, N, h, w, 3] uint8 (row of the teacher, row of the student), `index`
@@ -41,7 +50,7 @@ def examples_result(found: Decomposition, index: Tensor, facts: dict[str, Any], 
     """
     if not 1 <= n_images <= len(index):
         raise AnalysisError(f"{n_images} images cannot be picked from {len(index)}; give 1 to {len(index)}")
-    data = load_data(facts["data"])
+    data = load_data(facts["data"], named_by=named_by)
     shares = torch.stack([specific_share(side).cpu() for side in (found.teacher, found.student)])
     picked = shares.argsort(dim=1, descending=True)[:, :n_images]
     arrays = {

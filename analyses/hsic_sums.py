@@ -19,6 +19,8 @@ from kdprobe.errors import AnalysisError
 Grams = dict[str, Tensor]
 
 FIRST_LOOK = 10
+WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a share of both lengths
 
 
 @dataclass
@@ -46,6 +48,7 @@ class HSICSums:
     student_layers: list[str] = field(default_factory=list)
     _sums: list[Array] = field(default_factory=list)  # of the triples over samples, in float64
     _kept: tuple[GrowingRows, ...] = ()  # each minibatch's triple, in the order of `sizes`
+    _varies: tuple[Any, ...] = ()  # whether any minibatch of each teacher's and student's layer varies
     _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples of the first pass
     _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
     _next_look: int = FIRST_LOOK
@@ -72,12 +75,11 @@ class HSICSums:
         rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
         self.sizes[number] = rows.shape[-1]
         products = _products(rows, columns)
-        self._keep(
-            rows.shape[-1],
-            products,
-            rows.square().sum((1, 2)).cpu().numpy(),
-            columns.square().sum((1, 2)).cpu().numpy(),
-        )
+        own = [self._own(made, grams) for made, grams in ((rows, teacher), (columns, student))]
+        flags = tuple(_squares(grams).any(1) for grams in (teacher, student))
+        self._varies = tuple(map(np.logical_or, self._varies, flags)) if self._varies else flags
+        products *= np.outer(own[0] > 0, own[1] > 0)
+        self._keep(rows.shape[-1], products, *own)
         if self.permutations and self._first(number):
             self._add_permuted(rows, columns, products, number)
 
@@ -106,6 +108,7 @@ class HSICSums:
         self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
         observed = [part._observed for part in filled if part._observed is not None]
         self._observed = np.sum(observed, axis=0) if observed else None
+        self._varies = tuple(np.any(flags, axis=0) for flags in zip(*(part._varies for part in filled), strict=True))
         self.n_left_out = sum(part.n_left_out for part in parts)
         permuted = [part._permuted for part in filled if part._permuted is not None]
         self._permuted = np.sum(permuted, axis=0) if permuted else None
@@ -137,6 +140,7 @@ class HSICSums:
             "n_left_out": self.n_left_out,
             "kernel": self.kernel,
             "estimator": self.estimator,
+            "weighting": WEIGHTING,
             "confidence": confidence,
             "permutations": self.permutations,
             "no_interval": missing_interval(matrix, low, n_first),
@@ -185,6 +189,16 @@ class HSICSums:
     def _comparable(self, grams: Grams) -> Tensor:
         return torch.stack([comparable(gram, self.kernel, self.estimator) for gram in grams.values()])
 
+    def _own(self, made: Tensor, grams: Grams) -> Array:
+        """HSIC of each layer with itself [L]; exactly 0 where the matrices hold nothing but rounding."""
+        own: Array = made.square().sum((1, 2)).cpu().numpy()
+        if self.estimator != "unbiased":
+            return own
+        lengths = _squares(grams) if self.kernel == "linear" else np.ones((len(own), made.shape[-1]))
+        pairs = lengths.sum(1) ** 2 - (lengths**2).sum(1)  # of both squared lengths, over pairs of different samples
+        n = made.shape[-1]
+        return np.where(own > _ROUNDING**2 * pairs / (n * (n - 3)), own, 0.0)
+
     def _add_permuted(self, rows: Tensor, columns: Tensor, products: Array, number: int) -> None:
         """A permutation of the samples changes HSIC of the pair, but not of either layer with itself."""
         n = rows.shape[-1]
@@ -204,24 +218,36 @@ class HSICSums:
         return np.where(defined, (1 + larger) / (1 + self.permutations), np.nan)
 
     def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
-        teacher, student = self.teacher_layers, self.student_layers
-        rows = {name: f"teacher layer {name!r}" for name, value in zip(teacher, mean_xx, strict=True) if value <= 0}
-        columns = {name: f"student layer {name!r}" for name, value in zip(student, mean_yy, strict=True) if value <= 0}
+        rows = self._reasons("teacher", self.teacher_layers, mean_xx, self._varies[0])
+        columns = self._reasons("student", self.student_layers, mean_yy, self._varies[1])
         return [
-            {
-                "teacher_layer": row,
-                "student_layer": column,
-                "reason": f"{rows.get(row) or columns[column]} is the same for all samples: its HSIC with itself is 0",
-            }
-            for row in teacher
-            for column in student
+            {"teacher_layer": row, "student_layer": column, "reason": rows.get(row) or columns[column]}
+            for row in self.teacher_layers
+            for column in self.student_layers
             if row in rows or column in columns
         ]
 
+    def _reasons(self, role: str, layers: list[str], own: Array, varies: Any) -> dict[str, str]:
+        """Why layers have no CKA, of those whose HSIC with themselves is 0."""
+        why = {
+            False: "is the same for all samples but for rounding: its HSIC with itself is 0",
+            True: "has an unbiased HSIC of 0 with itself although it varies, as where one sample of a minibatch "
+            "differs from all others, which are equal, or all samples are equally far apart; the biased estimator is "
+            "defined",
+        }
+        named = zip(layers, own, varies, strict=True)
+        return {name: f"{role} layer {name!r} {why[bool(varied)]}" for name, value, varied in named if value <= 0}
+
 
 def _cka(xy: Array, xx: Array, yy: Array) -> Array:
-    product = np.outer(xx, yy)
-    return np.where(product > 0, xy, np.nan) / np.sqrt(np.where(product > 0, product, 1.0))
+    scale = np.outer(np.sqrt(xx), np.sqrt(yy))  # the root of a product of small numbers would be 0
+    return np.where(scale > 0, xy, np.nan) / np.where(scale > 0, scale, 1.0)
+
+
+def _squares(grams: Grams) -> Array:
+    """Squared length of each sample's centred feature [L, n]."""
+    squares: Array = torch.stack([gram.diagonal() for gram in grams.values()]).cpu().double().numpy()
+    return squares
 
 
 def _products(rows: Tensor, columns: Tensor) -> Array:

@@ -87,8 +87,8 @@ def _means(counts: NDArray[np.uint8], values: Array) -> Array:
 
 
 def _ratio(xy: Array, xx: Array, yy: Array) -> Array:
-    product = xx * yy
-    return np.where(product > 0, xy, np.nan) / np.sqrt(np.where(product > 0, product, 1.0))
+    scale = np.sqrt(np.maximum(xx, 0)) * np.sqrt(np.maximum(yy, 0))
+    return np.where(scale > 0, xy, np.nan) / np.where(scale > 0, scale, 1.0)
 
 
 def _without_each(values: Array) -> Array:

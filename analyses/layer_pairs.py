@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analyses.stored_cka import require_same_samples, role_in
 from kdprobe.capture import capture
+from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features import REDUCERS
@@ -31,6 +32,7 @@ class LayerFeatures:
         index: places of the samples in the data set's test images [n].
         facts: names of `teacher` and `student`, `data`.
         origin: for the provenance.
+        named_by: the feature file that names the data set; None where the images were shown.
     """
 
     teacher: Mapping[str, Tensor]
@@ -39,6 +41,7 @@ class LayerFeatures:
     index: Tensor
     facts: dict[str, Any]
     origin: dict[str, Any] = field(default_factory=dict)
+    named_by: Path | None = None
 
 
 def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -91,7 +94,7 @@ def shown_features(
     Raises:
         CaptureError: for an unknown layer.
     """
-    choices = {"teacher": teacher_layers, "student": student_layers}
+    choices, device = {"teacher": teacher_layers, "student": student_layers}, pick_device(device)
     with ExitStack() as stack:
         taken = {
             role: stack.enter_context(capture(model.to(device), choices[role], reduce=reduce))
@@ -124,6 +127,7 @@ def shown_maps(
         AnalysisError: if the networks are not those of the run.
     """
     needs: list[Need] = ["maps"]
+    device = pick_device(device)
     stages = {role: Stages(model.to(device).eval(), needs=needs) for role, model in views.models.items()}
     shapes = {"teacher": method.teacher_shapes, "student": method.student_shapes}
     for role, model in views.models.items():
@@ -214,7 +218,7 @@ def stored_features(
             "student": {"file": str(student.path), "sha256": student.network(roles[1]).sha256},
             "data": teacher.data,
         }
-        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin)
+        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)
 
 
 class _Stored(Mapping[str, Tensor]):

@@ -1,21 +1,23 @@
 """What trained networks say about the images of a data set."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdprobe import load
-from kdprobe.data import DataSet, Split, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
-from kdprobe.models.checkpoint import LAST
+from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.create import ModelInfo
+from kdprobe.progress import progress
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +63,22 @@ def predict(
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
     """
-    info, training = describe(model), model.training
+    info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
     batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
-    total = -(-len(split) // batch_size)
-    shown = tqdm(batches, info.name, total, delay=1, leave=False, disable=quiet or None, file=sys.stderr)
+    found = []
     try:
-        return torch.cat([model(info.normalise(batch.images)).float().cpu() for batch in shown])
+        with progress(info.name, len(split), quiet=quiet) as shown:
+            for batch in batches:
+                found.append(model(info.normalise(batch.images)).float().cpu())
+                shown(len(batch.labels))
+        return torch.cat(found)
     finally:
         model.train(training)
 
 
 def judge(
-    checkpoints: Sequence[str],
+    checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -81,31 +86,43 @@ def judge(
     workers: int = 2,
     quiet: bool = True,
     same_classes: bool = True,
+    trust: Iterable[str] = (),
+    told: Mapping[str, Any] | None = None,
+    view: View = AS_IT_IS,
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 
     Args:
-        checkpoints: whatever `kdprobe.load` takes.
+        checkpoints: one or several of whatever `kdprobe.load` takes.
         spec: the data set; the one that the first checkpoint names if not given.
         device: where to compute.
         batch_size: images at a time.
         workers: processes that decode files.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
+        trust: modules whose code the checkpoints may name.
+        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it.
+        view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
+            set has it.
 
     Raises:
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
     """
-    names, sets, judged = short_names(checkpoints), dict[int, DataSet](), list[Judged]()
-    for name, checkpoint in zip(names, checkpoints, strict=True):
-        model = load(checkpoint, device=device)
+    given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
+    names, sets, judged = short_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
+    named_by: str | None = None
+    for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
+        model = load(checkpoint, device=device, trust=trust, **of_it)
         info = describe(model)
-        spec = spec or info.data
+        if spec is None:
+            spec, named_by = info.data, checkpoint
         if spec is None:
             raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
-        data = sets.get(info.image_size) or load_data(spec, image_size=info.image_size)
-        sets[info.image_size] = data
+        shown = info.image_size, view.otherwise(info.view)
+        with trusting(trust):
+            data = sets.get(shown) or load_data(spec, image_size=info.image_size, view=shown[1], named_by=named_by)
+        sets[shown] = data
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
         order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None

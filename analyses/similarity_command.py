@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from kdprobe.options import flags, overwrite_option
+from kdprobe.terminal import echo
+
 
 @click.command()
 @click.option(
@@ -21,6 +24,7 @@ import click
     "--reduce", type=click.Choice(["gap", "flatten", "cls", "mean", "tokens"]), default="gap", show_default=True
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="similarity", show_default=True)
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="No list of files.")
 def similarity(
     features: tuple[Path, ...],
@@ -30,6 +34,7 @@ def similarity(
     reduce: str,
     out: Path,
     *,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Similarity of every stored teacher layer to every student layer, by other measures than CKA.
@@ -39,15 +44,15 @@ def similarity(
       kdprobe dump --teacher runs/vit --student runs/resnet8 --out features.h5
       kdprobe similarity --features features.h5 --measure svcca
     """
-    from analyses.similarity_result import files_similarity, similarity_table
+    from analyses.similarity_result import files_similarity, similarity_summary, similarity_table
     from kdprobe.cli import run
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
+    path = out / f"{measure}.npz"
+    permit_result(path, "similarity", pictures=out, overwrite=overwrite)
     result = files_similarity(
         features, measure, teacher_layers=teacher_layers, student_layers=student_layers, reduce=reduce
     )
-    path, table = out / f"{measure}.npz", similarity_table(result)
-    save_result(result, path, table=table.to_csv(index=False))
-    best = table.loc[table.groupby("student_layer", sort=False)["similarity"].idxmax()]
-    click.echo(best.rename(columns={"similarity": result.facts["measure"]}).to_string(index=False))
-    run("figures", path, "--out", out, *(["--quiet"] if quiet else []))
+    save_result(result, path, table=similarity_table(result).to_csv(index=False), overwrite=overwrite)
+    echo(similarity_summary(result))
+    run("figures", path, "--out", out, *flags(overwrite=overwrite, quiet=quiet))

@@ -34,6 +34,17 @@ def require(result: Result, arrays: Mapping[str, int], facts: Iterable[str] = ()
             raise ResultError(f"this {result.kind!r} result does not state {name!r}")
 
 
+def require_epochs(result: Result) -> None:
+    """Check that the epochs are in order.
+
+    Raises:
+        ResultError: if they are not, or one is below 0.
+    """
+    epochs = [int(epoch) for epoch in result.arrays["epoch"]]
+    if epochs != sorted(set(epochs)) or min(epochs, default=0) < 0:
+        raise ResultError(f"the epochs of a {result.kind!r} result must go up from 0 or more, but are {epochs[:8]}")
+
+
 def require_length(result: Result, fact: str, length: int, what: str) -> list[Any]:
     """The list stated as `fact`, which must name each of `length` things.
 

@@ -19,6 +19,7 @@ from figures.labels import fit, label_columns, label_rows, room_below, shorten, 
 from figures.style import (
     BARE,
     COLUMN,
+    LABEL,
     MUTED,
     PAGE,
     TITLE,
@@ -30,6 +31,7 @@ from figures.style import (
 from kdprobe.results import Result
 
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
+_LEAST = 40.0  # points that are left to the matrix beside the widest names
 _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
@@ -49,11 +51,12 @@ def draw(result: Result) -> Figure:
     require(result, {"matrix": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
     matrix = result.arrays["matrix"]
     n_rows, n_columns = matrix.shape
-    rows = [shorten(name) for name in require_length(result, "teacher_layers", n_rows, "rows")]
+    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
+    most = total - _BAR_ROOM - TITLE - 16 - _LEAST
+    rows = [fit(shorten(name), LABEL, most) for name in require_length(result, "teacher_layers", n_rows, "rows")]
     columns = [shorten(name) for name in require_length(result, "student_layers", n_columns, "columns")]
     undefined = np.isnan(matrix)
 
-    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
     label, steepest = colour_label(result.facts), 1.3 if total == COLUMN else 1.0
@@ -77,11 +80,15 @@ def draw(result: Result) -> Figure:
 
 
 def colour_label(facts: Mapping[str, Any]) -> str:
-    """What the colours mean: CKA by which estimator, over which kernel unless it is linear; or another measure."""
+    """What the colours mean: CKA by which estimator, over which kernel unless it is linear, and how minibatches count.
+
+    Of another measure its name.
+    """
     if "measure" in facts:
         return f"{facts['measure']}, {facts['reduce']} features"
     kernel = facts.get("kernel", "linear")
-    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), "minibatch"]
+    batches = "minibatches by their samples" if "weighting" in facts else "minibatch"
+    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), batches]
     return f"CKA ({', '.join(traits)})"
 
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kdprobe.options import flags, overwrite_option
+from kdprobe.outputs import PICTURES
+from kdprobe.terminal import echo
+
 if TYPE_CHECKING:
     from kdprobe.results import Result
 
@@ -24,13 +28,16 @@ _RESULT = click.Path(path_type=Path)
     "--format",
     "formats",
     multiple=True,
-    default=("pdf", "png"),
+    default=PICTURES,
     show_default=True,
     type=click.Choice(["pdf", "png", "svg"]),
     help="May be given several times.",
 )
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
-def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...], quiet: bool) -> None:
+def figures(
+    results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...], *, overwrite: bool, quiet: bool
+) -> None:
     """Draw one picture per saved RESULT, named after its file.
 
     \b
@@ -39,9 +46,9 @@ def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...
     """
     from figures.pictures import draw_files
 
-    for path in draw_files(results, formats, out=out):
+    for path in draw_files(results, formats, out=out, overwrite=overwrite):
         if not quiet:
-            click.echo(path)
+            echo(path)
 
 
 @click.command()
@@ -54,8 +61,9 @@ def figures(results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...
     help="The page's file.",
 )
 @click.option("--title", default="Teacher and students compared", show_default=True, help="Heading of the page.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not say where the page is.")
-def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> None:
+def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool, quiet: bool) -> None:
     """Put saved results into one page that opens without a network.
 
     A FOLDER is searched through for results.
@@ -66,9 +74,9 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
     """
     from figures.report.write import write_report
 
-    write_report(results, out, title=title)
+    write_report(results, out, title=title, overwrite=overwrite)
     if not quiet:
-        click.echo(out)
+        echo(out)
 
 
 @click.command()
@@ -83,7 +91,7 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
     "--format",
     "formats",
     multiple=True,
-    default=("pdf", "png"),
+    default=PICTURES,
     show_default=True,
     type=click.Choice(["pdf", "png", "svg"]),
     help="Of the figures; may be given several times.",
@@ -94,8 +102,9 @@ def report(results: tuple[Path, ...], out: Path, title: str, quiet: bool) -> Non
     metavar="DIR",
     help="Own runs and results in and below DIR come next to the numbers that they repeat.",
 )
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
-def paper(out: Path, formats: tuple[str, ...], runs: Path | None, quiet: bool) -> None:
+def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: bool, quiet: bool) -> None:
     """Write the publication's tables and figures from the published numbers, alone or beside own ones.
 
     Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted. A run repeats a number if its networks,
@@ -106,18 +115,20 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, quiet: bool) -
       kdprobe paper --out paper --format svg
       kdprobe paper --runs runs --out paper
     """
-    from figures.paper import NOT_DRAWN, write_paper
+    from figures.paper import NOT_DRAWN, permit_tables, write_paper
 
-    written, unused = write_paper(out, formats, own=None if runs is None else _own(runs, out))
+    permit_tables(out, overwrite=overwrite)
+    own = None if runs is None else _own(runs, out, overwrite=overwrite)
+    written, unused = write_paper(out, formats, own=own, overwrite=overwrite)
     if not quiet:
-        click.echo("\n".join(map(str, written)))
+        echo("\n".join(map(str, written)))
         if not any(path.stem.startswith("figure4") for path in written):
-            click.echo(NOT_DRAWN, err=True)
+            echo(NOT_DRAWN, err=True)
     if unused:
-        click.echo(unused, err=True)
+        echo(unused, err=True)
 
 
-def _own(runs: Path, out: Path) -> "list[Result]":
+def _own(runs: Path, out: Path, *, overwrite: bool) -> "list[Result]":
     """Own runs as a comparison, which stays beside the tables, and the other results in their folder."""
     from kdprobe.cli import run
     from kdprobe.results import load_result, results_below
@@ -125,5 +136,5 @@ def _own(runs: Path, out: Path) -> "list[Result]":
     others = [load_result(path) for path in results_below(runs)]
     comparison = out / "runs.npz"
     with redirect_stdout(sys.stderr):
-        run("runs", "compare", runs, "--out", comparison, "--quiet")
+        run("runs", "compare", runs, "--out", comparison, "--quiet", *flags(overwrite=overwrite))
     return [load_result(comparison, kind="comparison"), *others]

@@ -11,6 +11,7 @@ from figures.style import LABEL, SMALLEST
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
 LEGEND_LEADING = 1.6  # the same between the lines of a legend
+_NARROWEST = 0.2  # width of a letter as a multiple of the font size: more letters need not be measured
 PAD = 5.0  # points between the axis and its labels, tick included
 
 
@@ -25,7 +26,7 @@ def shorten(name: str, limit: int = 34) -> str:
 
 def fit(text: str, size: float, room: float) -> str:
     """A line of text shortened to `room` points, though never below ten characters."""
-    limit = len(text)
+    limit = min(len(text), 10 + int(room / (size * _NARROWEST)))
     while limit > 10 and text_width(shorten(text, limit), size) > room:
         limit -= 1
     return shorten(text, limit)

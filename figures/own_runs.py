@@ -36,6 +36,7 @@ METHODS = {"Logit standardisation": "logit_standard"}  # that are not called as 
 UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here repeats
 # method, student and teacher of the rows that do not say them themselves
 ROWS = {
+    "ResNet50": ("plain", "ResNet50", None),
     "SCN": ("scn", "ResNet18", None),
     "EAC (ResNet18)": ("eac", "ResNet18", None),
     "ResNet18": ("plain", "ResNet18", None),

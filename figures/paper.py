@@ -18,13 +18,15 @@ from figures.dropout import draw, draw_beside
 from figures.own_runs import Own, own_runs
 from figures.paper_tables import Cell, ComparedTable, PublishedTable, latex, markdown
 from figures.style import save
-from kdprobe.results import Result
+from kdprobe.outputs import Output, permit, tables_beside, write_sealed
+from kdprobe.results import Result, figure_kind
 
 TABLES = {
     "table1": "CIFAR-100, pairs of CNNs: top-1 accuracy in %",
     "table2": "RAF-DB, Transformer to Transformer: top-1 accuracy in %",
     "table3": "RAF-DB, CNN to Transformer: top-1 accuracy in %",
-    "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224",
+    "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224 "
+    "(multiply-accumulates, with norms, activations and poolings)",
     "table5": "RAF-DB, compound expressions scored with a model of the seven basic ones, in %",
     "imagenet": "ImageNet, the pairs of the recipes (not in the supplement): top-1 accuracy in %",
 }
@@ -33,6 +35,7 @@ NOT_DRAWN = (
     "figure4 (confusion matrices and UAR) is published as a picture without numbers; it is drawn for networks of your "
     "own on RAF-DB that kdprobe evaluate has judged"
 )
+_TABLE = "table of the publication"
 _NAMED = 8  # runs named where more have no place
 
 
@@ -56,7 +59,9 @@ def published_grid(name: str) -> Result:
     return Result("dropout-sweep", {"accuracy": accuracy[..., None]}, facts, {"source": "supplement of DropKD"})
 
 
-def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | None = None) -> tuple[list[Path], str]:
+def write_paper(
+    out: str | Path, formats: Iterable[str], *, own: Sequence[Result] | None = None, overwrite: bool = False
+) -> tuple[list[Path], str]:
     """Write all tables (LaTeX, Markdown, CSV) and the figures whose numbers are published.
 
     Args:
@@ -65,27 +70,48 @@ def write_paper(out: Path, formats: Iterable[str], *, own: Sequence[Result] | No
         own: results about own runs, which come next to the published numbers that they repeat: one of kind
             "comparison" first, then any others, of which "compound", "complexity", "dropout-sweep" and "evaluation"
             have a place.
+        overwrite: also over files that are no such tables and figures of kdprobe's.
 
     Returns:
         the files written, and which runs repeat no published number, in words.
 
     Raises:
         ResultError: if a result about own runs lacks something.
+        OutputError: if another file is in the way.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(out)
+    permit_tables(out, overwrite=overwrite)
     runs = own_runs(own[0], own[1:]) if own else []
     tables = [_compared(table, runs) if own else table for table in map(published_table, TABLES)]
     written = []
     for table in tables:
         kept = table.csv() if isinstance(table, ComparedTable) else _read(table.name)
-        for ending, text in {"tex": latex(table), "md": markdown(table), "csv": kept}.items():
-            written.append(out / f"{table.name}.{ending}")
-            written[-1].write_text(text, encoding="utf-8")
-    for name, figure in _figures(own or []):
-        for ending in dict.fromkeys(formats):
-            written.append(out / f"{name}.{ending}")
-            save(figure, written[-1])
+        tex, md, csv = (out / f"{table.name}.{ending}" for ending in ("tex", "md", "csv"))
+        write_sealed(tex, latex(table), _TABLE, tables={".csv": kept}, overwrite=overwrite)
+        write_sealed(md, markdown(table), _TABLE, overwrite=overwrite)
+        written += [tex, md, csv]
+    figures = [
+        (out / f"{name}.{ending}", figure, kind)
+        for name, figure, kind in _figures(own or [])
+        for ending in dict.fromkeys(formats)
+    ]
+    permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
+    for path, figure, kind in figures:
+        save(figure, path, kind=kind, overwrite=overwrite)
+        written.append(path)
     return written, _unused(tables, runs)
+
+
+def permit_tables(out: Path, *, overwrite: bool = False) -> None:
+    """Find out whether the tables may be written, before anything is.
+
+    Raises:
+        OutputError: naming a file in the way.
+    """
+    for name in TABLES:
+        tex, md = out / f"{name}.tex", out / f"{name}.md"
+        outputs = [Output(tex, _TABLE), *tables_beside(tex, _TABLE, [".csv"]), Output(md, _TABLE)]
+        permit(outputs, overwrite=overwrite)
 
 
 def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
@@ -93,19 +119,20 @@ def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
     return ComparedTable(table.name, caption, table.cells, runs)
 
 
-def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
     """Each published grid, alone or beside every sweep of the same kind of rates; own confusion matrices."""
+    rates, errors = figure_kind("dropout-sweep"), figure_kind("evaluation")
     for name, kind in GRIDS.items():
         published = published_grid(name)
         sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
         for number, sweep in enumerate(sweeps, start=1):
             titles = f"published: {published.facts['student']} on RAF-DB", _told(sweep)
-            yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles)
+            yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles), rates
         if not sweeps:
-            yield name, draw(published)
+            yield name, draw(published), rates
     judged = [result for result in own if result.kind == "evaluation" and _on_rafdb(result)]
     for number, result in enumerate(judged, start=1):
-        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result)
+        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result), errors
 
 
 def _on_rafdb(result: Result) -> bool:

@@ -17,6 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kdprobe.outputs import write_sealed
+
 COLUMN, PAGE = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
 TITLE, LABEL, SMALLEST = 7.5, 6.5, 4.5  # font sizes
 
@@ -95,15 +97,24 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 @style()
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as its name's ending says (pdf, png or svg); the same figure gives the same bytes."""
+def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
+    """Write a figure as its name's ending says (pdf, png or svg); the same figure gives the same bytes.
+
+    Args:
+        figure: what is drawn.
+        path: where to.
+        kind: what it shows, in words: no figure of another kind is written over.
+        overwrite: also over files that are no such figure of kdprobe's.
+
+    Raises:
+        OutputError: if another file is in the way.
+        FileError: if the system does not let it be written.
+    """
+    path = Path(path)
     ending = path.suffix.removeprefix(".")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending, metadata=_METADATA[ending])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    write_sealed(path, buffer.getvalue(), kind, overwrite=overwrite)
 
 
 def colours(

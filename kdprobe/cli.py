@@ -5,6 +5,7 @@ Any installed package can add a command by naming it under the entry-point group
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -14,6 +15,8 @@ import click
 from kdprobe import __version__
 from kdprobe.command_line import running
 from kdprobe.errors import KdprobeError, near_matches
+from kdprobe.progress import phase
+from kdprobe.terminal import echo
 
 GROUP = "kdprobe.commands"
 
@@ -66,21 +69,28 @@ def run(name: str, *arguments: object) -> Any:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
     command: click.Command = entry.load()
     words = [str(argument) for argument in arguments]
-    with running([name, *words]):
+    with running([name, *words]), phase(name, quiet="--quiet" in words):
         return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        cli.main(None if arguments is None else list(arguments), prog_name="kdprobe", standalone_mode=False)
+        with warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+            warnings.showwarning = _warn
+            cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except KdprobeError as error:
         _fail(str(error), error.status)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            _fail("there is not enough memory for this; choose smaller images, batches or fewer layers", 2)
+        raise
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.exit(1)  # whoever read the output has had enough
@@ -92,13 +102,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _broken(name: str, target: str, error: Exception) -> click.Command:
     def fail() -> None:
-        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}")
+        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}{_shadow(target)}")
 
-    return click.Command(name, callback=fail, short_help=f"(cannot be imported from {target})")
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        name, callback=fail, short_help=f"(cannot be imported from {target})", context_settings=anything
+    )
+
+
+def _shadow(target: str) -> str:
+    """Which file of the user's stands where a package should be, if one does."""
+    package = sys.modules.get(target.partition(".")[0])
+    path = getattr(package, "__file__", None)
+    hidden = path is not None and not hasattr(package, "__path__")
+    return f"; {path} is imported instead, rename it or work in another folder" if hidden else ""
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    echo("warning: " + " ".join(str(message).split()), err=True)
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo("kdprobe: " + " ".join(message.split()), err=True)
+    echo("kdprobe: " + " ".join(message.split()), err=True)
     sys.exit(status)
 
 

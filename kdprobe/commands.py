@@ -2,11 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.options import facts_options, modules_in, overwrite_option, trust_option
+from kdprobe.terminal import echo
+
+if TYPE_CHECKING:
+    from kdprobe.config import RunConfig
 
 
 @click.command()
@@ -23,6 +29,8 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
+@trust_option
 def train(
     recipe: str | None,
     assignments: tuple[str, ...],
@@ -37,6 +45,7 @@ def train(
     skip_bad: bool,
     tensorboard: bool,
     device: str,
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Train a teacher, or a student with a method.
@@ -49,15 +58,17 @@ def train(
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe, recipes
     from kdprobe.runs import RunFolder
-    from kdprobe.training.loop import train as run_training
+    from kdprobe.user_code import trusting
 
+    received: Path | None = None
     if recipe is None:
         if not resume or out is None:
             raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
+        received = RunFolder(out).config_path
         values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
         values = read_recipe(recipe, method=method)
-    chosen = {"teacher": teacher, "seed": seed}
+    chosen = {"teacher": teacher, "teacher_facts": told or None, "seed": seed}
     values |= {key: value for key, value in chosen.items() if value is not None}
     if data is not None:
         values = override(values, [f"data.spec={quoted(data)}"])
@@ -67,12 +78,20 @@ def train(
     if out is None:
         name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
         out = Path("runs") / "-".join([name, *([method] if method else []), f"seed{config.seed}"])
-    result = run_training(
-        config, out, resume=resume, device=device, download=download, quiet=quiet, tensorboard=tensorboard
-    )
+    named = [*modules_in(override({}, assignments)), *(modules_in(values) if received is None else ())]
+    options = {"download": download, "tensorboard": tensorboard, "named_by": received}
+    with trusting(named):
+        _train(config, out, resume=resume, device=device, quiet=quiet, **options)
+
+
+def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **options: Any) -> None:
+    """Train, say what came out, and compare the student with its teacher where that is configured."""
+    from kdprobe.training.loop import train as run_training
+
+    result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes: the first one speaks
-    click.echo(
+    echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
     )
@@ -85,7 +104,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
     from kdprobe.cli import run
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        click.echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
+        echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
         return
     run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
 
@@ -107,8 +126,12 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
+@overwrite_option
+@view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@facts_options
+@trust_option
 def dump(
     teacher: str | None,
     student: str | None,
@@ -125,7 +148,10 @@ def dump(
     batch_size: int,
     part_size: int | None,
     resume: bool,
+    overwrite: bool,
     device: str,
+    view: dict[str, Any],
+    told: dict[str, Any],
     quiet: bool,
 ) -> None:
     """Stream the features of one or two networks on the test images into an HDF5 file.
@@ -134,7 +160,9 @@ def dump(
     """
     from functools import partial
 
+    from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
 
@@ -145,7 +173,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data)
+        views = open_views(checkpoints, data=data, view=View(**view), told=told)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -159,14 +187,10 @@ def dump(
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
         )
-
-        def say(text: str) -> None:
-            if not quiet:
-                click.echo(text, err=True)
-
-        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=say)
+        tell = (lambda _: None) if quiet else say
+        write(wanted, out, part_size=part_size, resume=resume, overwrite=overwrite, shard=processes.shard, say=tell)
     if processes.main:
-        click.echo(f"{out}: {views.n_samples} samples of {views.data}")
+        echo(f"{out}: {views.n_samples} samples of {views.data}")
 
 
 @click.group()
@@ -177,6 +201,7 @@ def data() -> None:
 @data.command("check")
 @click.argument("spec")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@trust_option
 def check_data(spec: str, *, quiet: bool) -> None:
     """Count the images of each class, decode every file, and compare with the published counts.
 
@@ -185,11 +210,12 @@ def check_data(spec: str, *, quiet: bool) -> None:
     from kdprobe.data.check import check
 
     found = check(spec, quiet=quiet)
-    click.echo(found.counts.to_string(index=False))
+    echo(found.counts.to_string(index=False))
     for complaint in found.complaints:
-        click.echo(complaint)
+        echo(complaint)
+    for line in found.left_out:
+        echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    click.echo(
-        f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, nothing to complain of"
-    )
+    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

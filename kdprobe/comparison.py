@@ -58,7 +58,7 @@ class Group:
         return sum(self.values("images_seen")) / seconds if seconds else math.nan
 
 
-def gather(paths: Iterable[Path]) -> list[RunFolder]:
+def gather(paths: Iterable[str | Path]) -> list[RunFolder]:
     """Runs, and all runs in and below folders, each once.
 
     Raises:
@@ -77,11 +77,13 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
     """Put finished runs of one configuration together, in the order of method, model, teacher and data.
 
     Raises:
-        RunError: if none is finished, one is damaged, or two are the same configuration and seed.
+        RunError: if none is finished, one is damaged, two are the same configuration and seed, or two had different
+            teachers or data at the same path.
     """
     finished = [(_comparable(run.values()), run, run.result(_NEEDED)) for run in runs if run.finished]
     if not finished:
         raise RunError(f"none of {len(runs)} runs is finished, so there is nothing to compare")
+    _check_inputs(finished)
     finished.sort(key=lambda entry: (_key(entry[0]), entry[2]["seed"]))
     groups = []
     for _, same in groupby(finished, key=lambda entry: _key(entry[0])):
@@ -93,6 +95,39 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
     return [
         Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(_names(groups), groups, strict=True)
     ]
+
+
+def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, Any]]]) -> None:
+    """Refuse to put runs side by side whose teachers or data bear one name and are not the same."""
+    seen: dict[tuple[str, Any, Any], tuple[str, Path]] = {}
+    for config, run, result in finished:
+        names = {"teacher": (config["teacher"], None), "data": (config["data"]["spec"], config["data"]["image_size"])}
+        for what, name in names.items():
+            digest = result.get(f"{what}_sha256")
+            if not isinstance(digest, str):
+                continue  # there is none, or it was not written down
+            other, where = seen.setdefault((what, *name), (digest, run.path))
+            if other != digest:
+                raise RunError(
+                    f"{where} and {run.path} cannot be compared: their {what} {name[0]} was not the same, but of "
+                    f"sha256 {other} and {digest}; compare runs of one {what}"
+                )
+
+
+def unknown_inputs(groups: Sequence[Group]) -> str:
+    """How many runs do not say by its content what they learnt from, in one sentence; empty where all do."""
+    results = [(result, entry.config["teacher"]) for entry in groups for result in entry.results]
+    count = sum(
+        not isinstance(result.get("data_sha256"), str)
+        or (teacher is not None and not isinstance(result.get("teacher_sha256"), str))
+        for result, teacher in results
+    )
+    return (
+        f"{count} of {len(results)} runs do not say which teacher and data they learnt from, but by path: an older "
+        "kdprobe trained them"
+        if count
+        else ""
+    )
 
 
 def table(groups: Sequence[Group], *, best: bool = False) -> pd.DataFrame:
@@ -263,7 +298,7 @@ def _budget(entry: Group) -> dict[str, Any]:
         "epochs": max(result["epochs"] for result in entry.results),
         "images seen": max(result["images_seen"] for result in entry.results),
         "batch size": training["batch_size"],
-        "precision": training["precision"],
+        "precision": " and ".join(sorted({result.get("precision", training["precision"]) for result in entry.results})),
         "augmentation": data["augment"],
         "mixing": training["mixing"],
         "evaluated on": entry.results[0]["evaluated_on"],

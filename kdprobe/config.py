@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kdprobe.errors import ConfigError, near_matches
+from kdprobe.yamls import read_yaml
 
 PositiveFloat = Field(gt=0)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -39,11 +40,11 @@ class AugmentConfig(Section):
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
-    padding: int = Field(4, ge=0)
+    padding: int = Field(4, ge=0, le=1024)
     flip: bool = True
     rand_augment: str | None = None
     erase: float = Field(0.0, ge=0, le=1)
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1, le=100)
 
     @field_validator("rand_augment")
     @classmethod
@@ -66,15 +67,17 @@ class DataConfig(Section):
         image_size: side of the network's input in pixels; the data set's own if not given.
         storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
         holdout: fraction of the training images kept for evaluation instead of the test images.
+        per_class: at most this many training images of each class, chosen by the seed; all if not given.
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
     """
 
     spec: str
-    image_size: int | None = Field(None, ge=8)
+    image_size: int | None = Field(None, ge=8, le=16384)
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
-    workers: int = Field(2, ge=0)
+    per_class: int | None = Field(None, ge=1)
+    workers: int = Field(2, ge=0, le=1024)
     skip_bad: bool = False
     augment: AugmentConfig = AugmentConfig()
 
@@ -166,7 +169,8 @@ class TrainingConfig(Section):
         schedule: see there.
         label_smoothing: of the cross entropy.
         clip_grad_norm: largest norm of the gradient.
-        precision: of the forward pass; parameters stay float32.
+        precision: of the forward pass; parameters stay float32. `auto` takes bf16 where the device computes it
+            natively, else fp32, when the run starts; a resumed run keeps what it started with.
         channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
         compile: run the networks through `torch.compile`.
         ema_decay: average the weights with this decay; the average is evaluated and exported.
@@ -184,7 +188,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad_norm: float | None = Field(None, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)
@@ -201,6 +205,22 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
+class TeacherFacts(Section):
+    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; found out or usual if not given.
+
+    Attributes:
+        n_classes: C.
+        image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
+        mean: per channel, that its input is standardised with.
+        std: per channel.
+    """
+
+    n_classes: int | None = Field(None, ge=0)
+    image_size: int | None = Field(None, ge=1)
+    mean: tuple[float, ...] | None = Field(None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+
+
 class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
@@ -208,6 +228,7 @@ class RunConfig(Section):
         data: where the images come from.
         model: the network that is trained (the student, where there is a teacher).
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        teacher_facts: what the teacher's file does not say.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see there; nothing is compared if not given.
@@ -217,6 +238,7 @@ class RunConfig(Section):
     data: DataConfig
     model: ModelConfig
     teacher: str | None = None
+    teacher_facts: TeacherFacts | None = None
     method: dict[str, Any] = {"name": "plain"}
     training: TrainingConfig = TrainingConfig()
     probe: ProbeConfig | None = None
@@ -297,42 +319,6 @@ def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
         section = section.model_fields[key].annotation
         section = next((kind for kind in get_args(section) if kind is not type(None)), section)  # of one or none
     return list(section.model_fields)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` and `2024-01-01` are words, `0012` is twelve."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":int", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(str(node.value)))
-
-
-def read_yaml(text: str, *, source: str) -> Any:
-    """Read YAML with the numbers and booleans of YAML 1.2.
-
-    Raises:
-        ConfigError: naming the line where the text is not YAML.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or error}") from error
 
 
 def write_yaml(config: RunConfig) -> str:

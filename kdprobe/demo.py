@@ -1,43 +1,87 @@
-"""The whole job on the embedded digits, as the sequence of commands that a user would type."""
+"""The whole job on the embedded digits, as the sequence of commands that a user would type.
+
+The teacher sees all training images, a student only five of each class. The recipes tell how these settings were
+chosen: on a part of the training images held out, without a look at the test images.
+"""
 
 import shlex
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdprobe.errors import RunError
+from kdprobe.files import Lock
+from kdprobe.progress import brief, phase, worded_time
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-METHODS = {"plain": "digits/resnet8", "kd": "digits/resnet8-kd", "dropkd": "digits/resnet8-dropkd"}
-TEACHER = "digits/vit-teacher"
+TEACHER, STUDENT = "digits/demo-teacher", "digits/demo-student"
+METHODS = ("plain", "kd", "dropkd")
+#: about what each command takes on one core without half precision, for the time left
+SECONDS = {
+    **{"train": 2.5, "dump": 2.0, "cka": 1.2, "decompose": 8.0, "evaluate": 3.0, "complexity": 1.0, "figures": 2.0},
+    **{"runs": 3.0, "sweep-dropout": 25.0, "report": 1.0},
+}
+TEACHER_SECONDS = 30.0
 
 
 @click.command()
 @click.option(
     "--out", default=Path("demo"), show_default=True, type=click.Path(path_type=Path), help="Folder for everything."
 )
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="Students per method.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(min=1), help="Students per method.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute.")
 @click.option("--quiet", is_flag=True, help="Only the table and the report's place.")
 def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     """Train, distil, dump, analyse, draw and report on real handwritten digits.
 
-    A small Vision Transformer teaches ResNet8 students by plain training, vanilla KD and DropKD. A demo
-    that was interrupted goes on where it stopped.
+    A small Vision Transformer, trained on all images, teaches ResNet8 students that see five images of each class: by
+    plain training, vanilla KD and DropKD. The same command goes on with a demo that was interrupted.
 
-    Example: kdprobe demo --out demo --seeds 3
+    Example: kdprobe demo --out demo --seeds 5
     """
-    steps = Steps(out, device=device, quiet=quiet)
-    teacher = steps.train(TEACHER, "teacher", seed=0)
-    students = {
-        method: [steps.train(recipe, f"{method}-seed{seed}", seed=seed, teacher=teacher) for seed in range(seeds)]
-        for method, recipe in METHODS.items()
+    import torch
+
+    steps, threads = Steps(out, device=device, quiet=quiet), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # two processes share the work, and the networks are too small for more threads
+        _whole_job(steps, seeds)
+    finally:
+        torch.set_num_threads(threads)
+        steps.close()
+
+
+def _trained(steps: "Steps", seeds: int) -> "tuple[Path, dict[str, list[Path]]]":
+    """The teacher and, by method, its students: on a CPU, another process trains about half of them meanwhile."""
+    teacher = steps.folder("teacher")
+    jobs = {
+        f"{method}-seed{seed}": [STUDENT, *_given(method, teacher), "--seed", seed]
+        for method in METHODS
+        for seed in range(seeds)
     }
+    early, late = list(jobs)[:seeds], list(jobs)[seeds:]  # plain training needs no teacher
+    with steps.helped() as give:
+        for name in early:
+            give(name, *jobs[name])
+        steps.train("teacher", TEACHER)
+        for name in late[1::2]:
+            give(name, *jobs[name])
+        for name in late[::2]:
+            steps.train(name, *jobs[name])
+    for name in [*early, *late[1::2]]:
+        steps.train(name, *jobs[name])
+    return teacher, {method: [steps.folder(f"{method}-seed{seed}") for seed in range(seeds)] for method in METHODS}
+
+
+def _whole_job(steps: "Steps", seeds: int) -> None:
+    """All commands, in their order."""
+    steps.announce(seeds)
+    teacher, students = _trained(steps, seeds)
     steps.dump(teacher, students["dropkd"][0])
     for runs in students.values():
         for run in runs:
@@ -50,8 +94,8 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
     steps.curves([teacher, *(run for runs in students.values() for run in runs)])
     steps.sweep(teacher)
     steps.report()
-    click.echo(table(comparison))
-    click.echo(f"report: {out / 'report.html'}   ({steps.seconds:.0f} s)")
+    echo(table(comparison))
+    echo(f"report: {steps.out / 'report.html'}   ({steps.seconds:.0f} s)")
 
 
 class Steps:
@@ -63,6 +107,36 @@ class Steps:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.device, self.quiet = out, device, quiet
         self.start = time.perf_counter()
+        self.n_steps = self.n_done = 0
+        self.expected = self.spent = 0.0
+        try:
+            self._lock = Lock(out / "demo.lock")
+        except BlockingIOError as error:
+            raise RunError(f"another demo runs in {out}; wait for it or choose another --out") from error
+        (out / "demo.log").touch()  # from now on the folder is a demo's, wherever it is killed
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        self._lock.release()
+
+    def announce(self, seeds: int) -> None:
+        """Say what there is to do, and how long it takes."""
+        per_method = ["train", "cka"] * len(METHODS)
+        once = ["dump", "decompose", "complexity", "figures", "runs", "sweep-dropout", "report"]
+        commands = ["train", *once, *[*per_method, "evaluate"] * seeds]
+        self.n_steps = len(commands)
+        self.expected = TEACHER_SECONDS - SECONDS["train"] + sum(SECONDS[command] for command in commands)
+        if not self.quiet:
+            echo(
+                f"a teacher, {len(METHODS) * seeds} students and what there is to see in them: about "
+                f"{worded_time(self.expected)} on two cores"
+            )
+
+    @property
+    def left(self) -> float:
+        """Seconds to go, at the present pace."""
+        pace = self.seconds / self.spent if self.spent else 1.0
+        return max(self.expected - self.spent, 0.0) * pace
 
     @property
     def seconds(self) -> float:
@@ -75,24 +149,56 @@ class Steps:
 
         words = [command, *map(str, arguments)]
         if not self.quiet:
-            click.echo(f"[{self.seconds:5.0f} s] kdprobe {shlex.join(words)}")
+            left = f", {worded_time(self.left)} left" if self.n_steps else ""
+            echo(f"[{self.seconds:.0f} s{left}] kdprobe {shlex.join(words)}")
         on_device = [] if command in ("figures", "report", "runs", "complexity") else ["--device", self.device]
         with (self.out / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log):
-            click.echo(f"$ kdprobe {shlex.join(words)}")
-            run(*words, *on_device, "--quiet")
+            echo(f"$ kdprobe {shlex.join(words)}")
+            self.n_done += 1
+            with brief(), phase(f"step {self.n_done} of {self.n_steps}", quiet=self.quiet):
+                run(*words, *on_device, *(["--quiet"] if self.quiet else []))
+        self.spent += TEACHER_SECONDS if TEACHER in words else SECONDS[command]
 
-    def train(self, recipe: str, name: str, *, seed: int, teacher: Path | None = None) -> Path:
-        """Train or finish one run; returns its folder."""
-        folder = self.out / "runs" / name
-        given = ["--teacher", teacher] if teacher is not None and recipe != METHODS["plain"] else []
-        resumed = ["--resume"] if (folder / "config.yaml").is_file() else []
-        self.run("train", recipe, *given, "--seed", seed, "--out", folder, *resumed)
-        return folder
+    def folder(self, name: str) -> Path:
+        """Of a run."""
+        return self.out / "runs" / name
+
+    def train(self, name: str, *given: object) -> None:
+        """Train or finish one run, by a recipe and its options."""
+        self.run("train", *self._training(name, *given))
+
+    def _training(self, name: str, *given: object) -> list[object]:
+        resumed = ["--resume"] if (self.folder(name) / "config.yaml").is_file() else []
+        return [*given, "--out", self.folder(name), *resumed]
+
+    @contextmanager
+    def helped(self) -> "Iterator[Callable[..., None]]":
+        """Give trainings to another process, where there is a processor for it, and wait for them in the end.
+
+        What it does not finish, for whatever reason, is still to be done.
+        """
+        from kdprobe.devices import pick_device
+        from kdprobe.processors import usable_processors
+        from kdprobe.second_hand import SecondHand
+
+        if pick_device(self.device).type != "cpu" or usable_processors() == 1:
+            yield lambda *_: None
+            return
+        helper = SecondHand(self.out / "demo.log")
+        try:
+            yield lambda *job: helper.give(
+                ["train", *map(str, self._training(*job)), "--device", self.device, "--quiet"]
+            )
+            with phase("waiting for the other process", quiet=self.quiet):
+                helper.finish()
+        finally:
+            helper.stop()
 
     def dump(self, teacher: Path, student: Path) -> None:
         """Dump both networks' stage outputs."""
         path = self.out / "features.h5"
-        path.unlink(missing_ok=True)
+        for left in self.out.glob(f"{path.name}*"):  # also what a killed one had not finished: it takes seconds
+            left.unlink()
         self.run("dump", "--teacher", teacher, "--student", student, "--out", path)
 
     def cka(self, teacher: Path, student: Path) -> None:
@@ -129,7 +235,7 @@ class Steps:
 
     def sweep(self, teacher: Path) -> None:
         """Four students over two dropout rates of each network, of one seed."""
-        grid = ["digits/dropout-sweep", "--rates", "0.3,0.7", "--seeds", 1]
+        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1]
         self.run("sweep-dropout", *grid, "--teacher", teacher, "--out", self.out / "sweep")
 
     def report(self) -> None:
@@ -137,6 +243,11 @@ class Steps:
         self.run(
             "report", self.out, "--out", self.out / "report.html", "--title", "A Transformer teacher and its students"
         )
+
+
+def _given(method: str, teacher: Path) -> list[object]:
+    """A method, and the teacher where it has one."""
+    return ["--method", method, *([] if method == "plain" else ["--teacher", teacher])]
 
 
 def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:
@@ -196,8 +307,27 @@ def table(result: Any) -> str:
             f"{worded_interval(cka, digits=3):>18}"
         )
     lines.append(f"{'teacher':<10}{100 * result.facts['teacher_accuracy']:>16.2f}")
-    best = max(
-        result.facts["methods"], key=lambda name: result.arrays["accuracy"][result.facts["methods"].index(name)].mean()
+    lines.append(
+        f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; each student sees 5 images of each class"
     )
-    note = f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; highest mean accuracy: {best}"
-    return "\n".join([*lines, note])
+    return "\n".join([*lines, *map(verdict, *zip(*differences(result).items(), strict=True))])
+
+
+def differences(result: Any) -> "dict[str, list[float]]":
+    """What each other method's accuracy is above plain training's, in points, seed by seed: on the same images."""
+    methods, accuracy = result.facts["methods"], 100 * result.arrays["accuracy"]
+    return {
+        name: (accuracy[methods.index(name)] - accuracy[methods.index("plain")]).tolist()
+        for name in methods
+        if name != "plain"
+    }
+
+
+def verdict(method: str, points: "Sequence[float]") -> str:
+    """Whether a method helps, harms, or cannot be told from plain training, in one line."""
+    from kdprobe.statistics import mean_interval, worded_interval
+
+    mean, half = mean_interval(points)
+    told = "helps" if mean - half > 0 else "harms" if mean + half < 0 else "cannot be told from plain training"
+    told = "one seed tells nothing for certain" if len(points) < 2 else told
+    return f"{method}: {'+' if mean >= 0 else ''}{worded_interval(points)} points over plain training: {told}"

@@ -5,15 +5,18 @@ import torch
 from kdprobe.errors import DeviceError
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The device of that name, if it is there.
 
     Args:
-        name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the first CUDA device where there is one, else the CPU.
+        name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the first CUDA device where there is one, else the CPU; or a
+            device, which may also be of another kind.
 
     Raises:
         DeviceError: for another name, or for a device that is not there.
     """
+    if isinstance(name, torch.device):
+        return pick_device(str(name)) if name.type in ("cuda", "mps") else name
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, colon, number = name.partition(":")

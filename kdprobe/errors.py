@@ -38,6 +38,10 @@ class CaptureError(KdprobeError):
     """A layer that is unknown or whose output cannot be captured."""
 
 
+class TrustError(KdprobeError):
+    """Code that a received file names and nobody trusted."""
+
+
 class StoreError(KdprobeError):
     """A feature file that is missing, foreign, partial or damaged."""
 
@@ -49,12 +53,20 @@ class FileError(KdprobeError, OSError):
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
+class OutputError(KdprobeError):
+    """A file that kdprobe would write over, but did not write itself as that output."""
+
+
 class ResultError(KdprobeError):
     """A saved result that is missing, foreign or of another kind."""
 
 
 class RunError(KdprobeError):
     """A run folder that is missing, taken, or cannot be continued."""
+
+
+class Diverged(RunError):
+    """A training whose loss or logits are not finite."""
 
 
 class SweepError(KdprobeError):
@@ -71,8 +83,15 @@ class AnalysisError(KdprobeError):
     """Inputs on which a quantity is not defined."""
 
 
+class Undefined(AnalysisError):
+    """A number that given features do not have, with the reason; other features of the same analysis may have it."""
+
+
 class DeviceError(KdprobeError):
     """A device that is not there."""
+
+
+_LONGEST = 200  # characters of a name that is compared and shown whole
 
 
 def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
@@ -88,8 +107,13 @@ def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
         to twelve names.
     """
     names = sorted(set(choices))
-    close = get_close_matches(name, names, n=limit, cutoff=0.6)
+    alike = [choice for choice in names if max(len(choice), len(name)) <= _LONGEST]  # it compares every two letters
+    close = get_close_matches(name, alike, n=limit, cutoff=0.6) if alike else []
     if close:
         return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(map(_short, names[:12])) + (", ..." if len(names) > 12 else "")
     return f"; known: {shown}" if names else ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."

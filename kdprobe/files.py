@@ -1,8 +1,14 @@
 """Files that are whole or not there: temporary name, fsync, rename; and files that one process alone writes."""
 
+import errno
 import hashlib
 import os
+import re
+import secrets
+import socket
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,19 +20,28 @@ from kdprobe.errors import FileError
 if sys.platform != "win32":
     import fcntl
 
+_TEMPORARY = re.compile(r"\.(?P<of>.*)\.(?P<place>[0-9A-Za-z-]+)\.(?P<process>[0-9]+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_NAME_BYTES = 150  # of a file's name in that of its temporary file: file systems take 255 in all
+_FORGOTTEN = 7 * 24 * 3600  # seconds without a write after which nobody elsewhere is at work on a temporary file
+_CLEANED: set[str] = set()
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
-    An exception inside the block removes the temporary file and leaves `path` as it was.
+    An exception inside the block removes the temporary file and leaves `path` as it was. What killed processes had not
+    finished in the same folder goes too.
 
     Raises:
         FileError: if the system does not let it be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = Path(path)
+    process = f"{_place()}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{_beginning(path.name)}.{process}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clean(path.parent)
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -35,13 +50,71 @@ def replacing(path: Path) -> Iterator[Path]:
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+    except FileError:
+        raise  # of another file, written inside
     except OSError as error:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is what `replacing` had not finished when its process was killed."""
-    return path.name.startswith(".") and path.name.endswith(".tmp")
+    """Whether a file is one of `replacing`: being written, or left by a process that was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def interrupted(path: Path) -> bool:
+    """Whether a process was killed, or is at work, before its new file took the name `path`."""
+    beginning = _beginning(path.name)
+    try:
+        found = [_TEMPORARY.fullmatch(name) for name in os.listdir(path.parent)]
+    except OSError:
+        return False
+    return any(match is not None and match["of"] == beginning for match in found)
+
+
+def _beginning(name: str) -> str:
+    return os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")
+
+
+def _place() -> str:
+    """This machine, and the container on it: where process numbers mean something."""
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return re.sub("[^0-9A-Za-z]+", "-", f"{socket.gethostname()[:40]}-{space}").strip("-") or "here"
+
+
+def _clean(folder: Path) -> None:
+    """Remove, once for each folder, the temporary files whose processes are gone."""
+    key = os.path.realpath(folder)
+    if key in _CLEANED:
+        return
+    _CLEANED.add(key)
+    place = _place()
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or not entry.is_file(follow_symlinks=False):
+                continue
+            with suppress(OSError):
+                if match["place"] == place:
+                    dead = not _runs(int(match["process"]))
+                else:
+                    dead = time.time() - entry.stat(follow_symlinks=False).st_mtime > _FORGOTTEN
+                if dead:
+                    os.unlink(entry.path)
+
+
+def _runs(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    if os.name == "nt":
+        return True  # where asking would end it
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -55,10 +128,31 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` as a whole."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe or device, which would be waited for.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The content of a file in UTF-8.
+
+    Raises:
+        OSError: as `read_bytes`.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    return read_bytes(path).decode("utf-8")
 
 
 class Lock:
@@ -71,6 +165,7 @@ class Lock:
 
     Raises:
         BlockingIOError: if it is taken.
+        FileExistsError: if a file of another kind has its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,6 +188,10 @@ _HELD: "WeakSet[BinaryIO]" = WeakSet()
 
 def _locked(path: Path) -> BinaryIO | None:
     """The locked file; None where its last holder has removed it meanwhile."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
+            raise FileExistsError(errno.EEXIST, "it is in the way and is no lock of kdprobe's", str(path))
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

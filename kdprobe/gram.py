@@ -6,23 +6,28 @@ float64. A shift of the features changes neither unbiased nor biased HSIC, but w
 products of features far from zero lose all their digits.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError
+from kdprobe.rounding import precision_of, rounding_of, varying_columns
 
 _BLOCK_BYTES = 1 << 22
 _STRIPS = 8  # of a block, multiplied side by side: threads share out strips better than one short, wide product
 _WORST_SHIFT = 8.0
+_LEAST = 1e-28  # of a sample's square in float32: below it products lose digits at the end of the range
+_MOST = 1e140  # of a sample's square in float64: HSIC is made of products of two
 
 
 def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
     """Inner products of all pairs of samples after the mean sample was subtracted.
 
     Half precision is widened to float32 first; float32 and float64 are multiplied as they are.
-    Where a float32 product overflows although every feature is finite, float64 is used.
-    Features that are the same for every sample give a matrix of exact zeros.
+    Where float32 products overflow although every feature is finite, or are too small for its digits, float64 is used.
+    Features that are the same for every sample but for rounding (`kdprobe.rounding`) give a matrix of exact zeros.
 
     Args:
         features: one row, map or token sequence per sample.
@@ -31,14 +36,37 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
         a float64 matrix on the features' device.
 
     Raises:
-        AnalysisError: if a feature is NaN or infinite, with their number.
+        AnalysisError: if a feature is NaN or infinite, with their number, or so large or small that even the squares
+            of products leave float64.
     """
     rows = _rows(features.detach())
+    dtype = torch.promote_types(rows.dtype, torch.float32)
     with torch.autocast(rows.device.type, enabled=False):
-        gram = _gram(rows, torch.promote_types(rows.dtype, torch.float32))
-        if not torch.isfinite(gram).all():
+        gram = _gram(rows, dtype)
+        total = float(gram.trace())  # not finite where any product is not
+        if not math.isfinite(total):
             _refuse_non_finite(rows)
+        if dtype == torch.float32 and not _LEAST * len(rows) < total < math.inf:
             gram = _gram(rows, torch.float64)
+            total = float(gram.trace())
+        return _without_rounding(gram, total, rows)
+
+
+def _without_rounding(gram: Tensor, total: float, rows: Tensor) -> Tensor:
+    """The matrix, without what only rounding tells apart; looked at where the spread is as small as that."""
+    n = len(rows)
+    assumed = torch.float32 if rows.dtype == torch.float64 else rows.dtype
+    if total <= n * float(rounding_of(rows[0], assumed).square().sum()):
+        varying = varying_columns(rows, precision_of(rows))
+        if not varying.any():
+            return torch.zeros_like(gram)
+        gram = gram if varying.all() else _gram(rows[:, varying], torch.float64)
+        total = float(gram.trace())
+    if not 1 / _MOST < total / n < _MOST:
+        raise AnalysisError(
+            f"the features vary by {math.sqrt(total / n):.1g} around their mean, so that the squares of their products "
+            "leave float64; scale them to a size nearer to 1"
+        )
     return gram
 
 

@@ -5,8 +5,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from kdprobe.config import read_yaml
 from kdprobe.errors import ConfigError, near_matches
+from kdprobe.files import read_text
+from kdprobe.yamls import read_yaml
 
 SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
 
@@ -56,7 +57,7 @@ def _read(name: str) -> dict[str, Any]:
         if not path.is_file():
             raise ConfigError(f"there is no configuration file {name}")
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name} is not a text in UTF-8 that can be read ({type(error).__name__})") from error
     elif name in (known := recipes()):

@@ -7,6 +7,7 @@ A result is one `.npz` file without pickles. Its entry `meta` is JSON text:
     kind        what was measured: "cka", "evaluation", "training", ...
     facts       labels, names, units, reasons: everything that is not an array
     provenance  where the numbers come from: checkpoints and their hashes, data, seed, versions, command
+    beside      sha256 of the CSV files beside it, by the ends of their names
 
 Every other entry is a numeric array of that kind. Beside `NAME.npz` stands `NAME.csv`, the same
 numbers as a tidy table for people and spreadsheets.
@@ -15,9 +16,11 @@ numbers as a tidy table for people and spreadsheets.
 import json
 import sys
 import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,10 @@ from numpy.typing import NDArray
 
 from kdprobe.command_line import command_line
 from kdprobe.errors import ResultError
-from kdprobe.files import replacing, write_text
+from kdprobe.files import replacing
+from kdprobe.jsons import parse_json
+from kdprobe.outputs import PICTURES, Output, beside, permit, tables_beside
+from kdprobe.parsing import parsing
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -48,33 +54,89 @@ class Result:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def save_result(result: Result, path: Path, *, table: str) -> None:
-    """Write a result and its tidy table, each as a whole.
+def save_result(
+    result: Result,
+    path: str | Path,
+    *,
+    table: str,
+    tables: Mapping[str, str] = MappingProxyType({}),
+    overwrite: bool = False,
+) -> None:
+    """Write a result and its tidy table, all files or none.
 
     Args:
         result: what was measured.
         path: where to; must end in `.npz`.
         table: the CSV text that goes beside it.
+        tables: further ones, by what their names have instead of `.npz`.
+        overwrite: also over files that are not such a result of kdprobe's.
 
     Raises:
         ResultError: if the name does not end in `.npz`.
+        OutputError: if another file is in the way.
+        FileError: if the system does not let it be written.
+    """
+    path, texts = Path(path), {".csv": table, **tables}
+    permit_result(path, result.kind, tables=texts, overwrite=overwrite)
+    with beside(path, texts) as digests, replacing(path) as temporary, temporary.open("wb") as file:
+        meta = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": result.kind,
+            "facts": result.facts,
+            "provenance": result.provenance,
+            "beside": digests,
+        }
+        entries: dict[str, Any] = {"meta": np.array(json.dumps(meta, sort_keys=True)), **result.arrays}
+        np.savez_compressed(file, **entries)
+
+
+def permit_result(
+    path: Path,
+    kind: str,
+    *,
+    tables: Iterable[str] = (".csv",),
+    pictures: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Find out, before a long computation, whether a result's files may be written.
+
+    Args:
+        path: of the result.
+        kind: of the result.
+        tables: what the names of its CSV files have instead of `.npz`.
+        pictures: folder that its picture goes to, if it is drawn.
+        overwrite: the user's consent to lose what is there.
+
+    Raises:
+        ResultError: if the name does not end in `.npz`.
+        OutputError: naming a file in the way.
     """
     if path.suffix != ".npz":
         raise ResultError(f"a result's name must end in .npz, but {path} does not")
-    meta = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": result.kind,
-        "facts": result.facts,
-        "provenance": result.provenance,
-    }
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        entries: dict[str, Any] = {"meta": np.array(json.dumps(meta, sort_keys=True)), **result.arrays}
-        np.savez_compressed(file, **entries)
-    write_text(path.with_suffix(".csv"), table)
+    worded = f"{kind} result"
+
+    def seal() -> dict[str, Any] | None:
+        meta = _meta_of(path)
+        return None if meta is None else {"kind": f"{meta.get('kind')} result", "beside": meta.get("beside")}
+
+    drawn = [] if pictures is None else [pictures / f"{path.stem}.{ending}" for ending in PICTURES]
+    permit(
+        [
+            Output(path, worded, seal),
+            *tables_beside(path, worded, tables, seal),
+            *(Output(picture, figure_kind(kind)) for picture in drawn),
+        ],
+        overwrite=overwrite,
+    )
 
 
-def load_result(path: Path, *, kind: str | None = None) -> Result:
+def figure_kind(kind: str) -> str:
+    """What the picture of a result is called in its seal."""
+    return f"figure of a {kind} result"
+
+
+def load_result(path: str | Path, *, kind: str | None = None) -> Result:
     """Read a result.
 
     Args:
@@ -84,33 +146,48 @@ def load_result(path: Path, *, kind: str | None = None) -> Result:
     Raises:
         ResultError: if the file is missing, foreign, damaged, newer than this version, or of another kind.
     """
+    path = Path(path)
     if not path.is_file():
         raise ResultError(f"there is no result {path}")
-    try:
+    if not zipfile.is_zipfile(path):
+        raise ResultError(f"{path} cannot be read as a kdprobe result (it is no archive of arrays)")
+    with parsing(path, ResultError, expected="a kdprobe result"):
         with np.load(path, allow_pickle=False) as file:
             entries = {name: file[name] for name in file.files}
-        meta = json.loads(str(entries.pop("meta")))
+        meta = parse_json(str(entries.pop("meta")))
         found = meta["format"], meta["version"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise ResultError(f"{path} is not a kdprobe result or is damaged ({type(error).__name__})") from error
     if found != (FORMAT, VERSION):
         raise ResultError(f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
+    types = {"kind": str, "facts": dict, "provenance": dict}
+    for name, of in types.items():
+        if not isinstance(meta.get(name), of):
+            raise ResultError(f"{path} is not a kdprobe result: its {name} is no {of.__name__}")
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
     return Result(meta["kind"], entries, meta["facts"], meta["provenance"])
 
 
-def results_below(folder: Path) -> list[Path]:
+def results_below(folder: str | Path) -> list[Path]:
     """All results in a folder and its folders, by name; archives that were never a result of kdprobe are left out."""
-    return [path for path in sorted(folder.rglob("*.npz")) if not _foreign(path)]
+    return [path for path in sorted(Path(folder).rglob("*.npz")) if path.is_file() and not _foreign(path)]
 
 
 def _foreign(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta.npy" not in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:
         return False  # perhaps a damaged one, which is told when it is read
+
+
+def _meta_of(path: Path) -> dict[str, Any] | None:
+    """What a file says of itself, if it is a result."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = parse_json(str(file["meta"]))
+    except Exception:
+        return None
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

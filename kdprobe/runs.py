@@ -1,9 +1,11 @@
 """The run folder: everything a training leaves behind, each file whole or absent.
 
 config.yaml           the resolved configuration
-env.json              versions, command, git state, device, threads
+env.json              versions, command, git state, device, threads, and the precision that `auto` came to
+inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence says that the run is finished
+failure.txt           instead of it, where the loss or the logits were not finite: what was not
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
 auxiliary.safetensors the method's own modules, where it has any
 snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
@@ -14,6 +16,7 @@ training.lock         while a process trains in it
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,13 +26,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdprobe.config import RunConfig, Section, parse, read_yaml, write_yaml
+from kdprobe.config import RunConfig, Section, parse, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, write_text
+from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
+from kdprobe.identity import Inputs, read_inputs
+from kdprobe.jsons import parse_json, read_json
+from kdprobe.records import Epoch, RunResult, lacking
 from kdprobe.results import provenance
+from kdprobe.yamls import read_yaml
 
 FORMAT = "kdprobe-run"
 VERSION = 1
+_LOCK = "training.lock"
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -44,10 +52,24 @@ class RunFolder:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        """Take a path that is text as well."""
+        object.__setattr__(self, "path", Path(self.path))
+
     @property
     def config_path(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held while a process trains in the folder."""
+        return self.path / _LOCK
+
+    @property
+    def inputs_path(self) -> Path:
+        """Which teacher and which data."""
+        return self.path / "inputs.json"
 
     @property
     def metrics_path(self) -> Path:
@@ -64,6 +86,11 @@ class RunFolder:
         """The final numbers."""
         return self.path / "result.json"
 
+    @property
+    def failure_path(self) -> Path:
+        """Why the run came to no result, where its loss or its logits were not finite."""
+        return self.path / "failure.txt"
+
     def snapshot_path(self, epoch: int) -> Path:
         """The network after so many epochs."""
         return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
@@ -71,31 +98,58 @@ class RunFolder:
     def snapshots(self) -> dict[int, Path]:
         """The networks kept during training, by the epochs trained before."""
         paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
-        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+        epochs = {path.stem.removeprefix("epoch-"): path for path in paths}
+        return {int(epoch): path for epoch, path in epochs.items() if re.fullmatch("[0-9]{1,12}", epoch)}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each weights file, snapshots included, by its path in the folder."""
+        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
+        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.result_path.is_file()
 
-    def claim(self, config: RunConfig, *, resume: bool) -> None:
-        """Take an empty folder for a new run, or one with the same configuration to continue it.
+    @property
+    def state(self) -> str:
+        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+
+    def check_free(self, config: RunConfig, *, resume: bool) -> None:
+        """Find out whether the folder can be claimed, without writing anything.
 
         Raises:
-            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
-                to resume, or the configuration differs (the keys are listed).
+            RunError: as `claim` does.
         """
         if resume:
             self._check_resumable(config)
             return
         if self.config_path.exists():
             raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
-        if self.path.exists() and (not self.path.is_dir() or any(not is_temporary(p) for p in self.path.iterdir())):
+        if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
+
+    def claim(self, config: RunConfig, *, resume: bool, precision: str | None = None) -> None:
+        """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            precision: that the run computes in, where the configuration leaves it open.
+
+        Raises:
+            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
+                to resume, or the configuration differs (the keys are listed).
+        """
+        self.check_free(config, resume=resume)
+        environment_path = self.path / "env.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.config_path, write_yaml(config))
-            write_text(self.path / "env.json", json.dumps(environment(), indent=1) + "\n")
+            if not resume:
+                write_text(self.config_path, write_yaml(config))
+            if not environment_path.exists():  # nor is it there after a kill between the two files
+                write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -107,7 +161,8 @@ class RunFolder:
             RunError: if another process trains in it, or it cannot be written.
         """
         try:
-            lock = Lock(self.path / "training.lock")
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.lock_path)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
@@ -116,6 +171,56 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def inputs(self) -> Inputs | None:
+        """Which teacher and data the run learns from; None where an older kdprobe did not write it down.
+
+        Raises:
+            RunError: if what is written down is damaged.
+        """
+        written = read_inputs(self.inputs_path)
+        if written is not None or not self.finished:
+            return written
+        result = self.result()
+        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256")]
+        return Inputs(*(value if isinstance(value, str) else None for value in hashes))
+
+    def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
+        """Find out whether teacher and data are those that the run began with.
+
+        Returns:
+            a sentence where that cannot be known.
+
+        Raises:
+            RunError: if one is another, naming both hashes.
+        """
+        before = self.inputs()
+        if before is None:
+            return (
+                f"{self.path} was begun by a kdprobe that did not write down which teacher and data it learns from, so "
+                "whether they are still the same is not checked"
+                if self._trained
+                else None
+            )
+        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
+            raise RunError(
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or begin "
+                "anew with another --out"
+            )
+        return None
+
+    def keep_inputs(self, now: Inputs) -> None:
+        """Write down which teacher and data the run learns from, before it does."""
+        if not self.inputs_path.exists() and not self._trained:
+            try:
+                now.write(self.inputs_path)
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @property
+    def _trained(self) -> bool:
+        """Whether something was learnt that is kept."""
+        return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
     def _check_resumable(self, config: RunConfig) -> None:
         if not self.config_path.is_file():
@@ -156,6 +261,15 @@ class RunFolder:
         except ValidationError:
             return values
 
+    def precision(self) -> str | None:
+        """What the run computes in, as it was found out when the run began; None where that is not known."""
+        try:
+            facts = read_json(self.path / "env.json", RunError, expected="the environment of a run")
+        except RunError:
+            return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
+        found = facts.get("precision") if isinstance(facts, dict) else None
+        return found if isinstance(found, str) else None
+
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
@@ -164,25 +278,28 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of `metrics.jsonl`; a line cut short by a kill is left out.
+        """All whole lines of `metrics.jsonl`, of epochs 1, 2, 3, ...; a line cut short by a kill is left out.
 
         Raises:
-            RunError: naming a line that is damaged.
+            RunError: naming a line that is damaged, or of another epoch.
         """
         if not self.metrics_path.is_file():
             return []
-        lines = _text(self.metrics_path).splitlines(keepends=True)
-        return [self._record(line, number) for number, line in enumerate(lines, start=1) if line.endswith("\n")]
+        *lines, _ = _text(self.metrics_path).split("\n")
+        return [self._record(line, number) for number, line in enumerate(lines, start=1)]
 
     def _record(self, line: str, number: int) -> dict[str, Any]:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.metrics_path} is damaged in line {number}") from error
-        if not isinstance(record, dict):
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not a record of an epoch")
-        if missing := [key for key in RECORDED if key not in record]:
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: it lacks {', '.join(missing)}")
+            record: dict[str, Any] = parse_json(line, finite=True)
+        except ValueError as error:
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
+        if wrong := lacking(Epoch, record, RECORDED):
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
+        if type(record["epoch"]) is not int or record["epoch"] != number:
+            raise RunError(
+                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
+                f"{record['epoch']!r}"
+            )
         return record
 
     def keep_metrics(self, n_epochs: int) -> None:
@@ -201,7 +318,7 @@ class RunFolder:
             "seed": config["seed"],
             "epochs": f"{len(metrics)}/{config['training']['epochs']}",
             "accuracy": metrics[-1]["accuracy"] if metrics else None,
-            "state": "finished" if self.finished else "unfinished",
+            "state": self.state,
         }
 
     def write_result(self, values: Mapping[str, Any]) -> None:
@@ -220,30 +337,33 @@ class RunFolder:
         """
         if not self.finished:
             raise RunError(f"{self.path} holds no finished run: it has no result.json")
-        try:
-            values = json.loads(_text(self.result_path))
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.result_path} is damaged: {error}") from error
+        values = read_json(self.result_path, RunError, expected="the result of a run")
         if not isinstance(values, dict) or (values.get("format"), values.get("version")) != (FORMAT, VERSION):
             raise RunError(f"{self.result_path} is not a result of format {FORMAT!r} version {VERSION}")
-        if missing := [key for key in needed if key not in values]:
-            raise RunError(f"{self.result_path} is not the result of a training: it lacks {', '.join(missing)}")
+        if wrong := lacking(RunResult, values, needed):
+            raise RunError(f"{self.result_path} is not the result of a training: {wrong}")
         return values
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
+    return path.name != _LOCK and not is_temporary(path)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
-def find_runs(folder: Path) -> list[RunFolder]:
+def find_runs(folder: str | Path) -> list[RunFolder]:
     """All run folders in `folder` and below, sorted by path.
 
     Raises:
         RunError: if there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]

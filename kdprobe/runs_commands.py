@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kdprobe.errors import KdprobeError, RunError
+from kdprobe.options import flags, overwrite_option, trust_option
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +43,8 @@ def list_runs(folder: Path) -> None:
         try:
             rows.append(run.summary())
         except KdprobeError as error:
-            click.echo(f"left out: {error}", err=True)
-    click.echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
+            echo(f"left out: {error}", err=True)
+    echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
 
 
 @runs.command("show")
@@ -59,45 +61,54 @@ def show_run(run: Path) -> None:
     from kdprobe.runs import RunFolder
 
     folder = RunFolder(run)
-    click.echo(write_yaml(folder.config(option_types())))
+    echo(write_yaml(folder.config(option_types())))
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
-    click.echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
-    click.echo("finished" if folder.finished else "not finished")
+    echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
+    if folder.state == "failed":
+        echo(f"failed: {folder.failure_path.read_text(encoding='utf-8', errors='replace').strip()}")
+    else:
+        echo("finished" if folder.finished else "not finished")
 
 
 @runs.command("compare")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
 @click.option("--best", is_flag=True, help="Also accuracies after each run's best epoch.")
 @click.option("--out", type=_RESULT, help="Save the comparison as FILE.npz, which `kdprobe figures` draws.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Only what is wrong with the comparison.")
-def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, quiet: bool) -> None:
+def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwrite: bool, quiet: bool) -> None:
     """Put finished runs side by side: means and 95 % intervals over seeds.
 
     Runs that differ in the seed alone are one row. Accuracies are those after the last epoch.
 
     Example: kdprobe runs compare runs --out comparison.npz
     """
-    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result
-    from kdprobe.results import save_result
+    from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result, unknown_inputs
+    from kdprobe.results import permit_result, save_result
 
+    if out is not None:
+        permit_result(out, "comparison", overwrite=overwrite)
     found = gather(runs)
     groups = group(found)
     if not quiet:
-        click.echo(shared(groups))
-        click.echo(table(groups, best=best).to_string(index=False))
+        echo(shared(groups))
+        echo(table(groups, best=best).to_string(index=False))
     unfinished = [str(run.path) for run in found if not run.finished]
     if unfinished:
-        click.echo(f"left out, not finished: {', '.join(unfinished)}")
+        echo(f"left out, not finished: {', '.join(unfinished)}")
     if differences := budget_differences(groups):
-        click.echo(differences)
+        echo(differences)
+    if unknown := unknown_inputs(groups):
+        echo(unknown)
     if out is not None:
         result, rows = to_result(groups)
-        save_result(result, out, table=rows)
+        save_result(result, out, table=rows, overwrite=overwrite)
 
 
 @runs.command("verify")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
 @click.option("--quiet", is_flag=True, help="Only the problems.")
+@trust_option
 def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     """Check that run folders are whole: configuration, metrics, networks, states, result.
 
@@ -111,18 +122,19 @@ def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     found = gather(runs)
     said = [problem for run in found for problem in problems(run)]
     for problem in said:
-        click.echo(problem)
+        echo(problem)
     if said:
         raise RunError(f"{len(said)} problem{'s' if len(said) > 1 else ''} in {_counted(found)}")
     if not quiet:
-        click.echo(f"nothing is wrong with {_counted(found)}")
+        echo(f"nothing is wrong with {_counted(found)}")
 
 
 @runs.command("curves")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
 @click.option("--out", required=True, type=_RESULT, help="The new FILE.npz; its picture is drawn beside it.")
+@overwrite_option
 @click.option("--quiet", is_flag=True, help="Do not list the files written.")
-def draw_curves(runs: tuple[Path, ...], out: Path, *, quiet: bool) -> None:
+def draw_curves(runs: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
     """Save and draw loss and accuracy over the epochs of runs, finished or not.
 
     Example: kdprobe runs curves runs --out curves.npz
@@ -130,8 +142,9 @@ def draw_curves(runs: tuple[Path, ...], out: Path, *, quiet: bool) -> None:
     from kdprobe.cli import run as run_command
     from kdprobe.comparison import gather
     from kdprobe.curves import training_curves
-    from kdprobe.results import save_result
+    from kdprobe.results import permit_result, save_result
 
+    permit_result(out, "training", pictures=out.parent, overwrite=overwrite)
     result, rows = training_curves(gather(runs))
-    save_result(result, out, table=rows)
-    run_command("figures", out, *(["--quiet"] if quiet else []))
+    save_result(result, out, table=rows, overwrite=overwrite)
+    run_command("figures", out, *flags(overwrite=overwrite, quiet=quiet))

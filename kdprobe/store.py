@@ -24,7 +24,6 @@ NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by vir
 `parts` (JSON) lists their names, which must stay beside it.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -36,8 +35,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdprobe import store_checks as checks
 from kdprobe.errors import StoreError, near_matches
 from kdprobe.features import Layout
+from kdprobe.parsing import parsing
 from kdprobe.store_writer import FORMAT, VERSION, Content, FeatureWriter, Network, checksums, partial_path
 
 __all__ = ["FeatureStore", "FeatureWriter", "Network", "partial_path"]
@@ -62,18 +63,23 @@ class FeatureStore:
             raise StoreError(f"there is no feature file {self.path}{hint}")
         if self.path.suffix == ".partial" and not salvage:
             raise StoreError(f"{self.path} is the unfinished part of a dump; resume it, or salvage what is complete")
+        self._checked: dict[tuple[str, str], Any] = {}
         with self._told("the file"):
             self._file = h5py.File(self.path, "r", swmr=salvage)
         try:
             with self._told("attributes"):
                 self._check_format()
                 self._check_parts()
-                self.content: Content = self._file.attrs["content"]
-                self.data = str(self._file.attrs["data"])
-                self.batch_size = int(self._file.attrs["batch_size"])
-                self.n_samples = int(self._file["samples/valid"][()])
-                self.index = torch.from_numpy(self._file["samples/index"][: self.n_samples])
-                self.labels = torch.from_numpy(self._file["samples/label"][: self.n_samples])
+                self.content = self._content()
+                self.data = checks.text(self._file.attrs["data"])
+                self.batch_size = checks.count(self._file.attrs["batch_size"], least=1)
+            with self._told("/samples"):
+                samples = self._file["samples"]
+                self.n_samples = checks.count(checks.dataset(samples, "valid")[()])
+                self.index = torch.from_numpy(checks.column(samples, "index", self.n_samples))
+                self.labels = torch.from_numpy(checks.column(samples, "label", self.n_samples))
+            if not (self.n_samples or salvage):
+                raise StoreError(f"{self.path} holds no samples")  # noqa: TRY301
         except StoreError:
             self._file.close()
             raise
@@ -98,13 +104,14 @@ class FeatureStore:
         """Of what is stored: `float32`, `float16`, or `float64` of Gram matrices."""
         with self._told("the features"):
             role = self.roles[0]
-            return str(self._file[role][self.layers(role)[0]].dtype)
+            return str(self._dataset(role, self.layers(role)[0]).dtype)
 
     def network(self, role: str) -> Network:
         """Who gave the features of a role."""
         attributes = self._group(role).attrs
         with self._told(f"/{role}"):
-            return Network(attributes["model"], attributes["sha256"], json.loads(attributes["preprocessing"]))
+            model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
+            return Network(model, sha256, checks.mapping(attributes["preprocessing"]))
 
     def layers(self, role: str, choices: str | Sequence[str] = "all") -> list[str]:
         """Stored layers in the order of execution.
@@ -118,27 +125,25 @@ class FeatureStore:
         """
         group = self._group(role)
         with self._told(f"/{role}"):
-            names: list[str] = json.loads(group.attrs["layers"])
+            names = checks.names(group.attrs["layers"])
         chosen: set[str] = set()
         for choice in [choices] if isinstance(choices, str) else choices:
             bare = choice.removeprefix("!")
             found = {name for name in names if bare == name or fnmatchcase(name, bare) or bare == "all"}
             if bare == "stages":
                 with self._told(f"/{role}"):
-                    found = {name for name in names if group[name].attrs["stage"]}
+                    found = {name for name in names if checks.stage(self._dataset(role, name))}
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found
+        if not chosen:
+            raise StoreError(f"no layer of the {role} in {self.path} is left; it has: {', '.join(names)}")
         return [name for name in names if name in chosen]
 
     def layout(self, role: str, layer: str) -> Layout:
         """What the dimensions of a stored feature mean."""
-        group = self._group(role)
         with self._told(f"/{role}/{layer}"):
-            attrs = group[layer].attrs
-            n_prefix = int(attrs["n_prefix"])
-            place = int(attrs.get("class_token", 0 if n_prefix else -1))  # dumps of 0.1.0 do not say
-            return Layout(attrs["layout"], n_prefix, place if place >= 0 else None)
+            return checks.layout(self._dataset(role, layer), of_samples=self.content == "features")
 
     def read(self, role: str, layer: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Features of samples [start, stop), or of Gram matrices of minibatches [start, stop).
@@ -151,15 +156,17 @@ class FeatureStore:
             raise StoreError(f"no layer {layer!r} of the {role} in {self.path}{near_matches(layer, group)}")
         with self._told(f"/{role}/{layer}"):
             end = self._rows if stop is None else min(stop, self._rows)
-            values = group[layer][start:end]
+            values = self._dataset(role, layer)[start:end]
             expected = self._file[f"checksums/{role}/{layer}"][start:end]
+            if expected.shape != (len(values),) or expected.dtype.kind not in "iu":
+                raise StoreError(f"{self.path} is damaged: it has no checksums of /{role}/{layer}")
         wrong = np.flatnonzero(checksums(values) != expected)
         if len(wrong):
             raise StoreError(
                 f"{self.path} is damaged: /{role}/{layer} differs from its checksums in {len(wrong)} of {len(values)} "
                 f"rows, first in row {start + wrong[0]}"
             )
-        return torch.from_numpy(values)
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
 
     def minibatch(self, role: str, layer: str, start: int, size: int) -> Tensor:
         """Features of samples [start, start + size), or their Gram matrix without its padding.
@@ -212,24 +219,43 @@ class FeatureStore:
         if role not in self._file:
             raise StoreError(f"{self.path} holds no {role}; it holds: {', '.join(self.roles)}")
         with self._told(f"/{role}"):
-            return self._file[role]
+            group = self._file[role]
+            if not isinstance(group, h5py.Group):
+                raise StoreError(f"{self.path} is damaged: /{role} is no group")
+            return group
+
+    def _dataset(self, role: str, layer: str) -> Any:
+        """A layer's values, of the right type and form; to be called where errors are told."""
+        if (role, layer) not in self._checked:
+            found = checks.dataset(self._file[role], layer)
+            if self.content == "features":
+                checks.features(found, self._rows)
+            else:
+                checks.grams(found, self._rows, self.batch_size)
+            self._checked[role, layer] = found
+        return self._checked[role, layer]
+
+    def _content(self) -> Content:
+        content = checks.text(self._file.attrs["content"])
+        if content == "features":
+            return "features"
+        if content == "grams":
+            return "grams"
+        raise ValueError(f"the content {content!r} is neither features nor grams")
 
     def _check_format(self) -> None:
         found = self._file.attrs.get("format"), self._file.attrs.get("version")
-        if found[0] != FORMAT:
+        if not isinstance(found[0], str) or found[0] != FORMAT:
             raise StoreError(f"{self.path} is an HDF5 file, but not one of kdprobe's feature files")
-        if found[1] != VERSION:
+        if not isinstance(found[1], int | np.integer) or found[1] != VERSION:
             raise StoreError(f"{self.path} has format version {found[1]}; this kdprobe reads version {VERSION}")
 
     def _check_parts(self) -> None:
-        for name in json.loads(self._file.attrs.get("parts", "[]")):
+        for name in checks.parts(self._file.attrs.get("parts")):
             if not self.path.with_name(name).is_file():
                 raise StoreError(f"{self.path} is joined of parts, of which {name} is missing")
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        try:
+        with parsing(f"{self.path}: {what}", StoreError, expected="part of a feature file"):
             yield
-        except (OSError, LookupError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise StoreError(f"{self.path} is damaged or not HDF5: {what} cannot be read ({reason})") from error

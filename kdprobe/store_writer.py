@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ FORMAT = "kdprobe-features"
 VERSION = 1
 CHUNK_BYTES = 1 << 20
 SETTLE_BYTES = 1 << 23  # of pages that stay in the processor's last cache
+LOST = 0.05  # of a layer's variation between samples, that float16 may take
 SPARE_BYTES = 1 << 20  # for what HDF5 writes besides values
 
 Content = Literal["features", "grams"]
@@ -64,9 +65,10 @@ class FeatureWriter:
         compression: `gzip` or `none`.
         keep: where an unfinished file goes that is there already, unless something is there too; it is written over
             if not given.
+        overwrite: also over files that are no feature files of kdprobe's.
 
     Raises:
-        StoreError: for another dtype, or if the file is being written or cannot be.
+        StoreError: for another dtype, or if the file is being written or cannot be, or another file is in the way.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class FeatureWriter:
         dtype: str = "float32",
         compression: Compression = "gzip",
         keep: Path | None = None,
+        overwrite: bool = False,
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
@@ -90,6 +93,8 @@ class FeatureWriter:
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
         partial = partial_path(path)
+        if not overwrite:
+            _refuse_others(path, partial)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path.with_name(path.name + ".lock"))
@@ -117,6 +122,7 @@ class FeatureWriter:
             }
         )
         self._layers: dict[str, list[str]] = {}
+        self._halved: dict[tuple[str, str], NDArray[np.float64]] = {}
         self._failed = False
         self._unsettled = 0  # bytes
 
@@ -210,6 +216,10 @@ class FeatureWriter:
         stages: Mapping[str, Sequence[str]],
     ) -> None:
         """Make every dataset: none can be added once the file is in single-writer mode."""
+        for role, layers in features.items():
+            for name in layers:
+                if above := next((str(one) for one in PurePosixPath(name).parents if str(one) in layers), None):
+                    raise StoreError(f"the layers {above!r} and {name!r} of the {role} cannot be stored in one file")
         for name in ("samples/index", "samples/label"):
             self._file.create_dataset(name, (0,), "int64", maxshape=(None,), chunks=(4096,))
         self._file.create_dataset("samples/valid", data=np.int64(0))
@@ -239,7 +249,19 @@ class FeatureWriter:
             largest = float(np.abs(array).max(initial=0))
             if largest > float(np.finfo(np.float16).max):
                 raise StoreError(f"{role} layer {name!r} reaches {largest:g}, which float16 cannot hold; use float32")
+            self._require_variation(role, name, array, largest)
         return np.ascontiguousarray(array, self._dtype)
+
+    def _require_variation(self, role: str, name: str, array: NDArray[Any], largest: float) -> None:
+        """Refuse a layer whose differences between samples float16 does not keep, as far as it has been seen."""
+        sums = self._halved.setdefault((role, name), np.zeros(2))
+        sums += halving(array, largest)
+        if sums[0] > LOST**2 * sums[1]:
+            lost = float(np.sqrt(sums[0] / sums[1])) if sums[1] else 1.0
+            raise StoreError(
+                f"{role} layer {name!r} varies too little for float16, whose rounding is {lost:.0%} of its variation "
+                f"(values up to {largest:.2g}); use float32, or leave the layer out"
+            )
 
     def _padded(self, gram: Tensor) -> NDArray[Any]:
         n, full = len(gram), self._batch_size
@@ -277,6 +299,30 @@ class FeatureWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def halving(array: NDArray[np.float32], largest: float) -> tuple[float, float]:
+    """What float16 changes in the differences between samples [b, ...], and these themselves: sums of squares.
+
+    Both are 0 for features that only rounding tells apart, which float16 makes no worse.
+
+    Args:
+        array: features.
+        largest: of their sizes.
+    """
+    if largest == 0 or not np.isfinite(largest):
+        return 0.0, 0.0
+    rows = array.reshape(len(array), -1)
+    scaled = rows / np.float32(largest) if largest >= np.finfo(np.float32).tiny else rows.astype(np.float64) / largest
+    change = rows.astype(np.float16).astype(scaled.dtype) / scaled.dtype.type(largest) - scaled
+    total, (kept, lost) = _square(scaled), (_square(part - part.mean(0)) for part in (scaled, change))
+    if kept <= (8 * np.finfo(np.float32).eps) ** 2 * total:
+        return 0.0, 0.0
+    return lost * largest**2, kept * largest**2
+
+
+def _square(values: NDArray[Any]) -> float:
+    return float(np.einsum("ij,ij->", values, values, dtype=np.float64))
+
+
 def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
     """CRC-32 of the bytes of each row; many times faster than the checksum filter of HDF5."""
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
@@ -286,6 +332,28 @@ def _reason(error: OSError | RuntimeError) -> str:
     """The system's, without HDF5's own account of it."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return " ".join(reason.split())
+
+
+def _refuse_others(path: Path, partial: Path) -> None:
+    """Refuse to write over what is no feature file of kdprobe's, or no beginning of one."""
+    if path.is_file() and path.stat().st_size and not _is_own(path):
+        raise StoreError(f"{path} is no feature file of kdprobe's; give another name, or consent to losing it")
+    if partial.is_file() and not _begins_as_hdf5(partial):
+        raise StoreError(f"{partial} is no unfinished feature file of kdprobe's; give another name or move it away")
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except Exception:
+        return False
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    """Also a file that a process was killed over before it wrote anything."""
+    with path.open("rb") as file:
+        return file.read(8) in (b"", b"\x89HDF\r\n\x1a\n")
 
 
 def partial_path(path: Path) -> Path:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.errors import ConfigError, Stopped, SweepError
+from kdprobe.options import facts_options, modules_in, trust_option
+from kdprobe.progress import say, worded_time
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.config import RunConfig
@@ -34,6 +37,7 @@ _OPTIONS = (
 
 
 def _sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = facts_options(trust_option(command))
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -82,7 +86,7 @@ def run_sweep(recipe: str, grids: tuple[str, ...], seeds: int | None, **options:
     ledger = _train_cells(recipe, lambda _: product(axes), **options)
     found = rows(ledger)
     write_table(found, ledger.path / "sweep.csv")
-    click.echo(summary(found))
+    echo(summary(found))
 
 
 @sweep.command("status")
@@ -97,13 +101,13 @@ def status(folder: Path) -> None:
     ledger = open_ledger(folder)
     states = ledger.states()
     counts = {name: sum(state.name == name for state in states.values()) for name in _STATES}
-    click.echo(f"{len(states)} cells: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    echo(f"{len(states)} cells: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     for cell in ledger.distinct():
         if line := _status_line(ledger, states[cell.id]):
-            click.echo(f"  {cell.id}  {cell.label}: {line}")
+            echo(f"  {cell.id}  {cell.label}: {line}")
     if counts["done"] < len(states):
         seconds = seconds_to_go(ledger, states.values())
-        click.echo("time to go: " + ("unknown" if seconds is None else worded_time(seconds)))
+        echo("time to go: " + ("unknown" if seconds is None else worded_time(seconds)))
 
 
 @click.command("sweep-dropout")
@@ -159,6 +163,7 @@ def _train_cells(
     *,
     assignments: Sequence[str],
     teacher: str | None,
+    told: dict[str, Any],
     data: str | None,
     out: Path | None,
     retries: int,
@@ -177,24 +182,31 @@ def _train_cells(
     from kdprobe.sweeps.cells import make_cells
     from kdprobe.sweeps.driver import Driver
     from kdprobe.sweeps.ledger import begin, check_folder
+    from kdprobe.sweeps.trial import try_cells
     from kdprobe.training.signals import stop_requests
+    from kdprobe.user_code import trusting
 
     _check_engine(**engine)
     values = read_recipe(recipe)
     values |= {} if teacher is None else {"teacher": teacher}
+    values |= {"teacher_facts": told} if told else {}
     values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
-    _check_teacher(config)
+    named = {module for cell in cells for module in modules_in(cell.config)}
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
-    check_folder(folder, cells)
-    say = (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
+    with trusting(named):
+        check_folder(folder, cells, {})
+        inputs = try_cells(cells, option_types())
+        check_folder(folder, cells, inputs)
+    tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
-        runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
+        with trusting(named):
+            runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
-            ledger = begin(folder, cells)
-            tally = Driver(ledger, runner, retries=retries, say=say, stop=stop).run()
+            ledger = begin(folder, cells, inputs=inputs)
+            tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
     if stop.reason is not None:
@@ -231,8 +243,9 @@ def _engine(
     from kdprobe.processors import usable_processors
     from kdprobe.sweeps.local import LocalEngine, make_slots
     from kdprobe.sweeps.work import Order
+    from kdprobe.user_code import trusted_modules
 
-    order = Order(folder, device=device)
+    order = Order(folder, device=device, trust=tuple(sorted(trusted_modules())))
     if engine == "ray":
         from kdprobe.sweeps.ray import RayEngine
 
@@ -250,22 +263,6 @@ def _engine(
     return LocalEngine(order, make_slots(slots, processors=usable_processors(), n_gpus=n_gpus))
 
 
-def _check_teacher(config: "RunConfig") -> None:
-    """Find out what concerns all cells before any of them is begun."""
-    from kdprobe.distillers import DISTILLERS
-    from kdprobe.errors import ModelError
-
-    name = config.method["name"]
-    if DISTILLERS[name].uses_teacher and config.teacher is None:
-        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    if config.teacher is not None and not config.teacher.startswith("timm:"):
-        path = Path(config.teacher)
-        if not path.exists():
-            path = Path(config.teacher.rpartition("@")[2])  # foreign weights: NAME@FILE
-        if not path.exists():
-            raise ModelError(f"there is no checkpoint {path}")
-
-
 def _status_line(ledger: "Ledger", state: "State") -> str | None:
     """What there is to say of a cell that runs, failed, or has a damaged result."""
     damaged = "its result.json is damaged and does not count; " if state.damaged else ""
@@ -277,10 +274,3 @@ def _status_line(ledger: "Ledger", state: "State") -> str | None:
     if state.name == "failed" and attempt is not None:
         return f"{damaged}failed in attempt {attempt.number}: {attempt.error}"
     return damaged.removesuffix("; ") or None
-
-
-def worded_time(seconds: float) -> str:
-    """Seconds, minutes or hours, in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,16 +1,19 @@
 """The same test images for several networks, each in its own input size."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from kdprobe.data import Batch, Split, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
-from kdprobe.models.checkpoint import load
+from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.create import describe
+from kdprobe.progress import progress
+from kdprobe.user_code import trusting
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Views:
         data: the data SPEC.
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
+        sha256: of the data set as the last network sees it, where that was asked for.
     """
 
     data: str
     models: dict[str, nn.Module]
     splits: dict[str, Split]
+    sha256: str = ""
 
     @property
     def n_samples(self) -> int:
@@ -88,27 +93,59 @@ class Views:
         return {role: made[id(split)] for role, split in self.splits.items()}
 
 
-def open_views(checkpoints: Mapping[str, str], *, data: str | None = None, download: bool = False) -> Views:
+def open_views(
+    checkpoints: Mapping[str, str],
+    *,
+    data: str | None = None,
+    download: bool = False,
+    trust: Iterable[str] = (),
+    named_by: Mapping[str, Path] | None = None,
+    view: View = AS_IT_IS,
+    identified: bool = False,
+    told: Mapping[str, Any] | None = None,
+) -> Views:
     """Load networks and the test images for each.
 
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
         download: fetch data that are not there.
+        trust: modules whose code the checkpoints may name.
+        named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
+        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
+            that differs or is not known, as the data set has it.
+        identified: find out the sha256 of the data set.
+        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it, as `kdprobe.load`
+            takes them.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
         CheckpointError: if a checkpoint cannot be loaded.
         DataError: if the data cannot be read.
     """
-    models = {role: load(spec) for role, spec in checkpoints.items()}
+    files = named_by or {}
+    with trusting(trust):
+        models = {
+            role: load(spec, named_by=files.get(role), **facts)
+            for (role, spec), facts in zip(
+                checkpoints.items(), facts_for([*checkpoints.values()], told or {}), strict=True
+            )
+        }
     role, last = list(models.items())[-1]
     spec = data or describe(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
-    sizes = {role: describe(model).image_size for role, model in models.items()}
-    splits = {size: load_data(spec, image_size=size, download=download).test for size in dict.fromkeys(sizes.values())}
-    return Views(spec, models, {role: splits[size] for role, size in sizes.items()})
+    infos = {role: describe(model) for role, model in models.items()}
+    published = {info.view for info in infos.values()}
+    seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
+    source = None if data else checkpoints[role]
+    with trusting(trust):
+        sets = {
+            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source, identified=identified)
+            for size in dict.fromkeys(info.image_size for info in infos.values())
+        }
+    splits = {role: sets[info.image_size].test for role, info in infos.items()}
+    return Views(spec, models, splits, sets[infos[role].image_size].sha256)
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:
@@ -125,8 +162,8 @@ def _batches(
     split: Split, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
 ) -> Iterator[Batch]:
     total = sum(map(len, orders))
-    with tqdm(total=total, desc=label, unit="img", leave=False, disable=quiet or None) as bar:
+    with progress(label, total, quiet=quiet) as shown:
         for order in filter(len, orders):
             for batch in evaluation_batches(split.take(order), batch_size=batch_size, device=device):
                 yield replace(batch, index=order.to(device)[batch.index])
-                bar.update(len(batch.index))
+                shown(len(batch.index))

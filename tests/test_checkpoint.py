@@ -164,10 +164,10 @@ def test_what_does_not_fit_is_listed(model, tmp_path):
         kdprobe.load(tmp_path / "odd.pth", model="resnet8")
 
 
-def test_the_number_of_classes_must_be_known(tmp_path):
-    torch.save(nn.Conv2d(3, 3, 1).state_dict(), tmp_path / "headless.pth")
-    with pytest.raises(CheckpointError, match="the number of classes cannot be read"):
-        kdprobe.load(tmp_path / "headless.pth", model="resnet8")
+def test_tensors_of_something_else_are_named(tmp_path):
+    torch.save(nn.Conv2d(3, 3, 1).state_dict(), tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match="it has none of its tensors, its tensors are 'weight', 'bias'"):
+        kdprobe.load(tmp_path / "odd.pth", model="resnet8")
 
 
 def test_damaged_metadata_are_told(tmp_path):

@@ -161,7 +161,7 @@ def test_layers_that_do_not_vary_are_undefined_with_a_reason(images, tmp_path):
     result = cka(teacher, Net(seed=1), images, teacher_layers=["layer1.1", "layer1.0"])
     assert np.isnan(result.matrix).tolist() == [[False, False], [True, True]]
     assert np.isnan(result.low).tolist() == np.isnan(result.high).tolist() == [[False, False], [True, True]]
-    reason = "teacher layer 'layer1.1' is the same for all samples: its HSIC with itself is 0"
+    reason = "teacher layer 'layer1.1' is the same for all samples but for rounding: its HSIC with itself is 0"
     pairs = [{"teacher_layer": "layer1.1", "student_layer": s, "reason": reason} for s in ("layer1", "layer2")]
     assert result.undefined == pairs
     assert result.to_frame()["undefined"].tolist() == ["", "", reason, reason]

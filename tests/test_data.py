@@ -103,6 +103,24 @@ def test_holdout_depends_on_the_seed_alone() -> None:
     assert not torch.equal(pixels(one), pixels(other))
 
 
+def test_a_few_training_images_of_each_class() -> None:
+    def read(**options: Any) -> DataSet:
+        return load_data("digits", image_size=8, **options)
+
+    def rows(split: Split) -> set[bytes]:
+        return {image.numpy().tobytes() for image in pixels(split)}
+
+    whole, data, again, other = read(), *(read(per_class=5, seed=seed) for seed in (1, 1, 2))
+    assert data.train.labels.bincount().tolist() == [5] * 10
+    assert torch.equal(pixels(data.train), pixels(again.train))
+    assert not torch.equal(pixels(data.train), pixels(other.train))
+    assert rows(data.train) <= rows(whole.train)
+    assert torch.equal(pixels(data.test), pixels(whole.test))
+    held = read(per_class=5, holdout=0.25, seed=1)
+    assert rows(held.train).isdisjoint(rows(held.test))
+    assert len(read(per_class=10_000).train) == len(whole.train)
+
+
 def test_holdout_keeps_every_class_on_both_sides() -> None:
     with pytest.raises(DataError, match=r"0\.001 cannot be taken from class 0, which has 142 images: 0 would be"):
         load_data("digits", holdout=0.001)
@@ -171,12 +189,12 @@ def test_a_broken_folder_is_told_apart(folder: Path) -> None:
     write_images(folder / "test" / "emu", 1)
     assert message() == f"class 'emu' of folder:{folder} has test images but no training images"
     shutil.rmtree(folder / "test" / "emu")
-    write_images(folder / "train" / "owl", 1)
-    assert message() == f"class 'owl' of folder:{folder} has training images but no test images"
     shutil.rmtree(folder / "test")
-    assert message() == f"{folder} has no folder test/ or val/"
+    assert message().startswith(f"folder:{folder} has no test images; add some (a folder has them in test/ or val/)")
     (folder / "test").mkdir()
     assert message() == f"{folder / 'test'} is empty: it must hold one folder of images per class"
+    shutil.rmtree(folder / "train")
+    assert message() == f"{folder} has no folder train/"
     shutil.rmtree(folder)
     assert message() == f"there is no folder {folder}"
 
@@ -267,9 +285,9 @@ def test_splits_and_data_sets_check_themselves() -> None:
         Split(images, labels.float(), 8)
     with pytest.raises(DataError, match=r"needs images with a label each, but has 2 images and 1 labels"):
         Split(images, labels[:1], 8)
-    with pytest.raises(DataError, match=r"has 0 images and 0 labels"):
-        Split(images[:0], labels[:0], 8)
-    split = Split(images, labels, 8)
+    split, empty = Split(images, labels, 8), Split(images[:0], labels[:0], 8)
+    with pytest.raises(DataError, match=r"mine has no training images"):
+        DataSet("mine", empty, split, ("a",), (0.0,) * 3, (1.0,) * 3, 8)
     with pytest.raises(DataError, match=r"labels of mine must be 0 to 0 for 1 classes, but run from 0 to 1"):
         DataSet("mine", split, split, ("a",), (0.0,) * 3, (1.0,) * 3, 8)
 

@@ -5,6 +5,7 @@ from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.eac import attention_maps, consistency_loss
 from kdprobe.errors import ModelError
+from kdprobe.models.create import IMAGENET_MEAN
 from kdprobe.models.stages import Shapes
 from tests.goldens import TOLERANCES, assert_tensor, assert_value, cases, leaf
 
@@ -68,6 +69,17 @@ def test_the_mirror_of_a_noisy_label_is_that_of_the_image_as_it_came():
     assert (changed[1] > 0).any()
     assert (changed[0] > 0.5).any(), "noise changes most of an image"
     assert (changed[1] < 0.3).all(), "and is not on the mirrors"
+
+
+def test_noise_comes_before_the_erasing():
+    torch.manual_seed(0)
+    kind = DISTILLERS["eac"]
+    method = kind(kind.Options(erase=1.0, noise=1.0), SHAPES, None)
+    batch = Batch(torch.rand(8, 3, 16, 16), torch.arange(8) % 3, torch.arange(8))
+    shown = method.inputs(batch)[0].chunk(2)[0]
+    box = (shown == torch.tensor(IMAGENET_MEAN)[:, None, None]).all(1).flatten(1)
+    assert (box.float().mean(1) > 0.02).all(), "the rectangle has no noise on it"
+    assert (shown != batch.images).all(1).float().mean() > 0.5
 
 
 def test_a_norm_in_front_of_the_classifier_is_refused():

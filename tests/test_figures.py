@@ -153,7 +153,7 @@ def test_cka_axes_name_their_network() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
     assert len(axes.get_xticks()) == 5
     assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
-    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"
+    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"  # of a result that does not say how they count
 
 
 def test_cka_axes_show_names_as_long_as_the_figure() -> None:
@@ -162,6 +162,7 @@ def test_cka_axes_show_names_as_long_as_the_figure() -> None:
 
 def test_colours_say_how_cka_was_estimated() -> None:
     assert colour_label({"estimator": "biased", "kernel": "rbf"}) == "CKA (biased, rbf kernel, minibatch)"
+    assert colour_label({"weighting": "..."}) == "CKA (unbiased, minibatches by their samples)"
 
 
 def test_cka_values_stand_in_their_cells() -> None:
@@ -377,7 +378,7 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     save_result(cka_result(), tmp_path / "good.npz", table="")
     out = tmp_path / "out"
     for name, message in {
-        "foreign": "is not a kdprobe result",
+        "foreign": "cannot be read as a kdprobe result",
         "poem": "no picture of a result of kind 'poem'",
         "absent": "there is no result",
     }.items():

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from kdprobe import files
 from kdprobe.errors import KdprobeError
-from kdprobe.files import Lock, replacing, sha256, write_text
+from kdprobe.files import Lock, interrupted, is_temporary, read_text, replacing, sha256, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -88,3 +89,65 @@ def test_a_lock_ends_with_its_process_though_a_child_lives(tmp_path):
 def test_hash_of_a_file(tmp_path):
     (tmp_path / "x").write_bytes(b"abc" * 100_000)
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def killed_while_writing(path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from kdprobe.files import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    return {entry.name for entry in path.parent.iterdir() if is_temporary(entry)}
+
+
+def test_the_next_writer_in_a_folder_removes_what_killed_ones_left_and_nothing_else(tmp_path):
+    left = killed_while_writing(tmp_path / "a.txt")
+    assert len(left) == 1
+    assert interrupted(tmp_path / "a.txt")
+    assert not interrupted(tmp_path / "b.txt")
+    others = {
+        ".a.txt.tmp",  # nobody's of ours
+        f".a.txt.{files._place()}.{os.getpid()}.0123abcd.tmp",  # of a process that lives
+        ".a.txt.another-host.1.0123abcd.tmp",
+    }
+    for name in others:
+        (tmp_path / name).touch()
+    forgotten = tmp_path / ".a.txt.another-host.2.0123abcd.tmp"
+    forgotten.touch()
+    os.utime(forgotten, (0, 0))
+    write_text(tmp_path / "b.txt", "whole")
+    assert {entry.name for entry in tmp_path.iterdir()} == {*others, "b.txt"}
+
+
+def test_machines_with_equal_process_numbers_and_threads_have_different_temporary_names(tmp_path, monkeypatch):
+    names = set()
+    for host in ("alpha", "beta", "beta"):
+        monkeypatch.setattr(files.socket, "gethostname", lambda host=host: host)
+        with replacing(tmp_path / "x") as temporary:
+            temporary.write_text("x")
+            names.add(temporary.name)
+    assert len(names) == 3
+    assert sum("beta" in name for name in names) == 2
+
+
+def test_a_name_as_long_as_file_systems_take_can_be_written(tmp_path):
+    name = "ü" * 127
+    write_text(str(tmp_path / name), "x")
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
+    path = tmp_path / "x.lock"
+    path.write_text("the user's own")
+    with pytest.raises(FileExistsError, match=r"in the way and is no lock of kdprobe's"):
+        Lock(path)
+    assert path.read_text() == "the user's own"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no regular file"):
+        read_text(tmp_path / "pipe")
+    write_text(tmp_path / "file", "caf\u00e9")
+    assert read_text(tmp_path / "file") == "caf\u00e9"

@@ -229,3 +229,14 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(files: Split) -> None:
                 assert other.images.is_cuda
                 assert other.labels.is_cuda
                 assert torch.equal(one.images, other.images.cpu())
+
+
+def test_batches_arrive_where_shared_memory_is_full(files: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_tensor: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    expected = joined(evaluation_batches(files, batch_size=6, workers=0))
+    monkeypatch.setattr("torch.Tensor.share_memory_", full)
+    monkeypatch.setattr("torch.UntypedStorage._share_fd_cpu_", full)
+    found = joined(evaluation_batches(files, batch_size=6, workers=1))
+    assert all(map(torch.equal, found, expected))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.distillers.ofa import PatchMerging, SeparableBlock, TokenExit, conv_exit, ofa_loss
@@ -68,6 +69,15 @@ def test_tokens_are_merged_down_to_seven_by_seven(side, n_merges):
     assert len(exit_branch.merges) == n_merges
     assert len(exit_branch.blocks) == 2
     assert exit_branch(torch.rand(2, 8, side, side)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("side", "activated"), [(14, [True]), (28, [True, False]), (56, [True, True, False])])
+def test_the_last_of_several_merges_has_no_activation(side, activated):
+    merges = TokenExit(8, side, stage=2, n_stages=4, n_classes=3).merges
+    assert [isinstance(merge.activation, nn.GELU) for merge in merges] == activated
+    plain = PatchMerging(4, 4, activate=False)
+    tokens = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert plain(tokens).equal(plain.reduction(plain.norm(tokens[:, [0, 2, 1, 3]].flatten(1)))[:, None])
 
 
 def test_a_conv_exit_halves_once_for_each_deeper_stage():

@@ -20,6 +20,24 @@ def test_each_number_has_a_source(name: str) -> None:
     assert len({(cell.row, cell.column) for cell in table.cells}) == len(table.cells)
 
 
+def test_table_4_is_whole() -> None:
+    printed = {
+        "ResNet50": ("3.89", "23.52", "88.75"),
+        "ResNet18": ("1.8", "11.18", "86.53"),
+        "SCN": ("1.8", "11.18", "88.14"),
+        "EAC (ResNet18)": ("1.8", "11.18", "89.20"),
+        "MobileNetV2": ("0.32", "3.5", "84.49"),
+        "ResNet18 + DropKD": ("1.8", "11.18", "90.45"),
+        "MobileNetV2 + DropKD": ("0.32", "3.5", "89.18"),
+    }
+    table = published_table("table4")
+    found = {(cell.row, cell.column): cell.value for cell in table.cells}
+    columns = ("FLOPs (G)", "Parameters (M)", "Accuracy")
+    assert table.columns == list(columns)
+    assert {row: tuple(found[row, column] for column in columns) for row in table.rows} == printed
+    assert "stride in the first 1 x 1 convolution" in markdown(table)
+
+
 def test_misprints_are_footnoted() -> None:
     table = published_table("table1")
     notes = {(cell.row, cell.column): cell.note for cell in table.cells}
@@ -114,3 +132,10 @@ def test_csv_is_the_kept_file(tmp_path: Path) -> None:
         "source": "supplement Table 5",
         "note": "",
     }
+
+
+def test_names_are_text_in_every_kind_of_table():
+    from figures.paper_tables import _marked, _tex
+
+    assert _tex("a\n\nb_&\\<x>") == r"a b\_\&\text{}".replace(r"\text{}", r"\textbackslash{}\textless{}x\textgreater{}")
+    assert _marked("a|b\n<script> <sup>a</sup>") == r"a\|b &lt;script> <sup>a</sup>"

@@ -96,14 +96,30 @@ def test_missing_things_are_named(rafdb: Path) -> None:
     (images / "train_00002_aligned.jpg").unlink()
     assert error(f"rafdb:{rafdb}") == f"{images / 'train_00002_aligned.jpg'} is named in the list but missing"
     shutil.rmtree(images)
-    assert error(f"rafdb:{rafdb}").endswith("test_0001_aligned.jpg is named in the list but missing, and 20 more")
+    assert error(f"rafdb:{rafdb}").endswith("train_00001_aligned.jpg is named in the list but missing, and 20 more")
     (rafdb / "basic" / LIST).write_text("train_00001.jpg 1")
     images.mkdir()
     (images / "train_00001_aligned.jpg").touch()
-    assert error(f"rafdb:{rafdb}") == f"{rafdb / 'basic' / LIST} names no test images"
+    assert error(f"rafdb:{rafdb}").startswith(f"rafdb:{rafdb} has no test images; add some")
+    (rafdb / "basic" / LIST).write_text("test_0001.jpg 1")
+    (images / "test_0001_aligned.jpg").touch()
+    assert error(f"rafdb:{rafdb}") == f"{rafdb / 'basic' / LIST} names no train images"
     (rafdb / "basic" / LIST).unlink()
     assert error(f"rafdb:{rafdb}").startswith(f"there is no {LIST} in {rafdb / 'basic'}, {rafdb / 'raf-basic'} or")
     assert error("rafdb").endswith("or DIR")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_lists_as_editors_save_them(rafdb: Path, encoding: str) -> None:
+    path = rafdb / "basic" / LIST
+    labels = load_data(f"rafdb:{rafdb}").train.labels
+    path.write_bytes(path.read_text().replace(" ", "\t").replace("\n", "\r\n").encode(encoding))
+    assert torch.equal(load_data(f"rafdb:{rafdb}").train.labels, labels)
+
+
+def test_a_list_that_is_no_text(rafdb: Path) -> None:
+    (rafdb / "basic" / LIST).write_bytes(b"train_00001.jpg 1\n\xff\xfe\xfa")
+    assert "cannot be read as a text in UTF-8 or UTF-16 (UnicodeDecodeError" in error(f"rafdb:{rafdb}")
 
 
 def test_the_home_folder_may_be_abbreviated(rafdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +152,7 @@ def test_check_names_all_that_is_missing(rafdb: Path) -> None:
     assert found.complaints[:2] == [f"{path} is named in the list but missing" for path in gone]
     assert found.counts.train.sum() == 12
     shutil.rmtree(images)
-    with pytest.raises(DataError, match=r"test_0001_aligned\.jpg is named in the list but missing, and 20 more"):
+    with pytest.raises(DataError, match=r"train_00001_aligned\.jpg is named in the list but missing, and 20 more"):
         check.check(f"rafdb:{rafdb}")
 
 

@@ -210,10 +210,10 @@ def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path)
     save_result(cka_result(), tmp_path / "mine.npz", table="")
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
     assert find([tmp_path]) == [tmp_path / "mine.npz"]
-    with pytest.raises(ResultError, match=r"foreign\.npz is not a kdprobe result"):
+    with pytest.raises(ResultError, match=r"foreign\.npz cannot be read as a kdprobe result"):
         read([tmp_path / "foreign.npz"])
     (tmp_path / "damaged.npz").write_bytes(b"no archive")
-    with pytest.raises(ResultError, match=r"damaged\.npz is not a kdprobe result or is damaged"):
+    with pytest.raises(ResultError, match=r"damaged\.npz cannot be read as a kdprobe result"):
         read([tmp_path])
 
 
@@ -252,7 +252,7 @@ def test_numbers_and_scales_are_json() -> None:
         (["empty"], "there is no result (.npz) in the folder"),
         (["poem.npz"], "poem.npz: the report has no section for results of kind 'poem'; known: cka"),
         (["bare.npz"], "bare: this 'cka' result has no array 'matrix'"),
-        (["foreign.npz"], "is not a kdprobe result"),
+        (["foreign.npz"], "cannot be read as a kdprobe result"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -36,7 +36,7 @@ def test_missing_and_foreign_files_are_told(tmp_path):
     (tmp_path / "noise.npz").write_bytes(b"noise")
     np.savez(tmp_path / "pickled.npz", meta=np.array({"a": 1}, dtype=object))
     for name in ("foreign", "noise", "pickled"):
-        with pytest.raises(ResultError, match=f"{name}.npz is not a kdprobe result or is damaged"):
+        with pytest.raises(ResultError, match=f"{name}.npz cannot be read as a kdprobe result"):
             load_result(tmp_path / f"{name}.npz")
 
 
@@ -47,7 +47,7 @@ def test_damage_is_told(tmp_path, position):
     content = bytearray(path.read_bytes())
     content[int(len(content) * position)] ^= 255
     path.write_bytes(content)
-    with pytest.raises(ResultError, match="is damaged"):
+    with pytest.raises(ResultError, match="cannot be read as a kdprobe result"):
         load_result(path)
 
 

@@ -106,7 +106,7 @@ def test_budgets_that_differ_are_told_in_one_line(tmp_path):
     other = ("training.batch_size=128", "training.precision=bf16", augment, "training.mixing.mixup=0.2")
     write_run(tmp_path / "b", *other, accuracies=(0.1, 0.2), method="kd")
     assert budget_differences(group(gather([tmp_path]))) == (
-        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, fp32), "
+        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, auto), "
         "augmentation.rand_augment (rand-m9, null), mixing.mixup (0.2, 0.0)"
     )
 
@@ -225,6 +225,17 @@ def test_a_run_without_an_epoch_has_no_curve(tmp_path):
         training_curves([run])
 
 
+@pytest.mark.parametrize("epochs", [[0, 1], [1, 1], [2, 1], [-3, 2], [1, "2"], [1, 3], [True, 2]])
+def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
+    run = write_run(tmp_path / "run", accuracies=(0.1, 0.2))
+    records = [{**record, "epoch": epoch} for record, epoch in zip(run.metrics(), epochs, strict=True)]
+    run.metrics_path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(
+        RunError, match=r"metrics.jsonl is damaged in line \d: (it must be of epoch \d, but is of epoch|epoch: )"
+    ):
+        training_curves([run])
+
+
 def test_names_take_as_many_parents_as_needed(tmp_path):
     paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
     assert short_names(paths) == ["a/run", "b/run", "b/other"]
@@ -257,7 +268,7 @@ def test_a_foreign_configuration_is_named_and_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is not a record of an epoch$"),
+        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is a list, not a mapping$"),
         (b'{"epoch": 1}\n', r"metrics\.jsonl is damaged in line 1: it lacks images, lr, loss, accuracy, seconds$"),
         (b"\xff\n", r"metrics\.jsonl is damaged: it is not UTF-8 text$"),
     ],
@@ -350,23 +361,31 @@ def other_weights(run):
     ("damage", "expected"),
     [
         (lambda run: run.config_path.write_text("data: ["), [r"config\.yaml is not YAML at line 1"]),
-        (lambda run: (run.path / "env.json").unlink(), [r"env\.json is missing or damaged \(FileNotFoundError\)"]),
-        (cut("env.json"), [r"env\.json is missing or damaged \(JSONDecodeError\)"]),
+        (lambda run: (run.path / "env.json").unlink(), [r"env\.json is missing$"]),
+        (cut("env.json"), [r"env\.json cannot be read as the environment of a run \(JSONDecodeError"]),
         (cut("last.safetensors"), [r"last\.safetensors is truncated or not a", r"states sha256 of last\.safetensors"]),
         (cut("auxiliary.safetensors"), [r"auxiliary\.safetensors is truncated or not", r"states sha256 of auxiliary"]),
-        (other_weights, [r"result\.json states sha256 of best\.safetensors '\w+', but it is '\w+'"]),
+        (
+            other_weights,
+            [
+                r"best\.safetensors is damaged: its tensors' sha256",
+                r"result\.json states sha256 of best\.safetensors '\w+', but it is '\w+'",
+            ],
+        ),
         (lambda run: (run.path / "best.safetensors").unlink(), [r"best\.safetensors is missing"]),
         (cut("state.pt"), [r"state\.pt is damaged \("]),
-        (cut("result.json"), [r"result\.json is damaged: "]),
+        (cut("result.json"), [r"result\.json cannot be read as the result of a run \(JSONDecodeError"]),
         (lambda run: edit(run.result_path, accuracy=0.5), [r"result\.json states accuracy 0\.5, but it is 0\.\d+"]),
         (lambda run: edit(run.result_path, seed=7), [r"result\.json states seed 7, but it is 0"]),
         (lambda run: edit(run.result_path, teacher_sha256="0"), [r"is not the teacher of .* any more: its sha256 has"]),
         (
             lambda run: run.metrics_path.write_text(run.metrics_path.read_text() * 2),
             [
-                r"metrics\.jsonl has the epochs 1, 1, not each from 1 on once",
-                "states epochs 1, but it is 2",
-                "is finished after 2 of 1 epochs",
+                r"metrics\.jsonl is damaged in line 2: it must be of epoch 2, but is of epoch 1",
+                "states epochs 1, but it is 0",
+                r"states accuracy 0\.\d+, but it is None",
+                r"states best_accuracy 0\.\d+, but it is None",
+                "is finished after 0 of 1 epochs",
             ],
         ),
         (
@@ -397,3 +416,25 @@ def test_the_exit_status_is_two(run, capsys):
         cli.main(["runs", "verify", str(run.path)])
     assert caught.value.code == 2
     assert capsys.readouterr().err == "kdprobe: 1 problem in 1 run\n"
+
+
+def test_a_run_whose_process_died_behind_its_configuration_is_whole_when_it_is_continued(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.claim(config, resume=False)
+    (run.path / "env.json").unlink()
+    run.claim(config, resume=True)
+    assert json.loads((run.path / "env.json").read_text())["versions"]
+
+
+def test_of_two_that_take_one_folder_the_later_is_told_of_the_earlier(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.check_free(config, resume=False)
+    with run.held():
+        run.check_free(config, resume=False)  # another's lock is no run yet
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it"), run.held():
+            pass
+        run.claim(config, resume=False)
+    with pytest.raises(RunError, match="already holds a run"):
+        run.check_free(config, resume=False)

@@ -8,14 +8,13 @@ from sklearn.cross_decomposition import CCA
 
 from analyses.similarity import (
     MEASURES,
-    _reduced,
     canonical_correlations,
     procrustes,
     pwcca,
     rsa,
-    stored_similarity,
     svcca,
 )
+from analyses.stored_similarity import reduced, stored_similarity
 from kdprobe.errors import AnalysisError
 from kdprobe.features import Layout
 from kdprobe.store import FeatureStore, Network
@@ -116,19 +115,19 @@ def store(tmp_path):
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_stored_layers(store, name):
-    matrix = stored_similarity(store, store, name)
+    matrix = stored_similarity(store, store, name).matrix
     assert matrix.shape == (2, 1)
     assert matrix[0, 0] == pytest.approx(1, abs=1e-5)
     assert matrix[1, 0] < 0.9
 
 
 def test_halves_are_averaged_in_float32(tmp_path):
-    maps = 200 + 0.1 * torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    maps = 200 + 10 * torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     index = torch.arange(20)
     with FeatureStore.create(tmp_path / "h.h5", {"student": Network("s")}, batch_size=20, dtype="float16") as writer:
         writer.append(index, index, {"student": {"map": maps}}, layouts={"student": {"map": Layout("NCHW")}})
     with FeatureStore.open(tmp_path / "h.h5") as store:
-        (pooled,) = _reduced(store, "student", "all", "gap")
+        pooled = reduced(store, "student", "all", "gap")["map"]
     torch.testing.assert_close(pooled, maps.half().float().mean((2, 3)), rtol=1e-6, atol=0)
     assert not torch.equal(pooled, pooled.half().float())
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analyses.similarity import MEASURES, stored_similarity
+from analyses.similarity import MEASURES
 from analyses.similarity_command import similarity
 from analyses.similarity_result import NAMES, files_similarity
+from analyses.stored_similarity import stored_similarity
 from figures.cka import colour_label
 from kdprobe.errors import StoreError
 from kdprobe.features import Layout
@@ -41,7 +42,7 @@ def test_every_measure_has_a_name():
 def test_the_result_names_its_measure(dump, measure):
     result = files_similarity([dump], measure)
     with FeatureStore.open(dump) as store:
-        assert np.array_equal(result.arrays["matrix"], stored_similarity(store, store, measure).numpy())
+        assert np.array_equal(result.arrays["matrix"], stored_similarity(store, store, measure).matrix.numpy())
     assert (result.kind, result.facts["teacher"], result.facts["student_layers"]) == ("similarity", "t", ["c", "d"])
     assert colour_label(result.facts) == f"{NAMES[measure]}, gap features"
 

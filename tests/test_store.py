@@ -175,7 +175,7 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
     with pytest.raises(StoreError, match="there is no feature file"):
         FeatureStore.open(path)
     path.write_bytes(b"not HDF5")
-    with pytest.raises(StoreError, match="damaged or not HDF5: the file cannot be read"):
+    with pytest.raises(StoreError, match="the file cannot be read as part of a feature file"):
         FeatureStore.open(path)
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
@@ -187,7 +187,7 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
         FeatureStore.open(tmp_path / "newer.h5")
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file.attrs.update({"format": "kdprobe-features", "version": 1})
-    with pytest.raises(StoreError, match="damaged or not HDF5: attributes cannot be read"):
+    with pytest.raises(StoreError, match="attributes cannot be read as part of a feature file"):
         FeatureStore.open(tmp_path / "empty.h5")
 
 
@@ -204,7 +204,7 @@ def test_what_a_damaged_file_lacks_is_told(path):
             lambda: store.layout("teacher", "fc"),
         )
         for ask in asked:
-            with pytest.raises(StoreError, match=r"features\.h5 is damaged or not HDF5: /(student|teacher)"):
+            with pytest.raises(StoreError, match=r"features\.h5: /(student|teacher).* cannot be read as part"):
                 ask()
 
 
@@ -225,10 +225,10 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
         damaged = bytearray(content)
         damaged[offset] ^= 16
         path.write_bytes(damaged)
-        with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"is damaged.* /teacher/blocks\.0 "):
+        with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"/teacher/blocks\.0 "):
             store.read("teacher", "blocks.0")
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(StoreError, match="damaged or not HDF5"):
+    with pytest.raises(StoreError, match="cannot be read as part of a feature file"):
         FeatureStore.open(path)
 
 
@@ -573,3 +573,66 @@ def test_a_really_full_disk_is_told_and_what_was_acknowledged_is_there(small_dis
         assert store.n_samples == acknowledged >= 160
         expected = values.repeat(acknowledged // 8, 1) + torch.arange(0, acknowledged, 8).repeat_interleave(8)[:, None]
         assert torch.equal(store.read("student", "a"), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda x: 1e-7 * x, r"student layer 'a' varies too little for float16, whose rounding is \d+ % of its"),
+        (lambda x: 1e-9 * x, r"rounding is 100% of its variation \(values up to .*\); use float32, or leave the layer"),
+        (lambda x: 1e-40 * x, "varies too little for float16"),
+        (lambda x: 1000 + x, "varies too little for float16"),
+        (lambda x: x, None),
+        (lambda x: 1e-4 * x, None),
+        (lambda x: 20 + x, None),
+        (lambda x: 0 * x, None),
+        (lambda x: 0 * x + 1 / 3, None),
+        (lambda x: 1e9 * x, "reaches .*, which float16 cannot hold"),
+    ],
+)
+def test_float16_is_refused_where_it_loses_what_tells_samples_apart(tmp_path, values, told):
+    x = values(torch.randn(32, 7, generator=torch.Generator().manual_seed(0)))
+    index = torch.arange(32)
+
+    def write():
+        with FeatureStore.create(tmp_path / "f.h5", {"student": Network("s")}, dtype="float16") as writer:
+            writer.append(index, index, {"student": {"a": x}})
+
+    if told is None:
+        write()
+    else:
+        with pytest.raises(StoreError, match=told.replace(" %", "%")):
+            write()
+
+
+def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
+    path.write_text("the user's own")
+    for ask in (
+        lambda: write_dump(wanted(nets), path),
+        lambda: FeatureStore.create(path, NETWORKS),
+    ):
+        with pytest.raises(StoreError, match=r"features\.h5 (exists already; .*--overwrite|is no feature file)"):
+            ask()
+    assert path.read_text() == "the user's own"
+    with pytest.raises(StoreError, match=r"--resume goes on with what is there, and --overwrite loses it"):
+        write_dump(wanted(nets), path, resume=True, overwrite=True)
+    for _ in range(2):
+        write_dump(wanted(nets), path, overwrite=True)
+        with FeatureStore.open(path) as store:
+            assert store.n_samples == 20
+    partial = path.with_name("features.h5.partial")
+    partial.write_text("the user's own")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is no unfinished feature file of kdprobe's"):
+        write_dump(wanted(nets), path, resume=True)
+    assert partial.read_text() == "the user's own"
+
+
+def test_a_dump_without_samples_or_layers_is_told(path):
+    write(path)
+    with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"no layer of the teacher in .* is left"):
+        store.layers("teacher", ["all", "!*"])
+    with h5py.File(path, "r+") as file:
+        file["samples/valid"][()] = 0
+    with pytest.raises(StoreError, match=r"features\.h5 holds no samples"):
+        FeatureStore.open(path)

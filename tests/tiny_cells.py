@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 
 from kdprobe.runs import RunFolder
+from kdprobe.user_code import trusted_modules
 
 STEPS = 8
 
 
 def journal(out: Path, text: str) -> None:
     """One line that other processes cannot tear apart."""
-    path = out.parent.parent / "journal" / out.name
+    path = out.parent.parent / "journal" / out.name.partition(".")[0]
     path.parent.mkdir(exist_ok=True)
     with path.open("ab", buffering=0) as file:
         file.write(f"{text} {os.getpid()} {time.time():.3f}\n".encode())
@@ -43,7 +44,7 @@ def broken(config, out, device):
 
 def once_broken(config, out, device):
     """Fails at the first try."""
-    tries = out.parent.parent / "tries" / out.name
+    tries = out.parent.parent / "tries" / out.name.partition(".")[0]
     if not tries.exists():
         tries.parent.mkdir(exist_ok=True)
         tries.touch()
@@ -68,3 +69,9 @@ def finish(config, out, device):
     values = {"model": "resnet8", "teacher": "t", "teacher_sha256": "0", "data": "digits", "seed": config.seed}
     RunFolder(out).write_result({**values, "accuracy": accuracy, "seconds": 0.8})
     journal(out, "trained")
+
+
+def trusting_cell(config, out, device):
+    """Says which modules files may name."""
+    journal(out, " ".join(sorted(trusted_modules())))
+    finish(config, out, device)

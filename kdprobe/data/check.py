@@ -1,17 +1,18 @@
 """Is a data set whole? Images per class, files that are missing, surplus or damaged, and the published counts."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
-from tqdm import tqdm
 
 from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode
+from kdprobe.data.listing import LeftOut, grouped
+from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
+from kdprobe.progress import progress
 
 #: training and test images of each class, or (one number) of all together, as the authors publish them
 PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -33,6 +34,8 @@ class Findings:
         surplus: files that the list does not name.
         damaged: what is said of each file that cannot be decoded.
         differences: from the published counts, in words.
+        untested: classes that have no test images, in words.
+        left_out: how many files are not counted, by the reason, in words; no complaint, but to be known.
     """
 
     counts: pd.DataFrame
@@ -40,12 +43,15 @@ class Findings:
     surplus: list[str]
     damaged: list[str]
     differences: list[str]
+    untested: list[str]
+    left_out: list[str]
 
     @property
     def complaints(self) -> list[str]:
         """All that is not as it should be, one sentence each."""
         missing = [f"{path} is named in the list but missing" for path in self.missing]
-        return [*missing, *self.damaged, *(f"{path} is not in the list" for path in self.surplus), *self.differences]
+        surplus = [f"{path} is not in the list" for path in self.surplus]
+        return [*missing, *self.damaged, *surplus, *self.differences, *self.untested]
 
 
 def check(spec: str, *, quiet: bool = True) -> Findings:
@@ -61,7 +67,15 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
     name = spec.partition(":")[0]
     data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec), [])
     counts = count(data)
-    return Findings(counts, missing, surplus(data), damaged(data, quiet=quiet), differences(name, counts))
+    return Findings(
+        counts,
+        missing,
+        surplus(data),
+        damaged(data, quiet=quiet),
+        differences(name, counts),
+        untested(counts),
+        grouped(LeftOut(*one) for one in data.left_out),
+    )
 
 
 def count(data: DataSet) -> pd.DataFrame:
@@ -91,11 +105,19 @@ def differences(name: str, counts: pd.DataFrame) -> list[str]:
     return found
 
 
+def untested(counts: pd.DataFrame) -> list[str]:
+    """Classes without test images, in words."""
+    names = [str(name) for name in counts["class"][counts["test"] == 0]]
+    if len(names) == len(counts):
+        return ["there are no test images: training needs data.holdout"]
+    return [f"class {name!r} has no test images" for name in names]
+
+
 def surplus(data: DataSet) -> list[str]:
     """Images beside those that a list names."""
-    named = {path for split in (data.train, data.test) for path in _paths(split)}
     if not data.spec.startswith("rafdb"):
         return []
+    named = {path for split in (data.train, data.test) for path in _paths(split)}
     folder = os.path.dirname(next(iter(named)))
     return sorted({os.path.join(folder, name) for name in os.listdir(folder)} - named)
 
@@ -103,11 +125,13 @@ def surplus(data: DataSet) -> list[str]:
 def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
     """What is said of each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        said = pool.map(_complaint, paths)
-        return [
-            text for text in tqdm(said, "decoding", len(paths), delay=1, leave=False, disable=quiet or None) if text
-        ]
+    found = []
+    with progress("decoding", len(paths), quiet=quiet) as shown:
+        for text in in_threads(_complaint, paths):
+            shown(1)
+            if text:
+                found.append(text)
+    return found
 
 
 def _paths(split: Split) -> tuple[str, ...]:

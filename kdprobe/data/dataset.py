@@ -10,10 +10,37 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from kdprobe.errors import DataError
+from kdprobe.errors import DataError, near_matches
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming")
+
+
+@dataclass(frozen=True)
+class View:
+    """How image files are shown to a network when nothing is varied; None leaves it to the data set.
+
+    Attributes:
+        crop_pct: side of the centred square that is kept, as a fraction of the shorter side.
+        interpolation: a name in `INTERPOLATIONS`.
+        crop_mode: `center`, or `squash`, which keeps that fraction of both sides and makes it square.
+    """
+
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    crop_mode: str | None = None
+
+    def otherwise(self, other: "View") -> "View":
+        """This view, and what it leaves open by the other one."""
+        return View(
+            self.crop_pct if self.crop_pct is not None else other.crop_pct,
+            self.interpolation or other.interpolation,
+            self.crop_mode or other.crop_mode,
+        )
+
+
+AS_IT_IS = View()
 
 
 @dataclass(frozen=True)
@@ -24,11 +51,36 @@ class ImageFiles:
         paths: one per image.
         crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
         skip_bad: leave out what cannot be decoded.
+        interpolation: how they are resampled, a name in `INTERPOLATIONS`.
+        squash: keep the fraction of both sides instead of a square.
     """
 
     paths: tuple[str, ...]
     crop_fraction: float = 1.0
     skip_bad: bool = False
+    interpolation: str = "bicubic"
+    squash: bool = False
+
+    def seen(self, view: View) -> "ImageFiles":
+        """The same files, shown as `view` says.
+
+        Raises:
+            DataError: for what cannot be done.
+        """
+        wanted = view.otherwise(View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center"))
+        fraction, interpolation, mode = wanted.crop_pct, wanted.interpolation, wanted.crop_mode
+        assert fraction is not None
+        assert interpolation is not None
+        if not 0 < fraction <= 1:
+            raise DataError(f"crop_pct must be above 0 and at most 1, but is {fraction:g}")
+        if interpolation not in INTERPOLATIONS:
+            raise DataError(f"no interpolation {interpolation!r}{near_matches(interpolation, INTERPOLATIONS)}")
+        if mode not in ("center", "squash"):
+            raise DataError(
+                f"images can be cropped at their centre or squashed, not shown with crop_mode {mode!r}, as this "
+                "network's published accuracy was measured; give --crop-pct, which crops at the centre"
+            )
+        return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,7 +111,7 @@ class Split:
             raise DataError(f"images must be uint8 [n, 3, s, s], but are {self.images.dtype} {shape}")
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise DataError(f"labels must be int64 [n], but are {self.labels.dtype} {list(self.labels.shape)}")
-        if not 0 < len(self.images) == len(self.labels):
+        if len(self.images) != len(self.labels):
             raise DataError(
                 f"a split needs images with a label each, but has "
                 f"{len(self.images)} images and {len(self.labels)} labels"
@@ -83,11 +135,13 @@ class DataSet:
     Attributes:
         spec: what was asked for.
         train: images to learn from.
-        test: images to evaluate on.
+        test: images to evaluate on; none where the data set has none of its own, so that some are to be held out.
         classes: names, in the order of the labels.
         mean, std: of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
+        left_out: paths beside the images that are not counted, each with the reason.
+        sha256: of its content, where that was asked for (`identity.content_sha256`).
     """
 
     spec: str
@@ -98,9 +152,13 @@ class DataSet:
     std: tuple[float, ...]
     image_size: int
     evaluated_on: Literal["test", "holdout"] = "test"
+    left_out: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""
 
     def __post_init__(self) -> None:
-        for split in (self.train, self.test):
+        if not len(self.train):
+            raise DataError(f"{self.spec} has no training images")
+        for split in filter(len, (self.train, self.test)):
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= self.n_classes:
                 raise DataError(
@@ -143,6 +201,20 @@ def stratified(
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[torch.cat(taken)] = True
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+
+
+def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
+    """At most so many images of each class, in the split's order.
+
+    Args:
+        split: where from.
+        per_class: images of each class; of a smaller class all.
+        generator: decides which.
+    """
+    order = torch.randperm(len(split), generator=generator)
+    labels = split.labels[order]
+    taken = [order[labels == label][:per_class] for label in labels.bincount().nonzero().flatten().tolist()]
+    return split.take(torch.cat(taken).sort().values)
 
 
 def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> DataSet:

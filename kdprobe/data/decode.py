@@ -1,11 +1,18 @@
-"""Image files into uint8 squares."""
+"""Image files into uint8 squares.
 
-from collections.abc import Sequence
+An image counts as a person sees it: turned as its EXIF orientation says, its transparent parts over white. Grey of
+16 bits and floats from 0 to 1 come down to 8 bits. Of 32-bit integers and of other floats nobody knows what is white:
+they are refused.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from kdprobe.data.augment import random_box
@@ -13,12 +20,40 @@ from kdprobe.data.dataset import ImageFiles
 from kdprobe.errors import DataError
 
 Box = tuple[float, float, float, float]
-_UNREADABLE = (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError)
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+#: formats that are decoded, by Pillow's names, with the endings of their files. Never those that Pillow hands to other
+#: programs, such as PostScript to Ghostscript: what a file holds decides, not how it is named
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "AVIF": (".avif",),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(
-    path: str, *, image_size: int, crop_fraction: float = 1.0, source: torch.Generator | None = None
+    path: str,
+    *,
+    image_size: int,
+    crop_fraction: float = 1.0,
+    interpolation: str = "bicubic",
+    squash: bool = False,
+    source: torch.Generator | None = None,
 ) -> NDArray[np.uint8]:
     """Decode an image and bring one part of it to a square.
 
@@ -26,32 +61,79 @@ def decode(
         path: of the image file.
         image_size: side of the square in pixels.
         crop_fraction: centred square that is kept, as a fraction of the shorter side.
+        interpolation: a name in `kdprobe.data.dataset.INTERPOLATIONS`.
+        squash: keep the fraction of both sides instead of a square.
         source: where given, a random part is taken instead of the centre.
 
     Returns:
-        [3, s, s], resampled bicubically with antialiasing.
+        [3, s, s], resampled with antialiasing.
 
     Raises:
         DataError: with the path, if the file is not an image that can be decoded.
     """
-    try:
-        with Image.open(path) as file:
-            image = _rgb(file)
-    except _UNREADABLE as error:
-        raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+    with _opened(path) as file:
+        image = _rgb(file, path)
     width, height = image.size
-    box = random_box(height, width, source) if source else _centre(height, width, crop_fraction)
+    box = random_box(height, width, source) if source else _centre(height, width, crop_fraction, squash=squash)
     if (image.size, box) != ((image_size, image_size), (0, 0, image_size, image_size)):
-        image = image.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)
+        image = image.resize((image_size, image_size), Image.Resampling[interpolation.upper()], box=box)
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Red, green and blue of 8 bits; Pillow would cut 16 bits off at 255."""
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image, np.int64), 0, 0xFFFF) / 0x101
-        image = Image.fromarray(grey.round().astype(np.uint8))
-    return image.convert("RGB")
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """An image of one of `FORMATS`; whatever is raised meanwhile becomes one error with the path."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise DataError(f"{path} cannot be decoded as an image (it is no regular file)")
+    try:
+        with Image.open(path, formats=tuple(FORMATS)) as image:
+            yield image
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise what they like
+        raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+
+
+def _rgb(image: Image.Image, path: str) -> Image.Image:
+    """Red, green and blue of 8 bits, upright, over white."""
+    image.load()
+    shown = _grey(image, path) if image.mode[0] in "IF" else image
+    if shown.has_transparency_data:
+        white = Image.new("RGBA", shown.size, "white")
+        white.alpha_composite(shown.convert("RGBA"))
+        shown = white
+    return _upright(shown.convert("RGB"), image)
+
+
+def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
+    """Turned as the orientation in the image's file says."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # damaged remarks beside pixels that are whole
+        return shown
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _grey(image: Image.Image, path: str) -> Image.Image:
+    """Grey of 16 bits, or of floats from 0 to 1, in 8 bits; Pillow would cut it off at 255."""
+    tags = getattr(image, "tag_v2", {})
+    twelve = tags.get(_BITS) == (12,)
+    integers = image.mode == "I" and image.format not in ("PNG", "PPM")  # those that are have 16 bits
+    white = 1.0 if image.mode == "F" else 0x0FFF if twelve else 0xFFFF
+    values = np.asarray(image, np.float32)
+    low, high = values.min(), values.max()
+    if integers or not 0 <= low <= high <= white:
+        what = "floats" if image.mode == "F" else "integers"
+        raise DataError(
+            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and nobody knows which "
+            "is white; save it with 8 or 16 bits, or as floats from 0 to 1"
+        )
+    if tags.get(_PHOTOMETRIC) == 0:
+        values = white - values
+    if isinstance(transparent := image.info.get("transparency"), int):
+        values = np.where(values == transparent, white, values)
+    return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
 
 
 def image_side(path: str) -> int:
@@ -60,11 +142,8 @@ def image_side(path: str) -> int:
     Raises:
         DataError: with the path, if the file is not an image.
     """
-    try:
-        with Image.open(path) as file:
-            return min(file.size)
-    except _UNREADABLE as error:
-        raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+    with _opened(path) as image:
+        return min(image.size)
 
 
 def decode_batch(
@@ -84,7 +163,12 @@ def decode_batch(
         source = sources[row] if sources else None
         try:
             images[len(kept)] = decode(
-                files.paths[i], image_size=image_size, crop_fraction=files.crop_fraction, source=source
+                files.paths[i],
+                image_size=image_size,
+                crop_fraction=files.crop_fraction,
+                interpolation=files.interpolation,
+                squash=files.squash,
+                source=source,
             )
         except DataError:
             if not files.skip_bad:
@@ -94,7 +178,7 @@ def decode_batch(
     return torch.from_numpy(images[: len(kept)]), torch.tensor(kept, dtype=torch.int64)
 
 
-def _centre(height: int, width: int, fraction: float) -> Box:
-    side = fraction * min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+def _centre(height: int, width: int, fraction: float, *, squash: bool = False) -> Box:
+    high, wide = (fraction * height, fraction * width) if squash else (fraction * min(height, width),) * 2
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high

@@ -1,7 +1,6 @@
 """`folder:DIR` and `imagenet:DIR`: train/ and test/ (or val/), with one folder of images per class."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.data.decode import SUFFIXES, image_side
+from kdprobe.data.listing import Listing, composed, grouped, list_classes
 from kdprobe.errors import DataError
 
 
@@ -18,11 +18,13 @@ def read_folder(spec: str, folder: str, *, image_size: int | None, download: boo
     Where images may be skipped, the first one is the first that can be read.
 
     Raises:
-        DataError: if a folder is missing or empty, a class has no images, or the splits' classes differ.
+        DataError: if a folder is missing or empty, or a class has no training images. A class may lack test images,
+            and test/ may be missing; then some are to be held out.
     """
     root = _root(spec, folder)
-    train, test = _listing(root, "train"), _listing(root, "test", "val")
-    size = image_size or min(_first_side([path for paths in train.values() for path in paths], skip_bad=skip_bad), 224)
+    train, test = _splits(spec, root, "test", "val")
+    paths = [path for paths in train.classes.values() for path in paths]
+    size = image_size or min(_first_side(paths, skip_bad=skip_bad), 224)
     return _data_set(spec, train, test, size, crop_fraction=1.0)
 
 
@@ -33,7 +35,7 @@ def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: b
         DataError: as `read_folder`.
     """
     root = _root(spec, folder)
-    train, test = _listing(root, "train"), _listing(root, "val", "test")
+    train, test = _splits(spec, root, "val", "test")
     return _data_set(spec, train, test, image_size or 224, crop_fraction=0.875)
 
 
@@ -54,39 +56,45 @@ def _root(spec: str, folder: str) -> Path:
     return root
 
 
-def _listing(root: Path, *names: str) -> dict[str, list[str]]:
-    """Paths of each class, classes and paths sorted by name."""
+def _listing(root: Path, *names: str) -> Listing | None:
+    """What is in the first of these splits that is there."""
     split = next((root / name for name in names if (root / name).is_dir()), None)
     if split is None:
-        raise DataError(f"{root} has no folder {' or '.join(f'{name}/' for name in names)}")
-    classes = sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and entry.name[0] != ".")
-    if not classes:
-        raise DataError(f"{split} is empty: it must hold one folder of images per class")
-    found = {name: sorted(_images(split / name)) for name in classes}
-    for name, paths in found.items():
+        return None
+    listing = list_classes(split)
+    if not any(listing.classes.values()):
+        said = "".join(f"; {line}" for line in grouped(listing.left_out)[:1])
+        raise DataError(f"{split} is empty: it must hold one folder of images per class{said}")
+    return listing
+
+
+def _splits(spec: str, root: Path, *tests: str) -> tuple[Listing, Listing]:
+    """What is in train/ and in the other split, if there is one."""
+    train = _listing(root, "train")
+    if train is None:
+        raise DataError(f"{root} has no folder train/")
+    test = _listing(root, *tests) or Listing({})
+    for name, paths in train.classes.items():
         if not paths:
-            raise DataError(f"class {name!r} has no images in {split / name} ({', '.join(SUFFIXES)})")
-    return found
+            said = "".join(f"; {line}" for line in grouped(one for one in train.left_out if _in_class(one.path, name)))
+            raise DataError(f"class {name!r} has no images in {root / 'train' / name} ({', '.join(SUFFIXES)}){said}")
+    for name in test.classes:
+        if name not in train.classes and test.classes[name]:
+            raise DataError(f"class {name!r} of {spec} has test images but no training images")
+    return train, test
 
 
-def _images(folder: Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and name[0] != ".":
-                yield os.path.join(parent, name)
+def _in_class(path: str, name: str) -> bool:
+    return name in map(composed, Path(path).parts)
 
 
-def _data_set(
-    spec: str, train: dict[str, list[str]], test: dict[str, list[str]], size: int, *, crop_fraction: float
-) -> DataSet:
-    for name in sorted(train.keys() ^ test.keys()):
-        here, there = ("training", "test") if name in train else ("test", "training")
-        raise DataError(f"class {name!r} of {spec} has {here} images but no {there} images")
+def _data_set(spec: str, train: Listing, test: Listing, size: int, *, crop_fraction: float) -> DataSet:
+    classes = tuple(train.classes)
 
-    def split(listing: dict[str, list[str]]) -> Split:
-        paths = tuple(path for paths in listing.values() for path in paths)
-        counts = torch.tensor([len(paths) for paths in listing.values()])
-        labels = torch.arange(len(listing)).repeat_interleave(counts)
-        return Split(ImageFiles(paths, crop_fraction), labels, size)
+    def split(listing: Listing) -> Split:
+        found = [listing.classes.get(name, []) for name in classes]
+        labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in found]))
+        return Split(ImageFiles(tuple(path for paths in found for path in paths), crop_fraction), labels, size)
 
-    return DataSet(spec, split(train), split(test), tuple(train), IMAGENET_MEAN, IMAGENET_STD, size)
+    left_out = (*train.left_out, *test.left_out)
+    return DataSet(spec, split(train), split(test), classes, IMAGENET_MEAN, IMAGENET_STD, size, left_out=left_out)

@@ -7,12 +7,14 @@ View v of a split of n images is image v mod n, for the (v // n)-th time.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
 from timm.data.auto_augment import RandAugment
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import Variation, draw, generator, shift_and_flip
@@ -24,6 +26,7 @@ from kdprobe.data.policy import make_policy, vary
 from kdprobe.errors import ConfigError, DataError
 from kdprobe.processors import usable_processors
 
+_Item = tuple[Tensor | NDArray[Any], Tensor | NDArray[Any]]
 STILL = AugmentConfig(crop="none", flip=False)
 
 
@@ -177,6 +180,7 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
     loader = DataLoader(
         _Prepared(work),
         batch_size=None,
+        collate_fn=_as_it_is,  # else arrays would become tensors, which go through shared memory
         num_workers=min(workers, usable_processors()),
         prefetch_factor=4 if workers else None,  # evens out files that take long
         pin_memory=torch.device(device).type == "cuda",
@@ -185,11 +189,28 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
     for item in loader:
         if isinstance(item, str):
             raise DataError(item)
-        images, views = item
+        images, views = map(torch.as_tensor, item)
         yield images.to(device, non_blocking=True), views
 
 
-class _Prepared(Dataset[tuple[Tensor, Tensor] | str]):
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _sendable(images: Tensor, views: Tensor) -> _Item:
+    """What gets from a worker to its parent even where the shared memory is full, as it soon is in a container.
+
+    torch would ask for that memory in a thread of its own, where the error is lost and the parent waits for ever.
+    """
+    if get_worker_info() is None:
+        return images, views
+    try:
+        return images.share_memory_(), views.numpy()  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return images.numpy(), views.numpy()  # through a pipe
+
+
+class _Prepared(Dataset[_Item | str]):
     """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker."""
 
     def __init__(self, work: _Work) -> None:
@@ -200,7 +221,7 @@ class _Prepared(Dataset[tuple[Tensor, Tensor] | str]):
     def __len__(self) -> int:
         return len(self.work.parts)
 
-    def __getitem__(self, item: int) -> tuple[Tensor, Tensor] | str:
+    def __getitem__(self, item: int) -> _Item | str:
         views = self.work.parts[item]
         try:
             images, kept = self._read(views)
@@ -209,7 +230,7 @@ class _Prepared(Dataset[tuple[Tensor, Tensor] | str]):
         views = views[kept]
         if self.policy is not None:
             images = vary(images, self.policy, views, seed=self.work.seed, epoch=self.work.epoch)
-        return images, views
+        return _sendable(images, views)
 
     def _read(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Images at their final size, and which of the views they are."""

@@ -1,19 +1,23 @@
 """Images as one uint8 tensor: how much is kept, and at what size."""
 
-import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch
 from kdprobe.errors import DataError
+from kdprobe.processors import usable_processors
+from kdprobe.progress import progress
 
+In = TypeVar("In")
+Out = TypeVar("Out")
 LIMIT = 2**30
 CHUNK = 256
 
@@ -33,8 +37,20 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
     return result
 
 
+def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
+    """The function of each item, in order, computed in threads: Pillow decodes outside the interpreter lock.
+
+    Whatever ends it, an error or an interrupt, does not wait for what was not yet begun.
+    """
+    with ThreadPoolExecutor(usable_processors()) as pool:
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def into_memory(split: Split) -> Split:
-    """Decode all of a split's files; progress goes to stderr when it takes more than two seconds.
+    """Decode all of a split's files; with progress on stderr when it takes long.
 
     Returns:
         the split in memory, without the images that could not be decoded where they may be skipped.
@@ -46,9 +62,12 @@ def into_memory(split: Split) -> Split:
         return split
     files, size = split.images, split.image_size
     parts = torch.split(torch.arange(len(files)), CHUNK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes outside the interpreter lock
-        batches = pool.map(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
-        found = list(tqdm(batches, "decoding images", len(parts), delay=2, disable=None, leave=False))
+    found = []
+    batches = in_threads(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
+    with progress("decoding", len(files)) as shown:
+        for part, batch in zip(parts, batches, strict=True):
+            found.append(batch)
+            shown(len(part))
     kept = torch.cat([part[rows] for part, (_, rows) in zip(parts, found, strict=True)])
     if not len(kept):
         raise DataError(f"none of {len(files)} images can be decoded; the first is {files.paths[0]}")

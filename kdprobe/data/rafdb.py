@@ -7,6 +7,7 @@
 DIR holds `basic` (or `raf-basic`) or is it; likewise for `compound`. The images are not ours to share.
 """
 
+import codecs
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +16,8 @@ import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.errors import DataError
+from kdprobe.files import read_bytes
+from kdprobe.parsing import parsing
 
 BASIC = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 #: compound classes in the order of their labels, each with its two basic classes
@@ -103,7 +106,7 @@ def read_list(root: Path, n_classes: int) -> list[Entry]:
         DataError: with its number, for a line that cannot be read, or that names an image again.
     """
     entries, seen = [], set[str]()
-    for number, line in enumerate((root / LIST).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(root / LIST).splitlines(), start=1):
         if not line.strip():
             continue
         entry = _entry(line, n_classes, f"{root / LIST}, line {number}")
@@ -114,6 +117,20 @@ def read_list(root: Path, n_classes: int) -> list[Entry]:
     return entries
 
 
+def _text(path: Path) -> str:
+    """A text in UTF-8, or as an editor may save it: with a byte order mark, or in UTF-16.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    with parsing(path, DataError, expected="a text in UTF-8 or UTF-16"):
+        content = read_bytes(path)
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16")
+        without_mark = {content[1:2]: "utf-16-le", content[:1]: "utf-16-be"}  # every other byte of plain letters is 0
+        return content.decode(without_mark.get(b"\0", "utf-8-sig"))
+
+
 def files_on_disk(root: Path) -> set[str]:
     """Names of all aligned images; none where the folder is missing."""
     folder = root / IMAGES
@@ -121,7 +138,7 @@ def files_on_disk(root: Path) -> set[str]:
 
 
 def _entry(line: str, n_classes: int, where: str) -> Entry:
-    name, _, label = line.strip().rpartition(" ")
+    name, label = (*line.rsplit(None, 1), "")[:2]
     stem, ending = os.path.splitext(name.strip())
     split = next((split for split in ("train", "test") if stem.startswith(f"{split}_")), None)
     if split is None or ending != ".jpg" or not label.isdecimal():
@@ -140,7 +157,7 @@ def _read(spec: str, root: Path, classes: tuple[str, ...], size: int) -> DataSet
 
 def _missing(root: Path, entries: list[Entry]) -> list[str]:
     there = files_on_disk(root)
-    return sorted(str(root / IMAGES / entry.file) for entry in entries if entry.file not in there)
+    return [str(root / IMAGES / entry.file) for entry in entries if entry.file not in there]
 
 
 def _told(missing: list[str]) -> DataError:
@@ -151,9 +168,9 @@ def _told(missing: list[str]) -> DataError:
 def _data(spec: str, root: Path, entries: list[Entry], classes: tuple[str, ...], size: int) -> DataSet:
     def split(name: str) -> Split:
         chosen = [entry for entry in entries if entry.split == name]
-        if not chosen:
+        if not chosen and name == "train":
             raise DataError(f"{root / LIST} names no {name} images")
         paths = tuple(str(root / IMAGES / entry.file) for entry in chosen)
-        return Split(ImageFiles(paths), torch.tensor([entry.label for entry in chosen]), size)
+        return Split(ImageFiles(paths), torch.tensor([entry.label for entry in chosen], dtype=torch.int64), size)
 
     return DataSet(spec, split("train"), split("test"), classes, IMAGENET_MEAN, IMAGENET_STD, size)

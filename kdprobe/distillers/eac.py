@@ -93,8 +93,8 @@ class EAC(Method):
         return 0.0
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Erased images, followed by the mirrors that they are compared with."""
-        erased = torch.stack([self._noisy(self.eraser(image)) for image in batch.images])
+        """Erased images, followed by the mirrors that they are compared with; the noise comes before the erasing."""
+        erased = torch.stack([self.eraser(self._noisy(image)) for image in batch.images])
         shown = torch.stack([self.eraser(image) for image in batch.images]) if self.options.noisy_labels else erased
         images = torch.cat([erased, shown.flip(3)])
         return images, images, batch.labels.repeat(2)

@@ -114,7 +114,9 @@ class TokenExit(nn.Module):
         while side // 2**n_merges >= 2 * GRID and side % 2 ** (n_merges + 1) == 0:
             n_merges += 1
         heads = 4 if channels % 4 == 0 else 1
-        self.merges = nn.Sequential(*(PatchMerging(channels, channels) for _ in range(n_merges)))
+        # As in the original: of several merges the last one ends without an activation.
+        ends = [place == n_merges - 1 > 0 for place in range(n_merges)]
+        self.merges = nn.Sequential(*(PatchMerging(channels, channels, activate=not end) for end in ends))
         self.blocks = nn.Sequential(*(Block(channels, heads) for _ in range(max(n_stages - stage, 1))))
         self.classifier = nn.Linear(channels, n_classes)
         _initialise(self)
@@ -127,20 +129,22 @@ class TokenExit(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Joins 2x2 neighbouring tokens of a square grid: [B, n, d] -> [B, n/4, out]."""
+    """Joins 2x2 neighbouring tokens of a square grid: [B, n, d] -> [B, n/4, out]; with a GELU if it is to activate."""
 
-    def __init__(self, dim: int, out: int) -> None:
+    def __init__(self, dim: int, out: int, *, activate: bool = True) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * dim)
         self.reduction = nn.Linear(4 * dim, out, bias=False)
+        self.activation = nn.GELU() if activate else nn.Identity()
 
     def forward(self, tokens: Float[Tensor, "batch n d"]) -> Float[Tensor, "batch _n _out"]:
-        """Merge, normalise, reduce, GELU."""
+        """Merge, normalise, reduce, activate."""
         side = round(tokens.shape[1] ** 0.5)
         # Rows 2i + a and columns 2j + b; the four neighbours follow each other with a running fastest.
         grid = tokens.reshape(len(tokens), side // 2, 2, side // 2, 2, -1)
         joined = grid.permute(0, 1, 3, 4, 2, 5).flatten(3).flatten(1, 2)
-        return F.gelu(self.reduction(self.norm(joined)))
+        activated: Tensor = self.activation(self.reduction(self.norm(joined)))
+        return activated
 
 
 def _initialise(module: nn.Module) -> None:

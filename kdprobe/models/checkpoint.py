@@ -5,41 +5,39 @@ The file's metadata hold one key, `kdprobe`, whose JSON text says
     format, version    "kdprobe-checkpoint", 1
     model              the `ModelInfo`: name, arguments, classes, input size, mean, std, data, method
     training           epoch, metrics, kdprobe version
+    tensors_sha256     hash of the tensors' names, types, shapes and values, which is checked when they are read
 
 so that `load` needs no other file. One key, because safetensors does not keep the order of several.
-Foreign weights are read with `weights_only=True`: a file that would run code is refused.
+Weights of others are read by `kdprobe.models.foreign`.
 """
 
 import json
-import pickle
-import re
-import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdprobe import __version__
-from kdprobe.data.cifar import STATISTICS
+from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
-from kdprobe.models import cifar_resnet
-from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, ModelInfo, attach, create, describe, relabel
+from kdprobe.identity import tensors_sha256
+from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
+from kdprobe.models.foreign import load_foreign, published
+from kdprobe.models.weights import is_safetensors
+from kdprobe.parsing import parsing
+from kdprobe.user_code import trusting
 
 FORMAT = "kdprobe-checkpoint"
 VERSION = 1
 LAST, BEST, AUXILIARY = "last.safetensors", "best.safetensors", "auxiliary.safetensors"
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "student", "net")
-_CLASSIFIERS = ("fc", "head", "classifier", "head.fc", "linear", "last_linear", "classif")
 
 
 def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = None) -> None:
@@ -62,6 +60,7 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
     """Write named tensors with JSON metadata, as a whole; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    meta = {**meta, "tensors_sha256": tensors_sha256(contiguous)}
     with replacing(path) as temporary:
         temporary.write_bytes(serialize(contiguous, {"kdprobe": json.dumps(meta, sort_keys=True)}))
 
@@ -77,13 +76,13 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("kdprobe")
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # whatever a damaged header makes safetensors raise
         raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
     if text is None:
         raise CheckpointError(f"{path} was not written by kdprobe; give a model's name with it: NAME@{path.name}")
     try:
         meta = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its metadata cannot be read ({error})") from error
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path} is damaged: its metadata are a {type(meta).__name__}")
@@ -92,47 +91,149 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
+def read_info(path: Path) -> ModelInfo:
+    """What one of our checkpoints says of its network, which is not made.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, foreign or of another version.
+    """
+    return _info(read_meta(path), path)
+
+
+def _info(meta: Mapping[str, Any], path: Path) -> ModelInfo:
+    try:
+        return ModelInfo.from_json(meta["model"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Metadata and tensors of one of our `.safetensors` files, which is as it was written.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, foreign or of another version, or has other values than
+            its own hash, or the result of the run that it lies in, says.
+    """
+    meta = read_meta(path)
+    with parsing(path, CheckpointError, expected="a safetensors file"):
+        tensors = load_file(path)
+    recorded = meta.get("tensors_sha256")
+    if recorded is not None and recorded != (found := tensors_sha256(tensors)):
+        raise CheckpointError(
+            f"{path} is damaged: its tensors' sha256 is {found}, but was {recorded} when it was saved"
+        )
+    recorded = _recorded_sha256(path)
+    if recorded is not None and recorded != (found := sha256(path)):
+        raise CheckpointError(
+            f"{path} is damaged or of another run: its sha256 is {found}, but result.json says {recorded}"
+        )
+    return meta, tensors
+
+
 def load(
     spec: str | Path,
     *,
     model: str | None = None,
     n_classes: int | None = None,
     image_size: int | None = None,
+    default_size: int | None = None,
     args: dict[str, Any] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     device: str | torch.device = "cpu",
+    trust: Iterable[str] = (),
+    named_by: str | Path | None = None,
 ) -> nn.Module:
     """A trained network in eval mode, with its description (`kdprobe.models.describe`).
 
     Args:
         spec: a run folder (its last epoch), a `.safetensors` of ours, `timm:NAME` (published weights), a foreign
-            weights file together with `model`, or the same as one word, `NAME@FILE`.
+            weights file together with `model`, or the same as one word, `NAME@FILE`; where the file holds several
+            networks, `FILE#KEY`.
         model: name of the network that foreign weights belong to.
-        n_classes: of foreign weights; read from the classifier's shape if not given.
-        image_size: input side of a foreign or timm network; its own default if not given.
+        n_classes: of foreign weights; read from the classifier's shape if not given; 0 for none.
+        image_size: input side of a foreign or timm network; if not given, that of the file's position embeddings, or
+            the default.
+        default_size: of a foreign network; that of its published weights, or 32, if not given.
         args: further constructor arguments of a foreign network.
         mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
             its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
         std: per channel, likewise.
-        device: where to put it.
+        device: where to put it; `auto`: the first CUDA device where there is one, else the CPU.
+        trust: modules whose code the file may name: a network of yours, `module:callable`, in a checkpoint.
+        named_by: the file in which `spec` stands, if the person at the keyboard did not give it.
 
     Raises:
+        TrustError: if a file names code of a module that nobody trusted.
         CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
         ModelError: for an unknown name.
     """
-    text = str(spec)
-    if model is None and "@" in text and not Path(text).exists():
+    place = pick_device(device)
+    text, kind = str(spec), _kind(spec) if model is None else "foreign"
+    facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
+    if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
+        raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
+    if kind == "foreign" and model is None:
         model, _, text = text.partition("@")
-    if text.startswith("timm:"):
-        loaded = _load_timm(text.removeprefix("timm:"), image_size)
-    elif model is not None:
-        loaded = _load_foreign(Path(text), model, n_classes, image_size, args or {})
-    else:
-        return _load_own(_checkpoint_path(Path(text))).to(device).eval()
+    with trusting(trust):
+        if model is not None:
+            options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
+            loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
+        elif kind == "timm":
+            loaded = _load_timm(text.removeprefix("timm:"), image_size)
+        else:
+            loaded = _load_own(_checkpoint_path(Path(text)))
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
-    return loaded.to(device).eval()
+    info = describe(loaded)
+    if len(info.mean) != len(info.std):
+        raise CheckpointError(f"{spec}: mean and std must be of as many channels, but are {info.mean} and {info.std}")
+    return loaded.to(place).eval()
+
+
+def facts_for(specs: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What of the facts that a user gives is for each of several checkpoints: those that do not say it themselves.
+
+    Args:
+        specs: as `load` takes them.
+        told: `n_classes`, `image_size`, `mean`, `std`, where given.
+
+    Raises:
+        CheckpointError: if one is for none of them.
+    """
+    given = [{key: value for key, value in told.items() if takes(spec, key)} for spec in specs]
+    for key in told:
+        if not any(key in facts for facts in given):
+            raise CheckpointError(
+                f"{key} was given, but {' and '.join(specs)} {'say' if len(specs) > 1 else 'says'} it "
+                f"{'themselves' if len(specs) > 1 else 'itself'}; it is for weights given as NAME@FILE"
+            )
+    return given
+
+
+#: what `load` may be told of each kind of checkpoint
+FACTS = {
+    "own": (),
+    "timm": ("image_size", "mean", "std"),
+    "foreign": ("n_classes", "image_size", "default_size", "args", "mean", "std"),
+}
+
+
+def _kind(spec: str | Path) -> Literal["own", "timm", "foreign"]:
+    text = str(spec)
+    if "@" in text and not Path(text).exists():
+        return "foreign"
+    return "timm" if text.startswith("timm:") else "own"
+
+
+def takes(spec: str | Path, fact: str) -> bool:
+    """Whether a checkpoint does not say a fact itself, so that `load` can be told it."""
+    return fact in FACTS[_kind(spec)]
+
+
+def is_foreign(spec: str | Path) -> bool:
+    """Whether a checkpoint is given as NAME@FILE."""
+    return _kind(spec) == "foreign"
 
 
 def _checkpoint_path(path: Path) -> Path:
@@ -144,92 +245,28 @@ def _checkpoint_path(path: Path) -> Path:
 
 
 def _load_own(path: Path) -> nn.Module:
-    if path.is_file() and path.suffix != ".safetensors":
+    if path.is_file() and path.suffix != ".safetensors" and not is_safetensors(path):
         raise CheckpointError(f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}")
-    meta = read_meta(path)
+    meta, tensors = read_tensors(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
-    try:
-        info = ModelInfo.from_json(meta["model"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
-    model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args)
-    _fill(model, load_file(path), path)
+    info = _info(meta, path)
+    model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args, named_by=path)
+    _fill(model, tensors, path)
     return attach(model, replace(info, sha256=sha256(path)))
 
 
 def _load_timm(name: str, image_size: int | None) -> nn.Module:
     if not timm.is_model(name.partition(".")[0]):
         raise ModelError(f"no timm model {name!r}{near_matches(name, timm.list_models())}")
-    config = _published(name)
+    config = published(name)
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")
     size = image_size or config.input_size[-1]
-    return create(
+    model = create(
         name, n_classes=config.num_classes, image_size=size, pretrained=True, mean=config.mean, std=config.std
     )
-
-
-def _published(name: str) -> Any:
-    """What timm says of a network's published weights; None where it has none."""
-    try:
-        return timm.get_pretrained_cfg(name)
-    except RuntimeError as error:  # for an unknown tag
-        raise ModelError(
-            f"no timm model {name!r}{near_matches(name, timm.list_pretrained(name.partition('.')[0] + '.*'))}"
-        ) from error
-
-
-def _load_foreign(
-    path: Path, name: str, n_classes: int | None, image_size: int | None, args: dict[str, Any]
-) -> nn.Module:
-    tensors = _read_foreign(path)
-    config = _published(name) if timm.is_model(name.partition(".")[0]) else None
-    size = image_size or (config.input_size[-1] if config else 32)
-    if n_classes is None:
-        n_classes = _count_classes(tensors, path)
-    mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
-    if name in cifar_resnet.NAMES:
-        mean, std = STATISTICS.get(n_classes, (mean, std))
-    model = create(name, n_classes=n_classes, image_size=size, args=args, mean=mean, std=std)
-    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
-    _fill(model, {**counters, **tensors}, path)  # older files have none, and evaluation needs none
-    return attach(model, replace(describe(model), sha256=sha256(path)))
-
-
-def _read_foreign(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return _plainly_named(load_file(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on old pickles, which are read or refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: loading it could run code ({_first_sentence(error)})") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
-        raise CheckpointError(f"{path} is truncated or not a weights file ({_first_sentence(error)})") from error
-    for key in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not named tensors")
-    return _plainly_named(content)
-
-
-def _plainly_named(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Without the prefixes of `torch.compile` and of data parallel training."""
-    bare = {re.sub(r"\b_orig_mod\.", "", str(key)): value for key, value in content.items()}
-    return {re.sub(r"^(module\.)+", "", key): value for key, value in bare.items() if isinstance(value, Tensor)}
-
-
-def _count_classes(tensors: Mapping[str, Tensor], path: Path) -> int:
-    for name in _CLASSIFIERS:
-        weight = tensors.get(f"{name}.weight")
-        if weight is not None and weight.ndim == 2:
-            return weight.shape[0]
-    raise CheckpointError(f"the number of classes cannot be read from {path}; give n_classes")
+    return relabel(model, view=published_view(config.to_dict()))
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -244,8 +281,19 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit {describe(model).name}: it " + ", ".join(problems))
-    model.load_state_dict(dict(tensors))
+    with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
+        model.load_state_dict(dict(tensors))
 
 
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).partition(". ")[0][:160]
+def _recorded_sha256(path: Path) -> str | None:
+    """What the result of the run that a file lies in says of it; None where it says nothing."""
+    for folder in (path.parent, path.parent.parent):
+        try:
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            if result["format"] == "kdprobe-run" and (
+                found := result["sha256"].get(path.relative_to(folder).as_posix())
+            ):
+                return str(found)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # no run's result; whether a damaged one is a problem, `kdprobe runs verify` says
+    return None

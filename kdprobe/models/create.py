@@ -2,18 +2,27 @@
 
 import inspect
 import logging
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from kdprobe.errors import ModelError, near_matches
-from kdprobe.imports import import_own
+from kdprobe.data.dataset import AS_IT_IS, View
+from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models import cifar_resnet
+from kdprobe.user_code import own_object
+
+#: arguments by which timm fetches or reads weights, besides all that begin with `pretrained`
+_FETCHING = {"checkpoint_path", "cache_dir", "model_name"}
+
+#: what a constructor of one's own raises over arguments, rather than by a mistake in it
+_MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -33,6 +42,8 @@ class ModelInfo:
         data: the data set it was trained on, as a data SPEC.
         method: how it was trained; empty if not by kdprobe.
         sha256: of the file it was loaded from.
+        view: how image files were shown to it where its accuracy was published; where nothing is known the data set
+            decides.
     """
 
     name: str
@@ -45,6 +56,7 @@ class ModelInfo:
     data: str | None = None
     method: str = ""
     sha256: str | None = None
+    view: View = AS_IT_IS
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -54,16 +66,64 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the hash of a file."""
+        """As JSON values, without the hash of a file, and without a view that is left to the data set."""
         values = asdict(self)
         del values["sha256"]
-        return values
+        values["view"] = {key: value for key, value in values["view"].items() if value is not None}
+        return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelInfo":
-        """The inverse of `to_json`."""
-        sequences = {key: tuple(values[key]) for key in ("mean", "std", "classes")}
-        return cls(**{**values, **sequences})
+        """The inverse of `to_json`, with types and ranges checked.
+
+        Raises:
+            KeyError: for a field that is missing.
+            TypeError: for one that is unknown or of another type.
+            ValueError: for a number out of range.
+        """
+        sequences = {key: tuple(_listed(key, values[key])) for key in ("mean", "std", "classes")}
+        info = cls(**{**values, **sequences, "view": View(**values.get("view", {}))})
+        _check_types(info)
+        return info
+
+
+def _listed(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{key} is {value!r}")
+    return value
+
+
+def _check_types(info: ModelInfo) -> None:
+    numbers = (int, float)
+    fits = {
+        "name": isinstance(info.name, str),
+        "args": isinstance(info.args, dict),
+        "n_classes": type(info.n_classes) is int,
+        "image_size": type(info.image_size) is int,
+        "mean": all(type(value) in numbers for value in info.mean),
+        "std": all(type(value) in numbers for value in info.std),
+        "classes": all(isinstance(name, str) for name in info.classes),
+        "data": isinstance(info.data, str | None),
+        "method": isinstance(info.method, str),
+        "view": isinstance(info.view.crop_pct, int | float | None)
+        and isinstance(info.view.interpolation, str | None)
+        and isinstance(info.view.crop_mode, str | None),
+    }
+    for key, right in fits.items():
+        if not right:
+            raise TypeError(f"{key} is {getattr(info, key)!r}")
+    if not (0 <= info.n_classes < 10**7 and 0 < info.image_size < 10**5):
+        raise ValueError(f"n_classes is {info.n_classes} and image_size {info.image_size}")
+    in_range = all(map(math.isfinite, info.mean)) and all(0 < value < math.inf for value in info.std)
+    if not in_range or len(info.mean) != len(info.std) or not info.mean:
+        raise ValueError(f"mean is {info.mean} and std {info.std}")
+    if info.classes and len(info.classes) != info.n_classes:
+        raise ValueError(f"n_classes is {info.n_classes}, but {len(info.classes)} classes are named")
+
+
+def published_view(config: Mapping[str, Any]) -> View:
+    """How timm shows image files to a network, from its `pretrained_cfg`."""
+    return View(config.get("crop_pct"), config.get("interpolation"), config.get("crop_mode"))
 
 
 def create(
@@ -77,6 +137,7 @@ def create(
     std: Sequence[float] = IMAGENET_STD,
     classes: Sequence[str] = (),
     data: str | None = None,
+    named_by: str | Path | None = None,
 ) -> nn.Module:
     """A network by name, with its `ModelInfo` attached.
 
@@ -91,24 +152,37 @@ def create(
         std: per channel.
         classes: their names.
         data: the data set it is meant for.
+        named_by: the file in which name and arguments stand, if the person at the keyboard did not give them: then a
+            `module:callable` is called only where its module is trusted, and timm gets no argument by which it
+            would read or fetch a file.
 
     Raises:
+        TrustError: if a file names what nobody trusted.
         ModelError: for an unknown name, arguments or an image size it does not take, or weights that cannot be fetched.
     """
     args = args or {}
+    fetching = [key for key in args if ":" not in name and (key in _FETCHING or key.startswith("pretrained"))]
+    if fetching and named_by is not None:
+        raise TrustError(
+            f"{named_by} gives {name!r} the argument {fetching[0]!r}, by which files are read or fetched; "
+            "only a recipe or --set on the command line may do so"
+        )
     try:
-        model = _constructor(name, image_size, pretrained)(num_classes=n_classes, **args)
+        model = _constructor(name, image_size, pretrained, named_by)(num_classes=n_classes, **args)
     except TypeError as error:
         raise ModelError(f"model {name!r}: {_argument_mistake(error, name)}") from error
     except (ValueError, AssertionError, RuntimeError) as error:
         raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px: {error}") from error
-    except (ArithmeticError, LookupError, AttributeError) as error:
+    except Exception as error:
+        if isinstance(error, KdprobeError) or (":" in name and not isinstance(error, _MISTAKES)):
+            raise
         reason = f"{type(error).__name__}: {error}"
         raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px ({reason})") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name!r} must be a torch.nn.Module, but is {type(model).__name__}")
     if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
         raise ModelError(f"model {name!r} with {args} has no patch as small as an image of {image_size} px")
+    args = {key: value for key, value in args.items() if key not in fetching}  # the weights are in the network now
     info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
     return attach(model, info)
 
@@ -138,7 +212,8 @@ def describe(model: nn.Module) -> ModelInfo:
             "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
         )
     name = config.get("architecture", type(model).__name__)
-    return ModelInfo(name, n_classes, config["input_size"][-1], {}, tuple(config["mean"]), tuple(config["std"]))
+    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+    return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
 
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:
@@ -167,9 +242,9 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _constructor(name: str, image_size: int, pretrained: bool) -> Callable[..., nn.Module]:
+def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
     if ":" in name:
-        return _own_constructor(name, image_size)
+        return _own_constructor(name, image_size, named_by)
     if name in cifar_resnet.NAMES:
         if pretrained:
             raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
@@ -179,12 +254,14 @@ def _constructor(name: str, image_size: int, pretrained: bool) -> Callable[..., 
     return lambda **args: _timm_model(name, image_size, pretrained, args)
 
 
-def _own_constructor(name: str, image_size: int) -> Callable[..., nn.Module]:
-    module_name, _, attribute = name.partition(":")
+def _own_constructor(name: str, image_size: int, named_by: str | Path | None) -> Callable[..., nn.Module]:
     try:
-        function = getattr(import_own(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        function = own_object(name, named_by=named_by)
+    except ImportError as error:
         raise ModelError(f"model {name!r} cannot be imported: {error}") from error
+    if not callable(function):
+        module, _, attribute = name.partition(":")
+        raise ModelError(f"model {name!r} cannot be imported: module {module!r} has no function {attribute!r}")
     return lambda **args: function(image_size=image_size, **args)
 
 

@@ -123,6 +123,7 @@ class Stages(nn.Module):
                 logits, final = self.model(images), None
             else:
                 logits, maps, final = self._collect(images)
+        logits = one_tensor(logits, describe(self.model).name)
         single = final if isinstance(final, Tensor) else None
         tokens = single if single is not None and single.ndim == 3 and "tokens" in self.needs else None
         return Features(
@@ -135,6 +136,25 @@ class Stages(nn.Module):
             n_prefix=self.n_prefix,
             heads=_classifiers(self.model) if "head" in self.needs else (),
         )
+
+
+def one_tensor(output: Any, name: str) -> Tensor:
+    """A network's output, which must be its logits alone.
+
+    Raises:
+        ModelError: naming the network and what it gives instead.
+    """
+    if isinstance(output, Tensor):
+        return output
+    kind = type(output).__name__
+    if isinstance(output, dict):
+        kind += f" of {', '.join(map(repr, output))}"
+    elif isinstance(output, list | tuple):
+        kind += f" of {', '.join(type(part).__name__ for part in output)}"
+    raise ModelError(
+        f"network {name!r} gives a {kind}, but one tensor of logits [images, classes] is needed; wrap it in a module "
+        "that returns the logits alone"
+    )
 
 
 def measure(model: nn.Module) -> Shapes:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdprobe.config import RunConfig, Section, override, parse, read_yaml
+from kdprobe.config import RunConfig, Section, override, parse
 from kdprobe.errors import ConfigError
+from kdprobe.yamls import read_yaml
 
 Methods = Mapping[str, type[Section]]
 Values = dict[str, Any]
@@ -43,6 +44,13 @@ def cell_id(config: RunConfig) -> str:
     """Sixteen hexadecimal digits that are the same for equal configurations on every machine."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def input_names(config: RunConfig) -> tuple[str | None, str]:
+    """What a cell's teacher and data are called in a sweep: by where they lie, and the data also by their size."""
+    size = config.data.image_size
+    data = f"data {config.data.spec}" + (f" at {size} px" if size else "")
+    return (None if config.teacher is None else f"teacher {config.teacher}"), data
 
 
 def with_values(base: dict[str, Any], values: Values) -> dict[str, Any]:

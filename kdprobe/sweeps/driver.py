@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from typing import Any
 
+from kdprobe.errors import KdprobeError
+from kdprobe.progress import progress
+from kdprobe.sweeps.attempts import BEATS, Heartbeats, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger
@@ -45,6 +49,7 @@ class Driver:
         backoff: seconds before the first of them; doubled each time.
         look: seconds between looks at cells that another driver's workers are at.
         say: is given a line about each event.
+        quiet: show no progress.
         stop: set when somebody asks to stop.
     """
 
@@ -58,14 +63,18 @@ class Driver:
         look: float = 2.0,
         say: Callable[[str], object] = lambda _: None,
         stop: StopRequest | None = None,
+        quiet: bool = True,
     ) -> None:
         self.ledger, self.engine = ledger, engine
         self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
-        self.stop = stop or StopRequest()
+        self.stop, self.quiet = stop or StopRequest(), quiet
+        self._shown: Callable[[int], object] = lambda _: None
         self.tally = Tally()
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waiting: list[tuple[float, int, Cell]] = []
         self._running: dict[Future[Outcome], Cell] = {}
+        self._given_up: dict[str, int] = {}
+        self._heartbeats, self._watched_at = Heartbeats(ledger.stale_after), time.monotonic()
         self._order = 0
 
     def run(self) -> Tally:
@@ -80,23 +89,44 @@ class Driver:
             if state.damaged:
                 self.say(f"{cell.label}: its result.json is damaged; the cell is done again")
             self._later(cell, 0.0)
-        while (self._waiting or self._running) and self.stop.reason is None:
-            self._submit()
-            self._collect()
+        found = self.tally.found
+        with progress(
+            "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
+        ) as self._shown:
+            while (self._waiting or self._running) and self.stop.reason is None:
+                self._submit()
+                self._collect()
         return self.tally
+
+    def _pace(self) -> str:
+        """How far the cells are that run now, and how fast together."""
+        last = [lines[-1] for cell in list(self._running.values()) if (lines := self._metrics(cell))]
+        if not last:
+            return f"{len(self._running)} running"
+        epochs = ", ".join(str(record["epoch"]) for record in last)
+        speed = sum(record["images"] / max(record["seconds"], 1e-9) for record in last)
+        return f"{len(self._running)} running, after epoch {epochs}, {speed:,.0f} images/s"
+
+    def _metrics(self, cell: Cell) -> list[dict[str, Any]]:
+        try:
+            return self.ledger.run(cell.id).metrics()
+        except (KdprobeError, OSError):
+            return []
 
     def _submit(self) -> None:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now and len(self._running) < self.engine.slots:
             cell = heapq.heappop(self._waiting)[2]
-            state = self.ledger.state(cell.id)
+            state = self.ledger.state(cell.id, self._heartbeats)
             if state.name == "done":
                 self._finished(cell, "done elsewhere")
             elif state.name == "running":
                 self._later(cell, self.look)
             else:
                 self.tally.tries += 1
-                self._running[self.engine.submit(cell)] = cell
+                number = 0 if state.attempt is None else state.attempt.number
+                self._given_up[cell.id] = number
+                self._running[self.engine.submit(cell, number)] = cell
 
     def _collect(self) -> None:
         pause = max(self._waiting[0][0] - time.monotonic(), 0.01) if self._waiting else 0.5
@@ -105,6 +135,22 @@ class Driver:
             return
         for future in wait(self._running, timeout=min(pause, 0.5), return_when=FIRST_COMPLETED).done:
             self._judge(self._running.pop(future), future)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Give up workers of our own that show no sign of life any more, as frozen ones do."""
+        if time.monotonic() - self._watched_at < self.ledger.stale_after / BEATS:
+            return
+        self._watched_at = time.monotonic()
+        numbers = last_numbers(self.ledger.attempts)
+        for future, cell in self._running.items():
+            number = numbers.get(cell.id, 0)
+            if number <= self._given_up[cell.id] or future.done():
+                continue  # it is queued
+            attempt = read_attempt(self.ledger.attempts, cell.id, number)
+            if not over(attempt) and self._heartbeats.silent(attempt):
+                self.say(f"{cell.label}: its worker, process {attempt.process} on {attempt.host}, is silent; given up")
+                self.engine.abandon(cell)
 
     def _judge(self, cell: Cell, future: Future[Outcome]) -> None:
         error = future.exception()
@@ -114,10 +160,13 @@ class Driver:
         elif outcome.name == "busy":
             self._later(cell, self.look)
         else:
-            self._try_again(cell, outcome.error, lost=error is not None or outcome.name == "stopped")
+            lost = error is not None or outcome.name == "stopped"
+            self._try_again(
+                cell, outcome.error, lost=lost, limit=LOSSES if lost else 0 if outcome.final else self.retries
+            )
 
-    def _try_again(self, cell: Cell, reason: str, *, lost: bool) -> None:
-        kind, limit = ("lost", LOSSES) if lost else ("failed", self.retries)
+    def _try_again(self, cell: Cell, reason: str, *, lost: bool, limit: int) -> None:
+        kind = "lost" if lost else "failed"
         tries = self._tries[cell.id, kind]
         if self.stop.reason is not None:
             return
@@ -133,6 +182,7 @@ class Driver:
 
     def _finished(self, cell: Cell, how: str) -> None:
         self.tally.done += 1
+        self._shown(1)
         n_done = self.tally.found + self.tally.done
         accuracy = (self.ledger.state(cell.id).result or {}).get("accuracy")
         worded = "" if accuracy is None else f", accuracy {accuracy:.4f}"

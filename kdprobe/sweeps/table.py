@@ -10,6 +10,7 @@ from kdprobe.errors import SweepError
 from kdprobe.files import write_text
 from kdprobe.statistics import worded_interval
 from kdprobe.sweeps.ledger import Ledger
+from kdprobe.tables import safe_csv
 
 _NUMBERS = ("accuracy", "seconds")
 
@@ -43,7 +44,7 @@ def write_table(found: list[Row], path: Path) -> None:
         writer.writerow(
             {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()}
         )
-    write_text(path, text.getvalue())
+    write_text(path, safe_csv(text.getvalue()))
 
 
 def summary(found: list[Row]) -> str:

@@ -23,7 +23,7 @@ def serve(order: Order) -> None:
         os.register_at_fork(after_in_child=replies.close)
     for line in sys.stdin:
         request = json.loads(line)
-        outcome = work(order, request["cell"], request["config"])
+        outcome = work(order, request["cell"], request["config"], request["given_up"])
         try:
             replies.write(json.dumps(asdict(outcome)) + "\n")
         except BrokenPipeError:  # the driver is gone
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--stale-after", type=float, required=True)
-    serve(Order(**vars(parser.parse_args())))
+    parser.add_argument("--trust", nargs="*", type=str, default=())
+    given = vars(parser.parse_args())
+    serve(Order(**{**given, "trust": tuple(given["trust"])}))
 
 
 if __name__ == "__main__":

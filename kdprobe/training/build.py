@@ -1,6 +1,7 @@
 """From a configuration to networks, method and objective, checked against each other."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.errors import ConfigError, ModelError
+from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models import Stages, create, describe, load
 from kdprobe.models.create import relabel
 from kdprobe.models.stages import measure
@@ -25,6 +27,7 @@ class Job:
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
+        inputs: which teacher and which data these are, by their content.
     """
 
     data: DataSet
@@ -32,27 +35,32 @@ class Job:
     teacher: Stages | None
     method: Method
     objective: Objective
+    inputs: Inputs
 
 
-def build(config: RunConfig, device: torch.device, *, download: bool = False) -> Job:
+def build(
+    config: RunConfig,
+    device: torch.device,
+    *,
+    download: bool = False,
+    named_by: str | Path | None = None,
+    data: DataSet | None = None,
+) -> Job:
     """Make everything that a training needs.
+
+    Args:
+        config: what to do.
+        device: where to put the networks.
+        download: fetch data that are not there.
+        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
+        data: from `read`; read now if not given.
 
     Raises:
         KdprobeError: for anything in the configuration that cannot be used.
     """
-    settings = config.data
-    data = load_data(
-        settings.spec,
-        image_size=settings.image_size,
-        storage=settings.storage,
-        holdout=settings.holdout,
-        seed=config.seed,
-        download=download,
-        augment=settings.augment,
-        skip_bad=settings.skip_bad,
-    )
-    student = _student(config, data).to(device)
-    teacher = _teacher(config, student, device)
+    data = data or read(config, download=download, named_by=named_by)
+    student = _student(config, data, named_by).to(device)
+    teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
     view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
@@ -60,7 +68,39 @@ def build(config: RunConfig, device: torch.device, *, download: bool = False) ->
     for module in (objective, view):
         if module is not None and channels_last(config, device):
             module.to(memory_format=torch.channels_last)
-    return Job(data, student, view, method, objective)
+    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
+
+
+def read(
+    config: RunConfig, *, download: bool = False, named_by: str | Path | None = None, decode: bool = True
+) -> DataSet:
+    """The data set of a configuration, with its sha256.
+
+    Args:
+        config: what to do.
+        download: fetch data that are not there.
+        named_by: as `build`.
+        decode: whether image files may be decoded now; not for who needs only a few of them.
+
+    Raises:
+        KdprobeError: for data that cannot be used.
+    """
+    settings = config.data
+    return load_data(
+        settings.spec,
+        image_size=settings.image_size,
+        storage=settings.storage,
+        holdout=settings.holdout,
+        per_class=settings.per_class,
+        seed=config.seed,
+        download=download,
+        augment=settings.augment,
+        skip_bad=settings.skip_bad,
+        named_by=named_by,
+        identified=True,
+        decode=decode,
+    )
 
 
 def channels_last(config: RunConfig, device: torch.device) -> bool:
@@ -69,7 +109,7 @@ def channels_last(config: RunConfig, device: torch.device) -> bool:
     return (config.training.precision != "fp32" or device.type == "cuda") if chosen == "auto" else chosen
 
 
-def _student(config: RunConfig, data: DataSet) -> nn.Module:
+def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> nn.Module:
     model = create(
         config.model.name,
         n_classes=len(data.classes),
@@ -80,21 +120,26 @@ def _student(config: RunConfig, data: DataSet) -> nn.Module:
         std=data.std,
         classes=data.classes,
         data=data.spec,
+        named_by=named_by,
     )
     return relabel(model, method=config.method["name"])
 
 
-def _teacher(config: RunConfig, student: nn.Module, device: torch.device) -> nn.Module | None:
+def _teacher(
+    config: RunConfig, student: nn.Module, device: torch.device, named_by: str | Path | None
+) -> nn.Module | None:
     """The frozen teacher, checked against the student."""
     name = config.method["name"]
     if not DISTILLERS[name].uses_teacher:
-        if config.teacher is not None:
+        if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
     if config.teacher is None:
         raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    teacher = load(config.teacher, device=device).requires_grad_(False)
-    given, expected = describe(teacher), describe(student)
+    expected = describe(student)
+    facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
+    teacher = load(config.teacher, device=device, named_by=named_by, default_size=expected.image_size, **facts)
+    given = describe(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
         raise ModelError(
             f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"

@@ -11,9 +11,8 @@ from torch import nn
 
 from kdprobe.config import RunConfig
 from kdprobe.distillers import Method
-from kdprobe.errors import RunError, Stopped
-from kdprobe.files import sha256
-from kdprobe.models import describe
+from kdprobe.errors import Diverged, RunError, Stopped
+from kdprobe.files import write_text
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
 from kdprobe.models.create import count_parameters
 from kdprobe.runs import RunFolder
@@ -139,20 +138,42 @@ class Keeper:
                 f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"
             ) from error
 
-    def finish(self, position: Position) -> dict[str, Any]:
-        """Write the result and return it."""
+    def start(self) -> None:
+        """Forget why the run failed before, which it may not do again."""
         if self.group.main:
-            teacher = self.job.teacher
-            config, metrics = self.config, self.folder.metrics()
+            self.folder.failure_path.unlink(missing_ok=True)
+
+    def fail(self, error: Diverged) -> None:
+        """Write down that the run came to no result, and why."""
+        if self.group.main:
+            with self._told():
+                write_text(self.folder.failure_path, f"{error}\n")
+
+    def finish(self, position: Position) -> dict[str, Any]:
+        """Write the result and return it.
+
+        Raises:
+            Diverged: if no step of the last epoch had a finite loss.
+        """
+        self.group.wait()
+        metrics = self.folder.metrics()
+        if metrics[-1]["loss"] is None:
+            raise Diverged(
+                f"no step of the last epoch, {position.epoch}, had a finite loss, so all of them were left out"
+            )
+        if self.group.main:
+            config, inputs = self.config, self.job.inputs
             result = {
                 "model": config.model.name,
                 "method": config.method["name"],
                 "teacher": config.teacher,
-                "teacher_sha256": None if teacher is None else describe(teacher.model).sha256,
+                "teacher_sha256": inputs.teacher,
                 "data": self.job.data.spec,
+                "data_sha256": inputs.data,
                 "evaluated_on": self.job.data.evaluated_on,
                 "seed": config.seed,
                 "epochs": position.epoch,
+                "precision": config.training.precision,
                 "images_seen": sum(record["images"] for record in metrics),
                 "accuracy": metrics[-1]["accuracy"],
                 "best_accuracy": position.best_accuracy,
@@ -160,7 +181,7 @@ class Keeper:
                 "parameters": count_parameters(self.job.student),
                 "auxiliary_parameters": count_parameters(self.job.method),
                 "seconds": round(position.seconds, 2),
-                "sha256": {path.name: sha256(path) for path in sorted(self.folder.path.glob("*.safetensors"))},
+                "sha256": self.folder.weights_sha256(),
             }
             self.folder.write_result(result)
         self.group.wait()

@@ -3,48 +3,54 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.distillers import Progress
-from kdprobe.errors import DataError, RunError
+from kdprobe.errors import Diverged, RunError
+from kdprobe.identity import Inputs
 from kdprobe.models import Features, describe
-from kdprobe.models.create import attach
 from kdprobe.runs import RunFolder
+from kdprobe.training.average import average_of
 from kdprobe.training.build import Job, build, channels_last
 from kdprobe.training.distributed import Ranks, ranks
+from kdprobe.training.evaluation import accuracy
 from kdprobe.training.keeper import Keeper
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
-from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable
+from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable, warn_of_emulation, with_precision
+from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
 from kdprobe.training.undo import Values, keep, restore_unless
 from kdprobe.training.watch import Watch
+from kdprobe.user_code import trusting
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps
 
 
 def train(
     config: RunConfig,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     device: str = "auto",
     download: bool = False,
     quiet: bool = False,
     tensorboard: bool = False,
+    trust: Iterable[str] = (),
+    named_by: str | Path | None = None,
+    inputs: Inputs | None = None,
 ) -> dict[str, Any]:
     """Train one network as configured and leave a run folder.
 
@@ -58,6 +64,9 @@ def train(
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
         tensorboard: write event files into the run folder too.
+        trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
+        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
+        inputs: which teacher and data these must be, by their content.
 
     Returns:
         the content of `result.json`.
@@ -67,17 +76,33 @@ def train(
         Stopped: on SIGINT or SIGTERM, after everything was saved.
     """
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
-        job = build(config, group.device, download=download)
-        folder = RunFolder(out)
+        folder, asked = RunFolder(Path(out)), config
+        config = with_precision(asked, group, begun=folder.precision() if resume else None)
+        with trusting(trust), stop.at_once():
+            job = build(config, group.device, download=download, named_by=named_by)
+        if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
+            raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
-            folder.claim(config, resume=resume)
+            folder.check_free(asked, resume=resume)
+            if note := folder.check_inputs(job.inputs, asked):
+                watch.say(note)
         group.wait()
         if folder.finished:
             return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
         try:
+            if not resume:
+                rehearse(trainer)
+                group.wait()  # a process that fails here ends them all before the folder is taken
+            if group.main:
+                watch.say(f"computing in {config.training.precision} on {group.device}")
+                warn_of_emulation(job.student, config.training.precision, group.device)
             with folder.held() if group.main else nullcontext():
+                if group.main:
+                    folder.claim(asked, resume=resume, precision=config.training.precision)
+                    folder.keep_inputs(job.inputs)
+                group.wait()
                 return trainer.run(resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
@@ -122,7 +147,7 @@ class Trainer:
         self.mixer = make_mixer(
             config.training.mixing, n_classes=self.info.n_classes, label_smoothing=config.training.label_smoothing
         )
-        self.ema = _average(self.student, config.training.ema_decay)
+        self.ema = average_of(self.student, config.training.ema_decay)
         self.objective = compiled(group.wrap(job.objective, sync_bn=config.training.sync_bn), config.training.compile)
         self.parameters = [p for entry in self.optimizer.param_groups for p in entry["params"]]
         self.n_images = len(job.data.train)
@@ -142,16 +167,21 @@ class Trainer:
 
     def run(self, *, resume: bool) -> dict[str, Any]:
         """Train the epochs that are left and write the result."""
+        self.keeper.start()
         position = self.keeper.restore() if resume else Position(n_images=self.n_images)
         self.group.seed(self.config.seed, position.epoch, position.step)
         if self.settings.cache_teacher:
             self.cached_logits = self._all_teacher_logits()
         if position.epoch == position.step == 0:
             self.keeper.begin()
-        while position.epoch < self.settings.epochs:
-            self._train_epoch(position)
-            self._end_epoch(position, *self.accuracy())
-        return self.keeper.finish(position)
+        try:
+            while position.epoch < self.settings.epochs:
+                self._train_epoch(position)
+                self._end_epoch(position, *self.accuracy())
+            return self.keeper.finish(position)
+        except Diverged as error:
+            self.keeper.fail(error)
+            raise
 
     def _train_epoch(self, position: Position) -> None:
         """Train what is left of the epoch that the position is in."""
@@ -257,24 +287,12 @@ class Trainer:
             found = [self._teach(batch.images, batch.index) for batch in batches]
         return torch.cat([features.logits for features in found if features is not None])
 
-    @torch.no_grad()
     def accuracy(self) -> tuple[float, int]:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped."""
         self.objective.eval()
-        model, split = self.exported, self.job.data.test
         self.keeper.agree()
-        correct, seen = (torch.zeros((), dtype=torch.int64, device=self.device) for _ in range(2))
         workers = self.config.data.workers
-        for batch in evaluation_batches(
-            split, batch_size=512, workers=workers, device=self.device, shard=self.group.shard
-        ):
-            logits = model(self._prepared(batch.images))
-            correct += (logits.argmax(1) == batch.labels).sum()
-            seen += len(batch.labels)
-        n_seen = int(self.group.sum(seen))
-        if not n_seen:
-            raise DataError(f"none of {len(split)} evaluation images can be decoded")
-        return int(self.group.sum(correct)) / n_seen, len(split) + split.n_skipped - n_seen
+        return accuracy(self.exported, self.job.data.test, self._prepared, workers=workers, group=self.group)
 
     @property
     def exported(self) -> nn.Module:
@@ -343,7 +361,7 @@ class Trainer:
         first = self.recent[-min(n_bad, len(self.recent))]
         term = next(name for name, value in first.terms.items() if not math.isfinite(value))
         rate = self.optimizer.param_groups[0]["lr"]
-        raise RunError(
+        raise Diverged(
             f"the loss term {term!r} was not finite in {n_bad} steps in a row, up to step {position.step} of epoch "
             f"{position.epoch + 1}, at learning rate {rate:.3g}; images of the first one: "
             f"{', '.join(map(str, self.group.join(first.images)))}; the last checkpoint is whole"
@@ -368,16 +386,6 @@ class Trainer:
         if self.config.data.skip_bad:
             record |= self.watch.skipped(n_skipped + self.job.data.train.n_skipped, n_unseen)
         self.keeper.save_epoch(position, record, best=best)
-
-
-def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the student whose weights and statistics follow it slowly."""
-    if decay is None:
-        return None
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(student, multi_avg_fn=update, use_buffers=True)
-    attach(average.module, describe(student))
-    return average.eval()
 
 
 def _parts(batch: Batch, shares: Tensor | None, count: int) -> list[tuple[Batch, Tensor | None]]:

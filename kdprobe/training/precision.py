@@ -1,15 +1,104 @@
 """Arithmetic of the forward pass, compiling, and making a run repeatable."""
 
 import os
-import sys
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from kdprobe.config import RunConfig
+from kdprobe.models import describe
+from kdprobe.progress import say
+from kdprobe.training.distributed import Ranks
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+#: limits of oneDNN (`ONEDNN_MAX_CPU_ISA`) below which it emulates bfloat16
+_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+_TRIAL_SECONDS = 0.4  # of repeating a step, in each precision
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; where it emulates it, float32 is many times faster.
+
+    A processor does with AVX512-BF16, AMX or ARM's BF16 instructions, unless `ONEDNN_MAX_CPU_ISA` forbids them. What
+    torch knows nothing about does not.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+        return supported is not None and bool(supported())
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL"))
+    if limit.upper() in _WITHOUT_BF16:
+        return False
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(supported is not None and supported() for supported in asked)
+
+
+def with_precision(config: RunConfig, group: Ranks, *, begun: str | None = None) -> RunConfig:
+    """The configuration with a precision instead of `auto`.
+
+    Args:
+        config: of the run.
+        group: all processes, which compute alike.
+        begun: what a run that is continued began with.
+    """
+    if config.training.precision != "auto":
+        return config
+    native = all(group.join(torch.tensor([int(computes_bf16(group.device))])))
+    found = begun if begun in ("fp32", *_HALF) else "bf16" if native else "fp32"
+    return config.model_copy(update={"training": config.training.model_copy(update={"precision": found})})
+
+
+def warn_of_emulation(model: nn.Module, precision: str, device: torch.device) -> None:
+    """Tell what half precision costs where the device has to emulate it."""
+    emulated = not computes_bf16(device) if precision == "bf16" else precision == "fp16" and device.type == "cpu"
+    if not emulated:
+        return
+    size = describe(model).image_size
+    cost = emulation_cost(model, torch.full((4, 3, size, size), 0.5, device=device), precision)
+    say(
+        f"{precision} is emulated on this {device.type} device: in a trial a step took {cost:.1f} times as long as in "
+        "fp32; training.precision=auto takes what the device computes natively"
+    )
+
+
+def emulation_cost(model: nn.Module, images: Tensor, precision: str) -> float:
+    """How many times as long as in float32 a step takes, measured with a short trial.
+
+    Args:
+        model: the network; its gradients are cleared, nothing else changes.
+        images: [B, 3, s, s]; a few are enough.
+        precision: to compare with `fp32`.
+    """
+    training = model.training
+    model.eval()  # statistics stay as they are, and a single image will do
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _step_seconds(model, images, precision) / _step_seconds(model, images, "fp32")
+    finally:
+        model.train(training)
+        model.zero_grad(set_to_none=True)
+
+
+def _step_seconds(model: nn.Module, images: Tensor, precision: str) -> float:
+    """The shortest time of a forward and a backward pass; the first one, which also prepares kernels, if it is long."""
+    times: list[float] = []
+    while not times or (sum(times) < _TRIAL_SECONDS and len(times) < 20):
+        start = time.perf_counter()
+        with autocast(precision, images.device):
+            loss = model(images).float().square().mean()
+        loss.backward()
+        loss.item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -32,7 +121,7 @@ def compiled(module: nn.Module, wanted: bool) -> nn.Module:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        print(f"training.compile is off: no working compiler was found ({reason})", file=sys.stderr)
+        say(f"training.compile is off: no working compiler was found ({reason})")
         return module
     module.compile()
     return module

@@ -1,19 +1,17 @@
 """Is a run folder whole? One sentence for each thing that is not."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import load_file
-
 from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
-from kdprobe.errors import KdprobeError
+from kdprobe.errors import KdprobeError, RunError
 from kdprobe.files import sha256
+from kdprobe.jsons import read_json
 from kdprobe.models import load
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_meta
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors
 from kdprobe.runs import RunFolder
 from kdprobe.training.state import state_problems
 
@@ -30,7 +28,6 @@ def problems(run: RunFolder) -> list[str]:
     records = _tried(found, run.metrics) or []
     result = _tried(found, run.result) if run.finished else None
     found += _environment(run.path / "env.json")
-    found += _order(run, records)
     found += _networks(run, needed=(LAST, BEST) if result is not None else ())
     found += state_problems(run.state_path)
     if result is not None and config is not None:
@@ -49,15 +46,9 @@ def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
 
 def _environment(path: Path) -> Iterator[str]:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        yield f"{path} is missing or damaged ({type(error).__name__})"
-
-
-def _order(run: RunFolder, records: list[dict[str, Any]]) -> Iterator[str]:
-    epochs = [record.get("epoch") for record in records]
-    if epochs != list(range(1, len(epochs) + 1)):
-        yield f"{run.metrics_path} has the epochs {', '.join(map(str, epochs))}, not each from 1 on once"
+        read_json(path, RunError, expected="the environment of a run")
+    except RunError as error:
+        yield str(error) if path.exists() else f"{path} is missing"
 
 
 def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:
@@ -69,13 +60,14 @@ def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:
             found += [f"{path} is missing"] if name in needed else []
         else:
             _tried(found, partial(_open, path))
+    for path in run.snapshots().values():
+        _tried(found, partial(_open, path))
     return found
 
 
 def _open(path: Path) -> None:
     if path.name == AUXILIARY:
-        read_meta(path)  # which finds what safetensors would complain of
-        load_file(path)
+        read_tensors(path)
     else:
         load(path)
 

@@ -1,14 +1,12 @@
 """What a run shows while it goes on: a bar, a line per epoch, metrics, and event files on request."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
-
-from tqdm import tqdm
 
 from kdprobe.config import RunConfig
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import ConfigError
+from kdprobe.progress import progress, say
 from kdprobe.runs import RunFolder
 from kdprobe.training.state import Position
 
@@ -34,16 +32,15 @@ class Watch:
     def say(self, text: str) -> None:
         """One line on standard error."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            say(text)
 
     def progress(self, batches: Iterable[Batch], position: Position, n_images: int) -> Iterator[Batch]:
-        """Pass batches on with a bar of images, images/s and time left in the epoch."""
-        label = f"epoch {position.epoch + 1}/{self.n_epochs}"
-        hidden = self.quiet or not sys.stderr.isatty()
-        with tqdm(total=n_images, desc=label, unit="img", leave=False, disable=hidden) as bar:
+        """Pass batches on, showing images, images/s and the time left."""
+        label, after = f"epoch {position.epoch + 1}/{self.n_epochs}", self.n_epochs - position.epoch - 1
+        with progress(label, n_images, after=after * n_images, quiet=self.quiet) as shown:
             for batch in batches:
                 yield batch
-                bar.update(len(batch.labels))
+                shown(len(batch.labels))
 
     def epoch(
         self,

@@ -1,0 +1,89 @@
+"""What a data set is by its content, wherever it lies: one sha256 of images, labels and classes in their order.
+
+Of images in memory all pixels count. Of image files their names below the folder that holds them all, their sizes and
+their bytes count; where the files are more than 4 GiB together, the bytes of 1,024 of them at equal distances, so that
+a run on ImageNet need not read all of it first. Then an image replaced by another one of the same size in bytes can go
+unnoticed; anything added, removed, renamed, moved to another class, cut short or encoded anew cannot.
+Nothing is cached: what is said is what was read.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from torch import Tensor
+
+from kdprobe.data.dataset import DataSet, ImageFiles, Split
+from kdprobe.errors import DataError
+
+WHOLE = 4 * 2**30  # bytes of files that are read as a whole
+SAMPLED = 1024
+_READERS, _CHUNK = 8, 256
+
+_Found = TypeVar("_Found")
+
+
+def content_sha256(data: DataSet) -> str:
+    """The hexadecimal sha256 of a data set's images, labels and classes.
+
+    Args:
+        data: as it was read: before images are held out, decoded or left out.
+
+    Raises:
+        DataError: naming a file that cannot be read.
+    """
+    found = hashlib.sha256(json.dumps(["kdprobe-data", 1, list(data.classes)]).encode())
+    splits = (data.train, data.test)
+    root = _root([path for split in splits if isinstance(split.images, ImageFiles) for path in split.images.paths])
+    for split in splits:
+        found.update(json.dumps([len(split), *split.labels.tolist()]).encode())
+        if isinstance(split.images, Tensor):
+            pixels = split.images.contiguous()
+            found.update(json.dumps(list(pixels.shape)).encode())
+            found.update(pixels.numpy().data)
+        else:
+            found.update(json.dumps(_described(split, root)).encode())
+    return found.hexdigest()
+
+
+def _root(paths: list[str]) -> str:
+    """The folder that holds them all."""
+    folders = {os.path.dirname(path) for path in paths}
+    return os.path.commonpath(folders) if folders else ""
+
+
+def _described(split: Split, root: str) -> list[list[object]]:
+    """Name, size and content's hash of each file; no hash of those that are not read."""
+    assert isinstance(split.images, ImageFiles)
+    paths = split.images.paths
+    sizes = _of_each(paths, lambda path: os.stat(path).st_size)
+    every = 1 if sum(sizes) <= WHOLE else -(-len(paths) // SAMPLED)
+    hashes = dict(zip(range(0, len(paths), every), _of_each(paths[::every], _sha256), strict=True))
+    names = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    return [[name, size, hashes.get(place)] for place, (name, size) in enumerate(zip(names, sizes, strict=True))]
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _of_each(paths: Sequence[str], look: Callable[[str], _Found]) -> list[_Found]:
+    """What is found of each file, by several threads, which a network's file system needs.
+
+    Raises:
+        DataError: naming a file that cannot be read.
+    """
+
+    def found(chunk: Sequence[str]) -> list[_Found]:
+        try:
+            return [look(path) for path in chunk]
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [one for part in pool.map(found, chunks) for one in part]

@@ -1,0 +1,389 @@
+"""Weights of others in a network of a known name: every tensor of the network comes from the file, or it is refused.
+
+The network is looked for wherever it stands in the file: below keys (`state_dict`, `model`), below the beginnings that
+wrappers give to names (`module.`, `backbone.`). What else the file holds must be known to be harmless; where there is
+more than one network, or something unknown beside it, `FILE#KEY` says what is meant.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from kdprobe.data.cifar import STATISTICS
+from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
+from kdprobe.files import sha256
+from kdprobe.identity import tensors_sha256
+from kdprobe.models import cifar_resnet
+from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, attach, create, describe
+from kdprobe.models.weights import Groups, chosen, read_groups
+from kdprobe.parsing import parsing
+
+#: tensors that networks compute themselves, or that tools leave beside weights
+_HARMLESS = re.compile(
+    r"(?:^|\.)(?:n_averaged|num_batches_tracked|total_ops|total_params|relative_position_index|attn_mask|mask_token)$"
+)
+#: keys of what a training keeps besides networks
+_TRAINING = re.compile(
+    r"(?:^|[._])(?:opt|optim\w*|sched\w*|lr|scaler|amp|rng|random|callbacks?|loops?|loss\w*|criterion|metrics?|hyper\w*|args?"
+    r"|config\w*|cfg|history)(?:$|[._])"
+)
+_CLASSIFIERS = ("fc", "head", "classifier", "head.fc", "linear", "last_linear", "classif", "output", "logits")
+_PROBE = 1013  # classes that no layer has by chance
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network's tensors may stand in a file, and how well they fit.
+
+    Attributes:
+        group: key of the mapping.
+        prefix: that its names have there, with its dot.
+        tensors: below the prefix, by the network's names.
+        missing: what the network needs and the file lacks.
+        surplus: what stands below the prefix and the network has not.
+        shapes: what has another shape than the network's.
+        beside: what else stands in the mapping.
+    """
+
+    group: str
+    prefix: str
+    tensors: dict[str, Tensor]
+    missing: list[str]
+    surplus: list[str]
+    shapes: list[str]
+    beside: list[str]
+
+    @property
+    def key(self) -> str:
+        """As `FILE#KEY` takes it."""
+        return ".".join(filter(None, (self.group, self.prefix.removesuffix("."))))
+
+    @property
+    def fits(self) -> bool:
+        """Whether network and tensors are of one form."""
+        return not (self.missing or self.surplus or self.shapes)
+
+
+def load_foreign(
+    spec: str,
+    name: str,
+    *,
+    n_classes: int | None = None,
+    image_size: int | None = None,
+    default_size: int | None = None,
+    args: Mapping[str, Any] | None = None,
+    named_by: str | Path | None = None,
+) -> nn.Module:
+    """A network of that name with the weights of a file.
+
+    Args:
+        spec: FILE or FILE#KEY.
+        name: of the network.
+        n_classes: read from the file if not given; 0 for a network without classifier.
+        image_size: if not given, that of the file's position embeddings, where there are any.
+        default_size: where neither says it; that of the published weights, or 32, if not given.
+        args: further arguments of the constructor.
+        named_by: as `create` takes it.
+
+    Raises:
+        CheckpointError: if the file does not hold this network and nothing else that matters.
+        ModelError: for an unknown name.
+    """
+    path, key = split_key(spec)
+    groups = read_groups(path) if key is None else _below(read_groups(path), key, path)
+    config = published(name) if timm.is_model(name.partition(".")[0]) else None
+    mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    size = image_size or default_size or (config.input_size[-1] if config else 32)
+    build = partial(create, name, mean=mean, std=std, named_by=named_by)
+    first: tuple[nn.Module, list[Place]] | None = None
+    for arguments in _argument_sets(name, dict(args or {})):
+        classes, model, places = _attempt(partial(build, args=arguments), groups, n_classes, size, (path, key))
+        first = first or (model, places)
+        if not any(place.fits for place in places):
+            model, places = _at_its_size(partial(build, n_classes=classes, args=arguments), model, places, groups)
+        if any(place.fits for place in places):
+            _check_size(model, image_size, path)
+            place = _only(places, groups, path, key)
+            _fill(model, place, path)
+            info = describe(model)
+            if name in cifar_resnet.NAMES:
+                mean, std = STATISTICS.get(info.n_classes, (mean, std))
+            digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
+            return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=digest))
+    assert first is not None
+    raise CheckpointError(_misfit(path, groups, *first))
+
+
+def split_key(spec: str) -> tuple[Path, str | None]:
+    """FILE and KEY of FILE#KEY; no KEY where a file has the whole name."""
+    file, mark, key = spec.rpartition("#")
+    return (Path(spec), None) if not mark or Path(spec).exists() else (Path(file), key)
+
+
+def published(name: str) -> Any:
+    """What timm says of a network's published weights; None where it has none.
+
+    Raises:
+        ModelError: for an unknown tag.
+    """
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise ModelError(
+            f"no timm model {name!r}{near_matches(name, timm.list_pretrained(name.partition('.')[0] + '.*'))}"
+        ) from error
+
+
+def _below(groups: Groups, key: str, path: Path) -> Groups:
+    """What FILE#KEY means; without a key, the outermost tensors."""
+    return chosen(groups, key, path) if key else {"": groups.get("", {})}
+
+
+def _argument_sets(name: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the constructor is tried with: CIFAR networks of the literature have either kind of shortcut."""
+    yield args
+    if name in cifar_resnet.NAMES and "shortcut" not in args:
+        yield {**args, "shortcut": "A"}
+
+
+def _attempt(
+    build: "partial[nn.Module]", groups: Groups, n_classes: int | None, size: int, named: tuple[Path, str | None]
+) -> tuple[int, nn.Module, list[Place]]:
+    """Classes, a network of as many, and the places where it might stand, the best ones first."""
+    if n_classes is None:
+        probe = _probe(build, size)
+        names = [name for name, shape in probe.items() if shape and shape[0] == _PROBE]
+        places = _places(probe, groups, names)
+        if [place.fits for place in places[:2]] == [True, True]:
+            _only(places, groups, *named)  # which refuses several networks
+        held = [place.tensors[name] for place in places[:1] for name in names[:1] if name in place.tensors]
+        n_classes = next((tensor.shape[0] for tensor in held if tensor.ndim and len(tensor)), 1000)
+    model = build(n_classes=n_classes, image_size=size)
+    return n_classes, model, _places({name: tuple(t.shape) for name, t in model.state_dict().items()}, groups)
+
+
+def _probe(build: "partial[nn.Module]", size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a network whose classifier can be told from the rest; without values, where it can be so built."""
+    try:
+        with torch.device("meta"):
+            model = build(n_classes=_PROBE, image_size=size)
+    except Exception as error:
+        if isinstance(error, KdprobeError) and not isinstance(error, ModelError):
+            raise
+        model = build(n_classes=_PROBE, image_size=size)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _places(shapes: Mapping[str, tuple[int, ...]], groups: Groups, of_any_width: Sequence[str] = ()) -> list[Place]:
+    """Where names of the network stand, the best place first.
+
+    Args:
+        shapes: of the network's tensors.
+        groups: the file's.
+        of_any_width: names whose first extent does not matter.
+    """
+    found = []
+    for group, tensors in groups.items():
+        prefixes = {name[: match.end()] for name in tensors for match in re.finditer(r"\.", name)}
+        for prefix in ("", *sorted(prefixes)):
+            place = _place(shapes, group, prefix, tensors, of_any_width)
+            if any(name in shapes for name in place.tensors):
+                found.append(place)
+    found.sort(
+        key=lambda place: (not place.fits, len(place.missing) + len(place.surplus), len(place.shapes), place.key)
+    )
+    return found
+
+
+def _place(
+    shapes: Mapping[str, tuple[int, ...]],
+    group: str,
+    prefix: str,
+    tensors: dict[str, Tensor],
+    of_any_width: Sequence[str],
+) -> Place:
+    below = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    below = _respelled(below, shapes)
+
+    def fits(name: str) -> bool:
+        start = 1 if name in of_any_width else 0
+        return below[name].shape[start:] == shapes[name][start:] and below[name].ndim == len(shapes[name])
+
+    return Place(
+        group,
+        prefix,
+        below,
+        missing=[name for name in shapes if name not in below and not name.endswith("num_batches_tracked")],
+        surplus=[name for name in below if name not in shapes and not _HARMLESS.search(name)],
+        shapes=[name for name in shapes if name in below and not fits(name)],
+        beside=[name for name in tensors if not name.startswith(prefix) and not _is_known(name)],
+    )
+
+
+def _respelled(below: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """With the network's names for what the literature also calls otherwise: projecting shortcuts, the classifier."""
+    if any(".downsample." in name for name in shapes) and not any(".downsample." in name for name in below):
+        below = {name.replace(".shortcut.", ".downsample."): tensor for name, tensor in below.items()}
+    missing = [name for name in shapes if name not in below and not name.endswith("num_batches_tracked")]
+    surplus = [name for name in below if name not in shapes and not _HARMLESS.search(name)]
+    ours, theirs = ({name.rpartition(".")[0] for name in names} for names in (missing, surplus))
+    if len(ours) != 1 or len(theirs) != 1 or not theirs <= set(_CLASSIFIERS) or not ours <= set(_CLASSIFIERS):
+        return below
+    one, other = ours.pop(), theirs.pop()
+    renamed = {f"{one}.{name.removeprefix(f'{other}.')}": below[name] for name in surplus}
+    return {**{name: tensor for name, tensor in below.items() if name not in surplus}, **renamed}
+
+
+def _at_its_size(
+    build: "partial[nn.Module]", model: nn.Module, places: list[Place], groups: Groups
+) -> tuple[nn.Module, list[Place]]:
+    """The network at the image size that the file's position embeddings are of, if that fits; else as it was."""
+    for size in _sizes(model, places):
+        try:
+            other = build(image_size=size)
+        except ModelError:
+            continue
+        shown = _places({name: tuple(tensor.shape) for name, tensor in other.state_dict().items()}, groups)
+        if any(place.fits for place in shown):
+            return other, shown
+    return model, places
+
+
+def _sizes(model: nn.Module, places: list[Place]) -> list[int]:
+    """Image sizes at which a network's position embeddings might have the shapes that the best place's have."""
+    if not places or places[0].missing or places[0].surplus:
+        return []
+    state, size, found = model.state_dict(), describe(model).image_size, []
+    for name in places[0].shapes:
+        ours, theirs = tuple(state[name].shape), tuple(places[0].tensors[name].shape)
+        pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
+        if len(ours) != len(theirs) or len(set(pairs)) != 1 or "pos" not in name:
+            continue
+        one, other = pairs[0]
+        sides = [(one, other)] if len(pairs) == 2 else []
+        sides += [(isqrt(one - n), isqrt(other - n)) for n in range(min(one, other, 9)) if _squares(one - n, other - n)]
+        found += [size * b // a for a, b in sides if a and b and size * b % a == 0]
+    return list(dict.fromkeys(found))
+
+
+def _check_size(model: nn.Module, image_size: int | None, path: Path) -> None:
+    """Refuse another image size than the one that the file's position embeddings are of."""
+    size = describe(model).image_size
+    if image_size not in (None, size):
+        raise CheckpointError(
+            f"{path} was trained at {size} px, as its position embeddings say, but image_size is {image_size}; give "
+            f"image_size={size} (--image-size {size})"
+        )
+
+
+def _squares(*numbers: int) -> bool:
+    return all(isqrt(number) ** 2 == number for number in numbers)
+
+
+def _only(places: Sequence[Place], groups: Groups, path: Path, key: str | None) -> Place:
+    """The one place that fits.
+
+    Raises:
+        CheckpointError: if there are several, or unknown tensors beside it.
+    """
+    fitting = [place for place in places if place.fits]
+    others = [
+        group for group, tensors in groups.items() if group != fitting[0].group and not _is_harmless(group, tensors)
+    ]
+    choices = [f"{path}#{'.'.join(filter(None, (key, place.key)))}" for place in fitting]
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"{path} holds {len(fitting)} networks of this form; say which is meant: {' or '.join(choices[:_SHOWN])}"
+        )
+    if unknown := [*others, *fitting[0].beside]:
+        where = f", whose tensors' names begin with {fitting[0].prefix!r}" if fitting[0].prefix else ""
+        raise CheckpointError(
+            f"{path} holds other tensors, {_listed(unknown)}, beside the network{where}; {choices[0]} takes that alone"
+        )
+    return fitting[0]
+
+
+def _is_known(name: str) -> bool:
+    """Whether a tensor is harmless by its name, or stands below that of a training's own part, such as its loss."""
+    return bool(_HARMLESS.search(name) or _TRAINING.search(name.partition(".")[0].lower()))
+
+
+def _is_harmless(group: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a mapping beside the network's is a training's own, or holds single numbers."""
+    return bool(_TRAINING.search(group.lower())) or all(
+        tensor.numel() <= 1 or _is_known(name) for name, tensor in tensors.items()
+    )
+
+
+def _fill(model: nn.Module, place: Place, path: Path) -> None:
+    """Give the network its tensors; counters of batches, which evaluation does not need, may be missing."""
+    state = model.state_dict()
+    tensors = {name: place.tensors.get(name, old) for name, old in state.items()}
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            what = "no values" if tensor.is_meta else "quantised" if tensor.is_quantized else "sparse"
+            raise CheckpointError(f"{path} cannot be used: its {name!r} is {what}; save dense tensors with values")
+        if tensor.is_floating_point() != state[name].is_floating_point() or tensor.is_complex():
+            raise CheckpointError(f"{path} cannot be used: its {name!r} is of type {tensor.dtype}")
+    with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
+        model.load_state_dict(tensors)
+
+
+def _misfit(path: Path, groups: Groups, model: nn.Module, places: Sequence[Place]) -> str:
+    """What is wrong with the place that fits best."""
+    info = describe(model)
+    if not places:
+        names = [name for tensors in groups.values() for name in tensors]
+        held = f"its tensors are {_listed(names)}" if names else "it holds no tensors"
+        return f"{path} does not fit {info.name}: it has none of its tensors, {held}"
+    best = places[0]
+    said = [
+        f"{what} {_listed(names, 1)}"
+        for what, names in (
+            ("lacks", best.missing),
+            ("has a surplus", best.surplus),
+            ("has another shape of", best.shapes),
+        )
+        if names
+    ]
+    where = f" below {best.key!r}" if best.key else ""
+    return f"{path} does not fit {info.name}: it {', '.join(said)}{where}{_way_out(model, best)}"
+
+
+def _way_out(model: nn.Module, best: Place) -> str:
+    """What may help, where that can be known."""
+    info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
+    if best.missing and not best.shapes and parents <= _classifiers(model) | set(_CLASSIFIERS):
+        rest = f", with {_listed(best.beside)} beside it" if best.beside else ""
+        ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
+        return f"; these are features without the network's classifier{rest}{ends}"
+    if best.shapes and not best.missing and {name.rpartition(".")[0] for name in best.shapes} <= _classifiers(model):
+        return f"; it knows {best.tensors[best.shapes[0]].shape[0]} classes, not {info.n_classes}"
+    if any(".shortcut" in name or ".downsample" in name for name in (*best.missing, *best.surplus)):
+        return "; perhaps its shortcuts are of another kind (args={'shortcut': 'A'} or 'B')"
+    return ""
+
+
+def _classifiers(model: nn.Module) -> set[str]:
+    """Names of what the network itself calls its classifier, and of the layers in it."""
+    try:
+        given = model.get_classifier()  # type: ignore[operator]
+    except Exception:  # of networks of one's own, which may have none, or one that takes arguments
+        return set()
+    heads = [head for head in (given if isinstance(given, list | tuple) else [given]) if isinstance(head, nn.Module)]
+    inner = {id(module) for head in heads for module in head.modules()}
+    return {name for name, module in model.named_modules() if id(module) in inner}
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

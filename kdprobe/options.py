@@ -1,0 +1,102 @@
+"""Options that several commands share, each defined once."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any
+
+import click
+
+from kdprobe.errors import ConfigError
+from kdprobe.user_code import module_of, trusting
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Also over files in the way that kdprobe did not write as this very output."
+)
+
+
+def flags(**options: bool) -> list[str]:
+    """The words that set these options of another command."""
+    return [f"--{name}" for name, value in options.items() if value]
+
+
+#: parameters of commands that hold a CKPT, a data SPEC or a network's name
+_SPECS = ("data", "spec", "teacher", "student", "students", "checkpoint", "checkpoints", "against", "models")
+
+
+def trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--trust MODULE`: inside the command, files may name code of the modules that the command line names."""
+
+    @click.option(
+        "--trust",
+        multiple=True,
+        metavar="MODULE",
+        help="Let received files name code of this module, a network or data set of yours; repeatable.",
+    )
+    @wraps(command)
+    def with_trust(*arguments: Any, trust: tuple[str, ...], **given: Any) -> Any:
+        words = [word for name in _SPECS for word in _words(given.get(name))]
+        with trusting([*trust, *modules_named(*words)]):
+            return command(*arguments, **given)
+
+    return with_trust
+
+
+def facts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `kdprobe.load` takes of networks whose files do not say it; the command gets them as `told`, a mapping."""
+
+    @click.option("--classes", type=click.IntRange(min=0), help="Of NAME@FILE, where the file does not show it.")
+    @click.option("--image-size", type=click.IntRange(1, 10_000), help="Of NAME@FILE and timm:NAME, in pixels.")
+    @click.option("--mean", callback=_numbers, metavar="R,G,B", help="Of their input, for images in [0, 1].")
+    @click.option("--std", callback=_numbers, metavar="R,G,B", help="Of their input.")
+    @wraps(command)
+    def with_facts(*arguments: Any, classes: Any, image_size: Any, mean: Any, std: Any, **given: Any) -> Any:
+        facts = {"n_classes": classes, "image_size": image_size, "mean": mean, "std": std}
+        told = {key: value for key, value in facts.items() if value is not None}
+        return command(*arguments, told=told, **given)
+
+    return with_facts
+
+
+def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """One number per channel, above 0 for `--std`."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    least = 0.0 if option.name == "std" else -math.inf
+    if not numbers or not all(least < number < math.inf for number in numbers):
+        raise ConfigError(f"--{option.name} takes a number for each channel, such as 0.5,0.5,0.5, but got {text!r}")
+    return numbers
+
+
+def modules_named(*specs: object) -> Iterator[str]:
+    """The modules in those of the texts that are `module:callable` or `module:callable@FILE`."""
+    for spec in specs:
+        module = module_of(spec) if isinstance(spec, str) else None
+        if module is not None and not _is_ours(module):
+            yield module
+
+
+def modules_in(config: Any) -> Iterator[str]:
+    """The modules that a configuration, which may lack sections, names: of its network, data set and teacher."""
+    if isinstance(config, dict):
+        sections = [(config.get(section), key) for section, key in (("model", "name"), ("data", "spec"))]
+        yield from modules_named(
+            config.get("teacher"), *(section.get(key) for section, key in sections if isinstance(section, dict))
+        )
+
+
+def _words(value: object) -> Iterable[str]:
+    if isinstance(value, str):
+        return (value,)
+    return [word for word in value if isinstance(word, str)] if isinstance(value, tuple) else ()
+
+
+def _is_ours(word: str) -> bool:
+    """Whether it begins SPECs and CKPTs of kdprobe's own, such as `folder:faces`."""
+    from kdprobe.data import DATASETS
+
+    return word == "timm" or word in DATASETS

@@ -1,0 +1,37 @@
+"""CSV text that a spreadsheet shows as it is."""
+
+import csv
+import io
+import re
+
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # also in full width
+_QUOTED = re.compile(r"[,;|\"\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+def safe_csv(text: str) -> str:
+    """CSV in which no cell is a formula: an apostrophe stands before a name that a spreadsheet would compute.
+
+    Numbers stay as they are, and so does everything else. Cells that hold what some programs take for the end of a cell
+    are quoted.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""))
+    return "".join(_line(row) for row in rows)
+
+
+def _line(row: list[str]) -> str:
+    cells = [_quoted(cell if _is_number(cell) else re.sub(f"^(?={_FORMULA.pattern})", "'", cell)) for cell in row]
+    return ('""' if cells == [""] else ",".join(cells)) + "\n"
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell
+
+
+def _is_number(cell: str) -> bool:
+    if cell != cell.strip():
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,29 @@
+"""The one place where text goes to the terminal.
+
+Names come from folders, files and received networks; control characters in them would move the cursor, change
+colours or clear the screen. They are shown as escapes, and so is what the terminal's encoding does not have.
+"""
+
+import re
+import sys
+
+import click
+
+# all but the end of a line and the tab; marks that turn the direction of writing; halves of characters
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Write a line to standard output, or to standard error.
+
+    Args:
+        text: as it is, but for characters that a terminal would obey.
+        err: to standard error.
+    """
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    click.echo(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+def printable(text: str) -> str:
+    """Text without characters that a terminal would obey: they are escaped as Python writes them."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,127 @@
+"""Code of the user's, named as `module:callable`, and whose word it takes to run it.
+
+A name that the person at the keyboard gives (in the command line, in the recipe given to it, as an argument in Python)
+is imported. A name that stands in a file, which may come from anybody, is data: its module is imported only where the
+person named it too, with `--trust MODULE`, `trust=`, or the environment variable KDPROBE_TRUST.
+"""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kdprobe.errors import ConfigError, TrustError
+
+VARIABLE = "KDPROBE_TRUST"
+GROUPS = ("kdprobe.models", "kdprobe.data")
+
+_NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
+
+
+@contextmanager
+def trusting(modules: Iterable[str]) -> Iterator[None]:
+    """Let files name code of these modules inside.
+
+    Args:
+        modules: full names; a submodule is not meant by its package's name.
+
+    Raises:
+        ConfigError: if one could not be a module's name.
+    """
+    token = _NAMED.set(_NAMED.get() | {_module(name, "--trust") for name in modules})
+    try:
+        yield
+    finally:
+        _NAMED.reset(token)
+
+
+def trusted_modules() -> frozenset[str]:
+    """The modules that files may name: those of `trusting` and of KDPROBE_TRUST (separated by commas or spaces)."""
+    words = re.split(r"[,\s]+", os.environ.get(VARIABLE, ""))
+    return _NAMED.get() | {_module(word, VARIABLE) for word in words if word}
+
+
+def _installed() -> set[str]:
+    """Modules whose networks or data sets an installed package offers by entry point, and kdprobe's own."""
+    offered = {entry.module for group in GROUPS for entry in entry_points(group=group)}
+    return {"kdprobe.models.dense_deit", *offered}
+
+
+def module_of(spec: str) -> str | None:
+    """The module in `module:callable` or `module:callable@FILE`; None where a text is of another form."""
+    module, colon, function = spec.partition("@")[0].partition(":")
+    return module if colon and is_name(module) and function.isidentifier() else None
+
+
+def own_object(name: str, *, named_by: str | Path | None = None) -> Any:
+    """What `module:name` names, imported; None where the module has nothing of that name.
+
+    Args:
+        name: of that form.
+        named_by: the file in which the name stands; None where the person at the keyboard gave it.
+
+    Raises:
+        TrustError: if a file names what nobody trusted.
+        ModuleNotFoundError: if there is no such module.
+    """
+    module, _, attribute = name.partition(":")
+    if named_by is None:
+        return getattr(import_own(module), attribute, None)
+    if module_of(name) is None:
+        raise ModuleNotFoundError(f"no module can be named {module!r}", name=module)
+    _check_trusted(module, name, named_by)
+    found = getattr(import_own(module), attribute, None)
+    home = found.__module__ if inspect.isroutine(found) or inspect.isclass(found) else module
+    if home and not f"{home}.".startswith(f"{module}."):  # as in `from torch.hub import load`
+        _check_trusted(home, name, named_by)
+    return found
+
+
+def import_own(module: str) -> ModuleType:
+    """Import a module that somebody named, also from the working folder, as `python -m` does.
+
+    Args:
+        module: its full name.
+
+    Raises:
+        ModuleNotFoundError: if there is none of that name.
+    """
+    if not is_name(module):
+        raise ModuleNotFoundError(f"no module can be named {module!r}", name=module)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return import_module(module)
+
+
+def is_missing(module: str, error: ModuleNotFoundError) -> bool:
+    """Whether it is this module that was not found, and not one that it imports."""
+    return f"{module}.".startswith(f"{error.name}.")
+
+
+def is_name(module: str) -> bool:
+    """Whether a text could be a module's full name."""
+    return all(part.isidentifier() for part in module.split("."))
+
+
+def _check_trusted(module: str, name: str, named_by: str | Path) -> None:
+    if module not in trusted_modules() and module not in _installed():
+        raise TrustError(
+            f"{named_by} names code, {name!r}, which runs only if you trust its module: add --trust {module} "
+            f"(in Python trust=[{module!r}])"
+        )
+
+
+def _module(text: str, where: str) -> str:
+    """A module's name, also where the callable in it is named too."""
+    module = module_of(text) or text
+    if not is_name(module):
+        raise ConfigError(f"{where} takes the name of a module, such as my_nets, but got {text!r}")
+    return module

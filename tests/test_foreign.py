@@ -1,0 +1,495 @@
+"""Weights of others, as real tools save them: all of a network's tensors from the file, or a line that says why not."""
+
+import argparse
+import collections
+import datetime
+import json
+import os
+import pathlib
+import sys
+import types
+import zipfile
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.utils import CheckpointSaver, ModelEmaV3
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+import kdprobe
+from kdprobe.errors import CheckpointError, ModelError
+from kdprobe.models import cifar_resnet, create, describe
+from kdprobe.models.checkpoint import facts_for
+from kdprobe.models.weights import read_groups
+
+
+def net(seed=1, name="resnet8", n_classes=10, **args):
+    torch.manual_seed(seed)
+    if name in cifar_resnet.NAMES:
+        return cifar_resnet.cifar_resnet(name, num_classes=n_classes, **args).eval()
+    return timm.create_model(name, num_classes=n_classes, **args).eval()
+
+
+def below(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.fixture
+def state():
+    return net().state_dict()
+
+
+@pytest.fixture
+def other():
+    return net(2).state_dict()
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """Save a content and load the network in it; `spec` says what comes after the file's name."""
+
+    def load(content, key="", *, name="resnet8", **told):
+        torch.save(content, tmp_path / "w.pth")
+        return kdprobe.load(f"{name}@{tmp_path / 'w.pth'}{key}", **told)
+
+    return load
+
+
+def same(model, state):
+    found = model.state_dict()
+    return found.keys() == state.keys() and all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def trained(model):
+    """An optimizer with momenta, as lies beside the weights of a training."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model.train()(torch.randn(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_a_checkpoint_of_timms_training_script(tmp_path):
+    model = net()
+    optimizer, args = trained(model), argparse.Namespace(model="resnet8", out=tmp_path, lr=0.1)
+    folder, average = str(tmp_path), ModelEmaV3(net(2))
+    saver = CheckpointSaver(model, optimizer, args, average, checkpoint_dir=folder, recovery_dir=folder)
+    saver.save_checkpoint(1, np.float64(70.5))
+    spec = f"resnet8@{tmp_path / 'last.pth.tar'}"
+    with pytest.raises(CheckpointError, match=r"holds 2 networks of this form; say .*#state_dict or .*#state_dict_ema"):
+        kdprobe.load(spec)
+    assert same(kdprobe.load(f"{spec}#state_dict"), model.state_dict())
+    assert same(kdprobe.load(f"{spec}#state_dict_ema"), average.module.state_dict())
+
+
+LAYOUTS = {
+    "torchvision's references": lambda s: {
+        "model": s,
+        "lr_scheduler": {"a": torch.ones(3)},
+        "args": argparse.Namespace(),
+    },
+    "imagenet example": lambda s: {"state_dict": below("module.", s), "arch": "x", "best_acc1": torch.tensor(7.0)},
+    "Lightning": lambda s: {"state_dict": below("model.", s), "hyper_parameters": {"lr": 0.1}, "loops": {"fit": {}}},
+    "a loss beside it": lambda s: {"state_dict": {**below("backbone.", s), "criterion.weight": torch.ones(10)}},
+    "fastai": lambda s: {"model": s, "opt": {"state": [{"grad_avg": torch.ones(3)}], "hypers": [{"lr": 0.1}]}},
+    "two deep": lambda s: {"model": {"state_dict": s, "arch": "resnet8"}, "epoch": 2},
+    "prefixes within": lambda s: below("module.net.encoder.", s),
+    "FSDP": lambda s: {n.replace("layer1.0", "layer1._fsdp_wrapped_module.0"): t for n, t in s.items()},
+    "thop": lambda s: {**s, "total_ops": torch.zeros(1), "layer1.total_params": torch.zeros(1)},
+    "random states": lambda s: {"net": s, "rng_state": torch.get_rng_state(), "numpy": np.random.get_state()},
+    "of one key": lambda s: {"teacher": below("module.", s), "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_one_network(state, loaded, layout):
+    assert same(loaded(LAYOUTS[layout](state)), state)
+
+
+def test_an_averaged_model_and_its_training(state, loaded):
+    model = net()
+    model.load_state_dict(state)
+    assert same(loaded({"ema": AveragedModel(model).state_dict(), "optimizer": trained(net(2)).state_dict()}), state)
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [("student", "teacher"), ("model", "model_ema"), ("state_dict.model", "state_dict.ema.module"), ("a", "b.c.d")],
+)
+def test_several_networks_are_refused_and_one_is_taken(state, other, loaded, one, another):
+    content = {}
+    for key, tensors in ((one, state), (another, other)):
+        first, _, rest = key.partition(".")
+        content.setdefault(first, {}).update(below(f"{rest}." if rest else "", tensors))
+    with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which is meant") as told:
+        loaded(content)
+    assert f"#{one} or" in str(told.value) or f"#{another} or" in str(told.value)
+    taken = [loaded(content, f"#{key}") for key in (one, another)]
+    assert [same(model, tensors) for model, tensors in zip(taken, (state, other), strict=True)] == [True, True]
+    assert len({describe(model).sha256 for model in taken}) == 2  # of one file
+
+
+def test_networks_of_other_widths_are_several_too(state, loaded):
+    content = {"student": state, "teacher": net(2, n_classes=100).state_dict()}
+    with pytest.raises(CheckpointError, match="holds 2 networks"):
+        loaded(content)
+    assert describe(loaded(content, "#teacher")).n_classes == 100
+    with pytest.raises(
+        CheckpointError, match=r"holds other tensors, 'teacher', beside the network; .*#student takes that"
+    ):
+        loaded({"student": state, "teacher": net(2, "resnet20").state_dict()})
+
+
+def test_the_outermost_network_beside_an_average(state, other, loaded):
+    with pytest.raises(CheckpointError, match=r"w\.pth# or .*w\.pth#ema"):
+        loaded({**state, "ema": other})
+    assert same(loaded({**state, "ema": other}, "#"), state)
+
+
+def test_unknown_tensors_beside_a_network_are_named(state, loaded):
+    content = {"state_dict": {**below("model.", state), "projector.0.weight": torch.ones(3, 3)}}
+    told = (
+        r"holds other tensors, 'projector\.0\.weight', beside the network, whose tensors' names begin with 'model\.'; "
+    )
+    with pytest.raises(CheckpointError, match=told):
+        loaded(content)
+    assert same(loaded(content, "#state_dict.model"), state)
+    with pytest.raises(CheckpointError, match=r"has no tensors below 'modell'; it has 'model', 'epoch'"):
+        loaded({"model": state, "epoch": torch.ones(1)}, "#modell")
+
+
+def test_a_file_whose_name_has_the_mark(state, tmp_path):
+    torch.save(state, tmp_path / "a#b.pth")
+    assert same(kdprobe.load(f"resnet8@{tmp_path / 'a#b.pth'}"), state)
+
+
+def test_cifar_networks_of_the_literature(loaded):
+    """Padded shortcuts, `linear` for the classifier, `shortcut` for projections."""
+    padded = net(1, "resnet20", shortcut="A")
+    images = torch.randn(2, 3, 32, 32)
+    file = {"state_dict": below("module.", {n.replace("fc.", "linear."): t for n, t in padded.state_dict().items()})}
+    for told in ({}, {"args": {"shortcut": "A"}}):
+        model = loaded(file, name="resnet20", **told)
+        assert torch.equal(model(images), padded(images))
+        assert describe(model).args == {"shortcut": "A"}
+    with pytest.raises(
+        CheckpointError, match=r"lacks 'layer2\.0\.downsample\.0\.weight' .*; perhaps its shortcuts are of"
+    ):
+        loaded(file, name="resnet20", args={"shortcut": "B"})
+    state = net(1, "resnet20").state_dict()
+    renamed = {n.replace("fc.", "linear.").replace("downsample", "shortcut"): t for n, t in state.items()}
+    assert same(loaded({"net": renamed, "acc": 93.1}, name="resnet20"), state)
+
+
+def test_a_classifier_outside_the_prefix_is_not_taken_for_the_networks_own(state, loaded):
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("fc")}
+    head = {"head.weight": state["fc.weight"], "head.bias": state["fc.bias"]}
+    with pytest.raises(
+        CheckpointError, match=r"these are features without .*, with 'head\.weight', 'head\.bias' beside"
+    ):
+        loaded({"state_dict": {**below("backbone.", body), **head}})
+
+
+SMALL = {"depth": 1, "embed_dim": 24, "num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("deit_tiny_distilled_patch16_224", SMALL),
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1), "embed_dim": 24}),
+        pytest.param("levit_128s", {}, marks=pytest.mark.slow),
+        pytest.param("dla34", {}, marks=pytest.mark.slow),
+        pytest.param("pit_ti_224", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_classes_are_counted_at_any_classifier(loaded, name, args):
+    state = net(1, name, 7, **args).state_dict()
+    model = loaded({"state_dict": below("net.", state)}, name=name, args=args)
+    assert same(model, state)
+    assert describe(model).n_classes == 7
+    classifier = {key for key, tensor in state.items() if tensor.shape[:1] == (7,)}
+    body = {key: tensor for key, tensor in state.items() if key not in classifier}
+    with pytest.raises(CheckpointError, match=r"features without the network's classifier: n_classes=0 .* loads them"):
+        loaded(body, name=name, args=args)
+
+
+def test_features_alone_are_a_network_without_classifier(loaded):
+    name, args = "vit_tiny_patch16_224", {"depth": 1, "embed_dim": 24, "num_heads": 3}
+    headless = net(1, name, 0, img_size=32, **args)
+    model = loaded(headless.state_dict(), name=name, args=args, n_classes=0)
+    assert torch.equal(model(torch.ones(1, 3, 32, 32)), headless(torch.ones(1, 3, 32, 32)))
+    assert (describe(model).n_classes, describe(model).image_size) == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("vit_tiny_patch16_224", 64),
+        ("deit_tiny_distilled_patch16_224", 32),
+        ("vit_tiny_patch16_224", 224),
+        pytest.param("cait_xxs24_224", 96, marks=pytest.mark.slow),
+    ],
+)
+def test_position_embeddings_say_the_image_size(loaded, name, size):
+    args = SMALL
+    state = net(1, name, 4, img_size=size, **args).state_dict()
+    for told in ({}, {"image_size": size}, {"default_size": 96}):
+        model = loaded(state, name=name, args=args, **told)
+        assert same(model, state)
+        assert describe(model).image_size == size
+    with pytest.raises(
+        CheckpointError, match=rf"was trained at {size} px, .* but image_size is 48; give image_size={size} "
+    ):
+        loaded(state, name=name, args=args, image_size=48)
+
+
+def test_a_size_that_no_tensor_says(loaded):
+    state = net(1, "resnet10t", 4).state_dict()
+    sizes = [describe(loaded(state, name="resnet10t", **told)).image_size for told in ({}, {"default_size": 64})]
+    assert sizes == [176, 64]
+    assert describe(loaded(state, name="resnet10t", image_size=40, default_size=64)).image_size == 40
+
+
+def test_other_numbers_of_classes_are_told(state, loaded):
+    with pytest.raises(CheckpointError, match=r"another shape of 'fc\.weight' and 1 more; it knows 10 classes, not 7"):
+        loaded(state, n_classes=7)
+    with pytest.raises(CheckpointError, match=r"does not fit resnet8: it has none of its tensors, it holds no tensors"):
+        loaded({"epoch": 3})
+
+
+def odd(name):
+    values = torch.zeros(10, 64)
+    return {
+        "sparse": values.to_sparse,
+        "no values": lambda: values.to("meta"),
+        "quantised": lambda: torch.quantize_per_tensor(values, 0.1, 0, torch.qint8),
+        "of type torch.int8": lambda: values.to(torch.int8),
+        "of type torch.complex64": lambda: values.to(torch.complex64),
+    }[name]()
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@pytest.mark.parametrize("kind", ["sparse", "no values", "quantised", "of type torch.int8", "of type torch.complex64"])
+def test_tensors_that_are_no_weights_are_refused(state, loaded, kind):
+    with pytest.raises(CheckpointError, match=rf"cannot be used: its 'fc\.weight' is {kind}"):
+        loaded({**state, "fc.weight": odd(kind)})
+
+
+def test_halves_are_weights(state, loaded):
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    assert torch.equal(loaded(halves).state_dict()["fc.weight"], halves["fc.weight"].float())
+
+
+class Settings(dict):
+    """A mapping as configuration libraries have them."""
+
+
+class Runs:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Plain:
+    pass
+
+
+def installed(monkeypatch, full_name, kind):
+    """Give a class the name of one in a library, as long as it is pickled."""
+    *modules, name = full_name.split(".")
+    for end in range(1, len(modules) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(modules[:end]), types.ModuleType(".".join(modules[:end])))
+    made = type(name, (kind,), {"__module__": ".".join(modules)})
+    setattr(sys.modules[".".join(modules)], name, made)
+    return made
+
+
+HARMLESS = [
+    *(
+        argparse.Namespace(lr=0.1, out=pathlib.Path("a"), data=pathlib.PureWindowsPath("c:/a")),
+        types.SimpleNamespace(a=1),
+    ),
+    *(np.float64(1.5), np.int64(2), np.bool_(True), np.str_("a"), np.arange(3), np.array(["a"])),
+    *(
+        collections.defaultdict(list, a=[1]),
+        collections.Counter("ab"),
+        collections.deque([1]),
+        {1, 2},
+        1j,
+        slice(3),
+        2**80,
+    ),
+    *(datetime.datetime(2026, 1, 2), datetime.timedelta(1), torch.__version__, torch.float32, b"abc"),
+]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_harmless_types_beside_tensors_are_read(tmp_path, zipped):
+    for number, value in enumerate(HARMLESS):
+        path = tmp_path / f"{number}.pt"
+        torch.save({"w": {"a": torch.ones(2)}, "value": [value]}, path, _use_new_zipfile_serialization=zipped)
+        assert list(read_groups(path)) == ["w"], value
+
+
+@pytest.mark.parametrize("name", ["omegaconf.dictconfig.DictConfig", "lightning_fabric.utilities.data.AttributeDict"])
+def test_configurations_of_libraries_are_read_without_them(tmp_path, name):
+    with pytest.MonkeyPatch.context() as patch:
+        kind = installed(patch, name, Settings if "Attribute" in name else Plain)
+        value = kind()
+        value.__dict__ |= {} if "Attribute" in name else {"_content": {"a": 1}}
+        torch.save({"w": {"a": torch.ones(2)}, "value": value}, tmp_path / "w.pt")
+    assert list(read_groups(tmp_path / "w.pt")) == ["w"]
+    assert name.split(".")[0] not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        *((Runs(os.system, "true"), "system"), (Runs(eval, "1"), "eval"), (Runs(getattr, 1, "real"), "getattr")),
+        *(
+            (nn.Linear(2, 2), "Linear"),
+            (Plain(), "Plain"),
+            (print, "print"),
+            (np.array([1, "a"], object), "ObjectDType"),
+        ),
+    ],
+)
+def test_what_could_run_code_is_refused_by_its_name(tmp_path, value, named):
+    path = tmp_path / "w.pt"
+    torch.save({"state_dict": net().state_dict(), "value": value}, path)
+    told = (
+        rf"is refused: loading it could run code, for it holds .*{named}.*; where you trust it, save its tensors alone"
+    )
+    with pytest.raises(CheckpointError, match=told):
+        kdprobe.load(f"resnet8@{path}")
+
+
+def test_the_content_decides_what_a_file_is(state, tmp_path):
+    save_file(state, tmp_path / "model.bin")
+    torch.save(state, tmp_path / "model.safetensors")
+    assert same(kdprobe.load(f"resnet8@{tmp_path / 'model.bin'}"), state)
+    assert same(kdprobe.load(f"resnet8@{tmp_path / 'model.safetensors'}"), state)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", r"is the pointer that Git LFS puts .* \(git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file"),
+        (b"\x1f\x8b\x08" + bytes(30), "is compressed with gzip"),
+        (b'{"a": 1}', "is JSON, not a weights file of torch or safetensors"),
+        (b"hello", "is truncated or not a weights file: it is neither torch's nor safetensors"),
+        (b"", "is truncated or not a weights file"),
+        (b"\x80\x02}q\x00.", "is truncated or not a weights file"),
+        (b"\x20" + bytes(7) + b"{" + b"x" * 60, r"is truncated or not a safetensors file \("),
+    ],
+)
+def test_other_files_are_told_by_their_kind(tmp_path, content, said):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        kdprobe.load(f"resnet8@{tmp_path / 'w.pth'}")
+
+
+def test_other_archives_are_told(tmp_path):
+    np.savez(tmp_path / "w.npz", a=np.ones(2))
+    with pytest.raises(CheckpointError, match="is a NumPy archive, not a weights file"):
+        kdprobe.load(f"resnet8@{tmp_path / 'w.npz'}")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("a/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match=r"is a TorchScript archive, which holds code; save .* state_dict\(\)"):
+        kdprobe.load(f"resnet8@{tmp_path / 'script.pt'}")
+    with pytest.raises(CheckpointError, match=r"there is no weights file .*: it is a folder"):
+        kdprobe.load(f"resnet8@{tmp_path}")
+
+
+def test_one_bit_of_an_archive_is_noticed(state, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    values = state["layer2.0.conv1.weight"].numpy().tobytes()
+    content[content.index(values) + 7] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it is another one"):
+        kdprobe.load(f"resnet8@{path}")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(kdprobe.load(f"resnet8@{path}"), state)
+
+
+def test_mappings_without_end_are_refused(tmp_path):
+    content = {"a": torch.ones(1)}
+    for _ in range(40):
+        content = {"b": content}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="holds mappings within mappings without an end"):
+        kdprobe.load(f"resnet8@{tmp_path / 'w.pth'}")
+
+
+def test_facts_are_for_weights_that_do_not_say_them(tmp_path):
+    told = {"n_classes": 7, "mean": (0.5,) * 3}
+    assert facts_for(["runs/a", "resnet8@w.pth", "timm:x"], told) == [{}, told, {"mean": (0.5,) * 3}]
+    with pytest.raises(
+        CheckpointError, match=r"n_classes was given, but runs/a and timm:x say it themselves; it is for"
+    ):
+        facts_for(["runs/a", "timm:x"], told)
+    from kdprobe.models.checkpoint import save
+
+    save(create("resnet8", n_classes=3, image_size=8), tmp_path / "a.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"a\.safetensors says its image_size itself; leave it out, or give weights"
+    ):
+        kdprobe.load(tmp_path / "a.safetensors", image_size=16)
+    with pytest.raises(CheckpointError, match="timm:resnet18 says its n_classes itself"):
+        kdprobe.load("timm:resnet18", n_classes=3)
+
+
+def test_the_dinov2_backbone_is_read(tmp_path):
+    """A real pretrained Transformer's keys, made small: no head, and 518 px."""
+    args = {"depth": 1, "embed_dim": 24, "num_heads": 3}
+    state = net(1, "vit_small_patch14_dinov2", 0, **args).state_dict()
+    save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "dino.safetensors")
+    spec = f"vit_small_patch14_dinov2@{tmp_path / 'dino.safetensors'}"
+    with pytest.raises(CheckpointError, match=r"lacks 'head\.weight' and 1 more; these are features without"):
+        kdprobe.load(spec, args=args)
+    assert describe(kdprobe.load(spec, args=args, n_classes=0)).image_size == 518
+
+
+def test_a_network_of_ones_own_with_foreign_weights(tmp_path):
+    own = __name__ + ":" + make_own.__name__
+    torch.save({"state_dict": below("net.", make_own(num_classes=6, image_size=4).state_dict())}, tmp_path / "w.pth")
+    assert describe(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
+    with pytest.raises(ModelError, match="cannot be imported"):
+        kdprobe.load(f"nowhere_at_all:f@{tmp_path / 'w.pth'}")
+
+
+def make_own(*, num_classes, image_size):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
+
+
+def test_metadata_of_ours_are_not_read_as_numbers_of_another_type(tmp_path):
+    meta = {"name": "resnet8", "args": {}, "n_classes": 10, "image_size": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+    meta |= {"classes": [], "data": None, "method": ""}
+    changes = {
+        "name": 3,
+        "args": [1],
+        "n_classes": 2.5,
+        "image_size": True,
+        "mean": "abc",
+        "std": [0, 1, 1],
+        "classes": ["a"],
+    }
+    changes |= {"data": 3, "method": None, "odd": 1, "view": {"crop_pct": "a"}}
+    for key, value in changes.items():
+        described = {"format": "kdprobe-checkpoint", "version": 1, "model": {**meta, key: value}}
+        save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"kdprobe": json.dumps(described)})
+        with pytest.raises(CheckpointError, match="its metadata do not describe a network"):
+            kdprobe.load(tmp_path / "a.safetensors")
