@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
 from kdprobe.errors import AnalysisError
 from kdprobe.models.create import describe
+from kdprobe.models.facts import in_precision_of
 
 Forward = Callable[[nn.Module, Any], Any]
 Minibatches = Iterable[Any] | Dataset[Any] | Split
@@ -92,7 +93,7 @@ def feed(model: nn.Module, batch: Any, device: torch.device, forward: Forward | 
     Args:
         model: on the device.
         batch: see the module. Images of a `Batch` are normalised for the network; others are taken as they are, those
-            of uint8 as 0 to 1.
+            of uint8 as 0 to 1; each network gets them in its own precision.
         device: where the minibatch goes.
         forward: runs the network on a minibatch of another form, which was moved to the device.
     """
@@ -102,7 +103,8 @@ def feed(model: nn.Module, batch: Any, device: torch.device, forward: Forward | 
     images = images_in(batch).to(device)
     if images.dtype == torch.uint8:
         images = images.float() / 255
-    model(describe(model).normalise(images) if isinstance(batch, Batch) else images)
+    images = describe(model).normalise(images) if isinstance(batch, Batch) else images
+    model(in_precision_of(model, images))
 
 
 def as_tensor(values: Any, *, name: str, least: int) -> Tensor:

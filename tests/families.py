@@ -51,7 +51,7 @@ TORCHVISION = (
 OF_TORCHVISION = {
     "googlenet": {"init_weights": False, "aux_logits": False},
     "inception_v3": {"init_weights": False, "aux_logits": False},
-    "vit_b_16": {"image_size": 64, "num_layers": 3},
+    "vit_b_16": {"image_size": 64},
 }
 AT_SIZE = {"alexnet": 96, "inception_v3": 96, "maxvit_t": 224}
 
@@ -192,7 +192,9 @@ def _check_layouts(
             continue
         channel = {"NCHW": 1, "NHWC": 3, "tokens": 2}[layout.kind]
         others = [shift[axis] for axis in range(1, len(shape)) if axis != channel and shape[axis] > 1]
-        if others:
+        if value.shape[1] == getattr(model, "num_features", None) and shape.count(value.shape[1]) == 1:
+            _checked(seen, "width")
+        elif others:
             _checked(seen, "shift")
             if max(others) <= abs(shift[channel]):
                 seen.wrong["gap"] = f"{name} as {layout}: shifts {shift}"
@@ -287,8 +289,15 @@ def count(model: nn.Module, images: Tensor, seen: Seen) -> None:
     except KdprobeError as error:
         seen.refused["complexity"] = str(error)
         return
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model.requires_grad_(False)(images[:1])  # torch does not count its fused attention on a CPU
+    # torch does not count its fused attention and recurrent layers on a CPU
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    plain = sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), plain[0], plain[1]:
+            model.requires_grad_(False)(images[:1])
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     if (found.parameters, found.flops) != (n_parameters, counter.get_total_flops()):
         seen.wrong["complexity"] = f"{found.parameters}, {found.flops}; torch counts {counter.get_total_flops()}"

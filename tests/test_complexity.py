@@ -11,8 +11,9 @@ from torch import nn
 from analyses.commands import complexity as command
 from analyses.complexity import CONVENTIONS, complexity, complexity_result, complexity_table, model_of
 from kdprobe.errors import ModelError
-from kdprobe.models import create
+from kdprobe.models import ModelInfo, create
 from kdprobe.models.checkpoint import save
+from kdprobe.models.create import attach
 from kdprobe.results import load_result
 
 
@@ -114,3 +115,20 @@ def test_the_table_of_parts_names_each_model() -> None:
     table = complexity_table(complexity_result(["a"], counted), parts=True)
     assert table.model.unique().tolist() == ["a"]
     assert table.macs.sum() == counted[0].macs
+
+
+class _Token(nn.Module):
+    """Hands an expanded parameter to a module, as networks with a class token do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.ones(1, 1, 6)), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.token.expand(len(x), -1, -1))[:, 0] + x.mean()
+
+
+def test_an_expanded_parameter_may_be_handed_to_a_module() -> None:
+    model = attach(_Token(), ModelInfo("token", 5, 8))
+    assert complexity(model).macs == 6 * 5
+    assert all(parameter.requires_grad for parameter in model.parameters())

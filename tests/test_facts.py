@@ -16,7 +16,7 @@ from kdprobe.capture import capture
 from kdprobe.errors import CaptureError
 from kdprobe.features import Layout
 from kdprobe.models.axes import BATCH, CHANNEL, COLUMN, ROW, Meaning, fresh, label, permuted, reshaped
-from kdprobe.models.facts import stage_names
+from kdprobe.models.facts import in_precision_of, stage_names
 from kdprobe.models.tracing import trace
 from tests.families import outputs, replayed
 
@@ -363,3 +363,13 @@ def test_labels():
     assert label(()) == "1"
     assert Meaning((fresh(BATCH, 2), fresh(CHANNEL, 3), row, column)).n_positions == 12
     assert Meaning((fresh(BATCH, 2), fresh(CHANNEL, 3))).n_positions is None
+
+
+def test_images_in_the_precision_of_a_network():
+    images = torch.rand(2, 3)
+    assert in_precision_of(nn.Linear(3, 2).bfloat16(), images).dtype == torch.bfloat16
+    assert in_precision_of(nn.Linear(3, 2), images) is images
+    assert in_precision_of(nn.Sequential(nn.Linear(3, 2).half(), nn.Linear(2, 2)), images) is images
+    assert in_precision_of(nn.Embedding(3, 2).half(), images.long()).dtype == torch.int64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert in_precision_of(nn.Linear(3, 2).half(), images) is images

@@ -179,3 +179,10 @@ def n_prefix_tokens(model: nn.Module) -> int:
     """Class, distillation and register tokens of the outermost network that says how many it has; 0 if none does."""
     counts = (getattr(module, "num_prefix_tokens", None) for module in model.modules())
     return next((int(count) for count in counts if count), 0)
+
+
+def in_precision_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Floating images in the precision of the network's parameters, if these have one; autocast chooses its own."""
+    precisions = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    cast = len(precisions) == 1 and images.is_floating_point() and not torch.is_autocast_enabled(images.device.type)
+    return images.to(precisions.pop()) if cast else images
