@@ -40,11 +40,11 @@ class AugmentConfig(Section):
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
-    padding: int = Field(4, ge=0)
+    padding: int = Field(4, ge=0, le=1024)
     flip: bool = True
     rand_augment: str | None = None
     erase: float = Field(0.0, ge=0, le=1)
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1, le=100)
 
     @field_validator("rand_augment")
     @classmethod
@@ -73,11 +73,11 @@ class DataConfig(Section):
     """
 
     spec: str
-    image_size: int | None = Field(None, ge=8)
+    image_size: int | None = Field(None, ge=8, le=16384)
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
     per_class: int | None = Field(None, ge=1)
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, le=1024)
     skip_bad: bool = False
     augment: AugmentConfig = AugmentConfig()
 

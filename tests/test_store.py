@@ -603,3 +603,36 @@ def test_float16_is_refused_where_it_loses_what_tells_samples_apart(tmp_path, va
     else:
         with pytest.raises(StoreError, match=told.replace(" %", "%")):
             write()
+
+
+def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
+    path.write_text("the user's own")
+    for ask in (
+        lambda: write_dump(wanted(nets), path),
+        lambda: FeatureStore.create(path, NETWORKS),
+    ):
+        with pytest.raises(StoreError, match=r"features\.h5 (exists already; .*--overwrite|is no feature file)"):
+            ask()
+    assert path.read_text() == "the user's own"
+    with pytest.raises(StoreError, match=r"--resume goes on with what is there, and --overwrite loses it"):
+        write_dump(wanted(nets), path, resume=True, overwrite=True)
+    for _ in range(2):
+        write_dump(wanted(nets), path, overwrite=True)
+        with FeatureStore.open(path) as store:
+            assert store.n_samples == 20
+    partial = path.with_name("features.h5.partial")
+    partial.write_text("the user's own")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is no unfinished feature file of kdprobe's"):
+        write_dump(wanted(nets), path, resume=True)
+    assert partial.read_text() == "the user's own"
+
+
+def test_a_dump_without_samples_or_layers_is_told(path):
+    write(path)
+    with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"no layer of the teacher in .* is left"):
+        store.layers("teacher", ["all", "!*"])
+    with h5py.File(path, "r+") as file:
+        file["samples/valid"][()] = 0
+    with pytest.raises(StoreError, match=r"features\.h5 holds no samples"):
+        FeatureStore.open(path)

@@ -94,7 +94,7 @@ def load_data(
 
     Raises:
         DataError: for an unknown name, and for data that are missing, empty or damaged.
-        ConfigError: if the data cannot be stored as asked.
+        ConfigError: if the data cannot be stored or varied as asked.
     """
     data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
     if identified:
@@ -111,6 +111,11 @@ def load_data(
         raise DataError(
             f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
             "training images with data.holdout"
+        )
+    if augment is not None and augment.crop == "pad" and augment.padding > data.image_size:
+        raise ConfigError(
+            f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "
+            f"{augment.padding}"
         )
     needs_files = augment is not None and augment.crop == "resized"
     return _stored(data, storage, needs_files=needs_files, decode=decode)

@@ -12,12 +12,22 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._at_once = False
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Remember the signal; a second one interrupts at once."""
-        if self.reason is not None:
+        """Remember the signal; a second one, or one while there is nothing to save, interrupts at once."""
+        if self.reason is not None or self._at_once:
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside there is nothing to save: a signal interrupts whatever is waited for."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
 
 @contextmanager
