@@ -17,7 +17,7 @@ from analyses.cka_result import CKAResult
 from analyses.hsic_sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
 from kdprobe.capture import capture
-from kdprobe.data import View
+from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.identity import Inputs, weights_sha256
@@ -49,7 +49,7 @@ def cka_over_time(
     device: str | torch.device = "cpu",
     quiet: bool = True,
     trust: Iterable[str] = (),
-    view: View = View(),
+    view: View = AS_IT_IS,
     told: Mapping[str, Any] | None = None,
 ) -> Result:
     """CKA of paired layers for each snapshot of a run.

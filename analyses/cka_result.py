@@ -34,7 +34,8 @@ class CKAResult:
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            confidence, data, no_interval (why a defined cell has no interval; empty where all have one).
+            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
+            empty where all have one).
         provenance: where the numbers come from.
     """
 
@@ -98,7 +99,8 @@ class CKAResult:
         table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
-        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}"
+        weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
+        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         return "\n".join([*table, counts, *gap])
 

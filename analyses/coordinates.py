@@ -11,7 +11,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from analyses.hsic import double_centre
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.rounding import precision_of, rank_tolerance, varying_columns
 
 _BLOCK = 4096  # columns widened at a time
 
@@ -23,7 +24,8 @@ class Coordinates:
     Attributes:
         features: as they were given, [n, d].
         mean: of the features, float64 [d].
-        values: the centred features where d < n, else (as a rule) their principal coordinates; float64 [n, r].
+        values: the centred features where d < n and no direction is rounding, else (as a rule) their principal
+            coordinates; float64 [n, r].
         scales: root of the sum of squares of each principal coordinate [r]; None where the values are the features.
     """
 
@@ -49,7 +51,7 @@ class Coordinates:
 
 
 def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shorten: bool = True) -> Coordinates:
-    """Centre features and, where they are wider than there are samples, turn them into principal coordinates.
+    """Centre features and, where they are wider than their rank, turn them into principal coordinates.
 
     Args:
         features: one row, map or token sequence per sample, of any floating type.
@@ -57,19 +59,31 @@ def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shor
         shorten: take principal coordinates at all; without, the values are the centred features themselves.
 
     Raises:
-        AnalysisError: if a value is NaN or infinite, or all samples have the same feature.
+        AnalysisError: if a value is NaN or infinite.
+        Undefined: if all samples have the same feature but for rounding.
     """
     rows = features.detach().flatten(1)
     finite = torch.isfinite(rows).sum().item()
     if finite < rows.numel():
         raise AnalysisError(f"{rows.numel() - finite} of {rows.numel()} values of the {name} are NaN or infinite")
-    if bool((rows == rows[:1]).all()):
-        raise AnalysisError(f"the {name} is the same for all {len(rows)} samples, so it has no variance to decompose")
+    varying = varying_columns(rows, precision_of(rows))
+    if not varying.any():
+        raise Undefined(
+            f"the {name} is the same for all {len(rows)} samples but for rounding, so it has no variance to decompose"
+        )
     mean = rows.mean(0, dtype=torch.float64)
     mean += _mean_without(rows, mean)  # the first is rounded to the size of the features, not of their spread
-    if rows.shape[1] < len(rows) or not shorten:
+    if not shorten:
         return Coordinates(rows, mean, rows.double() - mean, None)
-    return Coordinates(rows, mean, *_principal(rows, mean))
+    told = rows if varying.all() else rows[:, varying]
+    if rows.shape[1] >= len(rows):
+        return Coordinates(rows, mean, *_principal(rows, mean, told))
+    centred = rows.double() - mean
+    squares, axes = torch.linalg.eigh(centred.T @ centred)
+    kept = _above_rounding(squares, told, len(rows))
+    if kept.all():
+        return Coordinates(rows, mean, centred, None)
+    return Coordinates(rows, mean, centred @ axes[:, kept], squares[kept].sqrt())
 
 
 def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
@@ -78,13 +92,19 @@ def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
     return torch.cat([(rows[:, columns].double() - mean[columns]).mean(0) for columns in blocks])
 
 
-def _principal(rows: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+def _above_rounding(squares: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Which ascending eigenvalues of sums of squares are more than the rounding of the features, or of float64."""
+    cut = rank_tolerance(rows, float(squares[-1].sqrt())) ** 2
+    return squares > max(cut, float(squares[-1]) * n * torch.finfo(torch.float64).eps)
+
+
+def _principal(rows: Tensor, mean: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates along all principal axes that have more than rounding, from the Gram matrix."""
     gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[1], _BLOCK):
         block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
         gram += block @ block.T
     squares, axes = torch.linalg.eigh(double_centre(gram))
-    kept = squares > squares[-1] * len(rows) * torch.finfo(torch.float64).eps
+    kept = _above_rounding(squares, told, len(rows))
     scales = squares[kept].sqrt()
     return axes[:, kept] * scales, scales

@@ -263,8 +263,17 @@ def _table(ledger: Ledger) -> pd.DataFrame:
                 }
                 rates = dict(zip(NETWORKS, (cell.values[key] for key in keys), strict=True))
                 seed = cell.values.get("seed", cell.base["seed"])
+                _check_values(ledger, cell.id, {**rates, "seed": seed})
                 rows.append({"kind": kind, "seed": seed} | {f"{n}_rate": r for n, r in rates.items()} | numbers)
     return pd.DataFrame(rows)
+
+
+def _check_values(ledger: Ledger, cell: str, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        number = type(value) is int if name == "seed" else type(value) in (int, float) and 0 <= value < 1
+        if not number:
+            wanted = "a seed, a whole number" if name == "seed" else f"the {name}'s rate, a number in [0, 1)"
+            raise AnalysisError(f"{ledger.path} is damaged: the cell {cell} has {value!r} for {wanted}")
 
 
 def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.statistics import mean_interval
 
 MIN_PER_FOLD = 4
@@ -49,7 +49,7 @@ def explained(
         folds: places of the samples of each.
 
     Raises:
-        AnalysisError: if a fold's samples all equal the mean of the others.
+        Undefined: if a fold's samples all equal the mean of the others.
     """
     errors, totals = [], []
     for held_out in folds:
@@ -57,7 +57,7 @@ def explained(
         errors.append((own - predicted[held_out]).square().sum())
         totals.append((own - (means[held_out] if isinstance(means, Tensor) else means)).square().sum())
     if min(totals) == 0:
-        raise AnalysisError("the features of a whole fold equal the mean of the others; take fewer folds")
+        raise Undefined("the features of a whole fold equal the mean of the others; take fewer folds")
     return torch.stack(errors), torch.stack(totals)
 
 

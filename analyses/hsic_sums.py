@@ -231,8 +231,9 @@ class HSICSums:
         """Why layers have no CKA, of those whose HSIC with themselves is 0."""
         why = {
             False: "is the same for all samples but for rounding: its HSIC with itself is 0",
-            True: "has an unbiased HSIC of 0 with itself although it varies, as where one sample of a minibatch differs "
-            "from all others, which are equal, or all samples are equally far apart; the biased estimator is defined",
+            True: "has an unbiased HSIC of 0 with itself although it varies, as where one sample of a minibatch "
+            "differs from all others, which are equal, or all samples are equally far apart; the biased estimator is "
+            "defined",
         }
         named = zip(layers, own, varies, strict=True)
         return {name: f"{role} layer {name!r} {why[bool(varied)]}" for name, value, varied in named if value <= 0}

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from kdprobe.distillers.dropkd import DropKD, DropKDOptions, resized, standardised
 from kdprobe.distillers.projection import Projection, drop
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import AnalysisError, CheckpointError
 from kdprobe.models.checkpoint import read_tensors
 from kdprobe.models.stages import Shapes
+from kdprobe.parsing import parsing
 
 N_MASKS = 8
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -50,12 +51,13 @@ def load_dropkd(path: str | Path) -> DropKD:
     """
     path = Path(path) / "auxiliary.safetensors" if Path(path).is_dir() else Path(path)
     meta, tensors = read_tensors(path)
-    options = dict(meta["method"]) if meta["format"] == "kdprobe-auxiliary" else {}
-    name = options.pop("name", None)
-    if name != "dropkd":
-        raise AnalysisError(f"{path} holds the modules of {name or 'no method'}, but those of dropkd are needed")
-    method = DropKD(DropKDOptions(**options), _shapes(meta["student"]), _shapes(meta["teacher"]))
-    method.load_state_dict(tensors)
+    with parsing(path, CheckpointError, expected="the modules of a method"):
+        options = dict(meta["method"]) if meta.get("format") == "kdprobe-auxiliary" else {}
+        name = options.pop("name", None)
+        if name != "dropkd":
+            raise AnalysisError(f"{path} holds the modules of {name or 'no method'}, but those of dropkd are needed")
+        method = DropKD(DropKDOptions(**options), _shapes(meta["student"]), _shapes(meta["teacher"]))
+        method.load_state_dict(tensors)
     return method.eval()
 
 

@@ -105,6 +105,9 @@ def tidy(result: Result) -> pd.DataFrame:
                 for rate, ends in zip(arrays["rates"], arrays[f"{network}_by_rate"][index], strict=True):
                     row = {"network": network, "part": "general", "quantity": f"share at rate {rate:g}"}
                     rows.append({**layers, **row, **_ends(ends)})
+    for cell in result.facts.get("left_out", []):
+        rows.append({**cell, "network": "both", "part": "whole", "quantity": "left out", "note": cell["reason"]})
+        del rows[-1]["reason"]
     return pd.DataFrame(rows).fillna({"note": ""})
 
 
@@ -127,6 +130,10 @@ def summary(result: Result) -> str:
         f"{cell['reason']}"
         for cell in facts["undefined"]
         if cell["quantity"] in shown and not (cell["quantity"] == "dimension" and "dimension" not in table)
+    ]
+    notes += [
+        f"\n{cell['teacher_layer']} and {cell['student_layer']} are left out: {cell['reason']}"
+        for cell in facts.get("left_out", [])
     ]
     head = f"{facts['teacher']} and {facts['student']} by {facts['method']}, {samples}"
     return head + "\n" + pd.DataFrame(table).to_string(index=False) + "".join(notes)
@@ -203,7 +210,10 @@ def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
     result = sums.result(confidence=found.confidence)
     ends = np.stack([np.diag(matrix) for matrix in (result.matrix, result.low, result.high)], axis=1)
     undefined = [
-        {"quantity": f"cka, {cell['teacher_layer']}", "reason": "this part is zero for all samples"}
+        {
+            "quantity": f"cka, {cell['teacher_layer']}",
+            "reason": cell["reason"] if "although" in cell["reason"] else "this part is zero for all samples",
+        }
         for cell in result.undefined
         if cell["teacher_layer"] == cell["student_layer"]
     ]

@@ -12,8 +12,8 @@ from analyses.kept import RATES, load_dropkd
 from analyses.knowledge import Decomposition, decompose
 from analyses.knowledge_result import Pair, knowledge_result, measure_pair
 from analyses.layer_pairs import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
-from kdprobe.data import View
-from kdprobe.errors import AnalysisError
+from kdprobe.data import AS_IT_IS, View
+from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.results import Result
 from kdprobe.views import open_views
 
@@ -44,30 +44,42 @@ def decompose_layers(
         n_images: pick so many images per network by the last pair.
 
     Returns:
-        a result of kind "knowledge", and one of kind "examples" if images were asked for.
+        a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of
+        kind "examples" if images were asked for.
 
     Raises:
         AnalysisError: naming the pair that cannot be decomposed.
+        Undefined: likewise, if a layer of every pair does not vary.
     """
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
-    measured, examples = [], None
+    measured, left_out, shown = [], [], None
     for stage, (one, other) in enumerate(pairs):
         given = features.teacher[one], features.student[other]
         settings = options | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})
         try:
             found = decompose(given[0], given[1], **settings)
             pair = measure_pair(one, other, found, features.labels if probes else None)
+        except Undefined as error:  # of a layer that does not vary: the other pairs go on
+            left_out.append({"teacher_layer": one, "student_layer": other, "reason": str(error)})
+            continue
         except AnalysisError as error:
             raise AnalysisError(f"teacher layer {one!r} and student layer {other!r}: {error}") from error
         if method == "dropkd":
             by_rate = [decompose(given[0], given[1], **settings, rates=(rate, rate)) for rate in RATES]
             pair = _with_rates(pair, by_rate)
         measured.append(pair)
-        if n_images and len(measured) == len(pairs):
-            shown = features.facts | {"teacher_layer": one, "student_layer": other, "method": method}
-            examples = examples_result(found, features.index, shown, n_images=n_images, named_by=features.named_by)
-    facts = features.facts | options | {"n_samples": len(features.labels)}
+        shown = found, {"teacher_layer": one, "student_layer": other, "method": method}
+    if shown is None:
+        cell = left_out[0]
+        raise Undefined(
+            f"teacher layer {cell['teacher_layer']!r} and student layer {cell['student_layer']!r}: {cell['reason']}"
+        )
+    facts = features.facts | options | {"n_samples": len(features.labels), "left_out": left_out}
     result = knowledge_result(measured, facts, features.origin)
+    examples = None
+    if n_images:
+        told = features.facts | shown[1]
+        examples = examples_result(shown[0], features.index, told, n_images=n_images, named_by=features.named_by)
     if method == "dropkd":
         result.arrays["rates"] = np.array(RATES)
     return result, examples
@@ -96,7 +108,7 @@ def inputs_of(
     layers: Sequence[str] = (),
     device: str | torch.device = "cpu",
     quiet: bool = True,
-    view: View = View(),
+    view: View = AS_IT_IS,
     told: Mapping[str, Any] | None = None,
     **chosen: Any,
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import Undefined
 
 # as multiples of the largest eigenvalue: from next to no shrinkage to next to no prediction
 PENALTIES = torch.logspace(-10, 6, 65, dtype=torch.float64)
@@ -61,7 +61,7 @@ def trainings(teacher: Tensor, student: Tensor, folds: list[Tensor]) -> Iterator
     """Each fold's training samples, by taking the held-out ones from the sums over all.
 
     Raises:
-        AnalysisError: if a feature does not vary outside a fold.
+        Undefined: if a feature does not vary outside a fold.
     """
     both = (teacher, student)
     sums = [x.mT @ x for x in both]
@@ -74,7 +74,7 @@ def trainings(teacher: Tensor, student: Tensor, folds: list[Tensor]) -> Iterator
         totals = [float(matrix.trace()) for matrix in inside]
         for name, total, matrix in zip(("teacher", "student"), totals, sums, strict=True):
             if total <= 1e-12 * float(matrix.trace()):
-                raise AnalysisError(f"the {name}'s feature varies in one fold only; take fewer folds or more samples")
+                raise Undefined(f"the {name}'s feature varies in one fold only; take fewer folds or more samples")
         squares, axes = zip(*(torch.linalg.eigh(matrix) for matrix in inside), strict=True)
         between = axes[0].mT @ (products - own[0].mT @ own[1] - n * torch.outer(*means)) @ axes[1]
         along = between.square()

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kdprobe import load
-from kdprobe.data import DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches, load_data
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
@@ -88,7 +88,7 @@ def judge(
     same_classes: bool = True,
     trust: Iterable[str] = (),
     told: Mapping[str, Any] | None = None,
-    view: View = View(),
+    view: View = AS_IT_IS,
 ) -> list[Judged]:
     """Show the test images of one data set to several networks.
 

@@ -1,8 +1,8 @@
 """Other measures of how alike two feature sets of the same samples are.
 
 All take features [n, d] and centre them first; all are 1 for features equal up to rotation, scale and shift. Directions
-and distances that only rounding tells apart (`kdprobe.rounding`) do not count. Where few samples in many dimensions make
-a value 1 whatever the features are, it is refused; where they do so in part, it comes with a warning.
+and distances that only rounding tells apart (`kdprobe.rounding`) do not count. Where few samples in many dimensions
+make a value 1 whatever the features are, it is refused; where they do so in part, it comes with a warning.
 """
 
 import math
@@ -249,8 +249,8 @@ def _procrustes(one: Prepared, other: Prepared) -> Measured:
     remark = ""
     if min(len(sizes), len(scales)) >= one.n - 1:
         remark = (
-            f"{_counts(one, other)} leave no direction of the samples out, so that features that have nothing in common "
-            "come out near 1 as well"
+            f"{_counts(one, other)} leave no direction of the samples out, so that features that have nothing in "
+            "common come out near 1 as well"
         )
     return Measured(float(torch.linalg.svdvals(inner).sum()), remark)
 
@@ -261,7 +261,7 @@ def _rsa(one: Prepared, other: Prepared, *, ranks: bool = False) -> Measured:
         if not len(distances) or np.ptp(distances) <= tolerance:
             raise Undefined("RSA is undefined: all distances between samples are the same but for rounding")
     both = [tied_ranks(*side.distances) if ranks else side.distances[0] for side in (one, other)]
-    return Measured(float(np.corrcoef(*both)[0, 1]))
+    return Measured(float(np.corrcoef(both[0], both[1])[0, 1]))
 
 
 def tied_ranks(values: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:

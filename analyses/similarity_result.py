@@ -44,8 +44,8 @@ def files_similarity(
 
     Returns:
         kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `remarks`,
-        of values that few samples in many dimensions make larger than they are; facts `measure` (for people), names and layers of
-        both networks, `reduce`, `n_samples`, `data`.
+        of values that few samples in many dimensions make larger than they are; facts `measure` (for people), names
+        and layers of both networks, `reduce`, `n_samples`, `data`.
 
     Raises:
         StoreError: for another number of files, or files that do not fit together.

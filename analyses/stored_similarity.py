@@ -83,7 +83,8 @@ def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measu
     for layer in (one, other):
         if isinstance(layer, str):
             raise Undefined(layer)
-    assert isinstance(one, Prepared) and isinstance(other, Prepared)
+    assert isinstance(one, Prepared)
+    assert isinstance(other, Prepared)
     return OF_PREPARED[measure](one, other)
 
 

@@ -80,11 +80,15 @@ def draw(result: Result) -> Figure:
 
 
 def colour_label(facts: Mapping[str, Any]) -> str:
-    """What the colours mean: CKA by which estimator, over which kernel unless it is linear; or another measure."""
+    """What the colours mean: CKA by which estimator, over which kernel unless it is linear, and how minibatches count.
+
+    Of another measure its name.
+    """
     if "measure" in facts:
         return f"{facts['measure']}, {facts['reduce']} features"
     kernel = facts.get("kernel", "linear")
-    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), "minibatch"]
+    batches = "minibatches by their samples" if "weighting" in facts else "minibatch"
+    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), batches]
     return f"CKA ({', '.join(traits)})"
 
 

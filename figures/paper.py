@@ -25,8 +25,8 @@ TABLES = {
     "table1": "CIFAR-100, pairs of CNNs: top-1 accuracy in %",
     "table2": "RAF-DB, Transformer to Transformer: top-1 accuracy in %",
     "table3": "RAF-DB, CNN to Transformer: top-1 accuracy in %",
-    "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224 (multiply-accumulates, with norms, "
-    "activations and poolings)",
+    "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224 "
+    "(multiply-accumulates, with norms, activations and poolings)",
     "table5": "RAF-DB, compound expressions scored with a model of the seven basic ones, in %",
     "imagenet": "ImageNet, the pairs of the recipes (not in the supplement): top-1 accuracy in %",
 }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from string import ascii_lowercase
@@ -205,7 +206,13 @@ def _measured(published: float, mean: float, half: float, count: int) -> list[st
 
 
 def _row(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
+    return "| " + " | ".join(map(_marked, texts)) + " |"
+
+
+def _marked(text: str) -> str:
+    """A cell of a Markdown table: one line, in which no name is a tag but the footnotes' own."""
+    line = " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"<(?!sup>[a-z]</sup>|/sup>)", "&lt;", line)
 
 
 def _head(text: str) -> str:
@@ -222,4 +229,5 @@ def _number(text: str) -> str:
 def _tex(text: str) -> str:
     words = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
     special = {sign: rf"\text{word}{{}}" for sign, word in words.items()}
-    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)
+    line = " ".join(text.split())  # an empty line would end the table
+    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in line)

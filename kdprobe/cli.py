@@ -87,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except KdprobeError as error:
         _fail(str(error), error.status)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            _fail("there is not enough memory for this; choose smaller images, batches or fewer layers", 2)
+        raise
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.exit(1)  # whoever read the output has had enough

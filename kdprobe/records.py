@@ -17,9 +17,8 @@ class _Stored(BaseModel):
 
 
 class Epoch(_Stored):
-    """A line of `metrics.jsonl`; the loss is null where none was finite."""
+    """A line of `metrics.jsonl`; the loss is null where none was finite. Its epoch is its place."""
 
-    epoch: Annotated[int, Field(ge=1, le=10_000_000)]
     images: _Count
     lr: float
     loss: float | None
@@ -36,6 +35,7 @@ class RunResult(_Stored):
     teacher: str | None = None
     teacher_sha256: str | None = None
     data: str = ""
+    data_sha256: str | None = None
     evaluated_on: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     epochs: _Count = 0

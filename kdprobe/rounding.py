@@ -91,9 +91,10 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
         columns = slice(start, start + _BLOCK)
         block = rows[:, columns].double()
         size[columns] = block.abs().amax(0)
-        spread[columns] = (block - block.mean(0)).square().mean(0).sqrt()
+        unit = torch.where(size[columns] > 0, size[columns], 1.0)  # squares of small numbers would be 0
+        spread[columns] = unit * ((block - block.mean(0)) / unit).square().mean(0).sqrt()
     rounding = rounding_of(size, precision)
-    if bool(spread.square().sum() > rounding.square().sum()):
+    if bool((spread / rounding.amax()).square().sum() > (rounding / rounding.amax()).square().sum()):
         return spread > rounding / _CLEARLY
     return spread > _CLEARLY * torch.maximum(rounding, rounding.median())
 

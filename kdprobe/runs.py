@@ -16,6 +16,7 @@ training.lock         while a process trains in it
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,6 +62,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def lock_path(self) -> Path:
+        """Held while a process trains in the folder."""
+        return self.path / _LOCK
+
+    @property
     def inputs_path(self) -> Path:
         """Which teacher and which data."""
         return self.path / "inputs.json"
@@ -92,7 +98,8 @@ class RunFolder:
     def snapshots(self) -> dict[int, Path]:
         """The networks kept during training, by the epochs trained before."""
         paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
-        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+        epochs = {path.stem.removeprefix("epoch-"): path for path in paths}
+        return {int(epoch): path for epoch, path in epochs.items() if re.fullmatch("[0-9]{1,12}", epoch)}
 
     def weights_sha256(self) -> dict[str, str]:
         """The sha256 of each weights file, snapshots included, by its path in the folder."""
@@ -155,7 +162,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = Lock(self.path / _LOCK)
+            lock = Lock(self.lock_path)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
         except OSError as error:
@@ -257,8 +264,8 @@ class RunFolder:
     def precision(self) -> str | None:
         """What the run computes in, as it was found out when the run began; None where that is not known."""
         try:
-            facts = json.loads(_text(self.path / "env.json"))
-        except (OSError, json.JSONDecodeError, RunError):
+            facts = read_json(self.path / "env.json", RunError, expected="the environment of a run")
+        except RunError:
             return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
         found = facts.get("precision") if isinstance(facts, dict) else None
         return found if isinstance(found, str) else None
@@ -283,18 +290,17 @@ class RunFolder:
 
     def _record(self, line: str, number: int) -> dict[str, Any]:
         try:
-            record = parse_json(line, finite=True)
+            record: dict[str, Any] = parse_json(line, finite=True)
         except ValueError as error:
             raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
         if wrong := lacking(Epoch, record, RECORDED):
             raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
-        found: dict[str, Any] = record
-        if found["epoch"] != number:
+        if type(record["epoch"]) is not int or record["epoch"] != number:
             raise RunError(
                 f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
-                f"{found['epoch']!r}"
+                f"{record['epoch']!r}"
             )
-        return found
+        return record
 
     def keep_metrics(self, n_epochs: int) -> None:
         """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
@@ -351,12 +357,13 @@ def _text(path: Path) -> str:
         raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
 
 
-def find_runs(folder: Path) -> list[RunFolder]:
+def find_runs(folder: str | Path) -> list[RunFolder]:
     """All run folders in `folder` and below, sorted by path.
 
     Raises:
         RunError: if there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]

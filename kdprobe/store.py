@@ -13,7 +13,7 @@ The file, version 1, readable with plain HDF5 tools:
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
                          attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
-                         `stage` (whether the layer ends a stage)
+                         `class_token` (its place among them, -1 without one), `stage` (whether the layer ends a stage)
     /checksums/<role>/<layer>
                          uint32 [n] or [k]: CRC-32 of the bytes of each row of that layer, verified when it is read
 
@@ -78,6 +78,8 @@ class FeatureStore:
                 self.n_samples = checks.count(checks.dataset(samples, "valid")[()])
                 self.index = torch.from_numpy(checks.column(samples, "index", self.n_samples))
                 self.labels = torch.from_numpy(checks.column(samples, "label", self.n_samples))
+            if not (self.n_samples or salvage):
+                raise StoreError(f"{self.path} holds no samples")  # noqa: TRY301
         except StoreError:
             self._file.close()
             raise
@@ -134,6 +136,8 @@ class FeatureStore:
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found
+        if not chosen:
+            raise StoreError(f"no layer of the {role} in {self.path} is left; it has: {', '.join(names)}")
         return [name for name in names if name in chosen]
 
     def layout(self, role: str, layer: str) -> Layout:

@@ -95,7 +95,9 @@ def layout(found: Any, *, of_samples: bool) -> Layout:
     if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
         raise ValueError(f"features of the shape {list(found.shape)} have not the layout {kind}")
     most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53
-    return Layout(kind, count(found.attrs["n_prefix"], most=most))  # type: ignore[arg-type]
+    n_prefix = count(found.attrs["n_prefix"], most=most)
+    place = count(found.attrs.get("class_token", -1), least=-1, most=n_prefix - 1)  # dumps of 0.1.0 do not say
+    return Layout(kind, n_prefix, place if place >= 0 else None)  # type: ignore[arg-type]
 
 
 def stage(found: Any) -> bool:

@@ -65,9 +65,10 @@ class FeatureWriter:
         compression: `gzip` or `none`.
         keep: where an unfinished file goes that is there already, unless something is there too; it is written over
             if not given.
+        overwrite: also over files that are no feature files of kdprobe's.
 
     Raises:
-        StoreError: for another dtype, or if the file is being written or cannot be.
+        StoreError: for another dtype, or if the file is being written or cannot be, or another file is in the way.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class FeatureWriter:
         dtype: str = "float32",
         compression: Compression = "gzip",
         keep: Path | None = None,
+        overwrite: bool = False,
     ) -> None:
         if dtype not in ("float32", "float16"):
             raise StoreError(f"features are stored as float32 or float16, not {dtype!r}")
@@ -91,6 +93,8 @@ class FeatureWriter:
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
         partial = partial_path(path)
+        if not overwrite:
+            _refuse_others(path, partial)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path.with_name(path.name + ".lock"))
@@ -233,6 +237,7 @@ class FeatureWriter:
                 )
                 layout = layouts.get(role, {}).get(name, Layout("other"))
                 made.attrs.update({"layout": layout.kind, "n_prefix": layout.n_prefix})
+                made.attrs["class_token"] = -1 if layout.class_token is None else layout.class_token
                 made.attrs["stage"] = name in stages.get(role, ())
                 self._file.create_dataset(f"checksums/{role}/{name}", (0,), "uint32", maxshape=(None,), chunks=(4096,))
         self._file.swmr_mode = True
@@ -327,6 +332,28 @@ def _reason(error: OSError | RuntimeError) -> str:
     """The system's, without HDF5's own account of it."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return " ".join(reason.split())
+
+
+def _refuse_others(path: Path, partial: Path) -> None:
+    """Refuse to write over what is no feature file of kdprobe's, or no beginning of one."""
+    if path.is_file() and path.stat().st_size and not _is_own(path):
+        raise StoreError(f"{path} is no feature file of kdprobe's; give another name, or consent to losing it")
+    if partial.is_file() and not _begins_as_hdf5(partial):
+        raise StoreError(f"{partial} is no unfinished feature file of kdprobe's; give another name or move it away")
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except Exception:
+        return False
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    """Also a file that a process was killed over before it wrote anything."""
+    with path.open("rb") as file:
+        return file.read(8) in (b"", b"\x89HDF\r\n\x1a\n")
 
 
 def partial_path(path: Path) -> Path:

@@ -182,6 +182,7 @@ def _train_cells(
     from kdprobe.sweeps.cells import make_cells
     from kdprobe.sweeps.driver import Driver
     from kdprobe.sweeps.ledger import begin, check_folder
+    from kdprobe.sweeps.trial import try_cells
     from kdprobe.training.signals import stop_requests
     from kdprobe.user_code import trusting
 
@@ -193,16 +194,18 @@ def _train_cells(
     config = parse(values, option_types(), source=recipe)
     cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
     named = {module for cell in cells for module in modules_in(cell.config)}
-    _check_teacher(config)
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
-    check_folder(folder, cells)
+    with trusting(named):
+        check_folder(folder, cells, {})
+        inputs = try_cells(cells, option_types())
+        check_folder(folder, cells, inputs)
     tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
         with trusting(named):
             runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
-            ledger = begin(folder, cells)
+            ledger = begin(folder, cells, inputs=inputs)
             tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
@@ -258,22 +261,6 @@ def _engine(
 
         n_gpus = torch.cuda.device_count()
     return LocalEngine(order, make_slots(slots, processors=usable_processors(), n_gpus=n_gpus))
-
-
-def _check_teacher(config: "RunConfig") -> None:
-    """Find out what concerns all cells before any of them is begun."""
-    from kdprobe.distillers import DISTILLERS
-    from kdprobe.errors import ModelError
-
-    name = config.method["name"]
-    if DISTILLERS[name].uses_teacher and config.teacher is None:
-        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    if config.teacher is not None and not config.teacher.startswith("timm:"):
-        path = Path(config.teacher)
-        if not path.exists():
-            path = Path(config.teacher.rpartition("@")[2])  # foreign weights: NAME@FILE
-        if not path.exists():
-            raise ModelError(f"there is no checkpoint {path}")
 
 
 def _status_line(ledger: "Ledger", state: "State") -> str | None:

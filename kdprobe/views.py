@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import Batch, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, Batch, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.create import describe
@@ -100,7 +100,7 @@ def open_views(
     download: bool = False,
     trust: Iterable[str] = (),
     named_by: Mapping[str, Path] | None = None,
-    view: View = View(),
+    view: View = AS_IT_IS,
     identified: bool = False,
     told: Mapping[str, Any] | None = None,
 ) -> Views:
@@ -137,7 +137,7 @@ def open_views(
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
     infos = {role: describe(model) for role, model in models.items()}
     published = {info.view for info in infos.values()}
-    seen = view.otherwise(published.pop() if len(published) == 1 else View())
+    seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
     source = None if data else checkpoints[role]
     with trusting(trust):
         sets = {

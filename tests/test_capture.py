@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from kdprobe.capture import capture, select_layers
 from kdprobe.errors import AnalysisError, CaptureError
@@ -420,3 +421,100 @@ def test_a_call_that_never_happens_is_told(images):
     for name in ("layer1.0.relu#3", "layer1.0.relu#0"):
         with pytest.raises(CaptureError, match=f"no call '{name}': 'layer1.0.relu' ran 2 times"), capture(net, name):
             net(images)
+
+
+def test_layers_that_did_not_run_or_have_no_rows_are_left_out_of_globs(images):
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.never = nn.Conv2d(3, 3, 1), nn.Linear(3, 3)
+            self.part = Returning(lambda x: x.reshape(-1, 3, 4, 4))
+            self.number = Returning(lambda x: x.long())
+
+        def forward(self, x):
+            x = self.conv(x)
+            self.number(self.part(x))
+            return x
+
+    net = Windows()
+    with capture(net, "leaves") as taken:
+        net(images)
+    assert list(taken) == ["conv"]
+    assert taken.left_out == {
+        "part": "gives [16, 3, 4, 4] for 4 images, not one row per image",
+        "number": "gives Tensor, in which there is no floating tensor",
+        "never": "did not run",
+    }
+    message = "no layer that 'n\\*' chooses has a feature: 'never' did not run, and so on; hooks do not run in traced"
+    with pytest.raises(CaptureError, match=message), capture(net, ["conv", "n*"]):
+        net(images)
+    with pytest.raises(CaptureError, match="layer 'never' exists but did not run"), capture(net, ["conv", "never"]):
+        net(images)
+    message = r"'part' gives \[16, 3, 4, 4\] .*; leave it out with '!part'"
+    with pytest.raises(CaptureError, match=message), capture(net, ["conv", "part"]):
+        net(images)
+
+
+def test_layers_given_as_modules(images):
+    net = Net()
+    with capture(net, [net.layer1, "fc", net.stem]) as taken:
+        net(images)
+    assert list(taken) == ["stem", "layer1", "fc"]
+    with capture(net, net.layer1) as taken:  # which could be looped over
+        net(images)
+    assert list(taken) == ["layer1"]
+    with pytest.raises(CaptureError, match="the Conv2d given as a layer is not part of Net"):
+        capture(net, nn.Conv2d(3, 3, 1))
+    with pytest.raises(CaptureError, match="a layer is a name or a module of the network, but is int"):
+        capture(net, [3])
+
+
+def test_a_module_of_two_names_answers_to_both(images):
+    net = Net()
+    net.again = net.layer1
+    with capture(net, "again", reduce="gap") as taken:
+        net(images)
+    assert list(taken) == ["again"]
+    assert "layer1" not in taken
+    with capture(net, ["layer1", "leaves"]) as taken:
+        net(images)
+    assert torch.equal(taken["again"], taken["layer1"])
+    assert torch.equal(taken["again.0.relu#2"], taken["layer1.0.relu#2"])
+    assert "again" in taken
+    assert not any(name.startswith("again") for name in taken)
+
+
+def test_nested_outputs(images):
+    net = Around(lambda x: ([None, {"ids": x.long(), "z": (x,)}], 2 * x))
+    with capture(net, "inner", reduce="whole") as taken:
+        net(images)
+    assert torch.equal(taken["inner"], images)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("reduce", ["gap", "gram", "whole"])
+def test_a_training_step_that_recomputes_its_activations(images, reentrant, reduce):
+    class Recomputed(Net):
+        def forward(self, x):
+            x = checkpoint(self.layer1, self.stem(x), use_reentrant=reentrant)
+            return self.fc(checkpoint(self.layer2, x, use_reentrant=reentrant).mean((2, 3)))
+
+    def step(net, *, detach):
+        with capture(net, ["layer1", "layer2.0.bn1"], reduce=reduce, evaluate=False, detach=detach) as taken:
+            loss = net(images).square().sum()
+            kept = {name: value.detach().clone() for name, value in taken.items()}
+            (loss if detach else loss + sum(value.square().sum() for value in taken.values())).backward()
+            assert all(torch.equal(value, taken[name]) for name, value in kept.items())
+        return kept, net.stem.weight.grad
+
+    for detach in (True, False):
+        plain, other = Net().eval(), Recomputed().eval()
+        other.load_state_dict(plain.state_dict())
+        if reentrant and not detach:
+            with pytest.raises(CaptureError, match="'layer1' runs without gradients, as inside a reentrant checkpoint"):
+                step(other, detach=False)
+            continue
+        features, gradient = step(plain, detach=detach)
+        again, other_gradient = step(other, detach=detach)
+        assert all(torch.equal(value, again[name]) for name, value in features.items())
+        torch.testing.assert_close(gradient, other_gradient)

@@ -1,4 +1,4 @@
-"""One small network of each of timm's families, looked at through `capture` and through `Stages`; a dozen more closely."""
+"""One small network of each of timm's families, through `capture` and `Stages`; a dozen more closely."""
 
 import pytest
 import timm

@@ -153,7 +153,7 @@ def test_cka_axes_name_their_network() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
     assert len(axes.get_xticks()) == 5
     assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
-    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"
+    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"  # of a result that does not say how they count
 
 
 def test_cka_axes_show_names_as_long_as_the_figure() -> None:
@@ -171,6 +171,7 @@ def test_names_of_thousands_of_letters_leave_room_for_the_matrix() -> None:
 
 def test_colours_say_how_cka_was_estimated() -> None:
     assert colour_label({"estimator": "biased", "kernel": "rbf"}) == "CKA (biased, rbf kernel, minibatch)"
+    assert colour_label({"weighting": "..."}) == "CKA (unbiased, minibatches by their samples)"
 
 
 def test_cka_values_stand_in_their_cells() -> None:

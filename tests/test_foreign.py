@@ -126,8 +126,9 @@ def test_several_networks_are_refused_and_one_is_taken(state, other, loaded, one
     with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which is meant") as told:
         loaded(content)
     assert f"#{one} or" in str(told.value) or f"#{another} or" in str(told.value)
-    assert same(loaded(content, f"#{one}"), state)
-    assert same(loaded(content, f"#{another}"), other)
+    taken = [loaded(content, f"#{key}") for key in (one, another)]
+    assert [same(model, tensors) for model, tensors in zip(taken, (state, other), strict=True)] == [True, True]
+    assert len({describe(model).sha256 for model in taken}) == 2  # of one file
 
 
 def test_networks_of_other_widths_are_several_too(state, loaded):
@@ -405,6 +406,23 @@ def test_other_archives_are_told(tmp_path):
         kdprobe.load(f"resnet8@{tmp_path / 'script.pt'}")
     with pytest.raises(CheckpointError, match=r"there is no weights file .*: it is a folder"):
         kdprobe.load(f"resnet8@{tmp_path}")
+
+
+def test_one_bit_of_an_archive_is_noticed(state, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    values = state["layer2.0.conv1.weight"].numpy().tobytes()
+    content[content.index(values) + 7] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it is another one"):
+        kdprobe.load(f"resnet8@{path}")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(kdprobe.load(f"resnet8@{path}"), state)
 
 
 def test_mappings_without_end_are_refused(tmp_path):

@@ -24,7 +24,7 @@ LAYERS = (
     {"distillers"},
     {"training"},
     {"sweeps"},
-    {"commands", "runs_commands", "sweep_commands", "options", "cli", "demo", "__init__", "__main__"},
+    {"commands", "runs_commands", "sweep_commands", "options", "cli", "demo", "second_hand", "__init__", "__main__"},
 )
 FIGURES_MAY_IMPORT = ("kdprobe.results", "kdprobe.errors", "kdprobe.statistics", "kdprobe.outputs", "figures")
 

@@ -612,3 +612,34 @@ def test_a_layer_named_inside_another_is_refused(tmp_path):
         FeatureStore.create(tmp_path / "f.h5", {"student": Network("s")}, batch_size=4) as store,
     ):
         store.append(torch.arange(4), torch.zeros(4, dtype=torch.int64), inside)
+def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
+    path.write_text("the user's own")
+    for ask in (
+        lambda: write_dump(wanted(nets), path),
+        lambda: FeatureStore.create(path, NETWORKS),
+    ):
+        with pytest.raises(StoreError, match=r"features\.h5 (exists already; .*--overwrite|is no feature file)"):
+            ask()
+    assert path.read_text() == "the user's own"
+    with pytest.raises(StoreError, match=r"--resume goes on with what is there, and --overwrite loses it"):
+        write_dump(wanted(nets), path, resume=True, overwrite=True)
+    for _ in range(2):
+        write_dump(wanted(nets), path, overwrite=True)
+        with FeatureStore.open(path) as store:
+            assert store.n_samples == 20
+    partial = path.with_name("features.h5.partial")
+    partial.write_text("the user's own")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is no unfinished feature file of kdprobe's"):
+        write_dump(wanted(nets), path, resume=True)
+    assert partial.read_text() == "the user's own"
+
+
+def test_a_dump_without_samples_or_layers_is_told(path):
+    write(path)
+    with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"no layer of the teacher in .* is left"):
+        store.layers("teacher", ["all", "!*"])
+    with h5py.File(path, "r+") as file:
+        file["samples/valid"][()] = 0
+    with pytest.raises(StoreError, match=r"features\.h5 holds no samples"):
+        FeatureStore.open(path)

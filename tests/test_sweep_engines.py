@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -190,8 +191,13 @@ class TestLocal:
             assert [record["epoch"] for record in one.metrics()] == [1, 2, 3]
 
 
+def has_state(ledger):
+    """Whether the first cell's newest attempt has saved one."""
+    return ledger.run(ledger.cells[0].id).state_path.exists()
+
+
 def kill_after_an_epoch(ledger, cell):
-    until(ledger.run(cell).state_path.exists)
+    until(lambda: has_state(ledger))
     os.kill(read_attempt(ledger.attempts, cell, 1).process, signal.SIGKILL)
 
 
@@ -239,6 +245,23 @@ class TestRay:
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
         with pytest.raises(SweepError, match="a cell takes 7 GPU, but the cluster has "):
             RayEngine(order_of(ledger, "tiny"), gpus=7)
+
+    @pytest.mark.parametrize("imported", [False, True])
+    def test_a_cluster_of_ones_own_listens_to_this_machine_alone(self, tmp_path, imported):
+        code = (
+            f"import sys, subprocess, pathlib\n{'import ray' if imported else ''}\n"
+            "from kdprobe.sweeps.ray import RayEngine\nfrom kdprobe.sweeps.work import Order\n"
+            "look = lambda: subprocess.run(['ss', '-ltnH'], capture_output=True, text=True, check=True).stdout\n"
+            "place = lambda: {line.split()[3].rpartition(':')[0] for line in (set(look().splitlines()) - before)}\n"
+            "before = set(look().splitlines())\n"
+            "engine = RayEngine(Order(pathlib.Path('.').resolve()))\nprint(sorted(place()))\nengine.close()"
+        )
+        if shutil.which("ss") is None:
+            pytest.skip("there is no ss")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+        places = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
+        assert places
+        assert places <= {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
 
     def test_a_signal_still_reaches_the_sweep(self, tmp_path):
         before = signal.getsignal(signal.SIGTERM)
@@ -357,10 +380,40 @@ def test_from_the_command_line_stopped_and_gone_on_with(tmp_path):
 
 
 def test_cells_that_fail_are_told_in_one_line(tmp_path):
+    """After a step that is not the first; and not three times, as it would come again."""
     command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2"]
-    command += ["--data", f"folder:{tmp_path / 'nowhere'}", "--out", str(tmp_path / "s"), "--retries", "0", "--quiet"]
+    command += ["--set", "training.optimizer.lr=1e30", "--out", str(tmp_path / "s"), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "kdprobe: 1 of 1 cells failed, the first one, " in done.stderr
-    assert "nowhere" in done.stderr
+    assert "not finite" in done.stderr or "NaN or infinity" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert len(list((tmp_path / "s" / "attempts").iterdir())) == 1
+
+
+def test_data_that_are_not_there_are_told_before_anything_is_written(tmp_path):
+    command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2"]
+    command += ["--data", f"folder:{tmp_path / 'nowhere'}", "--out", str(tmp_path / "s"), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nowhere" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("driver_too", [False, True], ids=["worker", "worker and driver"])
+def test_a_frozen_worker_costs_no_cell(tmp_path, driver_too):
+    """Its driver ends it; where that is frozen with it, another driver's worker takes the cell away."""
+    ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+    first = driver_process(ledger, "tiny", "local", stale_after=3)
+    worker = until(lambda: running(ledger), first)[0]
+    until(lambda: has_state(ledger), first)
+    frozen = [worker, first.pid] if driver_too else [worker]
+    for process in frozen:
+        os.kill(process, signal.SIGSTOP)
+    second = driver_process(ledger, "tiny", "local", stale_after=3) if driver_too else first
+    assert "DONE" in second.communicate(timeout=100)[0]
+    if driver_too:
+        for process in frozen:
+            os.kill(process, signal.SIGCONT)
+        assert "DONE" in first.communicate(timeout=100)[0]
+    check_all_done(ledger, n_cells=1)

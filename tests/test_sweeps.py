@@ -7,21 +7,27 @@ import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kdprobe.config import parse, read_yaml
 from kdprobe.distillers import option_types
-from kdprobe.errors import ConfigError, SweepError
+from kdprobe.errors import ConfigError, DeviceError, Diverged, FileError, ModelError, RunError, SweepError
+from kdprobe.files import Lock
+from kdprobe.identity import Inputs
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_sweep
 from kdprobe.runs import RECORDED, RunFolder
-from kdprobe.sweeps import attempts
+from kdprobe.sweeps import attempts, trial
+from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
 from kdprobe.sweeps.table import rows, summary, write_table
-from kdprobe.sweeps.work import Order, Outcome, work
+from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import sweeps, tiny_cells
 from tests.test_cli import exit_of
@@ -133,23 +139,75 @@ class TestAttempts:
             thread.join()
         assert sum(attempt is not None for attempt in got) == 1
 
-    def test_a_dead_process_is_succeeded_at_once_and_a_silent_one_after_a_while(self, tmp_path):
+    def test_a_dead_process_is_succeeded_at_once_and_a_silent_one_when_it_is_given_up(self, tmp_path):
         code = (
             f"from kdprobe.sweeps.attempts import claim; claim(__import__('pathlib').Path({str(tmp_path)!r}), 'dead')"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
         assert attempts.claim(tmp_path, "dead").number == 2
         mine = attempts.claim(tmp_path, "silent")
-        assert attempts.claim(tmp_path, "silent", stale_after=60) is None
-        os.utime(mine.path, (time.time() - 61,) * 2)
-        assert attempts.claim(tmp_path, "silent", stale_after=60).number == 2
+        os.utime(mine.path, (time.time() - 3600,) * 2)
+        assert attempts.claim(tmp_path, "silent") is None, "a clock may have jumped"
+        assert attempts.claim(tmp_path, "silent", given_up=1).number == 2
+        assert attempts.claim(tmp_path, "silent", given_up=1) is None, "another process has the second one"
 
     def test_elsewhere_the_heartbeat_alone_counts(self, tmp_path):
         there = {"host": "another", "space": "", "process": 1, "started": 0.0}
         (tmp_path / "cell.1").write_text(json.dumps(there))
-        assert attempts.claim(tmp_path, "cell", stale_after=60) is None
-        os.utime(tmp_path / "cell.1", (time.time() - 61,) * 2)
-        assert attempts.claim(tmp_path, "cell", stale_after=60).number == 2
+        os.utime(tmp_path / "cell.1", (1, 1))
+        assert attempts.claim(tmp_path, "cell") is None
+        assert attempts.claim(tmp_path, "cell", given_up=1).number == 2
+
+    def test_silence_is_what_was_watched_not_what_a_clock_says(self, tmp_path, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+        mine = attempts.claim(tmp_path, "cell")
+        heartbeats = attempts.Heartbeats(stale_after=60)
+
+        def silent(seconds, *, beat=None):
+            now[0] += seconds
+            if beat is not None:
+                os.utime(mine.path, ns=(beat, beat))
+            return heartbeats.silent(attempts.read_attempt(tmp_path, "cell", 1))
+
+        assert not silent(0, beat=10)
+        assert not any(silent(9) for _ in range(6))
+        assert silent(9)
+        assert not silent(9, beat=5), "a heartbeat of the past is one"
+        assert not any(silent(1000) for _ in range(5)), "this process paused, and the worker perhaps with it"
+        assert silent(1000)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("", "{", "[]", "3", "[" * 100_000, "1" * 6000, '{"host": 1}', "null"),
+            *(
+                json.dumps({"host": "h", "space": "", "process": 1, "started": 0.0} | {key: value})
+                for key, values in {
+                    "process": (10**30, 0, "x"),
+                    "started": ("y",),
+                    "more": (1,),
+                    "ended": (1,),
+                    "error": (5,),
+                    "space": (None,),
+                }.items()
+                for value in values
+            ),
+        ],
+    )
+    def test_a_damaged_attempt_is_somebody_unknown(self, tmp_path, text):
+        (tmp_path / "cell.1").write_text(text)
+        attempt = attempts.read_attempt(tmp_path, "cell", 1)
+        assert (attempt.host, attempt.process, attempt.ended, attempt.error) == ("", 0, False, None)
+        assert not attempts.over(attempt)
+
+    def test_processes_of_another_machine_of_the_same_name_are_not_looked_for_here(self, tmp_path):
+        mine = attempts.claim(tmp_path, "cell")
+        assert not attempts.over(mine)
+        for space, gone in ((mine.space, True), ("another boot pid:[4026531836]", False)):
+            said = {"host": mine.host, "space": space, "process": 2**31 - 1, "started": 0.0}
+            (tmp_path / "cell.1").write_text(json.dumps(said))
+            assert attempts.over(attempts.read_attempt(tmp_path, "cell", 1)) == gone
 
     def test_an_empty_claim_is_somebody_about_to_write(self, tmp_path):
         (tmp_path / "cell.1").touch()
@@ -231,15 +289,75 @@ class TestLedger:
         with pytest.raises(SweepError, match=r"holds no sweep: it has no sweep\.json"):
             open_ledger(tmp_path)
         (tmp_path / "sweep.json").write_text("{")
-        with pytest.raises(SweepError, match=r"is not a sweep's plan or is damaged \(JSONDecodeError\)"):
+        with pytest.raises(SweepError, match=r"sweep\.json cannot be read as a sweep's plan \(JSONDecodeError"):
             open_ledger(tmp_path)
         for more in ("", ', "base": {}, "cells": []', ', "base": {}, "cells": [{}]'):
             (tmp_path / "sweep.json").write_text(f'{{"format": "kdprobe-sweep", "version": 1{more}}}')
-            with pytest.raises(SweepError, match=r"sweep\.json is not a sweep's plan or is damaged"):
+            with pytest.raises(SweepError, match=r"sweep\.json cannot be read as a sweep's plan"):
                 open_ledger(tmp_path)
         (tmp_path / "sweep.json").write_text('{"format": "kdprobe-sweep", "version": 9}')
         with pytest.raises(SweepError, match="version 9; this kdprobe reads 'kdprobe-sweep' version 1"):
             open_ledger(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("cells", [], "it has no cells"),
+            ("cells", [{"id": "../../etc", "values": {}}], "a cell's id must be 16 hexadecimal digits, but is '../.."),
+            ("cells", [{"id": ["0" * 16], "values": {}}], "a cell's id must be 16 hexadecimal digits, but is ["),
+            ("cells", [{"id": "0" * 16, "values": [3]}], "must be a mapping of keys to values, but are [3]"),
+            ("cells", [{"id": "0" * 16, "values": {"seed": None}}], "must be a mapping of keys to values, but are {"),
+            ("inputs", [1], "inputs must be a mapping of names to hashes, but is [1]"),
+            ("inputs", {"teacher": 3}, "inputs must be a mapping of names to hashes, but is {'teacher': 3}"),
+        ],
+    )
+    def test_a_plan_of_other_types(self, tmp_path, key, value, message):
+        sweeps.ledger(tmp_path / "s")
+        plan = json.loads((tmp_path / "s" / "sweep.json").read_text())
+        (tmp_path / "s" / "sweep.json").write_text(json.dumps(plan | {key: value}))
+        with pytest.raises(
+            SweepError, match=r"sweep\.json is not a sweep's plan or is damaged: .*" + re.escape(message)
+        ):
+            open_ledger(tmp_path / "s")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"accuracy": "x"},
+            {"accuracy": 1e999},
+            {"accuracy": True},
+            {"accuracy": None},
+            {"seed": [3]},
+            {"teacher_sha256": 3},
+            {"data": {}},
+            {"seconds": -1},
+            {"version": 2},
+        ],
+    )
+    def test_a_result_of_other_types_does_not_count(self, tmp_path, change):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        run = ledger.run(ledger.cells[0].id)
+        run.write_result({"accuracy": 0.5, "seed": 0, "seconds": 1.5, "data": "d", "teacher_sha256": None})
+        assert ledger.state(ledger.cells[0].id).name == "done"
+        run.result_path.write_text(json.dumps(json.loads(run.result_path.read_text()) | change))
+        state = ledger.state(ledger.cells[0].id)
+        assert (state.name, state.damaged) == ("left", True)
+
+    def test_other_teachers_and_data_at_the_same_path(self, tmp_path):
+        cells = sweeps.cells(rates=(0.5,))
+        names = ("teacher somewhere", "data digits at 32 px")
+        begin(tmp_path / "s", cells, inputs=dict.fromkeys(names, "a" * 64))
+        assert open_ledger(tmp_path / "s").inputs_of(parse(cells[0].config, option_types())) == Inputs(*["a" * 64] * 2)
+        begin(tmp_path / "s", cells, inputs={names[0]: "a" * 64, "teacher elsewhere": "c" * 64})
+        for name in names:
+            with pytest.raises(SweepError, match=rf"its {name} had the sha256 a+, but now it is b+; give what"):
+                begin(tmp_path / "s", cells, inputs={name: "b" * 64})
+
+    def test_a_sweep_that_does_not_say_what_it_learnt_from_is_judged_by_its_cells(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        ledger.run(ledger.cells[0].id).write_result({"accuracy": 0.5, "teacher_sha256": "a" * 64})
+        with pytest.raises(SweepError, match=r"its teacher somewhere had the sha256 a+, but now it is b+"):
+            begin(tmp_path / "s", ledger.cells, inputs={"teacher somewhere": "b" * 64})
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):
         (tmp_path / "file").touch()
@@ -320,6 +438,65 @@ class TestWork:
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
         assert "is damaged; the cell is done again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
 
+    def test_a_failure_that_would_come_again_is_told_apart(self):
+        passing = RunError("x")
+        passing.__cause__ = OSError()
+        assert comes_again(ModelError("x"))
+        assert comes_again(Diverged("x"))
+        for error in (ValueError("x"), FileError(28, "full", "f"), DeviceError("gone"), passing):
+            assert not comes_again(error)
+
+    def test_a_successor_takes_the_work_away(self, tmp_path):
+        """A worker that wakes up writes where nobody looks, and its result does not count."""
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        first = attempts.claim(ledger.attempts, cell.id)
+        working = ledger.path / "cells" / f"{cell.id}.1"
+        working.mkdir()
+        lock = Lock(working / "training.lock")
+        (working / "state.pt").write_text("6")
+        assert ledger.run(cell.id).path == working
+        assert work(self.order(ledger, "tiny"), cell.id, cell.config) == Outcome("busy")
+        assert work(self.order(ledger, "tiny"), cell.id, cell.config, 1) == Outcome("done")
+        assert [word for word, _, _ in sweeps.lines(ledger.path, cell.id)] == ["step 6", "step 7", "trained"]
+        assert [path.name for path in (ledger.path / "cells").iterdir()] == [cell.id]
+        before = (ledger.run(cell.id).path / "result.json").read_bytes()
+        RunFolder(working).write_result({"accuracy": 0.1})  # the first one has woken up and finishes
+        late = sweeps_work._attempted(self.order(ledger, "instant"), ledger.run(cell.id), first, cell.config)
+        assert late == Outcome("done")
+        assert (ledger.run(cell.id).path / "result.json").read_bytes() == before
+        lock.release()
+
+    def test_a_worker_that_was_given_up_does_not_commit(self, tmp_path, monkeypatch):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        monkeypatch.setattr(attempts, "BEATS", 1e-3)  # it would end itself
+
+        def overtaken(config, out, device):
+            attempts.claim(ledger.attempts, cell.id, given_up=1)
+            (out.parent / f"{cell.id}.1").mkdir()
+            tiny_cells.finish(config, out, device)
+
+        monkeypatch.setattr(tiny_cells, "instant", overtaken)
+        assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("busy")
+        assert ledger.state(cell.id).name == "running"
+
+    def test_work_of_an_older_kdprobe_is_gone_on_with(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        (ledger.path / "cells" / cell.id).mkdir()
+        (ledger.path / "cells" / cell.id / "state.pt").write_text("7")
+        assert work(self.order(ledger, "tiny"), cell.id, cell.config) == Outcome("done")
+        assert [word for word, _, _ in sweeps.lines(ledger.path, cell.id)] == ["step 7", "trained"]
+
+    def test_a_result_that_waited_to_be_committed_is(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        attempts.end(attempts.claim(ledger.attempts, cell.id))
+        RunFolder(ledger.path / "cells" / f"{cell.id}.1").write_result({"accuracy": 0.25})
+        assert work(self.order(ledger, "broken"), cell.id, cell.config) == Outcome("done")
+        assert ledger.state(cell.id).result["accuracy"] == 0.25
+
     def test_a_cell_of_another_version(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
         (cell,) = ledger.cells
@@ -346,7 +523,7 @@ class InProcess:
     def __init__(self, ledger, function, slots=4):
         self.ledger, self.function, self.slots, self.calls = ledger, function, slots, []
 
-    def submit(self, cell):
+    def submit(self, cell, given_up=0):
         future = Future()
         self.calls.append(cell.id)
         try:
@@ -354,6 +531,9 @@ class InProcess:
         except OSError as error:
             future.set_exception(error)
         return future
+
+    def abandon(self, cell):
+        pass
 
     def close(self):
         pass
@@ -400,6 +580,36 @@ class TestDriver:
         assert engine.calls.count(bad) == 3
         assert any("no luck; tried again in 0.02 s" in line for line in said)
         assert any("given up: no luck" in line for line in said)
+
+    def test_a_failure_of_the_cell_itself_is_not_tried_again(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        engine = InProcess(ledger, lambda _ledger, _cell: Outcome("failed", "no such model", final=True))
+        tally = Driver(ledger, engine, retries=2, backoff=0.01).run()
+        assert len(engine.calls) == 1
+        assert tally.failed == {ledger.cells[0].id: "no such model"}
+
+    def test_a_silent_worker_of_ones_own_is_given_up(self, tmp_path):
+        ledger = begin(tmp_path / "s", sweeps.cells(rates=(0.5,)), stale_after=0.2)
+
+        class Freezing(InProcess):
+            """Its first worker freezes; ended, it leaves its future with an error."""
+
+            def submit(self, cell, given_up=0):
+                if self.calls:
+                    assert given_up == 1
+                    return super().submit(cell, given_up)
+                self.calls.append(cell.id)
+                attempts.claim(ledger.attempts, cell.id)
+                self.frozen = Future()
+                return self.frozen
+
+            def abandon(self, cell):
+                self.frozen.set_exception(ChildProcessError("killed"))
+
+        said = []
+        tally = Driver(ledger, Freezing(ledger, write_result), backoff=0.01, say=said.append).run()
+        assert tally.done == 1
+        assert any("is silent; given up" in line for line in said)
 
     def test_lost_workers_are_replaced_many_times_but_not_for_ever(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
@@ -547,12 +757,44 @@ def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
     assert exit_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
 
 
-def test_a_teacher_may_be_foreign_weights(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("teacher", ["@", "@@", "resnet20@w.pth", "notes.txt", "three.safetensors", "nowhere", ".", ""])
+def test_a_teacher_that_no_cell_can_use_is_found_before_anything_is_written(teacher, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sweep = [*SWEEP, "seed=1", "--slots", "0", "--teacher", "resnet20@w.pth"]
-    assert "there is no checkpoint w.pth" in exit_of(capsys, *sweep)[1]
-    Path("w.pth").touch()
-    assert "--slots must be at least 1" in exit_of(capsys, *sweep)[1]
+    Path("notes.txt").write_text("mine")
+    save(create("resnet8", n_classes=3, image_size=32), Path("three.safetensors"))
+    before = sorted(tmp_path.iterdir())
+    sweep = ["sweep", "digits/resnet8-kd", "--grid", "seed=1", "--teacher", teacher, "--out", "s"]
+    status, text = exit_of(capsys, *sweep)
+    assert status == 2
+    assert text.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_some_cells_alone_cannot_do_is_found_before_anything_is_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for axis, message in {
+        "model.name=resnet8,resnet9": "no model 'resnet9'",
+        "training.batch_size=64,1": "a batch of 1 image",
+        "data.spec=digits,folder:nowhere": "there is no folder nowhere",
+    }.items():
+        sweep = ["sweep", "digits/resnet8", "--grid", axis, "--seeds", "2", "--out", "s"]
+        more = ["--set", "model.name=mobilenetv2_050"] if "batch" in axis else []
+        status, text = exit_of(capsys, *sweep, *more)
+        assert status == 2, text
+        assert message in text
+        assert not list(tmp_path.iterdir())
+
+
+def test_which_cells_are_tried():
+    axes = {
+        "seed": [0, 1],
+        "method.dim": [8, 32, 16],
+        "training.epochs": [1, 2],
+        "training.precision": ["fp32", "bf16"],
+    }
+    cells = make_cells(sweeps.base(), product(axes), option_types())
+    chosen = [(cell.values["method.dim"], cell.values["training.precision"]) for cell in trial._to_be_tried(cells)]
+    assert chosen == [(8, "fp32"), (32, "fp32"), (8, "bf16")]
 
 
 def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):

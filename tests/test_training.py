@@ -741,6 +741,19 @@ def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
     assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2
 
 
+@pytest.mark.parametrize("change", [{"epoch": "3"}, {"step": 1.5}, {"sums": [1]}, {"bad_steps": 0}, {"n_images": True}])
+def test_a_position_of_other_types_is_damage(tmp_path, change):
+    state.save_state(tmp_path / "state.pt", {}, state.Position())
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({**content, "position": {**content["position"], **change}}, tmp_path / "state.pt")
+    name, value = next(iter(change.items()))
+    with pytest.raises(RunError, match=rf"is damaged: {name} of its position is {re.escape(repr(value))}"):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=0)
+    torch.save({**content, "parts": 3}, tmp_path / "state.pt")
+    with pytest.raises(RunError, match="belongs to another model or method"):
+        state.restore_state(tmp_path / "state.pt", {"student": torch.nn.Linear(1, 1)}, n_images=0)
+
+
 def test_time_before_a_stop_counts(tmp_path, monkeypatch):
     """By a clock that goes on by a second whenever it is looked at, and by a hundred in each step."""
     seconds = itertools.count()

@@ -68,11 +68,11 @@ def test_a_view_leaves_to_the_next_one_what_it_does_not_say(folder: Path) -> Non
 
 def test_what_cannot_be_shown_is_said() -> None:
     files = ImageFiles(("a.png",))
-    with pytest.raises(DataError, match="crop_pct must be above 0 and at most 1, but is 1.5"):
+    with pytest.raises(DataError, match=r"crop_pct must be above 0 and at most 1, but is 1\.5"):
         files.seen(View(1.5))
-    with pytest.raises(DataError, match="no interpolation 'cubic'; did you mean 'bicubic'"):
+    with pytest.raises(DataError, match=r"no interpolation 'cubic'; did you mean 'bicubic'"):
         files.seen(View(interpolation="cubic"))
-    with pytest.raises(DataError, match="not shown with crop_mode 'border', .*; give --crop-pct"):
+    with pytest.raises(DataError, match=r"not shown with crop_mode 'border', .*; give --crop-pct"):
         files.seen(View(1.0, crop_mode="border"))
 
 

@@ -13,7 +13,7 @@ STEPS = 8
 
 def journal(out: Path, text: str) -> None:
     """One line that other processes cannot tear apart."""
-    path = out.parent.parent / "journal" / out.name
+    path = out.parent.parent / "journal" / out.name.partition(".")[0]
     path.parent.mkdir(exist_ok=True)
     with path.open("ab", buffering=0) as file:
         file.write(f"{text} {os.getpid()} {time.time():.3f}\n".encode())
@@ -44,7 +44,7 @@ def broken(config, out, device):
 
 def once_broken(config, out, device):
     """Fails at the first try."""
-    tries = out.parent.parent / "tries" / out.name
+    tries = out.parent.parent / "tries" / out.name.partition(".")[0]
     if not tries.exists():
         tries.parent.mkdir(exist_ok=True)
         tries.touch()

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import DataSet, ImageFiles, Split, View, few, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Split, View, few, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.identity import content_sha256
@@ -27,6 +27,7 @@ from kdprobe.errors import ConfigError, DataError, near_matches
 from kdprobe.user_code import is_missing, is_name, own_object
 
 __all__ = [
+    "AS_IT_IS",
     "DATASETS",
     "Batch",
     "DataSet",
@@ -65,7 +66,7 @@ def load_data(
     augment: AugmentConfig | None = None,
     skip_bad: bool = False,
     named_by: str | Path | None = None,
-    view: View = View(),
+    view: View = AS_IT_IS,
     identified: bool = False,
     decode: bool = True,
 ) -> DataSet:

@@ -40,6 +40,9 @@ class View:
         )
 
 
+AS_IT_IS = View()
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Image files and how they become squares when nothing is varied.
@@ -66,15 +69,16 @@ class ImageFiles:
         """
         wanted = view.otherwise(View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center"))
         fraction, interpolation, mode = wanted.crop_pct, wanted.interpolation, wanted.crop_mode
-        assert fraction is not None and interpolation is not None
+        assert fraction is not None
+        assert interpolation is not None
         if not 0 < fraction <= 1:
             raise DataError(f"crop_pct must be above 0 and at most 1, but is {fraction:g}")
         if interpolation not in INTERPOLATIONS:
             raise DataError(f"no interpolation {interpolation!r}{near_matches(interpolation, INTERPOLATIONS)}")
         if mode not in ("center", "squash"):
             raise DataError(
-                f"images can be cropped at their centre or squashed, not shown with crop_mode {mode!r}, as this network's "
-                "published accuracy was measured; give --crop-pct, which crops at the centre"
+                f"images can be cropped at their centre or squashed, not shown with crop_mode {mode!r}, as this "
+                "network's published accuracy was measured; give --crop-pct, which crops at the centre"
             )
         return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
 

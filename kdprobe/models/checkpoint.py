@@ -173,18 +173,21 @@ def load(
     facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
     if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
         raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
-    if kind == "own":
-        with trusting(trust):
-            return _load_own(_checkpoint_path(Path(text))).to(place).eval()
-    if kind == "timm":
-        loaded = _load_timm(text.removeprefix("timm:"), image_size)
-    else:
-        if model is None:
-            model, _, text = text.partition("@")
-        options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
-        loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
+    if kind == "foreign" and model is None:
+        model, _, text = text.partition("@")
+    with trusting(trust):
+        if model is not None:
+            options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
+            loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
+        elif kind == "timm":
+            loaded = _load_timm(text.removeprefix("timm:"), image_size)
+        else:
+            loaded = _load_own(_checkpoint_path(Path(text)))
     given = {"mean": mean, "std": std}
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
+    info = describe(loaded)
+    if len(info.mean) != len(info.std):
+        raise CheckpointError(f"{spec}: mean and std must be of as many channels, but are {info.mean} and {info.std}")
     return loaded.to(place).eval()
 
 

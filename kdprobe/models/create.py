@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.dataset import View
+from kdprobe.data.dataset import AS_IT_IS, View
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models import cifar_resnet
 from kdprobe.user_code import own_object
@@ -56,7 +56,7 @@ class ModelInfo:
     data: str | None = None
     method: str = ""
     sha256: str | None = None
-    view: View = View()
+    view: View = AS_IT_IS
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""

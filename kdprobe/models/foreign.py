@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from kdprobe.data.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
 from kdprobe.files import sha256
+from kdprobe.identity import tensors_sha256
 from kdprobe.models import cifar_resnet
 from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, attach, create, describe
 from kdprobe.models.weights import Groups, chosen, read_groups
@@ -116,7 +117,8 @@ def load_foreign(
             info = describe(model)
             if name in cifar_resnet.NAMES:
                 mean, std = STATISTICS.get(info.n_classes, (mean, std))
-            return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=sha256(path)))
+            digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
+            return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=digest))
     assert first is not None
     raise CheckpointError(_misfit(path, groups, *first))
 

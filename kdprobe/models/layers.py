@@ -38,9 +38,7 @@ def as_choices(model: nn.Module, layers: Layers) -> list[str]:
     choices = []
     for one in [layers] if isinstance(layers, str | nn.Module) else layers:
         if isinstance(one, nn.Module) and id(one) not in names:
-            raise CaptureError(
-                f"the {type(one).__name__} that is given as a layer is not part of {type(model).__name__}"
-            )
+            raise CaptureError(f"the {type(one).__name__} given as a layer is not part of {type(model).__name__}")
         if not isinstance(one, str | nn.Module):
             raise CaptureError(f"a layer is a name or a module of the network, but is {type(one).__name__}")
         choices.append(names[id(one)] if isinstance(one, nn.Module) else one)

@@ -20,8 +20,7 @@ def stage_ends(trace: Trace) -> list[str]:
     """
     often = Counter(call.name for call in trace.calls)
     maps = [call for call in trace.calls if often[call.name] == 1 and _positions(call) and trace.is_cut(call)]
-    tree = _Tree(trace.calls, maps)
-    units = tree.units("")
+    units = _Tree(trace, maps).units("")
     runs = [list(run) for _, run in groupby(units, key=_positions)]
     ends = [max(run, key=lambda call: (call.composite, run.index(call))) for run in runs]
     composite = [run for run in runs if any(call.composite for call in run)]
@@ -29,7 +28,20 @@ def stage_ends(trace: Trace) -> list[str]:
         blocks = _repeated(maps, _positions(composite[0][0]))
         if blocks:
             return blocks
-    return _named_alike(ends, maps)
+    return [] if ends and _goes_on_unknown(trace, ends[-1]) else _named_alike(ends, maps)
+
+
+def _goes_on_unknown(trace: Trace, last: Call) -> bool:
+    """Whether modules behind the last end give what looks like maps, of which nothing is known."""
+    return any(
+        call.composite
+        and trace.is_cut(call)
+        and call.meaning.n_positions is None
+        and not call.meaning.pooled
+        and sum(n > 1 for n in call.shape[1:]) > 1
+        for call in trace.calls
+        if call.meaning is not None and last.meaning is not None and call.meaning.born > last.meaning.born
+    )
 
 
 def _positions(call: Call) -> int | None:
@@ -41,12 +53,14 @@ def _positions(call: Call) -> int | None:
 class _Tree:
     """The calls as they are nested, lists of modules looked through."""
 
-    def __init__(self, calls: Sequence[Call], maps: Sequence[Call]) -> None:
+    def __init__(self, trace: Trace, maps: Sequence[Call]) -> None:
         self._maps = {call.name for call in maps}
-        names = {call.name for call in calls}
+        names = {call.name for call in trace.calls}
+        branched = {name for call in trace.calls if not trace.is_cut(call) for name in _above(call.name)}
+        self._blocks = [call for call in maps if call.name in branched and _positions(call) == _entering(call)]
         self._children: dict[str, list[Call]] = defaultdict(list)
         self._inside: dict[str, set[int]] = defaultdict(set)
-        for call in calls:
+        for call in trace.calls:
             above = _above(call.name)
             self._children[next((name for name in above if name in names), "")].append(call)
             if call.name in self._maps:
@@ -58,11 +72,18 @@ class _Tree:
         found: list[Call] = []
         for call in self._children[name]:
             own = self._inside[call.name] - {_entering(call)}
-            if call.name in self._maps and len(own) < 2:
+            if call.name in self._maps and len(own) < 2 and not self._ends_with_downsampling(call):
                 found.append(call)
             else:
                 found += self.units(call.name)
         return found
+
+    def _ends_with_downsampling(self, call: Call) -> bool:
+        """Whether blocks of the resolution that enters stand before the change of resolution."""
+        entering = _entering(call)
+        return _positions(call) != entering and any(
+            block.name.startswith(f"{call.name}.") and _positions(block) == entering for block in self._blocks
+        )
 
 
 def _entering(call: Call) -> int | None:

@@ -6,6 +6,7 @@ that was made before it, other than through it: the rest of the network can be r
 """
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     modes = [(module, module.training) for module in model.modules()]
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # the pass itself will warn
         for name, module in model.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(watch.hook(name, module), with_kwargs=True).remove)
@@ -129,6 +131,7 @@ class _Watch(TorchFunctionMode):
         self._calls: list[Call] = []
         self._number: dict[str, int] = {}
         self._edges: list[tuple[int, int]] = []
+        self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
         self._now = 0
         self.n_images = 0
 
@@ -138,12 +141,12 @@ class _Watch(TorchFunctionMode):
         self.n_images = len(value)
         rest = (CHANNEL, ROW, COLUMN) if value.ndim == 4 else (CHANNEL,) if value.ndim == 2 else ()
         labels = (BATCH, *(rest or (UNKNOWN,) * (value.ndim - 1)))
-        setattr(value, _MARK, Meaning(tuple(fresh(one, n) for one, n in zip(labels, shape, strict=True))))
+        self._mark(value, Meaning(tuple(fresh(one, n) for one, n in zip(labels, shape, strict=True))))
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = _name(function)
-        operation = Operation(name, args, kwargs, tuple(_entering(args, kwargs)), self._role)
+        operation = Operation(name, args, kwargs, tuple(self._entering(args, kwargs)), self._role)
         out = function(*args, **kwargs)  # in place, it changes what entered; its meaning was read before
         made = [one for one in tensors_in(out) if one.dtype != torch.bool]
         if not made or any(part in name for part in _NO_DATA):
@@ -152,11 +155,12 @@ class _Watch(TorchFunctionMode):
             self._now += 1
             self._edges += [(meaning.born, self._now) for _, meaning, _ in operation.entered]
             for one, meaning in zip(made, derive(operation, made), strict=True):
-                setattr(one, _MARK, meaning._replace(born=self._now))
+                self._mark(one, meaning._replace(born=self._now))
         else:
             role = next((role for value in tensors_in([args, kwargs]) if (role := self._role(value))), None)
             for one in made:
                 setattr(one, _ROLE, role or "other")
+                self._mark(one, None)
         return out
 
     def hook(self, name: str, module: nn.Module) -> Any:
@@ -165,26 +169,46 @@ class _Watch(TorchFunctionMode):
 
         def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             tensors = [one for one in tensors_in(output) if one.is_floating_point()]
-            known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := _meaning(value))]
+            known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
             self._see(known, tensors)
             self._number[name] = number = self._number.get(name, 0) + 1
             found = next((one for one in tensors if one.ndim and len(one) == self.n_images), next(iter(tensors), None))
             if found is not None:
                 entered = known[0][1] if known else None
                 kind = type(module).__name__
-                self._calls.append(Call(name, number, tuple(found.shape), _meaning(found), entered, composite, kind))
+                self._calls.append(
+                    Call(name, number, tuple(found.shape), self._meaning(found), entered, composite, kind)
+                )
 
         return keep
 
     def _see(self, entered: list[tuple[Tensor, Meaning]], made: list[Tensor]) -> None:
         """What was made where the mode does not see it: in a scripted module or an `autograd.Function`."""
         for one in made:
-            if not entered or _meaning(one) is not None or self._role(one) is not None:
+            if not entered or self._meaning(one) is not None or self._role(one) is not None:
                 continue
             self._now += 1
             self._edges += [(meaning.born, self._now) for _, meaning in entered]
             axes = [meaning.axes for value, meaning in entered if value.shape == one.shape]
-            setattr(one, _MARK, Meaning(merged(axes, one.shape) if axes else unknown(one.shape), born=self._now))
+            self._mark(one, Meaning(merged(axes, one.shape) if axes else unknown(one.shape), born=self._now))
+
+    def _mark(self, value: Tensor, meaning: Meaning | None) -> None:
+        setattr(value, _MARK, meaning)
+        if (place := _place(value)) is not None:
+            self._by_place[place] = meaning
+
+    def _meaning(self, value: Tensor) -> Meaning | None:
+        """Of a tensor, or of one that an `autograd.Function` has wrapped anew, as reentrant checkpoints do."""
+        if hasattr(value, _MARK) or id(value) in self._roles:
+            found = getattr(value, _MARK, None)
+            return found if isinstance(found, Meaning) else None
+        return self._by_place.get(_place(value) or ())
+
+    def _entering(self, args: Any, kwargs: Any) -> Iterator[tuple[Tensor, Meaning, tuple[int, ...]]]:
+        for value in tensors_in([args, kwargs]):
+            meaning = self._meaning(value)
+            if meaning is not None:
+                yield value, meaning, tuple(value.shape)
 
     def _role(self, value: Tensor) -> str | None:
         return self._roles.get(id(value)) or getattr(value, _ROLE, None)
@@ -210,16 +234,9 @@ def _name(function: Any) -> str:
     return name if name.startswith("__") else name.removeprefix("_").rstrip("_")
 
 
-def _meaning(value: Tensor) -> Meaning | None:
-    found = getattr(value, _MARK, None)
-    return found if isinstance(found, Meaning) else None
-
-
-def _entering(args: Any, kwargs: Any) -> Iterator[tuple[Tensor, Meaning, tuple[int, ...]]]:
-    for value in tensors_in([args, kwargs]):
-        meaning = _meaning(value)
-        if meaning is not None:
-            yield value, meaning, tuple(value.shape)
+def _place(value: Tensor) -> tuple[Any, ...] | None:
+    """Where the values of a tensor lie; None for one without values."""
+    return (value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:

@@ -130,10 +130,11 @@ _OTHERS = {
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse zip archives that are none of torch's weights."""
+    """Refuse zip archives that are none of torch's weights, or not as they were written, which torch does not check."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, sums = archive.namelist(), [entry.CRC for entry in archive.infolist()]
+            damaged = archive.testzip() if any(sums) else None  # torch can be told to write none
     except Exception as error:
         raise CheckpointError(f"{path} is truncated or not a weights file ({first_sentence(error)})") from error
     if any(name.endswith("/constants.pkl") for name in names):
@@ -143,6 +144,8 @@ def _check_archive(path: Path) -> None:
     if not any(name.endswith("data.pkl") for name in names):
         what = "a NumPy archive" if any(name.endswith(".npy") for name in names) else "a zip archive"
         raise CheckpointError(f"{path} is {what}, not a weights file of torch or safetensors")
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it is another one")
 
 
 def _named_tensors(path: Path) -> dict[str, Tensor]:

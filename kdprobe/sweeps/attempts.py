@@ -1,9 +1,15 @@
 """Attempts at cells: who trains a cell now, and whether they are still alive.
 
-An attempt is a file `CELL.N` that only one process can create (`O_EXCL`). Its content says who: host and process; its
-modification time is the heartbeat. The attempt with the highest number counts. Whoever finds it ended, or without a
-heartbeat for too long, may create number N + 1, and again only one process can. A process that wakes up
-after it was given up finds the higher number and ends itself. Attempts are never removed: there is no lock to lose.
+An attempt is a file `CELL.N` that only one process can create (`O_EXCL`). Its content says who: host and process; each
+heartbeat changes its modification time. The attempt with the highest number counts, and its number is the token of the
+lease: its process works in a folder of that number, which a successor takes away by renaming it, so that nothing that
+a process writes after it was given up reaches the cell, whenever it wakes up (`work`).
+
+Whoever finds an attempt ended, or its process gone, may create number N + 1, and again only one process can. So may a
+worker whose driver has watched that the heartbeat does not change any more: for long enough by the driver's own clock,
+and looking often enough in that time. What the file's time says does not count: clocks differ and jump, and a machine
+that was suspended has not watched. A process that wakes up after it was given up finds the higher number and ends
+itself. Attempts are never removed: there is no lock to lose.
 """
 
 import json
@@ -12,15 +18,16 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kdprobe.files import read_text, write_text
 
 STALE_AFTER = 60.0  # seconds without a heartbeat
-_BEATS = 6  # heartbeats in that time
+BEATS = 6  # heartbeats in that time
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Attempt:
         space: the process numbers' space there, which containers on one host do not share.
         process: number of the process.
         started: seconds since 1970.
-        beat: time of the last heartbeat, by the file system's clock.
+        beat: nanoseconds of the last heartbeat, by the file system's clock: a counter, good for seeing it change.
         ended: whether the process said that it is over.
         error: why it failed, if it did.
     """
@@ -45,7 +52,7 @@ class Attempt:
     space: str
     process: int
     started: float
-    beat: float
+    beat: int
     ended: bool = False
     error: str | None = None
 
@@ -69,46 +76,84 @@ def last_numbers(folder: Path) -> dict[str, int]:
 
 
 def read_attempt(folder: Path, cell: str, number: int) -> Attempt:
-    """Read one attempt; a file that is just being created has no host yet."""
+    """Read one attempt; a file that is just being created, or is damaged, has no host."""
     path = folder / f"{cell}.{number}"
-    beat = path.stat().st_mtime
+    beat = path.stat().st_mtime_ns
+    unknown = Attempt(path, number, "", "", 0, beat / 1e9, beat)
     try:
         said = json.loads(read_text(path))
-    except ValueError:
-        said = {"host": "", "space": "", "process": 0, "started": beat}
-    return Attempt(path, number, beat=beat, **said)
+    except Exception:  # whatever a parser raises over a damaged file: its heartbeat tells of it all the same
+        return unknown
+    if not isinstance(said, dict) or said.keys() - _SAID.keys():
+        return unknown
+    whole = {"ended": False, "error": None, **said}
+    if any(key not in whole or not fits(whole[key]) for key, fits in _SAID.items()):
+        return unknown
+    return Attempt(path, number, beat=beat, **whole)
 
 
-def alive(attempt: Attempt, *, now: float, stale_after: float) -> bool:
-    """Whether an attempt is still under way.
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 2**40  # type: ignore[operator]
+
+
+#: what an attempt's file holds, and whether a value can be it
+_SAID: dict[str, Callable[[object], bool]] = {
+    "host": _is_text,
+    "space": _is_text,
+    "process": lambda value: type(value) is int and 0 < value < 2**31,
+    "started": _is_number,
+    "ended": lambda value: isinstance(value, bool),
+    "error": lambda value: value is None or isinstance(value, str),
+}
+
+
+def over(attempt: Attempt) -> bool:
+    """Whether an attempt has surely ended: it said so, or its process was here and is gone."""
+    here = (attempt.host, attempt.space) == (socket.gethostname(), _space())
+    return attempt.ended or (here and os.name != "nt" and not _exists(attempt.process))
+
+
+class Heartbeats:
+    """Watches by this process's own clock whether heartbeats change.
 
     Args:
-        attempt: of any host.
-        now: by the file system's clock, see `clock`.
-        stale_after: seconds without a heartbeat after which it is given up.
+        stale_after: seconds without a change after which an attempt is silent.
     """
-    if attempt.ended or now - attempt.beat > stale_after:
-        return False
-    here = (attempt.host, attempt.space) == (socket.gethostname(), _space())
-    return not here or os.name == "nt" or _exists(attempt.process)
+
+    def __init__(self, stale_after: float = STALE_AFTER) -> None:
+        self._stale_after = stale_after
+        self._seen: dict[Path, tuple[int, float, float]] = {}
+
+    def silent(self, attempt: Attempt) -> bool:
+        """Whether an attempt's heartbeat was watched not to change for long enough; ask every few seconds.
+
+        Only watched time counts: after a pause of this process, a worker that paused with it has its time again.
+        """
+        now = time.monotonic()
+        beat, looked, watched = self._seen.get(attempt.path, (None, now, 0.0))
+        if beat != attempt.beat:
+            watched = 0.0
+        else:
+            watched += min(now - looked, self._stale_after / BEATS)
+        self._seen[attempt.path] = (attempt.beat, now, watched)
+        return watched >= self._stale_after
 
 
-def clock(folder: Path) -> float:
-    """Now, by the clock that stamps files in this folder: hosts of a cluster may disagree about the time."""
+def claim(folder: Path, cell: str, *, given_up: int = 0) -> Attempt | None:
+    """Begin the next attempt at a cell; None if another process is at it.
+
+    Args:
+        folder: of the attempts.
+        cell: id.
+        given_up: number of the attempt that was watched to be silent.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".clock-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-    probe.touch()
-    try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def claim(folder: Path, cell: str, *, stale_after: float = STALE_AFTER) -> Attempt | None:
-    """Begin the next attempt at a cell; None if another process is at it."""
     number = last_number(folder, cell)
-    now = clock(folder)
-    if number and alive(read_attempt(folder, cell, number), now=now, stale_after=stale_after):
+    if number and number != given_up and not over(read_attempt(folder, cell, number)):
         return None
     path = folder / f"{cell}.{number + 1}"
     try:
@@ -121,6 +166,11 @@ def claim(folder: Path, cell: str, *, stale_after: float = STALE_AFTER) -> Attem
     return read_attempt(folder, cell, number + 1)
 
 
+def superseded(attempt: Attempt) -> bool:
+    """Whether another process was given the cell after this attempt."""
+    return attempt.path.with_suffix(f".{attempt.number + 1}").exists()
+
+
 def end(attempt: Attempt, *, error: str | None = None) -> None:
     """Say that an attempt is over, and why if it failed."""
     said = {name: getattr(attempt, name) for name in ("host", "space", "process", "started")}
@@ -131,11 +181,10 @@ def end(attempt: Attempt, *, error: str | None = None) -> None:
 def beating(attempt: Attempt, *, stale_after: float = STALE_AFTER) -> Iterator[None]:
     """Send heartbeats; kill this process if the attempt was given up and another process began the next one."""
     stop = threading.Event()
-    successor = attempt.path.with_suffix(f".{attempt.number + 1}")
 
     def beat() -> None:
-        while not stop.wait(stale_after / _BEATS):
-            if successor.exists():
+        while not stop.wait(stale_after / BEATS):
+            if superseded(attempt):
                 os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
             with suppress(OSError):  # a file server may be away for a moment
                 os.utime(attempt.path)
@@ -149,9 +198,12 @@ def beating(attempt: Attempt, *, stale_after: float = STALE_AFTER) -> Iterator[N
         thread.join()
 
 
+@cache
 def _space() -> str:
+    """What tells this machine, since it was started, and this container from all others of the same name."""
     with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return ""
 
 

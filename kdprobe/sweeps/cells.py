@@ -46,6 +46,13 @@ def cell_id(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def input_names(config: RunConfig) -> tuple[str | None, str]:
+    """What a cell's teacher and data are called in a sweep: by where they lie, and the data also by their size."""
+    size = config.data.image_size
+    data = f"data {config.data.spec}" + (f" at {size} px" if size else "")
+    return (None if config.teacher is None else f"teacher {config.teacher}"), data
+
+
 def with_values(base: dict[str, Any], values: Values) -> dict[str, Any]:
     """A copy of a nested mapping with some dotted keys set."""
     return override(base, [f"{key}={json.dumps(value)}" for key, value in values.items()])

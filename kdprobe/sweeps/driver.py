@@ -10,6 +10,7 @@ from typing import Any
 
 from kdprobe.errors import KdprobeError
 from kdprobe.progress import progress
+from kdprobe.sweeps.attempts import BEATS, Heartbeats, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger
@@ -72,6 +73,8 @@ class Driver:
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waiting: list[tuple[float, int, Cell]] = []
         self._running: dict[Future[Outcome], Cell] = {}
+        self._given_up: dict[str, int] = {}
+        self._heartbeats, self._watched_at = Heartbeats(ledger.stale_after), time.monotonic()
         self._order = 0
 
     def run(self) -> Tally:
@@ -114,14 +117,16 @@ class Driver:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now and len(self._running) < self.engine.slots:
             cell = heapq.heappop(self._waiting)[2]
-            state = self.ledger.state(cell.id)
+            state = self.ledger.state(cell.id, self._heartbeats)
             if state.name == "done":
                 self._finished(cell, "done elsewhere")
             elif state.name == "running":
                 self._later(cell, self.look)
             else:
                 self.tally.tries += 1
-                self._running[self.engine.submit(cell)] = cell
+                number = 0 if state.attempt is None else state.attempt.number
+                self._given_up[cell.id] = number
+                self._running[self.engine.submit(cell, number)] = cell
 
     def _collect(self) -> None:
         pause = max(self._waiting[0][0] - time.monotonic(), 0.01) if self._waiting else 0.5
@@ -130,6 +135,22 @@ class Driver:
             return
         for future in wait(self._running, timeout=min(pause, 0.5), return_when=FIRST_COMPLETED).done:
             self._judge(self._running.pop(future), future)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Give up workers of our own that show no sign of life any more, as frozen ones do."""
+        if time.monotonic() - self._watched_at < self.ledger.stale_after / BEATS:
+            return
+        self._watched_at = time.monotonic()
+        numbers = last_numbers(self.ledger.attempts)
+        for future, cell in self._running.items():
+            number = numbers.get(cell.id, 0)
+            if number <= self._given_up[cell.id] or future.done():
+                continue  # it is queued
+            attempt = read_attempt(self.ledger.attempts, cell.id, number)
+            if not over(attempt) and self._heartbeats.silent(attempt):
+                self.say(f"{cell.label}: its worker, process {attempt.process} on {attempt.host}, is silent; given up")
+                self.engine.abandon(cell)
 
     def _judge(self, cell: Cell, future: Future[Outcome]) -> None:
         error = future.exception()
@@ -139,10 +160,13 @@ class Driver:
         elif outcome.name == "busy":
             self._later(cell, self.look)
         else:
-            self._try_again(cell, outcome.error, lost=error is not None or outcome.name == "stopped")
+            lost = error is not None or outcome.name == "stopped"
+            self._try_again(
+                cell, outcome.error, lost=lost, limit=LOSSES if lost else 0 if outcome.final else self.retries
+            )
 
-    def _try_again(self, cell: Cell, reason: str, *, lost: bool) -> None:
-        kind, limit = ("lost", LOSSES) if lost else ("failed", self.retries)
+    def _try_again(self, cell: Cell, reason: str, *, lost: bool, limit: int) -> None:
+        kind = "lost" if lost else "failed"
         tries = self._tries[cell.id, kind]
         if self.stop.reason is not None:
             return

@@ -17,8 +17,17 @@ class Engine(Protocol):
 
     slots: int
 
-    def submit(self, cell: Cell) -> Future[Outcome]:
-        """Have `work.work` called on a cell, once; an exception in the future means that its worker was lost."""
+    def submit(self, cell: Cell, given_up: int = 0) -> Future[Outcome]:
+        """Have `work.work` called on a cell, once; an exception in the future means that its worker was lost.
+
+        Args:
+            cell: to be worked on.
+            given_up: number of the attempt at it that was watched to be silent.
+        """
+        ...
+
+    def abandon(self, cell: Cell) -> None:
+        """End the worker that is at a cell, which shows no sign of life any more: its future says that it is lost."""
         ...
 
     def close(self) -> None:

@@ -2,30 +2,38 @@
 
 sweep.json       what all cells share, and the cells of the grid asked for last
 cells/CELL/      a run folder; its `result.json`, written whole, is the only mark of done
+cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
 attempts/CELL.N  who is or was at the cell, see `attempts`
 logs/CELL.log    what its trainings printed
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
 from kdprobe.files import read_bytes, read_text, write_text
+from kdprobe.identity import Inputs
+from kdprobe.parsing import parsing
 from kdprobe.results import provenance
 from kdprobe.runs import FORMAT as RUN_FORMAT
 from kdprobe.runs import VERSION as RUN_VERSION
 from kdprobe.runs import RunFolder, differing_keys
-from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, alive, clock, end, last_number, last_numbers, read_attempt
-from kdprobe.sweeps.cells import Cell
+from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, Heartbeats, end, last_number, last_numbers, over, read_attempt
+from kdprobe.sweeps.cells import Cell, input_names
 
 FORMAT = "kdprobe-sweep"
 VERSION = 1
 
 _SHOWN = 6  # keys that differ
+_ID = re.compile("[0-9a-f]{16}")
 
 StateName = Literal["done", "running", "failed", "left"]
 
@@ -55,11 +63,13 @@ class Ledger:
         path: the folder.
         cells: of the grid, in its order; cells with one id are trained once.
         stale_after: seconds without a heartbeat after which an attempt is given up.
+        inputs: sha256 of each teacher and data set of the cells, by their names (`cells.input_names`).
     """
 
     path: Path
     cells: Sequence[Cell]
     stale_after: float = STALE_AFTER
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def attempts(self) -> Path:
@@ -67,27 +77,41 @@ class Ledger:
         return self.path / "attempts"
 
     def run(self, cell: str) -> RunFolder:
-        """The run folder of a cell."""
-        return RunFolder(self.path / "cells" / cell)
+        """The run folder of a cell; while it is not done, that of the newest attempt that has one."""
+        path = self.path / "cells" / cell
+        if not path.exists():
+            for number in range(last_number(self.attempts, cell), 0, -1):
+                if (working := working_folder(self.path, cell, number)).is_dir():
+                    return RunFolder(working)
+        return RunFolder(path)
+
+    def inputs_of(self, config: RunConfig) -> Inputs:
+        """Which teacher and data a cell must learn from, as far as the sweep knows."""
+        teacher, data = input_names(config)
+        return Inputs(self.inputs.get(teacher or ""), self.inputs.get(data))
 
     def distinct(self) -> list[Cell]:
         """The cells, each id once."""
         return list({cell.id: cell for cell in self.cells}.values())
 
-    def state(self, cell: str) -> State:
-        """Look at one cell."""
-        number = last_number(self.attempts, cell)
-        return self._state(cell, number, clock(self.attempts) if number else 0.0)
+    def state(self, cell: str, heartbeats: Heartbeats | None = None) -> State:
+        """Look at one cell.
+
+        Args:
+            cell: id.
+            heartbeats: who has watched them; without, an attempt is running if the last one is not old by the clock of
+                this machine, which is good enough for showing it.
+        """
+        return self._state(cell, last_number(self.attempts, cell), heartbeats)
 
     def states(self) -> dict[str, State]:
-        """Look at all cells."""
+        """Look at all cells, once."""
         numbers = last_numbers(self.attempts)
-        now = clock(self.attempts) if numbers else 0.0
-        return {cell.id: self._state(cell.id, numbers.get(cell.id, 0), now) for cell in self.distinct()}
+        return {cell.id: self._state(cell.id, numbers.get(cell.id, 0), None) for cell in self.distinct()}
 
     def heartbeat_age(self, attempt: Attempt) -> float:
-        """Seconds since an attempt's last heartbeat."""
-        return max(clock(self.attempts) - attempt.beat, 0.0)
+        """Seconds since an attempt's last heartbeat, by the clock of this machine."""
+        return max(time.time() - attempt.beat / 1e9, 0.0)
 
     def give_up(self, cell: str, error: str) -> None:
         """Write down why a cell is not tried again, where its last attempt could not do so itself."""
@@ -95,7 +119,7 @@ class Ledger:
         if number and not (attempt := read_attempt(self.attempts, cell, number)).ended:
             end(attempt, error=error)
 
-    def _state(self, cell: str, number: int, now: float) -> State:
+    def _state(self, cell: str, number: int, heartbeats: Heartbeats | None) -> State:
         result, damaged = read_result(f"{self.path}/cells/{cell}/result.json")
         if result is not None:
             return State("done", result=result)
@@ -103,9 +127,25 @@ class Ledger:
             return State("left", damaged=damaged)
         attempt = read_attempt(self.attempts, cell, number)
         name: StateName = "failed" if attempt.error is not None else "left"
-        if alive(attempt, now=now, stale_after=self.stale_after):
-            name = "running"
+        if not over(attempt):
+            stale = self.heartbeat_age(attempt) > self.stale_after if heartbeats is None else heartbeats.silent(attempt)
+            name = name if stale else "running"
         return State(name, attempt, damaged=damaged)
+
+
+def working_folder(sweep: Path, cell: str, number: int) -> Path:
+    """Where an attempt works."""
+    return sweep / "cells" / f"{cell}.{number}"
+
+
+#: of a run's result: what a sweep reads of it, where it is there
+_RESULT: dict[str, Callable[[Any], bool]] = {
+    "accuracy": lambda value: type(value) in (int, float) and 0 <= value <= 1,
+    "seconds": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    "seed": lambda value: type(value) is int and value >= 0,
+    **dict.fromkeys(("model", "data"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("teacher", "teacher_sha256", "data_sha256"), lambda value: isinstance(value, str | None)),
+}
 
 
 def read_result(path: str) -> tuple[dict[str, Any] | None, bool]:
@@ -114,10 +154,12 @@ def read_result(path: str) -> tuple[dict[str, Any] | None, bool]:
         values = json.loads(read_bytes(Path(path)))
     except FileNotFoundError:
         return None, False
-    except ValueError:
+    except Exception:  # whatever a parser raises: it does not count
         return None, True
     whole = isinstance(values, dict) and (values.get("format"), values.get("version")) == (RUN_FORMAT, RUN_VERSION)
-    return (values, False) if whole else (None, True)
+    if not whole or any(key in values and not fits(values[key]) for key, fits in _RESULT.items()):
+        return None, True
+    return values, False
 
 
 def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
@@ -127,57 +169,96 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
         SweepError: if there is none, or it is damaged or of another version.
     """
     plan = path / "sweep.json"
-    try:
+    if not plan.exists():
+        raise SweepError(f"{path} holds no sweep: it has no sweep.json")
+    with parsing(plan, SweepError, expected="a sweep's plan"):
         values = json.loads(read_text(plan))
         found = values["format"], values["version"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise SweepError(f"{path} holds no sweep: it has no sweep.json") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SweepError(f"{plan} is not a sweep's plan or is damaged ({type(error).__name__})") from error
     if found != (FORMAT, VERSION):
         raise SweepError(f"{plan} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
-    try:
+    with parsing(plan, SweepError, expected="a sweep's plan"):
+        RunConfig.model_validate(values["base"])
         cells = [Cell(entry["id"], entry["values"], values["base"]) for entry in values["cells"]]
-    except (KeyError, TypeError) as error:
-        raise SweepError(f"{plan} is not a sweep's plan or is damaged ({type(error).__name__})") from error
+        inputs = values.get("inputs", {})
+    for wrong in _mistakes(cells, inputs):
+        raise SweepError(f"{plan} is not a sweep's plan or is damaged: {wrong}")
+    return Ledger(path, cells, stale_after, inputs)
+
+
+def _mistakes(cells: Sequence[Cell], inputs: object) -> Iterator[str]:
+    """What is wrong with the content of a plan."""
     if not cells:
-        raise SweepError(f"{plan} is not a sweep's plan or is damaged: it has no cells")
-    return Ledger(path, cells, stale_after)
+        yield "it has no cells"
+    for cell in cells:
+        if not isinstance(cell.id, str) or not _ID.fullmatch(cell.id):
+            yield f"a cell's id must be 16 hexadecimal digits, but is {cell.id!r:.40}"
+        if not isinstance(cell.values, dict) or None in cell.values.values():
+            yield f"the values of the cell {cell.id} must be a mapping of keys to values, but are {cell.values!r:.40}"
+    if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
+        yield f"inputs must be a mapping of names to hashes, but is {inputs!r:.40}"
 
 
-def begin(path: Path, cells: Sequence[Cell], *, stale_after: float = STALE_AFTER) -> Ledger:
+def begin(
+    path: Path, cells: Sequence[Cell], *, inputs: Mapping[str, str] | None = None, stale_after: float = STALE_AFTER
+) -> Ledger:
     """Put a grid into a folder: an empty one, or one with a sweep of the same configuration, whose cells are reused.
 
     Args:
         path: the folder.
         cells: with a common base.
+        inputs: sha256 of each teacher and data set of the cells, by their names.
         stale_after: seconds without a heartbeat after which an attempt is given up.
 
     Raises:
-        SweepError: if the folder holds something else, or its sweep differs in more than the swept keys.
+        SweepError: if the folder holds something else, or its sweep differs in more than the swept keys, or learns from
+            another teacher or other data.
     """
-    check_folder(path, cells)
+    inputs = {**check_folder(path, cells, inputs or {}), **(inputs or {})}
     entries = [{"id": cell.id, "values": cell.values} for cell in cells]
-    plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "provenance": provenance()}
+    plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "inputs": inputs}
     try:
         for name in ("cells", "attempts", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
-        write_text(path / "sweep.json", json.dumps(plan) + "\n")
+        write_text(path / "sweep.json", json.dumps({**plan, "provenance": provenance()}) + "\n")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
-    return Ledger(path, cells, stale_after)
+    return Ledger(path, cells, stale_after, inputs)
 
 
-def check_folder(path: Path, cells: Sequence[Cell]) -> None:
+def check_folder(path: Path, cells: Sequence[Cell], inputs: Mapping[str, str]) -> Mapping[str, str]:
     """Find out whether a grid can be put into a folder, without writing anything.
+
+    Returns:
+        the inputs of the sweep that is there.
 
     Raises:
         SweepError: as `begin` does.
     """
     if (path / "sweep.json").exists():
-        _check_same(open_ledger(path), cells)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        before = open_ledger(path)
+        _check_same(before, cells)
+        _check_inputs(before, cells, inputs)
+        return before.inputs
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SweepError(f"{path} is not an empty folder and holds no sweep; choose another --out")
+    return {}
+
+
+def _check_inputs(before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str]) -> None:
+    """Refuse other teachers and data at the same path: by what the sweep wrote down, else by its cells' results."""
+    known = dict(before.inputs)
+    for cell in [] if known else cells:
+        result = read_result(str(before.run(cell.id).result_path))[0] or {}
+        names = input_names(RunConfig.model_validate(cell.config))
+        for name, key in zip(names, ("teacher_sha256", "data_sha256"), strict=True):
+            if name is not None and isinstance(result.get(key), str):
+                known.setdefault(name, result[key])
+    for name, digest in inputs.items():
+        if known.get(name, digest) != digest:
+            raise SweepError(
+                f"{before.path} cannot go on: when it began, its {name} had the sha256 {known[name]}, but now it is "
+                f"{digest}; give what its cells learnt from, or choose another --out"
+            )
 
 
 def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:

@@ -78,7 +78,7 @@ class LocalEngine:
 
     def __init__(self, order: Order, slots: Sequence[Slot]) -> None:
         self.order, self.slots = order, len(slots)
-        self._queue: queue.Queue[tuple[Cell, Future[Outcome]] | None] = queue.Queue()
+        self._queue: queue.Queue[tuple[Cell, int, Future[Outcome]] | None] = queue.Queue()
         self._closing = threading.Event()
         self._children: dict[int, _Child] = {}
         self._threads = [
@@ -87,11 +87,17 @@ class LocalEngine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, cell: Cell) -> Future[Outcome]:
+    def submit(self, cell: Cell, given_up: int = 0) -> Future[Outcome]:
         """Queue a cell for the next free slot."""
         future: Future[Outcome] = Future()
-        self._queue.put((cell, future))
+        self._queue.put((cell, given_up, future))
         return future
+
+    def abandon(self, cell: Cell) -> None:
+        """Kill the child that is at a cell."""
+        for child in list(self._children.values()):
+            if child.cell == cell.id:
+                child.process.kill()
 
     def processes(self) -> list[int]:
         """Numbers of the children that live now."""
@@ -110,7 +116,7 @@ class LocalEngine:
     def _serve(self, number: int, slot: Slot) -> None:
         child: _Child | None = None
         while (job := self._queue.get()) is not None and not self._closing.is_set():
-            cell, future = job
+            cell, given_up, future = job
             try:
                 if child is None or not child.fresh():
                     if child is not None:
@@ -119,7 +125,7 @@ class LocalEngine:
                     child = self._children[number] = _Child(self.order, slot, number)
                     if self._closing.is_set():
                         child.process.terminate()
-                outcome = child.ask(cell)
+                outcome = child.ask(cell, given_up)
             except (OSError, ValueError) as error:
                 future.set_exception(error)
                 if child is not None:
@@ -150,21 +156,25 @@ class _Child:
             )
         self.born = time.monotonic()
         self.spent = False
+        self.cell: str | None = None
 
     def fresh(self) -> bool:
         """Whether it may get another cell."""
         return not self.spent and self.process.poll() is None and time.monotonic() - self.born < _OLD
 
-    def ask(self, cell: Cell) -> Outcome:
+    def ask(self, cell: Cell, given_up: int) -> Outcome:
         """Give it a cell and wait.
 
         Raises:
             OSError: if it dies; ValueError if its last words are cut short.
         """
         assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018
-        self.process.stdin.write(json.dumps({"cell": cell.id, "config": cell.config}) + "\n")
+        request = {"cell": cell.id, "config": cell.config, "given_up": given_up}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
+        self.cell = cell.id
         reply = self.process.stdout.readline()
+        self.cell = None
         if not reply:
             status = self.process.wait()
             how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"

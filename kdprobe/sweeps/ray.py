@@ -5,15 +5,18 @@ CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS; what is tried again is decided by the 
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from kdprobe.errors import SweepError
@@ -29,7 +32,7 @@ class RayEngine:
 
     Args:
         order: the sweep and the task.
-        address: `auto` or HOST:PORT of a running cluster; None starts one here.
+        address: `auto` or HOST:PORT of a running cluster; None starts one here, for this machine alone.
         processors: that a cell takes.
         gpus: that a cell takes; fractions share one. One, where the cluster has any and the device is not `cpu`, if
             not given. A cell that takes none computes on the CPU.
@@ -41,13 +44,14 @@ class RayEngine:
     def __init__(
         self, order: Order, *, address: str | None = None, processors: float = 1, gpus: float | None = None
     ) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise SweepError("the engine 'ray' is not installed; pip install 'kdprobe[ray]'") from error
         self.slots = 1000  # queued tasks are what lets a cluster grow
-        self._ray: Any = ray
-        self._connect(address)
+        with _on_this_machine_alone() if address is None else nullcontext():
+            try:
+                import ray
+            except ImportError as error:
+                raise SweepError("the engine 'ray' is not installed; pip install 'kdprobe[ray]'") from error
+            self._ray: Any = ray
+            self._connect(address)
         there = self._ray.cluster_resources()
         if gpus is None:
             gpus = 0 if order.device == "cpu" else min(there.get("GPU", 0), 1)
@@ -56,12 +60,19 @@ class RayEngine:
         self._work = ray.remote(**options)(_work_there)
         self._order = replace(order, device="cpu") if gpus == 0 and order.device == "auto" else order
         self._folder = Path.cwd()
+        self._references: dict[str, Any] = {}
 
-    def submit(self, cell: Cell) -> Future[Outcome]:
+    def submit(self, cell: Cell, given_up: int = 0) -> Future[Outcome]:
         """Queue a cell on the cluster."""
-        reference = self._work.remote(self._order, cell.id, cell.config, self._folder)
+        reference = self._work.remote(self._order, cell.id, cell.config, given_up, self._folder)
+        self._references[cell.id] = reference
         future: Future[Outcome] = reference.future()
         return future
+
+    def abandon(self, cell: Cell) -> None:
+        """End the worker process that is at a cell."""
+        if cell.id in self._references:
+            self._ray.cancel(self._references[cell.id], force=True)
 
     def close(self) -> None:
         """Leave the cluster; tasks that still run are stopped with their worker processes."""
@@ -72,7 +83,8 @@ class RayEngine:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
         looks: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
-            address, own = "local", {"num_cpus": usable_processors(), "include_dashboard": False}
+            address = "local"
+            own = {"num_cpus": usable_processors(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         else:
             own = {}
         if address not in ("auto", "local"):
@@ -95,10 +107,36 @@ class RayEngine:
                 raise SweepError(f"a cell takes {wanted:g} {name}, but the cluster has {there.get(name, 0):g}")
 
 
-def _work_there(order: Order, cell: str, config: dict[str, Any], folder: Path) -> Outcome:
+@contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """A cluster that is started inside listens on 127.0.0.1, and to those alone who know its token.
+
+    Ray reads both when it is imported. Where it is already, it makes the token itself (since version 2.59).
+    """
+    wanted = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # its name for: not only on this machine
+    if "ray" not in sys.modules:
+        wanted |= {"RAY_AUTH_MODE": "token"}
+        if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+            wanted |= {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    constants: Any = sys.modules.get("ray._private.ray_constants", SimpleNamespace())
+    clusters = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    before = {name: os.environ.get(name) for name in wanted if not name.startswith("RAY_AUTH")}
+    os.environ.update(wanted)
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = clusters
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _work_there(order: Order, cell: str, config: dict[str, Any], given_up: int, folder: Path) -> Outcome:
     if folder.is_dir():
         os.chdir(folder)  # so that relative paths in the configuration mean the same
-    return work(order, cell, config)
+    return work(order, cell, config, given_up)
 
 
 def _check_answers(address: str) -> None:

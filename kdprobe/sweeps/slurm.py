@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
@@ -17,9 +17,9 @@ from kdprobe.sweeps.work import Order, Outcome, work
 class Job:
     """What a Slurm job calls; submitit pickles it again when the job is put back into the queue."""
 
-    def __call__(self, order: Order, cell: str, config: dict[str, Any]) -> Outcome:
+    def __call__(self, order: Order, cell: str, config: dict[str, Any], given_up: int) -> Outcome:
         """Work on one cell."""
-        return work(order, cell, config)
+        return work(order, cell, config, given_up)
 
     def checkpoint(self, *arguments: Any) -> Any:
         """Called shortly before a job is stopped: the same again, which resumes."""
@@ -57,18 +57,24 @@ class SlurmEngine:
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
             raise SweepError(f"Slurm cannot be used as asked: {' '.join(str(error).split())}") from error
         self._order, self._look = order, look
-        self._gathered: list[tuple[Cell, Future[Outcome]]] = []
-        self._jobs: list[tuple[Any, Future[Outcome]]] = []
+        self._gathered: list[_Asked] = []
+        self._jobs: list[tuple[Any, _Asked]] = []
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def submit(self, cell: Cell) -> Future[Outcome]:
+    def submit(self, cell: Cell, given_up: int = 0) -> Future[Outcome]:
         """Gather a cell for the next array."""
-        future: Future[Outcome] = Future()
+        asked = _Asked(cell, given_up, Future())
         with self._lock:
-            self._gathered.append((cell, future))
-        return future
+            self._gathered.append(asked)
+        return asked.future
+
+    def abandon(self, cell: Cell) -> None:
+        """Cancel a cell's job."""
+        for job, asked in list(self._jobs):
+            if asked.cell.id == cell.id:
+                job.cancel()
 
     def close(self) -> None:
         """Cancel what is queued or running; jobs that a dead driver left behind simply go on."""
@@ -85,20 +91,31 @@ class SlurmEngine:
                 gathered, self._gathered = self._gathered, []
             if gathered:
                 self._hand_in(gathered)
-            for job, future in self._jobs:
+            for job, asked in self._jobs:
                 if job.done():
-                    _settle(job, future)
-            self._jobs = [(job, future) for job, future in self._jobs if not future.done()]
+                    _settle(job, asked.future)
+            self._jobs = [(job, asked) for job, asked in self._jobs if not asked.future.done()]
 
-    def _hand_in(self, gathered: list[tuple[Cell, Future[Outcome]]]) -> None:
+    def _hand_in(self, gathered: "list[_Asked]") -> None:
         try:
             with self._executor.batch():
-                jobs = [self._executor.submit(Job(), self._order, cell.id, cell.config) for cell, _ in gathered]
+                jobs = [
+                    self._executor.submit(Job(), self._order, asked.cell.id, asked.cell.config, asked.given_up)
+                    for asked in gathered
+                ]
         except Exception as error:  # submitit passes on whatever sbatch said
-            for _, future in gathered:
-                future.set_exception(error)
+            for asked in gathered:
+                asked.future.set_exception(error)
             return
-        self._jobs += zip(jobs, (future for _, future in gathered), strict=True)
+        self._jobs += zip(jobs, gathered, strict=True)
+
+
+class _Asked(NamedTuple):
+    """A cell, the attempt at it that was given up, and the promise of its outcome."""
+
+    cell: Cell
+    given_up: int
+    future: Future[Outcome]
 
 
 def _settle(job: Any, future: Future[Outcome]) -> None:

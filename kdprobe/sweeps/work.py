@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from kdprobe.config import RunConfig, parse
 from kdprobe.distillers import option_types
-from kdprobe.errors import KdprobeError, Stopped, SweepError
+from kdprobe.errors import DeviceError, KdprobeError, Stopped, SweepError
+from kdprobe.files import sync_folder
 from kdprobe.runs import RunFolder
-from kdprobe.sweeps.attempts import STALE_AFTER, beating, claim, end
+from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
 from kdprobe.sweeps.cells import cell_id
-from kdprobe.sweeps.ledger import read_result
+from kdprobe.sweeps.ledger import open_ledger, read_result, working_folder
 from kdprobe.training.loop import train
 from kdprobe.user_code import trusting
 
@@ -55,50 +58,102 @@ class Outcome:
     Attributes:
         name: `busy` means that another process is at the cell, `stopped` that this one was told to stop.
         error: the reason of a failure, in one line.
+        final: the failure is of the cell itself, and would come again.
     """
 
     name: Literal["done", "busy", "stopped", "failed"]
     error: str = ""
+    final: bool = False
 
 
-def work(order: Order, cell: str, config: dict[str, Any]) -> Outcome:
+def work(order: Order, cell: str, config: dict[str, Any], given_up: int = 0) -> Outcome:
     """Bring one cell to its end, unless it is there already or another process is at it.
 
     Args:
         order: the sweep and the task.
         cell: id.
         config: its configuration as a nested mapping.
+        given_up: number of the attempt at it that the driver has watched to be silent.
     """
     run = RunFolder(order.folder / "cells" / cell)
     if _done(run):
         return Outcome("done")
-    attempt = claim(order.folder / "attempts", cell, stale_after=order.stale_after)
+    attempt = claim(order.folder / "attempts", cell, given_up=given_up)
     if attempt is None:
         return Outcome("busy")
     outcome = Outcome("failed", "interrupted")
     try:
         with beating(attempt, stale_after=order.stale_after), printing_to(order.folder / "logs" / f"{cell}.log"):
             print(f"--- attempt {attempt.number} on {attempt.host}, process {attempt.process}, {time.ctime()}")
-            outcome = _attempted(order, run, cell, config)
+            outcome = _attempted(order, run, attempt, config)
     finally:
         end(attempt, error=outcome.error if outcome.name == "failed" else None)
     return outcome
 
 
-def _attempted(order: Order, run: RunFolder, cell: str, config: dict[str, Any]) -> Outcome:
+def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str, Any]) -> Outcome:
+    cell = run.path.name
     try:
         if not _done(run):  # another process may have finished it before the claim
-            _remove_damaged(run)
-            with trusting(order.trust):
-                _function(order.task)(_resolved(config, cell), run.path, order.device)
+            working = RunFolder(_take_over(order.folder, cell, attempt.number))
+            if not _done(working):
+                _remove_damaged(working)
+                with trusting(order.trust):
+                    _function(order.task)(_resolved(config, cell), working.path, order.device)
+            if not _done(working):
+                return Outcome("failed", f"{order.task} left no whole result.json")
+            if superseded(attempt):
+                return Outcome("busy")  # and this folder is one that was made anew after it was taken away
+            _commit(working, run)
     except Stopped as error:
         print(error)
         return Outcome("stopped", str(error))
     except Exception as error:
         traceback.print_exc()
+        if superseded(attempt):
+            return Outcome("busy")
         worded = str(error) if isinstance(error, KdprobeError) else f"{type(error).__name__}: {error}"
-        return Outcome("failed", " ".join(worded.split()))
-    return Outcome("done") if _done(run) else Outcome("failed", f"{order.task} left no whole result.json")
+        return Outcome("failed", " ".join(worded.split()), final=comes_again(error))
+    return Outcome("done")
+
+
+def comes_again(error: BaseException) -> bool:
+    """Whether a failure is of the configuration, so that the same would come of it again.
+
+    A full disk, a folder in use, a device that is not there or has no memory left are not: they can pass.
+    """
+    passing = (OSError, DeviceError, torch.OutOfMemoryError)
+    return (
+        isinstance(error, KdprobeError) and not isinstance(error, passing) and not isinstance(error.__cause__, passing)
+    )
+
+
+def _take_over(sweep: Path, cell: str, number: int) -> Path:
+    """The working folder of an attempt, with what the newest one before it left.
+
+    It is taken away from that attempt in one step: if its process still writes, it writes no longer here.
+    """
+    mine = working_folder(sweep, cell, number)
+    left = [working_folder(sweep, cell, before) for before in range(number - 1, 0, -1)] + [sweep / "cells" / cell]
+    for folder in left:
+        if mine.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():
+            folder.rename(mine)
+    RunFolder(mine).lock_path.unlink(missing_ok=True)  # which its holder, frozen, may never let go
+    return mine
+
+
+def _commit(working: RunFolder, run: RunFolder) -> None:
+    """Let the cell be done, in one step that fails where a successor has taken the folder away."""
+    try:
+        working.path.rename(run.path)
+    except OSError:
+        if not _done(run):
+            raise
+        shutil.rmtree(working.path, ignore_errors=True)  # done twice, with one outcome
+    else:
+        sync_folder(run.path.parent)
 
 
 def train_cell(config: RunConfig, out: Path, device: str) -> None:
@@ -108,7 +163,8 @@ def train_cell(config: RunConfig, out: Path, device: str) -> None:
     resume = folder.config_path.is_file() and any(state.is_file() for state in states)
     if not resume and out.exists():
         shutil.rmtree(out)
-    train(config, out, resume=resume, device=device, quiet=True)
+    expected = open_ledger(out.parents[1]).inputs_of(config)
+    train(config, out, resume=resume, device=device, quiet=True, inputs=expected)
 
 
 @contextmanager

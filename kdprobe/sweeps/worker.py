@@ -23,7 +23,7 @@ def serve(order: Order) -> None:
         os.register_at_fork(after_in_child=replies.close)
     for line in sys.stdin:
         request = json.loads(line)
-        outcome = work(order, request["cell"], request["config"])
+        outcome = work(order, request["cell"], request["config"], request["given_up"])
         try:
             replies.write(json.dumps(asdict(outcome)) + "\n")
         except BrokenPipeError:  # the driver is gone

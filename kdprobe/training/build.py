@@ -44,7 +44,7 @@ def build(
     *,
     download: bool = False,
     named_by: str | Path | None = None,
-    decode: bool = True,
+    data: DataSet | None = None,
 ) -> Job:
     """Make everything that a training needs.
 
@@ -53,13 +53,41 @@ def build(
         device: where to put the networks.
         download: fetch data that are not there.
         named_by: the file that holds the configuration, if the person at the keyboard did not give it.
-        decode: whether image files may be decoded now; not for who only tries a first step.
+        data: from `read`; read now if not given.
 
     Raises:
         KdprobeError: for anything in the configuration that cannot be used.
     """
+    data = data or read(config, download=download, named_by=named_by)
+    student = _student(config, data, named_by).to(device)
+    teacher = _teacher(config, student, device, named_by)
+    method = _method(config, student, teacher).to(device)
+    objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
+    view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
+    _check_cache(config, method)
+    for module in (objective, view):
+        if module is not None and channels_last(config, device):
+            module.to(memory_format=torch.channels_last)
+    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
+
+
+def read(
+    config: RunConfig, *, download: bool = False, named_by: str | Path | None = None, decode: bool = True
+) -> DataSet:
+    """The data set of a configuration, with its sha256.
+
+    Args:
+        config: what to do.
+        download: fetch data that are not there.
+        named_by: as `build`.
+        decode: whether image files may be decoded now; not for who needs only a few of them.
+
+    Raises:
+        KdprobeError: for data that cannot be used.
+    """
     settings = config.data
-    data = load_data(
+    return load_data(
         settings.spec,
         image_size=settings.image_size,
         storage=settings.storage,
@@ -73,17 +101,6 @@ def build(
         identified=True,
         decode=decode,
     )
-    student = _student(config, data, named_by).to(device)
-    teacher = _teacher(config, student, device, named_by)
-    method = _method(config, student, teacher).to(device)
-    objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
-    view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
-    _check_cache(config, method)
-    for module in (objective, view):
-        if module is not None and channels_last(config, device):
-            module.to(memory_format=torch.channels_last)
-    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
-    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
 
 
 def channels_last(config: RunConfig, device: torch.device) -> bool:

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.distillers import Progress
 from kdprobe.errors import Diverged, RunError
+from kdprobe.identity import Inputs
 from kdprobe.models import Features, describe
-from kdprobe.models.create import attach
 from kdprobe.runs import RunFolder
+from kdprobe.training.average import average_of
 from kdprobe.training.build import Job, build, channels_last
 from kdprobe.training.distributed import Ranks, ranks
 from kdprobe.training.evaluation import accuracy
@@ -50,6 +50,7 @@ def train(
     tensorboard: bool = False,
     trust: Iterable[str] = (),
     named_by: str | Path | None = None,
+    inputs: Inputs | None = None,
 ) -> dict[str, Any]:
     """Train one network as configured and leave a run folder.
 
@@ -65,6 +66,7 @@ def train(
         tensorboard: write event files into the run folder too.
         trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
         named_by: the file that holds the configuration, if the person at the keyboard did not give it.
+        inputs: which teacher and data these must be, by their content.
 
     Returns:
         the content of `result.json`.
@@ -78,6 +80,8 @@ def train(
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
         with trusting(trust), stop.at_once():
             job = build(config, group.device, download=download, named_by=named_by)
+        if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
+            raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
@@ -143,7 +147,7 @@ class Trainer:
         self.mixer = make_mixer(
             config.training.mixing, n_classes=self.info.n_classes, label_smoothing=config.training.label_smoothing
         )
-        self.ema = _average(self.student, config.training.ema_decay)
+        self.ema = average_of(self.student, config.training.ema_decay)
         self.objective = compiled(group.wrap(job.objective, sync_bn=config.training.sync_bn), config.training.compile)
         self.parameters = [p for entry in self.optimizer.param_groups for p in entry["params"]]
         self.n_images = len(job.data.train)
@@ -382,16 +386,6 @@ class Trainer:
         if self.config.data.skip_bad:
             record |= self.watch.skipped(n_skipped + self.job.data.train.n_skipped, n_unseen)
         self.keeper.save_epoch(position, record, best=best)
-
-
-def _average(student: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the student whose weights and statistics follow it slowly."""
-    if decay is None:
-        return None
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    average = AveragedModel(student, multi_avg_fn=update, use_buffers=True)
-    attach(average.module, describe(student))
-    return average.eval()
 
 
 def _parts(batch: Batch, shares: Tensor | None, count: int) -> list[tuple[Batch, Tensor | None]]:

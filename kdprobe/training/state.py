@@ -4,7 +4,6 @@ Two generations are kept, `state.pt` and `state.previous.pt`. Each is a zip arch
 verified before it is used; the newest that verifies is, and a damaged one is named.
 """
 
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +17,6 @@ from kdprobe.errors import RunError
 from kdprobe.files import replacing, sync_folder
 
 VERSION = 1
-_DAMAGE = (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @runtime_checkable
@@ -129,7 +127,7 @@ def restore_state(
             torch.set_rng_state(state["random"]["cpu"])
             for device, numbers in zip(range(torch.cuda.device_count()), state["random"]["cuda"], strict=False):
                 torch.cuda.set_rng_state(numbers, device)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever torch raises over a state of other tensors or types
         raise RunError(f"{path} belongs to another model or method: {' '.join(str(error).split())[:160]}") from error
     return position, problems
 
@@ -148,13 +146,19 @@ def _position(path: Path, values: dict[str, Any]) -> Position:
             f"{path} was saved by another version of kdprobe, which differs in {', '.join(sorted(differing))}; "
             "it cannot be continued"
         )
+    begun = Position()
+    for name, value in values.items():
+        usual = getattr(begun, name)
+        kinds = (int, float) if isinstance(usual, float) else (type(usual),)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise RunError(f"{path} is damaged: {name} of its position is {value!r}")
     return Position(**values)
 
 
 def _damage(path: Path) -> Iterator[str]:
     try:
         _verified(path)
-    except (*_DAMAGE, RunError) as error:
+    except Exception as error:
         yield f"{path} is damaged ({' '.join(str(error).split())[:120]})"
 
 
@@ -165,7 +169,9 @@ def _newest(path: Path) -> tuple[dict[str, Any], list[str]]:
             continue
         try:
             return _verified(candidate), problems
-        except _DAMAGE as error:
+        except RunError:
+            raise  # of another version
+        except Exception as error:  # whatever a damaged archive or pickle makes zipfile and torch raise
             reason = " ".join(str(error).split())[:120]
             problems.append(f"{candidate} is damaged and passed over ({reason})")
     raise RunError("; ".join(problems) + "; no other state is left" if problems else f"there is no state {path}")

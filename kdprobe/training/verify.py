@@ -28,7 +28,6 @@ def problems(run: RunFolder) -> list[str]:
     records = _tried(found, run.metrics) or []
     result = _tried(found, run.result) if run.finished else None
     found += _environment(run.path / "env.json")
-    found += _order(run, records)
     found += _networks(run, needed=(LAST, BEST) if result is not None else ())
     found += state_problems(run.state_path)
     if result is not None and config is not None:
@@ -50,12 +49,6 @@ def _environment(path: Path) -> Iterator[str]:
         read_json(path, RunError, expected="the environment of a run")
     except RunError as error:
         yield str(error) if path.exists() else f"{path} is missing"
-
-
-def _order(run: RunFolder, records: list[dict[str, Any]]) -> Iterator[str]:
-    epochs = [record.get("epoch") for record in records]
-    if epochs != list(range(1, len(epochs) + 1)):
-        yield f"{run.metrics_path} has the epochs {', '.join(map(str, epochs))}, not each from 1 on once"
 
 
 def _networks(run: RunFolder, *, needed: tuple[str, ...]) -> list[str]:

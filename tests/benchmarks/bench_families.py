@@ -2,11 +2,11 @@
 
     make bench-families        # about 5 minutes on one core; goes on where it was interrupted
 
-One small network of random weights each, two images of the smallest size that it takes. For each: `stages` are captured, and
-the network is run on other images with each stage's output replaced by the captured one, which must give the first
-images' logits (a *cut*); `gap` and `tokens` are compared with timm's own `forward_intermediates`, or with where a
-disturbance of a corner of the images shows; `cls` with the first token of networks that have one; `complexity` with
-torch's counter on the network itself. The table goes to docs/networks.md.
+One small network of random weights each, two images of the smallest size that it takes. For each: `stages` are
+captured, and the network is run on other images with each stage's output replaced by the captured one, which must give
+the first images' logits (a *cut*); `gap` and `tokens` are compared with timm's own `forward_intermediates`, or with
+where a disturbance of a corner of the images shows; `cls` with the first token of networks that have one; `complexity`
+with torch's counter on the network itself. The table goes to docs/networks.md.
 """
 
 import json
@@ -33,8 +33,8 @@ What `capture` and `complexity` make of one small network of every family of tim
 with random weights, on two images; written by `make bench-families` with timm {timm}, torchvision {torchvision} and
 torch {torch}.
 
-* **stages**: how many, the first and the last one. From each of them the rest of the network was run alone and gave the same
-  logits, but where *no cut* stands: there, later layers also use something else (other branches, hidden states).
+* **stages**: how many, the first and the last one. From each of them the rest of the network was run alone and gave the
+  same logits, but where *no cut* stands: there, later layers also use something else (branches, hidden states).
 * **gap**, **tokens**: compared with timm's own maps, or with where a disturbance of a corner of the images shows.
 * **cls**: *none* where no class token is among the tokens of the stages; it is then refused.
 * **complexity**: parameters and operations equal those that torch counts on the network itself.
@@ -58,7 +58,7 @@ def look(key: str) -> dict[str, Any]:
         seen = look_at(model, images, logits)
         count(model, images, seen)
         found = {**asdict(seen), "size": images.shape[-1], "name": family if family != key else smallest(family)}
-    except Exception:
+    except Exception:  # a crash is what this looks for
         found = {"wrong": {"all": traceback.format_exc()[-400:]}, "name": family}
     found["seconds"] = round(time.process_time() - started, 1)
     path.write_text(json.dumps(found, indent=1))
