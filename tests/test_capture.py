@@ -13,6 +13,7 @@ from kdprobe.capture import capture, select_layers
 from kdprobe.errors import AnalysisError, CaptureError
 from kdprobe.gram import centred_gram
 from kdprobe.models.facts import stage_names
+from kdprobe.models.layers import as_choices
 
 
 class Block(nn.Module):
@@ -466,7 +467,7 @@ def test_layers_given_as_modules(images):
     with pytest.raises(CaptureError, match="the Conv2d given as a layer is not part of Net"):
         capture(net, nn.Conv2d(3, 3, 1))
     with pytest.raises(CaptureError, match="a layer is a name or a module of the network, but is int"):
-        capture(net, [3])
+        as_choices(net, [3])
 
 
 def test_a_module_of_two_names_answers_to_both(images):
