@@ -612,6 +612,8 @@ def test_a_layer_named_inside_another_is_refused(tmp_path):
         FeatureStore.create(tmp_path / "f.h5", {"student": Network("s")}, batch_size=4) as store,
     ):
         store.append(torch.arange(4), torch.zeros(4, dtype=torch.int64), inside)
+
+
 def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     path.write_text("the user's own")
     for ask in (
