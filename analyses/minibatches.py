@@ -132,8 +132,8 @@ def _in_mapping(batch: Mapping[Any, Any]) -> Tensor:
     if found is None:
         names = ", ".join(repr(key) for key in list(batch)[:12])
         raise AnalysisError(
-            f"a minibatch must be a tensor or begin with one, but is {type(batch).__name__} of {names}, without a tensor "
-            f"under a known name ({', '.join(KEYS)}); give forward=, a function of model and minibatch"
+            f"a minibatch must be a tensor or begin with one, but is {type(batch).__name__} of {names}, without a "
+            f"tensor under a known name ({', '.join(KEYS)}); give forward=, a function of model and minibatch"
         )
     return found
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 
 from kdprobe.terminal import echo, printable
 
-EVERY = 10.0  # seconds between two lines, to stay below the 15 that are promised on a busy machine too
+EVERY = 13.0  # seconds between two lines, to stay below the 15 that are promised on a busy machine too
 
 _SILENT: ContextVar[bool] = ContextVar("silent", default=False)
 _BRIEF: ContextVar[bool] = ContextVar("brief", default=False)

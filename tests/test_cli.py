@@ -1,8 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
 from kdprobe import cli
 from kdprobe.errors import KdprobeError, near_matches
+
+ROOT = Path(__file__).parent.parent
 
 
 def exit_of(capsys, *arguments):
@@ -94,3 +101,23 @@ def test_near_matches_list_what_is_known_where_nothing_is_near():
     assert near_matches("zzz", ["b", "a"]) == "; known: a, b"
     assert near_matches("zzz", []) == ""
     assert near_matches("zzz", [f"n{i:02}" for i in range(20)]).endswith("n11, ...")
+
+
+def test_a_file_of_the_users_in_place_of_a_package_is_named(tmp_path):
+    (tmp_path / "figures.py").write_text("SIZE = 3\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "kdprobe", "paper", "--out", "p", "--quiet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path / 'figures.py'} is imported instead, rename it or work in another folder" in done.stderr
+
+
+def test_huge_names_are_neither_compared_nor_shown_whole():
+    long = ["w" * 3000 + str(number) for number in range(2000)]
+    assert len(near_matches("w" * 3000, [*long, "known"])) < 3000
+    assert near_matches("knwn", [*long, "known"]) == "; did you mean 'known'?"

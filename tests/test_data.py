@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -240,6 +241,10 @@ def make(*, image_size):
     return DataSet("", split, split, ("a", "b"), (0.5,) * 3, (0.5,) * 3, image_size or 8)
 def wrong(*, image_size):
     return 3
+def plain():
+    return make(image_size=None)
+def asking(colour):
+    return 3
 """
 
 
@@ -252,6 +257,9 @@ def test_a_function_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (data.spec, data.image_size, data.evaluated_on) == ("my_own_data:make", 16, "holdout")
     with pytest.raises(DataError, match=r"my_own_data:wrong must return a kdprobe\.data\.DataSet, but returned int"):
         load_data("my_own_data:wrong")
+    assert load_data("my_own_data:plain").image_size == 8
+    with pytest.raises(DataError, match=r"my_own_data:asking must take image_size or nothing, but takes \(colour\)"):
+        load_data("my_own_data:asking")
     with pytest.raises(DataError, match=r"module 'my_own_data' has no function 'missing' that returns a DataSet"):
         load_data("my_own_data:missing")
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
@@ -347,3 +355,17 @@ def test_cifar_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("torchvision.datasets.CIFAR10.download", offline)
     with pytest.raises(DataError, match=rf"CIFAR10 could not be fetched into {tmp_path}: .*no route"):
         load_data(f"cifar10:{tmp_path}", download=True)
+
+
+def test_padding_wider_than_the_images_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.augment\.padding must be at most 32, the side of the images in pixels"
+    ):
+        load_data("digits", augment=AugmentConfig(padding=33))
+    assert load_data("digits", augment=AugmentConfig(padding=32)).image_size == 32
+
+
+@pytest.mark.parametrize("counts", [{"repeats": 10**9}, {"padding": 10**6}])
+def test_absurd_counts_are_refused(counts: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        AugmentConfig(**counts)

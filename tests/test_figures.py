@@ -160,6 +160,15 @@ def test_cka_axes_show_names_as_long_as_the_figure() -> None:
     assert "teacher: vit_tiny_patch16_224, layer" in written(draw(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
 
 
+def test_names_of_thousands_of_letters_leave_room_for_the_matrix() -> None:
+    result = cka_result(3, 3, teacher="m" * 3000)
+    for key in ("teacher_layers", "student_layers"):
+        result.facts[key] = [name + "w" * 3000 for name in result.facts[key]]
+    figure = draw(result)
+    assert figure.axes[0].get_position().width * figure.get_figwidth() * 72 >= 39.9
+    assert max(map(len, written(figure))) < 200
+
+
 def test_colours_say_how_cka_was_estimated() -> None:
     assert colour_label({"estimator": "biased", "kernel": "rbf"}) == "CKA (biased, rbf kernel, minibatch)"
     assert colour_label({"weighting": "..."}) == "CKA (unbiased, minibatches by their samples)"

@@ -605,6 +605,15 @@ def test_float16_is_refused_where_it_loses_what_tells_samples_apart(tmp_path, va
             write()
 
 
+def test_a_layer_named_inside_another_is_refused(tmp_path):
+    inside = {"student": {"a": torch.randn(4, 3), "a/b": torch.randn(4, 2)}}
+    with (
+        pytest.raises(StoreError, match="the layers 'a' and 'a/b' of the student cannot be stored in one file"),
+        FeatureStore.create(tmp_path / "f.h5", {"student": Network("s")}, batch_size=4) as store,
+    ):
+        store.append(torch.arange(4), torch.zeros(4, dtype=torch.int64), inside)
+
+
 def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     path.write_text("the user's own")
     for ask in (

@@ -77,8 +77,8 @@ def test_a_run_folder_says_everything(student, teacher):
     out, result = student
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "config.yaml", "env.json", "inputs.json", "metrics.jsonl", "result.json", "last.safetensors", "best.safetensors",
-        "auxiliary.safetensors", "state.pt", "state.previous.pt",
+        "config.yaml", "env.json", "inputs.json", "metrics.jsonl", "result.json", "state.pt", "state.previous.pt",
+        "last.safetensors", "best.safetensors", "auxiliary.safetensors",
     }  # fmt: skip
     assert result["method"] == "dropkd"
     assert result["epochs"] == 2

@@ -1,5 +1,6 @@
 """How image files are shown to published networks: their own crop and interpolation, as timm shows them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,11 @@ def test_a_view_leaves_to_the_next_one_what_it_does_not_say(folder: Path) -> Non
     assert split.images.crop_fraction == 0.9
     assert split.images.interpolation == "bicubic"
     info = ModelInfo("x", 2, 8, view=own)
-    assert ModelInfo.from_json(info.to_json()) == info
+    stored = json.loads(json.dumps(info.to_json()))
+    assert ModelInfo.from_json(stored) == info
+    for wrong in ([1], {"crop_pct": "all"}, {"interpolation": 3}):
+        with pytest.raises(TypeError, match="view is"):
+            ModelInfo.from_json({**stored, "view": wrong})
     assert "view" not in replace(info, view=View()).to_json()
     published = published_view({"crop_pct": 0.95, "interpolation": "bilinear", "crop_mode": "squash"})
     assert published == View(0.95, "bilinear", "squash")

@@ -34,6 +34,8 @@ FORMATS = {
     "AVIF": (".avif",),
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+_NAMES = tuple(FORMATS)
+_REMARKS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow looks for an orientation
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,15 +85,18 @@ def decode(
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
     """An image of one of `FORMATS`; whatever is raised meanwhile becomes one error with the path."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise DataError(f"{path} cannot be decoded as an image (it is no regular file)")
     try:
-        with Image.open(path, formats=tuple(FORMATS)) as image:
+        with open(path, "rb", opener=_without_waiting) as file, Image.open(file, formats=_NAMES) as image:
             yield image
     except DataError:
         raise
     except Exception as error:  # Pillow's plugins raise what they like
         raise DataError(f"{path} cannot be decoded as an image ({type(error).__name__})") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to is empty rather than waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _rgb(image: Image.Image, path: str) -> Image.Image:
@@ -102,11 +107,13 @@ def _rgb(image: Image.Image, path: str) -> Image.Image:
         white = Image.new("RGBA", shown.size, "white")
         white.alpha_composite(shown.convert("RGBA"))
         shown = white
-    return _upright(shown.convert("RGB"), image)
+    return _upright(shown if shown.mode == "RGB" else shown.convert("RGB"), image)
 
 
 def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
-    """Turned as the orientation in the image's file says."""
+    """Turned as the orientation in the image's file says; Pillow turns TIFF itself."""
+    if _REMARKS.isdisjoint(image.info):
+        return shown
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # damaged remarks beside pixels that are whole

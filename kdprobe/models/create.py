@@ -82,7 +82,7 @@ class ModelInfo:
             ValueError: for a number out of range.
         """
         sequences = {key: tuple(_listed(key, values[key])) for key in ("mean", "std", "classes")}
-        info = cls(**{**values, **sequences, "view": View(**values.get("view", {}))})
+        info = cls(**{**values, **sequences, "view": _read_view(values.get("view", {}))})
         _check_types(info)
         return info
 
@@ -91,6 +91,14 @@ def _listed(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{key} is {value!r}")
     return value
+
+
+def _read_view(values: Any) -> View:
+    if not isinstance(values, dict) or not isinstance(values.get("crop_pct", 1.0), int | float):
+        raise TypeError(f"view is {values!r}")
+    if not all(isinstance(values.get(key, ""), str) for key in ("interpolation", "crop_mode")):
+        raise TypeError(f"view is {values!r}")
+    return View(**values)
 
 
 def _check_types(info: ModelInfo) -> None:
