@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
             warnings.showwarning = _warn
             cli.main(words, prog_name="kdprobe", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped", 130)
     except click.exceptions.NoArgsIsHelpError as error:
         echo(error.ctx.get_help() if error.ctx else str(error))
         sys.exit(2)
@@ -96,8 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)  # whoever read the output has had enough
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}", 2)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("stopped", 130)
 
 
 def _broken(name: str, target: str, error: Exception) -> click.Command:

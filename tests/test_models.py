@@ -272,7 +272,7 @@ def test_normalising_standardises_each_channel(seed):
 
 
 def test_info_survives_json():
-    info = ModelInfo("vit", 4, 32, {"depth": 2}, (0.1,), (0.2,), ("a", "b"), "digits", "kd", "abc")
+    info = ModelInfo("vit", 2, 32, {"depth": 2}, (0.1,), (0.2,), ("a", "b"), "digits", "kd", "abc")
     again = ModelInfo.from_json(info.to_json())
     assert again.sha256 is None
     assert again.to_json() == info.to_json()

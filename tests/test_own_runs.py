@@ -212,7 +212,10 @@ def test_both_grids_are_drawn_with_titles() -> None:
         (lambda folder: None, "there is no folder"),
         (lambda folder: folder.mkdir(), "there is no run in"),
         (lambda folder: write_run(folder / "a", finished=False), "none of 1 runs is finished"),
-        (lambda folder: students(folder, 0.7) or (folder / "x.npz").write_bytes(b"PK"), "is not a kdprobe result"),
+        (
+            lambda folder: students(folder, 0.7) or (folder / "x.npz").write_bytes(b"PK"),
+            "cannot be read as a kdprobe result",
+        ),
     ],
 )
 def test_a_folder_without_runs_is_told_in_one_line(

@@ -93,7 +93,9 @@ def test_plain_hdf5_tools_find_what_the_format_says(path):
         assert file["samples/valid"][()] == 20
         assert file["teacher/blocks.0"].shape == (20, 5, 4)
         assert file["teacher/blocks.0"].dtype == np.float32
-        assert dict(file["teacher/blocks.0"].attrs) == {"layout": "tokens", "n_prefix": 1, "stage": True}
+        assert dict(file["teacher/blocks.0"].attrs) == {
+            **{"layout": "tokens", "n_prefix": 1, "class_token": -1, "stage": True}
+        }
 
 
 def test_gram_matrices_without_their_padding(path):
@@ -265,7 +267,7 @@ def test_dump_writes_what_the_networks_give(nets, path):
         assert store.layers("teacher", "stages") == ["blocks.0", "blocks.1"]
         assert store.layers("student") == ["act1", "layer1", "layer2", "layer3"]
         assert store.layout("student", "layer3") == Layout("NCHW")
-        assert store.layout("teacher", "blocks.1") == Layout("tokens", 1)
+        assert store.layout("teacher", "blocks.1") == Layout("tokens", 1, 0)
         assert store.network("student").preprocessing["image_size"] == 16
         assert store.index.tolist() == list(range(20))
         with torch.no_grad():

@@ -224,7 +224,7 @@ def test_ctrl_c_saves_and_exits(tmp_path):
         "cpu",
     ]
     process = subprocess.Popen([*command, "--set", "training.epochs=500"], stderr=subprocess.PIPE, text=True)
-    assert process.stderr.readline().startswith("epoch 1/500")
+    assert any(line.startswith("epoch 1/500") for line in process.stderr)
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -324,7 +324,9 @@ def test_mixing_keeps_shares_and_leaves_numpy_alone():
 
 
 def test_memory_advice_names_what_to_lower():
-    text = out_of_memory_advice(config(), torch.nn.Linear(2**20, 256), torch.device("cpu"))
+    text = out_of_memory_advice(
+        config(**{"training.precision": "fp32"}), torch.nn.Linear(2**20, 256), torch.device("cpu")
+    )
     assert "cpu ran out of memory: weights, gradients and optimizer take 3.00 GiB" in text
     assert "training.accumulate=2" in text
     assert "training.precision=bf16" in text

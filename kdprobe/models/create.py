@@ -87,8 +87,8 @@ class ModelInfo:
         return info
 
 
-def _listed(key: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
+def _listed(key: str, value: Any) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
         raise TypeError(f"{key} is {value!r}")
     return value
 
