@@ -185,8 +185,8 @@ def test_memory_that_is_too_small_for_the_first_step(error, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("recipe", "settings"),
     [
-        ("digits/resnet8-dropkd", ("method.dim=8",)),
-        ("digits/resnet8-kd", ("method={name: crd}", "training.mixing.mixup=0.8")),
+        pytest.param("digits/resnet8-dropkd", ("method.dim=8",), marks=pytest.mark.slow),
+        pytest.param("digits/resnet8-kd", ("method={name: crd}", "training.mixing.mixup=0.8"), marks=pytest.mark.slow),
         ("digits/resnet8", ("method={name: scn, relabel_epochs: 0}", "training.ema_decay=0.9")),
         ("digits/resnet8", ("model.name=tests.test_rehearsal:Net", "data.augment.rand_augment=rand-m9-mstd0.5")),
     ],

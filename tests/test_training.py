@@ -325,7 +325,7 @@ def test_mixing_keeps_shares_and_leaves_numpy_alone():
 
 def test_memory_advice_names_what_to_lower():
     text = out_of_memory_advice(
-        config(**{"training.precision": "fp32"}), torch.nn.Linear(2**20, 256), torch.device("cpu")
+        config("digits/resnet8", "training.precision=fp32"), torch.nn.Linear(2**20, 256), torch.device("cpu")
     )
     assert "cpu ran out of memory: weights, gradients and optimizer take 3.00 GiB" in text
     assert "training.accumulate=2" in text
