@@ -373,3 +373,20 @@ def test_images_in_the_precision_of_a_network():
     assert in_precision_of(nn.Embedding(3, 2).half(), images.long()).dtype == torch.int64
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert in_precision_of(nn.Linear(3, 2).half(), images) is images
+
+
+def test_a_random_network_draws_what_it_draws_unwatched():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images):
+            return self.conv(images + torch.rand_like(images))
+
+    net, images = Noisy(), torch.zeros(4, 3, 8, 8)
+    torch.manual_seed(0)
+    expected = net(images)
+    torch.manual_seed(0)
+    with capture(net, "conv", reduce="gap"):
+        assert torch.equal(net(images), expected)

@@ -85,6 +85,8 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     modes = [(module, module.training) for module in model.modules()]
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
+        devices = {value.device.index for value in tensors_in([args, kwargs]) if value.device.type == "cuda"}
+        stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))  # a random network draws as without it
         stack.enter_context(warnings.catch_warnings(action="ignore"))  # the pass itself will warn
         for name, module in model.named_modules():
             if name:
