@@ -493,3 +493,32 @@ def test_metadata_of_ours_are_not_read_as_numbers_of_another_type(tmp_path):
         save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"kdprobe": json.dumps(described)})
         with pytest.raises(CheckpointError, match="its metadata do not describe a network"):
             kdprobe.load(tmp_path / "a.safetensors")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    state = create("resnet8", n_classes=10, image_size=16).state_dict()
+    for name, value, said in (
+        ("conv1.weight", float("nan"), r"1 NaN and 0 infinite values among the 432 of its 'conv1\.weight'"),
+        ("bn1.running_var", float("inf"), r"0 NaN and 1 infinite values among the 16 of its 'bn1\.running_var'"),
+    ):
+        broken = {key: tensor.clone() for key, tensor in state.items()}
+        broken[name].view(-1)[0] = value
+        torch.save(broken, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=f"w.pth cannot be used: {said}, as where a training diverged"):
+            kdprobe.load(tmp_path / "w.pth", model="resnet8")
+        model = create("resnet8", n_classes=10, image_size=16)
+        model.load_state_dict(broken)
+        save(model, tmp_path / "own.safetensors")
+        with pytest.raises(CheckpointError, match=f"own.safetensors cannot be used: {said}"):
+            kdprobe.load(tmp_path / "own.safetensors")
+
+
+def make_masked(*, num_classes, image_size):
+    model = make_own(num_classes=num_classes, image_size=image_size)
+    model.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+    return model
+
+
+def test_what_is_infinite_on_purpose_is_loaded(tmp_path):
+    torch.save(make_masked(num_classes=6, image_size=4).state_dict(), tmp_path / "w.pth")
+    assert kdprobe.load(tmp_path / "w.pth", model=f"{__name__}:make_masked", image_size=4).mask.isinf().sum() == 3

@@ -31,7 +31,7 @@ from kdprobe.files import replacing, sha256
 from kdprobe.identity import tensors_sha256
 from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
-from kdprobe.models.weights import is_safetensors
+from kdprobe.models.weights import is_safetensors, refuse_broken
 from kdprobe.parsing import parsing
 from kdprobe.user_code import trusting
 
@@ -281,6 +281,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit {describe(model).name}: it " + ", ".join(problems))
+    refuse_broken(tensors, expected, path)
     with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
         model.load_state_dict(dict(tensors))
 

@@ -23,7 +23,7 @@ from kdprobe.files import sha256
 from kdprobe.identity import tensors_sha256
 from kdprobe.models import cifar_resnet
 from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, attach, create, describe
-from kdprobe.models.weights import Groups, chosen, read_groups
+from kdprobe.models.weights import Groups, chosen, read_groups, refuse_broken
 from kdprobe.parsing import parsing
 
 #: tensors that networks compute themselves, or that tools leave beside weights
@@ -334,6 +334,7 @@ def _fill(model: nn.Module, place: Place, path: Path) -> None:
             raise CheckpointError(f"{path} cannot be used: its {name!r} is {what}; save dense tensors with values")
         if tensor.is_floating_point() != state[name].is_floating_point() or tensor.is_complex():
             raise CheckpointError(f"{path} cannot be used: its {name!r} is of type {tensor.dtype}")
+    refuse_broken(tensors, state, path)
     with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
         model.load_state_dict(tensors)
 

@@ -79,6 +79,29 @@ def chosen(groups: Groups, key: str, path: Path) -> Groups:
     return found
 
 
+def refuse_broken(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not numbers, as a training that diverged leaves them.
+
+    Args:
+        tensors: of a file, by the network's names.
+        built: the network's own before it got them, which may be infinite on purpose, as masks are.
+        path: the file.
+
+    Raises:
+        CheckpointError: naming the first tensor with NaN or infinite values that the new network has not.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.isfinite().all()):
+            continue
+        if torch.equal(tensor.isnan(), built[name].isnan()) and torch.equal(tensor.isinf(), built[name].isinf()):
+            continue
+        nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+        raise CheckpointError(
+            f"{path} cannot be used: {nan} NaN and {infinite} infinite values among the {tensor.numel()} of its "
+            f"{name!r}, as where a training diverged; give the weights of an earlier epoch"
+        )
+
+
 def keys_of(groups: Groups) -> list[str]:
     """What `FILE#KEY` can name first: the mappings that hold tensors, and the first words of the outermost names."""
     words = [name.partition(".")[0] for name in groups.get("", {})]
