@@ -263,8 +263,8 @@ def _refuse_broken(taken: Mapping[str, Mapping[str, Tensor]], start: int, batch_
             if not bool(feature.isfinite().all()):
                 nan, infinite = int(feature.isnan().sum()), int(feature.isinf().sum())
                 raise AnalysisError(
-                    f"{role}, minibatch {start // batch_size}, samples from {start} on: layer {name!r} has {nan} NaN and "
-                    f"{infinite} infinite values among {feature.numel()}; dump other layers, or other weights"
+                    f"{role}, minibatch {start // batch_size}, samples from {start} on: layer {name!r} has {nan} NaN "
+                    f"and {infinite} infinite values among {feature.numel()}; dump other layers, or other weights"
                 )
 
 

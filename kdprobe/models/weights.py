@@ -55,6 +55,10 @@ def read_groups(path: Path) -> Groups:
     groups: Groups = {}
     for key, name, tensor in _tensors(content, (), path):
         groups.setdefault(key, {})[name] = tensor
+    if not groups and any(isinstance(value, np.ndarray) for value in content.values()):
+        raise CheckpointError(
+            f"{path} holds NumPy arrays, not tensors; save {{name: torch.from_numpy(array) for name, array in ...}}"
+        )
     return {key: _without_wrappers(tensors) for key, tensors in groups.items()}
 
 
