@@ -86,7 +86,7 @@ def test_refusals_say_what_is_so(weights):
         ("w.pth", r"w\.pth is not a \.safetensors file; give a model's name with it: NAME@w\.pth"),
         ("resnet18", "no checkpoint resnet18: a network's name has no weights; give resnet18@FILE"),
     ):
-        for load in (lambda spec: kdprobe.load(spec), lambda spec: kdprobe.load(spec, image_size=16)):
+        for load in (kdprobe.load, lambda spec: kdprobe.load(spec, image_size=16)):
             with pytest.raises(CheckpointError, match=said):
                 load(spec)
         with pytest.raises(CheckpointError, match=said):

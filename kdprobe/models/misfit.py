@@ -88,17 +88,17 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
     info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
     if best.missing and not best.shapes and parents <= _classifiers(model) | set(CLASSIFIERS):
-        rest = f", with {listed(best.beside)} beside it" if best.beside else ""
+        beside = f", with {listed(best.beside)} beside it" if best.beside else ""
         ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
-        yield f"; these are features without the network's classifier{rest}{ends}"
+        yield f"; these are features without the network's classifier{beside}{ends}"
     if best.surplus and not best.missing and not info.n_classes and others <= set(CLASSIFIERS):
         yield "; it has a classifier: leave n_classes=0 (--classes 0) out"
     if {*parents, *others} == {"norm", "fc_norm"}:
         kind = "avg" if "fc_norm" in others else "token"
         yield f"; it pools otherwise: args={{'global_pool': '{kind}'}} (--args global_pool={kind})"
-    names = [*best.missing, *best.surplus]
-    if info.name in cifar_resnet.NAMES and all(".shortcut" in name or ".downsample" in name for name in names):
-        kind = "B" if best.surplus else "A"
+    rest = [name for name in (*best.missing, *best.surplus) if name.rpartition(".")[0] not in CLASSIFIERS]
+    if info.name in cifar_resnet.NAMES and rest and all(".shortcut" in name or ".downsample" in name for name in rest):
+        kind = "A" if rest[0] in best.missing else "B"
         yield f"; perhaps its shortcuts are of another kind: args={{'shortcut': '{kind}'}} (--args shortcut={kind})"
     if best.missing and all(name.endswith(("running_mean", "running_var")) for name in best.missing):
         yield "; batch normalisation needs its running statistics: save network.state_dict(), which holds them"
