@@ -16,6 +16,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.create import ModelInfo
+from kdprobe.models.stages import one_tensor
 from kdprobe.progress import progress, say
 from kdprobe.user_code import trusting
 
@@ -70,7 +71,7 @@ def predict(
     try:
         with progress(info.name, len(split), quiet=quiet) as shown:
             for batch in batches:
-                found.append(model(info.normalise(batch.images)).float().cpu())
+                found.append(one_tensor(model(info.normalise(batch.images)), info.name).float().cpu())
                 shown(len(batch.labels))
         return torch.cat(found)
     finally:

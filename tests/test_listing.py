@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from kdprobe.data import ImageFiles, load_data
 from kdprobe.data.check import check
 from kdprobe.data.listing import list_classes
 from kdprobe.errors import DataError
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
 
 
 def images(folder: Path, *names: str) -> None:
@@ -104,6 +107,18 @@ def test_accents_composed_and_decomposed_are_one_class(root: Path) -> None:
     assert isinstance(data.train.images, ImageFiles)
     assert data.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert {Path(path).name for path in data.train.images.paths[:2]} == {"NFC.png", "NFD.png"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_class_whose_name_is_no_utf8_has_its_bytes_as_escapes(root: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(root / split / "cat", os.fsdecode(os.fsencode(root / split) + b"/\xe9t\xe9"))
+    data = load_data(f"folder:{root}", image_size=32)
+    assert data.classes == (r"\xe9t\xe9", "cat", "dog")
+    network = create("resnet8", n_classes=3, image_size=32, classes=data.classes, data=data.spec)
+    save(network, tmp_path / "network.safetensors")
+    run("evaluate", "--checkpoint", tmp_path / "network.safetensors", "--device", "cpu", "--out", tmp_path, "--quiet")
+    assert r"\xe9t\xe9" in (tmp_path / "evaluation.csv").read_text(encoding="utf-8")
 
 
 def test_training_images_alone_are_enough_where_some_are_held_out(root: Path) -> None:
