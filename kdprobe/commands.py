@@ -217,5 +217,6 @@ def check_data(spec: str, *, quiet: bool) -> None:
         echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    others = f"{found.n_left_out} other {'file or folder was' if found.n_left_out == 1 else 'files or folders were'}"
+    rest = f"{others} left out" if found.n_left_out else "nothing to complain of"
     echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")
