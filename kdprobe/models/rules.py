@@ -111,10 +111,14 @@ def _normalise_last(operation: Operation, made: Sequence[Tensor]) -> list[Meanin
 
 
 def _into_channels(axes: Axes, width: int) -> Axes:
-    """Axes after an operation over the last one, which makes new channels of it unless it mixes whole positions."""
+    """Axes after an operation over the last one, which makes new channels of it unless it mixes whole positions.
+
+    What mixed positions were made into, beside channels, becomes no channels by being mixed again.
+    """
     last = axes[-1]
     parts = [atom for atom in last if atom.label in (*POSITIONS, PREFIX)]
     whole = any(label(tuple(a for a in parts if a.root == atom.root)) != UNKNOWN for atom in parts)
+    whole |= label(last) == UNKNOWN and any(label(axis) == CHANNEL for axis in axes[:-1])
     return (*rerooted(axes[:-1], last), fresh(UNKNOWN if whole else CHANNEL, width))
 
 
