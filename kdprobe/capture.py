@@ -49,7 +49,8 @@ def capture(
     layer chosen by name is refused, unless `reduce` is a function, which is given the whole output.
 
     Args:
-        model: any network that is called with a tensor or a list of images; compiled ones run uncompiled inside the block, wrapped ones are looked through.
+        model: any network that is called with a tensor or a list of images; compiled ones run uncompiled inside the
+            block, wrapped ones are looked through.
         layers: module names or modules, globs (`*` spans dots), `stages` (the ends of all stages; the blocks of a
             network of one resolution), `leaves` (modules without children that are not identities or dropouts), `all`;
             `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out what did not run and what

@@ -55,7 +55,8 @@ def cls(output: Tensor, layout: Layout) -> Tensor:
             raise CaptureError(f"it is not known whether {list(output.shape)} has a class token, and where; {by_hand}")
         if layout.n_prefix:
             raise CaptureError(
-                f"none of the prefix is known as the class token in {layout} of shape {list(output.shape)}; {by_hand}"
+                f"there is no class token in {layout} of shape {list(output.shape)} whose name says that it is one; "
+                f"{by_hand}"
             )
         raise CaptureError(f"there is no class token in {layout} of shape {list(output.shape)}; use gap or flatten")
     return output[:, layout.class_token].clone()

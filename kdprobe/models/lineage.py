@@ -4,19 +4,28 @@ from collections.abc import Mapping, Sequence
 
 from kdprobe.models.operation import Operation
 
-_LAYERS = set("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split())
-_MOVES = set(
-    "pad interpolate upsample grid_sample roll flip pixel_shuffle pixel_unshuffle __getitem__ narrow crop "
-    "reshape view flatten unflatten squeeze unsqueeze view_as reshape_as unsafe_view ravel permute transpose swapaxes "
-    "swapdims t T mT mH adjoint movedim moveaxis expand expand_as broadcast_to contiguous clone detach to type float "
-    "half type_as alias identity "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout".split()
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_LAYERS = frozenset(_words("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear "))
+_MOVES = frozenset(
+    _words(
+        "pad interpolate upsample grid_sample roll flip pixel_shuffle pixel_unshuffle __getitem__ narrow crop "
+        "reshape view flatten unflatten squeeze unsqueeze view_as reshape_as unsafe_view ravel permute transpose "
+        "swapaxes swapdims t T mT mH adjoint movedim moveaxis expand expand_as broadcast_to contiguous clone "
+        "detach to type float half type_as alias identity dropout dropout1d dropout2d dropout3d alpha_dropout "
+        "feature_alpha_dropout feature_dropout "
+    )
 )
-_SUMMARIES = set("mean sum amax amin max min".split())
-_JOINS = set("add __add__ __radd__ __iadd__ sub cat stack mul __mul__".split())
-_POINTWISE = set(
-    "relu relu6 leaky_relu elu celu selu gelu silu mish hardswish hardtanh hardsigmoid sigmoid tanh softplus softmax "
-    "log_softmax logsigmoid clamp div __truediv__".split()
+_SUMMARIES = frozenset(_words("mean sum amax amin max min "))
+_JOINS = frozenset(_words("add __add__ __radd__ __iadd__ sub cat stack mul __mul__ "))
+_POINTWISE = frozenset(
+    _words(
+        "relu relu6 leaky_relu elu celu selu gelu silu mish hardswish hardtanh hardsigmoid sigmoid tanh softplus "
+        "softmax log_softmax logsigmoid clamp div __truediv__ "
+    )
 )
 
 

@@ -59,17 +59,23 @@ def around(trace: Trace, names: Sequence[str]) -> list[Call]:
         trace: of a forward pass of the whole network.
         names: of modules that end a stage.
     """
-    cuts = {call.name for call in trace.calls if trace.is_cut(call) and _positions(call)}
-    had = {_positions(call) for call in trace.calls if call.name in names or call.label in names}
-    had |= {_positions(call) for call in trace.calls if call.name in cuts}
+    cuts = {call.name: call for call in trace.calls if trace.is_cut(call) and _positions(call)}
+    had = {_positions(call) for call in cuts.values()}
+    had |= {_positions(call) for call in trace.calls if call.name in names or call.label in names}
+    ends_in = {above for name in names for above in _above(name)}
+    whole = [call for call in cuts.values() if call.name not in ends_in]
     return [
         call
         for call in trace.calls
         if _positions(call) not in (*had, None, 1)
-        and call.name not in cuts
+        and not trace.is_cut(call)
         and not _is_none(trace, call)
-        and not any(name in cuts for name in _above(call.name))
+        and not any(call.name.startswith(f"{one.name}.") and _born(one) >= _born(call) for one in whole)
     ]
+
+
+def _born(call: Call) -> int:
+    return call.meaning.born if call.meaning is not None else 0
 
 
 def _goes_on_unknown(trace: Trace, last: Call) -> bool:

@@ -133,6 +133,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         stack.callback(_put_back, [_state_of(module) for module in model.modules()])
         for name, module in model.named_modules():
             if name:
+                stack.callback(module.register_forward_pre_hook(watch.before(name), with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(watch.hook(name, module), with_kwargs=True).remove)
         n_images = images_in(args, kwargs, most=True)
         watch.n_images = n_images or 0
@@ -237,6 +238,7 @@ class _Watch(TorchFunctionMode):
         self._roles = {id(value): role_of(name) for name, value in named}
         self._calls: list[Call] = []
         self._number: dict[str, int] = {}
+        self._entered: dict[str, list[Meaning | None]] = {}
         self._edges: list[tuple[int, int]] = []
         self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
         self._now = 0
@@ -274,6 +276,15 @@ class _Watch(TorchFunctionMode):
                 self._mark(one, None)
         return out
 
+    def before(self, name: str) -> Any:
+        """Notes what enters the module of this name, before it changes that in place."""
+
+        def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
+            self._entered.setdefault(name, []).append(next(known, None))
+
+        return keep
+
     def hook(self, name: str, module: nn.Module) -> Any:
         """For the module of this name."""
         composite = sum(1 for _ in module.modules()) > 1 and not _is_norm(module)
@@ -282,11 +293,12 @@ class _Watch(TorchFunctionMode):
             tensors = [one for one in tensors_in(output) if one.is_floating_point()]
             known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
             self._see(known, tensors)
+            entered = self._entered[name].pop()
             self._number[name] = number = self._number.get(name, 0) + 1
             maps = {place: _is_map(self._meaning(one)) for place, one in enumerate(tensors)}
             place, rivals = counting([tuple(one.shape) for one in tensors], self.n_images, maps)
             if place is not None:
-                found, entered = tensors[place], known[0][1] if known else None
+                found = tensors[place]
                 about = composite, type(module).__name__, place, tuple(rivals)
                 self._calls.append(Call(name, number, tuple(found.shape), self._meaning(found), entered, *about))
 
