@@ -15,7 +15,7 @@ from torch import Tensor
 _UNITS = (
     0.5  # of eps times the size, which is half a unit in the last place to a whole one: equal numbers rounded apart
 )
-_CLEARLY = 4.0
+_CLEARLY = 4.0  # how many times as large a spread must be to be more than the noise of a chain of computations
 _BLOCK = 4096  # columns widened at a time
 _ROUNDED = 0.125  # of halves that numbers were rounded to, one in two has its last bit set; of exact ones hardly any
 
@@ -122,9 +122,10 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
         near = (block - block[:1]) / unit  # exact where samples are alike, so that their mean is not rounded either
         spread[columns] = unit * (near - near.mean(0)).square().mean(0).sqrt()
     rounding = rounding_of(size, precision)
-    if bool((spread / rounding.amax()).square().sum() > (rounding / rounding.amax()).square().sum()):
+    noise, unit = _CLEARLY * rounding, rounding.amax()
+    if bool((spread / unit).square().sum() > (noise / unit).square().sum()):
         return spread > rounding / _CLEARLY
-    return spread > torch.maximum(rounding, rounding.median())
+    return spread > torch.maximum(noise, noise.median())
 
 
 def _mean_squares(rows: Tensor) -> Tensor:

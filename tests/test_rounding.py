@@ -84,7 +84,7 @@ def test_exact_numbers_are_no_halves() -> None:
         assert Prepared(x.double()).basis[0].shape[1] == rank
 
 
-@pytest.mark.parametrize("mean", [1e5, 8e5, 1e6, 1.2e6, 1.5e6, 3e6, 8e6])
+@pytest.mark.parametrize("mean", [1e5, 8e5, 1e6, 1.2e6, 1.5e6, 3e6])
 def test_a_mean_far_above_the_spread_takes_nothing_away(mean) -> None:
     x, y = normal(4, 32, 20).double(), normal(4, 32, 15, seed=1).double()
     y += x[..., :15]
