@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import facts_options, modules_in, overwrite_option, trust_option
+from kdprobe.options import facts_of_both_options, facts_options, modules_in, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
-@facts_options
+@facts_of_both_options
 @trust_option
 def dump(
     teacher: str | None,

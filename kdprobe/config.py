@@ -227,12 +227,14 @@ class TeacherFacts(Section):
         image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
         mean: per channel, that its input is standardised with.
         std: per channel.
+        args: further arguments of the network's constructor.
     """
 
     n_classes: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=1)
     mean: tuple[float, ...] | None = Field(None, min_length=1)
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+    args: dict[str, Any] | None = None
 
 
 class RunConfig(Section):
