@@ -20,6 +20,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 LIMIT = 2**30
 CHUNK = 256
+_AT_A_TIME = 16  # images that a thread decodes before it looks whether to go on
 
 
 def fits(n_images: int, image_size: int) -> bool:
@@ -61,7 +62,7 @@ def into_memory(split: Split) -> Split:
     if isinstance(split.images, Tensor):
         return split
     files, size = split.images, split.image_size
-    parts = torch.split(torch.arange(len(files)), CHUNK)
+    parts = torch.split(torch.arange(len(files)), _AT_A_TIME)
     found = []
     batches = in_threads(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
     with progress("decoding", len(files)) as shown:
