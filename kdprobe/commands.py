@@ -173,7 +173,7 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data, view=View(**view), told=told)
+        views = open_views(checkpoints, data=data, view=View(**view), told=told, shown=True)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -182,6 +182,7 @@ def dump(
             batch_size=batch_size,
             layers={"teacher": teacher_layers or layers, "student": student_layers or layers},
             data=views.data,
+            shown=views.shown,
             content="grams" if grams else "features",
             dtype=dtype,
             compression="gzip" if compression == "gzip" else "none",

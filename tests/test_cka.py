@@ -342,6 +342,7 @@ def dumps(nets, tmp_path):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_dumps_give_what_the_networks_give(nets, dumps):
     direct = cka(nets["teacher"], nets["student"], batches(30, image_size=16))
     for paths in (["features.h5"], ["grams.h5"], ["teacher.h5", "student.h5"]):
@@ -354,6 +355,7 @@ def test_dumps_give_what_the_networks_give(nets, dumps):
     assert chosen.facts["n_minibatches"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_dumps_that_do_not_fit_together(nets, dumps):
     with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
         files_cka([dumps / "teacher.h5"])

@@ -44,6 +44,19 @@ AS_IT_IS = View()
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Which images a network is shown, and how.
+
+    Attributes:
+        identity: of the images (`identity.images_identity`); empty where it was not asked for.
+        view: of image files, nothing left open; images in memory have none.
+    """
+
+    identity: str = ""
+    view: View = AS_IT_IS
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Image files and how they become squares when nothing is varied.
 
@@ -67,7 +80,7 @@ class ImageFiles:
         Raises:
             DataError: for what cannot be done.
         """
-        wanted = view.otherwise(View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center"))
+        wanted = view.otherwise(self.view)
         fraction, interpolation, mode = wanted.crop_pct, wanted.interpolation, wanted.crop_mode
         assert fraction is not None
         assert interpolation is not None
@@ -81,6 +94,11 @@ class ImageFiles:
                 "network's published accuracy was measured; give --crop-pct, which crops at the centre"
             )
         return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
+
+    @property
+    def view(self) -> View:
+        """How they are shown."""
+        return View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -142,6 +160,7 @@ class DataSet:
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
         left_out: paths beside the images that are not counted, each with the reason.
         sha256: of its content, where that was asked for (`identity.content_sha256`).
+        shown: what `test` holds and how it is shown.
     """
 
     spec: str
@@ -154,6 +173,7 @@ class DataSet:
     evaluated_on: Literal["test", "holdout"] = "test"
     left_out: tuple[tuple[str, str], ...] = ()
     sha256: str = ""
+    shown: Shown = Shown()
 
     def __post_init__(self) -> None:
         if not len(self.train):
