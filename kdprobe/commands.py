@@ -162,6 +162,7 @@ def dump(
 
     from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.files import require_writable
     from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -173,6 +174,8 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
+        if processes.main:
+            require_writable(out)
         views = open_views(checkpoints, data=data, view=View(**view), told=told, shown=True)
         silent = quiet or not processes.main
         wanted = Dump(

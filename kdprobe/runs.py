@@ -38,8 +38,8 @@ from kdprobe.yamls import read_yaml
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
-#: what each line of `metrics.jsonl` holds at least
 _PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
+#: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
 
@@ -155,7 +155,7 @@ class RunFolder:
         environment_path = self.path / "env.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not resume or any(self._values_moved(config)):
+            if not resume or differing_keys(self._written(), config.model_dump(mode="json")):
                 write_text(self.config_path, write_yaml(config))
             if not environment_path.exists():  # nor is it there after a kill between the two files
                 write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
@@ -230,10 +230,6 @@ class RunFolder:
     def _trained(self) -> bool:
         """Whether something was learnt that is kept."""
         return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
-
-    def _values_moved(self, config: RunConfig) -> list[str]:
-        """The keys that say where teacher and data lie and that differ from those of the run."""
-        return [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key in _PLACES]
 
     def _same_inputs(self, now: Inputs | None) -> set[str]:
         """The keys of those inputs whose content is known to be what the run began with."""
