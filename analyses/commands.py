@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
-from kdprobe.options import facts_options, flags, overwrite_option, trust_option
+from kdprobe.options import facts_of_both_options, facts_options, flags, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 
@@ -98,7 +98,7 @@ def evaluate(
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-@facts_options
+@facts_of_both_options
 @trust_option
 def cka(
     teacher: str | None,
@@ -341,7 +341,7 @@ def complexity(
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 @overwrite_option
 @click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-@facts_options
+@facts_of_both_options
 @trust_option
 def decompose(
     teacher: str | None,

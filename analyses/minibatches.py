@@ -108,7 +108,7 @@ def feed(model: nn.Module, batch: Any, device: torch.device, forward: Forward | 
 
 
 def as_tensor(values: Any, *, name: str, least: int) -> Tensor:
-    """Features as a tensor; arrays become one.
+    """Features as a tensor of a floating type; arrays become one, whole numbers float64.
 
     Args:
         values: a tensor or an array of numbers.
@@ -124,7 +124,11 @@ def as_tensor(values: Any, *, name: str, least: int) -> Tensor:
         raise AnalysisError(f"{name} must be a tensor or an array of numbers, but is of type {type(values).__name__}")
     if values.ndim < least:
         raise AnalysisError(f"{name} must have at least {least} dimensions, but has the shape {list(values.shape)}")
-    return values
+    if not values.numel():
+        raise AnalysisError(f"{name} must not be empty, but has the shape {list(values.shape)}")
+    if values.is_complex():
+        raise AnalysisError(f"{name} must be of real numbers, but is of type {values.dtype}")
+    return values if values.is_floating_point() else values.double()
 
 
 def _in_mapping(batch: Mapping[Any, Any]) -> Tensor:

@@ -16,7 +16,8 @@ from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.create import ModelInfo
-from kdprobe.progress import progress
+from kdprobe.models.stages import one_tensor
+from kdprobe.progress import progress, say
 from kdprobe.user_code import trusting
 
 
@@ -70,7 +71,7 @@ def predict(
     try:
         with progress(info.name, len(split), quiet=quiet) as shown:
             for batch in batches:
-                found.append(model(info.normalise(batch.images)).float().cpu())
+                found.append(one_tensor(model(info.normalise(batch.images)), info.name).float().cpu())
                 shown(len(batch.labels))
         return torch.cat(found)
     finally:
@@ -122,6 +123,9 @@ def judge(
         shown = info.image_size, view.otherwise(info.view)
         with trusting(trust):
             data = sets.get(shown) or load_data(spec, image_size=info.image_size, view=shown[1], named_by=named_by)
+        if not sets and not quiet:
+            for note in data.notes:
+                say(note)
         sets[shown] = data
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")

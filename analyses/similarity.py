@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from analyses.hsic import centred_gram
+from analyses.minibatches import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.rounding import distance_tolerance, precision_of, rank_tolerance, varying_columns
 
@@ -43,9 +44,7 @@ class Prepared:
     """
 
     def __init__(self, features: Tensor, stored: torch.dtype | None = None) -> None:
-        rows = features.detach().flatten(1)
-        if not rows.is_floating_point():
-            rows = rows.double()
+        rows = as_tensor(features, name="features", least=2).detach().flatten(1)
         if not bool(torch.isfinite(rows).all()):
             raise AnalysisError("similarity needs finite features, but some are NaN or infinite")
         self.n, self.d = rows.shape
@@ -196,7 +195,7 @@ def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
 
     Raises:
         AnalysisError: for different samples.
-        Undefined: for features that do not vary.
+        Undefined: for features that do not vary, or 2 samples, of which it is always 1.
 
     Warns:
         UserWarning: where the features span all dimensions of the samples, so that unrelated ones come out near 1.
@@ -245,6 +244,8 @@ def _pwcca(one: Prepared, other: Prepared) -> Measured:
 
 def _procrustes(one: Prepared, other: Prepared) -> Measured:
     (left, sizes), (right, scales) = one.basis, other.basis
+    if one.n == 2:
+        raise Undefined("Procrustes is 1 whatever the features are: 2 samples have one direction; take more samples")
     inner = (left * (sizes / sizes.norm())).T @ (right * (scales / scales.norm()))
     remark = ""
     if min(len(sizes), len(scales)) >= one.n - 1:
@@ -298,7 +299,8 @@ OF_PREPARED: dict[str, Callable[[Prepared, Prepared], Measured]] = {
 }
 
 
-def _both(x: Tensor, y: Tensor) -> tuple[Prepared, Prepared]:
+def _both(x: Any, y: Any) -> tuple[Prepared, Prepared]:
+    x, y = as_tensor(x, name="x", least=2), as_tensor(y, name="y", least=2)
     if len(x) != len(y):
         raise AnalysisError(f"both need features of the same samples, but got {len(x)} and {len(y)}")
     return Prepared(x), Prepared(y)

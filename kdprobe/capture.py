@@ -6,8 +6,8 @@
 
 A feature is copied or reduced inside the hook, before an in-place operation behind the layer can
 overwrite it. A module that runs several times in one forward pass gives one layer per call, named
-`relu#1`, `relu#2` and so on. Where stages are chosen, or a reducer asks what the dimensions mean, the first
-pass is preceded by one of two of its images that is watched (`kdprobe.models.facts`).
+`relu#1`, `relu#2` and so on. The first pass is preceded by one of two of its images, which is watched to tell what the
+dimensions of outputs mean (`kdprobe.models.facts`).
 """
 
 import sys
@@ -20,13 +20,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features import BY_LAYOUT, REDUCERS, Layout
 from kdprobe.models.create import unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
-from kdprobe.models.tracing import Trace, few_images, is_watching, tensors_in
+from kdprobe.models.lineage import counting
+from kdprobe.models.tracing import Call, Trace, few_images, images_in, is_watching, tensors_in
 
 
 def capture(
@@ -39,8 +41,16 @@ def capture(
 ) -> "Capture":
     """Take the outputs of layers while the model runs inside `with`.
 
+    In the first pass with images of a size, the model runs twice: before, two of the images are shown to it without
+    gradients, in evaluation mode. Buffers, attributes of its modules and the random state are put back after that.
+
+    Of a layer's output of several tensors with a row per image, the one that is a map or tokens counts. Where several
+    are, of different shapes, the first is taken of layers that a glob or group chose, and `notes` says so; a
+    layer chosen by name is refused, unless `reduce` is a function, which is given the whole output.
+
     Args:
-        model: any network; compiled ones run uncompiled inside the block, wrapped ones are looked through.
+        model: any network that is called with a tensor or a list of images; compiled ones run uncompiled inside the
+            block, wrapped ones are looked through.
         layers: module names or modules, globs (`*` spans dots), `stages` (the ends of all stages; the blocks of a
             network of one resolution), `leaves` (modules without children that are not identities or dropouts), `all`;
             `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out what did not run and what
@@ -94,17 +104,17 @@ class _Output:
 
 @dataclass
 class _Pass:
-    """One call of the network: some of its images, how many there were, and what its layers gave."""
+    """One call of the network: how many images there were, and what its layers gave."""
 
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
     n_images: int | None = None
     with_gradients: bool = False
     outputs: list[_Output] = field(default_factory=list)
+    ran: Counter[str] = field(default_factory=Counter)
 
     def began(self, name: str) -> _Output:
         """The next call of a layer."""
-        one = _Output(name, 1 + sum(other.name == name for other in self.outputs))
+        self.ran[name] += 1
+        one = _Output(name, self.ran[name])
         self.outputs.append(one)
         return one
 
@@ -119,6 +129,7 @@ class Capture(Mapping[str, Tensor]):
 
     Attributes:
         left_out: layers that a glob or group chose and that have no feature, with the reason.
+        notes: layers of which one of several tensors was taken that nothing decides between, with their shapes.
     """
 
     def __init__(
@@ -137,14 +148,16 @@ class Capture(Mapping[str, Tensor]):
         self._selection = select(self._model, self._choices, None)
         self._hooked = not _asks_for_stages(self._choices)  # stages are known when the network has run
         self._first_names = other_names(self._model)
-        self._reduce, self._by_layout = _reducer(reduce)
+        (self._reduce, self._by_layout), self._own = _reducer(reduce), not isinstance(reduce, str)
         self._evaluate, self._detach = evaluate, detach
         self._compiled = any(_is_compiled(module) for module in model.modules())
         self._exit = ExitStack()
         self._pass, self._running = _Pass(), False
         self._traces: dict[Any, Trace] = {}
+        self._seen, self._needed = Trace((), (False,)), set[str]()
         self._features: dict[str, Tensor] = {}
         self.left_out: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
 
     def __enter__(self) -> "Capture":
         with ExitStack() as stack:
@@ -184,7 +197,7 @@ class Capture(Mapping[str, Tensor]):
     @property
     def stages(self) -> list[str]:
         """The ends of the network's stages, for images such as the last ones."""
-        return stages_in(self._model, self._seen())
+        return stages_in(self._model, self._seen)
 
     @property
     def layouts(self) -> dict[str, Layout]:
@@ -205,28 +218,31 @@ class Capture(Mapping[str, Tensor]):
     def _start(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_watching() or _in_backward():
             return
-        n_images = next((len(value) for value in tensors_in([args, kwargs]) if value.ndim), None)
-        few = few_images(args, kwargs, n_images, 2) if n_images else (args, kwargs)
-        self._features, self.left_out, self._running = {}, {}, False
-        self._pass = _Pass(*few, n_images, torch.is_grad_enabled())
-        if self._by_layout or not self._hooked:
-            seen = self._seen(args, kwargs)
-            if not self._hooked:
-                self._selection = select(self._model, self._choices, stages_in(self._model, seen))
-                self._hook(self._exit)
-                self._hooked = True
+        n_images = images_in(args, kwargs)
+        self._features, self.left_out, self.notes, self._running = {}, {}, {}, False
+        self._pass = _Pass(n_images, torch.is_grad_enabled())
+        self._seen = self._watch(args, kwargs)
+        if not self._hooked:
+            self._selection = select(self._model, self._choices, stages_in(self._model, self._seen))
+            self._hook(self._exit)
+            self._hooked = True
+        self._needed = set(map(module_name, self._selection.needed))
         self._running = True
 
-    def _seen(self, *whole: Any) -> Trace:
+    def _watch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
         """The network watched with some of these images; with all of them where it takes no fewer."""
-        few = self._pass.args, self._pass.kwargs
-        key = tuple(value.shape[1:] for value in tensors_in(few))
+        n_images = self._pass.n_images
+        key = tuple(dict.fromkeys(value.shape[1:] for value in tensors_in([args, kwargs])))
         if key not in self._traces:
-            self._traces[key] = watched(self._model, few, whole or few)
+            few = few_images(args, kwargs, n_images, 2) if n_images else (args, kwargs)
+            self._traces[key] = watched(self._model, few, (args, kwargs))
         return self._traces[key]
 
     def _layout(self, one: _Output) -> Layout:
-        return layout_of(self._seen().call(self._first_name(one.name), one.number), one.shape)
+        return layout_of(self._call(one), one.shape)
+
+    def _call(self, one: _Output) -> Call | None:
+        return self._seen.call(self._first_name(one.name), one.number)
 
     def _take(self, name: str, output: Any) -> None:
         if is_watching():
@@ -235,9 +251,11 @@ class Capture(Mapping[str, Tensor]):
             self._take_again(name, output)
             return
         one = self._pass.began(name)
-        tensor = _tensor_in(output, self._pass.n_images)
+        tensor, rivals = self._tensor_in(output, one)
         one.shape = () if tensor is None else tuple(tensor.shape)
-        if (reason := self._unfit(output, tensor)) is not None:
+        if rivals and name in self._choices and self._own:
+            one.feature = self._reduced(output, one)
+        elif (reason := self._unfit(output, tensor, one, rivals)) is not None:
             one.refused, one.unfit = reason, True
             if name in self._needed:
                 raise CaptureError(f"layer {name!r} {reason}; leave it out with '!{name}'")
@@ -251,30 +269,48 @@ class Capture(Mapping[str, Tensor]):
                 if name in self._needed:
                     raise CaptureError(f"layer {name!r}: {error}") from error
 
-    @property
-    def _needed(self) -> set[str]:
-        return set(map(module_name, self._selection.needed))
+    def _tensor_in(self, output: Any, one: _Output) -> tuple[Tensor | None, str]:
+        """The floating tensor of nested tuples and mappings that counts; and among which nothing decides."""
+        tensors = [part for part in tensors_in(output) if part.is_floating_point()]
+        if len(tensors) < 2:
+            return (tensors[0] if tensors else None), ""
+        call, n_images = self._call(one), self._pass.n_images
+        place, rivals = counting([tuple(tensor.shape) for tensor in tensors], n_images, {})
+        if call is not None and call.place < len(tensors) and tensors[call.place].shape[:1] == (n_images,):
+            place, rivals = call.place, [(n_images or 0, *shape[1:]) for shape in call.rivals]
+        return (None if place is None else tensors[place]), ", ".join(str(list(shape)) for shape in rivals)
 
-    def _unfit(self, output: Any, tensor: Tensor | None) -> str | None:
+    def _unfit(self, output: Any, tensor: Tensor | None, one: _Output, rivals: str) -> str | None:
         n_images = self._pass.n_images
         if tensor is None:
             return f"gives {_described(output)}, in which there is no floating tensor"
         if n_images is not None and (tensor.ndim < 2 or tensor.shape[0] != n_images):
             return f"gives {list(tensor.shape)} for {n_images} images, not one row per image"
+        if n_images is not None and not self._seen.has_images_first(
+            self._first_name(one.name), one.number, one.shape, n_images
+        ):
+            return (
+                f"gives {list(tensor.shape)}, whose first dimension is not that of the {n_images} images, as in "
+                "[positions, images, d]: build it with batch_first=True, or choose another layer"
+            )
+        if rivals:
+            self.notes[one.name] = f"gives several tensors with a row per image, {rivals}; the first was taken"
+            if module_name(one.name) in map(module_name, self._choices):
+                return f"gives several tensors with a row per image, {rivals}: choose one by a function as `reduce`"
         if not self._detach and self._pass.with_gradients and not torch.is_grad_enabled():
             return "runs without gradients, as inside a reentrant checkpoint; use use_reentrant=False, or detach=True"
         return None
 
-    def _reduced(self, tensor: Tensor, one: _Output) -> Tensor:
+    def _reduced(self, tensor: Any, one: _Output) -> Tensor:
         layout = self._layout(one) if self._by_layout else Layout("other")
-        return self._reduce(tensor.detach() if self._detach else tensor, layout)
+        return self._reduce(tree_map(_detached, tensor) if self._detach else tensor, layout)
 
     def _take_again(self, name: str, output: Any) -> None:
         """Activation checkpointing runs a layer again on the way back, and must find the same tensors saved."""
         if not _in_backward():
             raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
-        tensor = _tensor_in(output, self._pass.n_images)
         first = next((one for one in self._pass.outputs if one.name == name), None)
+        tensor = None if first is None else self._tensor_in(output, first)[0]
         if tensor is not None and first is not None and first.feature is not None and not self._detach:
             self._reduced(tensor, first)
 
@@ -335,11 +371,8 @@ def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor
     return REDUCERS[reduce], REDUCERS[reduce] in BY_LAYOUT
 
 
-def _tensor_in(output: Any, n_images: int | None) -> Tensor | None:
-    """The first floating tensor of nested tuples and mappings; if possible one with a row per image."""
-    tensors = [part for part in tensors_in(output) if part.is_floating_point()]
-    fit = (tensor for tensor in tensors if tensor.shape[:1] == (n_images,))
-    return next(fit, tensors[0] if tensors else None)
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 def _described(output: Any) -> str:

@@ -4,9 +4,12 @@ Any installed package can add a command by naming it under the entry-point group
 `kdprobe.commands`; nothing here knows what the commands are.
 """
 
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
+        with _stoppable(), warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
             warnings.showwarning = _warn
             cli.main(words, prog_name="kdprobe", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
@@ -98,6 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)  # whoever read the output has had enough
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}", 2)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: what is half written goes, and one line says that it was stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None where it was not Python's
 
 
 def _broken(name: str, target: str, error: Exception) -> click.Command:

@@ -8,7 +8,7 @@ import click
 
 from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import facts_options, modules_in, overwrite_option, trust_option
+from kdprobe.options import facts_of_both_options, facts_options, modules_in, overwrite_option, trust_option
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
 @view_options
 @click.option("--device", default="auto", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
-@facts_options
+@facts_of_both_options
 @trust_option
 def dump(
     teacher: str | None,
@@ -221,5 +221,6 @@ def check_data(spec: str, *, quiet: bool) -> None:
         echo(line)
     if found.complaints:
         raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    rest = "all others were left out" if found.left_out else "nothing to complain of"
+    others = f"{found.n_left_out} other {'file or folder was' if found.n_left_out == 1 else 'files or folders were'}"
+    rest = f"{others} left out" if found.n_left_out else "nothing to complain of"
     echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

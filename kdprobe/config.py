@@ -25,6 +25,20 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: Any, info: Any) -> Any:
+        """Python takes true for 1."""
+        field = cls.model_fields[str(info.field_name)]
+        items = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(item, bool) for item in items) and not _takes_booleans(field.annotation):
+            raise ValueError("must not be true or false")
+        return value
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_booleans, get_args(annotation)))
+
 
 class AugmentConfig(Section):
     """How training images are varied, independently for each image.
@@ -213,12 +227,14 @@ class TeacherFacts(Section):
         image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
         mean: per channel, that its input is standardised with.
         std: per channel.
+        args: further arguments of the network's constructor.
     """
 
     n_classes: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=1)
     mean: tuple[float, ...] | None = Field(None, min_length=1)
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+    args: dict[str, Any] | None = None
 
 
 class RunConfig(Section):

@@ -23,7 +23,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     known = kind in ("cpu", "cuda", "mps") and (not colon or (kind == "cuda" and number.isdecimal()))
     if not known:
         raise DeviceError(f"a device is auto, cpu, cuda, cuda:N or mps, but got {name!r}")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if kind == "cuda" and (len(number) > 9 or int(number or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"there is no device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("there is no device 'mps' on this machine")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdprobe.capture import Capture, capture
 from kdprobe.data import Batch, Shown
@@ -95,6 +95,7 @@ def write(
         StoreError: if there is such a dump already, it does not fit on the disk or into float16, or what is to be
             resumed is another dump.
         CaptureError: for an unknown layer.
+        AnalysisError: for features that are NaN or infinite.
     """
     path, dump = Path(path), replace(dump, device=pick_device(dump.device))
     path = Path(path)
@@ -167,6 +168,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: C
                 _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
             layouts = {role: dict(features.layouts) for role, features in taken.items()}
             features = {role: dict(features) for role, features in taken.items()}
+            _refuse_broken(features, first + number * dump.batch_size, dump.batch_size)
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
 
 
@@ -267,6 +269,18 @@ def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:
         except (AnalysisError, CaptureError) as error:
             raise type(error)(f"{role}, samples from {start} on: {error}") from error
     return one
+
+
+def _refuse_broken(taken: Mapping[str, Mapping[str, Tensor]], start: int, batch_size: int) -> None:
+    """Refuse features that are not finite, which no analysis could use."""
+    for role, layers in taken.items():
+        for name, feature in layers.items():
+            if not bool(feature.isfinite().all()):
+                nan, infinite = int(feature.isnan().sum()), int(feature.isinf().sum())
+                raise AnalysisError(
+                    f"{role}, minibatch {start // batch_size}, samples from {start} on: layer {name!r} has {nan} NaN "
+                    f"and {infinite} infinite values among {feature.numel()}; dump other layers, or other weights"
+                )
 
 
 def _check_room(

@@ -50,6 +50,14 @@ def gap(output: Tensor, layout: Layout) -> Tensor:
 def cls(output: Tensor, layout: Layout) -> Tensor:
     """The class token: [B, d]."""
     if layout.kind != "tokens" or layout.class_token is None:
+        by_hand = "if there is one, give a function as `reduce`, such as `lambda tokens: tokens[:, 0]`"
+        if layout.kind == "other":
+            raise CaptureError(f"it is not known whether {list(output.shape)} has a class token, and where; {by_hand}")
+        if layout.n_prefix:
+            raise CaptureError(
+                f"there is no class token in {layout} of shape {list(output.shape)} whose name says that it is one; "
+                f"{by_hand}"
+            )
         raise CaptureError(f"there is no class token in {layout} of shape {list(output.shape)}; use gap or flatten")
     return output[:, layout.class_token].clone()
 
@@ -64,7 +72,8 @@ def tokens(output: Tensor, layout: Layout) -> Tensor:
         return output.flatten(1, 2).clone()
     if layout.kind == "other":
         raise CaptureError(
-            f"it is not known which dimensions of {list(output.shape)} are positions; use flatten or a function"
+            f"it is not known which dimensions of {list(output.shape)} are positions; use flatten, or "
+            "a function as `reduce`, such as `lambda tokens: tokens[:, :-1].mean(1)` where a class token stands last"
         )
     raise CaptureError(f"there are no positions in {layout} of shape {list(output.shape)}; use flatten")
 

@@ -55,7 +55,7 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
 def _without_rounding(gram: Tensor, total: float, rows: Tensor) -> Tensor:
     """The matrix, without what only rounding tells apart; looked at where the spread is as small as that."""
     n = len(rows)
-    assumed = torch.float32 if rows.dtype == torch.float64 else rows.dtype
+    assumed = rows.dtype if torch.finfo(rows.dtype).bits == 16 else torch.bfloat16  # which were perhaps widened
     if total <= n * float(rounding_of(rows[0], assumed).square().sum()):
         varying = varying_columns(rows, precision_of(rows))
         if not varying.any():

@@ -44,18 +44,31 @@ def trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def facts_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `kdprobe.load` takes of networks whose files do not say it; the command gets them as `told`, a mapping."""
+    return _facts_options(command, ("",))
 
-    @click.option("--classes", type=click.IntRange(min=0), help="Of NAME@FILE, where the file does not show it.")
-    @click.option("--image-size", type=click.IntRange(1, 10_000), help="Of NAME@FILE and timm:NAME, in pixels.")
-    @click.option("--mean", callback=_numbers, metavar="R,G,B", help="Of their input, for images in [0, 1].")
-    @click.option("--std", callback=_numbers, metavar="R,G,B", help="Of their input.")
+
+def facts_of_both_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, and each once more for the teacher and for the student alone: `told` maps these to mappings."""
+    return _facts_options(command, ("", "teacher", "student"))
+
+
+def _facts_options(command: Callable[..., Any], sides: tuple[str, ...]) -> Callable[..., Any]:
     @wraps(command)
-    def with_facts(*arguments: Any, classes: Any, image_size: Any, mean: Any, std: Any, **given: Any) -> Any:
-        facts = {"n_classes": classes, "image_size": image_size, "mean": mean, "std": std}
-        told = {key: value for key, value in facts.items() if value is not None}
+    def with_facts(*arguments: Any, **given: Any) -> Any:
+        told: dict[str, Any] = {}
+        for side in sides:
+            facts = {key: given.pop(f"{side}_{key}".strip("_")) for key in _FACTS}
+            facts = {key: value for key, value in facts.items() if value is not None}
+            told |= ({side: facts} if facts else {}) if side else facts
         return command(*arguments, told=told, **given)
 
-    return with_facts
+    decorated: Callable[..., Any] = with_facts
+    for side in reversed(sides):
+        for key, (name, settings, text) in reversed(_FACTS.items()):
+            told = f"--{name} of the {side} alone." if side else text
+            option, parameter = f"{side}-{name}".strip("-"), f"{side}_{key}".strip("_")
+            decorated = click.option(f"--{option}", parameter, **settings, help=told)(decorated)
+    return decorated
 
 
 def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -66,10 +79,31 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
         numbers = ()
-    least = 0.0 if option.name == "std" else -math.inf
-    if not numbers or not all(least < number < math.inf for number in numbers):
-        raise ConfigError(f"--{option.name} takes a number for each channel, such as 0.5,0.5,0.5, but got {text!r}")
+    name, is_std = option.opts[0], option.opts[0].endswith("std")
+    if not numbers or not all((0.0 if is_std else -math.inf) < number < math.inf for number in numbers):
+        above = " above 0" if is_std else ""
+        raise ConfigError(f"{name} takes a number{above} for each channel, such as 0.5,0.5,0.5, but got {text!r}")
     return numbers
+
+
+def _arguments(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any] | None:
+    from kdprobe.config import override
+
+    return override({}, texts) if texts else None
+
+
+#: by the name that `kdprobe.load` has for it: option, its settings, and help
+_FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "n_classes": ("classes", {"type": click.IntRange(min=0)}, "Of NAME@FILE, where the file does not show it."),
+    "image_size": ("image-size", {"type": click.IntRange(1, 10_000)}, "Of NAME@FILE and timm:NAME, in pixels."),
+    "mean": ("mean", {"callback": _numbers, "metavar": "R,G,B"}, "Of their input, for images in [0, 1]."),
+    "std": ("std", {"callback": _numbers, "metavar": "R,G,B"}, "Of their input."),
+    "args": (
+        "args",
+        {"callback": _arguments, "metavar": "KEY=VALUE", "multiple": True},
+        "Argument of NAME@FILE's network, such as global_pool=avg; repeatable.",
+    ),
+}
 
 
 def modules_named(*specs: object) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 Rounding is not variation: it is neither a direction of canonical correlations, nor makes it a constant feature one that
 varies, nor is a tie of two distances broken by it. Its size belongs to the precision in which numbers were *stored or
-computed*, not to the one in which they are held: float32 features that were widened to float64 are float32 features.
+computed*, not to the one in which they are held: float32 features that were widened to float64 are float32 features,
+and halves that were widened to either are halves. Counts, one-hot vectors and other multiples of one step fit into
+halves as well, but were not rounded to them; they are exact.
 """
 
 import math
@@ -10,11 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-#: units in the last place that a chain of operations in float32 or float64 may leave between equal samples; numbers of
-#: half precision were as a rule computed in float32 and rounded once
-_UNITS, _UNITS_OF_HALVES = 8.0, 1.0
+_UNITS = (
+    0.5  # of eps times the size, which is half a unit in the last place to a whole one: equal numbers rounded apart
+)
 _CLEARLY = 4.0
 _BLOCK = 4096  # columns widened at a time
+_ROUNDED = 0.125  # of halves that numbers were rounded to, one in two has its last bit set; of exact ones hardly any
 
 
 def precision_of(features: Tensor, stored: torch.dtype | None = None) -> torch.dtype:
@@ -26,9 +29,34 @@ def precision_of(features: Tensor, stored: torch.dtype | None = None) -> torch.d
     """
     if stored is not None:
         return stored
-    if features.dtype == torch.float64 and bool((features == features.float().double()).all()):
-        return torch.float32
-    return features.dtype
+    if torch.finfo(features.dtype).bits == 16:
+        return features.dtype
+    for half in (torch.float16, torch.bfloat16):
+        if _fits(features, half) and _was_rounded_to(features, half):
+            return half
+    return torch.float32 if _fits(features, torch.float32) else features.dtype
+
+
+def _fits(features: Tensor, dtype: torch.dtype) -> bool:
+    """Whether every value is one of a narrower type; most that do not fit show it in the first rows."""
+    return all(bool((part == part.to(dtype).to(part.dtype)).all()) for part in (features[:8], features))
+
+
+def _was_rounded_to(features: Tensor, half: torch.dtype) -> bool:
+    """Whether values that fit into halves use their digits at every size, as multiples of one step do not.
+
+    Small multiples of a step need fewer digits than the largest ones, so that their last bits are 0. Where each
+    column's values are all of its largest size, whole numbers are taken as exact.
+    """
+    rows = features.detach().flatten(1)
+    sizes = torch.frexp(rows.abs())[1]
+    last = (rows.to(half).view(torch.int16) & 1).bool()
+    some = rows != 0
+    top = torch.where(some, sizes, -10_000).amax(0) if len(rows) else sizes
+    small = some & (sizes < top)
+    if bool(small.any()):
+        return float(last[small].double().mean()) >= _ROUNDED
+    return bool(some.any()) and bool((rows != rows.round()).any()) and float(last[some].double().mean()) >= _ROUNDED
 
 
 def rank_tolerance(features: Tensor, largest: float, stored: torch.dtype | None = None, *, scale: float = 1.0) -> float:
@@ -75,15 +103,14 @@ def distance_tolerance(features: Tensor, stored: torch.dtype | None = None, *, s
 def rounding_of(values: Tensor, precision: torch.dtype) -> Tensor:
     """Standard deviation, float64, up to which values of these sizes are the same but for rounding."""
     limits = torch.finfo(precision)
-    units = _UNITS_OF_HALVES if limits.bits == 16 else _UNITS
-    return units * (limits.eps * values.detach().double().abs() + limits.tiny * limits.eps)
+    return _UNITS * (limits.eps * values.detach().double().abs() + limits.tiny * limits.eps)
 
 
 def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
     """Which columns of [n, d] vary by more than rounding; none where the features as a whole do not.
 
     Features whose whole spread is as small as rounding may hold noise that is large beside a column of small values, as
-    where large numbers cancelled; then only columns count that clearly exceed the rounding of half of the columns.
+    where large numbers cancelled; then only columns count that exceed the rounding of half of the columns as well.
     """
     spread = torch.empty(rows.shape[1], dtype=torch.float64, device=rows.device)
     size = torch.empty_like(spread)
@@ -92,11 +119,12 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
         block = rows[:, columns].double()
         size[columns] = block.abs().amax(0)
         unit = torch.where(size[columns] > 0, size[columns], 1.0)  # squares of small numbers would be 0
-        spread[columns] = unit * ((block - block.mean(0)) / unit).square().mean(0).sqrt()
+        near = (block - block[:1]) / unit  # exact where samples are alike, so that their mean is not rounded either
+        spread[columns] = unit * (near - near.mean(0)).square().mean(0).sqrt()
     rounding = rounding_of(size, precision)
     if bool((spread / rounding.amax()).square().sum() > (rounding / rounding.amax()).square().sum()):
         return spread > rounding / _CLEARLY
-    return spread > _CLEARLY * torch.maximum(rounding, rounding.median())
+    return spread > torch.maximum(rounding, rounding.median())
 
 
 def _mean_squares(rows: Tensor) -> Tensor:

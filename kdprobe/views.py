@@ -119,8 +119,7 @@ def open_views(
             that differs or is not known, as the data set has it.
         identified: find out the sha256 of the data set.
         shown: find out which images these are.
-        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it, as `kdprobe.load`
-            takes them.
+        told: what the checkpoints' files do not say, as `kdprobe.models.checkpoint.facts_for` takes it.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -132,7 +131,7 @@ def open_views(
         models = {
             role: load(spec, named_by=files.get(role), **facts)
             for (role, spec), facts in zip(
-                checkpoints.items(), facts_for([*checkpoints.values()], told or {}), strict=True
+                checkpoints.items(), facts_for([*checkpoints.values()], told or {}, [*checkpoints]), strict=True
             )
         }
     role, last = list(models.items())[-1]

@@ -519,3 +519,45 @@ def test_a_training_step_that_recomputes_its_activations(images, reentrant, redu
         again, other_gradient = step(other, detach=detach)
         assert all(torch.equal(value, again[name]) for name, value in features.items())
         torch.testing.assert_close(gradient, other_gradient)
+
+
+class Several(nn.Module):
+    """A layer that gives several tensors for each image."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.conv, self.inner = nn.Conv2d(3, 3, 1), Returning(make)
+
+    def forward(self, x):
+        return self.inner(self.conv(x))[0]
+
+
+def test_of_several_tensors_the_map_is_taken_and_of_several_maps_none_in_silence(images):
+    gate = Several(lambda x: (x.mean((2, 3)), x))
+    with capture(gate, ["inner"], reduce="whole") as taken:
+        gate(images)
+    assert taken["inner"].shape == images.shape
+    maps = Several(lambda x: (x, x[:, :, ::2, ::2]))
+    with pytest.raises(CaptureError, match=r"several tensors .*: choose one by a function"), capture(maps, ["inner"]):
+        maps(images)
+    with capture(maps, ["inner"], reduce=lambda output: output[1]) as taken:
+        maps(images)
+    assert taken["inner"].shape == images[:, :, ::2, ::2].shape
+    with capture(maps, "all") as taken:
+        maps(images)
+    assert "the first was taken" in taken.notes["inner"]
+
+
+def test_a_list_of_images_is_as_many_images():
+    class Stacks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            return self.conv(torch.stack(images))
+
+    model = Stacks()
+    with capture(model, ["conv"], reduce="gap") as taken:
+        model([torch.randn(3, 8, 8) for _ in range(2)])
+    assert taken["conv"].shape == (2, 4)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,3 +182,26 @@ def test_a_configuration_file_must_be_utf_8(tmp_path):
     path.write_bytes("model: {name: é}".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.yaml is not a text in UTF-8 that can be read"):
         read_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path"),
+    [
+        ("training.epochs=true", "training.epochs"),
+        ("training.optimizer.lr=true", "training.optimizer.lr"),
+        ("training.optimizer.betas=[true, 0.9]", "training.optimizer.betas"),
+        ("data.per_class=true", "data.per_class"),
+        ("seed=false", "seed"),
+        ("method.temperature=true", "method.temperature"),
+    ],
+)
+def test_booleans_are_no_numbers(assignment, path):
+    values = {"data": {"spec": "digits"}, "model": {"name": "resnet8"}, "method": {"name": "kd"}, "teacher": "t"}
+    with pytest.raises(ConfigError, match=rf"{re.escape(path)}: must not be true or false, but is"):
+        parse(override(values, [assignment]), option_types())
+
+
+def test_booleans_stay_where_they_belong():
+    values = {"data": {"spec": "digits", "augment": {"flip": False}}, "model": {"name": "n", "args": {"bias": True}}}
+    chosen = parse({**values, "training": {"channels_last": True}}, option_types())
+    assert (chosen.data.augment.flip, chosen.training.channels_last, chosen.model.args) == (False, True, {"bias": True})

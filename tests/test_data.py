@@ -211,7 +211,7 @@ def test_an_undecodable_image_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["folder", "imagenet", "cifar10", "cifar100"])
 def test_a_folder_is_needed(name: str) -> None:
-    with pytest.raises(DataError, match=rf"{name} needs a folder: {name}:DIR"):
+    with pytest.raises(DataError, match=rf"^{name} needs a folder: {name}:DIR"):
         load_data(name)
 
 

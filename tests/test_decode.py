@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kdprobe.data.decode import decode, image_side
+from kdprobe.data.decode import SUFFIXES, decode, image_side
 from kdprobe.errors import DataError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -135,3 +135,14 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(DataError, match=r"pipe\.png cannot be decoded as an image \(UnidentifiedImageError\)"):
         shown(tmp_path / "pipe.png")
+
+
+def test_every_ending_is_of_a_format_that_is_read(tmp_path: Path) -> None:
+    written = Image.registered_extensions()
+    for suffix in SUFFIXES:
+        if suffix in (".pfm", ".apng"):  # which Pillow writes under other names only
+            continue
+        mode = "1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB"
+        path = tmp_path / f"image{suffix}"
+        Image.new(mode, (8, 8), 255 if mode == "L" else 1 if mode == "1" else "white").save(path, written[suffix])
+        assert decode(str(path), image_size=8).min() > 250, suffix

@@ -390,3 +390,102 @@ def test_a_random_network_draws_what_it_draws_unwatched():
     torch.manual_seed(0)
     with capture(net, "conv", reduce="gap"):
         assert torch.equal(net(images), expected)
+
+
+def conv(i, o, stride=1):
+    return nn.Sequential(nn.Conv2d(i, o, 3, stride, 1), nn.ReLU())
+
+
+class Sequences(nn.Module):
+    """Its layers give [positions, images, d]."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.block, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.block(self.patches(x).flatten(2).permute(2, 0, 1)).mean(0))
+
+
+@pytest.mark.parametrize("reduce", ["flatten", "whole", "gram", "gap", lambda value: value])
+@pytest.mark.parametrize("n_images", [2, 4, 16])
+def test_positions_are_no_images_where_there_are_as_many(reduce, n_images):
+    side = 8 * {2: 2, 4: 2, 16: 4}[n_images]
+    images = torch.randn(n_images, 3, side, side // 2 if n_images == 2 else side)
+    with pytest.raises(CaptureError, match=r"whose first dimension is not that of the .* images"):
+        reduced(Sequences(), ["block"], reduce, images)
+    assert list(reduced(Sequences(), "leaves", reduce, images)) == ["patches", "head"]
+
+
+class Thrice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.block, self.head = nn.Conv2d(3, 4, 3, 1, 1), conv(4, 4, 2), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.block(self.block(self.stem(x))).mean((2, 3)))
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.deep, self.up, self.out = conv(3, 4), conv(4, 8, 2), conv(12, 4), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x):
+        first = self.down(x)
+        return self.out(self.up(torch.cat([first, F.interpolate(self.deep(first), scale_factor=2)], 1)))
+
+
+def padded(i, o):
+    return nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(i, o, 3, 2), nn.BatchNorm2d(o), nn.ReLU())
+
+
+def head(width):
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (
+            lambda: nn.Sequential(conv(3, 8, 2), conv(8, 16, 2), nn.Conv2d(16, 5, 1), nn.AdaptiveAvgPool2d(1)),
+            ["0", "1"],
+        ),
+        (
+            lambda: nn.Sequential(conv(3, 8, 2), conv(8, 16, 2), nn.Conv2d(16, 5, 1), nn.Upsample(scale_factor=4)),
+            ["0", "1"],
+        ),
+        (lambda: nn.Sequential(padded(3, 8), nn.Dropout(), padded(8, 16), *head(16)), ["0", "2"]),
+        (Thrice, ["stem", "block#1", "block#2"]),
+        (lambda: timm.models.MlpMixer(img_size=32, patch_size=8, num_blocks=2, embed_dim=24), ["blocks.0", "blocks.1"]),
+    ],
+)
+def test_stages_are_neither_class_maps_nor_padding_and_each_resolution_has_one(make, names):
+    model, images = make().eval(), torch.randn(2, 3, 32, 32)
+    taken = reduced(model, "stages", "tokens", images)
+    assert list(taken) == names
+    assert [value.shape[1] for value in taken.values()][-1] in (64, 16)
+
+
+def test_stages_that_skip_connections_lead_around_are_refused():
+    with pytest.raises(
+        CaptureError, match=r"build on 'down', 'up' alone, but on none of 'deep' \(256 positions\) alone"
+    ):
+        reduced(UNet(), "stages", "whole", torch.randn(2, 3, 32, 32))
+
+
+def test_a_watched_pass_puts_buffers_and_counters_back():
+    class Queue(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.count = nn.Conv2d(3, 4, 3), 0
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x):
+            self.count += len(x)
+            self.seen += len(x)
+            return self.conv(x)
+
+    model = Queue()
+    reduced(model, ["conv"], "gap", torch.randn(4, 3, 8, 8))
+    assert (model.count, float(model.seen)) == (4, 4.0)

@@ -1,17 +1,23 @@
 """Which files are images of a class: hidden ones, links, pipes and accents, and what is said of the rest."""
 
 import os
+import re
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from analyses.predictions import judge
+from kdprobe.cli import run
 from kdprobe.data import ImageFiles, load_data
 from kdprobe.data.check import check
 from kdprobe.data.listing import list_classes
 from kdprobe.errors import DataError
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
 
 
 def images(folder: Path, *names: str) -> None:
@@ -103,6 +109,18 @@ def test_accents_composed_and_decomposed_are_one_class(root: Path) -> None:
     assert {Path(path).name for path in data.train.images.paths[:2]} == {"NFC.png", "NFD.png"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_class_whose_name_is_no_utf8_has_its_bytes_as_escapes(root: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(root / split / "cat", os.fsdecode(os.fsencode(root / split) + b"/\xe9t\xe9"))
+    data = load_data(f"folder:{root}", image_size=32)
+    assert data.classes == (r"\xe9t\xe9", "cat", "dog")
+    network = create("resnet8", n_classes=3, image_size=32, classes=data.classes, data=data.spec)
+    save(network, tmp_path / "network.safetensors")
+    run("evaluate", "--checkpoint", tmp_path / "network.safetensors", "--device", "cpu", "--out", tmp_path, "--quiet")
+    assert r"\xe9t\xe9" in (tmp_path / "evaluation.csv").read_text(encoding="utf-8")
+
+
 def test_training_images_alone_are_enough_where_some_are_held_out(root: Path) -> None:
     shutil.rmtree(root / "test")
     data = load_data(f"folder:{root}", holdout=0.5)
@@ -134,3 +152,68 @@ def test_a_folder_that_cannot_be_listed(root: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("kdprobe.data.listing.os.scandir", refuse)
     with pytest.raises(DataError, match=r"train cannot be read as a folder of images \(PermissionError"):
         load_data(f"folder:{root}")
+
+
+def test_folders_beside_the_splits_are_named(root: Path) -> None:
+    images(root / "val" / "cat", "0.png")
+    images(root / "validation" / "cat", "0.png")
+    images(root / ".cache", "0.png")
+    found = check(f"folder:{root}")
+    assert found.n_left_out == 2
+    (line,) = found.left_out
+    assert line == (f"2 files or folders are left out, the first {root / 'val'}: images are read from train/ and test/")
+    (note,) = load_data(f"folder:{root}").notes
+    assert note == (
+        f"2 files or folders of folder:{root} are left out (images are read from train/ and test/); see kdprobe data "
+        f"check folder:{root}"
+    )
+    assert check(f"imagenet:{root}").left_out == [
+        f"2 files or folders are left out, the first {root / 'test'}: images are read from train/ and val/"
+    ]
+
+
+@pytest.mark.parametrize("how", ["split", "class", "file", "hard"])
+def test_test_images_that_are_training_images_are_a_complaint(root: Path, how: str) -> None:
+    train, test = root / "train", root / "test"
+    if how == "split":
+        shutil.rmtree(test)
+        test.symlink_to("train")
+    elif how == "class":
+        shutil.rmtree(test / "dog")
+        (test / "dog").symlink_to(train / "dog")
+    elif how == "file":
+        (test / "dog" / "2.png").symlink_to(train / "cat" / "0.png")
+    else:
+        (test / "dog" / "2.png").hardlink_to(train / "cat" / "0.png")
+    count, first = {"split": (4, "cat/0.png"), "class": (2, "dog/0.png")}.get(how, (1, "dog/2.png"))
+    said = f"{count} test images are training images too, the first {test / first}, so they test nothing"
+    alone = f"{test / first} is a training image too, so it tests nothing"
+    assert check(f"folder:{root}").complaints == [alone if count == 1 else said]
+    (note,) = load_data(f"folder:{root}", identified=True).notes
+    assert f"evaluation images are training images too (the first: {test / first}), so the accuracy says" in note
+    held_out = load_data(f"folder:{root}", identified=True, holdout=0.5)
+    assert held_out.notes == []
+
+
+def test_a_first_image_that_is_damaged_does_not_end_the_check(root: Path) -> None:
+    (root / "train" / "cat" / "0.png").write_bytes(b"no image")
+    found = check(f"folder:{root}")
+    assert found.counts.train.tolist() == [2, 2]
+    (complaint,) = found.complaints
+    assert complaint.startswith(f"{root / 'train' / 'cat' / '0.png'} cannot be decoded as an image")
+
+
+def test_training_and_evaluation_say_what_is_left_out(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images(root / "train" / "cat", "2.tga")
+    images(root / "train" / "dog", "2.tga", "3.tga", "4.psd")
+    words = ["train", "digits/resnet8", "--data", f"folder:{root}", "--out", tmp_path / "run", "--device", "cpu"]
+    settings = ("training.epochs=1", "data.image_size=8", "data.workers=0")
+    said = r"4 files or folders of .* are left out \(3 as '.tga is no ending of images', the others for other reasons\)"
+    run(*words, *(word for one in settings for word in ("--set", one)))
+    assert len(re.findall(said, capsys.readouterr().err)) == 1
+    judge(tmp_path / "run", workers=0, quiet=False)
+    assert len(re.findall(said, capsys.readouterr().err)) == 1
+    judge(tmp_path / "run", workers=0)
+    assert capsys.readouterr().err == ""

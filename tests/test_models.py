@@ -276,3 +276,13 @@ def test_info_survives_json():
     again = ModelInfo.from_json(info.to_json())
     assert again.sha256 is None
     assert again.to_json() == info.to_json()
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet8", "resnet18", "vit_tiny_patch16_224", "kdprobe.models.dense_deit:dense_deit"]
+)
+def test_the_number_of_classes_is_no_argument(name):
+    with pytest.raises(
+        ModelError, match="argument 'num_classes' is not to be given: the classes of the data decide it"
+    ):
+        create(name, n_classes=3, image_size=32, args={"num_classes": 5})

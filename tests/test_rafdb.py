@@ -174,3 +174,11 @@ def test_the_check_command(rafdb: Path) -> None:
     runner = CliRunner()
     with pytest.raises(DataError, match=r"rafdb-compound:.* is not as it should be: 2 complaints"):
         runner.invoke(check_data, [f"rafdb-compound:{rafdb}"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_label_of_thousands_of_digits(rafdb: Path) -> None:
+    path = rafdb / "basic" / LIST
+    path.write_text(f"train_00001.jpg {'9' * 5000}\n")
+    assert error(f"rafdb:{rafdb}") == (
+        f"{path}, line 1: labels are 1 to 7, but train_00001.jpg has one of 5,000 digits"
+    )

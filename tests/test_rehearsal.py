@@ -70,6 +70,31 @@ class Wide(Net):
         return torch.cat([logits, logits], 1)
 
 
+class Frozen(Net):
+    def __init__(self, num_classes=10, image_size=32):
+        super().__init__(num_classes)
+        self.requires_grad_(requires_grad=False)
+
+
+class Empty(Net):
+    def __init__(self, num_classes=10, image_size=32):
+        super().__init__(num_classes)
+        del self.conv, self.fc
+
+    def forward(self, x):
+        return x.new_zeros(len(x), 10)
+
+
+class Complex(Net):
+    def give(self, logits, maps):
+        return logits.to(torch.complex64)
+
+
+class Whole(Net):
+    def give(self, logits, maps):
+        return logits.long()
+
+
 class NotFlat(Net):
     def give(self, logits, maps):
         return logits[:, :, None, None]
@@ -231,6 +256,27 @@ def test_a_rehearsal_takes_few_images(monkeypatch):
     with pytest.raises(pytest.fail.Exception):
         train(config(), Path("nowhere"), device="cpu", quiet=True)
     assert len(seen[0].labels) == rehearsal.IMAGES
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            Frozen,
+            "'tests.test_rehearsal:Frozen' has no parameter that is trained: all are frozen, so there is nothing",
+        ),
+        (Empty, "'tests.test_rehearsal:Empty' has no parameters, so there is nothing to learn"),
+        (
+            Complex,
+            "'tests.test_rehearsal:Complex' gives numbers of torch.complex64, but logits must be real floating",
+        ),
+        (Whole, "'tests.test_rehearsal:Whole' gives numbers of torch.int64, but logits must be real floating"),
+    ],
+)
+def test_a_network_that_cannot_learn_is_told(kind, message, tmp_path):
+    with pytest.raises(ModelError, match=message):
+        train(own(kind), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_logits_that_are_not_finite_are_no_accuracy():

@@ -1,5 +1,7 @@
 """Rounding is not variation: ranks, ties, constant features and scales, against float64 and truths by construction."""
 
+from inspect import unwrap
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,67 @@ def test_halves_keep_their_directions() -> None:
     assert Prepared(normal(1500, 64).half()).basis[0].shape[1] == 64
     assert precision_of((z @ w).double()) == torch.float32
     assert precision_of(z.double() @ w.double()) == torch.float64
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_widened_halves_are_halves(half, wide, shift) -> None:
+    z, w, y = normal(300, 8), normal(8, 64, seed=1), normal(300, 12, seed=2)
+    for x in (z @ w + shift, (z @ w + shift).relu()):
+        held = x.to(half).to(wide)
+        assert precision_of(held) == half
+        assert pwcca(held, y) == pwcca(x.to(half), y)
+    assert Prepared((z @ w).to(half).to(wide)).basis[0].shape[1] == 8
+    equal = (normal(1, 9).abs() + 3).expand(32, 9) + 0.002 * (normal(32, 9) > 0)
+    with pytest.raises(Undefined, match="is the same for all samples but for rounding"):
+        minibatch_cka(equal.half().to(wide)[None], y[None, :32])
+
+
+def test_exact_numbers_are_no_halves() -> None:
+    one_hot, counts = torch.eye(10)[torch.arange(300) % 10], torch.arange(300) * 7 % 2000
+    rare = (torch.arange(300) % 150 == 0).float()
+    sparse = (normal(300, 6) * 4).round().relu()
+    pixels = torch.randint(0, 256, (300, 5), generator=torch.Generator().manual_seed(1)) / 256
+    mixed = torch.cat([counts[:, None].float(), rare[:, None]], 1)
+    for x, rank in ((one_hot, 9), (sparse, 6), (pixels, 5), (mixed, 2)):
+        assert precision_of(x) == torch.float32
+        assert Prepared(x).basis[0].shape[1] == rank
+        assert Prepared(x.double()).basis[0].shape[1] == rank
+
+
+@pytest.mark.parametrize("mean", [1e5, 8e5, 1e6, 1.2e6, 1.5e6, 3e6, 8e6])
+def test_a_mean_far_above_the_spread_takes_nothing_away(mean) -> None:
+    x, y = normal(4, 32, 20).double(), normal(4, 32, 15, seed=1).double()
+    y += x[..., :15]
+    stored = (x + mean).float()
+    assert minibatch_cka(stored, y) == pytest.approx(minibatch_cka(stored.double() - mean, y), abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [svcca, pwcca, procrustes, rsa])
+def test_what_is_no_features_is_one_line(measure) -> None:
+    measure = unwrap(measure)  # without the check of annotations that only tests have
+    x, y = normal(50, 4), normal(50, 3, seed=1)
+    assert measure(x.numpy(), y.numpy()) == measure(x, y)
+    whole = (4 * x).round().int()
+    assert measure(whole, y) == measure(whole.double(), y)
+    for wrong, said in (
+        (torch.zeros(50), "x must have at least 2 dimensions, but has the shape"),
+        (torch.zeros(0, 4), "x must not be empty, but has the shape"),
+        (x + 1j, r"x must be of real numbers, but is of type torch\.complex64"),
+        ("abc", "x must be a tensor or an array of numbers, but is of type str"),
+    ):
+        with pytest.raises(AnalysisError, match=said):
+            measure(wrong, y)
+    with pytest.raises(Undefined, match=r"whatever the features are: 2 samples|distances between samples are the same"):
+        measure(x[:2], y[:2])
+
+
+def test_whole_numbers_have_a_cka() -> None:
+    x, y = (8 * normal(4, 32, 5)).int(), normal(4, 32, 5) + normal(4, 32, 5, seed=1)
+    assert unwrap(minibatch_cka)(x, y) == minibatch_cka(x.double(), y)
+    with pytest.raises(AnalysisError, match="x must not be empty"):
+        unwrap(minibatch_cka)(x[:, :0], y[:, :0])
 
 
 def test_a_huge_constant_hides_nothing() -> None:

@@ -1,4 +1,5 @@
 import io
+import signal
 import sys
 import warnings
 
@@ -46,3 +47,18 @@ def test_nothing_else_writes_to_the_terminal():
                 text = path.read_text(encoding="utf-8")
                 assert "click.echo(" not in text, path
                 assert " print(" not in text, path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_stop_says_so(number, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(*_words, **_options):
+        signal.raise_signal(number)
+        pytest.fail("the command went on")
+
+    monkeypatch.setattr(cli.cli, "main", told)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "check", "digits"])
+    assert (end.value.code, capsys.readouterr().err.strip()) == (130, "kdprobe: stopped")
+    assert signal.getsignal(signal.SIGTERM) == before

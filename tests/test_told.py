@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import kdprobe
 from analyses.cka_over_time import cka_over_time
 from kdprobe.cli import cli
-from kdprobe.errors import CheckpointError, ConfigError, ModelError
+from kdprobe.errors import AnalysisError, CheckpointError, ConfigError, ModelError
 from kdprobe.files import sha256
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import read_info, read_tensors, save, save_tensors
@@ -63,15 +63,56 @@ def test_mean_and_std_are_of_as_many_channels(weights):
 
 @pytest.mark.parametrize("text", ["", "a,b", "0.5,,0.5", "nan", "0.5,inf", "0.5,0"])
 def test_numbers_of_channels_are_numbers(text, weights):
-    with pytest.raises(ConfigError, match=r"--std takes a number for each channel, such as 0\.5,0\.5,0\.5, but got"):
+    with pytest.raises(
+        ConfigError, match=r"--std takes a number above 0 for each channel, such as 0\.5,0\.5,0\.5, but got"
+    ):
         invoke("complexity", weights, "--std", text, "--out", "c")
+
+
+def test_facts_reach_one_side_alone(weights):
+    torch.save(create("resnet8", n_classes=4, image_size=16, args={"shortcut": "A"}).state_dict(), "a.pth")
+    words = ["dump", "--teacher", "resnet8@a.pth", "--student", weights, "--data", "digits", "--layers", "fc"]
+    words += ["--image-size", 16, "--teacher-std", "0.5,0.5,0.5", "--teacher-args", "shortcut=A", "--out", "a.h5"]
+    invoke(*words, "--std", "0.25,0.25,0.25", "--quiet")
+    with kdprobe.FeatureStore.open("a.h5") as store:
+        stds = [store.network(role).preprocessing["std"] for role in ("teacher", "student")]
+    assert stds == [[0.5] * 3, [0.25] * 3]
+    with pytest.raises(CheckpointError, match="image_size of the teacher was given, but no teacher"):
+        invoke("dump", "--student", weights, "--data", "digits", "--teacher-image-size", 16, "--out", "b.h5")
+
+
+def test_refusals_say_what_is_so(weights):
+    for spec, said in (
+        ("w.pth", r"w\.pth is not a \.safetensors file; give a model's name with it: NAME@w\.pth"),
+        ("resnet18", "no checkpoint resnet18: a network's name has no weights; give resnet18@FILE"),
+    ):
+        for load in (kdprobe.load, lambda spec: kdprobe.load(spec, image_size=16)):
+            with pytest.raises(CheckpointError, match=said):
+                load(spec)
+        with pytest.raises(CheckpointError, match=said):
+            invoke("evaluate", "--checkpoint", spec, "--data", "digits", "--image-size", 16, "--out", "e")
+    with pytest.raises(
+        CheckpointError, match=r"mean is for images in \[0, 1\], but is 127,127,127; .*: 0\.498,0\.498,0"
+    ):
+        kdprobe.load(weights, mean=(127,) * 3, std=(64,) * 3)
+
+
+def test_a_dump_of_features_that_are_not_finite_is_refused(weights):
+    state = torch.load("w.pth")
+    state["bn1.running_var"] = -state["bn1.running_var"]
+    torch.save(state, "w.pth")
+    with pytest.raises(
+        AnalysisError, match=r"student, minibatch 0, samples from 0 on: layer 'fc' has \d+ NaN and 0 inf"
+    ):
+        invoke("dump", "--checkpoint", weights, *TOLD, "--data", "digits", "--layers", "fc", "--out", "a.h5", "--quiet")
+    assert not Path("a.h5").exists()
 
 
 def test_a_teacher_is_used_as_told_and_so_again(weights):
     train = ["train", "digits/resnet8-kd", "--teacher", weights, *SHORT]
     invoke(*train, "--mean", "0.5,0.5,0.5", "--out", "a")
     facts = yaml.safe_load(Path("a/config.yaml").read_text())["teacher_facts"]
-    assert facts == {"n_classes": None, "image_size": None, "mean": [0.5] * 3, "std": None}
+    assert facts == {"n_classes": None, "image_size": None, "mean": [0.5] * 3, "std": None, "args": None}
     Path("a/result.json").unlink()
     assert run("train", "--resume", "--out", "a", "--quiet")[0] == 0
     status, told = run(*train, "--resume", "--out", "a")

@@ -19,7 +19,7 @@ from kdprobe.data.cifar import read_cifar10, read_cifar100
 from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
-from kdprobe.data.identity import content_sha256, images_identity
+from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
@@ -88,7 +88,7 @@ def load_data(
         named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
             yours is called only where its module is trusted.
         view: how image files are shown for evaluation, where the data set's own way is not wanted.
-        identified: find out the sha256 of its content, for which all of it is read.
+        identified: find out the sha256 of its content, for which all of it is read, and what its splits share.
         shown: find out which test images these are, for which they are read.
         decode: whether image files may be decoded now; not for who needs only a few of them.
 
@@ -106,6 +106,8 @@ def load_data(
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
+    if identified:
+        data = replace(data, shared=shared_files(data))
     if per_class:
         data = replace(data, train=few(data.train, per_class, generator(seed, 1)))
     if isinstance(data.test.images, ImageFiles):

@@ -8,6 +8,7 @@ import pandas as pd
 from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode
+from kdprobe.data.identity import shared_files
 from kdprobe.data.listing import LeftOut, grouped
 from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
@@ -35,7 +36,9 @@ class Findings:
         damaged: what is said of each file that cannot be decoded.
         differences: from the published counts, in words.
         untested: classes that have no test images, in words.
+        shared: test images that are training images too, in words.
         left_out: how many files are not counted, by the reason, in words; no complaint, but to be known.
+        n_left_out: how many that are.
     """
 
     counts: pd.DataFrame
@@ -44,14 +47,16 @@ class Findings:
     damaged: list[str]
     differences: list[str]
     untested: list[str]
+    shared: list[str]
     left_out: list[str]
+    n_left_out: int
 
     @property
     def complaints(self) -> list[str]:
         """All that is not as it should be, one sentence each."""
         missing = [f"{path} is named in the list but missing" for path in self.missing]
         surplus = [f"{path} is not in the list" for path in self.surplus]
-        return [*missing, *self.damaged, *surplus, *self.differences, *self.untested]
+        return [*missing, *self.damaged, *surplus, *self.differences, *self.untested, *self.shared]
 
 
 def check(spec: str, *, quiet: bool = True) -> Findings:
@@ -65,7 +70,8 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
         DataError: if the data set cannot be read.
     """
     name = spec.partition(":")[0]
-    data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec), [])
+    size = 224 if name == "folder" else None  # none is taken from the first image, which may be damaged
+    data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size), [])
     counts = count(data)
     return Findings(
         counts,
@@ -74,7 +80,9 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
         damaged(data, quiet=quiet),
         differences(name, counts),
         untested(counts),
+        shared(data),
         grouped(LeftOut(*one) for one in data.left_out),
+        len(data.left_out),
     )
 
 
@@ -111,6 +119,14 @@ def untested(counts: pd.DataFrame) -> list[str]:
     if len(names) == len(counts):
         return ["there are no test images: training needs data.holdout"]
     return [f"class {name!r} has no test images" for name in names]
+
+
+def shared(data: DataSet) -> list[str]:
+    """How many test images are training images too, in words; nothing where none is."""
+    paths = shared_files(data)
+    if len(paths) < 2:
+        return [f"{path} is a training image too, so it tests nothing" for path in paths]
+    return [f"{len(paths)} test images are training images too, the first {paths[0]}, so they test nothing"]
 
 
 def surplus(data: DataSet) -> list[str]:

@@ -35,7 +35,7 @@ def _read(name: str, spec: str, folder: str, *, download: bool) -> tuple[Any, An
 
     reader = getattr(datasets, name)
     if not folder:
-        raise DataError(f"{spec} needs a folder: {name.lower()}:DIR")
+        raise DataError(f"{name.lower()} needs a folder: {name.lower()}:DIR")
     root = Path(folder)
     if root.name == reader.base_folder:
         root = root.parent

@@ -3,6 +3,8 @@
 A split's images are either decoded, as one uint8 tensor, or files that workers decode batch by batch.
 """
 
+import shlex
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -159,6 +161,7 @@ class DataSet:
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
         left_out: paths beside the images that are not counted, each with the reason.
+        shared: files of `test` that are files of `train` too, where that was asked for.
         sha256: of its content, where that was asked for (`identity.content_sha256`).
         shown: what `test` holds and how it is shown.
     """
@@ -172,6 +175,7 @@ class DataSet:
     image_size: int
     evaluated_on: Literal["test", "holdout"] = "test"
     left_out: tuple[tuple[str, str], ...] = ()
+    shared: tuple[str, ...] = ()
     sha256: str = ""
     shown: Shown = Shown()
 
@@ -190,6 +194,23 @@ class DataSet:
     def n_classes(self) -> int:
         """How many classes there are."""
         return len(self.classes)
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever uses it should know, one line each."""
+        more, found = shlex.join(["kdprobe", "data", "check", self.spec]), []
+        if self.left_out:
+            (reason, most), *others = Counter(reason for _, reason in self.left_out).most_common()
+            why = f"{most} as {reason!r}, the others for other reasons" if others else reason
+            count = len(self.left_out)
+            what = "1 file or folder of {} is" if count == 1 else f"{count} files or folders of {{}} are"
+            found.append(f"{what.format(self.spec)} left out ({why}); see {more}")
+        if self.shared:
+            found.append(
+                f"{len(self.shared)} of {len(self.test)} evaluation images are training images too (the first: "
+                f"{self.shared[0]}), so the accuracy says too much; see {more}"
+            )
+        return found
 
 
 def stratified(

@@ -1,6 +1,6 @@
 """`folder:DIR` and `imagenet:DIR`: train/ and test/ (or val/), with one folder of images per class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.data.decode import SUFFIXES, image_side
-from kdprobe.data.listing import Listing, composed, grouped, list_classes
+from kdprobe.data.listing import LeftOut, Listing, composed, grouped, is_hidden, list_classes
 from kdprobe.errors import DataError
 
 
@@ -49,7 +49,8 @@ def _first_side(paths: Sequence[str], *, skip_bad: bool) -> int:
 
 def _root(spec: str, folder: str) -> Path:
     if not folder:
-        raise DataError(f"{spec} needs a folder: {spec}:DIR")
+        name = spec.partition(":")[0]
+        raise DataError(f"{name} needs a folder: {name}:DIR")
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
@@ -74,6 +75,7 @@ def _splits(spec: str, root: Path, *tests: str) -> tuple[Listing, Listing]:
     if train is None:
         raise DataError(f"{root} has no folder train/")
     test = _listing(root, *tests) or Listing({})
+    test.left_out += _unused(root, *tests)
     for name, paths in train.classes.items():
         if not paths:
             said = "".join(f"; {line}" for line in grouped(one for one in train.left_out if _in_class(one.path, name)))
@@ -82,6 +84,16 @@ def _splits(spec: str, root: Path, *tests: str) -> tuple[Listing, Listing]:
         if name not in train.classes and test.classes[name]:
             raise DataError(f"class {name!r} of {spec} has test images but no training images")
     return train, test
+
+
+def _unused(root: Path, *tests: str) -> Iterator[LeftOut]:
+    """Folders beside the splits that are read, in which there may be images."""
+    used = ["train", *[name for name in tests if (root / name).is_dir()][:1]]
+    reason = f"images are read from {' and '.join(f'{name}/' for name in used)}"
+    with suppress(OSError):  # where the splits can be read, but not what is beside them
+        for path in sorted(root.iterdir()):
+            if path.is_dir() and path.name not in used and not is_hidden(path.name):
+                yield LeftOut(str(path), reason)
 
 
 def _in_class(path: str, name: str) -> bool:

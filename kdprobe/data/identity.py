@@ -68,6 +68,28 @@ def _digest(kind: str, classes: Sequence[str], splits: Sequence[Split]) -> str:
     return found.hexdigest()
 
 
+def shared_files(data: DataSet) -> tuple[str, ...]:
+    """Evaluation images whose files are training images too: by a link, or by a folder that is read as both splits.
+
+    Args:
+        data: before images are decoded.
+    """
+    train, test = (
+        split.images.paths if isinstance(split.images, ImageFiles) else () for split in (data.train, data.test)
+    )
+    known = set(_of_each(train, _place)) - {None} if test else set()
+    return tuple(path for path, place in zip(test, _of_each(test, _place), strict=True) if place in known)
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Which file it is, by whatever name; None where there is none, which decoding reports."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
 def _root(paths: list[str]) -> str:
     """The folder that holds them all."""
     folders = {os.path.dirname(path) for path in paths}

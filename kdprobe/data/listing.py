@@ -61,8 +61,8 @@ def list_classes(split: Path) -> Listing:
 
 
 def composed(name: str) -> str:
-    """A name with its accents as one character each, as most systems but some file systems write it."""
-    return unicodedata.normalize("NFC", name)
+    """A class's name: accents are one character each, as on most file systems, and bytes that are no UTF-8 escapes."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def is_hidden(name: str) -> bool:

@@ -36,6 +36,7 @@ COMPOUND = {
 }
 LIST = Path("EmoLabel") / "list_patition_label.txt"
 IMAGES = Path("Image") / "aligned"
+_DIGITS = 20  # of a label that is read at all; Python reads no number of thousands
 
 
 class Entry(NamedTuple):
@@ -143,9 +144,11 @@ def _entry(line: str, n_classes: int, where: str) -> Entry:
     split = next((split for split in ("train", "test") if stem.startswith(f"{split}_")), None)
     if split is None or ending != ".jpg" or not label.isdecimal():
         raise DataError(f"{where}: a line must read `train_00001.jpg 5` or `test_0001.jpg 5`, but is {line.strip()!r}")
-    if not 1 <= int(label) <= n_classes:
-        raise DataError(f"{where}: labels are 1 to {n_classes}, but {name} has {label}")
-    return Entry("train" if split == "train" else "test", f"{stem}_aligned.jpg", int(label) - 1)
+    number = int(label) if len(label) <= _DIGITS else 0
+    if not 1 <= number <= n_classes:
+        shown = label if len(label) <= _DIGITS else f"one of {len(label):,} digits"
+        raise DataError(f"{where}: labels are 1 to {n_classes}, but {name} has {shown}")
+    return Entry("train" if split == "train" else "test", f"{stem}_aligned.jpg", number - 1)
 
 
 def _read(spec: str, root: Path, classes: tuple[str, ...], size: int) -> DataSet:

@@ -47,6 +47,8 @@ class Meaning(NamedTuple):
         patches: what the axis `n` is behind its prefix.
         pooled: whether it was averaged over all positions, or to a fixed grid.
         born: number of the operation that made it.
+        worked: number of the last operation behind which values were only moved, padded or resized.
+        heads: layers whose values these are (`kdprobe.models.lineage`).
     """
 
     axes: Axes
@@ -54,6 +56,8 @@ class Meaning(NamedTuple):
     patches: Axis = ()
     pooled: bool = False
     born: int = 0
+    worked: int = 0
+    heads: frozenset[int] = frozenset()
 
     @property
     def labels(self) -> tuple[str, ...]:

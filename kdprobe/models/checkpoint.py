@@ -29,9 +29,10 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.identity import tensors_sha256
+from kdprobe.models import cifar_resnet
 from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
-from kdprobe.models.weights import is_safetensors
+from kdprobe.models.weights import is_safetensors, refuse_broken
 from kdprobe.parsing import parsing
 from kdprobe.user_code import trusting
 
@@ -172,6 +173,8 @@ def load(
     text, kind = str(spec), _kind(spec) if model is None else "foreign"
     facts = {"n_classes": n_classes, "image_size": image_size, "args": args, "mean": mean, "std": std}
     if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
+        if kind == "own":
+            read_info(_own_path(text))
         raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
     if kind == "foreign" and model is None:
         model, _, text = text.partition("@")
@@ -182,8 +185,14 @@ def load(
         elif kind == "timm":
             loaded = _load_timm(text.removeprefix("timm:"), image_size)
         else:
-            loaded = _load_own(_checkpoint_path(Path(text)))
+            loaded = _load_own(_own_path(text))
     given = {"mean": mean, "std": std}
+    for key, values in given.items():
+        if values is not None and max(map(abs, values), default=0) > 1:
+            raise CheckpointError(
+                f"{key} is for images in [0, 1], but is {','.join(f'{v:g}' for v in values)}; divide what is for "
+                f"pixels of 0 to 255 by 255: {','.join(f'{value / 255:.4g}' for value in values)}"
+            )
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     info = describe(loaded)
     if len(info.mean) != len(info.std):
@@ -191,25 +200,48 @@ def load(
     return loaded.to(place).eval()
 
 
-def facts_for(specs: Sequence[str], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def facts_for(specs: Sequence[str], told: Mapping[str, Any], roles: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What of the facts that a user gives is for each of several checkpoints: those that do not say it themselves.
 
     Args:
         specs: as `load` takes them.
-        told: `n_classes`, `image_size`, `mean`, `std`, where given.
+        told: `n_classes`, `image_size`, `mean`, `std`, `args`, where given, for all that need them; by `teacher` and
+            `student` those of one alone.
+        roles: of the checkpoints.
 
     Raises:
         CheckpointError: if one is for none of them.
     """
-    given = [{key: value for key, value in told.items() if takes(spec, key)} for spec in specs]
-    for key in told:
-        if not any(key in facts for facts in given):
-            raise CheckpointError(
-                f"{key} was given, but {' and '.join(specs)} {'say' if len(specs) > 1 else 'says'} it "
-                f"{'themselves' if len(specs) > 1 else 'itself'}; it is for weights given as NAME@FILE"
-            )
+    plain = {key: value for key, value in told.items() if key not in ROLES}
+    alone = [told.get(role, {}) for role in roles] or [{} for _ in specs]
+    if lonely := [role for role in ROLES if told.get(role) and role not in roles]:
+        raise CheckpointError(f"{next(iter(told[lonely[0]]))} of the {lonely[0]} was given, but no {lonely[0]}")
+    wanted = [{**plain, **of_one} for of_one in alone]
+    given = [
+        {key: value for key, value in facts.items() if takes(spec, key)}
+        for spec, facts in zip(specs, wanted, strict=True)
+    ]
+    for spec, of_one in zip(specs, alone, strict=True):
+        _refuse_untaken(of_one, [spec])
+    _refuse_untaken(plain, specs)
     return given
 
+
+def _refuse_untaken(facts: Iterable[str], specs: Sequence[str]) -> None:
+    """Refuse facts that none of the checkpoints takes, or say what is wrong with those as a checkpoint."""
+    for key in facts:
+        if any(takes(spec, key) for spec in specs):
+            continue
+        for spec in specs:
+            if _kind(spec) == "own":
+                read_info(_own_path(spec))  # what says nothing itself is no checkpoint of ours
+        raise CheckpointError(
+            f"{key} was given, but {' and '.join(specs)} {'say' if len(specs) > 1 else 'says'} it "
+            f"{'themselves' if len(specs) > 1 else 'itself'}; it is for weights given as NAME@FILE"
+        )
+
+
+ROLES = ("teacher", "student")
 
 #: what `load` may be told of each kind of checkpoint
 FACTS = {
@@ -244,9 +276,17 @@ def _checkpoint_path(path: Path) -> Path:
     return path / LAST
 
 
-def _load_own(path: Path) -> nn.Module:
+def _own_path(spec: str) -> Path:
+    """The file of one of our checkpoints, unless it is seen at once that there is none."""
+    path = _checkpoint_path(Path(spec))
+    if not path.exists() and (spec in cifar_resnet.NAMES or timm.is_model(spec.partition(".")[0])):
+        raise CheckpointError(f"there is no checkpoint {spec}: a network's name has no weights; give {spec}@FILE")
     if path.is_file() and path.suffix != ".safetensors" and not is_safetensors(path):
         raise CheckpointError(f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}")
+    return path
+
+
+def _load_own(path: Path) -> nn.Module:
     meta, tensors = read_tensors(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(f"{path} holds {meta.get('format')!r}, not a network")
@@ -281,6 +321,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit {describe(model).name}: it " + ", ".join(problems))
+    refuse_broken(tensors, expected, path)
     with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
         model.load_state_dict(dict(tensors))
 

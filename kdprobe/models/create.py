@@ -21,6 +21,14 @@ from kdprobe.user_code import own_object
 #: arguments by which timm fetches or reads weights, besides all that begin with `pretrained`
 _FETCHING = {"checkpoint_path", "cache_dir", "model_name"}
 
+#: arguments that are passed on whatever else is given, and what decides them
+_DECIDED = {
+    "num_classes": "the classes of the data decide it",
+    "image_size": "data.image_size decides it",
+    "pretrained": "model.pretrained decides it",
+    "model_name": "model.name decides it",
+}
+
 #: what a constructor of one's own raises over arguments, rather than by a mistake in it
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
@@ -295,6 +303,9 @@ def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, An
 
 
 def _argument_mistake(error: TypeError, name: str) -> str:
+    twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
+    if twice is not None and twice[1] in _DECIDED:
+        return f"argument {twice[1]!r} is not to be given: {_DECIDED[twice[1]]}"
     match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if match is None:
         return str(error)

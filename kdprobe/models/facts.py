@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdprobe.errors import CaptureError, ModelError
 from kdprobe.features import Layout
 from kdprobe.models.create import describe, unwrap
-from kdprobe.models.stage_ends import stage_ends
+from kdprobe.models.stage_ends import around, stage_ends
 from kdprobe.models.tracing import Call, Trace, few_images, trace
 
 
@@ -95,14 +95,29 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
         return told
     found = stage_ends(seen)
     deepest = min((_positions(call) for call in maps), default=0)
-    if found and (not maps or _positions(calls[found[-1]]) <= deepest):
+    if found and (not maps or _positions(_called(seen, found[-1])) <= deepest):
+        _check_nothing_around(seen, found, name)
         return found
     if maps and len(maps) == len(told):
         return told
     raise CaptureError(
-        f"the stages of {name} cannot be told: no module's output is a map, or tokens, that all later ones build on "
-        "alone; choose layers by name, or 'leaves'"
+        f"the stages of {name} cannot be told: no module's output is known to be a map, or tokens behind their prefix, "
+        "that all later ones build on alone; choose layers by name, or 'leaves'"
     )
+
+
+def _check_nothing_around(seen: Trace, found: list[str], name: str) -> None:
+    missing = {_positions(call): call.name for call in around(seen, found)}
+    if missing:
+        others = ", ".join(f"{one!r} ({count} positions)" for count, one in missing.items())
+        raise CaptureError(
+            f"the stages of {name} cannot be told: later modules build on {', '.join(map(repr, found))} alone, but on "
+            f"none of {others} alone, as skip connections lead around them; choose layers by name"
+        )
+
+
+def _called(seen: Trace, label: str) -> Call:
+    return next(call for call in seen.calls if label in (call.name, call.label))
 
 
 def _is_map(call: Call) -> bool:

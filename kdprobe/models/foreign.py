@@ -7,7 +7,7 @@ more than one network, or something unknown beside it, `FILE#KEY` says what is m
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import isqrt
 from pathlib import Path
@@ -23,7 +23,8 @@ from kdprobe.files import sha256
 from kdprobe.identity import tensors_sha256
 from kdprobe.models import cifar_resnet
 from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, attach, create, describe
-from kdprobe.models.weights import Groups, chosen, read_groups
+from kdprobe.models.misfit import CLASSIFIERS, Place, listed, misfit
+from kdprobe.models.weights import Groups, chosen, read_groups, refuse_broken
 from kdprobe.parsing import parsing
 
 #: tensors that networks compute themselves, or that tools leave beside weights
@@ -35,42 +36,8 @@ _TRAINING = re.compile(
     r"(?:^|[._])(?:opt|optim\w*|sched\w*|lr|scaler|amp|rng|random|callbacks?|loops?|loss\w*|criterion|metrics?|hyper\w*|args?"
     r"|config\w*|cfg|history)(?:$|[._])"
 )
-_CLASSIFIERS = ("fc", "head", "classifier", "head.fc", "linear", "last_linear", "classif", "output", "logits")
 _PROBE = 1013  # classes that no layer has by chance
 _SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a network's tensors may stand in a file, and how well they fit.
-
-    Attributes:
-        group: key of the mapping.
-        prefix: that its names have there, with its dot.
-        tensors: below the prefix, by the network's names.
-        missing: what the network needs and the file lacks.
-        surplus: what stands below the prefix and the network has not.
-        shapes: what has another shape than the network's.
-        beside: what else stands in the mapping.
-    """
-
-    group: str
-    prefix: str
-    tensors: dict[str, Tensor]
-    missing: list[str]
-    surplus: list[str]
-    shapes: list[str]
-    beside: list[str]
-
-    @property
-    def key(self) -> str:
-        """As `FILE#KEY` takes it."""
-        return ".".join(filter(None, (self.group, self.prefix.removesuffix("."))))
-
-    @property
-    def fits(self) -> bool:
-        """Whether network and tensors are of one form."""
-        return not (self.missing or self.surplus or self.shapes)
 
 
 def load_foreign(
@@ -89,7 +56,7 @@ def load_foreign(
         spec: FILE or FILE#KEY.
         name: of the network.
         n_classes: read from the file if not given; 0 for a network without classifier.
-        image_size: if not given, that of the file's position embeddings, where there are any.
+        image_size: if not given, that of the file's position embeddings, where they say it.
         default_size: where neither says it; that of the published weights, or 32, if not given.
         args: further arguments of the constructor.
         named_by: as `create` takes it.
@@ -109,7 +76,7 @@ def load_foreign(
         classes, model, places = _attempt(partial(build, args=arguments), groups, n_classes, size, (path, key))
         first = first or (model, places)
         if not any(place.fits for place in places):
-            model, places = _at_its_size(partial(build, n_classes=classes, args=arguments), model, places, groups)
+            model, places = _at_its_size(partial(build, n_classes=classes, args=arguments), model, places, groups, path)
         if any(place.fits for place in places):
             _check_size(model, image_size, path)
             place = _only(places, groups, path, key)
@@ -120,7 +87,7 @@ def load_foreign(
             digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
             return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=digest))
     assert first is not None
-    raise CheckpointError(_misfit(path, groups, *first))
+    raise CheckpointError(misfit(path, groups, *first))
 
 
 def split_key(spec: str) -> tuple[Path, str | None]:
@@ -236,7 +203,7 @@ def _respelled(below: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) 
     missing = [name for name in shapes if name not in below and not name.endswith("num_batches_tracked")]
     surplus = [name for name in below if name not in shapes and not _HARMLESS.search(name)]
     ours, theirs = ({name.rpartition(".")[0] for name in names} for names in (missing, surplus))
-    if len(ours) != 1 or len(theirs) != 1 or not theirs <= set(_CLASSIFIERS) or not ours <= set(_CLASSIFIERS):
+    if len(ours) != 1 or len(theirs) != 1 or not theirs <= set(CLASSIFIERS) or not ours <= set(CLASSIFIERS):
         return below
     one, other = ours.pop(), theirs.pop()
     renamed = {f"{one}.{name.removeprefix(f'{other}.')}": below[name] for name in surplus}
@@ -244,35 +211,52 @@ def _respelled(below: dict[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) 
 
 
 def _at_its_size(
-    build: "partial[nn.Module]", model: nn.Module, places: list[Place], groups: Groups
+    build: "partial[nn.Module]", model: nn.Module, places: list[Place], groups: Groups, path: Path
 ) -> tuple[nn.Module, list[Place]]:
-    """The network at the image size that the file's position embeddings are of, if that fits; else as it was."""
-    for size in _sizes(model, places):
+    """The network at the image size that the file's position embeddings are of, if that fits; else as it was.
+
+    Raises:
+        CheckpointError: if it fits, but the embeddings may be of images that are not square as well.
+    """
+    for size, patches in _sizes(model, places).items():
         try:
             other = build(image_size=size)
         except ModelError:
             continue
         shown = _places({name: tuple(tensor.shape) for name, tensor in other.state_dict().items()}, groups)
         if any(place.fits for place in shown):
+            if any(patches % side == 0 for side in range(2, isqrt(patches))):
+                raise CheckpointError(
+                    f"{path} was not trained at {describe(model).image_size} px: its position embeddings are of "
+                    f"{patches} patches; if its images were square, give image_size={size} (--image-size {size}); "
+                    "networks of others cannot be used here"
+                )
             return other, shown
     return model, places
 
 
-def _sizes(model: nn.Module, places: list[Place]) -> list[int]:
-    """Image sizes at which a network's position embeddings might have the shapes that the best place's have."""
+def _sizes(model: nn.Module, places: list[Place]) -> dict[int, int]:
+    """Image sizes at which a network's position embeddings might have the shapes that the best place's have.
+
+    Of each the number of patches where they stand in one row, whose rows and columns no shape shows; else 0.
+    """
     if not places or places[0].missing or places[0].surplus:
-        return []
-    state, size, found = model.state_dict(), describe(model).image_size, []
+        return {}
+    state, size, found = model.state_dict(), describe(model).image_size, dict[int, int]()
     for name in places[0].shapes:
         ours, theirs = tuple(state[name].shape), tuple(places[0].tensors[name].shape)
         pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
         if len(ours) != len(theirs) or len(set(pairs)) != 1 or "pos" not in name:
             continue
         one, other = pairs[0]
-        sides = [(one, other)] if len(pairs) == 2 else []
-        sides += [(isqrt(one - n), isqrt(other - n)) for n in range(min(one, other, 9)) if _squares(one - n, other - n)]
-        found += [size * b // a for a, b in sides if a and b and size * b % a == 0]
-    return list(dict.fromkeys(found))
+        sides = [(one, other, 0)] if len(pairs) == 2 else []
+        for n in range(min(one, other, 9)):
+            if _squares(one - n, other - n):
+                sides.append((isqrt(one - n), isqrt(other - n), other - n))
+        for a, b, patches in sides:
+            if a and b and size * b % a == 0:
+                found.setdefault(size * b // a, patches)
+    return found
 
 
 def _check_size(model: nn.Module, image_size: int | None, path: Path) -> None:
@@ -307,7 +291,7 @@ def _only(places: Sequence[Place], groups: Groups, path: Path, key: str | None) 
     if unknown := [*others, *fitting[0].beside]:
         where = f", whose tensors' names begin with {fitting[0].prefix!r}" if fitting[0].prefix else ""
         raise CheckpointError(
-            f"{path} holds other tensors, {_listed(unknown)}, beside the network{where}; {choices[0]} takes that alone"
+            f"{path} holds other tensors, {listed(unknown)}, beside the network{where}; {choices[0]} takes that alone"
         )
     return fitting[0]
 
@@ -334,56 +318,6 @@ def _fill(model: nn.Module, place: Place, path: Path) -> None:
             raise CheckpointError(f"{path} cannot be used: its {name!r} is {what}; save dense tensors with values")
         if tensor.is_floating_point() != state[name].is_floating_point() or tensor.is_complex():
             raise CheckpointError(f"{path} cannot be used: its {name!r} is of type {tensor.dtype}")
+    refuse_broken(tensors, state, path)
     with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
         model.load_state_dict(tensors)
-
-
-def _misfit(path: Path, groups: Groups, model: nn.Module, places: Sequence[Place]) -> str:
-    """What is wrong with the place that fits best."""
-    info = describe(model)
-    if not places:
-        names = [name for tensors in groups.values() for name in tensors]
-        held = f"its tensors are {_listed(names)}" if names else "it holds no tensors"
-        return f"{path} does not fit {info.name}: it has none of its tensors, {held}"
-    best = places[0]
-    said = [
-        f"{what} {_listed(names, 1)}"
-        for what, names in (
-            ("lacks", best.missing),
-            ("has a surplus", best.surplus),
-            ("has another shape of", best.shapes),
-        )
-        if names
-    ]
-    where = f" below {best.key!r}" if best.key else ""
-    return f"{path} does not fit {info.name}: it {', '.join(said)}{where}{_way_out(model, best)}"
-
-
-def _way_out(model: nn.Module, best: Place) -> str:
-    """What may help, where that can be known."""
-    info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
-    if best.missing and not best.shapes and parents <= _classifiers(model) | set(_CLASSIFIERS):
-        rest = f", with {_listed(best.beside)} beside it" if best.beside else ""
-        ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
-        return f"; these are features without the network's classifier{rest}{ends}"
-    if best.shapes and not best.missing and {name.rpartition(".")[0] for name in best.shapes} <= _classifiers(model):
-        return f"; it knows {best.tensors[best.shapes[0]].shape[0]} classes, not {info.n_classes}"
-    if any(".shortcut" in name or ".downsample" in name for name in (*best.missing, *best.surplus)):
-        return "; perhaps its shortcuts are of another kind (args={'shortcut': 'A'} or 'B')"
-    return ""
-
-
-def _classifiers(model: nn.Module) -> set[str]:
-    """Names of what the network itself calls its classifier, and of the layers in it."""
-    try:
-        given = model.get_classifier()  # type: ignore[operator]
-    except Exception:  # of networks of one's own, which may have none, or one that takes arguments
-        return set()
-    heads = [head for head in (given if isinstance(given, list | tuple) else [given]) if isinstance(head, nn.Module)]
-    inner = {id(module) for head in heads for module in head.modules()}
-    return {name for name, module in model.named_modules() if id(module) in inner}
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more

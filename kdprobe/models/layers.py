@@ -106,12 +106,12 @@ def _is_glob(choice: str) -> bool:
 
 def module_name(layer: str) -> str:
     """A layer's name without the number of a call."""
-    return re.sub(r"#\d+$", "", layer)
+    return re.sub(r"#\d{1,9}$", "", layer)
 
 
 def call_number(layer: str) -> int | None:
     """The number of a call that a layer's name ends with."""
-    call = re.search(r"#(\d+)$", layer)
+    call = re.search(r"#(\d{1,9})$", layer)
     return int(call[1]) if call else None
 
 

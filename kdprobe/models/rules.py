@@ -28,7 +28,7 @@ from kdprobe.models.axes import (
     unknown,
 )
 from kdprobe.models.operation import Operation, first, is_first, kept, nothing, with_prefix
-from kdprobe.models.token_rules import cat, divide, part_of, unbind
+from kdprobe.models.token_rules import cat, divide, part_of, stack, unbind
 
 
 def derive(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
@@ -111,10 +111,14 @@ def _normalise_last(operation: Operation, made: Sequence[Tensor]) -> list[Meanin
 
 
 def _into_channels(axes: Axes, width: int) -> Axes:
-    """Axes after an operation over the last one, which makes new channels of it unless it mixes whole positions."""
+    """Axes after an operation over the last one, which makes new channels of it unless it mixes whole positions.
+
+    What mixed positions were made into, beside channels, becomes no channels by being mixed again.
+    """
     last = axes[-1]
     parts = [atom for atom in last if atom.label in (*POSITIONS, PREFIX)]
     whole = any(label(tuple(a for a in parts if a.root == atom.root)) != UNKNOWN for atom in parts)
+    whole |= label(last) == UNKNOWN and any(label(axis) == CHANNEL for axis in axes[:-1])
     return (*rerooted(axes[:-1], last), fresh(UNKNOWN if whole else CHANNEL, width))
 
 
@@ -297,12 +301,13 @@ _BY_RULE: tuple[tuple[_Rule, str], ...] = (
     (_attend, "scaled_dot_product_attention"),
     (_attend_whole, "multi_head_attention_forward"),
     (_einsum, "einsum"),
+    (stack, "stack"),
     (cat, "cat concat concatenate"),
     (part_of, "__getitem__"),
     (divide, "chunk split tensor_split split_with_sizes"),
     (unbind, "unbind select"),
     (_unfold, "unfold"),
     (_fold, "fold"),
-    (nothing, "fft_rfft2 fft_irfft2 gather index_select take_along_dim stack outer cdist"),
+    (nothing, "fft_rfft2 fft_irfft2 gather index_select take_along_dim outer cdist"),
 )
 _RULES = {name: rule for rule, names in _BY_RULE for name in names.split()}

@@ -19,16 +19,63 @@ def stage_ends(trace: Trace) -> list[str]:
         trace: of a forward pass of the whole network.
     """
     often = Counter(call.name for call in trace.calls)
-    maps = [call for call in trace.calls if often[call.name] == 1 and _positions(call) and trace.is_cut(call)]
-    units = _Tree(trace, maps).units("")
+    cuts = [call for call in trace.calls if _positions(call) and trace.is_cut(call) and not _is_none(trace, call)]
+    maps = [call for call in cuts if often[call.name] == 1]
+    tree = _Tree(trace, maps)
+    units = tree.units("")
     runs = [list(run) for _, run in groupby(units, key=_positions)]
     ends = [max(run, key=lambda call: (call.composite, run.index(call))) for run in runs]
     composite = [run for run in runs if any(call.composite for call in run)]
-    if len(composite) == 1 and len(runs) <= 2:
+    again = _called_again(cuts, often, ends)
+    if len(composite) == 1 and len(runs) <= 2 and runs[-1] is composite[0] and not again:
         blocks = _repeated(maps, _positions(composite[0][0]))
         if blocks:
             return blocks
-    return [] if ends and _goes_on_unknown(trace, ends[-1]) else _named_alike(ends, maps)
+    if ends and _goes_on_unknown(trace, ends[-1]):
+        return []
+    order = {call: place for place, call in enumerate(trace.calls)}
+    named = dict(zip(ends, _named_alike(ends, maps), strict=True)) | {call: call.label for call in again}
+    return [named[call] for call in sorted(named, key=order.__getitem__)]
+
+
+def _is_none(trace: Trace, call: Call) -> bool:
+    """Whether it ends no stage: it computes nothing, or gives the network's output for each place."""
+    return call.moves_alone or trace.is_head(call)
+
+
+def _called_again(cuts: Sequence[Call], often: Counter[str], ends: Sequence[Call]) -> list[Call]:
+    """Of modules called several times, the last outermost call of each resolution that no stage has."""
+    had, last = {_positions(call) for call in ends}, {}
+    for call in cuts:
+        if often[call.name] > 1 and _positions(call) not in had and call.entered is not None:
+            last[_positions(call)] = call
+    return list(last.values())
+
+
+def around(trace: Trace, names: Sequence[str]) -> list[Call]:
+    """Calls of resolutions that no stage has, in no module that is a cut: what skip connections lead around.
+
+    Args:
+        trace: of a forward pass of the whole network.
+        names: of modules that end a stage.
+    """
+    cuts = {call.name: call for call in trace.calls if trace.is_cut(call) and _positions(call)}
+    had = {_positions(call) for call in cuts.values()}
+    had |= {_positions(call) for call in trace.calls if call.name in names or call.label in names}
+    ends_in = {above for name in names for above in _above(name)}
+    whole = [call for call in cuts.values() if call.name not in ends_in]
+    return [
+        call
+        for call in trace.calls
+        if _positions(call) not in (*had, None, 1)
+        and not trace.is_cut(call)
+        and not _is_none(trace, call)
+        and not any(call.name.startswith(f"{one.name}.") and _born(one) >= _born(call) for one in whole)
+    ]
+
+
+def _born(call: Call) -> int:
+    return call.meaning.born if call.meaning is not None else 0
 
 
 def _goes_on_unknown(trace: Trace, last: Call) -> bool:

@@ -144,9 +144,13 @@ def one_tensor(output: Any, name: str) -> Tensor:
     Raises:
         ModelError: naming the network and what it gives instead.
     """
-    if isinstance(output, Tensor):
+    if isinstance(output, Tensor) and output.is_floating_point():
         return output
     kind = type(output).__name__
+    if isinstance(output, Tensor):
+        raise ModelError(
+            f"network {name!r} gives numbers of {output.dtype}, but logits must be real floating-point numbers"
+        )
     if isinstance(output, dict):
         kind += f" of {', '.join(map(repr, output))}"
     elif isinstance(output, list | tuple):
@@ -165,7 +169,7 @@ def measure(model: nn.Module) -> Shapes:
     needs += ("maps", "tokens") if _collector(model) is not None else ()
     needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
     view = Stages(model, needs=needs)
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     size = (2, len(info.mean), info.image_size, info.image_size)
     images = torch.arange(prod(size)).sin().reshape(size).to(parameter)  # blank ones could make unequal things equal
     was_training = model.training

@@ -5,7 +5,20 @@ from typing import Any
 
 from torch import Tensor
 
-from kdprobe.models.axes import CHANNEL, POSITIONS, PREFIX, TOKEN, UNKNOWN, Axis, Meaning, fresh, label, merged, size
+from kdprobe.models.axes import (
+    BATCH,
+    CHANNEL,
+    POSITIONS,
+    PREFIX,
+    TOKEN,
+    UNKNOWN,
+    Axis,
+    Meaning,
+    fresh,
+    label,
+    merged,
+    size,
+)
 from kdprobe.models.operation import Operation, first, is_first, kept, nothing, with_prefix
 
 
@@ -32,6 +45,16 @@ def cat(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
     if kinds and set(kinds) <= {CHANNEL, "", UNKNOWN} and CHANNEL in kinds:
         axes[dim] = fresh(CHANNEL, shape[dim])
     return [with_prefix(tuple(axes), full)]
+
+
+def stack(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
+    """Single images become a batch; otherwise the new dimension is not known."""
+    pieces, dim = operation.option(0, "tensors", ()), operation.option(1, "dim", 0)
+    meanings = [meaning for _, meaning, _ in operation.entered]
+    if dim != 0 or len(meanings) != len(pieces) or any(BATCH in meaning.labels for meaning in meanings):
+        return nothing(operation, made)
+    shape = tuple(made[0].shape)
+    return [Meaning((fresh(BATCH, shape[0]), *merged([meaning.axes for meaning in meanings], shape[1:])))]
 
 
 def _joined_tokens(

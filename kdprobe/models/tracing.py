@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from kdprobe.models.axes import BATCH, CHANNEL, COLUMN, ROW, UNKNOWN, Meaning, fresh, merged, unknown
+from kdprobe.models.lineage import counting, origin
 from kdprobe.models.operation import Operation, role_of
 from kdprobe.models.rules import derive
 
@@ -39,6 +41,8 @@ class Call:
         entered: of the first input.
         composite: whether it is made of several layers.
         kind: its class.
+        place: of this output among the floating tensors of an output of several.
+        rivals: shapes of several among which nothing decides.
     """
 
     name: str
@@ -48,6 +52,18 @@ class Call:
     entered: Meaning | None
     composite: bool
     kind: str
+    place: int = 0
+    rivals: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name as the call of a layer that has several."""
+        return f"{self.name}#{self.number}"
+
+    @property
+    def moves_alone(self) -> bool:
+        """Whether what enters is only moved, padded, cut or resized."""
+        return self.meaning is not None and self.entered is not None and self.meaning.worked <= self.entered.worked
 
 
 @dataclass(frozen=True)
@@ -58,58 +74,146 @@ class Trace:
         calls: of modules, in the order in which they ended.
         bridged: for each operation, whether a later one needs what an earlier one made.
         failure: why nothing was seen.
+        n_images: that were shown.
+        heads: layers whose values the network's output is, so that their maps are logits of places.
     """
 
     calls: tuple[Call, ...]
     bridged: tuple[bool, ...]
     failure: str = ""
+    n_images: int = 0
+    heads: frozenset[int] = frozenset()
 
     def is_cut(self, call: Call) -> bool:
         """Whether all that runs behind it needs of the images only its output."""
         return call.meaning is not None and not self.bridged[call.meaning.born]
 
+    def is_head(self, call: Call) -> bool:
+        """Whether its output is the network's own, before a mean or a resize."""
+        return call.meaning is not None and bool(call.meaning.heads & self.heads)
+
     def call(self, name: str, number: int) -> Call | None:
         """The call of this number of a module, None if it did not run as often."""
-        return next((call for call in self.calls if call.name == name and call.number == number), None)
+        return self._by_number.get((name, number))
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[str, int], Call]:
+        return {(call.name, call.number): call for call in self.calls}
+
+    def has_images_first(self, name: str, number: int, shape: tuple[int, ...], n_images: int) -> bool:
+        """Whether the first dimension of an output, as large as the number of images, holds them.
+
+        Where the call was not seen, what looks like [positions, images, d] does not count.
+        """
+        call = self.call(name, number)
+        if call is not None and call.shape[:1] != (self.n_images,):
+            return False
+        if call is not None and (self.n_images != n_images or n_images == 1):
+            return True
+        labels = call.meaning.labels if call is not None and call.meaning is not None else ()
+        if BATCH in labels:
+            return labels[0] == BATCH
+        return n_images == 1 or len(shape) != 3 or shape[1] != n_images
 
 
 def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
     """Run a network once without gradients, in evaluation mode, and note what its modules give.
 
     Args:
-        model: the network; its modes are put back.
+        model: the network; its modes, buffers and attributes are put back.
         args: of its call, with at least two rows per tensor, so that the axis of the images can be told.
         kwargs: of its call.
     """
     watch = _Watch(model)
-    modes = [(module, module.training) for module in model.modules()]
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         devices = {value.device.index for value in tensors_in([args, kwargs]) if value.device.type == "cuda"}
         stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))  # a random network draws as without it
         stack.enter_context(warnings.catch_warnings(action="ignore"))  # the pass itself will warn
+        stack.callback(_put_back, [_state_of(module) for module in model.modules()])
         for name, module in model.named_modules():
             if name:
+                stack.callback(module.register_forward_pre_hook(watch.before(name), with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(watch.hook(name, module), with_kwargs=True).remove)
-        n_images = max((len(value) for value in tensors_in([args, kwargs]) if value.ndim), default=0)
+        n_images = images_in(args, kwargs, most=True)
+        watch.n_images = n_images or 0
+        listed = [one for value in [*args, *kwargs.values()] if _is_list(value) for one in value]
         for value in tensors_in([args, kwargs]):
-            if value.ndim and len(value) == n_images:
+            if any(value is one for one in listed):
+                watch.enter(value, alone=True)
+            elif value.ndim and len(value) == n_images:
                 watch.enter(value)
         model.eval()
         _state.active = True
         try:
             with watch:
-                model(*args, **kwargs)
+                output = model(*args, **kwargs)
         finally:
             _state.active = False
-            for module, training in modes:
-                module.training = training
-    return watch.trace()
+        return watch.trace(output)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a forward pass may change of a module: attributes, such as counters, and buffers, such as queues."""
+
+    module: nn.Module
+    training: bool
+    attributes: dict[str, Any]
+    buffers: dict[str, Tensor | None]
+    values: dict[str, Tensor]
+
+
+def _state_of(module: nn.Module) -> _Kept:
+    lazy = hasattr(module, "_initialize_hook")  # its first pass makes its parameters, which stay
+    if lazy or isinstance(module, torch.jit.ScriptModule):
+        return _Kept(module, module.training, {}, {}, {})
+    buffers = dict(module._buffers)
+    values = {name: value.detach().clone() for name, value in buffers.items() if value is not None}
+    return _Kept(module, module.training, dict(vars(module)), buffers, values)
+
+
+def _put_back(kept: list[_Kept]) -> None:
+    for one in kept:
+        one.module.training = one.training
+        if not one.attributes:
+            continue
+        for name in set(vars(one.module)) - set(one.attributes):
+            del vars(one.module)[name]
+        vars(one.module).update(one.attributes)
+        one.module._buffers.clear()
+        one.module._buffers.update(one.buffers)
+        for name, value in one.values.items():
+            buffer = one.buffers[name]
+            if buffer is not None and buffer.shape == value.shape and not torch.equal(buffer, value):
+                buffer.copy_(value)
 
 
 def is_watching() -> bool:
     """Whether this thread is inside a watched pass, which hooks of others need not look at."""
     return bool(getattr(_state, "active", False))
+
+
+def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = False) -> int | None:
+    """The number of images in a call: of rows of its first tensor, or of images in a list; None without tensors.
+
+    Args:
+        args: of the call.
+        kwargs: of the call.
+        most: of the tensor with most rows instead of the first one.
+    """
+    counts = []
+    for value in [*args, *kwargs.values()]:
+        counts += [len(value)] if _is_list(value) else [len(one) for one in tensors_in(value) if one.ndim]
+        if counts and not most:
+            break
+    return max(counts) if most and counts else counts[0] if counts else None
+
+
+def _is_list(value: Any) -> bool:
+    """Images [c, h, w] in a list, as detectors take them."""
+    images = isinstance(value, list | tuple) and bool(value)
+    return images and all(isinstance(one, Tensor) and one.ndim == 3 and len(one) <= 4 for one in value)
 
 
 def few_images(
@@ -118,11 +222,13 @@ def few_images(
     """Arguments of a call with the first `count` images alone, at least two rows: one image is shown twice."""
 
     def few(value: Any) -> Any:
+        if _is_list(value) and len(value) == n_images:
+            return type(value)(one.detach().clone() for one in (value * 2 if n_images == 1 else value[:count]))
         if not isinstance(value, Tensor) or not value.ndim or len(value) != n_images:
             return value
         return value[:count].detach().clone() if n_images > 1 else torch.cat([value, value]).detach()
 
-    return tree_map(few, args), tree_map(few, dict(kwargs))
+    return tree_map(few, args, is_leaf=_is_list), tree_map(few, dict(kwargs), is_leaf=_is_list)
 
 
 class _Watch(TorchFunctionMode):
@@ -132,15 +238,19 @@ class _Watch(TorchFunctionMode):
         self._roles = {id(value): role_of(name) for name, value in named}
         self._calls: list[Call] = []
         self._number: dict[str, int] = {}
+        self._entered: dict[str, list[Meaning | None]] = {}
         self._edges: list[tuple[int, int]] = []
         self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
         self._now = 0
         self.n_images = 0
 
-    def enter(self, value: Tensor) -> None:
-        """Images, or other data, [B, ...]."""
+    def enter(self, value: Tensor, *, alone: bool = False) -> None:
+        """Images, or other data, [B, ...]; or one image [c, h, w]."""
         shape = value.shape
-        self.n_images = len(value)
+        if alone:
+            axes = tuple(fresh(one, n) for one, n in zip((CHANNEL, ROW, COLUMN), shape, strict=True))
+            self._mark(value, Meaning(axes))
+            return
         rest = (CHANNEL, ROW, COLUMN) if value.ndim == 4 else (CHANNEL,) if value.ndim == 2 else ()
         labels = (BATCH, *(rest or (UNKNOWN,) * (value.ndim - 1)))
         self._mark(value, Meaning(tuple(fresh(one, n) for one, n in zip(labels, shape, strict=True))))
@@ -156,14 +266,24 @@ class _Watch(TorchFunctionMode):
         if operation.entered:
             self._now += 1
             self._edges += [(meaning.born, self._now) for _, meaning, _ in operation.entered]
+            worked, heads = origin(operation, self._now)
             for one, meaning in zip(made, derive(operation, made), strict=True):
-                self._mark(one, meaning._replace(born=self._now))
+                self._mark(one, meaning._replace(born=self._now, worked=worked, heads=heads))
         else:
             role = next((role for value in tensors_in([args, kwargs]) if (role := self._role(value))), None)
             for one in made:
                 setattr(one, _ROLE, role or "other")
                 self._mark(one, None)
         return out
+
+    def before(self, name: str) -> Any:
+        """Notes what enters the module of this name, before it changes that in place."""
+
+        def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
+            self._entered.setdefault(name, []).append(next(known, None))
+
+        return keep
 
     def hook(self, name: str, module: nn.Module) -> Any:
         """For the module of this name."""
@@ -173,14 +293,14 @@ class _Watch(TorchFunctionMode):
             tensors = [one for one in tensors_in(output) if one.is_floating_point()]
             known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
             self._see(known, tensors)
+            entered = self._entered[name].pop()
             self._number[name] = number = self._number.get(name, 0) + 1
-            found = next((one for one in tensors if one.ndim and len(one) == self.n_images), next(iter(tensors), None))
-            if found is not None:
-                entered = known[0][1] if known else None
-                kind = type(module).__name__
-                self._calls.append(
-                    Call(name, number, tuple(found.shape), self._meaning(found), entered, composite, kind)
-                )
+            maps = {place: _is_map(self._meaning(one)) for place, one in enumerate(tensors)}
+            place, rivals = counting([tuple(one.shape) for one in tensors], self.n_images, maps)
+            if place is not None:
+                found = tensors[place]
+                about = composite, type(module).__name__, place, tuple(rivals)
+                self._calls.append(Call(name, number, tuple(found.shape), self._meaning(found), entered, *about))
 
         return keep
 
@@ -192,7 +312,8 @@ class _Watch(TorchFunctionMode):
             self._now += 1
             self._edges += [(meaning.born, self._now) for _, meaning in entered]
             axes = [meaning.axes for value, meaning in entered if value.shape == one.shape]
-            self._mark(one, Meaning(merged(axes, one.shape) if axes else unknown(one.shape), born=self._now))
+            found = Meaning(merged(axes, one.shape) if axes else unknown(one.shape))
+            self._mark(one, found._replace(born=self._now, worked=self._now))
 
     def _mark(self, value: Tensor, meaning: Meaning | None) -> None:
         setattr(value, _MARK, meaning)
@@ -215,14 +336,20 @@ class _Watch(TorchFunctionMode):
     def _role(self, value: Tensor) -> str | None:
         return self._roles.get(id(value)) or getattr(value, _ROLE, None)
 
-    def trace(self) -> Trace:
-        """What was seen."""
+    def trace(self, output: Any) -> Trace:
+        """What was seen of a network that gives this output."""
         change = [0] * (self._now + 2)
         for first, last in self._edges:
             if last > first + 1:
                 change[first + 1] += 1
                 change[last] -= 1
-        return Trace(tuple(self._calls), tuple(total > 0 for total in accumulate(change)))
+        ends = [meaning.heads for one in tensors_in(output) if (meaning := self._meaning(one))]
+        bridged = tuple(total > 0 for total in accumulate(change))
+        return Trace(tuple(self._calls), bridged, n_images=self.n_images, heads=frozenset().union(*ends))
+
+
+def _is_map(meaning: Meaning | None) -> bool:
+    return meaning is not None and bool(meaning.n_positions)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -55,6 +55,10 @@ def read_groups(path: Path) -> Groups:
     groups: Groups = {}
     for key, name, tensor in _tensors(content, (), path):
         groups.setdefault(key, {})[name] = tensor
+    if not groups and any(isinstance(value, np.ndarray) for value in content.values()):
+        raise CheckpointError(
+            f"{path} holds NumPy arrays, not tensors; save {{name: torch.from_numpy(array) for name, array in ...}}"
+        )
     return {key: _without_wrappers(tensors) for key, tensors in groups.items()}
 
 
@@ -77,6 +81,29 @@ def chosen(groups: Groups, key: str, path: Path) -> Groups:
             f"{path} has no tensors below {key!r}; it has {', '.join(map(repr, keys_of(groups)[:12]))}"
         )
     return found
+
+
+def refuse_broken(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not numbers, as a training that diverged leaves them.
+
+    Args:
+        tensors: of a file, by the network's names.
+        built: the network's own before it got them, which may be infinite on purpose, as masks are.
+        path: the file.
+
+    Raises:
+        CheckpointError: naming the first tensor with NaN or infinite values that the new network has not.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.isfinite().all()):
+            continue
+        if torch.equal(tensor.isnan(), built[name].isnan()) and torch.equal(tensor.isinf(), built[name].isinf()):
+            continue
+        nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+        raise CheckpointError(
+            f"{path} cannot be used: {nan} NaN and {infinite} infinite values among the {tensor.numel()} of its "
+            f"{name!r}, as where a training diverged; give the weights of an earlier epoch"
+        )
 
 
 def keys_of(groups: Groups) -> list[str]:

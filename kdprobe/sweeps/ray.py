@@ -150,7 +150,7 @@ def _check_answers(address: str) -> None:
         raise SweepError(f"a cluster's address is auto or HOST:PORT, but got {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=_PATIENCE / 2).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # ValueError: a port of thousands of digits
         raise SweepError(f"no Ray cluster answers at {address!r}: {error}") from error
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:

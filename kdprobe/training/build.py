@@ -122,6 +122,14 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> n
         data=data.spec,
         named_by=named_by,
     )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        has = (
+            "no parameter that is trained: all are frozen" if any(True for _ in model.parameters()) else "no parameters"
+        )
+        raise ModelError(
+            f"network {config.model.name!r} has {has}, so there is nothing to learn; give one with parameters that "
+            "require gradients"
+        )
     return relabel(model, method=config.method["name"])
 
 

@@ -88,6 +88,8 @@ def train(
             folder.check_free(asked, resume=resume, inputs=job.inputs)
             if note := folder.check_inputs(job.inputs, asked):
                 watch.say(note)
+            for note in job.data.notes:
+                watch.say(note)
         group.wait()
         if folder.finished:
             return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
