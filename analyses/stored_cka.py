@@ -1,5 +1,6 @@
 """CKA from feature files instead of networks."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,17 +103,56 @@ def _gram(store: FeatureStore, role: str, layer: str, start: int, size: int) -> 
 
 
 def require_same_samples(teacher: FeatureStore, student: FeatureStore) -> None:
-    """Refuse two files of other data, other samples or another order.
+    """Refuse two files of other data, other samples or another order, or of images that were shown differently.
+
+    Data are the same by their content, wherever they lie; by the data SPEC only where a file does not say more, as
+    those of 0.1.0 do not, or holds pixels that were made for another size.
 
     Raises:
         StoreError: saying which.
     """
-    if teacher.data != student.data:
+    if teacher.path == student.path:
+        return
+    both = teacher.network(role_in(teacher, "teacher")), student.network(role_in(student, "student"))
+    one, other = (network.images for network in both)
+    _warn_of_unknown([store for store, images in ((teacher, one), (student, other)) if not images])
+    comparable = one and other and one.partition(" ")[2] == other.partition(" ")[2]
+    if comparable and one != other:
+        raise StoreError(
+            f"{teacher.path} is of images with the sha256 {one}, but {student.path} of images with the sha256 {other}; "
+            "dump both again from the same images"
+        )
+    if not comparable and teacher.data != student.data:
         raise StoreError(f"{teacher.path} is of {teacher.data!r}, but {student.path} is of {student.data!r}")
+    views = [{key: network.preprocessing.get(key) for key in _VIEW} for network in both]
+    if different := [
+        key for key in _VIEW if None not in (views[0][key], views[1][key]) and views[0][key] != views[1][key]
+    ]:
+        one, other = (" and ".join(f"{key} {view[key]}" for key in different) for view in views)
+        raise StoreError(
+            f"images were shown with {one} for {teacher.path}, but with {other} for {student.path}; dump both again "
+            "with the same --crop-pct and --interpolation"
+        )
     if not torch.equal(teacher.index, student.index):
         raise StoreError(
             f"{teacher.path} ({teacher.n_samples} samples) and {student.path} ({student.n_samples} samples) "
             "hold other samples or another order"
+        )
+    if not torch.equal(teacher.labels, student.labels):
+        raise StoreError(f"{teacher.path} and {student.path} hold samples of other classes")
+
+
+_VIEW = ("crop_pct", "interpolation", "crop_mode")
+
+
+def _warn_of_unknown(stores: Sequence[FeatureStore]) -> None:
+    if stores:
+        names = " and ".join(dict.fromkeys(str(store.path) for store in stores))
+        warnings.warn(
+            f"an older kdprobe, or none, wrote {names} without saying which images it saw, so whether both networks "
+            "saw the same ones is not checked",
+            UserWarning,
+            stacklevel=3,
         )
 
 

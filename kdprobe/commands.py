@@ -162,6 +162,7 @@ def dump(
 
     from kdprobe.data import View
     from kdprobe.dump import Dump, write
+    from kdprobe.files import require_writable
     from kdprobe.progress import say
     from kdprobe.training.distributed import ranks
     from kdprobe.views import open_views
@@ -173,7 +174,9 @@ def dump(
     if not checkpoints:
         raise ConfigError("give at least one network with --teacher, --student or --checkpoint")
     with ranks(device) as processes:
-        views = open_views(checkpoints, data=data, view=View(**view), told=told)
+        if processes.main:
+            require_writable(out)
+        views = open_views(checkpoints, data=data, view=View(**view), told=told, shown=True)
         silent = quiet or not processes.main
         wanted = Dump(
             views.models,
@@ -182,6 +185,7 @@ def dump(
             batch_size=batch_size,
             layers={"teacher": teacher_layers or layers, "student": student_layers or layers},
             data=views.data,
+            shown=views.shown,
             content="grams" if grams else "features",
             dtype=dtype,
             compression="gzip" if compression == "gzip" else "none",

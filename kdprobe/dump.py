@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.capture import Capture, capture
-from kdprobe.data import Batch
+from kdprobe.data import Batch, Shown
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.models.create import describe
@@ -41,6 +41,7 @@ class Dump:
         batch_size: of the minibatches.
         layers: by role, as `kdprobe.capture` takes them; `stages` if not given.
         data: the data SPEC, for the record.
+        shown: which images these are and how they are shown, by role, for the record and for who compares.
         content: `features`, or `grams` of each minibatch.
         dtype: of features, `float32` or `float16`.
         compression: `gzip` or `none`.
@@ -53,6 +54,7 @@ class Dump:
     batch_size: int
     layers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     data: str = ""
+    shown: Mapping[str, Shown] = field(default_factory=dict)
     content: Content = "features"
     dtype: str = "float32"
     compression: Compression = "gzip"
@@ -106,7 +108,7 @@ def write(
             torch.distributed.barrier()  # what is looked for must not be another process's
     for part in parts[shard[0] :: shard[1]]:
         if part.path.exists() and not overwrite:
-            _check_finished(dump, part)
+            _check_finished(dump, part, say)
         else:
             _write_part(
                 dump, part, resume=resume, overwrite=overwrite, say=say if part is parts[0] else lambda _text: None
@@ -178,7 +180,7 @@ def _stages(model: nn.Module) -> list[str]:
 
 
 def _writer(dump: Dump, path: Path, *, keep: Path | None, overwrite: bool) -> FeatureWriter:
-    networks = {role: _network(model) for role, model in dump.models.items()}
+    networks = _networks(dump)
     return FeatureStore.create(
         path,
         networks,
@@ -211,7 +213,7 @@ def _copy(
         say(f"begins anew: {error}")
         return
     with store:
-        _check_same(dump, part, store)
+        _check_same(dump, part, store, say)
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):
@@ -222,21 +224,34 @@ def _copy(
         say(f"continues behind {store.n_samples} samples")
 
 
-def _check_finished(dump: Dump, part: Part) -> None:
+def _check_finished(dump: Dump, part: Part, say: Callable[[str], None]) -> None:
     with FeatureStore.open(part.path) as store:
-        _check_same(dump, part, store)
+        _check_same(dump, part, store, say)
         if store.n_samples != part.stop - part.start:
             raise StoreError(f"{part.path} has {store.n_samples} samples, not {part.stop - part.start}; remove it")
 
 
-def _check_same(dump: Dump, part: Part, store: FeatureStore) -> None:
+def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str], None]) -> None:
     """Refuse what would not be the beginning of this part."""
     dtype = "float64" if dump.content == "grams" else dump.dtype
-    wanted = (dump.data, dump.batch_size, dump.content, dtype, {r: _network(m) for r, m in dump.models.items()})
+    wanted = {"batch_size": dump.batch_size, "content": dump.content, "dtype": dtype, **_facts(_networks(dump))}
     networks = {role: store.network(role) for role in store.roles}
-    found = (store.data, store.batch_size, store.content, store.dtype, networks)
-    if wanted != found:
-        raise StoreError(f"{store.path} is the beginning of another dump: it has {found}, not {wanted}")
+    found = {"batch_size": store.batch_size, "content": store.content, "dtype": store.dtype, **_facts(networks)}
+    unsaid = [key for key in wanted if key.endswith(_SEEN) and key not in found and key.split()[0] in networks]
+    if not all(f"{role} images" in facts for role in networks for facts in (wanted, found)):
+        wanted, found = {"data": dump.data, **wanted}, {"data": store.data, **found}  # by where they lie
+    if unsaid:
+        say(f"{store.path} does not say its {', '.join(unsaid)}, so whether they are still the same is not checked")
+    different = [
+        f"{key} was {found.get(key, 'not there')}, but now is {wanted.get(key, 'not there')}"
+        for key in dict.fromkeys((*found, *wanted))
+        if found.get(key) != wanted.get(key) and key not in unsaid
+    ]
+    if different:
+        raise StoreError(
+            f"{store.path} is the beginning of another dump: {'; '.join(different)}; resume with what it began with, "
+            "or give another name"
+        )
     if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
         raise StoreError(
             f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in order"
@@ -303,7 +318,24 @@ def _behind(function: Callable[..., Any], *, depth: int = 2) -> Iterator[Callabl
             future.result()
 
 
-def _network(model: nn.Module) -> Network:
+_SEEN = (" images", " crop_pct", " interpolation", " crop_mode")
+
+
+def _facts(networks: Mapping[str, Network]) -> dict[str, Any]:
+    """What must stay the same of networks and of what they see, each by its name."""
+    facts: dict[str, Any] = {}
+    for role, network in networks.items():
+        named = {"model": network.model, "sha256": network.sha256, "images": network.images, **network.preprocessing}
+        facts |= {f"{role} {key}": value for key, value in named.items() if value not in ("", None)}
+    return facts
+
+
+def _networks(dump: Dump) -> dict[str, Network]:
+    return {role: _network(model, dump.shown.get(role, Shown())) for role, model in dump.models.items()}
+
+
+def _network(model: nn.Module, shown: Shown) -> Network:
     info = describe(model)
     preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
-    return Network(info.name, info.sha256 or "", preprocessing)
+    seen = {key: value for key, value in asdict(shown.view).items() if value is not None}
+    return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity)

@@ -56,6 +56,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+def require_writable(path: Path) -> None:
+    """Find out whether a file can be made beside `path`, before a long computation; it leaves nothing.
+
+    Raises:
+        FileError: if the system does not let it be written.
+    """
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(f".{_beginning(path.name)}.{_place()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        trial.open("xb").close()
+        trial.unlink()
+    except OSError as error:
+        raise FileError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a file is one of `replacing`: being written, or left by a process that was killed."""
     return _TEMPORARY.fullmatch(path.name) is not None

@@ -14,6 +14,7 @@ numbers as a tidy table for people and spreadsheets.
 """
 
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from kdprobe.command_line import command_line
 from kdprobe.errors import ResultError
-from kdprobe.files import replacing
+from kdprobe.files import replacing, require_writable
 from kdprobe.jsons import parse_json
 from kdprobe.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.parsing import parsing
@@ -111,6 +112,7 @@ def permit_result(
     Raises:
         ResultError: if the name does not end in `.npz`.
         OutputError: naming a file in the way.
+        FileError: if the system does not let it be written.
     """
     if path.suffix != ".npz":
         raise ResultError(f"a result's name must end in .npz, but {path} does not")
@@ -129,6 +131,8 @@ def permit_result(
         ],
         overwrite=overwrite,
     )
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes the first one writes
+        require_writable(path)
 
 
 def figure_kind(kind: str) -> str:

@@ -38,6 +38,7 @@ from kdprobe.yamls import read_yaml
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
+_PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -116,37 +117,45 @@ class RunFolder:
         """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
         return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
 
-    def check_free(self, config: RunConfig, *, resume: bool) -> None:
+    def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
         """Find out whether the folder can be claimed, without writing anything.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            inputs: teacher and data as they are now; where they are those that the run began with, they may have moved.
 
         Raises:
             RunError: as `claim` does.
         """
         if resume:
-            self._check_resumable(config)
+            self._check_resumable(config, inputs)
             return
         if self.config_path.exists():
             raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
         if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
 
-    def claim(self, config: RunConfig, *, resume: bool, precision: str | None = None) -> None:
+    def claim(
+        self, config: RunConfig, *, resume: bool, precision: str | None = None, inputs: Inputs | None = None
+    ) -> None:
         """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
 
         Args:
             config: of the run.
             resume: continue what is there.
             precision: that the run computes in, where the configuration leaves it open.
+            inputs: as `check_free`; where they moved, the configuration that is kept says where they lie now.
 
         Raises:
             RunError: if the folder holds another run or other files, cannot be written, or there is nothing
                 to resume, or the configuration differs (the keys are listed).
         """
-        self.check_free(config, resume=resume)
+        self.check_free(config, resume=resume, inputs=inputs)
         environment_path = self.path / "env.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not resume:
+            if not resume or differing_keys(self._written(), config.model_dump(mode="json")):
                 write_text(self.config_path, write_yaml(config))
             if not environment_path.exists():  # nor is it there after a kill between the two files
                 write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
@@ -222,10 +231,19 @@ class RunFolder:
         """Whether something was learnt that is kept."""
         return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
-    def _check_resumable(self, config: RunConfig) -> None:
+    def _same_inputs(self, now: Inputs | None) -> set[str]:
+        """The keys of those inputs whose content is known to be what the run began with."""
+        before = self.inputs()
+        if before is None or now is None:
+            return set()
+        pairs = zip(_PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
+        return {key for key, (old, new) in pairs if old is not None and old == new}
+
+    def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
         if not self.config_path.is_file():
             raise RunError(f"there is no run to resume in {self.path}")
-        changed = differing_keys(self._written(), config.model_dump(mode="json"))
+        same = self._same_inputs(inputs)
+        changed = [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key not in same]
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"

@@ -8,7 +8,9 @@ The file, version 1, readable with plain HDF5 tools:
     /samples/label       int64 [n]: its class
     /samples/valid       int64 []: how many samples are complete; rows behind it are not to be read
     /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
-                         image_size, mean, std), `layers` (JSON list of names in the order of execution)
+                         image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
+                         (sha256 of the images that it saw; dumps of 0.1.0 lack it), `layers` (JSON list of
+                         names in the order of execution)
     /teacher/<layer>     "features": [n, ...] as the layer gave them, float32 or float16;
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
@@ -111,7 +113,8 @@ class FeatureStore:
         attributes = self._group(role).attrs
         with self._told(f"/{role}"):
             model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
-            return Network(model, sha256, checks.mapping(attributes["preprocessing"]))
+            images = checks.text(attributes.get("images", ""))  # dumps of 0.1.0 do not say
+            return Network(model, sha256, checks.mapping(attributes["preprocessing"]), images)
 
     def layers(self, role: str, choices: str | Sequence[str] = "all") -> list[str]:
         """Stored layers in the order of execution.

@@ -1,14 +1,14 @@
 """The same test images for several networks, each in its own input size."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import AS_IT_IS, Batch, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches, load_data
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.create import describe
@@ -25,12 +25,14 @@ class Views:
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
         sha256: of the data set as the last network sees it, where that was asked for.
+        shown: which images these are and how they are shown, by role, where that was asked for.
     """
 
     data: str
     models: dict[str, nn.Module]
     splits: dict[str, Split]
     sha256: str = ""
+    shown: Mapping[str, Shown] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -102,6 +104,7 @@ def open_views(
     named_by: Mapping[str, Path] | None = None,
     view: View = AS_IT_IS,
     identified: bool = False,
+    shown: bool = False,
     told: Mapping[str, Any] | None = None,
 ) -> Views:
     """Load networks and the test images for each.
@@ -115,6 +118,7 @@ def open_views(
         view: how image files are shown to all of them; what it leaves open is as all were published, or, where
             that differs or is not known, as the data set has it.
         identified: find out the sha256 of the data set.
+        shown: find out which images these are.
         told: what the checkpoints' files do not say, as `kdprobe.models.checkpoint.facts_for` takes it.
 
     Raises:
@@ -138,13 +142,15 @@ def open_views(
     published = {info.view for info in infos.values()}
     seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
     source = None if data else checkpoints[role]
+    asked: dict[str, Any] = {"download": download, "identified": identified, "shown": shown}
     with trusting(trust):
         sets = {
-            size: load_data(spec, image_size=size, download=download, view=seen, named_by=source, identified=identified)
+            size: load_data(spec, image_size=size, view=seen, named_by=source, **asked)
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
-    splits = {role: sets[info.image_size].test for role, info in infos.items()}
-    return Views(spec, models, splits, sets[infos[role].image_size].sha256)
+    of = {role: sets[info.image_size] for role, info in infos.items()}
+    splits = {name: data_set.test for name, data_set in of.items()}
+    return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:

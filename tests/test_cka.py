@@ -23,6 +23,7 @@ from kdprobe.dump import Dump, write
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
 from kdprobe.models.checkpoint import save
 from kdprobe.models.create import create
+from kdprobe.store import FeatureStore, Network
 from tests import references
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "hsic_cka.npz")
@@ -342,6 +343,7 @@ def dumps(nets, tmp_path):
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_dumps_give_what_the_networks_give(nets, dumps):
     direct = cka(nets["teacher"], nets["student"], batches(30, image_size=16))
     for paths in (["features.h5"], ["grams.h5"], ["teacher.h5", "student.h5"]):
@@ -354,6 +356,7 @@ def test_dumps_give_what_the_networks_give(nets, dumps):
     assert chosen.facts["n_minibatches"] == 2
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_dumps_that_do_not_fit_together(nets, dumps):
     with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
         files_cka([dumps / "teacher.h5"])
@@ -478,3 +481,24 @@ def test_processes_share_the_work_and_agree_with_one(checkpoints, tmp_path):
     for name in ("matrix", "low", "high", "hsic_xy", "p_values"):
         np.testing.assert_allclose(getattr(three, name), getattr(one, name), rtol=1e-10)
     assert three.facts == one.facts
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (("a", 1.0), ("b", 1.0), "is of images with the sha256 a, but .* of images with the sha256 b"),
+        (("a", 1.0), ("a", 0.5), r"images were shown with crop_pct 1\.0 for .*, but with crop_pct 0\.5 for"),
+        (("a", 1.0), ("a", 1.0), None),
+    ],
+)
+def test_dumps_are_of_the_same_images_shown_alike(tmp_path, one, other, message):
+    paths = [tmp_path / "teacher.h5", tmp_path / "student.h5"]
+    for path, (images, crop) in zip(paths, (one, other), strict=True):
+        network = Network("net", "", {"image_size": 8, "crop_pct": crop}, images)
+        with FeatureStore.create(path, {path.stem: network}, data=f"folder:{path.stem}", batch_size=8) as writer:
+            writer.append(torch.arange(8), torch.zeros(8).long(), {path.stem: {"fc": torch.randn(8, 3)}})
+    if message is None:
+        files_cka(paths)  # wherever the data lay
+        return
+    with pytest.raises(StoreError, match=message):
+        files_cka(paths)

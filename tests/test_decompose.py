@@ -204,6 +204,7 @@ def test_shown_and_stored_features_agree(checkpoints, tmp_path):
             torch.testing.assert_close(getattr(stored, role)[layer].float(), feature, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_files_of_other_samples_or_contents_are_refused(tmp_path):
     values = torch.randn(40, 2, 3, 3)
     write(tmp_path / "one.h5", values)
@@ -263,6 +264,7 @@ def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_stored_layers_are_read_one_at_a_time_in_single_precision(tmp_path):
     values = torch.randn(70, 2, 3, 3) + 1000
     write(tmp_path / "one.h5", values)

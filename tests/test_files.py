@@ -1,13 +1,14 @@
 import hashlib
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from kdprobe import files
-from kdprobe.errors import KdprobeError
-from kdprobe.files import Lock, interrupted, is_temporary, read_text, replacing, sha256, write_text
+from kdprobe.errors import FileError, KdprobeError
+from kdprobe.files import Lock, interrupted, is_temporary, read_text, replacing, require_writable, sha256, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -151,3 +152,16 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_text(tmp_path / "pipe")
     write_text(tmp_path / "file", "caf\u00e9")
     assert read_text(tmp_path / "file") == "caf\u00e9"
+
+
+@pytest.mark.parametrize("place", ["link/x.npz", "file/x.npz", "file/deeper/x.npz"])
+def test_what_cannot_be_written_is_found_before(tmp_path, place):
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=re.escape(str(tmp_path / place))):
+        require_writable(tmp_path / place)
+
+
+def test_looking_whether_it_can_be_written_leaves_nothing(tmp_path):
+    require_writable(tmp_path / "a" / "b" / "x.npz")
+    assert not list(tmp_path.iterdir())

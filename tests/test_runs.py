@@ -18,6 +18,7 @@ from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.curves import short_names, training_curves
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
+from kdprobe.identity import Inputs
 from kdprobe.recipe import read_recipe
 from kdprobe.results import load_result
 from kdprobe.runs import RunFolder
@@ -438,3 +439,16 @@ def test_of_two_that_take_one_folder_the_later_is_told_of_the_earlier(tmp_path):
         run.claim(config, resume=False)
     with pytest.raises(RunError, match="already holds a run"):
         run.check_free(config, resume=False)
+
+
+def test_inputs_that_moved_are_no_other_configuration(tmp_path):
+    run, now = RunFolder(tmp_path / "run"), Inputs("a" * 64, "b" * 64)
+    before = parse({"model": {"name": "resnet8"}, "data": {"spec": "folder:D"}, "teacher": "T"}, option_types())
+    after = before.model_copy(update={"teacher": "T2", "data": before.data.model_copy(update={"spec": "folder:D2"})})
+    run.claim(before, resume=False)
+    run.keep_inputs(now)
+    for other in (None, Inputs("c" * 64, "c" * 64)):
+        with pytest.raises(RunError, match=r"these keys differ: .*data\.spec"):
+            run.claim(after, resume=True, inputs=other)
+    run.claim(after, resume=True, inputs=now)
+    assert (run.values()["teacher"], run.values()["data"]["spec"]) == ("T2", "folder:D2")

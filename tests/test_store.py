@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdprobe.data import Split
+from kdprobe.data import Shown, Split, View
 from kdprobe.dump import Dump, divide
 from kdprobe.dump import write as write_dump
 from kdprobe.errors import AnalysisError, StoreError
@@ -387,11 +387,37 @@ def test_another_dump_is_not_continued(nets, path):
     assert FeatureStore.open(path).n_samples == 20
 
 
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        (Shown("b", View(1.0)), "another dump: student images was a, but now is b; resume"),
+        (Shown("a", View(0.5)), r"another dump: student crop_pct was 1\.0, but now is 0\.5; resume"),
+    ],
+)
+def test_other_images_are_not_continued(nets, path, now, message):
+    student = {"student": nets["student"]}
+    shown = {"student": Shown("a", View(1.0))}
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8), shown=shown), path)
+    with pytest.raises(StoreError, match=message):
+        write_dump(wanted(student, shown={"student": now}), path, resume=True)
+    write_dump(replace(wanted(student, shown=shown), data="moved"), path, resume=True)
+    assert FeatureStore.open(path).n_samples == 20
+
+
+def test_a_dump_of_an_older_kdprobe_is_continued_with_a_word(nets, path):
+    student, told = {"student": nets["student"]}, []
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8)), path)
+    write_dump(wanted(student, shown={"student": Shown("a", View(1.0))}), path, resume=True, say=told.append)
+    assert "does not say its student images, student crop_pct, so whether they are still the same" in told[0]
+
+
 def test_another_precision_or_other_parts_are_not_continued(nets, path):
     student = {"student": nets["student"]}
     with pytest.raises(ZeroDivisionError):
         write_dump(wanted(student, minibatches=stopping(student, after=8), dtype="float16"), path)
-    with pytest.raises(StoreError, match=r"is the beginning of another dump: it has .*'float16'.*, not .*'float32'"):
+    with pytest.raises(StoreError, match=r"is the beginning of another dump: dtype was float16, but now is float32"):
         write_dump(wanted(student), path, resume=True)
     write_dump(wanted(student, dtype="float16"), path, resume=True)
     with pytest.raises(StoreError, match=r"features\.h5 is the beginning of another dump"):

@@ -16,10 +16,10 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Split, View, few, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few, hold_out
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
-from kdprobe.data.identity import content_sha256, shared_files
+from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
@@ -32,6 +32,7 @@ __all__ = [
     "Batch",
     "DataSet",
     "ImageFiles",
+    "Shown",
     "Split",
     "View",
     "evaluation_batches",
@@ -68,6 +69,7 @@ def load_data(
     named_by: str | Path | None = None,
     view: View = AS_IT_IS,
     identified: bool = False,
+    shown: bool = False,
     decode: bool = True,
 ) -> DataSet:
     """Read a data set.
@@ -87,6 +89,7 @@ def load_data(
             yours is called only where its module is trusted.
         view: how image files are shown for evaluation, where the data set's own way is not wanted.
         identified: find out the sha256 of its content, for which all of it is read, and what its splits share.
+        shown: find out which test images these are, for which they are read.
         decode: whether image files may be decoded now; not for who needs only a few of them.
 
     Returns:
@@ -114,6 +117,9 @@ def load_data(
             f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
             "training images with data.holdout"
         )
+    if shown:
+        view = data.test.images.view if isinstance(data.test.images, ImageFiles) else AS_IT_IS
+        data = replace(data, shown=Shown(images_identity(data.test, data.classes), view))
     if augment is not None and augment.crop == "pad" and augment.padding > data.image_size:
         raise ConfigError(
             f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "

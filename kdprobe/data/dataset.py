@@ -46,6 +46,19 @@ AS_IT_IS = View()
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Which images a network is shown, and how.
+
+    Attributes:
+        identity: of the images (`identity.images_identity`); empty where it was not asked for.
+        view: of image files, nothing left open; images in memory have none.
+    """
+
+    identity: str = ""
+    view: View = AS_IT_IS
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Image files and how they become squares when nothing is varied.
 
@@ -69,7 +82,7 @@ class ImageFiles:
         Raises:
             DataError: for what cannot be done.
         """
-        wanted = view.otherwise(View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center"))
+        wanted = view.otherwise(self.view)
         fraction, interpolation, mode = wanted.crop_pct, wanted.interpolation, wanted.crop_mode
         assert fraction is not None
         assert interpolation is not None
@@ -83,6 +96,11 @@ class ImageFiles:
                 "network's published accuracy was measured; give --crop-pct, which crops at the centre"
             )
         return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
+
+    @property
+    def view(self) -> View:
+        """How they are shown."""
+        return View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -145,6 +163,7 @@ class DataSet:
         left_out: paths beside the images that are not counted, each with the reason.
         shared: files of `test` that are files of `train` too, where that was asked for.
         sha256: of its content, where that was asked for (`identity.content_sha256`).
+        shown: what `test` holds and how it is shown.
     """
 
     spec: str
@@ -158,6 +177,7 @@ class DataSet:
     left_out: tuple[tuple[str, str], ...] = ()
     shared: tuple[str, ...] = ()
     sha256: str = ""
+    shown: Shown = Shown()
 
     def __post_init__(self) -> None:
         if not len(self.train):

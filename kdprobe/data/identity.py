@@ -35,8 +35,27 @@ def content_sha256(data: DataSet) -> str:
     Raises:
         DataError: naming a file that cannot be read.
     """
-    found = hashlib.sha256(json.dumps(["kdprobe-data", 1, list(data.classes)]).encode())
-    splits = (data.train, data.test)
+    return _digest("kdprobe-data", data.classes, (data.train, data.test))
+
+
+def images_identity(split: Split, classes: Sequence[str]) -> str:
+    """What images are shown: the sha256 of one split, and of pixels in memory the side that they were made for.
+
+    Pixels that were made for another side cannot be compared by their hash; image files can.
+
+    Args:
+        split: before it is decoded.
+        classes: names, in the order of the labels.
+
+    Raises:
+        DataError: naming a file that cannot be read.
+    """
+    digest = _digest("kdprobe-images", classes, (split,))
+    return f"{digest} at {split.image_size} px" if isinstance(split.images, Tensor) else digest
+
+
+def _digest(kind: str, classes: Sequence[str], splits: Sequence[Split]) -> str:
+    found = hashlib.sha256(json.dumps([kind, 1, list(classes)]).encode())
     root = _root([path for split in splits if isinstance(split.images, ImageFiles) for path in split.images.paths])
     for split in splits:
         found.update(json.dumps([len(split), *split.labels.tolist()]).encode())

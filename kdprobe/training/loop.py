@@ -85,7 +85,7 @@ def train(
         watch = Watch(folder, config, quiet=quiet or not group.main, tensorboard=tensorboard and group.main)
         trainer = Trainer(config, job, folder, group, stop, watch)
         if group.main:
-            folder.check_free(asked, resume=resume)
+            folder.check_free(asked, resume=resume, inputs=job.inputs)
             if note := folder.check_inputs(job.inputs, asked):
                 watch.say(note)
             for note in job.data.notes:
@@ -102,7 +102,7 @@ def train(
                 warn_of_emulation(job.student, config.training.precision, group.device)
             with folder.held() if group.main else nullcontext():
                 if group.main:
-                    folder.claim(asked, resume=resume, precision=config.training.precision)
+                    folder.claim(asked, resume=resume, precision=config.training.precision, inputs=job.inputs)
                     folder.keep_inputs(job.inputs)
                 group.wait()
                 return trainer.run(resume=resume)
