@@ -393,6 +393,7 @@ def test_of_several_tensors_the_one_with_a_row_per_image_is_taken(images):
         assert torch.equal(model(images), features["inner"])
 
 
+@pytest.mark.slow
 def test_the_public_name_is_callable_before_and_after_its_module_is_imported():
     code = (
         "import kdprobe, torch; from torch import nn\n"

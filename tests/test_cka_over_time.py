@@ -56,6 +56,7 @@ def test_snapshots_are_the_network_before_training_and_every_so_many_epochs(stud
     assert all((value == last[name]).all() for name, value in load(kept[4]).state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_same_snapshots(student, teacher, tmp_path, monkeypatch):
     chosen = distilled(teacher, "training.saving.epochs=3")
     stop_after(14, monkeypatch)
@@ -143,6 +144,7 @@ def test_options_that_do_not_go_together(arguments, message):
         command("cka", *arguments)
 
 
+@pytest.mark.slow
 def test_a_probed_training_compares_when_it_ends(teacher, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     values = distilled(teacher, "training.epochs=2", "probe.every=2", "training.saving.snapshots=1")

@@ -186,6 +186,7 @@ def test_images_are_those_with_the_largest_specific_part(features):
         examples_result(found, features.index, dict(features.facts), n_images=81)
 
 
+@pytest.mark.slow
 def test_shown_and_stored_features_agree(checkpoints, tmp_path):
     views = open_views({"teacher": str(checkpoints / "teacher.safetensors"), "student": str(checkpoints / "run")})
     shown = shown_features(views, batch_size=100)

@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from kdprobe.second_hand import SecondHand
 from tests.sweeps import until
 
 
+@pytest.mark.slow
 def test_commands_are_run_in_order_whatever_becomes_of_them(tmp_path):
     helper = SecondHand(tmp_path / "log")
     helper.give(["runs", "show", str(tmp_path / "nowhere")])

@@ -308,7 +308,7 @@ def test_division_into_parts(path):
         divide(path, 20, 8, 7, 1)
 
 
-@pytest.mark.parametrize("part_size", [None, 16])
+@pytest.mark.parametrize("part_size", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_an_interrupted_dump_is_continued(nets, path, part_size):
     calls = []
 

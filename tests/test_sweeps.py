@@ -372,6 +372,7 @@ class TestLedger:
         os.utime(ledger.run(first.id).result_path, (attempt.started + 10,) * 2)
         assert seconds_to_go(ledger, ledger.states().values()) == pytest.approx(25)
 
+    @pytest.mark.slow
     def test_ten_thousand_cells_open_within_two_seconds(self, tmp_path):
         path = tmp_path / "s"
         ledger = sweeps.ledger(path, rates=(0.3, 0.4))

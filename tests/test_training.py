@@ -671,7 +671,7 @@ def spoil(step, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, precision):
     """Neither weights nor statistics, of the network or of its average: the bad batch may as well come last."""
     settings = ("training.epochs=1", "training.ema_decay=0.9", "training.schedule.name=constant")

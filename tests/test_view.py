@@ -114,6 +114,7 @@ def test_networks_that_are_compared_see_the_same_part(folder: Path, tmp_path: Pa
     assert torch.equal(pixels(*paths, view=views[0])[0], pixels(paths[0], paths[0])[0])
 
 
+@pytest.mark.slow
 def test_the_command_sets_it(folder: Path, tmp_path: Path) -> None:
     path, values = _network(tmp_path / "net.safetensors", View(0.5)), []
     for place, options in enumerate(([], ["--crop-pct", "1"], ["--crop-pct", "0.5", "--interpolation", "bicubic"])):
