@@ -10,9 +10,10 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kdprobe import load
-from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
+from kdprobe.judged import check_held_out, load_judged
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.create import ModelInfo
@@ -122,7 +123,9 @@ def judge(
             raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
         shown = info.image_size, view.otherwise(info.view)
         with trusting(trust):
-            data = sets.get(shown) or load_data(spec, image_size=info.image_size, view=shown[1], named_by=named_by)
+            options: dict[str, Any] = {"image_size": info.image_size, "view": shown[1], "named_by": named_by}
+            data = sets.get(shown) or load_judged(spec, given[0], **options)
+        check_held_out(spec, data, given[0], checkpoint)
         if not sets and not quiet:
             for note in data.notes:
                 say(note)

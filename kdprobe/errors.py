@@ -26,6 +26,10 @@ class DataError(KdprobeError):
     """A data set that is missing, empty, damaged or of another shape than promised."""
 
 
+class NoTestImages(DataError):
+    """A data set without test images, of which none were held out either."""
+
+
 class ModelError(KdprobeError):
     """A network that is unknown or does not offer what is asked of it."""
 

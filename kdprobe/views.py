@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches, load_data
+from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.errors import ConfigError
+from kdprobe.judged import load_judged
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.create import describe
 from kdprobe.progress import progress
@@ -145,7 +146,7 @@ def open_views(
     asked: dict[str, Any] = {"download": download, "identified": identified, "shown": shown}
     with trusting(trust):
         sets = {
-            size: load_data(spec, image_size=size, view=seen, named_by=source, **asked)
+            size: load_judged(spec, checkpoints[role], image_size=size, view=seen, named_by=source, **asked)
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
     of = {role: sets[info.image_size] for role, info in infos.items()}

@@ -19,7 +19,7 @@ LAYERS = (
     },
     {
         *("data", "models", "features", "capture", "store", "store_checks", "store_writer", "views", "dump"),
-        *("runs", "records", "comparison", "curves", "identity"),
+        *("runs", "records", "comparison", "curves", "identity", "judged"),
     },
     {"distillers"},
     {"training"},

@@ -23,7 +23,7 @@ from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
 from kdprobe.data.memory import fits, into_memory
 from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
-from kdprobe.errors import ConfigError, DataError, near_matches
+from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
 from kdprobe.user_code import is_missing, is_name, own_object
 
 __all__ = [
@@ -113,7 +113,7 @@ def load_data(
     if isinstance(data.test.images, ImageFiles):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     if not len(data.test):
-        raise DataError(
+        raise NoTestImages(
             f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
             "training images with data.holdout"
         )
