@@ -1,6 +1,8 @@
 """One small network of each family, and checks of what `capture` says of it by means that it does not use itself."""
 
+import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -292,9 +294,13 @@ def count(model: nn.Module, images: Tensor, seen: Seen) -> None:
     # torch does not count its fused attention and recurrent layers on a CPU
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    plain = sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False)
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), plain[0], plain[1]:
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings(action="ignore"))  # of TF32, for whoever sets oneDNN's flags
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.no_grad())
+            counter = stack.enter_context(FlopCounterMode(display=False))
             model.requires_grad_(False)(images[:1])
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
