@@ -1,9 +1,13 @@
 """Small sweeps for tests."""
 
 import os
+import re
+import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
@@ -64,3 +68,18 @@ def environment():
     """For processes that must find the test package."""
     path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path}
+
+
+def listening_below() -> set[str]:
+    """The addresses on which the processes that this one started listen; whatever else the machine does counts not."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            parents[int(name.split(" ")[0])] = int(rest.split()[1])
+    ours = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    lines = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+    own = [line for line in lines if {int(pid) for pid in re.findall(r"pid=(\d+)", line)} & ours]
+    return {line.split()[3].rpartition(":")[0] for line in own}

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -249,16 +250,18 @@ class TestRay:
     @pytest.mark.parametrize("imported", [False, True])
     def test_a_cluster_of_ones_own_listens_to_this_machine_alone(self, tmp_path, imported):
         code = (
-            f"import sys, subprocess, pathlib\n{'import ray' if imported else ''}\n"
+            f"import pathlib, sys\n{'import ray' if imported else ''}\n"
             "from kdprobe.sweeps.ray import RayEngine\nfrom kdprobe.sweeps.work import Order\n"
-            "look = lambda: subprocess.run(['ss', '-ltnH'], capture_output=True, text=True, check=True).stdout\n"
-            "place = lambda: {line.split()[3].rpartition(':')[0] for line in (set(look().splitlines()) - before)}\n"
-            "before = set(look().splitlines())\n"
-            "engine = RayEngine(Order(pathlib.Path('.').resolve()))\nprint(sorted(place()))\nengine.close()"
+            "from tests.sweeps import listening_below\n"
+            "engine = RayEngine(Order(pathlib.Path('.').resolve()))\n"
+            "print(sorted(listening_below()))\nengine.close()"
         )
         if shutil.which("ss") is None:
             pytest.skip("there is no ss")
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+        )
         places = set(json.loads(done.stdout.splitlines()[-1].replace("'", '"')))
         assert places
         assert places <= {"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"}
