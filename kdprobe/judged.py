@@ -10,7 +10,9 @@ from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs import RunFolder
 
 
-def load_judged(spec: str, checkpoint: str | Path | None, **options: Any) -> DataSet:
+def load_judged(
+    spec: str, checkpoint: str | Path | None, *, named_by: str | Path | None = None, **options: Any
+) -> DataSet:
     """A data set as a network of a run can be judged on it.
 
     Bad training images are no obstacle where the run left them out. Where there are no test images, `test` is the part
@@ -19,7 +21,8 @@ def load_judged(spec: str, checkpoint: str | Path | None, **options: Any) -> Dat
     Args:
         spec: of the data.
         checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, says anything about images.
-        options: as `load_data` takes them.
+        named_by: as `load_data` takes it.
+        options: likewise.
 
     Raises:
         DataError: as `load_data`.
@@ -27,11 +30,12 @@ def load_judged(spec: str, checkpoint: str | Path | None, **options: Any) -> Dat
     settings = held_out_by(checkpoint, spec)
     skip_bad = bool(settings.get("skip_bad", False))
     try:
-        data = load_data(spec, skip_bad=skip_bad, **options)
+        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **options)
     except NoTestImages:
         if not settings.get("holdout"):
             raise
-        data = load_data(spec, skip_bad=skip_bad, holdout=settings["holdout"], seed=settings["seed"], **options)
+        held_out = {"holdout": settings["holdout"], "seed": settings["seed"]}
+        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **held_out, **options)
     return _whole(data)
 
 
