@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError
-from kdprobe.options import facts_of_both_options, facts_options, flags, overwrite_option, trust_option
+from kdprobe.options import facts_of_both_options, facts_options, flags, overwrite_option, trust_option, view_options
 from kdprobe.terminal import echo
 
 

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.command_line import view_options
 from kdprobe.errors import ConfigError, DataError, near_matches
-from kdprobe.options import facts_of_both_options, facts_options, modules_in, overwrite_option, trust_option
+from kdprobe.options import (
+    facts_of_both_options,
+    facts_options,
+    modules_in,
+    overwrite_option,
+    trust_option,
+    view_options,
+)
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:

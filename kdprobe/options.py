@@ -134,3 +134,27 @@ def _is_ours(word: str) -> bool:
     from kdprobe.data import DATASETS
 
     return word == "timm" or word in DATASETS
+
+
+def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options for how image files are shown to networks; the command gets them as `view`, a mapping for `View`."""
+
+    @click.option(
+        "--crop-pct",
+        type=click.FloatRange(0, 1, min_open=True),
+        metavar="FRACTION",
+        help="Side of the centred square of image files that is shown, as a fraction of the shorter side.  "
+        "[default: as the networks were published, or as the data set has it]",
+    )
+    @click.option(
+        "--interpolation",
+        type=click.Choice(["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]),
+        help="How image files are resampled.  [default: likewise]",
+    )
+    @wraps(command)
+    def with_view(*args: Any, crop_pct: float | None, interpolation: str | None, **options: Any) -> Any:
+        mode = None if crop_pct is None else "center"
+        view = {"crop_pct": crop_pct, "interpolation": interpolation, "crop_mode": mode}
+        return command(*args, view=view, **options)
+
+    return with_view
