@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError
-from kdprobe.rounding import precision_of, rounding_of, varying_columns
+from kdprobe.rounding import most_rounding, precision_of, varying_columns
 
 _BLOCK_BYTES = 1 << 22
 _STRIPS = 8  # of a block, multiplied side by side: threads share out strips better than one short, wide product
@@ -46,6 +46,8 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
         total = float(gram.trace())  # not finite where any product is not
         if not math.isfinite(total):
             _refuse_non_finite(rows)
+        if total == 0 and bool((rows == rows[0]).all()):  # as behind the zeros that residual branches begin with
+            return gram
         if dtype == torch.float32 and not _LEAST * len(rows) < total < math.inf:
             gram = _gram(rows, torch.float64)
             total = float(gram.trace())
@@ -56,7 +58,7 @@ def _without_rounding(gram: Tensor, total: float, rows: Tensor) -> Tensor:
     """The matrix, without what only rounding tells apart; looked at where the spread is as small as that."""
     n = len(rows)
     assumed = rows.dtype if torch.finfo(rows.dtype).bits == 16 else torch.bfloat16  # which were perhaps widened
-    if total <= n * float(rounding_of(rows[0], assumed).square().sum()):
+    if total <= n * most_rounding(rows[0], assumed) ** 2:
         varying = varying_columns(rows, precision_of(rows))
         if not varying.any():
             return torch.zeros_like(gram)

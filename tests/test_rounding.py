@@ -24,7 +24,7 @@ from analyses.similarity import (
 from analyses.stored_similarity import stored_similarity
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.gram import centred_gram
-from kdprobe.rounding import precision_of
+from kdprobe.rounding import most_rounding, precision_of, rounding_of
 from kdprobe.store import FeatureStore, Network
 
 
@@ -269,3 +269,10 @@ def test_decompose_leaves_a_dead_layer_out() -> None:
         Undefined, match="teacher layer 'dead' and student layer 's': the teacher's feature is the same"
     ):
         decompose_layers(features, [("dead", "s")])
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-20, 1.0, 1e30])
+def test_the_quick_bound_on_rounding_is_one(scale):
+    row = scale * torch.randn(257)
+    for precision in (torch.float16, torch.bfloat16, torch.float32):
+        assert most_rounding(row, precision) >= 4 * float(rounding_of(row, precision).norm())
