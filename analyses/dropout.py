@@ -16,8 +16,8 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from kdprobe.errors import AnalysisError
+from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, provenance
-from kdprobe.statistics import mean_interval
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
 KINDS = ("feature", "logit")

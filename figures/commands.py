@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdprobe.options import flags, overwrite_option
-from kdprobe.outputs import PICTURES
+from kdprobe.cli.options import flags, overwrite_option
+from kdprobe.formats.outputs import PICTURES
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def figures(
     Example:
       kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
     """
-    from figures.pictures import draw_files
+    from figures.pictures.draw import draw_files
 
     for path in draw_files(results, formats, out=out, overwrite=overwrite):
         if not quiet:
@@ -115,7 +115,7 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: 
       kdprobe paper --out paper --format svg
       kdprobe paper --runs runs --out paper
     """
-    from figures.paper import NOT_DRAWN, permit_tables, write_paper
+    from figures.paper.write import NOT_DRAWN, permit_tables, write_paper
 
     permit_tables(out, overwrite=overwrite)
     own = None if runs is None else _own(runs, out, overwrite=overwrite)
@@ -130,7 +130,7 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: 
 
 def _own(runs: Path, out: Path, *, overwrite: bool) -> "list[Result]":
     """Own runs as a comparison, which stays beside the tables, and the other results in their folder."""
-    from kdprobe.cli import run
+    from kdprobe.cli.group import run
     from kdprobe.results import load_result, results_below
 
     others = [load_result(path) for path in results_below(runs)]

@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kdprobe.outputs import write_sealed
+from kdprobe.formats.outputs import write_sealed
 
 COLUMN, PAGE = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
 TITLE, LABEL, SMALLEST = 7.5, 6.5, 4.5  # font sizes

@@ -10,18 +10,18 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load": "kdprobe.models.checkpoint",
-    "capture": "kdprobe.capture",
-    "FeatureStore": "kdprobe.store",
+    "capture": "kdprobe.features.capturing",
+    "FeatureStore": "kdprobe.features.store",
     "KdprobeError": "kdprobe.errors",
 }
 
 __all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
 
 if TYPE_CHECKING:
-    from kdprobe.capture import capture as capture
     from kdprobe.errors import KdprobeError as KdprobeError
+    from kdprobe.features.capturing import capture as capture
+    from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
-    from kdprobe.store import FeatureStore as FeatureStore
 
 
 def __getattr__(name: str) -> Any:

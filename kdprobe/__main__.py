@@ -1,6 +1,6 @@
 """`python -m kdprobe` is `kdprobe`."""
 
-from kdprobe.cli import main
+from kdprobe.cli.group import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kdprobe.errors import ConfigError, near_matches
-from kdprobe.yamls import read_yaml
+from kdprobe.formats.yamls import read_yaml
 
 PositiveFloat = Field(gt=0)
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -1,4 +1,6 @@
-"""Where to compute: a device by name, and never another one in silence."""
+"""Where to compute: a device by name, and never another one in silence; and on how many processors."""
+
+import os
 
 import torch
 
@@ -28,3 +30,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("there is no device 'mps' on this machine")
     return torch.device(name)
+
+
+def usable_processors() -> int:
+    """Processors that this process may run on, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

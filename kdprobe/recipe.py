@@ -7,7 +7,7 @@ from typing import Any
 
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.files import read_text
-from kdprobe.yamls import read_yaml
+from kdprobe.formats.yamls import read_yaml
 
 SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
 

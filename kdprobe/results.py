@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdprobe.command_line import command_line
 from kdprobe.errors import ResultError
 from kdprobe.files import replacing, require_writable
-from kdprobe.jsons import parse_json
-from kdprobe.outputs import PICTURES, Output, beside, permit, tables_beside
-from kdprobe.parsing import parsing
+from kdprobe.formats.jsons import parse_json
+from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
+from kdprobe.formats.parsing import parsing
+from kdprobe.provenance import command_line
 
 FORMAT = "kdprobe-result"
 VERSION = 1

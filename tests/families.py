@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from analyses.complexity import complexity
-from kdprobe.capture import capture
 from kdprobe.errors import KdprobeError
-from kdprobe.features import Layout
+from kdprobe.features.capturing import capture
 from kdprobe.models.create import ModelInfo, attach, create
+from kdprobe.models.layout import Layout
 
 SIZES = (64, 96, 128, 192, 224, 240, 256, 299)  # the first that a network takes counts
 SMALL = (

@@ -9,7 +9,7 @@ from kdprobe.distillers import option_types
 from kdprobe.errors import Stopped
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.training.loop import train
 from tests.test_training import stop_after
 

@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusted_modules
 
 STEPS = 8

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from figures.cells import ANNOTATED
 from figures.checks import naming, require, require_length
-from figures.cka import colour_label
+from figures.heatmap import ANNOTATED
+from figures.pictures.cka import colour_label
 from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
 from kdprobe.results import Result
 

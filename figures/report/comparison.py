@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from figures.checks import naming, require, require_length
-from figures.comparison import QUANTITIES, worded
+from figures.pictures.comparison import QUANTITIES, worded
 from figures.report.chart import MUTED, SERIES, Chart, Panel, Table, hover
+from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result
-from kdprobe.statistics import mean_interval
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from figures.checks import naming, require, require_length
-from figures.compound import READINGS
+from figures.pictures.compound import READINGS
 from figures.report.chart import Chart, Panel
 from figures.report.intervals import interval_chart
 from kdprobe.results import Result

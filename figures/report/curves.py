@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.checks import naming, require, require_length
-from figures.cka import colour_label
+from figures.pictures.cka import colour_label
 from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers
 from kdprobe.results import Result
 

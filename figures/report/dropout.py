@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.checks import naming, require, require_length
-from figures.dropout import answers, best_cell, summarise
+from figures.pictures.dropout import answers, best_cell, summarise
 from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers, scale
 from kdprobe.results import Result
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from figures.checks import naming, require, require_length
-from figures.confusion import percent, row_shares
+from figures.pictures.confusion import percent, row_shares
 from figures.report.chart import Chart, Panel, Table, hover, numbers, scale
 from figures.report.intervals import interval_chart
 from kdprobe.results import Result

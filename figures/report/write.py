@@ -5,7 +5,7 @@ from pathlib import Path
 
 from figures.report.page import SECTIONS, page
 from kdprobe.errors import OutputError, ResultError, near_matches
-from kdprobe.outputs import Output, permit, write_sealed
+from kdprobe.formats.outputs import Output, permit, write_sealed
 from kdprobe.results import Result, load_result, results_below
 
 _KIND = "report"

@@ -13,7 +13,7 @@ from kdprobe.data.listing import LeftOut, grouped
 from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
 from kdprobe.errors import DataError
-from kdprobe.progress import progress
+from kdprobe.terminal.progress import progress
 
 #: training and test images of each class, or (one number) of all together, as the authors publish them
 PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

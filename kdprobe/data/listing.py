@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kdprobe.data.decode import SUFFIXES
 from kdprobe.errors import DataError
-from kdprobe.parsing import parsing
+from kdprobe.formats.parsing import parsing
 
 #: folders that systems put beside the user's own
 _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}

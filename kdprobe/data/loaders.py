@@ -23,8 +23,8 @@ from kdprobe.data.decode import decode_batch
 from kdprobe.data.erase import erase
 from kdprobe.data.memory import resize
 from kdprobe.data.policy import make_policy, vary
+from kdprobe.devices import usable_processors
 from kdprobe.errors import ConfigError, DataError
-from kdprobe.processors import usable_processors
 
 _Item = tuple[Tensor | NDArray[Any], Tensor | NDArray[Any]]
 STILL = AugmentConfig(crop="none", flip=False)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch
+from kdprobe.devices import usable_processors
 from kdprobe.errors import DataError
-from kdprobe.processors import usable_processors
-from kdprobe.progress import progress
+from kdprobe.terminal.progress import progress
 
 In = TypeVar("In")
 Out = TypeVar("Out")

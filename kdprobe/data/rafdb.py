@@ -17,7 +17,7 @@ import torch
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.errors import DataError
 from kdprobe.files import read_bytes
-from kdprobe.parsing import parsing
+from kdprobe.formats.parsing import parsing
 
 BASIC = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 #: compound classes in the order of their labels, each with its two basic classes

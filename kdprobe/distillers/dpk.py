@@ -23,7 +23,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.widen import widened
-from kdprobe.gram import centred_gram
+from kdprobe.features.gram import centred_gram
 from kdprobe.models.stages import Features, Shapes
 
 WINDOW = 4

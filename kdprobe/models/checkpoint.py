@@ -28,12 +28,12 @@ from kdprobe import __version__
 from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, near_matches
 from kdprobe.files import replacing, sha256
-from kdprobe.identity import tensors_sha256
+from kdprobe.formats.parsing import parsing
 from kdprobe.models import cifar_resnet
 from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
+from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.weights import is_safetensors, refuse_broken
-from kdprobe.parsing import parsing
 from kdprobe.user_code import trusting
 
 FORMAT = "kdprobe-checkpoint"

@@ -1,9 +1,9 @@
 """The facts of a network: what its layers' outputs are, which tokens are prefixes, and which modules end its stages.
 
-They are not looked up by class names but seen in one forward pass of two images (`kdprobe.models.tracing`), so that
-they hold for networks of timm, torchvision, transformers and one's own alike, alone or inside another module. What
-cannot be seen is an error that says what to give instead. Where timm's `feature_info` names ends of stages, they are
-called as it calls them.
+They are not looked up by class names but seen in one forward pass of two images (`kdprobe.models.watched.tracing`),
+so that they hold for networks of timm, torchvision, transformers and one's own alike, alone or inside another module.
+What cannot be seen is an error that says what to give instead. Where timm's `feature_info` names ends of stages, they
+are called as it calls them.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.features import Layout
 from kdprobe.models.create import describe, unwrap
-from kdprobe.models.stage_ends import around, stage_ends
-from kdprobe.models.tracing import Call, Trace, few_images, trace
+from kdprobe.models.layout import Layout
+from kdprobe.models.watched.stage_ends import around, stage_ends
+from kdprobe.models.watched.tracing import Call, Trace, few_images, trace
 
 
 def layout_of(call: Call | None, shape: tuple[int, ...]) -> Layout:

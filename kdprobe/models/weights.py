@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdprobe.errors import CheckpointError
-from kdprobe.parsing import parsing
+from kdprobe.formats.parsing import parsing
 
 #: tensors by name, by the dotted key of the mapping that holds them; the outermost one's key is empty
 Groups = dict[str, dict[str, Tensor]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdprobe.config import RunConfig, Section, override, parse
 from kdprobe.errors import ConfigError
-from kdprobe.yamls import read_yaml
+from kdprobe.formats.yamls import read_yaml
 
 Methods = Mapping[str, type[Section]]
 Values = dict[str, Any]

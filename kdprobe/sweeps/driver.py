@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdprobe.errors import KdprobeError
-from kdprobe.progress import progress
 from kdprobe.sweeps.attempts import BEATS, Heartbeats, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger
 from kdprobe.sweeps.work import Outcome
+from kdprobe.terminal.progress import progress
 from kdprobe.training.signals import StopRequest
 
 RETRIES = 2  # of a cell that failed by itself

@@ -20,12 +20,12 @@ from typing import Any, Literal
 from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
 from kdprobe.files import read_bytes, read_text, write_text
-from kdprobe.identity import Inputs
-from kdprobe.parsing import parsing
+from kdprobe.formats.parsing import parsing
 from kdprobe.results import provenance
-from kdprobe.runs import FORMAT as RUN_FORMAT
-from kdprobe.runs import VERSION as RUN_VERSION
-from kdprobe.runs import RunFolder, differing_keys
+from kdprobe.runs.folder import FORMAT as RUN_FORMAT
+from kdprobe.runs.folder import VERSION as RUN_VERSION
+from kdprobe.runs.folder import RunFolder, differing_keys
+from kdprobe.runs.inputs import Inputs
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, Heartbeats, end, last_number, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell, input_names
 

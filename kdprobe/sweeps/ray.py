@@ -19,8 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from kdprobe.devices import usable_processors
 from kdprobe.errors import SweepError
-from kdprobe.processors import usable_processors
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from kdprobe.errors import SweepError
 from kdprobe.files import write_text
-from kdprobe.statistics import worded_interval
+from kdprobe.formats.tables import safe_csv
+from kdprobe.mean_interval import worded_interval
 from kdprobe.sweeps.ledger import Ledger
-from kdprobe.tables import safe_csv
 
 _NUMBERS = ("accuracy", "seconds")
 

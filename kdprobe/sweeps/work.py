@@ -20,7 +20,7 @@ from kdprobe.config import RunConfig, parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import DeviceError, KdprobeError, Stopped, SweepError
 from kdprobe.files import sync_folder
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
 from kdprobe.sweeps.cells import cell_id
 from kdprobe.sweeps.ledger import open_ledger, read_result, working_folder

@@ -10,10 +10,11 @@ from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.errors import ConfigError, ModelError
-from kdprobe.identity import Inputs, weights_sha256
 from kdprobe.models import Stages, create, describe, load
 from kdprobe.models.create import relabel
+from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
+from kdprobe.runs.inputs import Inputs
 from kdprobe.training.objective import Objective
 
 

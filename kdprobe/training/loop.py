@@ -14,26 +14,26 @@ from torch import Tensor, nn
 from kdprobe.config import RunConfig
 from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
+from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
 from kdprobe.errors import Diverged, RunError
-from kdprobe.identity import Inputs
 from kdprobe.models import Features, describe
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
+from kdprobe.runs.inputs import Inputs
 from kdprobe.training.average import average_of
 from kdprobe.training.build import Job, build, channels_last
+from kdprobe.training.console import Watch
 from kdprobe.training.distributed import Ranks, ranks
 from kdprobe.training.evaluation import accuracy
-from kdprobe.training.keeper import Keeper
-from kdprobe.training.memory import out_of_memory_advice
-from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
+from kdprobe.training.out_of_memory import out_of_memory_advice
 from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable, warn_of_emulation, with_precision
 from kdprobe.training.rehearsal import rehearse
+from kdprobe.training.saving import Keeper
 from kdprobe.training.schedule import rate_factor
 from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position, Stateful
 from kdprobe.training.undo import Values, keep, restore_unless
-from kdprobe.training.watch import Watch
 from kdprobe.user_code import trusting
 
 _CHECK_EVERY = 20  # steps between looks at the device's count of bad steps

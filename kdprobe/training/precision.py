@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.models import describe
-from kdprobe.progress import say
+from kdprobe.terminal.progress import say
 from kdprobe.training.distributed import Ranks
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -8,16 +8,16 @@ import torch
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet
 from kdprobe.errors import RunError
-from kdprobe.identity import Inputs
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
+from kdprobe.runs.inputs import Inputs
 from kdprobe.training.build import build
+from kdprobe.training.console import Watch
 from kdprobe.training.distributed import Ranks
 from kdprobe.training.loop import Trainer
-from kdprobe.training.memory import out_of_memory_advice
+from kdprobe.training.out_of_memory import out_of_memory_advice
 from kdprobe.training.precision import repeatable, with_precision
 from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.signals import StopRequest
-from kdprobe.training.watch import Watch
 
 
 def try_out(config: RunConfig, data: DataSet) -> Inputs:

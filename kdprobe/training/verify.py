@@ -9,10 +9,10 @@ from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
 from kdprobe.errors import KdprobeError, RunError
 from kdprobe.files import sha256
-from kdprobe.jsons import read_json
+from kdprobe.formats.jsons import read_json
 from kdprobe.models import load
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.training.state import state_problems
 
 _Read = TypeVar("_Read")

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from analyses.cka import cka, minibatch_cka
-from analyses.hsic_sums import HSICSums
-from kdprobe.capture import capture, select_layers
-from kdprobe.gram import centred_gram
+from analyses.cka.networks import cka, minibatch_cka
+from analyses.cka.sums import HSICSums
+from kdprobe.features.capturing import capture, select_layers
+from kdprobe.features.gram import centred_gram
 
 Compare = Callable[[nn.Module, nn.Module, DataLoader, Sequence[str], Sequence[str]], Tensor]
 

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from analyses.knowledge import Decomposition, decompose
+from analyses.knowledge.decomposition import Decomposition, decompose
 from tests.planted import independent, planted, rotation
 
 METHODS = ("ridge", "subspace")

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from analyses.stored_cka import files_cka
+from analyses.cka.stored import files_cka
 from kdprobe.data import Batch
-from kdprobe.dump import Dump, write
+from kdprobe.features.dump import Dump, write
+from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create
 from kdprobe.models.create import describe
-from kdprobe.store import FeatureStore, Network
 from tests.benchmarks.bench_cka import peak_memory, reset_peak, seconds
 
 WIDTH = 500_000  # values per sample of the large file's layers

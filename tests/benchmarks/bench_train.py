@@ -28,7 +28,7 @@ from kdprobe.distillers import option_types
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
-from kdprobe.runs import RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.training.loop import train
 
 BATCH = 64

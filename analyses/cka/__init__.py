@@ -1,0 +1,1 @@
+"""Centred kernel alignment of two networks, layer by layer."""

@@ -1,0 +1,157 @@
+"""What a CKA analysis found, and its file."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdprobe.cli import group as cli
+from kdprobe.results import Result, load_result, save_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+Kept = NDArray[np.float32] | Array  # what is kept of every minibatch
+
+
+@dataclass(frozen=True, eq=False)
+class CKAResult:
+    """CKA of every teacher layer with every student layer.
+
+    Attributes:
+        matrix: [Lt, Ls], rows teacher layers, columns student layers; NaN exactly where `undefined` says why.
+        low: lower ends of the intervals; NaN also where the facts' `no_interval` says why.
+        high: upper ends.
+        teacher_layers: names of the rows.
+        student_layers: names of the columns.
+        undefined: `teacher_layer`, `student_layer` and `reason` of each undefined cell.
+        hsic_xy: HSIC per minibatch [k, Lt, Ls], in float32 where that holds it.
+        hsic_xx: HSIC of the teacher's layers with themselves [k, Lt].
+        hsic_yy: HSIC of the student's layers with themselves [k, Ls].
+        p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
+        facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
+            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
+            empty where all have one).
+        provenance: where the numbers come from.
+    """
+
+    matrix: Array
+    low: Array
+    high: Array
+    teacher_layers: list[str]
+    student_layers: list[str]
+    undefined: list[dict[str, str]]
+    hsic_xy: Kept
+    hsic_xx: Kept
+    hsic_yy: Kept
+    p_values: Array | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined, no_interval.
+
+        The last two are reasons, or empty.
+        """
+        import pandas as pd
+
+        reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in self.undefined}
+        rows, columns = np.indices(self.matrix.shape).reshape(2, -1)
+        teacher = [self.teacher_layers[row] for row in rows]
+        student = [self.student_layers[column] for column in columns]
+        tested = {} if self.p_values is None else {"p_value": self.p_values.ravel()}
+        return pd.DataFrame(
+            {
+                "teacher_layer": teacher,
+                "student_layer": student,
+                "cka": self.matrix.ravel(),
+                "low": self.low.ravel(),
+                "high": self.high.ravel(),
+                **tested,
+                "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
+                "no_interval": np.where(self._without_interval, self.facts.get("no_interval", ""), "").ravel(),
+            }
+        )
+
+    @property
+    def _without_interval(self) -> NDArray[np.bool_]:
+        missing: NDArray[np.bool_] = np.isnan(self.low) & ~np.isnan(self.matrix)
+        return missing
+
+    def summary(self) -> str:
+        """The teacher layer most like each student layer, as a short table with intervals."""
+        facts, lines = self.facts, []
+        for column, layer in enumerate(self.student_layers):
+            cells = self.matrix[:, column]
+            if np.isnan(cells).all():
+                lines.append((layer, "-", "undefined"))
+                continue
+            row = int(np.nanargmax(cells))
+            interval = f" [{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
+            shown = "" if self._without_interval[row, column] else interval
+            lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f}{shown}"))
+        heads = (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
+        wide = [max(len(line[part]) for line in (heads, *lines)) for part in (0, 1)]
+        table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
+        left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
+        undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
+        weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
+        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
+        gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
+        return "\n".join([*table, counts, *gap])
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
+
+        Args:
+            path: where to.
+            overwrite: also over files that are no CKA result of kdprobe's.
+
+        Raises:
+            ResultError: if the name does not end in `.npz`.
+            OutputError: if another file is in the way.
+        """
+        names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
+        names += [] if self.p_values is None else ["p_values"]
+        facts = {
+            **self.facts,
+            "teacher_layers": self.teacher_layers,
+            "student_layers": self.student_layers,
+            "undefined": self.undefined,
+        }
+        result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
+        save_result(result, path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CKAResult":
+        """Read a saved result.
+
+        Raises:
+            ResultError: if the file is missing, foreign, damaged or of another kind.
+        """
+        result = load_result(Path(path), kind="cka")
+        facts = dict(result.facts)
+        named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
+        arrays: dict[str, Any] = result.arrays
+        return cls(**arrays, **named, facts=facts, provenance=result.provenance)
+
+    def plot(self, folder: str | Path | None = None) -> Path:
+        """Save the result into a folder and draw its heatmap there, by the `figures` command.
+
+        Args:
+            folder: where to; a new temporary folder if not given.
+
+        Returns:
+            the PNG file.
+
+        Raises:
+            KdprobeError: if no `figures` command is installed.
+        """
+        target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="kdprobe-"))
+        self.save(target / "cka.npz")
+        cli.run("figures", target / "cka.npz", "--out", target, "--format", "png", "--quiet")
+        return target / "cka.png"

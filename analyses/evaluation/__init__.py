@@ -1,0 +1,1 @@
+"""How well networks recognise images: accuracy, recall, calibration, tests."""

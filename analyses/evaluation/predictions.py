@@ -1,0 +1,174 @@
+"""What trained networks say about the images of a data set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+
+from kdprobe import load
+from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches
+from kdprobe.data.judged import check_held_out, load_judged
+from kdprobe.devices import pick_device
+from kdprobe.errors import AnalysisError
+from kdprobe.models import describe
+from kdprobe.models.checkpoint import LAST, facts_for
+from kdprobe.models.create import ModelInfo
+from kdprobe.models.stages import one_tensor
+from kdprobe.terminal.progress import progress, say
+from kdprobe.user_code import trusting
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A network, the data set it was shown at its own input size, and its logits.
+
+    Attributes:
+        name: short and unique among those judged together.
+        checkpoint: what was asked for.
+        info: of the network.
+        data: whose test images were judged.
+        logits: float32 [n, C], on the CPU.
+    """
+
+    name: str
+    checkpoint: str
+    info: ModelInfo
+    data: DataSet
+    logits: Tensor
+
+    def origin(self) -> dict[str, str | None]:
+        """Where the logits come from, for a result's provenance."""
+        return {"name": self.name, "model": self.info.name, "checkpoint": self.checkpoint, "sha256": self.info.sha256}
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    split: Split,
+    *,
+    batch_size: int = 256,
+    workers: int = 2,
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+) -> Float32[Tensor, "n C"]:
+    """Logits of every image of a split, in its order.
+
+    Args:
+        model: from `kdprobe.load`; it is put in eval mode and back.
+        split: images of the network's input size.
+        batch_size: images at a time.
+        workers: processes that decode files.
+        device: where to compute; the network is moved there.
+        quiet: no progress on stderr.
+    """
+    info, training, device = describe(model), model.training, pick_device(device)
+    model.to(device).eval()
+    batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
+    found = []
+    try:
+        with progress(info.name, len(split), quiet=quiet) as shown:
+            for batch in batches:
+                found.append(one_tensor(model(info.normalise(batch.images)), info.name).float().cpu())
+                shown(len(batch.labels))
+        return torch.cat(found)
+    finally:
+        model.train(training)
+
+
+def judge(
+    checkpoints: str | Path | Sequence[str | Path],
+    spec: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+    workers: int = 2,
+    quiet: bool = True,
+    same_classes: bool = True,
+    trust: Iterable[str] = (),
+    told: Mapping[str, Any] | None = None,
+    view: View = AS_IT_IS,
+) -> list[Judged]:
+    """Show the test images of one data set to several networks.
+
+    Args:
+        checkpoints: one or several of whatever `kdprobe.load` takes.
+        spec: the data set; the one that the first checkpoint names if not given.
+        device: where to compute.
+        batch_size: images at a time.
+        workers: processes that decode files.
+        quiet: no progress on stderr.
+        same_classes: whether the networks must have the data set's number of classes.
+        trust: modules whose code the checkpoints may name.
+        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it.
+        view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
+            set has it.
+
+    Raises:
+        AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
+            not finite.
+    """
+    given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
+    names, sets, judged = short_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
+    named_by: str | None = None
+    for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
+        model = load(checkpoint, device=device, trust=trust, **of_it)
+        info = describe(model)
+        if spec is None:
+            spec, named_by = info.data, checkpoint
+        if spec is None:
+            raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
+        shown = info.image_size, view.otherwise(info.view)
+        with trusting(trust):
+            options: dict[str, Any] = {"image_size": info.image_size, "view": shown[1], "named_by": named_by}
+            data = sets.get(shown) or load_judged(spec, given[0], **options)
+        check_held_out(spec, data, given[0], checkpoint)
+        if not sets and not quiet:
+            for note in data.notes:
+                say(note)
+        sets[shown] = data
+        if same_classes and info.n_classes != data.n_classes:
+            raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
+        order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None
+        logits = predict(model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
+        if broken := int((~logits.isfinite()).any(1).sum()):
+            raise AnalysisError(f"{checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {spec}")
+        judged.append(Judged(name, checkpoint, info, data, logits if order is None else logits[:, order]))
+    return judged
+
+
+def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Sequence[str]) -> list[int] | None:
+    """Where the data set's classes stand in a network's logits; None where that is in order, or not known."""
+    if not known or not wanted or tuple(known) == tuple(wanted):
+        return None
+    if missing := [name for name in wanted if name not in known]:
+        some = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
+        raise AnalysisError(f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {some}")
+    return [known.index(name) for name in wanted]
+
+
+def short_names(checkpoints: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that tell the checkpoints apart; a file in a run folder has the folder's name.
+
+    Raises:
+        AnalysisError: if a checkpoint is given twice.
+    """
+    for checkpoint in checkpoints:
+        if checkpoints.count(checkpoint) > 1:
+            raise AnalysisError(f"{checkpoint} is given twice")
+    parts = [_shown_path(checkpoint).parts for checkpoint in checkpoints]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(checkpoints)
+
+
+def _shown_path(checkpoint: str) -> Path:
+    path = Path(checkpoint.removeprefix("timm:"))
+    if path.name == LAST:
+        return path.parent
+    return path.with_suffix("") if path.suffix == ".safetensors" else path

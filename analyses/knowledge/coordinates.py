@@ -1,0 +1,110 @@
+"""Features as centred float64 coordinates with the same inner products, never wider than there are samples.
+
+Whatever depends on inner products alone (ridge regression, principal and canonical directions, CKA) is the
+same for the features and for their coordinates, so that features of 100,000 values cost no more than n of them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.features.hsic import double_centre
+from kdprobe.features.rounding import precision_of, rank_tolerance, varying_columns
+
+_BLOCK = 4096  # columns widened at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """One layer's features in the coordinates that the analyses use.
+
+    Attributes:
+        features: as they were given, [n, d].
+        mean: of the features, float64 [d].
+        values: the centred features where d < n and no direction is rounding, else (as a rule) their principal
+            coordinates; float64 [n, r].
+        scales: root of the sum of squares of each principal coordinate [r]; None where the values are the features.
+    """
+
+    features: Tensor
+    mean: Tensor
+    values: Tensor
+    scales: Tensor | None
+
+    def centred(self) -> Float64[Tensor, "n d"]:
+        """The features without their mean."""
+        return self.values if self.scales is None else self.features.double() - self.mean
+
+    def restore(self, values: Float64[Tensor, "m r"]) -> Float64[Tensor, "m d"]:
+        """Coordinates as features without their mean."""
+        if self.scales is None:
+            return values
+        weights = (values / self.scales**2) @ self.values.T  # [m, n]
+        restored = torch.empty(len(values), self.features.shape[1], dtype=torch.float64, device=values.device)
+        for start in range(0, restored.shape[1], _BLOCK):
+            columns = slice(start, start + _BLOCK)
+            restored[:, columns] = weights @ (self.features[:, columns].double() - self.mean[columns])
+        return restored
+
+
+def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shorten: bool = True) -> Coordinates:
+    """Centre features and, where they are wider than their rank, turn them into principal coordinates.
+
+    Args:
+        features: one row, map or token sequence per sample, of any floating type.
+        name: whose features, for errors.
+        shorten: take principal coordinates at all; without, the values are the centred features themselves.
+
+    Raises:
+        AnalysisError: if a value is NaN or infinite.
+        Undefined: if all samples have the same feature but for rounding.
+    """
+    rows = features.detach().flatten(1)
+    finite = torch.isfinite(rows).sum().item()
+    if finite < rows.numel():
+        raise AnalysisError(f"{rows.numel() - finite} of {rows.numel()} values of the {name} are NaN or infinite")
+    varying = varying_columns(rows, precision_of(rows))
+    if not varying.any():
+        raise Undefined(
+            f"the {name} is the same for all {len(rows)} samples but for rounding, so it has no variance to decompose"
+        )
+    mean = rows.mean(0, dtype=torch.float64)
+    mean += _mean_without(rows, mean)  # the first is rounded to the size of the features, not of their spread
+    if not shorten:
+        return Coordinates(rows, mean, rows.double() - mean, None)
+    told = rows if varying.all() else rows[:, varying]
+    if rows.shape[1] >= len(rows):
+        return Coordinates(rows, mean, *_principal(rows, mean, told))
+    centred = rows.double() - mean
+    squares, axes = torch.linalg.eigh(centred.T @ centred)
+    kept = _above_rounding(squares, told, len(rows))
+    if kept.all():
+        return Coordinates(rows, mean, centred, None)
+    return Coordinates(rows, mean, centred @ axes[:, kept], squares[kept].sqrt())
+
+
+def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
+    """Mean of what remains of the rows without `mean`."""
+    blocks = torch.split(torch.arange(rows.shape[1], device=rows.device), _BLOCK)
+    return torch.cat([(rows[:, columns].double() - mean[columns]).mean(0) for columns in blocks])
+
+
+def _above_rounding(squares: Tensor, rows: Tensor, n: int) -> Tensor:
+    """Which ascending eigenvalues of sums of squares are more than the rounding of the features, or of float64."""
+    cut = rank_tolerance(rows, float(squares[-1].sqrt())) ** 2
+    return squares > max(cut, float(squares[-1]) * n * torch.finfo(torch.float64).eps)
+
+
+def _principal(rows: Tensor, mean: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates along all principal axes that have more than rounding, from the Gram matrix."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for start in range(0, rows.shape[1], _BLOCK):
+        block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
+        gram += block @ block.T
+    squares, axes = torch.linalg.eigh(double_centre(gram))
+    kept = _above_rounding(squares, told, len(rows))
+    scales = squares[kept].sqrt()
+    return axes[:, kept] * scales, scales

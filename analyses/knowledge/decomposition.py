@@ -1,0 +1,203 @@
+"""General and specific knowledge: what two networks' features share, and what only one of them holds.
+
+R_T = G_T + S_T and R_S = G_S + S_S. A method says what the general part G of each sample is; the specific part S is
+the rest of the centred feature. Fractions are shares of variance, measured on samples that the method had not seen:
+1 - |R - G|^2 / |R|^2, where R is taken from the mean of the other folds. They are near 0 where nothing is shared,
+slightly negative where what was learned does not hold, and 1 only where all can be learned from n samples.
+
+Reference:
+    "DropKD", WACV 2025, supplement, equations 1 and 2, for the split itself; its definitions here are kdprobe's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from analyses.knowledge.canonical import Split
+from analyses.knowledge.coordinates import Coordinates, coordinates
+from analyses.knowledge.dropkd import keep, load_dropkd
+from analyses.knowledge.folds import explained, interval, split_samples, training_means
+from analyses.knowledge.ridge import ridge
+from analyses.knowledge.subspace import subspace
+from kdprobe.errors import AnalysisError, near_matches
+
+LINEAR: dict[str, Callable[..., Split]] = {"ridge": ridge, "subspace": subspace}
+METHODS = (*LINEAR, "dropkd")
+
+
+class Fraction(NamedTuple):
+    """A share of variance and the ends of its interval over folds."""
+
+    value: float
+    low: float
+    high: float
+
+    def rest(self) -> "Fraction":
+        """What is left to 1."""
+        return Fraction(1 - self.value, 1 - self.high, 1 - self.low)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One network's features and their general part, in coordinates.
+
+    Attributes:
+        whole: the features.
+        general: general part of each sample along the coordinates [n, r], from the mean of all samples.
+        fraction: of variance that is general.
+        by_fold: the same in each fold.
+        learned_from: places of each fold's samples, where the general part is learned from the other folds.
+    """
+
+    whole: Coordinates
+    general: Tensor
+    fraction: Fraction
+    by_fold: list[float]
+    learned_from: list[Tensor] | None
+
+    @property
+    def told(self) -> Float64[Tensor, "n r"]:
+        """What the general part tells of each sample: not the mean of the samples that it was learned from."""
+        return self.general - self.means
+
+    @property
+    def means(self) -> Tensor | float:
+        """What is known of each sample from the others alone: [n, r], or 0 where nothing is learned from them."""
+        return training_means(self.whole.values, self.learned_from) if self.learned_from else 0.0
+
+    @property
+    def specific(self) -> Float64[Tensor, "n r"]:
+        """The rest, along the coordinates."""
+        return self.whole.values - self.general
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Features of a teacher and a student, each as general part plus specific part.
+
+    Attributes:
+        method: how the general part is defined.
+        teacher: the teacher's features and what is general in them.
+        student: the student's.
+        dimension: directions that both share; None where the method knows of none.
+        correlations: of the canonical directions on held-out samples; empty where the method has none.
+        penalties: of teacher and student as predictors, per fold, as multiples of the largest eigenvalue.
+        folds: places of the samples of each fold.
+        confidence: of the intervals.
+    """
+
+    method: str
+    teacher: Side
+    student: Side
+    dimension: int | None
+    correlations: Tensor
+    penalties: list[tuple[float, float]]
+    folds: list[Tensor]
+    confidence: float
+
+    @property
+    def teacher_general(self) -> Float64[Tensor, "n d"]:
+        """G_T: [n, d_t]."""
+        return self.teacher.whole.restore(self.teacher.general)
+
+    @property
+    def teacher_specific(self) -> Float64[Tensor, "n d"]:
+        """S_T: the centred feature without G_T."""
+        return self.teacher.whole.centred() - self.teacher_general
+
+    @property
+    def student_general(self) -> Float64[Tensor, "n d"]:
+        """G_S: [n, d_s]."""
+        return self.student.whole.restore(self.student.general)
+
+    @property
+    def student_specific(self) -> Float64[Tensor, "n d"]:
+        """S_S: the centred feature without G_S."""
+        return self.student.whole.centred() - self.student_general
+
+    @property
+    def fractions(self) -> dict[str, Fraction]:
+        """Shares of variance: teacher_general, teacher_specific, student_general, student_specific."""
+        teacher, student = self.teacher.fraction, self.student.fraction
+        return {
+            "teacher_general": teacher,
+            "teacher_specific": teacher.rest(),
+            "student_general": student,
+            "student_specific": student.rest(),
+        }
+
+
+def decompose(
+    teacher: Float[Tensor, "n ..."],
+    student: Float[Tensor, "m ..."],
+    *,
+    method: str = "ridge",
+    folds: int = 5,
+    seed: int = 0,
+    confidence: float = 0.95,
+    auxiliary: str | Path | None = None,
+    stage: int = 0,
+    rates: tuple[float, float] | None = None,
+) -> Decomposition:
+    """Split two networks' features of the same samples into general and specific parts.
+
+    Args:
+        teacher: features [n, d_t], or maps and tokens, which are flattened.
+        student: features [n, d_s] of the same samples in the same order.
+        method: `ridge`: general is what the other network's feature predicts linearly out of fold;
+            `subspace`: general is the projection on canonical directions that both share;
+            `dropkd`: general is what DropKD's trained encoder, dropout and decoder keep of maps [n, c, h, w].
+        folds: parts of the samples that are held out in turn, at least 2.
+        seed: of the folds, permutations and masks.
+        confidence: of the intervals over folds, in (0, 1).
+        auxiliary: `auxiliary.safetensors` of a DropKD run, for `dropkd`.
+        stage: which of that run's stage pairs, for `dropkd`.
+        rates: of dropout of teacher and student, for `dropkd`; those of the training if not given.
+
+    Returns:
+        both parts of both networks; general plus specific is the centred feature.
+
+    Raises:
+        AnalysisError: for an unknown method, different numbers of samples, too few of them for the folds, a
+            feature that is not finite or does not vary, or `dropkd` without its file.
+    """
+    if method not in METHODS:
+        raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, METHODS)}")
+    if len(teacher) != len(student):
+        raise AnalysisError(
+            f"both networks need the same samples in the same order, but the teacher has {len(teacher)} samples "
+            f"and the student {len(student)}"
+        )
+    held_out = [part.to(teacher.device) for part in split_samples(len(teacher), folds, seed=seed)]
+    if method == "dropkd":
+        if auxiliary is None:
+            raise AnalysisError("dropkd needs the trained encoders and decoders: auxiliary.safetensors of a DropKD run")
+        kept = keep(teacher, student, load_dropkd(auxiliary), stage=stage, rates=rates, seed=seed)
+        teacher, student = kept.teacher_target, kept.student_target
+    whole = [
+        coordinates(features, name=f"{who}'s feature", shorten=method in LINEAR)
+        for who, features in (("teacher", teacher), ("student", student))
+    ]
+    if method == "dropkd":
+        parts = kept.teacher.double() - whole[0].mean, kept.student.double() - whole[1].mean
+        found = Split(*parts, None, torch.zeros(0), [])
+    else:
+        found = LINEAR[method](whole[0].values, whole[1].values, held_out, seed=seed)
+    one = _side(whole[0], found.teacher, held_out, confidence, learned=method in LINEAR)
+    other = _side(whole[1], found.student, held_out, confidence, learned=method in LINEAR)
+    return Decomposition(method, one, other, found.dimension, found.correlations, found.penalties, held_out, confidence)
+
+
+def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: float, *, learned: bool) -> Side:
+    means = training_means(whole.values, folds) if learned else 0.0
+    general = general + means
+    errors, totals = explained(whole.values, general, means, folds)
+    by_fold = (1 - errors / totals).tolist()
+    value = float(1 - errors.sum() / totals.sum())
+    fraction = Fraction(*interval(value, by_fold, confidence=confidence))
+    return Side(whole, general, fraction, by_fold, folds if learned else None)

@@ -1,0 +1,145 @@
+"""From features of both networks to saved decompositions, layer pair by layer pair."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.knowledge.decomposition import Decomposition, decompose
+from analyses.knowledge.dropkd import RATES, load_dropkd
+from analyses.knowledge.examples import examples_result
+from analyses.knowledge.result import Pair, knowledge_result, measure_pair
+from analyses.paired_features import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from kdprobe.data import AS_IT_IS, View
+from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.features.shared_images import open_views
+from kdprobe.results import Result
+
+
+def decompose_layers(
+    features: LayerFeatures,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    method: str = "ridge",
+    auxiliary: Path | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    confidence: float = 0.95,
+    probes: bool = True,
+    n_images: int = 0,
+) -> tuple[Result, Result | None]:
+    """Decompose pairs of layers.
+
+    Args:
+        features: of both networks.
+        pairs: teacher layer and student layer; with `dropkd`, in the order of the run's stage pairs.
+        method: as `analyses.knowledge.decomposition.decompose` takes it.
+        auxiliary: file of a DropKD run, for `dropkd`.
+        folds: held out in turn.
+        seed: of the folds.
+        confidence: of the intervals.
+        probes: also measure linear probes.
+        n_images: pick so many images per network by the last pair.
+
+    Returns:
+        a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of
+        kind "examples" if images were asked for.
+
+    Raises:
+        AnalysisError: naming the pair that cannot be decomposed.
+        Undefined: likewise, if a layer of every pair does not vary.
+    """
+    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
+    measured, left_out, shown = [], [], None
+    for stage, (one, other) in enumerate(pairs):
+        given = features.teacher[one], features.student[other]
+        settings = options | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})
+        try:
+            found = decompose(given[0], given[1], **settings)
+            pair = measure_pair(one, other, found, features.labels if probes else None)
+        except Undefined as error:  # of a layer that does not vary: the other pairs go on
+            left_out.append({"teacher_layer": one, "student_layer": other, "reason": str(error)})
+            continue
+        except AnalysisError as error:
+            raise AnalysisError(f"teacher layer {one!r} and student layer {other!r}: {error}") from error
+        if method == "dropkd":
+            by_rate = [decompose(given[0], given[1], **settings, rates=(rate, rate)) for rate in RATES]
+            pair = _with_rates(pair, by_rate)
+        measured.append(pair)
+        shown = found, {"teacher_layer": one, "student_layer": other, "method": method}
+    if shown is None:
+        cell = left_out[0]
+        raise Undefined(
+            f"teacher layer {cell['teacher_layer']!r} and student layer {cell['student_layer']!r}: {cell['reason']}"
+        )
+    facts = features.facts | options | {"n_samples": len(features.labels), "left_out": left_out}
+    result = knowledge_result(measured, facts, features.origin)
+    examples = None
+    if n_images:
+        told = features.facts | shown[1]
+        examples = examples_result(shown[0], features.index, told, n_images=n_images, named_by=features.named_by)
+    if method == "dropkd":
+        result.arrays["rates"] = np.array(RATES)
+    return result, examples
+
+
+def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
+    """A pair with the general fractions at each of the rates [rates, 3]."""
+    more = {
+        "teacher_by_rate": np.array([found.teacher.fraction for found in by_rate]),
+        "student_by_rate": np.array([found.student.fraction for found in by_rate]),
+    }
+    return pair._replace(numbers=pair.numbers | more)
+
+
+#: what is taken of networks unless chosen otherwise
+USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
+
+
+def inputs_of(
+    teacher: str | None,
+    student: str | None,
+    data: str | None,
+    files: Sequence[Path],
+    *,
+    method: str = "ridge",
+    layers: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+    view: View = AS_IT_IS,
+    told: Mapping[str, Any] | None = None,
+    **chosen: Any,
+) -> tuple[LayerFeatures, list[tuple[str, str]]]:
+    """Features and pairs of layers of two checkpoints, or of feature files.
+
+    Args:
+        teacher: a checkpoint, as `kdprobe.load` takes it.
+        student: a checkpoint; a DropKD run's folder for `dropkd`.
+        data: a data SPEC; the student's own if not given.
+        files: feature files instead of checkpoints.
+        method: `dropkd` takes its own run's stage pairs and whole maps.
+        layers: `TEACHER=STUDENT` pairs.
+        device: where the networks run.
+        quiet: no progress on standard error.
+        view: how image files are shown, as `open_views` takes it.
+        told: facts of checkpoints whose files do not say them, as `open_views` takes them.
+        chosen: `teacher_layers`, `student_layers`, `reduce`.
+
+    Raises:
+        AnalysisError: for `dropkd` without networks, or with layers or a reduction, or for a pair that does not exist.
+    """
+    if method == "dropkd" and (files or layers or any(chosen.get(key, usual) != usual for key, usual in USUAL.items())):
+        raise AnalysisError(
+            "dropkd shows images to both networks and has its own pairs of stages, whose maps it takes whole; give "
+            "checkpoints, without layers or a reduction"
+        )
+    if files:
+        features = stored_features(files, **chosen)
+    else:
+        views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
+        if method == "dropkd":
+            return shown_maps(views, load_dropkd(str(student)), device=device, quiet=quiet)
+        features = shown_features(views, device=device, quiet=quiet, **chosen)
+    return features, match_layers(list(features.teacher), list(features.student), layers)

@@ -1,0 +1,1 @@
+"""Other measures of how alike two representations are."""

@@ -1,0 +1,1 @@
+"""The publication's tables and figures, alone or beside measured runs."""

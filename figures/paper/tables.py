@@ -1,0 +1,233 @@
+"""Published numbers as tables, alone or beside own runs, as Markdown, LaTeX and CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+
+import numpy as np
+
+from figures.paper.measured_runs import Own, repeats
+
+_LONG = 30  # lines of a table that are set smaller, so that they stay within a page
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published number, as it is printed."""
+
+    row: str
+    column: str
+    value: str
+    source: str
+    note: str
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of published numbers."""
+
+    name: str
+    caption: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows in the order of their first number."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns in the order of their first number."""
+        return list(dict.fromkeys(cell.column for cell in self.cells))
+
+    @property
+    def turned(self) -> bool:
+        """Whether `grid` has the rows as columns, so that a table with many columns stays within a page."""
+        return len(self.columns) > len(self.rows)
+
+    @property
+    def heads(self) -> list[str]:
+        """What stands above the columns of `grid`, those of texts without numbers first."""
+        return ["", *(self.rows if self.turned else self.columns)]
+
+    @property
+    def n_texts(self) -> int:
+        """How many columns of `grid` hold names."""
+        return 1
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Footnotes by their letter, in the order of reading; the same words are noted once."""
+        cells = sorted(self.cells, key=lambda cell: self.columns.index(cell.column)) if self.turned else self.cells
+        return dict(zip(ascii_lowercase, dict.fromkeys(cell.note for cell in cells if cell.note), strict=False))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Which numbers come from where, for all that the supplement does not print."""
+        named: dict[str, dict[str, list[str]]] = {}
+        for cell in self.cells:
+            if not cell.source.startswith("supplement"):
+                named.setdefault(cell.source, {}).setdefault(cell.row, []).append(cell.column)
+        return {
+            source: "; ".join(f"{row}: {', '.join(columns)}" for row, columns in places.items())
+            for source, places in named.items()
+        }
+
+    def marked(self, cell: Cell, mark: Callable[[str], str]) -> str:
+        """A number with the letter of its footnote, which `mark` words."""
+        letters = {note: letter for letter, note in self.notes.items()}
+        return cell.value + (mark(letters[cell.note]) if cell.note else "")
+
+    def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
+        """Rows of texts, their name first."""
+        found = {(cell.row, cell.column): self.marked(cell, mark) for cell in self.cells}
+        if self.turned:
+            return [[column, *(found.get((row, column), "") for row in self.rows)] for column in self.columns]
+        return [[row, *(found.get((row, column), "") for column in self.columns)] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class ComparedTable(PublishedTable):
+    """A line for each published number, and for each group of own runs that repeats it.
+
+    Attributes:
+        own: groups of runs, whether or not they repeat anything.
+    """
+
+    own: Sequence[Own] = field(default_factory=tuple)
+
+    @property
+    def turned(self) -> bool:
+        """Never: there is a line for each number."""
+        return False
+
+    @property
+    def heads(self) -> list[str]:
+        """The same for every table."""
+        return ["", "", "published", "measured", "difference", "95 % interval", "runs"]
+
+    @property
+    def n_texts(self) -> int:
+        """Row, and column with what tells several groups of runs apart."""
+        return 2
+
+    @property
+    def used(self) -> list[Own]:
+        """The groups that repeat a number."""
+        return [own for own in self.own if any(repeats(own, self.name, cell.row, cell.column) for cell in self.cells)]
+
+    def lines(self) -> list[tuple[Cell, str, list[str]]]:
+        """Each number with the name of a group, where there are several, and what the group measured.
+
+        Measured are mean, difference to the published number, ends of the mean's interval and number of runs; empty
+        where there is none.
+        """
+        found = []
+        for cell in self.cells:
+            quantities = [(own, repeats(own, self.name, cell.row, cell.column)) for own in self.own]
+            groups = [(own, quantity) for own, quantity in quantities if quantity]
+            for own, quantity in groups:
+                name = own.name.removeprefix(f"{own.trained['method']}, ") if len(groups) > 1 else ""
+                found.append((cell, name, _measured(float(cell.value), *own.interval(quantity))))
+            if not groups:
+                found.append((cell, "", [""] * 5))
+        return found
+
+    def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
+        """Rows of texts: row, column, published, measured, difference, interval, runs."""
+        rows, previous = [], None
+        for cell, name, (mean, difference, low, high, count) in self.lines():
+            interval = f"[{low}, {high}]" if low else ""
+            what = f"{cell.column} ({name})" if name else cell.column
+            first = cell.row if cell.row != previous else ""
+            rows.append([first, what, self.marked(cell, mark), mean, difference, interval, count])
+            previous = cell.row
+        return rows
+
+    def csv(self) -> str:
+        """The same with full names, sources and notes."""
+        text = io.StringIO()
+        heads = ["published", "configuration", "measured", "difference", "low", "high", "n", "source", "note"]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["row", "column", *heads])
+        for cell, name, measured in self.lines():
+            writer.writerow([cell.row, cell.column, cell.value, name, *measured, cell.source, cell.note])
+        return text.getvalue()
+
+
+def markdown(table: PublishedTable) -> str:
+    """A table as Markdown, footnotes and sources below."""
+    rule = "|---" * table.n_texts + "|---:" * (len(table.heads) - table.n_texts) + "|"
+    lines = [f"**{table.name}.** {table.caption}", "", _row(table.heads), rule]
+    lines += [_row(row) for row in table.grid(lambda letter: f" <sup>{letter}</sup>")]
+    lines += ["", *(f"<sup>{letter}</sup> {note}  " for letter, note in table.notes.items())]
+    lines += [f"From the {source}: {places}.  " for source, places in table.sources.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(table: PublishedTable) -> str:
+    """A table as LaTeX for the package booktabs: of several texts the first has lines of its own; notes are below."""
+    n = table.n_texts
+    notes = [f"$^{letter}$ {_tex(note)}" for letter, note in table.notes.items()]
+    notes += [f"From the {_tex(source)}: {_tex(places)}." for source, places in table.sources.items()]
+    below = [r"\par\smallskip", r"\parbox{\linewidth}{\footnotesize", r" \\".join(notes) + "}"] if notes else []
+    n_columns = len(table.heads) - n + 1
+    body = []
+    for row in table.grid(lambda letter: f"$^{letter}$"):
+        *groups, name = row[:n]
+        body += [rf"\multicolumn{{{n_columns}}}{{l}}{{\emph{{{_tex(group)}}}}} \\" for group in groups if group]
+        body.append(" & ".join([_tex(name), *map(_number, row[n:])]) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering" + (r"\footnotesize" if len(body) > _LONG else r"\small"),
+            rf"\caption{{{_tex(table.caption)}.}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{l{'r' * (n_columns - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_head, table.heads[n - 1 :])) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *below,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _measured(published: float, mean: float, half: float, count: int) -> list[str]:
+    ends = ["", ""] if np.isnan(half) else [f"{mean - half:.2f}", f"{mean + half:.2f}"]
+    return [f"{mean:.2f}", f"{mean - published:+.2f}", *ends, str(count)]
+
+
+def _row(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_marked, texts)) + " |"
+
+
+def _marked(text: str) -> str:
+    """A cell of a Markdown table: one line, in which no name is a tag but the footnotes' own."""
+    line = " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"<(?!sup>[a-z]</sup>|/sup>)", "&lt;", line)
+
+
+def _head(text: str) -> str:
+    """A column's name for LaTeX, that of a pair on two lines."""
+    teacher, to, student = text.partition(" to ")
+    return rf"\shortstack[r]{{{_tex(teacher)}\\to {_tex(student)}}}" if to else _tex(text)
+
+
+def _number(text: str) -> str:
+    """A number for LaTeX, its minus sign as wide as its plus sign."""
+    return f"${text}$" if text.startswith(("+", "-")) else text
+
+
+def _tex(text: str) -> str:
+    words = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+    special = {sign: rf"\text{word}{{}}" for sign, word in words.items()}
+    line = " ".join(text.split())  # an empty line would end the table
+    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in line)

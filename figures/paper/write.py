@@ -1,0 +1,159 @@
+"""The publication's tables and figures from the numbers kept in `published/`, each with its source.
+
+The publication is the supplement of DropKD (WACV 2025). Misprints and unlike comparisons are told
+in footnotes; where a number comes from elsewhere, its source says so.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from figures.paper.measured_runs import Own, own_runs
+from figures.paper.tables import Cell, ComparedTable, PublishedTable, latex, markdown
+from figures.pictures import confusion
+from figures.pictures.dropout import draw, draw_beside
+from figures.style import save
+from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
+from kdprobe.results import Result, figure_kind
+
+TABLES = {
+    "table1": "CIFAR-100, pairs of CNNs: top-1 accuracy in %",
+    "table2": "RAF-DB, Transformer to Transformer: top-1 accuracy in %",
+    "table3": "RAF-DB, CNN to Transformer: top-1 accuracy in %",
+    "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224 "
+    "(multiply-accumulates, with norms, activations and poolings)",
+    "table5": "RAF-DB, compound expressions scored with a model of the seven basic ones, in %",
+    "imagenet": "ImageNet, the pairs of the recipes (not in the supplement): top-1 accuracy in %",
+}
+GRIDS = {"figure2": "feature", "figure3": "logit"}
+NOT_DRAWN = (
+    "figure4 (confusion matrices and UAR) is published as a picture without numbers; it is drawn for networks of your "
+    "own on RAF-DB that kdprobe evaluate has judged"
+)
+_TABLE = "table of the publication"
+_NAMED = 8  # runs named where more have no place
+
+
+def published_table(name: str) -> PublishedTable:
+    """Read one of `TABLES`."""
+    rows = csv.DictReader(io.StringIO(_read(name)))
+    return PublishedTable(name, TABLES[name], tuple(Cell(**row) for row in rows))
+
+
+def published_grid(name: str) -> Result:
+    """Read one of `GRIDS` as a sweep of one seed; cells that were left out are NaN."""
+    head, *rows = csv.reader(io.StringIO(_read(name)))
+    accuracy = np.array([[float(value) / 100 if value else np.nan for value in row[1:]] for row in rows])
+    facts = {
+        "kind": GRIDS[name],
+        "rates_teacher": [float(row[0]) for row in rows],
+        "rates_student": [float(rate) for rate in head[1:]],
+        "student": "MobileNetV2",
+        "data": "RAF-DB, published",
+    }
+    return Result("dropout-sweep", {"accuracy": accuracy[..., None]}, facts, {"source": "supplement of DropKD"})
+
+
+def write_paper(
+    out: str | Path, formats: Iterable[str], *, own: Sequence[Result] | None = None, overwrite: bool = False
+) -> tuple[list[Path], str]:
+    """Write all tables (LaTeX, Markdown, CSV) and the figures whose numbers are published.
+
+    Args:
+        out: folder.
+        formats: of the figures: `pdf`, `png`, `svg`.
+        own: results about own runs, which come next to the published numbers that they repeat: one of kind
+            "comparison" first, then any others, of which "compound", "complexity", "dropout-sweep" and "evaluation"
+            have a place.
+        overwrite: also over files that are no such tables and figures of kdprobe's.
+
+    Returns:
+        the files written, and which runs repeat no published number, in words.
+
+    Raises:
+        ResultError: if a result about own runs lacks something.
+        OutputError: if another file is in the way.
+    """
+    out = Path(out)
+    permit_tables(out, overwrite=overwrite)
+    runs = own_runs(own[0], own[1:]) if own else []
+    tables = [_compared(table, runs) if own else table for table in map(published_table, TABLES)]
+    written = []
+    for table in tables:
+        kept = table.csv() if isinstance(table, ComparedTable) else _read(table.name)
+        tex, md, csv = (out / f"{table.name}.{ending}" for ending in ("tex", "md", "csv"))
+        write_sealed(tex, latex(table), _TABLE, tables={".csv": kept}, overwrite=overwrite)
+        write_sealed(md, markdown(table), _TABLE, overwrite=overwrite)
+        written += [tex, md, csv]
+    figures = [
+        (out / f"{name}.{ending}", figure, kind)
+        for name, figure, kind in _figures(own or [])
+        for ending in dict.fromkeys(formats)
+    ]
+    permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
+    for path, figure, kind in figures:
+        save(figure, path, kind=kind, overwrite=overwrite)
+        written.append(path)
+    return written, _unused(tables, runs)
+
+
+def permit_tables(out: Path, *, overwrite: bool = False) -> None:
+    """Find out whether the tables may be written, before anything is.
+
+    Raises:
+        OutputError: naming a file in the way.
+    """
+    for name in TABLES:
+        tex, md = out / f"{name}.tex", out / f"{name}.md"
+        outputs = [Output(tex, _TABLE), *tables_beside(tex, _TABLE, [".csv"]), Output(md, _TABLE)]
+        permit(outputs, overwrite=overwrite)
+
+
+def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
+    caption = f"{table.caption}; measured: mean of own runs after the last epoch, Student's interval over seeds"
+    return ComparedTable(table.name, caption, table.cells, runs)
+
+
+def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
+    """Each published grid, alone or beside every sweep of the same kind of rates; own confusion matrices."""
+    rates, errors = figure_kind("dropout-sweep"), figure_kind("evaluation")
+    for name, kind in GRIDS.items():
+        published = published_grid(name)
+        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
+        for number, sweep in enumerate(sweeps, start=1):
+            titles = f"published: {published.facts['student']} on RAF-DB", _told(sweep)
+            yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles), rates
+        if not sweeps:
+            yield name, draw(published), rates
+    judged = [result for result in own if result.kind == "evaluation" and _on_rafdb(result)]
+    for number, result in enumerate(judged, start=1):
+        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result), errors
+
+
+def _on_rafdb(result: Result) -> bool:
+    facts = result.facts
+    return str(facts.get("data", "")).partition(":")[0] == "rafdb" and facts.get("evaluated_on") == "test"
+
+
+def _told(sweep: Result) -> str:
+    """What an own sweep was made with."""
+    facts, n_seeds = sweep.facts, sweep.arrays["accuracy"].shape[-1]
+    data = str(facts.get("data", "unstated data"))
+    return f"measured: {facts.get('student', 'student')} on {data}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
+
+
+def _unused(tables: Sequence[PublishedTable], runs: Sequence[Own]) -> str:
+    used = {path for table in tables if isinstance(table, ComparedTable) for own in table.used for path in own.paths}
+    others = [path for own in runs for path in own.paths if path not in used]
+    n_runs = sum(len(own.paths) for own in runs)
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    return f"{len(others)} of {n_runs} runs repeat no published number: {named}" if others else ""
+
+
+def _read(name: str) -> str:
+    return files("figures").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")

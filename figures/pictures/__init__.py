@@ -1,0 +1,1 @@
+"""Pictures of saved results, one file per kind."""

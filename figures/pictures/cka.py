@@ -1,0 +1,161 @@
+"""CKA heatmap: the teacher's layers upwards, the student's layers to the right, shallow to deep."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+
+from figures.checks import require, require_length
+from figures.heatmap import ANNOTATED, annotate, part_cells
+from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.style import (
+    BARE,
+    COLUMN,
+    LABEL,
+    MUTED,
+    PAGE,
+    TITLE,
+    colours,
+    place,
+    sheet,
+    style,
+)
+from kdprobe.results import Result
+
+_BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
+_LEAST = 40.0  # points that are left to the matrix beside the widest names
+_ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw a saved CKA matrix.
+
+    Args:
+        result: of kind "cka" or "similarity"; `matrix` [teacher layers, student layers], NaN where undefined.
+
+    Returns:
+        the figure, one column or one page wide.
+
+    Raises:
+        ResultError: if the result lacks something or its names do not match its matrix.
+    """
+    require(result, {"matrix": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
+    matrix = result.arrays["matrix"]
+    n_rows, n_columns = matrix.shape
+    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
+    most = total - _BAR_ROOM - TITLE - 16 - _LEAST
+    rows = [fit(shorten(name), LABEL, most) for name in require_length(result, "teacher_layers", n_rows, "rows")]
+    columns = [shorten(name) for name in require_length(result, "student_layers", n_columns, "columns")]
+    undefined = np.isnan(matrix)
+
+    left = widest(rows) + TITLE + 16
+    width = total - left - _BAR_ROOM
+    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN else 1.0
+    height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
+    bottom = room_below(columns, width / n_columns) + TITLE + 9
+    figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
+    axes = place(figure, left, bottom, width, height)
+    image = _paint(axes, matrix)
+    label_rows(axes, rows, height / n_rows)
+    label_columns(axes, columns, width / n_columns)
+    _title_axes(figure, result, (left + width / 2, bottom + height / 2))
+    _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
+    if max(matrix.shape) <= ANNOTATED:
+        annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
+    if undefined.any():
+        _hatch(axes, undefined)
+    bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
+    bar.set_label(label, labelpad=3)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def colour_label(facts: Mapping[str, Any]) -> str:
+    """What the colours mean: CKA by which estimator, over which kernel unless it is linear, and how minibatches count.
+
+    Of another measure its name.
+    """
+    if "measure" in facts:
+        return f"{facts['measure']}, {facts['reduce']} features"
+    kernel = facts.get("kernel", "linear")
+    batches = "minibatches by their samples" if "weighting" in facts else "minibatch"
+    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), batches]
+    return f"CKA ({', '.join(traits)})"
+
+
+def stage_ends(layers: Sequence[str]) -> list[int]:
+    """Indices of the layers that a new stage begins with.
+
+    A stage is what shares the name up to its first number (`layer2`, `stages.1`); no stages are
+    told where every layer, or the whole network, would be one.
+    """
+    stages = [re.split(r"(?<=\d)(?!\d)", name, maxsplit=1)[0] for name in layers]
+    ends = [index for index in range(1, len(stages)) if stages[index] != stages[index - 1]]
+    return ends if len(ends) < len(stages) - 1 else []
+
+
+def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
+    defined = matrix[~np.isnan(matrix)]
+    lowest = min(0.0, float(defined.min(initial=0.0)))
+    highest = max(1.0, float(defined.max(initial=1.0)))
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix),
+        cmap=colours(lowest, highest),
+        norm=Normalize(lowest, highest),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    part_cells(axes, matrix.shape)
+    return image
+
+
+def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
+    """Name the networks at the figure's edges, beside the matrix' centre where the text is not too long for that."""
+    width, height = figure.get_size_inches() * 72
+    student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
+    teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)
+    x, y = _within(centre[0], student, width), _within(centre[1], teacher, height)
+    figure.text(x / width, 3 / height, student, size=TITLE, ha="center", va="bottom")
+    figure.text(3 / width, y / height, teacher, size=TITLE, rotation=90, ha="left", va="center")
+
+
+def _within(centre: float, title: str, room: float) -> float:
+    half = text_width(title, TITLE) / 2 + 5
+    return min(max(centre, half), room - half)
+
+
+def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> None:
+    for index in stage_ends(teacher_layers):
+        axes.axhline(index - 0.5, color="white", linewidth=1.6)
+    for index in stage_ends(student_layers):
+        axes.axvline(index - 0.5, color="white", linewidth=1.6)
+
+
+def _hatch(axes: Axes, undefined: NDArray[np.bool_]) -> None:
+    looks: dict[str, Any] = {"facecolor": BARE, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0.0}
+    cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(undefined)]
+    axes.add_collection(PatchCollection(cells, zorder=2.5, **looks))
+    count = int(undefined.sum())
+    label = f"undefined ({count} cell{'s' if count > 1 else ''})"
+    axes.legend(
+        handles=[Patch(label=label, **looks)],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderpad=0.2,
+        borderaxespad=0.1,
+    )
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,225 @@
+"""Accuracy over two dropout rates: the teacher's upwards, the student's to the right, the best cell framed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from figures.checks import require, require_length
+from figures.heatmap import annotate, part_cells
+from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
+from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from kdprobe.errors import ResultError
+from kdprobe.mean_interval import mean_interval
+from kdprobe.results import Result
+
+_BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
+_ABOVE = 16.0  # points above it: the legend
+_BETWEEN = 10.0  # points between two grids
+_ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
+
+
+@style()
+def draw(result: Result) -> Figure:
+    """Draw a saved sweep over dropout rates.
+
+    Args:
+        result: of kind "dropout-sweep"; `accuracy` [teacher rates, student rates, seeds] as fractions,
+            NaN where a cell was not trained; the answers in `equal_rate` and `best` are written below if it has them.
+
+    Returns:
+        the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
+
+    Raises:
+        ResultError: if the result lacks something, its rates do not match, or no cell was trained.
+    """
+    require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
+    grid = _grid(result, PAGE if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN)
+    figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
+    _paint(figure, grid, 0.0, grid.bottom)
+    return figure
+
+
+@style()
+def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
+    """Draw two sweeps beside each other, each in colours of its own range.
+
+    Args:
+        left: as for `draw`.
+        right: as for `draw`.
+        titles: above each.
+
+    Returns:
+        the figure, one page wide.
+
+    Raises:
+        ResultError: as `draw`.
+    """
+    for result in (left, right):
+        require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
+    grids = [_grid(result, (PAGE - _BETWEEN) / 2) for result in (left, right)]
+    bottom = max(grid.bottom for grid in grids)
+    height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
+    figure = sheet(PAGE, height)
+    for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
+        _paint(figure, grid, start, bottom)
+        text = fit(title, TITLE, grid.total - 8)
+        figure.text((start + 3) / PAGE, 1 - 3 / height, text, size=TITLE, va="top")
+    return figure
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What stands in a grid, and the room that it takes in points."""
+
+    kind: str
+    rows: list[str]
+    columns: list[str]
+    means: NDArray[np.float64]
+    halves: NDArray[np.float64]
+    notes: list[str]
+    total: float
+
+    @property
+    def left(self) -> float:
+        return widest(self.rows) + TITLE + 16
+
+    @property
+    def width(self) -> float:
+        return self.total - self.left - _BAR_ROOM
+
+    @property
+    def height(self) -> float:
+        return max(110.0, self.width * float(np.clip(len(self.rows) / len(self.columns), 0.5, 1.0)))
+
+    @property
+    def below(self) -> float:
+        return len(self.notes) * LABEL * LEADING + 4 * bool(self.notes)
+
+    @property
+    def bottom(self) -> float:
+        return self.below + room_below(self.columns, self.width / len(self.columns)) + TITLE + 9
+
+
+def _grid(result: Result, total: float) -> _Grid:
+    means, halves = summarise(result.arrays["accuracy"])
+    rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", len(means), "rows")]
+    columns = [f"{rate:g}" for rate in require_length(result, "rates_student", means.shape[1], "columns")]
+    return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
+
+
+def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
+    """Draw a grid whose lower left corner is `start` points from the left and `bottom` above the lower edge."""
+    across, up = grid.width / len(grid.columns), grid.height / len(grid.rows)
+    axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
+    axes.set_facecolor(BARE)
+    image = axes.imshow(
+        np.ma.masked_invalid(grid.means),
+        cmap=colours(0.0, 1.0),
+        norm=Normalize(*_range(grid.means)),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    part_cells(axes, grid.means.shape)
+    annotate(axes, image, grid.means, _texts(grid), across)
+    label_rows(axes, grid.rows, up)
+    label_columns(axes, grid.columns, across)
+    _frame_best(axes, grid.means)
+    _title_axes(axes, grid, start, bottom)
+    bar = figure.colorbar(image, cax=place(figure, start + grid.left + grid.width + 7, bottom, 8, grid.height))
+    bar.set_label("accuracy in %", labelpad=3)
+    bar.outline.set_visible(False)
+
+
+def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates].
+
+    Raises:
+        ResultError: if no cell has a value.
+    """
+    if np.isnan(accuracy).all():
+        raise ResultError("a 'dropout-sweep' result needs at least one trained cell, but has none")
+    cells = np.array([[mean_interval(seeds) for seeds in row] for row in accuracy])
+    return cells[..., 0], cells[..., 1]
+
+
+def answers(result: Result) -> list[str]:
+    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour; nothing if not known."""
+    facts, lines = result.facts, []
+    if entries := facts.get("equal_rate"):
+        counted = [[entry["wins"] for entry in entries if entry["fixed"] == fixed] for fixed in ("teacher", "student")]
+        rows, columns = (f"{sum(wins)} of {len(wins)}" for wins in counted)
+        lines.append(f"equal rate best in {rows} rows, {columns} columns")
+    leads = [entry for entry in (facts.get("best") or {}).get("neighbours", ()) if entry["difference"] is not None]
+    if leads:
+        least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
+        ends = "" if least["low"] is None else f" [{100 * least['low']:.2f}, {100 * least['high']:.2f}]"
+        lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
+    return lines
+
+
+def best_cell(means: NDArray[np.float64]) -> tuple[int, int]:
+    """Row and column of the highest mean, the first of equal ones."""
+    row, column = np.unravel_index(np.nanargmax(means), means.shape)
+    return int(row), int(column)
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _texts(grid: _Grid) -> list[list[str]]:
+    def text(mean: float, half: float) -> str:
+        return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f}\n± {half:.2f}"
+
+    return [[text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(grid.means, grid.halves, strict=True)]
+
+
+def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
+    row, column = best_cell(means)
+    looks: dict[str, Any] = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 1.6, "zorder": 3, "clip_on": False}
+    frame = axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, label="highest mean", **looks))
+    axes.legend(
+        handles=[frame],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        handlelength=1.2,
+        borderpad=0.2,
+        borderaxespad=0.1,
+    )
+
+
+def _title_axes(axes: Axes, grid: _Grid, start: float, bottom: float) -> None:
+    """The axes' titles, and below them the answers."""
+    student, teacher = (f"{grid.kind} dropout rate, {network}" for network in ("student", "teacher"))
+    lowest = bottom - grid.bottom + 3
+    looks: dict[str, Any] = {"annotation_clip": False}
+    axes.annotate(
+        student,
+        (0.5, lowest + grid.below),
+        xycoords=("axes fraction", "figure points"),
+        ha="center",
+        va="bottom",
+        size=TITLE,
+        **looks,
+    )
+    axes.annotate(
+        teacher,
+        (start + 3, 0.5),
+        xycoords=("figure points", "axes fraction"),
+        ha="left",
+        va="center",
+        rotation=90,
+        size=TITLE,
+        **looks,
+    )
+    for line, note in enumerate(reversed(grid.notes)):
+        axes.annotate(note, (start + 3, lowest + line * LABEL * LEADING), xycoords="figure points", size=LABEL, **looks)

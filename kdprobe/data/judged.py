@@ -1,0 +1,80 @@
+"""The images on which a network is judged, or looked into: the test images of its data, or what its run held out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kdprobe.data import DataSet, load_data
+from kdprobe.data.dataset import ImageFiles
+from kdprobe.errors import DataError, KdprobeError, NoTestImages
+from kdprobe.runs.folder import RunFolder
+
+
+def load_judged(
+    spec: str, checkpoint: str | Path | None, *, named_by: str | Path | None = None, **options: Any
+) -> DataSet:
+    """A data set as a network of a run can be judged on it.
+
+    Bad training images are no obstacle where the run left them out. Where there are no test images, `test` is the part
+    of the training images that the run held out, and `evaluated_on` says so.
+
+    Args:
+        spec: of the data.
+        checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, says anything about images.
+        named_by: as `load_data` takes it.
+        options: likewise.
+
+    Raises:
+        DataError: as `load_data`.
+    """
+    settings = held_out_by(checkpoint, spec)
+    skip_bad = bool(settings.get("skip_bad", False))
+    try:
+        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **options)
+    except NoTestImages:
+        if not settings.get("holdout"):
+            raise
+        held_out = {"holdout": settings["holdout"], "seed": settings["seed"]}
+        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **held_out, **options)
+    return _whole(data)
+
+
+def _whole(data: DataSet) -> DataSet:
+    """Bad images are left out now, in memory, or not at all: each prediction has its label."""
+    images = data.test.images
+    if not isinstance(images, ImageFiles):
+        return data
+    return replace(data, test=replace(data.test, images=replace(images, skip_bad=False)))
+
+
+def check_held_out(spec: str, data: DataSet, first: str, other: str) -> None:
+    """Refuse to judge a network on images that another one held out, and that it may have learnt from.
+
+    Raises:
+        DataError: if the run of the other checkpoint, of the same data, held out other images.
+    """
+    if data.evaluated_on != "holdout":
+        return
+    one, two = (held_out_by(checkpoint, spec) for checkpoint in (first, other))
+    if two and (one["holdout"], one["seed"]) != (two["holdout"], two["seed"]):
+        raise DataError(
+            f"{other} held out {two['holdout']:g} of the training images by seed {two['seed']}, but {first} "
+            f"{one['holdout']:g} by seed {one['seed']}, so that one learnt from images on which the other is judged; "
+            "judge them one by one, or give test images with --data"
+        )
+
+
+def held_out_by(checkpoint: str | Path | None, spec: str) -> dict[str, Any]:
+    """`holdout`, `seed` and `skip_bad` of the run that a checkpoint belongs to; empty if it is none of this data."""
+    path = Path(str(checkpoint))
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if checkpoint is None or not folder.config_path.is_file():
+        return {}
+    try:
+        values = folder.values()
+    except KdprobeError:
+        return {}  # whoever reads the checkpoint says what is wrong with its run, where that matters
+    data = values["data"]
+    if data["spec"] != spec:
+        return {}
+    return {"holdout": data["holdout"], "seed": values["seed"], "skip_bad": data["skip_bad"]}

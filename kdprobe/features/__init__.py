@@ -1,0 +1,1 @@
+"""Features: forward hooks, what is taken of an output, Gram matrices, HSIC, and the files they are kept in."""

@@ -1,0 +1,342 @@
+"""Run networks over images and stream their features into files.
+
+A dump has one part per process, or more where parts are to stay small. An interrupted part is continued behind
+its last complete minibatch: what was complete is copied into a new file, which proves it readable.
+"""
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdprobe.data import Batch, Shown
+from kdprobe.devices import pick_device
+from kdprobe.errors import AnalysisError, CaptureError, StoreError
+from kdprobe.features.capturing import Capture, capture
+from kdprobe.features.parts import join
+from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
+from kdprobe.features.writer import Compression, Content
+from kdprobe.models.create import describe
+from kdprobe.models.facts import stage_names
+
+Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
+
+
+@dataclass(frozen=True)
+class Dump:
+    """What to write.
+
+    Attributes:
+        models: by role, `teacher` and `student`.
+        minibatches: gives the samples from start to stop, each role's in its input size.
+        n_samples: how many there are.
+        batch_size: of the minibatches.
+        layers: by role, as `kdprobe.capture` takes them; `stages` if not given.
+        data: the data SPEC, for the record.
+        shown: which images these are and how they are shown, by role, for the record and for who compares.
+        content: `features`, or `grams` of each minibatch.
+        dtype: of features, `float32` or `float16`.
+        compression: `gzip` or `none`.
+        device: where the networks run.
+    """
+
+    models: Mapping[str, nn.Module]
+    minibatches: Minibatches
+    n_samples: int
+    batch_size: int
+    layers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    data: str = ""
+    shown: Mapping[str, Shown] = field(default_factory=dict)
+    content: Content = "features"
+    dtype: str = "float32"
+    compression: Compression = "gzip"
+    device: str | torch.device = "cpu"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples [start, stop) and the file that they go to."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+def write(
+    dump: Dump,
+    path: str | Path,
+    *,
+    part_size: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    say: Callable[[str], None] = lambda _text: None,
+) -> None:
+    """Write the features of all images.
+
+    Args:
+        dump: what to write.
+        path: the `.h5` file.
+        part_size: at most so many samples per file; one file per process if not given.
+        resume: continue an interrupted dump.
+        overwrite: also over whatever has the file's name.
+        shard: which of how many processes this is; each writes parts of its own, the first one joins them.
+        say: told the size before the start.
+
+    Raises:
+        StoreError: if there is such a dump already, it does not fit on the disk or into float16, or what is to be
+            resumed is another dump.
+        CaptureError: for an unknown layer.
+        AnalysisError: for features that are NaN or infinite.
+    """
+    path, dump = Path(path), replace(dump, device=pick_device(dump.device))
+    path = Path(path)
+    parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
+    if resume and overwrite:
+        raise StoreError("--resume goes on with what is there, and --overwrite loses it; give one of them")
+    if not (resume or overwrite):
+        _refuse_existing(path, parts)
+        if shard[1] > 1:
+            torch.distributed.barrier()  # what is looked for must not be another process's
+    for part in parts[shard[0] :: shard[1]]:
+        if part.path.exists() and not overwrite:
+            _check_finished(dump, part, say)
+        else:
+            _write_part(
+                dump, part, resume=resume, overwrite=overwrite, say=say if part is parts[0] else lambda _text: None
+            )
+    if shard[1] > 1:
+        torch.distributed.barrier()
+    if len(parts) > 1 and shard[0] == 0 and (overwrite or not path.exists()):
+        join(path, [part.path for part in parts])
+
+
+def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n_ranks: int) -> list[Part]:
+    """Cut the samples into parts of whole minibatches.
+
+    Raises:
+        StoreError: if a part would be smaller than a minibatch.
+    """
+    if part_size is not None and part_size < batch_size:
+        raise StoreError(f"a part must hold a minibatch of {batch_size} samples, but is to hold {part_size}")
+    n_minibatches = -(-n_samples // batch_size)
+    per_part = part_size // batch_size if part_size else -(-n_minibatches // n_ranks)
+    starts = list(range(0, n_samples, per_part * batch_size))
+    if len(starts) == 1:
+        return [Part(path, 0, n_samples)]
+    ends = [*starts[1:], n_samples]
+    names = [path.with_name(f"{path.stem}.{number:04d}{path.suffix}") for number in range(len(starts))]
+    return [Part(*values) for values in zip(names, starts, ends, strict=True)]
+
+
+def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
+    for taken in [path, *(part.path for part in parts)]:
+        if taken.exists():
+            raise StoreError(f"{taken} exists already; give another name, remove it, or give --overwrite")
+        for left in (partial_path(taken), _kept_path(taken)):
+            if left.exists():
+                raise StoreError(f"{left} is left from an interrupted dump; resume it or remove it")
+
+
+def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: Callable[[str], None]) -> None:
+    stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        reduce = "gram" if dump.content == "grams" else "whole"
+        taken = {
+            role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
+            for role, model in dump.models.items()
+        }
+        kept = _kept_path(part.path) if resume else None
+        writer = stack.enter_context(_writer(dump, part.path, keep=kept, overwrite=overwrite))
+        if kept is not None and kept.exists():
+            _copy(dump, part, kept, writer, stages, say)
+            kept.unlink()
+        append = stack.enter_context(_behind(writer.append))
+        first = part.start + writer.n_samples
+        for number, batches in enumerate(dump.minibatches(first, part.stop)):
+            one = _show(dump, batches, first + number * dump.batch_size)
+            if number == 0:
+                _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
+            layouts = {role: dict(features.layouts) for role, features in taken.items()}
+            features = {role: dict(features) for role, features in taken.items()}
+            _refuse_broken(features, first + number * dump.batch_size, dump.batch_size)
+            append(one.index, one.labels, features, layouts=layouts, stages=stages)
+
+
+def _stages(model: nn.Module) -> list[str]:
+    try:
+        return stage_names(model)
+    except CaptureError:  # layers chosen by name need no stages
+        return []
+
+
+def _writer(dump: Dump, path: Path, *, keep: Path | None, overwrite: bool) -> FeatureWriter:
+    networks = _networks(dump)
+    return FeatureStore.create(
+        path,
+        networks,
+        data=dump.data,
+        batch_size=dump.batch_size,
+        content=dump.content,
+        dtype=dump.dtype,
+        compression=dump.compression,
+        keep=keep,
+        overwrite=overwrite,
+    )
+
+
+def _kept_path(path: Path) -> Path:
+    """Where the unfinished file is set aside; one that was set aside before holds more."""
+    return path.with_name(path.name + ".kept.partial")
+
+
+def _copy(
+    dump: Dump,
+    part: Part,
+    kept: Path,
+    writer: FeatureWriter,
+    stages: Mapping[str, list[str]],
+    say: Callable[[str], None],
+) -> None:
+    try:
+        store = FeatureStore.open(kept, salvage=True)
+    except StoreError as error:
+        say(f"begins anew: {error}")
+        return
+    with store:
+        _check_same(dump, part, store, say)
+        readers = {role: store.minibatches(role) for role in store.roles}
+        layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
+        for labels in torch.split(store.labels, store.batch_size):
+            read = {role: next(reader) for role, reader in readers.items()}
+            index = next(iter(read.values()))[0]
+            features = {role: layers for role, (_, layers) in read.items()}
+            writer.append(index, labels, features, layouts=layouts, stages=stages)
+        say(f"continues behind {store.n_samples} samples")
+
+
+def _check_finished(dump: Dump, part: Part, say: Callable[[str], None]) -> None:
+    with FeatureStore.open(part.path) as store:
+        _check_same(dump, part, store, say)
+        if store.n_samples != part.stop - part.start:
+            raise StoreError(f"{part.path} has {store.n_samples} samples, not {part.stop - part.start}; remove it")
+
+
+def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str], None]) -> None:
+    """Refuse what would not be the beginning of this part."""
+    dtype = "float64" if dump.content == "grams" else dump.dtype
+    wanted = {"batch_size": dump.batch_size, "content": dump.content, "dtype": dtype, **_facts(_networks(dump))}
+    networks = {role: store.network(role) for role in store.roles}
+    found = {"batch_size": store.batch_size, "content": store.content, "dtype": store.dtype, **_facts(networks)}
+    unsaid = [key for key in wanted if key.endswith(_SEEN) and key not in found and key.split()[0] in networks]
+    if not all(f"{role} images" in facts for role in networks for facts in (wanted, found)):
+        wanted, found = {"data": dump.data, **wanted}, {"data": store.data, **found}  # by where they lie
+    if unsaid:
+        say(f"{store.path} does not say its {', '.join(unsaid)}, so whether they are still the same is not checked")
+    different = [
+        f"{key} was {found.get(key, 'not there')}, but now is {wanted.get(key, 'not there')}"
+        for key in dict.fromkeys((*found, *wanted))
+        if found.get(key) != wanted.get(key) and key not in unsaid
+    ]
+    if different:
+        raise StoreError(
+            f"{store.path} is the beginning of another dump: {'; '.join(different)}; resume with what it began with, "
+            "or give another name"
+        )
+    if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
+        raise StoreError(
+            f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in order"
+        )
+
+
+def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:
+    one, *others = batches.values()
+    if any(not torch.equal(one.index.cpu(), other.index.cpu()) for other in others):
+        raise StoreError("teacher and student were given different images, or the same ones in different order")
+    for role, batch in batches.items():
+        model = dump.models[role]
+        try:
+            model(describe(model).normalise(batch.images.to(dump.device)))
+        except (AnalysisError, CaptureError) as error:
+            raise type(error)(f"{role}, samples from {start} on: {error}") from error
+    return one
+
+
+def _refuse_broken(taken: Mapping[str, Mapping[str, Tensor]], start: int, batch_size: int) -> None:
+    """Refuse features that are not finite, which no analysis could use."""
+    for role, layers in taken.items():
+        for name, feature in layers.items():
+            if not bool(feature.isfinite().all()):
+                nan, infinite = int(feature.isnan().sum()), int(feature.isinf().sum())
+                raise AnalysisError(
+                    f"{role}, minibatch {start // batch_size}, samples from {start} on: layer {name!r} has {nan} NaN "
+                    f"and {infinite} infinite values among {feature.numel()}; dump other layers, or other weights"
+                )
+
+
+def _check_room(
+    dump: Dump, taken: Mapping[str, Capture], folder: Path, n_samples: int, say: Callable[[str], None]
+) -> None:
+    """Tell the size before compression, and refuse what cannot fit."""
+    features = [feature for layers in taken.values() for feature in layers.values()]
+    if dump.content == "grams":
+        size = len(features) * 8 * dump.batch_size * n_samples
+    else:
+        width = np.dtype(dump.dtype).itemsize
+        size = sum(feature[0].numel() for feature in features) * width * n_samples
+    free = shutil.disk_usage(folder).free
+    say(f"{n_samples} samples of {len(features)} layers: {size / 1e6:.1f} MB before compression")
+    if size > free:
+        raise StoreError(
+            f"the dump needs up to {size / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left; choose fewer "
+            "layers, float16 or Gram matrices"
+        )
+
+
+@contextmanager
+def _behind(function: Callable[..., Any], *, depth: int = 2) -> Iterator[Callable[..., None]]:
+    """Call a function in a thread, at most `depth` calls behind; its errors reach the caller."""
+    pending: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1) as executor:
+
+        def call(*arguments: Any, **options: Any) -> None:
+            while len(pending) >= depth:
+                pending.popleft().result()
+            pending.append(executor.submit(partial(function, *arguments, **options)))
+
+        yield call
+        for future in pending:
+            future.result()
+
+
+_SEEN = (" images", " crop_pct", " interpolation", " crop_mode")
+
+
+def _facts(networks: Mapping[str, Network]) -> dict[str, Any]:
+    """What must stay the same of networks and of what they see, each by its name."""
+    facts: dict[str, Any] = {}
+    for role, network in networks.items():
+        named = {"model": network.model, "sha256": network.sha256, "images": network.images, **network.preprocessing}
+        facts |= {f"{role} {key}": value for key, value in named.items() if value not in ("", None)}
+    return facts
+
+
+def _networks(dump: Dump) -> dict[str, Network]:
+    return {role: _network(model, dump.shown.get(role, Shown())) for role, model in dump.models.items()}
+
+
+def _network(model: nn.Module, shown: Shown) -> Network:
+    info = describe(model)
+    preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
+    seen = {key: value for key, value in asdict(shown.view).items() if value is not None}
+    return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity)

@@ -1,0 +1,40 @@
+"""One call of a network, and what its layers gave."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class Output:
+    """What one call of a layer gave."""
+
+    name: str
+    number: int
+    shape: tuple[int, ...] = ()
+    feature: Tensor | None = None
+    refused: str = ""
+    unfit: bool = False
+
+
+@dataclass
+class Pass:
+    """One call of the network: how many images there were, and what its layers gave."""
+
+    n_images: int | None = None
+    with_gradients: bool = False
+    outputs: list[Output] = field(default_factory=list)
+    ran: Counter[str] = field(default_factory=Counter)
+
+    def began(self, name: str) -> Output:
+        """The next call of a layer."""
+        self.ran[name] += 1
+        one = Output(name, self.ran[name])
+        self.outputs.append(one)
+        return one
+
+    def labels(self) -> dict[str, Output]:
+        """Outputs by the names of their layers, with the number of the call where there are several."""
+        total = Counter(one.name for one in self.outputs)
+        return {one.name if total[one.name] == 1 else f"{one.name}#{one.number}": one for one in self.outputs}

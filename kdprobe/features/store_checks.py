@@ -1,0 +1,121 @@
+"""What a feature file must hold, checked where it is read; an error says what is wrong."""
+
+from typing import Any, get_args
+
+import h5py
+import numpy as np
+
+from kdprobe.formats.jsons import parse_json
+from kdprobe.models.layout import Kind, Layout
+
+_DIMENSIONS = {"NCHW": 4, "NHWC": 4, "tokens": 3, "vector": 2}
+
+
+def text(value: Any) -> str:
+    """A text among attributes."""
+    if not isinstance(value, str):
+        raise TypeError(f"{_shown(value)} is no text")
+    return value
+
+
+def count(value: Any, *, least: int = 0, most: int = 2**53) -> int:
+    """A whole number from `least` to `most`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{_shown(value)} is no whole number")
+    if not least <= value <= most:
+        raise ValueError(f"{value} is not from {least} to {most}")
+    return int(value)
+
+
+def names(value: Any) -> list[str]:
+    """Distinct names, stored as JSON."""
+    found = parse_json(text(value))
+    if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f"{_shown(value)} is no list of names")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{_shown(value)} has a name twice")
+    return found
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A mapping, stored as JSON."""
+    found = parse_json(text(value))
+    if not isinstance(found, dict):
+        raise TypeError(f"{_shown(value)} is no mapping")
+    return found
+
+
+def dataset(group: Any, name: str) -> Any:
+    """A dataset of a group; neither a group nor a link to another place."""
+    if not isinstance(group, h5py.Group):
+        raise TypeError("it is no group")
+    found = group[name]
+    if not isinstance(found, h5py.Dataset) or group.get(name, getlink=True).__class__ is not h5py.HardLink:
+        raise ValueError("it is no dataset")
+    return found
+
+
+def column(group: Any, name: str, n_rows: int) -> Any:
+    """The first rows of a column of whole numbers, none below zero."""
+    found = dataset(group, name)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) < n_rows:
+        raise ValueError(f"{name} holds {found.dtype} {list(found.shape)}, not {n_rows} whole numbers")
+    values = found[:n_rows].astype(np.int64)
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} holds {values.min()}, which is below 0")
+    return values
+
+
+def features(found: Any, n_rows: int) -> Any:
+    """Features of so many samples: floating-point numbers [n, ...] in the byte order of this machine or the other."""
+    if found.dtype.kind != "f" or found.dtype.itemsize > 8 or found.ndim < 2 or len(found) < n_rows:
+        raise ValueError(f"it holds {found.dtype} {list(found.shape)}, not features of {n_rows} samples")
+    if 0 in found.shape[1:]:
+        raise ValueError(f"it holds features without values, of the shape {list(found.shape[1:])}")
+    return found
+
+
+def grams(found: Any, n_rows: int, batch_size: int) -> Any:
+    """So many Gram matrices of minibatches."""
+    if found.dtype != np.float64 or found.shape[1:] != (batch_size, batch_size) or len(found) < n_rows:
+        raise ValueError(f"it holds {found.dtype} {list(found.shape)}, not {n_rows} Gram matrices of {batch_size}")
+    return found
+
+
+def layout(found: Any, *, of_samples: bool) -> Layout:
+    """What the dimensions of a dataset mean.
+
+    Args:
+        found: the dataset.
+        of_samples: whether its rows are features, not Gram matrices.
+    """
+    kind = text(found.attrs["layout"])
+    if kind not in get_args(Kind):
+        raise ValueError(f"the layout {kind!r} is none of {', '.join(get_args(Kind))}")
+    if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
+        raise ValueError(f"features of the shape {list(found.shape)} have not the layout {kind}")
+    most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53
+    n_prefix = count(found.attrs["n_prefix"], most=most)
+    place = count(found.attrs.get("class_token", -1), least=-1, most=n_prefix - 1)  # dumps of 0.1.0 do not say
+    return Layout(kind, n_prefix, place if place >= 0 else None)  # type: ignore[arg-type]
+
+
+def stage(found: Any) -> bool:
+    """Whether a layer ends a stage."""
+    value = found.attrs["stage"]
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"the attribute stage is {_shown(value)}, not true or false")
+    return bool(value)
+
+
+def parts(value: Any) -> list[str]:
+    """Names of files in the same folder."""
+    found = [] if value is None else names(value)
+    for name in found:
+        if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise ValueError(f"{name!r} is no file's name")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return " ".join(repr(value).split())[:80]

@@ -1,0 +1,1 @@
+"""Formats of files: JSON, YAML, CSV, and outputs that say what they are."""

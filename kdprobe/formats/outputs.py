@@ -1,0 +1,190 @@
+"""What may be written over: a file that kdprobe wrote as that very output and that nobody has changed since.
+
+Every output says itself what it is. Its seal is JSON text with its kind and the sha256 of everything else in the file:
+in a PNG a text chunk `kdprobe`, in other formats a comment in the last line. A CSV file can hold no comment, so the
+file that it stands beside holds its sha256, as results do in their `meta`.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from kdprobe.errors import FileError, OutputError
+from kdprobe.files import interrupted, replacing, sha256
+from kdprobe.formats.tables import safe_csv
+
+PICTURES = ("pdf", "png")  # what is drawn of a result if no formats are given
+
+_COMMENTS = {
+    ".html": (b"<!-- ", b" -->\n"),
+    ".htm": (b"<!-- ", b" -->\n"),
+    ".svg": (b"<!-- ", b" -->\n"),
+    ".md": (b"<!-- ", b" -->\n"),
+    ".tex": (b"% ", b"\n"),
+    ".pdf": (b"% ", b"\n"),
+}
+_NAME = b"kdprobe "
+_TAIL = 1 << 16  # bytes at the end of a file, in which its seal is looked for
+_KEYWORD = b"tEXtkdprobe\0"
+_END = 12  # bytes of a PNG's last chunk
+
+Seal = dict[str, Any]
+
+
+class Output(NamedTuple):
+    """A file that is to be written.
+
+    Attributes:
+        path: its name.
+        kind: what it is, in words: "report", "figure of a cka result".
+        seal: gives what an existing file's seal says; its own if not given.
+        key: of a CSV file beside the one that is sealed: the end of its name.
+    """
+
+    path: Path
+    kind: str
+    seal: Callable[[], Seal | None] | None = None
+    key: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether the file that is there was written as this output and not changed since."""
+        seal = read_seal(self.path) if self.seal is None else self.seal()
+        if seal is None or seal.get("kind") != self.kind:
+            return False
+        return not self.key or sha256(self.path) == _mapping(seal.get("beside")).get(self.key)
+
+
+def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
+    """Find out, before anything is written, whether all these files may be.
+
+    A file whose replacement was interrupted may: that was permitted before.
+
+    Args:
+        outputs: what is to be written.
+        overwrite: the user's consent to lose whatever is there.
+
+    Raises:
+        OutputError: naming a file in the way.
+        FileError: if a name cannot be a file's.
+    """
+    for output in outputs:
+        try:
+            output.path.lstat()
+            if not output.path.is_file():
+                raise OutputError(f"{output.path} is in the way and is no file; choose another --out")
+            if overwrite or output.own or interrupted(output.path):
+                continue
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise FileError(error.errno, error.strerror or str(error), str(output.path)) from error
+        raise OutputError(
+            f"{output.path} is there already, and kdprobe did not write it as a {output.kind} or it was changed since; "
+            "choose another --out, or give --overwrite to lose it"
+        )
+
+
+def write_sealed(
+    path: Path, content: str | bytes, kind: str, *, tables: Mapping[str, str] | None = None, overwrite: bool = False
+) -> None:
+    """Write an output with its seal, and CSV tables beside it.
+
+    Args:
+        path: ends in .html, .svg, .md, .tex, .pdf or .png.
+        content: without the seal.
+        kind: what it is, in words.
+        tables: CSV texts by what their names have instead of the ending of `path`.
+        overwrite: the user's consent.
+
+    Raises:
+        OutputError: if something else is in the way.
+        FileError: if the system does not let it be written.
+    """
+    permit([Output(path, kind), *tables_beside(path, kind, tables or ())], overwrite=overwrite)
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with beside(path, tables or {}) as digests, replacing(path) as temporary:
+        temporary.write_bytes(sealed(data, kind, path.suffix, digests))
+
+
+def tables_beside(
+    path: Path, kind: str, keys: Iterable[str], seal: Callable[[], Seal | None] | None = None
+) -> list[Output]:
+    """The CSV files beside an output."""
+    given = seal or (lambda: read_seal(path))
+    return [Output(path.with_name(path.stem + key), kind, given, key) for key in keys]
+
+
+@contextmanager
+def beside(path: Path, tables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Write CSV files as `path` is written inside the block: all of them or none, and `path` takes its name first.
+
+    Args:
+        path: the output that they belong to.
+        tables: CSV texts by what their names have instead of the ending of `path`.
+
+    Yields:
+        the sha256 of each, for the seal.
+    """
+    with ExitStack() as stack:
+        digests = {}
+        for key, text in tables.items():
+            temporary = stack.enter_context(replacing(path.with_name(path.stem + key)))
+            temporary.write_bytes(safe_csv(text).encode("utf-8", "backslashreplace"))
+            digests[key] = sha256(temporary)
+        yield digests
+
+
+def sealed(content: bytes, kind: str, suffix: str, beside: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """A file's content with its seal.
+
+    Args:
+        content: without.
+        kind: what it is.
+        suffix: of the file's name: its format.
+        beside: the sha256 of each CSV file beside it.
+    """
+    seal = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **({"beside": dict(beside)} if beside else {})}
+    text = json.dumps(seal).replace("--", "\\u002d\\u002d").encode()  # which would end a comment
+    if suffix == ".png":
+        chunk = _KEYWORD + text
+        framed = struct.pack(">I", len(text) + len(_KEYWORD) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return content[:-_END] + framed + content[-_END:]
+    before, after = _COMMENTS[suffix.lower()]
+    return content + before + _NAME + text + after
+
+
+def read_seal(path: Path) -> Seal | None:
+    """What a file says that it is; None where it says nothing, or was changed since it said so."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            if (_KEYWORD if path.suffix == ".png" else _NAME) not in file.read():
+                return None
+        content, text = _unsealed(path.read_bytes(), path.suffix)
+        seal = json.loads(text)
+    except (OSError, ValueError, LookupError, RecursionError):
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    return seal if isinstance(seal, dict) and seal.get("sha256") == digest else None
+
+
+def _unsealed(data: bytes, suffix: str) -> tuple[bytes, bytes]:
+    """Content and text of the seal."""
+    if suffix == ".png":
+        start = data.rindex(_KEYWORD)
+        stop = len(data) - _END - 4
+        return data[: start - 4] + data[-_END:], data[start + len(_KEYWORD) : stop]
+    before, after = _COMMENTS[suffix.lower()]
+    start = data.rindex(before + _NAME)
+    return data[:start], data[start + len(before + _NAME) :].removesuffix(after)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,380 @@
+"""One forward pass of a few images, watched: what each module's output means, and where the network can be cut.
+
+Every operation is seen by a `TorchFunctionMode`, which carries the meaning of axes along (`kdprobe.models.watched.axes`)
+and notes which operation needs what earlier ones made. A module's output is a *cut* if nothing behind it needs anything
+that was made before it, other than through it: the rest of the network can be run from it alone.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from kdprobe.models.watched.axes import BATCH, CHANNEL, COLUMN, ROW, UNKNOWN, Meaning, fresh, merged, unknown
+from kdprobe.models.watched.lineage import counting, origin
+from kdprobe.models.watched.operation import Operation, role_of
+from kdprobe.models.watched.rules import derive
+
+_MARK, _ROLE = "_kdprobe_meaning", "_kdprobe_role"
+_state = threading.local()
+_NO_DATA = ("_like", "new_", "size", "requires_grad")  # results that do not depend on the values of their arguments
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module.
+
+    Attributes:
+        name: the module's dotted name.
+        number: which call of this module it is, from 1.
+        shape: of the output that counts.
+        meaning: of this output, None if nothing is known.
+        entered: of the first input.
+        composite: whether it is made of several layers.
+        kind: its class.
+        place: of this output among the floating tensors of an output of several.
+        rivals: shapes of several among which nothing decides.
+    """
+
+    name: str
+    number: int
+    shape: tuple[int, ...]
+    meaning: Meaning | None
+    entered: Meaning | None
+    composite: bool
+    kind: str
+    place: int = 0
+    rivals: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name as the call of a layer that has several."""
+        return f"{self.name}#{self.number}"
+
+    @property
+    def moves_alone(self) -> bool:
+        """Whether what enters is only moved, padded, cut or resized."""
+        return self.meaning is not None and self.entered is not None and self.meaning.worked <= self.entered.worked
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was seen.
+
+    Attributes:
+        calls: of modules, in the order in which they ended.
+        bridged: for each operation, whether a later one needs what an earlier one made.
+        failure: why nothing was seen.
+        n_images: that were shown.
+        heads: layers whose values the network's output is, so that their maps are logits of places.
+    """
+
+    calls: tuple[Call, ...]
+    bridged: tuple[bool, ...]
+    failure: str = ""
+    n_images: int = 0
+    heads: frozenset[int] = frozenset()
+
+    def is_cut(self, call: Call) -> bool:
+        """Whether all that runs behind it needs of the images only its output."""
+        return call.meaning is not None and not self.bridged[call.meaning.born]
+
+    def is_head(self, call: Call) -> bool:
+        """Whether its output is the network's own, before a mean or a resize."""
+        return call.meaning is not None and bool(call.meaning.heads & self.heads)
+
+    def call(self, name: str, number: int) -> Call | None:
+        """The call of this number of a module, None if it did not run as often."""
+        return self._by_number.get((name, number))
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[str, int], Call]:
+        return {(call.name, call.number): call for call in self.calls}
+
+    def has_images_first(self, name: str, number: int, shape: tuple[int, ...], n_images: int) -> bool:
+        """Whether the first dimension of an output, as large as the number of images, holds them.
+
+        Where the call was not seen, what looks like [positions, images, d] does not count.
+        """
+        call = self.call(name, number)
+        if call is not None and call.shape[:1] != (self.n_images,):
+            return False
+        if call is not None and (self.n_images != n_images or n_images == 1):
+            return True
+        labels = call.meaning.labels if call is not None and call.meaning is not None else ()
+        if BATCH in labels:
+            return labels[0] == BATCH
+        return n_images == 1 or len(shape) != 3 or shape[1] != n_images
+
+
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
+    """Run a network once without gradients, in evaluation mode, and note what its modules give.
+
+    Args:
+        model: the network; its modes, buffers and attributes are put back.
+        args: of its call, with at least two rows per tensor, so that the axis of the images can be told.
+        kwargs: of its call.
+    """
+    watch = _Watch(model)
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        devices = {value.device.index for value in tensors_in([args, kwargs]) if value.device.type == "cuda"}
+        stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))  # a random network draws as without it
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # the pass itself will warn
+        stack.callback(_put_back, [_state_of(module) for module in model.modules()])
+        for name, module in model.named_modules():
+            if name:
+                stack.callback(module.register_forward_pre_hook(watch.before(name), with_kwargs=True).remove)
+                stack.callback(module.register_forward_hook(watch.hook(name, module), with_kwargs=True).remove)
+        n_images = images_in(args, kwargs, most=True)
+        watch.n_images = n_images or 0
+        listed = [one for value in [*args, *kwargs.values()] if _is_list(value) for one in value]
+        for value in tensors_in([args, kwargs]):
+            if any(value is one for one in listed):
+                watch.enter(value, alone=True)
+            elif value.ndim and len(value) == n_images:
+                watch.enter(value)
+        model.eval()
+        _state.active = True
+        try:
+            with watch:
+                output = model(*args, **kwargs)
+        finally:
+            _state.active = False
+        return watch.trace(output)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a forward pass may change of a module: attributes, such as counters, and buffers, such as queues."""
+
+    module: nn.Module
+    training: bool
+    attributes: dict[str, Any]
+    buffers: dict[str, Tensor | None]
+    values: dict[str, Tensor]
+
+
+def _state_of(module: nn.Module) -> _Kept:
+    lazy = hasattr(module, "_initialize_hook")  # its first pass makes its parameters, which stay
+    if lazy or isinstance(module, torch.jit.ScriptModule):
+        return _Kept(module, module.training, {}, {}, {})
+    buffers = dict(module._buffers)
+    values = {name: value.detach().clone() for name, value in buffers.items() if value is not None}
+    return _Kept(module, module.training, dict(vars(module)), buffers, values)
+
+
+def _put_back(kept: list[_Kept]) -> None:
+    for one in kept:
+        one.module.training = one.training
+        if not one.attributes:
+            continue
+        for name in set(vars(one.module)) - set(one.attributes):
+            del vars(one.module)[name]
+        vars(one.module).update(one.attributes)
+        one.module._buffers.clear()
+        one.module._buffers.update(one.buffers)
+        for name, value in one.values.items():
+            buffer = one.buffers[name]
+            if buffer is not None and buffer.shape == value.shape and not torch.equal(buffer, value):
+                buffer.copy_(value)
+
+
+def is_watching() -> bool:
+    """Whether this thread is inside a watched pass, which hooks of others need not look at."""
+    return bool(getattr(_state, "active", False))
+
+
+def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = False) -> int | None:
+    """The number of images in a call: of rows of its first tensor, or of images in a list; None without tensors.
+
+    Args:
+        args: of the call.
+        kwargs: of the call.
+        most: of the tensor with most rows instead of the first one.
+    """
+    counts = []
+    for value in [*args, *kwargs.values()]:
+        counts += [len(value)] if _is_list(value) else [len(one) for one in tensors_in(value) if one.ndim]
+        if counts and not most:
+            break
+    return max(counts) if most and counts else counts[0] if counts else None
+
+
+def _is_list(value: Any) -> bool:
+    """Images [c, h, w] in a list, as detectors take them."""
+    images = isinstance(value, list | tuple) and bool(value)
+    return images and all(isinstance(one, Tensor) and one.ndim == 3 and len(one) <= 4 for one in value)
+
+
+def few_images(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], n_images: int, count: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a call with the first `count` images alone, at least two rows: one image is shown twice."""
+
+    def few(value: Any) -> Any:
+        if _is_list(value) and len(value) == n_images:
+            return type(value)(one.detach().clone() for one in (value * 2 if n_images == 1 else value[:count]))
+        if not isinstance(value, Tensor) or not value.ndim or len(value) != n_images:
+            return value
+        return value[:count].detach().clone() if n_images > 1 else torch.cat([value, value]).detach()
+
+    return tree_map(few, args, is_leaf=_is_list), tree_map(few, dict(kwargs), is_leaf=_is_list)
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        self._roles = {id(value): role_of(name) for name, value in named}
+        self._calls: list[Call] = []
+        self._number: dict[str, int] = {}
+        self._entered: dict[str, list[Meaning | None]] = {}
+        self._edges: list[tuple[int, int]] = []
+        self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
+        self._now = 0
+        self.n_images = 0
+
+    def enter(self, value: Tensor, *, alone: bool = False) -> None:
+        """Images, or other data, [B, ...]; or one image [c, h, w]."""
+        shape = value.shape
+        if alone:
+            axes = tuple(fresh(one, n) for one, n in zip((CHANNEL, ROW, COLUMN), shape, strict=True))
+            self._mark(value, Meaning(axes))
+            return
+        rest = (CHANNEL, ROW, COLUMN) if value.ndim == 4 else (CHANNEL,) if value.ndim == 2 else ()
+        labels = (BATCH, *(rest or (UNKNOWN,) * (value.ndim - 1)))
+        self._mark(value, Meaning(tuple(fresh(one, n) for one, n in zip(labels, shape, strict=True))))
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = _name(function)
+        operation = Operation(name, args, kwargs, tuple(self._entering(args, kwargs)), self._role)
+        out = function(*args, **kwargs)  # in place, it changes what entered; its meaning was read before
+        made = [one for one in tensors_in(out) if one.dtype != torch.bool]
+        if not made or any(part in name for part in _NO_DATA):
+            return out
+        if operation.entered:
+            self._now += 1
+            self._edges += [(meaning.born, self._now) for _, meaning, _ in operation.entered]
+            worked, heads = origin(operation, self._now)
+            for one, meaning in zip(made, derive(operation, made), strict=True):
+                self._mark(one, meaning._replace(born=self._now, worked=worked, heads=heads))
+        else:
+            role = next((role for value in tensors_in([args, kwargs]) if (role := self._role(value))), None)
+            for one in made:
+                setattr(one, _ROLE, role or "other")
+                self._mark(one, None)
+        return out
+
+    def before(self, name: str) -> Any:
+        """Notes what enters the module of this name, before it changes that in place."""
+
+        def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
+            self._entered.setdefault(name, []).append(next(known, None))
+
+        return keep
+
+    def hook(self, name: str, module: nn.Module) -> Any:
+        """For the module of this name."""
+        composite = sum(1 for _ in module.modules()) > 1 and not _is_norm(module)
+
+        def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            tensors = [one for one in tensors_in(output) if one.is_floating_point()]
+            known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
+            self._see(known, tensors)
+            entered = self._entered[name].pop()
+            self._number[name] = number = self._number.get(name, 0) + 1
+            maps = {place: _is_map(self._meaning(one)) for place, one in enumerate(tensors)}
+            place, rivals = counting([tuple(one.shape) for one in tensors], self.n_images, maps)
+            if place is not None:
+                found = tensors[place]
+                about = composite, type(module).__name__, place, tuple(rivals)
+                self._calls.append(Call(name, number, tuple(found.shape), self._meaning(found), entered, *about))
+
+        return keep
+
+    def _see(self, entered: list[tuple[Tensor, Meaning]], made: list[Tensor]) -> None:
+        """What was made where the mode does not see it: in a scripted module or an `autograd.Function`."""
+        for one in made:
+            if not entered or self._meaning(one) is not None or self._role(one) is not None:
+                continue
+            self._now += 1
+            self._edges += [(meaning.born, self._now) for _, meaning in entered]
+            axes = [meaning.axes for value, meaning in entered if value.shape == one.shape]
+            found = Meaning(merged(axes, one.shape) if axes else unknown(one.shape))
+            self._mark(one, found._replace(born=self._now, worked=self._now))
+
+    def _mark(self, value: Tensor, meaning: Meaning | None) -> None:
+        setattr(value, _MARK, meaning)
+        if (place := _place(value)) is not None:
+            self._by_place[place] = meaning
+
+    def _meaning(self, value: Tensor) -> Meaning | None:
+        """Of a tensor, or of one that an `autograd.Function` has wrapped anew, as reentrant checkpoints do."""
+        if hasattr(value, _MARK) or id(value) in self._roles:
+            found = getattr(value, _MARK, None)
+            return found if isinstance(found, Meaning) else None
+        return self._by_place.get(_place(value) or ())
+
+    def _entering(self, args: Any, kwargs: Any) -> Iterator[tuple[Tensor, Meaning, tuple[int, ...]]]:
+        for value in tensors_in([args, kwargs]):
+            meaning = self._meaning(value)
+            if meaning is not None:
+                yield value, meaning, tuple(value.shape)
+
+    def _role(self, value: Tensor) -> str | None:
+        return self._roles.get(id(value)) or getattr(value, _ROLE, None)
+
+    def trace(self, output: Any) -> Trace:
+        """What was seen of a network that gives this output."""
+        change = [0] * (self._now + 2)
+        for first, last in self._edges:
+            if last > first + 1:
+                change[first + 1] += 1
+                change[last] -= 1
+        ends = [meaning.heads for one in tensors_in(output) if (meaning := self._meaning(one))]
+        bridged = tuple(total > 0 for total in accumulate(change))
+        return Trace(tuple(self._calls), bridged, n_images=self.n_images, heads=frozenset().union(*ends))
+
+
+def _is_map(meaning: Meaning | None) -> bool:
+    return meaning is not None and bool(meaning.n_positions)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower() and hasattr(module, "weight")
+
+
+def _name(function: Any) -> str:
+    name = str(getattr(function, "__name__", ""))
+    if name == "__get__":
+        name = str(getattr(getattr(function, "__self__", None), "__name__", name))
+    return name if name.startswith("__") else name.removeprefix("_").rstrip("_")
+
+
+def _place(value: Tensor) -> tuple[Any, ...] | None:
+    """Where the values of a tensor lie; None for one without values."""
+    return (value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """All tensors of nested sequences and mappings, in order."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from tensors_in(value)
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from tensors_in(value)

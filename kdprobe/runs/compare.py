@@ -1,0 +1,318 @@
+"""Finished runs side by side: those that differ in the seed alone are one group."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kdprobe.errors import RunError
+from kdprobe.mean_interval import worded_interval
+from kdprobe.results import Result, provenance
+from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
+
+PARTS = ("method", "model", "teacher", "data")
+#: what may differ between the runs of a group
+_APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
+#: what is read of each result
+_NEEDED = (
+    "model", "method", "data", "evaluated_on", "seed", "epochs", "images_seen", "accuracy", "best_accuracy",
+    "parameters", "auxiliary_parameters", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs of one configuration.
+
+    Attributes:
+        name: what tells the group from the others, the method first.
+        config: without the seed and what cannot change the outcome.
+        runs: one per seed, in the order of the seeds.
+        results: of each run.
+    """
+
+    name: str
+    config: dict[str, Any]
+    runs: tuple[RunFolder, ...]
+    results: tuple[dict[str, Any], ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs."""
+        return [result["seed"] for result in self.results]
+
+    def values(self, key: str) -> list[float]:
+        """One number of each run's result."""
+        return [float(result[key]) for result in self.results]
+
+    @property
+    def speed(self) -> float:
+        """Training images per second, over all runs; NaN where these took less than the hundredth recorded."""
+        seconds = sum(self.values("seconds"))
+        return sum(self.values("images_seen")) / seconds if seconds else math.nan
+
+
+def gather(paths: Iterable[str | Path]) -> list[RunFolder]:
+    """Runs, and all runs in and below folders, each once.
+
+    Raises:
+        RunError: if there is no such folder, or no run in it.
+    """
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        runs = find_runs(path)
+        if not runs:
+            raise RunError(f"there is no run in {path}")
+        found |= {run.path.resolve(): run for run in runs}
+    return list(found.values())
+
+
+def group(runs: Sequence[RunFolder]) -> list[Group]:
+    """Put finished runs of one configuration together, in the order of method, model, teacher and data.
+
+    Raises:
+        RunError: if none is finished, one is damaged, two are the same configuration and seed, or two had different
+            teachers or data at the same path.
+    """
+    finished = [(_comparable(run.values()), run, run.result(_NEEDED)) for run in runs if run.finished]
+    if not finished:
+        raise RunError(f"none of {len(runs)} runs is finished, so there is nothing to compare")
+    _check_inputs(finished)
+    finished.sort(key=lambda entry: (_key(entry[0]), entry[2]["seed"]))
+    groups = []
+    for _, same in groupby(finished, key=lambda entry: _key(entry[0])):
+        configs, members, results = zip(*same, strict=True)
+        for one, other in zip(range(len(members)), range(1, len(members)), strict=False):
+            if results[one]["seed"] == results[other]["seed"]:
+                raise RunError(f"{members[one].path} and {members[other].path} are the same configuration and seed")
+        groups.append(Group("", configs[0], members, results))
+    return [
+        Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(_names(groups), groups, strict=True)
+    ]
+
+
+def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, Any]]]) -> None:
+    """Refuse to put runs side by side whose teachers or data bear one name and are not the same."""
+    seen: dict[tuple[str, Any, Any], tuple[str, Path]] = {}
+    for config, run, result in finished:
+        names = {"teacher": (config["teacher"], None), "data": (config["data"]["spec"], config["data"]["image_size"])}
+        for what, name in names.items():
+            digest = result.get(f"{what}_sha256")
+            if not isinstance(digest, str):
+                continue  # there is none, or it was not written down
+            other, where = seen.setdefault((what, *name), (digest, run.path))
+            if other != digest:
+                raise RunError(
+                    f"{where} and {run.path} cannot be compared: their {what} {name[0]} was not the same, but of "
+                    f"sha256 {other} and {digest}; compare runs of one {what}"
+                )
+
+
+def unknown_inputs(groups: Sequence[Group]) -> str:
+    """How many runs do not say by its content what they learnt from, in one sentence; empty where all do."""
+    results = [(result, entry.config["teacher"]) for entry in groups for result in entry.results]
+    count = sum(
+        not isinstance(result.get("data_sha256"), str)
+        or (teacher is not None and not isinstance(result.get("teacher_sha256"), str))
+        for result, teacher in results
+    )
+    return (
+        f"{count} of {len(results)} runs do not say which teacher and data they learnt from, but by path: an older "
+        "kdprobe trained them"
+        if count
+        else ""
+    )
+
+
+def table(groups: Sequence[Group], *, best: bool = False) -> pd.DataFrame:
+    """A row for each group: what it cost and what came out.
+
+    Args:
+        groups: from `group`.
+        best: also the accuracy after each run's best epoch, which was chosen on the evaluation images.
+    """
+    rows = []
+    for entry in groups:
+        first = entry.results[0]
+        row = {
+            "": entry.name,
+            "epochs": first["epochs"],
+            "images seen": f"{first['images_seen']:,}",
+            "seeds": ", ".join(map(str, entry.seeds)),
+            "accuracy %": worded_interval(entry.values("accuracy"), scale=100),
+        }
+        if best:
+            row["best-epoch accuracy %"] = worded_interval(entry.values("best_accuracy"), scale=100)
+        row |= {"images/s": f"{entry.speed:,.0f}", "auxiliary parameters": f"{first['auxiliary_parameters']:,}"}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shared(groups: Sequence[Group]) -> str:
+    """What all groups have in common of model, teacher and data, in words."""
+    values = {part: {_parts(entry.config)[part] for entry in groups} for part in PARTS}
+    return ", ".join(
+        f"{part} {next(iter(found))}" for part, found in values.items() if len(found) == 1 and found != {None}
+    )
+
+
+def budget_differences(groups: Sequence[Group]) -> str:
+    """Which budgets differ between the groups, in one sentence; empty where none do."""
+    budgets = [_budget(entry) for entry in groups]
+    keys = dict.fromkeys(key for budget in budgets for key in differing_keys(budgets[0], budget))
+    said = []
+    for key in keys:
+        values = dict.fromkeys(_worded(_at(budget, key)) for budget in budgets)
+        said.append(f"{key} ({', '.join(values)})")
+    return f"budgets differ in {', '.join(said)}" if said else ""
+
+
+def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
+    """A result of kind "comparison" and its table as CSV text."""
+    seeds = sorted({seed for entry in groups for seed in entry.seeds})
+    accuracy = np.full((len(groups), len(seeds)), math.nan)
+    for row, entry in enumerate(groups):
+        accuracy[row, [seeds.index(seed) for seed in entry.seeds]] = entry.values("accuracy")
+    absent = np.full_like(accuracy, math.nan)
+    teacher, teacher_accuracy = _teacher(groups)
+    facts = {
+        "methods": [entry.name for entry in groups],
+        "seeds": seeds,
+        "teacher": teacher,
+        "teacher_accuracy": teacher_accuracy,
+        "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
+        "cka_layers": [],
+        "budget_differences": budget_differences(groups),
+        "groups": _described(groups),
+    }
+    origin = provenance(runs=[str(run.path) for entry in groups for run in entry.runs])
+    rows = [
+        {
+            "group": entry.name,
+            **_parts(entry.config),
+            **{key: result[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
+        }
+        for entry in groups
+        for result in entry.results
+    ]
+    arrays = {"accuracy": accuracy, "uar": absent, "cka": absent}
+    return Result("comparison", arrays, facts, origin), pd.DataFrame(rows).to_csv(index=False)
+
+
+def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """What was trained on what in each group, the teacher by its model, and the runs with their checkpoints' hashes."""
+    results = [result for entry in groups for result in entry.results]
+    models = {digest: result["model"] for result in results for digest in result.get("sha256", {}).values()}
+    return [
+        {
+            **{key: entry.results[0][key] for key in ("method", "model", "data", "evaluated_on", "parameters")},
+            "teacher": models.get(entry.results[0].get("teacher_sha256")) or _model(entry.config["teacher"]),
+            "runs": [str(run.path) for run in entry.runs],
+            "sha256": [list(result.get("sha256", {}).values()) for result in entry.results],
+        }
+        for entry in groups
+    ]
+
+
+def _model(spec: str | None) -> str | None:
+    """Model of a checkpoint that is not among the runs; None where it cannot be told any more."""
+    if spec is None:
+        return None
+    name, colon, weights = spec.partition(":")
+    if colon and name == "timm":
+        return weights
+    name, mark, _ = spec.partition("@")
+    path = Path(spec)
+    if mark and not path.exists():
+        return name
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    return str(folder.result()["model"]) if folder.finished else None
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what may differ between the runs of a group."""
+    kept: dict[str, Any] = json.loads(json.dumps(config))
+    for *parents, last in _APART:
+        section = kept
+        for key in parents:
+            section = section[key]
+        section.pop(last, None)
+    return kept
+
+
+def _parts(config: dict[str, Any]) -> dict[str, str | None]:
+    return {
+        "method": config["method"]["name"],
+        "model": config["model"]["name"],
+        "teacher": config["teacher"],
+        "data": config["data"]["spec"],
+    }
+
+
+def _key(config: dict[str, Any]) -> tuple[str, ...]:
+    return (*(part or "" for part in _parts(config).values()), json.dumps(config, sort_keys=True))
+
+
+def _names(groups: Sequence[Group]) -> list[str]:
+    """The shortest names that differ: the method, then what else differs, then the options that do."""
+    parts = [_parts(entry.config) for entry in groups]
+    varying = ["method", *(part for part in PARTS[1:] if len({found[part] for found in parts}) > 1)]
+    names = []
+    for found, entry in zip(parts, groups, strict=True):
+        prefixes = [varying[:count] for count in range(1, len(varying) + 1)]
+        alike = [other for other, its in zip(groups, parts, strict=True) if its == found]
+        enough = next(p for p in prefixes if sum(all(its[k] == found[k] for k in p) for its in parts) == len(alike))
+        names.append(", ".join(part for key in enough if (part := found[key])) + _options(entry, alike))
+    return names
+
+
+def _options(entry: Group, alike: Sequence[Group]) -> str:
+    """What tells a group from others of the same method, model, teacher and data: the method's options if they do."""
+    keys = list(dict.fromkeys(key for other in alike for key in differing_keys(alike[0].config, other.config)))
+    of_method = [key for key in keys if key.startswith("method.")]
+    told = {tuple(_worded(_at(other.config, key)) for key in of_method) for other in alike}
+    chosen = of_method if len(told) == len(alike) else keys
+    return "".join(f", {key.removeprefix('method.')}={_worded(_at(entry.config, key))}" for key in chosen)
+
+
+def _worded(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+def _budget(entry: Group) -> dict[str, Any]:
+    """What a comparison should hold equal."""
+    data, training = entry.config["data"], entry.config["training"]
+    return {
+        "epochs": max(result["epochs"] for result in entry.results),
+        "images seen": max(result["images_seen"] for result in entry.results),
+        "batch size": training["batch_size"],
+        "precision": " and ".join(sorted({result.get("precision", training["precision"]) for result in entry.results})),
+        "augmentation": data["augment"],
+        "mixing": training["mixing"],
+        "evaluated on": entry.results[0]["evaluated_on"],
+    }
+
+
+def _teacher(groups: Sequence[Group]) -> tuple[str | None, float | None]:
+    """Model and accuracy of the one teacher of all groups that have any; no accuracy on other data."""
+    specs = {entry.config["teacher"] for entry in groups} - {None}
+    if len(specs) != 1:
+        return None, None
+    folder = RunFolder(Path(specs.pop()))
+    if not folder.finished:
+        return str(folder.path), None
+    result = folder.result()
+    alike = {(entry["data"], entry["evaluated_on"]) for one in groups for entry in one.results}
+    return result["model"], result["accuracy"] if alike == {(result["data"], result["evaluated_on"])} else None

@@ -1,0 +1,54 @@
+"""Training curves of runs as a result that figures draw."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kdprobe.errors import RunError
+from kdprobe.results import Result, provenance
+from kdprobe.runs.folder import RunFolder
+
+
+def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
+    """Loss and accuracy of each epoch of runs, finished or not.
+
+    Returns:
+        a result of kind "training", with NaN after the last epoch of shorter runs and for the loss of an epoch in
+        which none was finite, and its table as CSV text.
+
+    Raises:
+        RunError: for a run without a finished epoch.
+    """
+    records = [run.metrics() for run in runs]
+    for run, found in zip(runs, records, strict=True):
+        if not found:
+            raise RunError(f"{run.path} has no finished epoch, so there is no curve")
+    n_epochs = max(found[-1]["epoch"] for found in records)
+    arrays = {name: np.full((len(runs), n_epochs), math.nan) for name in ("train_loss", "accuracy")}
+    for row, found in enumerate(records):
+        epochs = [record["epoch"] - 1 for record in found]
+        losses = [record["loss"] for record in found]
+        arrays["train_loss"][row, epochs] = [math.nan if loss is None else loss for loss in losses]
+        arrays["accuracy"][row, epochs] = [record["accuracy"] for record in found]
+    names = short_names([run.path for run in runs])
+    rows = [
+        {"run": name, **{key: record[key] for key in ("epoch", "loss", "accuracy", "lr", "seconds")}}
+        for name, found in zip(names, records, strict=True)
+        for record in found
+    ]
+    origin = provenance(runs=[str(run.path) for run in runs])
+    result = Result("training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, {"names": names}, origin)
+    return result, pd.DataFrame(rows).to_csv(index=False)
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many parents as it takes to tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names

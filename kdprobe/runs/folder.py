@@ -1,0 +1,393 @@
+"""The run folder: everything a training leaves behind, each file whole or absent.
+
+config.yaml           the resolved configuration
+env.json              versions, command, git state, device, threads, and the precision that `auto` came to
+inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
+metrics.jsonl         one line per epoch, appended and flushed
+result.json           written at the end: its presence says that the run is finished
+failure.txt           instead of it, where the loss or the logits were not finite: what was not
+last.safetensors      the network after the last epoch; best.safetensors after its best epoch
+auxiliary.safetensors the method's own modules, where it has any
+snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
+state.pt              everything needed to continue
+training.lock         while a process trains in it
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdprobe.config import RunConfig, Section, parse, write_yaml
+from kdprobe.errors import RunError
+from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
+from kdprobe.formats.jsons import parse_json, read_json
+from kdprobe.formats.yamls import read_yaml
+from kdprobe.runs.environment import environment
+from kdprobe.runs.inputs import Inputs, read_inputs
+from kdprobe.runs.records import Epoch, RunResult, lacking
+
+FORMAT = "kdprobe-run"
+VERSION = 1
+_LOCK = "training.lock"
+_PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
+#: what each line of `metrics.jsonl` holds at least
+RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        """Take a path that is text as well."""
+        object.__setattr__(self, "path", Path(self.path))
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held while a process trains in the folder."""
+        return self.path / _LOCK
+
+    @property
+    def inputs_path(self) -> Path:
+        """Which teacher and which data."""
+        return self.path / "inputs.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def state_path(self) -> Path:
+        """Everything needed to continue."""
+        return self.path / "state.pt"
+
+    @property
+    def result_path(self) -> Path:
+        """The final numbers."""
+        return self.path / "result.json"
+
+    @property
+    def failure_path(self) -> Path:
+        """Why the run came to no result, where its loss or its logits were not finite."""
+        return self.path / "failure.txt"
+
+    def snapshot_path(self, epoch: int) -> Path:
+        """The network after so many epochs."""
+        return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
+
+    def snapshots(self) -> dict[int, Path]:
+        """The networks kept during training, by the epochs trained before."""
+        paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
+        epochs = {path.stem.removeprefix("epoch-"): path for path in paths}
+        return {int(epoch): path for epoch, path in epochs.items() if re.fullmatch("[0-9]{1,12}", epoch)}
+
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each weights file, snapshots included, by its path in the folder."""
+        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
+        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.result_path.is_file()
+
+    @property
+    def state(self) -> str:
+        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+
+    def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
+        """Find out whether the folder can be claimed, without writing anything.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            inputs: teacher and data as they are now; where they are those that the run began with, they may have moved.
+
+        Raises:
+            RunError: as `claim` does.
+        """
+        if resume:
+            self._check_resumable(config, inputs)
+            return
+        if self.config_path.exists():
+            raise RunError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
+        if os.path.lexists(self.path) and (not self.path.is_dir() or any(map(_foreign, self.path.iterdir()))):
+            raise RunError(f"{self.path} is not an empty folder; choose another --out")
+
+    def claim(
+        self, config: RunConfig, *, resume: bool, precision: str | None = None, inputs: Inputs | None = None
+    ) -> None:
+        """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
+
+        Args:
+            config: of the run.
+            resume: continue what is there.
+            precision: that the run computes in, where the configuration leaves it open.
+            inputs: as `check_free`; where they moved, the configuration that is kept says where they lie now.
+
+        Raises:
+            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
+                to resume, or the configuration differs (the keys are listed).
+        """
+        self.check_free(config, resume=resume, inputs=inputs)
+        environment_path = self.path / "env.json"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not resume or differing_keys(self._written(), config.model_dump(mode="json")):
+                write_text(self.config_path, write_yaml(config))
+            if not environment_path.exists():  # nor is it there after a kill between the two files
+                write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder, where the system has locks; it drops those of the dead.
+
+        Raises:
+            RunError: if another process trains in it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(self.lock_path)
+        except BlockingIOError as error:
+            raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def inputs(self) -> Inputs | None:
+        """Which teacher and data the run learns from; None where an older kdprobe did not write it down.
+
+        Raises:
+            RunError: if what is written down is damaged.
+        """
+        written = read_inputs(self.inputs_path)
+        if written is not None or not self.finished:
+            return written
+        result = self.result()
+        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256")]
+        return Inputs(*(value if isinstance(value, str) else None for value in hashes))
+
+    def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
+        """Find out whether teacher and data are those that the run began with.
+
+        Returns:
+            a sentence where that cannot be known.
+
+        Raises:
+            RunError: if one is another, naming both hashes.
+        """
+        before = self.inputs()
+        if before is None:
+            return (
+                f"{self.path} was begun by a kdprobe that did not write down which teacher and data it learns from, so "
+                "whether they are still the same is not checked"
+                if self._trained
+                else None
+            )
+        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
+            raise RunError(
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or begin "
+                "anew with another --out"
+            )
+        return None
+
+    def keep_inputs(self, now: Inputs) -> None:
+        """Write down which teacher and data the run learns from, before it does."""
+        if not self.inputs_path.exists() and not self._trained:
+            try:
+                now.write(self.inputs_path)
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @property
+    def _trained(self) -> bool:
+        """Whether something was learnt that is kept."""
+        return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
+
+    def _same_inputs(self, now: Inputs | None) -> set[str]:
+        """The keys of those inputs whose content is known to be what the run began with."""
+        before = self.inputs()
+        if before is None or now is None:
+            return set()
+        pairs = zip(_PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
+        return {key for key, (old, new) in pairs if old is not None and old == new}
+
+    def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
+        if not self.config_path.is_file():
+            raise RunError(f"there is no run to resume in {self.path}")
+        same = self._same_inputs(inputs)
+        changed = [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key not in same]
+        if changed:
+            raise RunError(
+                f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
+            )
+
+    def config(self, methods: Mapping[str, type[Section]]) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RunError: if this is not a run folder.
+        """
+        return parse(self._written(), methods, source=str(self.config_path))
+
+    def values(self) -> dict[str, Any]:
+        """The configuration, with defaults for what did not exist yet when it was written.
+
+        Raises:
+            RunError: if this is not a run folder.
+        """
+        values = self._written()
+        try:
+            return RunConfig.model_validate(values).model_dump(mode="json")
+        except ValidationError as error:
+            raise RunError(f"{self.config_path} is not the configuration of a run") from error
+
+    def _written(self) -> Any:
+        """The configuration; as it is where it is not a run's, so that whoever parses it tells what is wrong."""
+        if not self.config_path.is_file():
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
+        values = read_yaml(_text(self.config_path), source=str(self.config_path))
+        try:
+            return RunConfig.model_validate(values).model_dump(mode="json")
+        except ValidationError:
+            return values
+
+    def precision(self) -> str | None:
+        """What the run computes in, as it was found out when the run began; None where that is not known."""
+        try:
+            facts = read_json(self.path / "env.json", RunError, expected="the environment of a run")
+        except RunError:
+            return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
+        found = facts.get("precision") if isinstance(facts, dict) else None
+        return found if isinstance(found, str) else None
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add one epoch's line and flush it to disk."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All whole lines of `metrics.jsonl`, of epochs 1, 2, 3, ...; a line cut short by a kill is left out.
+
+        Raises:
+            RunError: naming a line that is damaged, or of another epoch.
+        """
+        if not self.metrics_path.is_file():
+            return []
+        *lines, _ = _text(self.metrics_path).split("\n")
+        return [self._record(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _record(self, line: str, number: int) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = parse_json(line, finite=True)
+        except ValueError as error:
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
+        if wrong := lacking(Epoch, record, RECORDED):
+            raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
+        if type(record["epoch"]) is not int or record["epoch"] != number:
+            raise RunError(
+                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
+                f"{record['epoch']!r}"
+            )
+        return record
+
+    def keep_metrics(self, n_epochs: int) -> None:
+        """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
+        lines = [json.dumps(record) + "\n" for record in self.metrics() if record["epoch"] <= n_epochs]
+        write_text(self.metrics_path, "".join(lines))
+
+    def summary(self) -> dict[str, Any]:
+        """One line about the run: model, method, data, seed, epochs, last accuracy, state."""
+        config, metrics = self.values(), self.metrics()
+        return {
+            "run": str(self.path),
+            "model": config["model"]["name"],
+            "method": config["method"]["name"],
+            "data": config["data"]["spec"],
+            "seed": config["seed"],
+            "epochs": f"{len(metrics)}/{config['training']['epochs']}",
+            "accuracy": metrics[-1]["accuracy"] if metrics else None,
+            "state": self.state,
+        }
+
+    def write_result(self, values: Mapping[str, Any]) -> None:
+        """Write the final numbers: the run is finished."""
+        text = json.dumps({"format": FORMAT, "version": VERSION, **values}, indent=1)
+        write_text(self.result_path, text + "\n")
+
+    def result(self, needed: Iterable[str] = ()) -> dict[str, Any]:
+        """The final numbers.
+
+        Args:
+            needed: keys that must be there.
+
+        Raises:
+            RunError: if the run is not finished, the file is not ours, or it lacks a key.
+        """
+        if not self.finished:
+            raise RunError(f"{self.path} holds no finished run: it has no result.json")
+        values = read_json(self.result_path, RunError, expected="the result of a run")
+        if not isinstance(values, dict) or (values.get("format"), values.get("version")) != (FORMAT, VERSION):
+            raise RunError(f"{self.result_path} is not a result of format {FORMAT!r} version {VERSION}")
+        if wrong := lacking(RunResult, values, needed):
+            raise RunError(f"{self.result_path} is not the result of a training: {wrong}")
+        return values
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
+    return path.name != _LOCK and not is_temporary(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
+
+
+def find_runs(folder: str | Path) -> list[RunFolder]:
+    """All run folders in `folder` and below, sorted by path.
+
+    Raises:
+        RunError: if there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+
+
+def differing_keys(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Dotted paths at which two nested mappings differ."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if before == after else [prefix.rstrip(".")]
+    keys = [*before, *(key for key in after if key not in before)]
+    return [path for key in keys for path in differing_keys(before.get(key), after.get(key), f"{prefix}{key}.")]

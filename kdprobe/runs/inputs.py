@@ -1,0 +1,73 @@
+"""Which teacher and which data: what they are by their content, not by the path they lie at."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kdprobe.errors import RunError
+from kdprobe.files import read_text, write_text
+from kdprobe.formats.jsons import parse_json
+from kdprobe.formats.parsing import parsing
+
+FORMAT = "kdprobe-inputs"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The sha256 of what a training learns from; None where there is none, or where it is not known.
+
+    Attributes:
+        teacher: of the teacher's weights.
+        data: of the data set's images, labels and classes.
+    """
+
+    teacher: str | None = None
+    data: str | None = None
+
+    def changes(self, now: "Inputs", *, teacher: object, data: object) -> list[str]:
+        """A sentence about each input that is another one now, naming both hashes.
+
+        Args:
+            now: what is there.
+            teacher: where the teacher lies.
+            data: the data SPEC.
+        """
+        pairs = ((f"the teacher {teacher}", self.teacher, now.teacher), (f"the data {data}", self.data, now.data))
+        return [
+            f"{what} had the sha256 {before}, but now it is {after}"
+            for what, before, after in pairs
+            if before is not None and after is not None and before != after
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON."""
+        write_text(path, json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n")
+
+
+def read_inputs(path: Path) -> Inputs | None:
+    """What `Inputs.write` wrote; None where there is no file.
+
+    Raises:
+        RunError: if the file is damaged or foreign.
+    """
+    if not path.is_file():
+        return None
+    with parsing(path, RunError, expected="the sha256 of a run's teacher and data"):
+        return from_json(parse_json(read_text(path)), path)
+
+
+def from_json(values: Any, source: Path) -> Inputs:
+    """Inputs from what JSON gave.
+
+    Raises:
+        RunError: if they are none.
+    """
+    known = {"format": FORMAT, "version": VERSION}
+    if not isinstance(values, dict) or {key: values.get(key) for key in known} != known:
+        raise RunError(f"{source} does not hold {FORMAT!r} version {VERSION}")
+    hashes = {key: values.get(key) for key in ("teacher", "data")}
+    if wrong := [key for key, value in hashes.items() if not isinstance(value, str | None)]:
+        raise RunError(f"{source} is damaged: {wrong[0]} must be a sha256, but is {hashes[wrong[0]]!r}")
+    return Inputs(**hashes)

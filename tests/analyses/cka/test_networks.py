@@ -1,0 +1,504 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from scipy import stats
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from analyses.bootstrap import missing_interval, ratio_intervals
+from analyses.cka.networks import cka, minibatch_cka
+from analyses.cka.result import CKAResult
+from analyses.cka.stored import files_cka
+from analyses.cka.sums import HSICSums
+from kdprobe.data import Batch
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
+from kdprobe.features.capturing import capture
+from kdprobe.features.dump import Dump, write
+from kdprobe.features.hsic import centred_gram
+from kdprobe.features.store import FeatureStore, Network
+from kdprobe.models.checkpoint import save
+from kdprobe.models.create import create
+from tests import references
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "hsic_cka.npz")
+CASES = [i for i in range(int(GOLDEN["n_cases"])) if GOLDEN[f"c{i}_x"].ndim == 3]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Net(nn.Module):
+    def __init__(self, width=4, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer1 = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.layer2 = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.fc(self.dropout(self.layer2(self.layer1(x)).mean((2, 3))))
+
+
+def batches(n=40, size=8, *, image_size=8, order=None):
+    images = torch.rand(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    return [Batch(images[i], i % 3, i) for i in (torch.arange(n) if order is None else order).split(size)]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return normal(5, 12, 3, 8, 8).float()
+
+
+@pytest.fixture(scope="module")
+def nets():
+    torch.manual_seed(0)
+    teacher = create("vit_tiny_patch16_224", n_classes=3, image_size=16, args={"patch_size": 8, "depth": 2})
+    return {"teacher": teacher, "student": create("resnet8", n_classes=5, image_size=16)}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-7), (torch.float32, 1e-5)])
+def test_exact_rational_values(case, dtype, rtol):
+    x, y = (torch.from_numpy(GOLDEN[f"c{case}_{name}"]).to(dtype) for name in "xy")
+    np.testing.assert_allclose(minibatch_cka(x, y), GOLDEN[f"c{case}_cka"], rtol=rtol)
+
+
+def test_equals_the_definition():
+    x, y = normal(3, 6, 4), normal(3, 6, 5, seed=1)
+    assert minibatch_cka(x, y) == pytest.approx(references.minibatch_cka(x, y), rel=1e-10)
+
+
+def test_invariances_and_their_limits():
+    x, y = normal(4, 10, 5), normal(4, 10, 5, seed=1)
+    rotation = torch.linalg.qr(normal(5, 5, seed=2)).Q
+    assert minibatch_cka(x, x) == pytest.approx(1)
+    assert minibatch_cka(x, 3 * x @ rotation + 7) == pytest.approx(1)
+    assert minibatch_cka(x, y) == pytest.approx(minibatch_cka(y, x))
+    assert minibatch_cka(x, x @ torch.diag(torch.tensor([9.0, 1, 1, 1, 1], dtype=torch.float64))) < 0.9
+
+
+def test_independent_features_are_not_alike():
+    assert abs(minibatch_cka(normal(20, 64, 512), normal(20, 64, 512, seed=1))) < 0.01
+
+
+def test_unequal_features_and_features_that_do_not_vary():
+    with pytest.raises(AnalysisError, match=r"but got \[2, 5, 3\] and \[2, 6, 3\]"):
+        minibatch_cka(normal(2, 5, 3), normal(2, 6, 3))
+    with pytest.raises(AnalysisError, match="at least 4 samples, but got 3"):
+        minibatch_cka(normal(2, 3, 3), normal(2, 3, 3))
+    with pytest.raises(AnalysisError, match="CKA is undefined: student layer 'y' is the same for all samples"):
+        minibatch_cka(normal(2, 5, 3), torch.ones(2, 5, 3, dtype=torch.float64))
+
+
+def test_matrix_equals_minibatch_cka_of_each_pair(images):
+    teacher, student = Net().eval(), Net(6, seed=1).eval()
+    result = cka(teacher, student, images, teacher_layers="stages", student_layers=["layer2", "layer1.1", "fc"])
+    assert (result.teacher_layers, result.student_layers) == (["layer1", "layer2"], ["layer1.1", "layer2", "fc"])
+
+    def features(model, layer):
+        taken = []
+        with torch.no_grad(), capture(model, layer) as features:
+            for batch in images:
+                model(batch)
+                taken.append(features[layer].double())
+        return torch.stack(taken)
+
+    for i, row in enumerate(result.teacher_layers):
+        for j, column in enumerate(result.student_layers):
+            expected = minibatch_cka(features(teacher, row), features(student, column))
+            assert result.matrix[i, j] == pytest.approx(expected, rel=1e-5)
+            assert result.low[i, j] <= result.matrix[i, j] <= result.high[i, j]
+    assert not result.undefined
+    assert (result.facts["n_samples"], result.facts["n_minibatches"], result.facts["teacher"]) == (60, 5, "Net")
+
+
+def test_a_layer_and_the_in_place_relu_behind_it_differ(images):
+    net = Net().eval()
+    result = cka(net, net, images, teacher_layers="layer1.1", student_layers="layer1.2")
+    assert result.matrix[0, 0] < 0.99
+
+
+def test_one_shuffling_loader_is_fair(images):
+    loader = DataLoader(TensorDataset(images.flatten(0, 1)), batch_size=12, shuffle=True)
+    result = cka(Net(), Net(), loader, teacher_layers="all", student_layers="all")
+    assert np.allclose(np.diag(result.matrix), 1)
+    assert (result.low <= result.matrix + 1e-6).all()  # intervals are of what float32 keeps of each minibatch
+
+
+def test_two_loaders_must_show_the_same_images(images):
+    data = TensorDataset(images.flatten(0, 1))
+    shuffling = DataLoader(data, batch_size=12, shuffle=True)
+    with pytest.raises(AnalysisError, match="two loaders that shuffle show different images"):
+        cka(Net(), Net(), DataLoader(data, batch_size=12), student_loader=shuffling)
+    other = batches(order=torch.arange(39, -1, -1))
+    with pytest.raises(AnalysisError, match="minibatch 0 holds other images for the student"):
+        cka(*(create("resnet8", n_classes=3, image_size=8) for _ in range(2)), batches(), student_loader=other)
+    with pytest.raises(AnalysisError, match="minibatch 4 holds other images for the student"):
+        cka(Net(), Net(), list(images), student_loader=list(images[:4]))
+
+
+def test_short_minibatches_are_left_out_and_counted(images):
+    flat = images.flatten(0, 1)
+    result = cka(Net(), Net(seed=1), flat[:51].split(12))
+    assert (result.facts["n_samples"], result.facts["n_left_out"], result.facts["n_minibatches"]) == (48, 3, 4)
+    assert np.array_equal(result.matrix, cka(Net(), Net(seed=1), flat[:48].split(12)).matrix)
+    with pytest.raises(AnalysisError, match="needs a minibatch of at least 4 samples, but there were 3 samples"):
+        cka(Net(), Net(), [flat[:3]])
+    with pytest.raises(AnalysisError, match="but there were 0 samples"):
+        cka(Net(), Net(), [])
+
+
+def test_layers_that_do_not_vary_are_undefined_with_a_reason(images, tmp_path):
+    teacher = Net()
+    nn.init.constant_(teacher.layer1[1].weight, 0)
+    result = cka(teacher, Net(seed=1), images, teacher_layers=["layer1.1", "layer1.0"])
+    assert np.isnan(result.matrix).tolist() == [[False, False], [True, True]]
+    assert np.isnan(result.low).tolist() == np.isnan(result.high).tolist() == [[False, False], [True, True]]
+    reason = "teacher layer 'layer1.1' is the same for all samples but for rounding: its HSIC with itself is 0"
+    pairs = [{"teacher_layer": "layer1.1", "student_layer": s, "reason": reason} for s in ("layer1", "layer2")]
+    assert result.undefined == pairs
+    assert result.to_frame()["undefined"].tolist() == ["", "", reason, reason]
+    result.save(tmp_path / "cka.npz")
+    assert reason in (tmp_path / "cka.csv").read_text()
+    assert "2 cells undefined" in result.summary()
+
+
+def test_non_finite_features_name_network_layer_and_minibatch(images):
+    damaged = images.clone()
+    damaged[2, 3, 0, 0, 0] = float("nan")
+    with pytest.raises(AnalysisError, match=r"minibatch 2 of Net: layer 'layer1': \d+ NaN and 0 infinite"):
+        cka(Net(), Net(), damaged)
+
+
+def test_a_minibatch_must_be_a_tensor():
+    with pytest.raises(AnalysisError, match="a minibatch must be a tensor or begin with one, but is dict"):
+        cka(Net(), Net(), [{"image": 1}])
+    with pytest.raises(CaptureError, match="no layer 'layer9' in Net"):
+        cka(Net(), Net(), [], student_layers="layer9")
+
+
+def test_sums_refuse_other_layers():
+    gram = centred_gram(normal(6, 3))
+    sums = HSICSums()
+    sums.add({"a": gram}, {"b": gram})
+    with pytest.raises(AnalysisError, match="minibatch 1 has other layers than those before it"):
+        sums.add({"a": gram}, {"c": gram})
+
+
+def test_p_values_tell_similar_from_independent():
+    x, y = normal(6, 16, 5), normal(6, 16, 5, seed=1)
+    sums = HSICSums(permutations=99)
+    for one, other in zip(x, y, strict=True):
+        grams = {"x": centred_gram(one)}
+        sums.add(grams, {"same": centred_gram(one), "other": centred_gram(other), "flat": torch.zeros(16, 16)})
+    result = sums.result()
+    assert result.p_values[0, 0] == 0.01
+    assert result.p_values[0, 1] > 0.05
+    assert np.isnan(result.p_values[0, 2])
+    assert result.to_frame()["p_value"].tolist()[:2] == result.p_values[0, :2].tolist()
+
+
+def test_p_values_of_independent_features_are_uniform():
+    below = 0
+    for seed in range(60):
+        sums = HSICSums(permutations=19)
+        sums.add({"x": centred_gram(normal(12, 3, seed=seed))}, {"y": centred_gram(normal(12, 3, seed=seed + 1000))})
+        below += sums.result().p_values[0, 0] <= 0.2
+    assert 4 <= below <= 22
+
+
+def test_until_every_interval_is_narrow_enough():
+    flat = normal(100, 24, 3, 8, 8).float()
+    full = cka(Net(), Net(seed=1), flat)
+    width = float((full.high - full.low).max())
+    result = cka(Net(), Net(seed=1), flat, until=2 * width)
+    assert 10 <= result.facts["n_minibatches"] < 60
+    assert (result.high - result.low).max() <= 2 * width
+    assert cka(Net(), Net(seed=1), flat[:20], until=0.0).facts["n_minibatches"] == 20
+
+
+@pytest.mark.parametrize("reduce", ["gap", "mean", "tokens", lambda x: x[:, :2]])
+def test_reducers(images, reduce):
+    result = cka(Net(), Net(), images, reduce=reduce)
+    assert np.allclose(np.diag(result.matrix), 1)
+
+
+@pytest.mark.parametrize("options", [{"kernel": "rbf"}, {"estimator": "biased"}])
+def test_kernels_and_estimators(images, options):
+    result = cka(Net(), Net(seed=1), images, **options)
+    plain = cka(Net(), Net(seed=1), images)
+    assert not np.allclose(result.matrix, plain.matrix)
+    assert result.facts | options == result.facts
+    assert np.allclose(np.diag(cka(Net(), Net(), images, **options).matrix), 1)
+
+
+def test_models_are_left_as_they_were(images):
+    net = Net().train()
+    cka(net, net, images)
+    assert all(module.training for module in net.modules())
+    assert sum(len(m._forward_hooks) for m in net.modules()) == 0
+
+
+def test_saved_and_loaded(images, tmp_path):
+    result = cka(Net(), Net(seed=1), images)
+    result.save(tmp_path / "cka.npz")
+    loaded = CKAResult.load(tmp_path / "cka.npz")
+    for name in ("matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"):
+        assert np.array_equal(getattr(result, name), getattr(loaded, name))
+    assert (loaded.facts, loaded.teacher_layers, loaded.provenance) == (
+        result.facts,
+        result.teacher_layers,
+        result.provenance,
+    )
+    with pytest.raises(ResultError, match="there is no result"):
+        CKAResult.load(tmp_path / "none.npz")
+
+
+def test_plot_draws_the_heatmap(images, tmp_path):
+    picture = cka(Net(), Net(seed=1), images).plot(tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_intervals_equal_scipys():
+    rng = np.random.default_rng(0)
+    xx, yy = rng.gamma(9, size=(2, 60, 1))
+    xy = (0.5 * np.sqrt(xx * yy) + rng.normal(0, 0.4, (60, 1)))[..., None]
+
+    def ratio(xy, xx, yy, axis):
+        return xy.mean(axis) / np.sqrt(xx.mean(axis) * yy.mean(axis))
+
+    data = (xy[:, 0, 0], xx[:, 0], yy[:, 0])
+    expected = stats.bootstrap(data, ratio, paired=True, vectorized=True, n_resamples=20000, random_state=0)
+    low, high = ratio_intervals(xy, xx, yy, resamples=20000)
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert low[0, 0] == pytest.approx(expected.confidence_interval.low, abs=0.03 * width)
+    assert high[0, 0] == pytest.approx(expected.confidence_interval.high, abs=0.03 * width)
+
+
+def test_intervals_of_two_minibatches_are_not_known(images):
+    result = cka(Net(), Net(seed=1), images[:2])
+    assert not np.isnan(result.matrix).any()
+    assert np.isnan(result.low).all()
+    reason = "intervals need at least 5 minibatches, but there were 2"
+    assert result.facts["no_interval"] == reason
+    assert set(result.to_frame()["no_interval"]) == {reason}
+    assert "nan" not in result.summary()
+    assert f"no interval where none is shown: {reason}" in result.summary()
+    whole = cka(Net(), Net(seed=1), images)
+    assert whole.facts["no_interval"] == ""
+    assert set(whole.to_frame()["no_interval"]) == {""}
+    assert "no interval" not in whole.summary()
+
+
+def test_a_resample_without_a_denominator_leaves_no_interval():
+    xx = np.array([[1.0], [0.0], [0.0], [0.0], [0.0]])
+    low, _ = ratio_intervals(xx[..., None], xx, xx)
+    assert "no positive HSIC" in missing_interval(np.ones((1, 1)), low, 5)
+    assert missing_interval(np.full((1, 1), np.nan), low, 5) == ""  # an undefined value has its own reason
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth():
+    """Correlated Gaussians; the truth is the ratio of means over very many minibatches."""
+    rng = np.random.default_rng(0)
+
+    def draw(k, n=16, d=4):
+        shared = rng.normal(size=(k, n, d))
+        x, y = shared + 0.7 * rng.normal(size=(2, k, n, d))
+        sums = HSICSums()
+        for one, other in zip(torch.from_numpy(x), torch.from_numpy(y), strict=True):
+            sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
+        return sums
+
+    truth = float(draw(20000).result().matrix[0, 0])
+    trials = 400
+    hits = 0
+    for _ in range(trials):
+        result = draw(40).result()
+        hits += result.low[0, 0] <= truth <= result.high[0, 0]
+    assert 0.92 <= hits / trials <= 0.98
+
+
+def write_dump(models, path, *, data="digits", order=None, **options):
+    def minibatches(_start, _stop):
+        return (dict.fromkeys(models, batch) for batch in batches(30, image_size=16, order=order))
+
+    write(Dump(models, minibatches, 30, 8, data=data, **options), path)
+
+
+@pytest.fixture
+def dumps(nets, tmp_path):
+    for content in ("features", "grams"):
+        write_dump(nets, tmp_path / f"{content}.h5", content=content)
+    for role, model in nets.items():
+        write_dump({role: model}, tmp_path / f"{role}.h5")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
+def test_dumps_give_what_the_networks_give(nets, dumps):
+    direct = cka(nets["teacher"], nets["student"], batches(30, image_size=16))
+    for paths in (["features.h5"], ["grams.h5"], ["teacher.h5", "student.h5"]):
+        stored = files_cka([dumps / path for path in paths])
+        assert (stored.teacher_layers, stored.student_layers) == (direct.teacher_layers, direct.student_layers)
+        np.testing.assert_allclose(stored.matrix, direct.matrix, rtol=1e-10)
+        np.testing.assert_allclose(stored.low, direct.low, rtol=1e-8)
+    chosen = files_cka([dumps / "features.h5"], student_layers="layer*", batch_size=15)
+    assert chosen.matrix.shape == (2, 3)
+    assert chosen.facts["n_minibatches"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
+def test_dumps_that_do_not_fit_together(nets, dumps):
+    with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
+        files_cka([dumps / "teacher.h5"])
+    with pytest.raises(StoreError, match="needs one feature file or two, but got 3"):
+        files_cka([dumps / "teacher.h5"] * 3)
+    student = {"student": nets["student"]}
+    write_dump(student, dumps / "reverse.h5", order=torch.arange(29, -1, -1))
+    with pytest.raises(StoreError, match="hold other samples or another order"):
+        files_cka([dumps / "teacher.h5", dumps / "reverse.h5"])
+    write_dump(student, dumps / "b.h5", data="cifar")
+    with pytest.raises(StoreError, match=r"is of 'digits', but .* is of 'cifar'"):
+        files_cka([dumps / "teacher.h5", dumps / "b.h5"])
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, size in (("small", 32), ("large", 40)):
+        save(create("resnet8", n_classes=10, image_size=size, data="digits"), folder / f"{name}.safetensors")
+    return folder
+
+
+def run(*arguments):
+    from analyses.commands.cka import cka as command
+
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
+
+
+def test_command(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors")
+    output = run(*given, "--out", tmp_path, "--quiet", "--student-layers", "layer*[0-9]", "--batch-size", 60).output
+    assert "359 samples in 6 minibatches" in output
+    result = CKAResult.load(tmp_path / "cka.npz")
+    assert result.facts["data"] == "digits"
+    assert result.provenance["teacher"]["image_size"] == 40
+    assert {"cka.npz", "cka.csv", "cka.pdf", "cka.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--teacher", "a"), ("--features", "a.h5", "--student", "b")])
+def test_command_needs_networks_or_dumps(arguments):
+    with pytest.raises(ConfigError, match="give --teacher and --student"):
+        run(*arguments)
+
+
+def test_command_with_passes_and_permutations(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors")
+    options = ("--passes", 2, "--permutations", 9, "--batch-size", 100, "--quiet")
+    assert "359 samples in 8 minibatches" in run(*given, "--out", tmp_path, *options).output
+    result = CKAResult.load(tmp_path / "cka.npz")
+    assert np.allclose(np.diag(result.matrix), 1)
+    assert (result.p_values == 0.1).all()
+    assert not np.allclose(result.hsic_xx[0], result.hsic_xx[4])
+
+
+@pytest.mark.parametrize("width", ["nan", "-1", "0", "inf"])
+def test_a_width_to_stop_at_is_above_zero(width, tmp_path):
+    with pytest.raises(ConfigError, match="--until needs the width of an interval, above 0, but is"):
+        run("--teacher", "t", "--student", "s", "--until", width, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _correlated(n, seed, *, d=6):
+    one, other, shared = torch.randn(3, n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return one + shared, other + shared
+
+
+def _added(x, y, sizes, **options):
+    sums = HSICSums(**options)
+    for one, other in zip(x.split(sizes), y.split(sizes), strict=True):
+        sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
+    return sums.result()
+
+
+def test_a_minibatch_counts_by_its_samples():
+    x, y = _correlated(94, 0)
+    sizes = [30, 30, 30, 4]
+    result = _added(x, y, sizes)
+    weights = np.array(sizes) / 94
+    xy, xx, yy = (weights @ part.reshape(4).astype(float) for part in (result.hsic_xy, result.hsic_xx, result.hsic_yy))
+    assert result.matrix[0, 0] == pytest.approx(xy / np.sqrt(xx * yy), rel=1e-6)
+
+
+def test_a_short_last_minibatch_adds_little_noise():
+    whole, with_rest = [], []
+    for seed in range(60):
+        x, y = _correlated(304, seed)
+        whole.append(_added(x[:300], y[:300], [60] * 5).matrix.item())
+        with_rest.append(_added(x, y, [60] * 5 + [4]).matrix.item())
+    assert np.std(with_rest) < 1.3 * np.std(whole)
+
+
+def test_intervals_count_equal_minibatches_equally():
+    x, y = _correlated(120, 1)
+    result = _added(x, y, [20] * 6)
+    low, high = ratio_intervals(result.hsic_xy, result.hsic_xx, result.hsic_yy, sizes=[20] * 6)
+    np.testing.assert_allclose([low, high], [result.low, result.high], rtol=1e-12)
+
+
+def test_further_passes_keep_the_width_and_the_p_values_of_the_first():
+    x, y = _correlated(120, 2)
+    again = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    once = _added(x, y, [20] * 6, permutations=19)
+    twice = _added(torch.cat([x, x[again]]), torch.cat([y, y[again]]), [20] * 12, permutations=19, pass_length=6)
+    assert twice.matrix.item() != once.matrix.item()
+    assert (twice.high - twice.low).item() == pytest.approx((once.high - once.low).item(), rel=1e-6)
+    assert (twice.low - twice.matrix).item() == pytest.approx((once.low - once.matrix).item(), rel=1e-4)
+    assert twice.p_values == once.p_values
+    assert (twice.facts["n_samples"], twice.facts["n_minibatches"]) == (120, 12)
+
+
+@pytest.mark.slow
+def test_processes_share_the_work_and_agree_with_one(checkpoints, tmp_path):
+    given = ["cka", "--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors"]
+    given += ["--batch-size", "48", "--permutations", "9", "--passes", "2", "--quiet"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node", "3"]
+    torchrun += ["-m", "kdprobe"]
+    for name, start in (("one", ["-m", "kdprobe"]), ("three", torchrun)):
+        words = [sys.executable, *start, *map(str, given), "--out", str(tmp_path / name)]
+        subprocess.run(words, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    one, three = (CKAResult.load(tmp_path / name / "cka.npz") for name in ("one", "three"))
+    for name in ("matrix", "low", "high", "hsic_xy", "p_values"):
+        np.testing.assert_allclose(getattr(three, name), getattr(one, name), rtol=1e-10)
+    assert three.facts == one.facts
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (("a", 1.0), ("b", 1.0), "is of images with the sha256 a, but .* of images with the sha256 b"),
+        (("a", 1.0), ("a", 0.5), r"images were shown with crop_pct 1\.0 for .*, but with crop_pct 0\.5 for"),
+        (("a", 1.0), ("a", 1.0), None),
+    ],
+)
+def test_dumps_are_of_the_same_images_shown_alike(tmp_path, one, other, message):
+    paths = [tmp_path / "teacher.h5", tmp_path / "student.h5"]
+    for path, (images, crop) in zip(paths, (one, other), strict=True):
+        network = Network("net", "", {"image_size": 8, "crop_pct": crop}, images)
+        with FeatureStore.create(path, {path.stem: network}, data=f"folder:{path.stem}", batch_size=8) as writer:
+            writer.append(torch.arange(8), torch.zeros(8).long(), {path.stem: {"fc": torch.randn(8, 3)}})
+    if message is None:
+        files_cka(paths)  # wherever the data lay
+        return
+    with pytest.raises(StoreError, match=message):
+        files_cka(paths)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.linalg import orthogonal_procrustes
+from scipy.spatial.distance import pdist
+from sklearn.cross_decomposition import CCA
+
+from analyses.similarity.measures import (
+    MEASURES,
+    canonical_correlations,
+    procrustes,
+    pwcca,
+    rsa,
+    svcca,
+)
+from analyses.similarity.stored import reduced, stored_similarity
+from kdprobe.errors import AnalysisError
+from kdprobe.features.store import FeatureStore, Network
+from kdprobe.models.layout import Layout
+
+ALL = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def pair():
+    x = normal(60, 6)
+    return x, torch.cat([x[:, :3] + 0.5 * normal(60, 3, seed=1), normal(60, 2, seed=2)], 1)
+
+
+@ALL
+def test_equal_up_to_rotation_scale_and_shift(measure, pair):
+    rotation = torch.linalg.qr(normal(6, 6, seed=3)).Q
+    assert measure(pair[0], 3 * pair[0] @ rotation + 7) == pytest.approx(1)
+    assert measure(pair[0], 3 * pair[1] + 7) == pytest.approx(measure(*pair))
+    assert measure(*pair) < 0.99
+
+
+@ALL
+def test_more_alike_with_less_noise(measure):
+    x, noise = normal(200, 5), normal(200, 5, seed=1)
+    values = [measure(x, x + scale * noise) for scale in (0.1, 0.5, 2)]
+    assert values == sorted(values, reverse=True)
+
+
+@ALL
+def test_different_samples_and_features_that_do_not_vary(measure, pair):
+    with pytest.raises(AnalysisError, match="features of the same samples, but got 60 and 59"):
+        measure(pair[0], pair[1][1:])
+    with pytest.raises(AnalysisError, match="is undefined"):
+        measure(pair[0], torch.ones(60, 4, dtype=torch.float64))
+
+
+def test_linear_maps_leave_cca_alone(pair):
+    x, y = pair
+    mixed = y @ normal(5, 5, seed=4)
+    assert torch.allclose(canonical_correlations(x, mixed), canonical_correlations(x, y))
+    assert pwcca(x, mixed) == pytest.approx(pwcca(x, y))
+    assert procrustes(x, mixed) != pytest.approx(procrustes(x, y), rel=1e-2)
+
+
+def test_correlations_equal_scikit_learns(pair):
+    x, y = (features.numpy() for features in pair)
+    variables = CCA(n_components=2, max_iter=10000, tol=1e-12).fit_transform(x, y)
+    expected = [np.corrcoef(variables[0][:, i], variables[1][:, i])[0, 1] for i in range(2)]
+    np.testing.assert_allclose(canonical_correlations(*pair)[:2], expected, rtol=1e-4)
+
+
+def test_svcca_keeps_the_leading_components():
+    strong, weak = normal(80, 2) * 100, normal(80, 3, seed=1)
+    assert svcca(torch.cat([strong, weak], 1), strong) == pytest.approx(1, abs=1e-3)
+    assert len(canonical_correlations(torch.cat([strong, weak], 1), strong)) == 2
+
+
+def test_pwcca_equals_its_definition(pair):
+    x, y = (features.numpy() - features.numpy().mean(0) for features in pair)
+    qx, qy = np.linalg.qr(x)[0], np.linalg.qr(y)[0]
+    u, rho, _ = np.linalg.svd(qx.T @ qy, full_matrices=False)
+    weights = np.abs((qx @ u).T @ x).sum(1)
+    assert pwcca(*pair) == pytest.approx(float(weights @ rho / weights.sum()))
+
+
+def test_procrustes_equals_scipys(pair):
+    x, y = (features - features.mean(0) for features in pair)
+    x, y = torch.nn.functional.pad(x / x.norm(), (0, 0)), torch.nn.functional.pad(y / y.norm(), (0, 1))
+    assert procrustes(*pair) == pytest.approx(orthogonal_procrustes(x.numpy(), y.numpy())[1])
+
+
+def test_rsa_equals_scipys(pair):
+    distances = [pdist(features.numpy()) for features in pair]
+    assert rsa(*pair) == pytest.approx(stats.pearsonr(*distances).statistic)
+    assert rsa(*pair, ranks=True) == pytest.approx(stats.spearmanr(*distances).statistic)
+
+
+@pytest.fixture
+def store(tmp_path):
+    networks = {"teacher": Network("t"), "student": Network("s")}
+    layouts = {"student": {"map": Layout("NCHW")}}
+    with FeatureStore.create(tmp_path / "f.h5", networks, batch_size=20) as writer:
+        for start in (0, 20):
+            index = torch.arange(start, start + 20)
+            x = normal(20, 4, seed=start).float()
+            layers = {
+                "teacher": {"a": x, "b": normal(20, 3, seed=9)},
+                "student": {"map": x[..., None, None].expand(-1, -1, 2, 2)},
+            }
+            writer.append(index, index, layers, layouts=layouts)
+    with FeatureStore.open(tmp_path / "f.h5") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_stored_layers(store, name):
+    matrix = stored_similarity(store, store, name).matrix
+    assert matrix.shape == (2, 1)
+    assert matrix[0, 0] == pytest.approx(1, abs=1e-5)
+    assert matrix[1, 0] < 0.9
+
+
+def test_halves_are_averaged_in_float32(tmp_path):
+    maps = 200 + 10 * torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    index = torch.arange(20)
+    with FeatureStore.create(tmp_path / "h.h5", {"student": Network("s")}, batch_size=20, dtype="float16") as writer:
+        writer.append(index, index, {"student": {"map": maps}}, layouts={"student": {"map": Layout("NCHW")}})
+    with FeatureStore.open(tmp_path / "h.h5") as store:
+        pooled = reduced(store, "student", "all", "gap")["map"]
+    torch.testing.assert_close(pooled, maps.half().float().mean((2, 3)), rtol=1e-6, atol=0)
+    assert not torch.equal(pooled, pooled.half().float())
+
+
+def test_stored_layers_that_cannot_be_compared(store, tmp_path):
+    with pytest.raises(AnalysisError, match="no measure 'scca'; did you mean 'svcca'"):
+        stored_similarity(store, store, "scca")
+    index = torch.arange(8)
+    with FeatureStore.create(tmp_path / "g.h5", {"student": Network("s")}, batch_size=8, content="grams") as writer:
+        writer.append(index, index, {"student": {"a": torch.eye(8)}})
+    with FeatureStore.open(tmp_path / "g.h5") as grams:
+        with pytest.raises(AnalysisError, match="hold other samples or another order"):
+            stored_similarity(store, grams, "rsa")
+        with pytest.raises(AnalysisError, match="holds Gram matrices; this measure needs features"):
+            stored_similarity(grams, grams, "rsa")

@@ -1,0 +1,439 @@
+"""Pictures: every label whole and apart from the others, the same bytes each time, nothing left behind."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from scipy.stats import ttest_1samp
+
+from figures import style
+from figures.commands import figures as figures_command
+from figures.labels import shorten, text_width
+from figures.pictures.cka import colour_label, stage_ends
+from figures.pictures.comparison import worded
+from figures.pictures.confusion import row_shares
+from figures.pictures.curves import look
+from figures.pictures.draw import FIGURES, draw, draw_files
+from kdprobe.cli.group import main
+from kdprobe.errors import ResultError
+from kdprobe.mean_interval import mean_interval
+from kdprobe.results import Result, save_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    compound_result,
+    dropout_result,
+    evaluation_result,
+    examples_result,
+    knowledge_comparison_result,
+    knowledge_result,
+    over_time_result,
+    reliability_result,
+    similarity_result,
+    training_result,
+)
+
+LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
+RESULTS = {
+    "small": cka_result(),
+    "one cell": cka_result(1, 1),
+    "annotated": cka_result(12, 12, lowest=-0.3),
+    "undefined": cka_result(5, 6, undefined=((0, 1), (4, 1))),
+    "wide": cka_result(4, 87),
+    "tall": cka_result(87, 4),
+    "deep": cka_result(61, 87, teacher=LONG, student=LONG, undefined=((0, 0),)),
+    "one evaluation": evaluation_result(("plain",)),
+    "three evaluations": evaluation_result(),
+    "long name": evaluation_result((LONG, "b", "c", "d", "e")),
+    "hundred classes": evaluation_result(("a", "b"), 100, 4000),
+    "comparison": comparison_result(),
+    "one seed": comparison_result(("plain", LONG), 1),
+    "compound": compound_result(),
+    "many compounds": compound_result((LONG, *"bcdef")),
+    "dropout": dropout_result(),
+    "one dropout seed": dropout_result(1),
+    "dropout answered": dropout_result(2, (0.3, 0.5, 0.7), answered=True),
+    "many rates answered": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9)), answered=True),
+    "many rates": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9))),
+    "training": training_result(),
+    "many runs": training_result(tuple(f"{LONG} {index}" for index in range(20))),
+    "knowledge": knowledge_result(),
+    "one pair": knowledge_result(1),
+    "knowledge, measured": knowledge_result(5, measured=True, name=LONG),
+    "knowledge by rates": knowledge_result(2, rates=True),
+    "students compared": knowledge_comparison_result(),
+    "many students": knowledge_comparison_result((LONG, *"bcdef"), 9),
+    "examples": examples_result(),
+    "many examples": examples_result(19, name=LONG),
+    "similarity": similarity_result(),
+    "reliability": reliability_result(),
+    "many reliabilities": reliability_result((LONG, *"bcdef")),
+    "one reliability": reliability_result((LONG,)),
+    "over time": over_time_result(),
+    "over time, many": over_time_result(12),
+}
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All texts that are seen; labels of ticks beyond the axes' ends are made but not drawn."""
+    FigureCanvasAgg(figure).draw()
+    beyond = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        outside = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        beyond |= {label for tick in outside for label in (tick.label1, tick.label2)}
+    found = set(figure.findobj(Text)) - beyond
+    return [text for text in found if text.get_visible() and text.get_text().strip()]  # type: ignore[attr-defined]
+
+
+def written(figure: Figure) -> list[str]:
+    return [text.get_text() for text in texts(figure)]
+
+
+@pytest.fixture(autouse=True)
+def settings_left_alone() -> Iterator[None]:
+    before = dict(mpl.rcParams)
+    yield
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
+    with style.style():
+        figure = draw(RESULTS[name])
+        width, height = figure.get_size_inches() * 72
+        assert width in (style.COLUMN, style.PAGE)
+        assert height < 9 * 72
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    assert boxes
+    for text, box in boxes:
+        assert box.x0 >= -0.5, text
+        assert box.y0 >= -0.5, text
+        assert box.x1 <= figure.bbox.x1 + 0.5, text
+        assert box.y1 <= figure.bbox.y1 + 0.5, text
+    for (first, a), (second, b) in itertools.combinations(boxes, 2):
+        assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1, (first, second)
+
+
+@pytest.mark.parametrize("ending", style.FORMATS)
+@pytest.mark.parametrize("kind", ["undefined", "three evaluations", "comparison", "dropout", "training", "knowledge"])
+def test_same_result_gives_same_bytes(tmp_path: Path, kind: str, ending: str) -> None:
+    for name in "ab":
+        style.save(draw(RESULTS[kind]), tmp_path / f"{name}.{ending}")
+    first = (tmp_path / f"a.{ending}").read_bytes()
+    assert first == (tmp_path / f"b.{ending}").read_bytes()
+    assert b"Date" not in first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{ending}", f"b.{ending}"]
+
+
+def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
+    style.save(draw(RESULTS["small"]), tmp_path / "a.pdf")
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in data
+    assert b"/Subtype /Type3" not in data
+
+
+def test_cka_axes_name_their_network() -> None:
+    figure = draw(cka_result(3, 5, teacher="vit_t", student="resnet_s"))
+    axes = figure.axes[0]
+    titles = {text.get_text(): text for text in figure.texts}
+    assert titles["teacher: vit_t, layer"].get_rotation() == 90
+    assert titles["student: resnet_s, layer"].get_rotation() == 0
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
+    assert len(axes.get_xticks()) == 5
+    assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
+    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"  # of a result that does not say how they count
+
+
+def test_cka_axes_show_names_as_long_as_the_figure() -> None:
+    assert "teacher: vit_tiny_patch16_224, layer" in written(draw(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
+
+
+def test_names_of_thousands_of_letters_leave_room_for_the_matrix() -> None:
+    result = cka_result(3, 3, teacher="m" * 3000)
+    for key in ("teacher_layers", "student_layers"):
+        result.facts[key] = [name + "w" * 3000 for name in result.facts[key]]
+    figure = draw(result)
+    assert figure.axes[0].get_position().width * figure.get_figwidth() * 72 >= 39.9
+    assert max(map(len, written(figure))) < 200
+
+
+def test_colours_say_how_cka_was_estimated() -> None:
+    assert colour_label({"estimator": "biased", "kernel": "rbf"}) == "CKA (biased, rbf kernel, minibatch)"
+    assert colour_label({"weighting": "..."}) == "CKA (unbiased, minibatches by their samples)"
+
+
+def test_cka_values_stand_in_their_cells() -> None:
+    result = cka_result(2, 3)
+    result.arrays["matrix"][:] = [[0.1, 0.2, 0.3], [0.4, -0.001, -0.25]]
+    found = {text.get_position(): text.get_text() for text in draw(result).axes[0].texts}
+    assert found[0, 0] == "0.10"
+    assert found[2, 0] == "0.30"
+    assert found[0, 1] == "0.40"
+    assert found[1, 1] == "0.00"
+    assert found[2, 1] == "\N{MINUS SIGN}0.25"
+
+
+def test_many_layers_are_not_annotated() -> None:
+    assert not draw(cka_result(13, 4)).axes[0].texts
+
+
+def test_undefined_cells_are_hatched_and_explained() -> None:
+    result = cka_result(4, 4, undefined=((0, 1), (2, 3)))
+    axes = draw(result).axes[0]
+    (hatched,) = [item for item in axes.collections if isinstance(item, PatchCollection)]
+    corners = {tuple(path.vertices.min(axis=0) + 0.5) for path in hatched.get_paths()}
+    assert corners == {(1.0, 0.0), (3.0, 2.0)}
+    assert hatched.get_hatch()
+    assert "undefined (2 cells)" in written(axes.figure)  # type: ignore[arg-type]
+    assert not any("undefined" in text for text in written(draw(cka_result())))
+
+
+def test_colour_scale_reaches_negative_values() -> None:
+    assert draw(cka_result()).axes[0].images[0].get_clim() == (0, 1)
+    low, high = draw(cka_result(lowest=-0.2)).axes[0].images[0].get_clim()
+    assert low < 0
+    assert high == 1
+
+
+def test_colours_fall_in_lightness_from_zero() -> None:
+    def lightness(colours: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        return colours[:, :3] @ np.array([0.2126, 0.7152, 0.0722])
+
+    rising = lightness(style.colours(0, 1)(np.linspace(0, 1, 64)))
+    assert (np.diff(rising) < 0).all()
+    both = lightness(style.colours(-1, 1)(np.linspace(0, 1, 65)))
+    assert (np.diff(both[:32]) > 0).all()
+    assert (np.diff(both[33:]) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("layers", "ends"),
+    [
+        (["layer1.0", "layer1.1", "layer2.0", "layer2.1"], [2]),
+        (["stages.0.a", "stages.0.b", "stages.1.a"], [2]),
+        (["blocks.0", "blocks.1", "blocks.10"], []),
+        (["conv", "conv"], []),
+    ],
+)
+def test_stage_ends(layers: list[str], ends: list[int]) -> None:
+    assert stage_ends(layers) == ends
+
+
+def test_row_shares() -> None:
+    shares = row_shares(np.array([[3, 1], [0, 0]]))
+    assert shares[0].tolist() == [0.75, 0.25]
+    assert np.isnan(shares[1]).all()
+
+
+def test_a_class_without_images_is_drawn() -> None:
+    result = evaluation_result(("plain",), 4)
+    result.arrays["confusion"][0, 2] = 0
+    assert "accuracy" in " ".join(written(draw(result)))
+
+
+def test_counts_are_written_up_to_twelve_classes() -> None:
+    result = evaluation_result(("plain",), 12)
+    assert str(result.arrays["confusion"][0, 0, 0]) in written(draw(result))
+    assert len(draw(evaluation_result(("plain",), 13)).axes[0].texts) == 2
+
+
+def test_bars_only_for_several() -> None:
+    assert len(draw(evaluation_result(("plain",))).axes) == 1
+    assert len(draw(evaluation_result(("plain", "kd"))).axes) == 3
+
+
+def test_mean_interval_is_students() -> None:
+    values = np.array([0.91, 0.95, 0.93, np.nan])
+    mean, half = mean_interval(values)
+    expected = ttest_1samp(values[:3], 0).confidence_interval(0.95)
+    assert mean - half == pytest.approx(expected.low)
+    assert mean + half == pytest.approx(expected.high)
+    assert np.isnan(mean_interval(np.array([0.5]))[1])
+    assert np.isnan(mean_interval(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize(("values", "told"), [([0.95, 0.95], "95.0 ± 0.0"), ([0.951], "95.1"), ([np.nan, np.nan], "-")])
+def test_worded(values: list[float], told: str) -> None:
+    assert worded(np.array(values), 100, 1) == told
+
+
+def test_comparison_leaves_out_what_was_not_measured() -> None:
+    result = comparison_result()
+    result.arrays["cka"][:] = np.nan
+    result.arrays["uar"][1] = np.nan
+    assert len(draw(result).axes) == 2
+    result.arrays["accuracy"][:] = result.arrays["uar"][:] = np.nan
+    with pytest.raises(ResultError, match="needs a value of accuracy, uar or cka"):
+        draw(result)
+
+
+def test_teacher_is_a_line_where_known() -> None:
+    result = comparison_result()
+    assert "teacher: vit_tiny" in written(draw(result))
+    result.facts["teacher_accuracy"] = None
+    assert not any("teacher" in text for text in written(draw(result)))
+
+
+def test_the_best_cell_is_framed() -> None:
+    result = dropout_result()
+    result.arrays["accuracy"][3, 1] = 0.99
+    axes = draw(result).axes[0]
+    (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert frame.get_xy() == (0.5, 2.5)
+    assert "99.00\n± 0.00" in written(axes.figure)  # type: ignore[arg-type]
+
+
+def test_answers_about_the_rates_are_written_below() -> None:
+    result = dropout_result()
+    wins = [
+        {"fixed": "teacher", "wins": True},
+        {"fixed": "teacher", "wins": False},
+        {"fixed": "student", "wins": False},
+    ]
+    least = {"difference": 0.002, "low": -0.01, "high": 0.014}
+    leads = [{"difference": 0.001, "low": 0.0, "high": 0.002}, least, {"difference": None, "low": None, "high": None}]
+    result.facts.update(equal_rate=wins, best={"neighbours": leads})
+    lines = written(draw(result))
+    assert "equal rate best in 1 of 2 rows, 0 of 1 columns" in lines
+    assert "best over neighbours, least clear: +0.20 [-1.00, 1.40] points" in lines
+    least |= {"low": None, "high": None, "difference": -0.002}
+    leads[0]["low"] = None
+    assert "best over neighbours, least clear: -0.20 points" in written(draw(result))
+
+
+def test_a_sweep_needs_a_trained_cell() -> None:
+    result = dropout_result()
+    result.arrays["accuracy"][:] = np.nan
+    with pytest.raises(ResultError, match="at least one trained cell"):
+        draw(result)
+
+
+def test_lines_differ_in_colour_or_dashes() -> None:
+    looks = [tuple(map(str, look(index).values())) for index in range(28)]
+    assert len(set(looks)) == 28
+
+
+def test_names_are_never_mathematics() -> None:
+    assert "teacher: $x^2$, layer" in written(draw(cka_result(teacher="$x^2$")))
+
+
+@pytest.mark.parametrize("limit", [9, 20, 60])
+def test_shorten(limit: int) -> None:
+    short = shorten(LONG, limit)
+    assert len(short) <= limit
+    assert short[:3] == LONG[:3]
+    assert short[-3:] == LONG[-3:]
+    assert shorten("a\n b") == "a b"
+
+
+def test_text_width_grows_with_text() -> None:
+    assert text_width(" ", 8) == 0 < text_width("a", 8) < text_width("aa", 8) < text_width("aa", 16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "message"),
+    [
+        ("small", "matrix", "'cka' result has no array 'matrix'"),
+        ("small", "teacher", "'cka' result does not state 'teacher'"),
+        ("three evaluations", "uar", "'evaluation' result has no array 'uar'"),
+        ("comparison", "methods", "'comparison' result does not state 'methods'"),
+    ],
+)
+def test_what_is_missing_is_named(kind: str, missing: str, message: str) -> None:
+    whole = RESULTS[kind]
+    arrays = {name: values for name, values in whole.arrays.items() if name != missing}
+    facts = {name: value for name, value in whole.facts.items() if name != missing}
+    with pytest.raises(ResultError, match=message):
+        draw(Result(whole.kind, arrays, facts))
+
+
+def test_shapes_must_match() -> None:
+    result = cka_result(3, 4)
+    with pytest.raises(ResultError, match="has 2 dimensions, but is \\[12\\]"):
+        draw(replace(result, arrays={"matrix": result.arrays["matrix"].ravel()}))
+    with pytest.raises(ResultError, match="has 4 rows, but states 3 'teacher_layers'"):
+        draw(replace(result, arrays={"matrix": result.arrays["matrix"].T}))
+
+
+def test_unknown_kind() -> None:
+    with pytest.raises(ResultError, match="no picture of a result of kind 'ckaa'; did you mean 'cka'"):
+        draw(Result("ckaa", {}))
+
+
+def test_files_are_named_after_the_result(tmp_path: Path) -> None:
+    save_result(cka_result(), tmp_path / "one.npz", table="")
+    paths = draw_files([tmp_path / "one.npz"], ["pdf", "png", "svg", "png"])
+    assert [path.name for path in paths] == ["one.pdf", "one.png", "one.svg"]
+    assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_bad_files_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = tmp_path / "foreign.npz"
+    foreign.write_bytes(b"not a result")
+    save_result(Result("poem", {}), tmp_path / "poem.npz", table="")
+    save_result(Result("cka", {}), tmp_path / "bare.npz", table="")
+    save_result(cka_result(), tmp_path / "good.npz", table="")
+    out = tmp_path / "out"
+    for name, message in {
+        "foreign": "cannot be read as a kdprobe result",
+        "poem": "no picture of a result of kind 'poem'",
+        "absent": "there is no result",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            main(["figures", str(tmp_path / "good.npz"), str(tmp_path / f"{name}.npz"), "--out", str(out)])
+        told = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert message in told
+        assert f"{name}.npz" in told
+        assert told.count("\n") == 1
+        assert not out.exists()
+    with pytest.raises(ResultError, match=r"bare\.npz: this 'cka' result has no array"):
+        draw_files([tmp_path / "bare.npz"], ["png"])
+
+
+def test_two_results_never_share_a_picture(tmp_path: Path) -> None:
+    for folder in "ab":
+        save_result(cka_result(), tmp_path / folder / "cka.npz", table="")
+    paths = [tmp_path / folder / "cka.npz" for folder in "ab"]
+    with pytest.raises(ResultError, match="would both be drawn as"):
+        draw_files(paths, ["png"], out=tmp_path)
+    assert len(draw_files(paths, ["png"])) == 2
+
+
+def test_command_lists_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_result(cka_result(), tmp_path / "cka.npz", table="")
+    main_arguments = [str(tmp_path / "cka.npz"), "--out", str(tmp_path / "out")]
+    figures_command.main(main_arguments, standalone_mode=False)
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / f"cka.{ending}") for ending in ("pdf", "png")]
+    figures_command.main([*main_arguments, "--quiet"], standalone_mode=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_every_kind_has_a_picture_here() -> None:
+    assert set(FIGURES) == {result.kind for result in RESULTS.values()}
+
+
+def test_commands_import_only_click() -> None:
+    heavy = "{'numpy', 'matplotlib', 'plotly', 'pandas', 'torch'}"
+    code = f"import sys, figures.commands; print(len({heavy} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "0\n"
+
+
+def test_methods_of_different_data_are_no_figure() -> None:
+    result = comparison_result()
+    result.facts["groups"] = [{"data": data} for data in ("digits", "digits", "cifar10:x")]
+    with pytest.raises(ResultError, match=r"on one data set in a figure, but these are of cifar10:x, digits$"):
+        draw(result)

@@ -1,0 +1,369 @@
+"""The report's page: all in one file, users' texts as text, every number also in a table."""
+
+import html
+import io
+import json
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from figures.pictures.draw import FIGURES
+from figures.report.chart import hover, numbers, scale, themed
+from figures.report.page import SECTIONS, safe_json, short_names
+from figures.report.write import find, read, write_report
+from kdprobe.cli.group import main
+from kdprobe.errors import ResultError
+from kdprobe.results import Result, save_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    complexity_result,
+    compound_result,
+    dropout_result,
+    evaluation_result,
+    examples_result,
+    knowledge_comparison_result,
+    knowledge_result,
+    over_time_result,
+    reliability_result,
+    similarity_result,
+    training_result,
+)
+
+HOSTILE = "<b>x</b></script><script>alert(1)</script> & \"quoted\" 'too' $title"
+
+
+class Page(HTMLParser):
+    """Elements, their attributes and the text inside scripts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def charts(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
+    assert found
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    for name, result in {
+        "comparison": comparison_result(),
+        "cka/kd": cka_result(3, 4, undefined=((0, 1),)),
+        "cka/hostile": cka_result(teacher=HOSTILE, student=HOSTILE),
+        "evaluation": evaluation_result(("plain", HOSTILE)),
+        "examples": examples_result(name=HOSTILE),
+        "methods": knowledge_comparison_result(("plain", HOSTILE)),
+        "similarity": similarity_result(),
+        "complexity": complexity_result(),
+        "compound": compound_result(),
+        "dropout": dropout_result(),
+        "knowledge": knowledge_result(),
+        "over-time": over_time_result(),
+        "reliability": reliability_result((HOSTILE,)),
+        "training": training_result((HOSTILE, "kd")),
+    }.items():
+        save_result(result, folder / f"{name}.npz", table="")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    return write_report([folder], folder / "report.html", title=HOSTILE).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
+    for _, attributes in page.elements:
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not page.all("link")
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_scripts_are_the_data_plotly_and_ours(page: Page, text: str) -> None:
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None, None]
+    assert text.count("</script>") == 3
+    assert text.count("plotly.js v") == 1
+    assert len(text.encode()) < 8e6
+
+
+def test_names_are_text(page: Page, text: str) -> None:
+    assert not page.all("b")
+    assert "<b>x" not in text
+    assert HOSTILE in "".join(page.texts)
+    (title,) = re.findall("<h1>(.*?)</h1>", text)
+    assert title == html.escape(HOSTILE)
+
+
+def test_hover_texts_are_escaped_for_plotly(text: str) -> None:
+    for chart in charts(text).values():
+        for trace in chart["data"]:
+            told = json.dumps([trace.get("text"), trace.get("customdata")])
+            assert not re.search(r"<(?!br>)", told)
+
+
+def test_safe_json_survives_any_text() -> None:
+    value = {"a": "</script><!-- & \u2028", "b": [1.5, None]}
+    text = safe_json(value)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        safe_json(float("nan"))
+
+
+def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
+    drawn = [a for a in page.all("div") if a.get("class") == "chart"]
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3
+    assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
+    assert {a["id"] for a in page.all("figure")} > set(charts(text))
+    assert len(page.all("figure")) == len(drawn) + 1
+    assert len(page.all("table")) == len(drawn) + 1 + 3
+    assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
+
+
+def test_one_pair_is_shown_at_a_time(page: Page) -> None:
+    assert len(page.all("select")) == 2
+    assert len(page.all("option")) == 4
+    assert sum("hidden" in a for a in page.all("figure")) == 2
+
+
+def test_sections_and_links_agree(page: Page) -> None:
+    sections = [a["id"] for a in page.all("section")]
+    assert sections == ["overview", *SECTIONS, "reproduce"]
+    assert [a["href"] for a in page.all("a")][1:] == [f"#{name}" for name in sections]
+
+
+def test_overview_and_commands(text: str, folder: Path) -> None:
+    assert "kdprobe cka --teacher runs/vit --student runs/resnet8" in text
+    assert str(folder / "cka" / "kd.npz") in text
+    assert "<dt>Seeds</dt><dd>0, 1, 2</dd>" in text
+    assert "<dt>Epochs</dt><dd>6, 12</dd>" in text
+    assert "torch 2.15.0" in text
+
+
+def test_method_table_has_mean_and_interval(text: str) -> None:
+    assert re.search(r'<th scope="row">kd</th><td>\d\d\.\d ± \d\.\d</td>', text)
+    assert '<th scope="row">teacher: vit_<wbr>tiny</th><td>96.4</td><td>-</td>' in text
+
+
+def test_cka_heatmap_keeps_rows_and_reasons(text: str) -> None:
+    result = cka_result(3, 4, undefined=((0, 1),))
+    chart, _ = [c for c in charts(text).values() if c["titles"].get("xaxis") == "student: resnet8, layer"]
+    heat, undefined = chart["data"]
+    assert heat["z"][0][1] is None
+    assert heat["z"][2][3] == pytest.approx(result.arrays["matrix"][2, 3], abs=1e-4)
+    assert chart["ticks"]["yaxis"] == result.facts["teacher_layers"]
+    assert chart["ticks"]["xaxis"] == result.facts["student_layers"]
+    assert (undefined["x"], undefined["y"]) == ([1], [0])
+    assert "undefined: the student&#x27;s features are constant" in undefined["text"][0]
+
+
+def test_same_results_same_page(folder: Path, text: str, tmp_path: Path) -> None:
+    assert write_report([folder], tmp_path / "again.html", title=HOSTILE).read_text(encoding="utf-8") == text
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    save_result(comparison_result(n_seeds=1), tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert "one seed gives no interval" in text
+    assert "±" not in text.split("<script")[0]
+
+
+def test_find_searches_folders_in_order(tmp_path: Path) -> None:
+    for name in ("b/z.npz", "b/a/y.npz", "a.npz"):
+        save_result(cka_result(), tmp_path / name, table="")
+    names = [str(path.relative_to(tmp_path)) for path in find([tmp_path / "b", tmp_path / "a.npz", tmp_path])]
+    assert names == ["b/a/y.npz", "b/z.npz", "a.npz"]
+
+
+def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path) -> None:
+    save_result(cka_result(), tmp_path / "mine.npz", table="")
+    np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
+    assert find([tmp_path]) == [tmp_path / "mine.npz"]
+    with pytest.raises(ResultError, match=r"foreign\.npz cannot be read as a kdprobe result"):
+        read([tmp_path / "foreign.npz"])
+    (tmp_path / "damaged.npz").write_bytes(b"no archive")
+    with pytest.raises(ResultError, match=r"damaged\.npz cannot be read as a kdprobe result"):
+        read([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["out/cka/kd-s0/cka", "out/cka/kd-s1/cka"], ["kd-s0", "kd-s1"]),
+        (["a/one", "a/two"], ["one", "two"]),
+        (["a/one", "a/b/one"], ["one", "b"]),
+        (["out/cka"], ["cka"]),
+    ],
+)
+def test_short_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
+    assert short_names([Path(f"{path}.npz") for path in paths]) == names
+
+
+def test_other_kinds_in_a_folder_are_only_listed(tmp_path: Path) -> None:
+    save_result(Result("poem", {}, {}, {"command": "kdprobe rhyme"}), tmp_path / "poem.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert "kdprobe rhyme" in text
+    assert charts(text) == {}
+
+
+def test_numbers_and_scales_are_json() -> None:
+    assert numbers(np.array([[0.123456789, np.nan]])) == [[0.12346, None]]
+    colours = scale(-0.2, 1.0)
+    assert set(colours) == set(themed(0, 0))
+    assert [colours["light"][index][0] for index in (0, -1)] == [0.0, 1.0]
+    assert hover("<a>", "b") == "&lt;a&gt;<br>b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.npz"], "there is no result"),
+        (["empty"], "there is no result (.npz) in the folder"),
+        (["poem.npz"], "poem.npz: the report has no section for results of kind 'poem'; known: cka"),
+        (["bare.npz"], "bare: this 'cka' result has no array 'matrix'"),
+        (["foreign.npz"], "cannot be read as a kdprobe result"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("foreign.npz").write_bytes(b"PK")
+    save_result(Result("poem", {}), Path("poem.npz"), table="")
+    save_result(Result("cka", {}), Path("bare.npz"), table="")
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *arguments])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in told
+    assert told.count("\n") == 1
+    assert not Path("report.html").exists()
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_what_is_missing_is_named(tmp_path: Path, kind: str) -> None:
+    save_result(Result(kind, {}), tmp_path / "bare.npz", table="")
+    with pytest.raises(ResultError, match=r"^bare: this '"):
+        write_report([tmp_path], tmp_path / "r.html", title="t")
+
+
+def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_result(cka_result(), tmp_path / "cka.npz", table="")
+    main_arguments = ["report", str(tmp_path), "--out", str(tmp_path / "new" / "r.html"), "--title", "A & B"]
+    main(main_arguments)
+    assert capsys.readouterr().out == f"{tmp_path / 'new' / 'r.html'}\n"
+    assert "<title>A &amp; B</title>" in (tmp_path / "new" / "r.html").read_text(encoding="utf-8")
+    main([*main_arguments, "--quiet"])
+    assert capsys.readouterr().out == ""
+
+
+def test_complexity_is_a_table_with_its_conventions(text: str) -> None:
+    assert '<th scope="row">resnet18</th><td>11.180</td>' in text
+    assert "how macs are counted" in text
+
+
+def test_several_evaluations_are_chosen_from(tmp_path: Path) -> None:
+    for name in ("seed0", "seed1"):
+        save_result(evaluation_result(), tmp_path / name / "evaluation.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert ">seed0</option>" in text
+    assert ">kd (seed1)</option>" in text
+
+
+def test_what_has_a_picture_has_a_section() -> None:
+    assert set(SECTIONS) == {*FIGURES, "complexity"}
+
+
+def test_images_stand_with_words_and_both_shares(page: Page, text: str) -> None:
+    result = examples_result(name=HOSTILE)
+    images = page.all("img")
+    assert len(images) == 16
+    specific, other = (result.arrays[key][1, 0] for key in ("specific", "other"))
+    told = f"specific part {specific:.2f} in the student, {other:.2f} in the other network."
+    assert (images[8]["alt"] or "").endswith(told)
+    assert f"<span>{specific:.2f} | {other:.2f}</span>" in text
+    source = b64decode((images[8]["src"] or "").removeprefix("data:image/png;base64,"))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(source))), result.arrays["images"][1, 0])
+
+
+def test_large_images_are_shrunk(tmp_path: Path) -> None:
+    result = examples_result()
+    photos = np.random.default_rng(0).integers(0, 256, (2, 8, 300, 200, 3), dtype=np.uint8)
+    save_result(replace(result, arrays={**result.arrays, "images": photos}), tmp_path / "e.npz", table="")
+    page = Page(write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8"))
+    source = b64decode((page.all("img")[0]["src"] or "").removeprefix("data:image/jpeg;base64,"))
+    assert max(Image.open(io.BytesIO(source)).size) == 112
+
+
+def test_other_measures_have_a_heatmap_without_intervals(text: str) -> None:
+    (heat,) = [c["data"][0] for c in charts(text).values() if "Procrustes" in json.dumps(c["data"][0].get("colorbar"))]
+    assert "Procrustes similarity 0." in heat["customdata"][0][0]
+    assert "[" not in heat["customdata"][0][0]
+
+
+def test_general_shares_of_methods_stand_side_by_side(text: str) -> None:
+    result = knowledge_comparison_result(("plain", HOSTILE))
+    teacher, student = [c for c in charts(text).values() if "general in" in c["titles"].get("xaxis", "")]
+    for chart, who in ((teacher, "teacher"), (student, "student")):
+        assert [trace["name"] for trace in chart["data"]] == [hover("plain"), hover(HOSTILE)]
+        for trace, values in zip(chart["data"], result.arrays[f"{who}_general"], strict=True):
+            assert trace["x"] == pytest.approx((100 * values[:, 0]).tolist(), abs=1e-3)
+
+
+def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
+    sweep = dropout_result()
+    sweep = replace(sweep, facts={**sweep.facts, "teacher": "/home/me/runs/big-vit"})
+    for name, result in (("sweep", sweep), ("comparison", comparison_result())):
+        save_result(result, tmp_path / f"{name}.npz", table="")
+    tiles = [
+        re.findall("<dt>Teacher</dt><dd>(.*?)</dd>", write_report(given, tmp_path / "r.html", title="t").read_text())
+        for given in ([tmp_path / "sweep.npz"], [tmp_path])
+    ]
+    assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
+
+
+def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:
+    result = comparison_result()
+    for array in result.arrays.values():
+        array[1, 2] = np.nan
+    result.facts["budget_differences"] = "budgets differ in epochs (8, 40)"
+    save_result(result, tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    assert "The budgets differ in epochs (8, 40)." in text
+    assert "2 to 3 seeds per method" in text

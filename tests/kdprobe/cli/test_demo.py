@@ -1,0 +1,114 @@
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from kdprobe.cli import group as cli
+from kdprobe.cli.demo import Steps, differences, verdict
+from kdprobe.errors import RunError
+from kdprobe.results import Result, load_result
+from tests.small_sweeps import until
+
+
+def training(out):
+    return {path: path.read_bytes() for path in (out / "runs").rglob("last.safetensors")}
+
+
+def killed(out, reached, delay):
+    """Run the demo until something is there, and a moment longer."""
+    command = [sys.executable, "-m", "kdprobe", "demo", "--out", str(out), "--seeds", "1", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: reached() or process.poll() is not None)
+        time.sleep(delay)
+        process.kill()
+        _, said = process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0), said
+
+
+@pytest.mark.slow
+def test_the_demo_does_the_whole_job_however_often_it_is_killed(tmp_path, capsys):
+    out, moment = tmp_path / "demo", random.Random(3)
+    log, epochs = out / "demo.log", out / "runs" / "teacher" / "metrics.jsonl"
+    killed(out, out.exists, moment.random())
+    killed(out, lambda: epochs.exists() and epochs.read_text().count("\n") > 12, moment.random())
+    for command in ("train digits/demo-student", "dump", "cka", "decompose", "sweep-dropout", "report"):
+        killed(out, lambda said=f"$ kdprobe {command}": log.exists() and said in log.read_text(), 0.5 * moment.random())
+
+    cli.run("demo", "--out", out, "--seeds", 1, "--device", "cpu")
+    text = capsys.readouterr().out
+    assert re.match(r"a teacher, 3 students and what there is to see in them: about \d+ (s|min) on two cores\n", text)
+    assert re.search(r"^\[\d+ s, \d+ (s|min) left\] kdprobe report ", text, re.M)
+    assert re.search(r"^dropkd +[789]\d\.\d\d +[789]\d\.\d\d +0\.\d\d\d$", text, re.M), text
+    comparison = load_result(out / "comparison.npz", kind="comparison")
+    plain, kd, _ = comparison.arrays["accuracy"][:, 0]
+    assert comparison.facts["teacher_accuracy"] > max(plain + 0.02, 0.95)
+    assert kd > plain
+    curves = load_result(out / "training.npz", kind="training")
+    assert curves.facts["names"] == ["teacher", "plain-seed0", "kd-seed0", "dropkd-seed0"]
+    assert (out / "training.pdf").is_file()
+    assert load_result(out / "sweep" / "dropout-feature.npz").arrays["accuracy"].shape == (2, 2, 1)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "dropkd" in page
+    assert (out / "features.h5").is_file()
+    left = [path.name for path in out.rglob("*") if path.name.endswith((".tmp", ".partial", ".lock"))]
+    assert left == []
+
+    before = training(out)
+    cli.run("demo", "--out", out, "--seeds", 1, "--device", "cpu", "--quiet")
+    assert before == training(out)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("method ")
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([4.0, 5.0, 6.0], "kd: +5.00 ± 2.48 points over plain training: helps"),
+        ([-4.0, -5.0, -6.0], "kd: -5.00 ± 2.48 points over plain training: harms"),
+        ([-1.0, 0.0, 2.0], "kd: +0.33 ± 3.79 points over plain training: cannot be told from plain training"),
+        ([3.0], "kd: +3.00 points over plain training: one seed tells nothing for certain"),
+    ],
+)
+def test_what_a_method_does_is_said_as_it_is(points, words):
+    assert verdict("kd", points) == words
+
+
+def test_differences_are_taken_on_the_same_images():
+    facts = {"methods": ["kd", "plain"], "seeds": [0, 1]}
+    result = Result("comparison", {"accuracy": np.array([[0.9, 0.8], [0.8, 0.75]])}, facts, {})
+    assert differences(result)["kd"] == pytest.approx([10.0, 5.0])
+
+
+def test_what_a_killed_demo_left_is_no_obstacle(tmp_path, monkeypatch):
+    steps = Steps(tmp_path / "demo", device="cpu", quiet=True)
+    for name in ("features.h5", "features.h5.partial", "features.h5.kept.partial"):
+        (steps.out / name).write_text("half")
+    ran = []
+    monkeypatch.setattr(steps, "run", lambda *words: ran.append(words))
+    steps.dump(tmp_path, tmp_path)
+    assert not list(steps.out.glob("features*"))
+    assert ran[0][0] == "dump"
+    steps.close()
+    Steps(tmp_path / "demo", device="cpu", quiet=True).close()  # killed before its first command
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    steps = Steps(tmp_path, device="cpu", quiet=True)
+    with pytest.raises(RunError, match=r"another demo runs in .*; wait for it or choose another --out"):
+        Steps(tmp_path, device="cpu", quiet=True)
+    steps.close()
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["demo", "--out", str(tmp_path)])
+    assert caught.value.code == 2
+    assert "is not an empty folder and holds no demo; choose another --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]

@@ -1,0 +1,278 @@
+"""Rounding is not variation: ranks, ties, constant features and scales, against float64 and truths by construction."""
+
+from inspect import unwrap
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from analyses.cka.networks import HSICSums, minibatch_cka
+from analyses.knowledge.coordinates import coordinates
+from analyses.knowledge.layers import decompose_layers
+from analyses.knowledge.result import summary, tidy
+from analyses.paired_features import LayerFeatures
+from analyses.similarity.measures import (
+    Prepared,
+    canonical_correlations,
+    procrustes,
+    pwcca,
+    rsa,
+    svcca,
+    tied_ranks,
+)
+from analyses.similarity.stored import stored_similarity
+from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.features.gram import centred_gram
+from kdprobe.features.rounding import most_rounding, precision_of, rounding_of
+from kdprobe.features.store import FeatureStore, Network
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_direction(shift: float, dtype: torch.dtype) -> None:
+    z, w, y = normal(300, 8), normal(8, 256, seed=1), normal(300, 12, seed=2)
+    computed = (z @ w + shift).to(dtype)  # in float32, whatever it is held in
+    assert len(canonical_correlations(computed, y)) == 8
+    truth = (z.double() @ w.double(), y.double())
+    for measure in (svcca, pwcca):
+        assert measure(computed, y) == pytest.approx(measure(*truth), abs=2e-3)
+    back = pwcca(y, computed)
+    assert back == pytest.approx(pwcca(*truth[::-1]), abs=2e-3)
+    made = coordinates(computed)
+    assert made.values.shape[1] == 8
+    torch.testing.assert_close(made.restore(made.values), made.centred(), rtol=0, atol=1e-3)
+
+
+def test_halves_keep_their_directions() -> None:
+    z, w = normal(400, 8), normal(8, 128, seed=1)
+    assert Prepared((z @ w).half()).basis[0].shape[1] == 8
+    assert Prepared((z @ w).half().float(), torch.float16).basis[0].shape[1] == 8
+    assert Prepared(normal(1500, 64).half()).basis[0].shape[1] == 64
+    assert precision_of((z @ w).double()) == torch.float32
+    assert precision_of(z.double() @ w.double()) == torch.float64
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_widened_halves_are_halves(half, wide, shift) -> None:
+    z, w, y = normal(300, 8), normal(8, 64, seed=1), normal(300, 12, seed=2)
+    for x in (z @ w + shift, (z @ w + shift).relu()):
+        held = x.to(half).to(wide)
+        assert precision_of(held) == half
+        assert pwcca(held, y) == pwcca(x.to(half), y)
+    assert Prepared((z @ w).to(half).to(wide)).basis[0].shape[1] == 8
+    equal = (normal(1, 9).abs() + 3).expand(32, 9) + 0.002 * (normal(32, 9) > 0)
+    with pytest.raises(Undefined, match="is the same for all samples but for rounding"):
+        minibatch_cka(equal.half().to(wide)[None], y[None, :32])
+
+
+def test_exact_numbers_are_no_halves() -> None:
+    one_hot, counts = torch.eye(10)[torch.arange(300) % 10], torch.arange(300) * 7 % 2000
+    rare = (torch.arange(300) % 150 == 0).float()
+    sparse = (normal(300, 6) * 4).round().relu()
+    pixels = torch.randint(0, 256, (300, 5), generator=torch.Generator().manual_seed(1)) / 256
+    mixed = torch.cat([counts[:, None].float(), rare[:, None]], 1)
+    for x, rank in ((one_hot, 9), (sparse, 6), (pixels, 5), (mixed, 2)):
+        assert precision_of(x) == torch.float32
+        assert Prepared(x).basis[0].shape[1] == rank
+        assert Prepared(x.double()).basis[0].shape[1] == rank
+
+
+@pytest.mark.parametrize("mean", [1e5, 8e5, 1e6, 1.2e6, 1.5e6, 3e6])
+def test_a_mean_far_above_the_spread_takes_nothing_away(mean) -> None:
+    x, y = normal(4, 32, 20).double(), normal(4, 32, 15, seed=1).double()
+    y += x[..., :15]
+    stored = (x + mean).float()
+    assert minibatch_cka(stored, y) == pytest.approx(minibatch_cka(stored.double() - mean, y), abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [svcca, pwcca, procrustes, rsa])
+def test_what_is_no_features_is_one_line(measure) -> None:
+    measure = unwrap(measure)  # without the check of annotations that only tests have
+    x, y = normal(50, 4), normal(50, 3, seed=1)
+    assert measure(x.numpy(), y.numpy()) == measure(x, y)
+    whole = (4 * x).round().int()
+    assert measure(whole, y) == measure(whole.double(), y)
+    for wrong, said in (
+        (torch.zeros(50), "x must have at least 2 dimensions, but has the shape"),
+        (torch.zeros(0, 4), "x must not be empty, but has the shape"),
+        (x + 1j, r"x must be of real numbers, but is of type torch\.complex64"),
+        ("abc", "x must be a tensor or an array of numbers, but is of type str"),
+    ):
+        with pytest.raises(AnalysisError, match=said):
+            measure(wrong, y)
+    with pytest.raises(Undefined, match=r"whatever the features are: 2 samples|distances between samples are the same"):
+        measure(x[:2], y[:2])
+
+
+def test_whole_numbers_have_a_cka() -> None:
+    x, y = (8 * normal(4, 32, 5)).int(), normal(4, 32, 5) + normal(4, 32, 5, seed=1)
+    assert unwrap(minibatch_cka)(x, y) == minibatch_cka(x.double(), y)
+    with pytest.raises(AnalysisError, match="x must not be empty"):
+        unwrap(minibatch_cka)(x[:, :0], y[:, :0])
+
+
+def test_a_huge_constant_hides_nothing() -> None:
+    x, y = normal(100, 6), normal(100, 5, seed=1)
+    beside = torch.cat([x, torch.full((100, 1), 1e8)], 1)
+    for measure in (svcca, pwcca, procrustes, rsa):
+        assert measure(beside, y) == pytest.approx(measure(x, y))
+    assert minibatch_cka(beside[None], y[None]) == pytest.approx(minibatch_cka(x[None], y[None]))
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-23, 1e-15, 1e15, 1e30, 1e37])
+def test_the_scale_does_not_matter(scale: float) -> None:
+    x, y = normal(3, 32, 8), normal(3, 32, 6, seed=1) + normal(3, 32, 8)[..., :6]
+    assert minibatch_cka(x * scale, y) == pytest.approx(minibatch_cka(x, y), abs=1e-3)
+    for measure in (svcca, pwcca, procrustes, rsa):
+        assert measure(x[0] * scale, y[0]) == pytest.approx(measure(x[0], y[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e100, 1e300])
+def test_the_scale_of_float64_does_not_matter(scale: float) -> None:
+    x, y = (normal(3, 32, 8, seed=seed).double() + normal(3, 32, 8).double() for seed in (1, 2))
+    assert minibatch_cka(x * scale, y) == pytest.approx(minibatch_cka(x, y))
+    for measure in (svcca, pwcca, procrustes, rsa):
+        assert measure(x[0] * scale, y[0]) == pytest.approx(measure(x[0], y[0]))
+    with pytest.raises(AnalysisError, match="the squares of their products leave float64; scale them"):
+        centred_gram(x[0] * scale)
+
+
+def test_equal_rows_are_undefined_whatever_rounding_adds() -> None:
+    generator, y = torch.Generator().manual_seed(2), normal(4, 16, 7)
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        eps = torch.finfo(dtype).eps
+        x = (torch.rand(1, 1, 9, generator=generator) + 1).to(dtype).expand(4, 16, 9).clone()
+        x += torch.randint(0, 2, x.shape, generator=generator) * eps  # one unit in the last place
+        with pytest.raises(Undefined, match="is the same for all samples but for rounding"):
+            minibatch_cka(x, y)
+        for measure in (svcca, pwcca, procrustes, rsa, canonical_correlations):
+            with pytest.raises(
+                Undefined, match="the same for all samples but for rounding, so that similarity is undef"
+            ):
+                measure(x[0], y[0])
+        with pytest.raises(Undefined, match="is the same for all 16 samples but for rounding"):
+            coordinates(x[0])
+    x = y + 1e4  # 8e-8 of it is less than its rounding, 1e-4 more
+    assert minibatch_cka(x, y) == pytest.approx(1, abs=1e-4)
+
+
+def test_features_that_vary_are_not_said_to_be_constant() -> None:
+    one_differs = torch.zeros(1, 12, 5)
+    one_differs[0, 3] = normal(5)
+    for x in (one_differs + normal(5), torch.eye(12)[None], 1e-20 * torch.eye(12)[None]):
+        with pytest.raises(Undefined, match="an unbiased HSIC of 0 with itself although it varies"):
+            minibatch_cka(x, normal(1, 12, 4))
+        sums = HSICSums(estimator="biased")
+        sums.add({"x": centred_gram(x[0])}, {"y": centred_gram(normal(12, 4))})
+        assert not sums.result().undefined
+        for measure in (pwcca, procrustes):
+            if x is one_differs:
+                assert 0 < measure(x[0], normal(12, 4)) < 1
+
+
+def test_ties_are_ties_in_every_order() -> None:
+    rng = np.random.default_rng(1)
+    one = rng.integers(0, 10, 60)
+    other = np.where(rng.random(60) < 0.3, rng.integers(0, 10, 60), one)
+    pairs = np.triu_indices(60, 1)
+    truth = spearmanr(*[(c[:, None] != c[None])[pairs].astype(int) for c in (one, other)]).statistic
+    for shift, dtype in ((0.0, torch.float64), (0.0, torch.float32), (7.3, torch.float32), (1e3, torch.float64)):
+        x, y = (torch.from_numpy(0.1 * np.eye(10)[c] + shift).to(dtype) for c in (one, other))
+        for turn in (torch.arange(60), torch.from_numpy(rng.permutation(60))):
+            assert rsa(x[turn], y[turn], ranks=True) == pytest.approx(truth, abs=1e-9)
+    with pytest.raises(Undefined, match="all distances between samples are the same but for rounding"):
+        rsa(0.1 * torch.eye(12), normal(12, 4))
+
+
+def test_ranks_within_a_tolerance() -> None:
+    values = np.array([1.0, 3.0, 1.0 + 1e-9, 2.0, 3.0 - 1e-9])
+    assert tied_ranks(values, 1e-8).tolist() == [1.5, 4.5, 1.5, 3.0, 4.5]
+    assert tied_ranks(values, 0.0).tolist() == [1.0, 5.0, 2.0, 3.0, 4.0]
+    dense = np.linspace(0, 1, 1001)
+    assert spearmanr(tied_ranks(dense, 0.01), dense).statistic > 0.9999, "a chain of near values is not one tie"
+
+
+@pytest.mark.parametrize("measure", [svcca, pwcca, canonical_correlations])
+def test_few_samples_are_refused_or_remarked_on(measure) -> None:
+    name = {svcca: "SVCCA", pwcca: "PWCCA"}.get(measure, "CCA")
+    said = f"{name} is 1 whatever the features are: 40 samples in 60 and 50 dimensions"
+    wide = torch.linalg.qr(normal(60, 60))[0][:40], torch.linalg.qr(normal(50, 50, seed=1))[0][:40]
+    if measure is not svcca:
+        with pytest.raises(Undefined, match=said):
+            measure(normal(40, 60), normal(40, 50, seed=1))
+    else:
+        with pytest.raises(Undefined, match=said):
+            svcca(*wide, variance=1.0)
+    with pytest.warns(
+        UserWarning, match=rf"\d+ of \d+ correlations in {name} are 1 whatever the features are: 40 samp"
+    ):
+        measure(normal(40, 30), normal(40, 20, seed=1))
+    measure(normal(80, 30), normal(80, 20, seed=1))
+
+
+def test_procrustes_of_few_samples_has_a_remark() -> None:
+    with pytest.warns(UserWarning, match="40 samples in 400 and 500 dimensions leave no direction of the samples out"):
+        assert procrustes(normal(40, 400), normal(40, 500, seed=1)) > 0.9
+    with pytest.raises(AnalysisError, match="similarity needs finite features"):
+        procrustes(normal(8, 2) / 0, normal(8, 2))
+
+
+@pytest.fixture
+def dump(tmp_path):
+    x, index = normal(64, 10), torch.arange(64)
+    layers = {
+        "teacher": {"alive": x, "dead": torch.zeros(64, 6), "wide": normal(64, 90, seed=3)},
+        "student": {"s": normal(64, 8, seed=1), "flat": torch.full((64, 3), 0.1)},
+    }
+    with FeatureStore.create(tmp_path / "f.h5", {"teacher": Network("t"), "student": Network("s")}, batch_size=64) as f:
+        f.append(index, index % 3, layers)
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        yield store
+
+
+def test_a_dead_layer_is_named_and_the_others_are_measured(dump) -> None:
+    found = stored_similarity(dump, dump, "pwcca", reduce="flatten")
+    assert found.matrix.isnan().tolist() == [[False, True], [True, True], [True, True]]
+    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in found.undefined}
+    assert reasons["dead", "s"].startswith("teacher layer 'dead': the features are the same for all samples")
+    assert reasons["alive", "flat"].startswith("student layer 'flat': the features are the same for all samples")
+    assert reasons["wide", "s"].startswith("PWCCA is 1 whatever the features are: 64 samples in 90 and 8 dimensions")
+    remarked = stored_similarity(dump, dump, "procrustes", teacher_layers="wide", student_layers="s", reduce="flatten")
+    assert not remarked.remarks
+    with pytest.raises(Undefined, match="no pair of layers has a value; teacher layer 'dead'"):
+        stored_similarity(dump, dump, "rsa", teacher_layers="dead", reduce="flatten")
+
+
+def test_decompose_leaves_a_dead_layer_out() -> None:
+    x = normal(80, 6)
+    teacher = {"alive": x, "dead": torch.zeros(80, 4)}
+    features = LayerFeatures(
+        teacher, {"s": x[:, :3] + normal(80, 3, seed=1)}, torch.arange(80) % 2, torch.arange(80),
+        {"teacher": "t", "student": "s", "data": "digits"},
+    )  # fmt: skip
+    result, examples = decompose_layers(features, [("alive", "s"), ("dead", "s")], probes=False, n_images=2)
+    assert result.facts["teacher_layers"] == ["alive"]
+    assert examples is not None
+    assert examples.facts["teacher_layer"] == "alive"
+    (cell,) = result.facts["left_out"]
+    assert (cell["teacher_layer"], cell["student_layer"]) == ("dead", "s")
+    assert "dead and s are left out: the teacher's feature is the same for all 80 samples" in summary(result)
+    assert tidy(result).query("quantity == 'left out'")["teacher_layer"].tolist() == ["dead"]
+    with pytest.raises(
+        Undefined, match="teacher layer 'dead' and student layer 's': the teacher's feature is the same"
+    ):
+        decompose_layers(features, [("dead", "s")])
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-20, 1.0, 1e30])
+def test_the_quick_bound_on_rounding_is_one(scale):
+    row = scale * torch.randn(257)
+    for precision in (torch.float16, torch.bfloat16, torch.float32):
+        assert most_rounding(row, precision) >= 4 * float(rounding_of(row, precision).norm())

@@ -1,0 +1,454 @@
+"""Runs side by side, their curves, and whether their folders are whole."""
+
+import json
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from figures.pictures import comparison as comparison_figure
+from figures.pictures import curves as curves_figure
+from kdprobe.cli import group as cli
+from kdprobe.config import override, parse, read_yaml, write_yaml
+from kdprobe.distillers import option_types
+from kdprobe.errors import RunError
+from kdprobe.mean_interval import mean_interval
+from kdprobe.recipe import read_recipe
+from kdprobe.results import load_result
+from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
+from kdprobe.runs.curves import short_names, training_curves
+from kdprobe.runs.folder import RunFolder
+from kdprobe.runs.inputs import Inputs
+from kdprobe.training.loop import train
+from kdprobe.training.verify import problems
+
+
+def write_run(path, *assignments, accuracies=(0.5, 0.7, 0.6), method="plain", finished=True):
+    """A run folder with everything but networks."""
+    given = [f"method.name={method}", f"training.epochs={len(accuracies)}"]
+    given += ["teacher=runs/gone"] if method != "plain" else []
+    config = parse(override(read_recipe("digits/resnet8"), [*given, *assignments]), option_types())
+    path.mkdir(parents=True)
+    run = RunFolder(path)
+    run.config_path.write_text(write_yaml(config))
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        record = {"epoch": epoch, "loss": 1 / epoch, "accuracy": accuracy, "lr": 0.1, "seconds": 2.0, "images": 1000}
+        run.append_metrics(record)
+    if finished:
+        run.write_result(
+            {
+                "model": config.model.name,
+                "method": config.method["name"],
+                "teacher": config.teacher,
+                "data": config.data.spec,
+                "evaluated_on": "test",
+                "seed": config.seed,
+                "epochs": len(accuracies),
+                "images_seen": 1000 * len(accuracies),
+                "accuracy": accuracies[-1],
+                "best_accuracy": max(accuracies),
+                "parameters": 78_042,
+                "auxiliary_parameters": 0 if method == "plain" else 1234,
+                "seconds": 2.0 * len(accuracies),
+            }
+        )
+    return run
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path):
+    for seed, last in ((2, 0.62), (0, 0.6), (1, 0.64)):
+        workers = f"data.workers={seed}"
+        write_run(tmp_path / f"plain{seed}", f"seed={seed}", workers, accuracies=(0.5, 0.7, last))
+        write_run(tmp_path / f"kd{seed}", f"seed={seed}", accuracies=(0.5, 0.6, last + 0.1), method="kd")
+    groups = group(gather([tmp_path]))
+    assert [(entry.name, entry.seeds) for entry in groups] == [("kd", [0, 1, 2]), ("plain", [0, 1, 2])]
+    assert shared(groups) == "model resnet8, data digits"
+    assert budget_differences(groups) == ""
+    rows = table(groups, best=True).to_dict("records")
+    mean, half = mean_interval([0.6, 0.64, 0.62])
+    assert rows[1] == {
+        "": "plain",
+        "epochs": 3,
+        "images seen": "3,000",
+        "seeds": "0, 1, 2",
+        "accuracy %": f"{100 * mean:.2f} ± {100 * half:.2f}",
+        "best-epoch accuracy %": "70.00 ± 0.00",
+        "images/s": "500",
+        "auxiliary parameters": "0",
+    }
+    assert rows[0]["auxiliary parameters"] == "1,234"
+    assert not [key for key in table(groups).columns if "best" in key]
+
+
+def test_names_say_what_differs_and_no_more(tmp_path):
+    def names(*settings):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for number, (method, *assignments) in enumerate(settings):
+            write_run(folder / str(number), *assignments, method=method)
+        return [entry.name for entry in group(gather([folder]))]
+
+    assert names(["plain"], ["kd"]) == ["kd", "plain"]
+    assert names(["plain"], ["plain", "model.name=resnet14"]) == ["plain, resnet14", "plain, resnet8"]
+    assert names(["kd"], ["kd", "method.temperature=2"]) == ["kd, temperature=2.0", "kd, temperature=4.0"]
+    assert names(["kd"], ["kd", "teacher=runs/b"], ["plain"]) == ["kd, runs/b", "kd, runs/gone", "plain"]
+    assert names(["plain"], ["plain", "training.batch_size=7"]) == [
+        "plain, training.batch_size=64",
+        "plain, training.batch_size=7",
+    ]
+
+
+def test_budgets_that_differ_are_told_in_one_line(tmp_path):
+    write_run(tmp_path / "a")
+    augment = "data.augment.rand_augment=rand-m9"
+    other = ("training.batch_size=128", "training.precision=bf16", augment, "training.mixing.mixup=0.2")
+    write_run(tmp_path / "b", *other, accuracies=(0.1, 0.2), method="kd")
+    assert budget_differences(group(gather([tmp_path]))) == (
+        "budgets differ in epochs (2, 3), images seen (2000, 3000), batch size (128, 64), precision (bf16, auto), "
+        "augmentation.rand_augment (rand-m9, null), mixing.mixup (0.2, 0.0)"
+    )
+
+
+def test_a_comparison_is_saved_and_can_be_drawn(tmp_path):
+    for seed in (0, 3):
+        write_run(tmp_path / f"plain{seed}", f"seed={seed}", accuracies=(0.5, 0.6 + seed / 100))
+    write_run(tmp_path / "kd", "seed=1", accuracies=(0.5, 0.9), method="kd")
+    result, csv = to_result(group(gather([tmp_path])))
+    np.testing.assert_array_equal(result.arrays["accuracy"], [[math.nan, 0.9, math.nan], [0.6, math.nan, 0.63]])
+    assert np.isnan(result.arrays["uar"]).all()
+    assert result.facts["methods"] == ["kd", "plain"]
+    assert result.facts["seeds"] == [0, 1, 3]
+    assert result.facts["teacher_accuracy"] is None
+    assert csv.splitlines()[1].startswith("kd,kd,resnet8,runs/gone,digits,1,2,2000,0.9,")
+    comparison_figure.draw(result)
+
+
+def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
+    write_run(tmp_path / "teacher", accuracies=(0.8, 0.9))
+    write_run(tmp_path / "runs" / "kd", f"teacher={tmp_path / 'teacher'}", method="kd")
+    facts = to_result(group(gather([tmp_path / "runs"])))[0].facts
+    assert (facts["teacher"], facts["teacher_accuracy"]) == ("resnet8", 0.9)
+    path = tmp_path / "teacher" / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data": "cifar10:x"}))
+    assert to_result(group(gather([tmp_path / "runs"])))[0].facts["teacher_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "model"),
+    [
+        ("timm:resnet50", "resnet50"),
+        ("resnet56@weights.pth", "resnet56"),
+        ("{}/teacher", "resnet8"),
+        ("{}/teacher/best.safetensors", "resnet8"),
+        ("{}/gone", None),
+    ],
+)
+def test_a_comparison_says_what_was_trained_by_whom(tmp_path, teacher, model):
+    write_run(tmp_path / "teacher")
+    write_run(tmp_path / "runs" / "kd", f"teacher={teacher.format(tmp_path)}", method="kd")
+    (told,) = to_result(group(gather([tmp_path / "runs"])))[0].facts["groups"]
+    assert told == {
+        "method": "kd",
+        "model": "resnet8",
+        "data": "digits",
+        "evaluated_on": "test",
+        "teacher": model,
+        "runs": [str(tmp_path / "runs" / "kd")],
+        "sha256": [[]],
+        "parameters": 78_042,
+    }
+
+
+def test_a_teacher_that_moved_is_known_by_its_hash(tmp_path):
+    for name, more, method in (("teacher", {"sha256": {"last.safetensors": "ab"}}, "plain"), ("kd", {}, "kd")):
+        run = write_run(tmp_path / name, f"seed={len(more)}", method=method)
+        run.result_path.write_text(json.dumps({**run.result(), "teacher_sha256": "ab", **more}))
+    kd, _ = to_result(group(gather([tmp_path])))[0].facts["groups"]
+    assert kd["teacher"] == "resnet8"
+
+
+def test_compare_prints_and_saves(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
+    write_run(tmp_path / "runs" / "c", finished=False)
+    cli.run("runs", "compare", tmp_path / "runs", tmp_path / "runs" / "a", "--out", tmp_path / "c.npz")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model resnet8, data digits"
+    assert lines[3].split() == ["plain", "3", "3,000", "0", "60.00", "500", "0"]
+    assert lines[4] == f"left out, not finished: {tmp_path / 'runs' / 'c'}"
+    assert lines[5] == "budgets differ in epochs (1, 3), images seen (1000, 3000)"
+    assert load_result(tmp_path / "c.npz", kind="comparison").facts["budget_differences"] == lines[5]
+    assert (tmp_path / "c.csv").is_file()
+
+
+def test_a_run_that_took_no_time_has_no_speed(tmp_path):
+    run = write_run(tmp_path / "run")
+    edit(run.result_path, seconds=0.0)
+    assert table(group([run])).to_dict("records")[0]["images/s"] == "nan"
+
+
+def test_what_cannot_be_compared_is_told(tmp_path):
+    with pytest.raises(RunError, match=r"there is no folder .*nowhere"):
+        gather([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"there is no run in .*empty"):
+        gather([tmp_path / "empty"])
+    write_run(tmp_path / "new" / "a", finished=False)
+    with pytest.raises(RunError, match="none of 1 runs is finished, so there is nothing to compare"):
+        group(gather([tmp_path / "new"]))
+    for name in "ab":
+        write_run(tmp_path / "twice" / name)
+    with pytest.raises(RunError, match=r"twice/a and .*twice/b are the same configuration and seed"):
+        group(gather([tmp_path / "twice"]))
+
+
+def test_curves_of_different_lengths(tmp_path, capsys):
+    write_run(tmp_path / "x" / "long", accuracies=(0.1, 0.2, 0.3))
+    write_run(tmp_path / "x" / "short", accuracies=(0.4,), finished=False)
+    cli.run("runs", "curves", tmp_path / "x", "--out", tmp_path / "curves.npz")
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"curves.{ending}") for ending in ("pdf", "png")]
+    result = load_result(tmp_path / "curves.npz", kind="training")
+    assert result.facts["names"] == ["long", "short"]
+    np.testing.assert_array_equal(result.arrays["epoch"], [1, 2, 3])
+    np.testing.assert_array_equal(result.arrays["accuracy"], [[0.1, 0.2, 0.3], [0.4, math.nan, math.nan]])
+    np.testing.assert_allclose(result.arrays["train_loss"], [[1, 1 / 2, 1 / 3], [1, math.nan, math.nan]])
+    curves_figure.draw(result)
+    assert (tmp_path / "curves.csv").read_text().splitlines()[4] == "short,1,1.0,0.4,0.1,2.0"
+
+
+def test_a_run_without_an_epoch_has_no_curve(tmp_path):
+    run = write_run(tmp_path / "new", accuracies=(0.1,), finished=False)
+    run.metrics_path.unlink()
+    with pytest.raises(RunError, match=r"new has no finished epoch, so there is no curve"):
+        training_curves([run])
+
+
+@pytest.mark.parametrize("epochs", [[0, 1], [1, 1], [2, 1], [-3, 2], [1, "2"], [1, 3], [True, 2]])
+def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
+    run = write_run(tmp_path / "run", accuracies=(0.1, 0.2))
+    records = [{**record, "epoch": epoch} for record, epoch in zip(run.metrics(), epochs, strict=True)]
+    run.metrics_path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(
+        RunError, match=r"metrics.jsonl is damaged in line \d: (it must be of epoch \d, but is of epoch|epoch: )"
+    ):
+        training_curves([run])
+
+
+def test_names_take_as_many_parents_as_needed(tmp_path):
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
+    assert short_names(paths) == ["a/run", "b/run", "b/other"]
+    assert short_names(paths[1:]) == ["run", "other"]
+
+
+def test_runs_from_before_an_option_existed_belong_to_those_with_its_default(tmp_path):
+    old, new = write_run(tmp_path / "old"), write_run(tmp_path / "new", "seed=1")
+    text = old.config_path.read_text()
+    old.config_path.write_text(text.replace("  skip_bad: false\n", ""))
+    assert old.config_path.read_text() != text
+    assert len(group([old, new])) == 1
+    old.claim(parse(read_yaml(text, source="old"), option_types()), resume=True)
+
+
+def test_a_foreign_configuration_is_named_and_left_out(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    for name, content in (("foreign", b"name: other\n"), ("list", b"[1]\n"), ("bytes", b"\xff\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_bytes(content)
+    cli.run("runs", "ls", tmp_path)
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == [str(tmp_path / "run")]
+    bad, foreign, listed = shown.err.splitlines()
+    assert re.fullmatch(r"left out: .*bytes/config\.yaml is damaged: it is not UTF-8 text", bad)
+    assert re.fullmatch(r"left out: .*foreign/config\.yaml is not the configuration of a run", foreign)
+    assert re.fullmatch(r"left out: .*list/config\.yaml is not the configuration of a run", listed)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[1]\n", r"metrics\.jsonl is damaged in line 1: it is a list, not a mapping$"),
+        (b'{"epoch": 1}\n', r"metrics\.jsonl is damaged in line 1: it lacks images, lr, loss, accuracy, seconds$"),
+        (b"\xff\n", r"metrics\.jsonl is damaged: it is not UTF-8 text$"),
+    ],
+)
+def test_damaged_metrics_are_told_by_all_who_read_them(tmp_path, capsys, content, message):
+    run = write_run(tmp_path / "run")
+    run.metrics_path.write_bytes(content)
+    for read in (run.summary, lambda: run.keep_metrics(1), lambda: training_curves([run])):
+        with pytest.raises(RunError, match=message):
+            read()
+    with pytest.raises(RunError, match=message):
+        cli.run("runs", "show", run.path)
+    assert any(re.search(message, problem) for problem in problems(run))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"result\.json is not a result of format 'kdprobe-run' version 1$"),
+        ('{"format": "kdprobe-run", "version": 1}', r"result\.json is not the result of a training: it lacks model, "),
+    ],
+)
+def test_a_damaged_result_is_not_compared(tmp_path, content, message):
+    run = write_run(tmp_path / "run")
+    run.result_path.write_text(content)
+    with pytest.raises(RunError, match=message):
+        group([run])
+    assert any("result.json" in problem for problem in problems(run))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A teacher and a student of a method with modules of its own, one epoch each."""
+    root = tmp_path_factory.mktemp("trained")
+    brief = ["training.epochs=1", "training.batch_size=256", "training.schedule.name=constant"]
+    for name, recipe, given in (
+        ("teacher", "digits/resnet8", []),
+        ("student", "digits/resnet8-dropkd", [f"teacher={root / 'teacher'}", "method.dim=8"]),
+    ):
+        config = parse(override(read_recipe(recipe), [*brief, *given]), option_types())
+        train(config, root / name, device="cpu", quiet=True)
+    return root
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained / "student", tmp_path / "student")
+    return RunFolder(tmp_path / "student")
+
+
+def edit(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_trained_runs_are_whole(trained, capsys):
+    cli.run("runs", "verify", trained)
+    assert capsys.readouterr().out == "nothing is wrong with 2 runs\n"
+    assert set(RunFolder(trained / "student").result()["sha256"]) == {
+        "auxiliary.safetensors", "best.safetensors", "last.safetensors",
+    }  # fmt: skip
+
+
+def test_a_run_that_was_killed_is_whole(run):
+    run.result_path.unlink()
+    with run.metrics_path.open("a") as file:
+        file.write('{"epoch": 2, "lo')
+    (run.path / "last.safetensors").unlink()
+    assert problems(run) == []
+
+
+def cut(name):
+    def damage(run):
+        path = run.path / name
+        path.write_bytes(path.read_bytes()[:-100])
+
+    return damage
+
+
+def other_weights(run):
+    """Valid, of the right shapes, but not those that were saved."""
+    path = run.path / "best.safetensors"
+    tensors = load_file(path)
+    tensors["fc.bias"] = tensors["fc.bias"] + 1
+    with safe_open(path, "numpy") as file:
+        meta = file.metadata()
+    save_file(tensors, path, meta)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda run: run.config_path.write_text("data: ["), [r"config\.yaml is not YAML at line 1"]),
+        (lambda run: (run.path / "env.json").unlink(), [r"env\.json is missing$"]),
+        (cut("env.json"), [r"env\.json cannot be read as the environment of a run \(JSONDecodeError"]),
+        (cut("last.safetensors"), [r"last\.safetensors is truncated or not a", r"states sha256 of last\.safetensors"]),
+        (cut("auxiliary.safetensors"), [r"auxiliary\.safetensors is truncated or not", r"states sha256 of auxiliary"]),
+        (
+            other_weights,
+            [
+                r"best\.safetensors is damaged: its tensors' sha256",
+                r"result\.json states sha256 of best\.safetensors '\w+', but it is '\w+'",
+            ],
+        ),
+        (lambda run: (run.path / "best.safetensors").unlink(), [r"best\.safetensors is missing"]),
+        (cut("state.pt"), [r"state\.pt is damaged \("]),
+        (cut("result.json"), [r"result\.json cannot be read as the result of a run \(JSONDecodeError"]),
+        (lambda run: edit(run.result_path, accuracy=0.5), [r"result\.json states accuracy 0\.5, but it is 0\.\d+"]),
+        (lambda run: edit(run.result_path, seed=7), [r"result\.json states seed 7, but it is 0"]),
+        (lambda run: edit(run.result_path, teacher_sha256="0"), [r"is not the teacher of .* any more: its sha256 has"]),
+        (
+            lambda run: run.metrics_path.write_text(run.metrics_path.read_text() * 2),
+            [
+                r"metrics\.jsonl is damaged in line 2: it must be of epoch 2, but is of epoch 1",
+                "states epochs 1, but it is 0",
+                r"states accuracy 0\.\d+, but it is None",
+                r"states best_accuracy 0\.\d+, but it is None",
+                "is finished after 0 of 1 epochs",
+            ],
+        ),
+        (
+            lambda run: run.metrics_path.write_text("{\n"),
+            [
+                r"metrics\.jsonl is damaged in line 1",
+                "states epochs 1, but it is 0",
+                r"states accuracy 0\.\d+, but it is None",
+                r"states best_accuracy 0\.\d+, but it is None",
+                "is finished after 0 of 1 epochs",
+            ],
+        ),
+    ],
+)
+def test_each_problem_is_one_line(run, damage, expected, capsys):
+    damage(run)
+    with pytest.raises(RunError, match=rf"^{len(expected)} problems? in 1 run$"):
+        cli.run("runs", "verify", run.path)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.search(pattern, line), line
+
+
+def test_the_exit_status_is_two(run, capsys):
+    cut("state.pt")(run)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["runs", "verify", str(run.path)])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "kdprobe: 1 problem in 1 run\n"
+
+
+def test_a_run_whose_process_died_behind_its_configuration_is_whole_when_it_is_continued(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.claim(config, resume=False)
+    (run.path / "env.json").unlink()
+    run.claim(config, resume=True)
+    assert json.loads((run.path / "env.json").read_text())["versions"]
+
+
+def test_of_two_that_take_one_folder_the_later_is_told_of_the_earlier(tmp_path):
+    config = parse(read_yaml("data: {spec: digits}\nmodel: {name: resnet8}", source="x"), option_types())
+    run = RunFolder(tmp_path / "run")
+    run.check_free(config, resume=False)
+    with run.held():
+        run.check_free(config, resume=False)  # another's lock is no run yet
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it"), run.held():
+            pass
+        run.claim(config, resume=False)
+    with pytest.raises(RunError, match="already holds a run"):
+        run.check_free(config, resume=False)
+
+
+def test_inputs_that_moved_are_no_other_configuration(tmp_path):
+    run, now = RunFolder(tmp_path / "run"), Inputs("a" * 64, "b" * 64)
+    before = parse({"model": {"name": "resnet8"}, "data": {"spec": "folder:D"}, "teacher": "T"}, option_types())
+    after = before.model_copy(update={"teacher": "T2", "data": before.data.model_copy(update={"spec": "folder:D2"})})
+    run.claim(before, resume=False)
+    run.keep_inputs(now)
+    for other in (None, Inputs("c" * 64, "c" * 64)):
+        with pytest.raises(RunError, match=r"these keys differ: .*data\.spec"):
+            run.claim(after, resume=True, inputs=other)
+    run.claim(after, resume=True, inputs=now)
+    assert (run.values()["teacher"], run.values()["data"]["spec"]) == ("T2", "folder:D2")

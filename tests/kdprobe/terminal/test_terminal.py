@@ -1,0 +1,64 @@
+import io
+import signal
+import sys
+import warnings
+
+import pytest
+
+from kdprobe.cli import group as cli
+from kdprobe.terminal import echo, printable
+
+
+def test_what_a_terminal_would_obey_is_shown_instead():
+    assert printable("a\x1b[31m\x07\r\x9b\x7f\u202e\udc80b") == r"a\x1b[31m\x07\r\x9b\x7f\u202e\udc80b"
+    assert printable("ä\tβ 中\n±") == "ä\tβ 中\n±"
+
+
+def test_a_terminal_without_the_character_shows_its_number(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    echo("1 ± 2")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"1 \\xb1 2\n"
+
+
+@pytest.mark.parametrize("words", [["runs", "ls", "a\x1b[2J"], ["report", "a\x07.npz"], ["a\x1b"]])
+def test_errors_with_names_in_them_are_harmless(words, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    assert not set(capsys.readouterr().err) & {"\x1b", "\x07"}
+
+
+def test_warnings_are_a_line_too(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = cli._warn
+        warnings.warn("glyph \x07\n missing", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: glyph \\x07 missing\n"
+
+
+def test_nothing_else_writes_to_the_terminal():
+    """Whoever prints a name by another way prints it as it is."""
+    from tests.test_house import ROOT, sources
+
+    for package in ("kdprobe", "analyses", "figures"):
+        for path in sources(package):
+            if path.relative_to(ROOT).as_posix() not in ("kdprobe/terminal.py", "kdprobe/sweeps/work.py"):  # into a log
+                text = path.read_text(encoding="utf-8")
+                assert "click.echo(" not in text, path
+                assert " print(" not in text, path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_stop_says_so(number, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(*_words, **_options):
+        signal.raise_signal(number)
+        pytest.fail("the command went on")
+
+    monkeypatch.setattr(cli.cli, "main", told)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["data", "check", "digits"])
+    assert (end.value.code, capsys.readouterr().err.strip()) == (130, "kdprobe: stopped")
+    assert signal.getsignal(signal.SIGTERM) == before

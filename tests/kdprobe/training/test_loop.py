@@ -1,0 +1,781 @@
+import copy
+import errno
+import itertools
+import json
+import math
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import kdprobe
+from kdprobe.config import MixingConfig, OptimizerConfig, ScheduleConfig, override, parse, write_yaml
+from kdprobe.data.mixing import make_mixer, mix
+from kdprobe.distillers import option_types
+from kdprobe.errors import ConfigError, ModelError, RunError, Stopped
+from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
+from kdprobe.recipe import read_recipe
+from kdprobe.runs.curves import training_curves
+from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
+from kdprobe.training import loop, state
+from kdprobe.training.build import build
+from kdprobe.training.loop import train
+from kdprobe.training.optimizer import make_optimizer, set_rate
+from kdprobe.training.out_of_memory import out_of_memory_advice
+from kdprobe.training.precision import compiled
+from kdprobe.training.schedule import rate_factor
+from kdprobe.training.verify import problems
+from tests.small_sweeps import until
+from tests.tiny import N_TRAIN
+
+TIMES = ("seconds", "images_per_second")
+
+
+def config(recipe="digits/resnet8", *assignments):
+    tiny = ["data.spec=tests.tiny:digits", "training.epochs=2", "training.batch_size=64"]  # six steps an epoch
+    values = override(read_recipe(recipe), [*tiny, *assignments])
+    return parse(values, option_types(), source=recipe)
+
+
+def outcome(folder):
+    """What must not depend on anything but the configuration: weights and metrics without times."""
+    metrics = RunFolder(folder).metrics()
+    return (folder / LAST).read_bytes(), [{k: v for k, v in line.items() if k not in TIMES} for line in metrics]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    train(config("digits/vit-teacher", "model.args.depth=2"), out, device="cpu", quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory, teacher):
+    out = tmp_path_factory.mktemp("student") / "run"
+    result = train(distilled(teacher), out, device="cpu", quiet=True)
+    return out, result
+
+
+def distilled(teacher, *assignments):
+    return config("digits/resnet8-dropkd", f"teacher={teacher}", "method.dim=8", *assignments)
+
+
+def test_a_run_folder_says_everything(student, teacher):
+    out, result = student
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "config.yaml", "env.json", "inputs.json", "metrics.jsonl", "result.json", "state.pt", "state.previous.pt",
+        "last.safetensors", "best.safetensors", "auxiliary.safetensors",
+    }  # fmt: skip
+    assert result["method"] == "dropkd"
+    assert result["epochs"] == 2
+    assert result["images_seen"] == 2 * N_TRAIN
+    assert result["auxiliary_parameters"] > 0
+    assert result["teacher_sha256"] == kdprobe.load(teacher).kdprobe_info.sha256
+    assert result["accuracy"] == RunFolder(out).metrics()[-1]["accuracy"]
+    terms = RunFolder(out).metrics()[-1]["terms"]
+    assert set(terms) == {
+        "ce", "feature", "logit", "classifier_teacher", "classifier_student", "reconstruction_teacher",
+        "reconstruction_student",
+    }  # fmt: skip
+    assert RunFolder(out).metrics()[-1]["loss"] == pytest.approx(sum(terms.values()))
+    assert json.loads((out / "env.json").read_text())["versions"]["torch"]
+
+
+def test_the_exported_student_holds_no_auxiliary_weights(student):
+    out, _ = student
+    model = kdprobe.load(out)
+    assert sum(p.numel() for p in model.parameters()) == RunFolder(out).result()["parameters"]
+    meta = read_meta(out / AUXILIARY)
+    assert meta["format"] == "kdprobe-auxiliary"
+    assert meta["method"]["name"] == "dropkd"
+    assert meta["student"]["maps"][-1] == [64, 8, 8]
+
+
+def test_saved_accuracy_is_that_of_the_saved_network(student):
+    from kdprobe.data import evaluation_batches, load_data
+
+    out, result = student
+    model = kdprobe.load(out)
+    data = load_data("tests.tiny:digits", image_size=32)
+    correct = sum(
+        int((model(model.kdprobe_info.normalise(batch.images)).argmax(1) == batch.labels).sum())
+        for batch in evaluation_batches(data.test, batch_size=100)
+    )
+    assert correct / len(data.test) == result["accuracy"]
+
+
+def test_the_same_seed_gives_the_same_bytes(student, teacher, tmp_path):
+    train(distilled(teacher), tmp_path / "again", device="cpu", quiet=True)
+    assert outcome(tmp_path / "again") == outcome(student[0])
+
+
+def test_another_seed_gives_another_network(student, teacher, tmp_path):
+    train(distilled(teacher, "seed=1"), tmp_path / "other", device="cpu", quiet=True)
+    assert outcome(tmp_path / "other")[0] != outcome(student[0])[0]
+
+
+@pytest.mark.parametrize("n_steps", [1, 6, 8])
+def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
+    student, teacher, tmp_path, monkeypatch, n_steps
+):
+    out = tmp_path / "run"
+    stop_after(n_steps, monkeypatch)
+    with pytest.raises(Stopped, match=rf"stopped by SIGTERM in epoch {1 + (n_steps - 1) // 6} after step "):
+        train(distilled(teacher), out, device="cpu", quiet=True)
+    monkeypatch.undo()
+    assert not RunFolder(out).finished
+    with RunFolder(out).metrics_path.open("a") as file:
+        file.write('{"epoch": 2, "cut sho')
+    train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+    assert outcome(out) == outcome(student[0])
+
+
+def stop_after(n_steps, monkeypatch):
+    """Ask the run to stop, as a signal would, after so many steps."""
+    original, done = loop.Trainer._account, []
+
+    def account(self, *arguments):
+        original(self, *arguments)
+        done.append(1)
+        if len(done) == n_steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Trainer, "_account", account)
+
+
+def test_everything_that_has_a_state_is_resumed(tmp_path, monkeypatch, teacher):
+    settings = (
+        f"teacher={teacher}", "training.ema_decay=0.9", "training.mixing.mixup=0.8", "training.mixing.cutmix=1.0",
+        "training.accumulate=2", "training.optimizer.name=adamw", "training.optimizer.lr=1e-3",
+        "model.name=vit_tiny_patch16_224", "training.clip_grad_norm=1.0",
+        "model.args={patch_size: 8, embed_dim: 24, depth: 2, num_heads: 2, drop_path_rate: 0.3, proj_drop_rate: 0.1}",
+    )  # fmt: skip
+    chosen = config("digits/resnet8-kd", *settings)
+    train(chosen, tmp_path / "whole", device="cpu", quiet=True)
+    stop_after(9, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "parts", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(chosen, tmp_path / "parts", resume=True, device="cpu", quiet=True)
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(student, teacher, tmp_path):
+    rng = random.Random(0)
+    values = write_yaml(distilled(teacher, "training.saving.minutes=0"))
+    (tmp_path / "config.yaml").write_text(values)
+    whole = tmp_path / "whole"
+    train(distilled(teacher, "training.saving.minutes=0"), whole, device="cpu", quiet=True)
+    for trial in range(20):
+        out = tmp_path / f"run{trial}"
+        command = [
+            sys.executable,
+            "-m",
+            "kdprobe",
+            "train",
+            str(tmp_path / "config.yaml"),
+            "--out",
+            str(out),
+            "--quiet",
+        ]
+        while not RunFolder(out).finished:
+            resume = ["--resume"] if (out / "config.yaml").is_file() else []
+            process = subprocess.Popen([*command, *resume, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+            before = saved_at(out)
+            until(lambda: saved_at(out) != before or process.poll() is not None)  # noqa: B023 - called here
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0, 3))
+            process.kill()
+            told = process.communicate()[1]
+            assert process.returncode in (0, -signal.SIGKILL), told
+        assert outcome(out) == outcome(whole), f"trial {trial}"
+
+
+def saved_at(run):
+    with suppress(FileNotFoundError):
+        return (run / "state.pt").stat().st_mtime_ns
+
+
+def test_ctrl_c_saves_and_exits(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kdprobe",
+        "train",
+        "digits/resnet8",
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen([*command, "--set", "training.epochs=500"], stderr=subprocess.PIPE, text=True)
+    assert any(line.startswith("epoch 1/500") for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"^kdprobe: stopped by SIGINT in epoch \d+ after step \d+; continue with --resume", text, re.M)
+    assert (tmp_path / "run" / "state.pt").is_file()
+
+
+def test_a_full_disk_leaves_the_older_state_whole(student, teacher, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    before = {name: (out / name).read_bytes() for name in ("state.pt", "state.previous.pt")}
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        RunError, match=r"state\.pt could not be saved: No space left on device; the state saved before"
+    ):
+        monkeypatch.setattr(torch, "save", full)
+        state.save_state(out / "state.pt", {}, state.Position())
+    assert before == {name: (out / name).read_bytes() for name in before}
+
+
+def test_a_data_set_that_changed_size_is_told(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    with pytest.raises(RunError, match="was saved with 384 training images, but now there are 7"):
+        state.restore_state(out / "state.pt", {}, n_images=7)
+
+
+def test_a_state_of_another_method_is_told(student):
+    with pytest.raises(RunError, match=r"state\.pt belongs to another model or method"):
+        state.restore_state(student[0] / "state.pt", {"objective": torch.nn.Linear(2, 2)}, n_images=N_TRAIN)
+    with pytest.raises(RunError, match="there is no state nowhere"):
+        state.restore_state(Path("nowhere/state.pt"), {}, n_images=N_TRAIN)
+
+
+@pytest.mark.parametrize("mixing", ["{}", "{mixup: 0.8, cutmix: 1.0}"])
+def test_accumulation_gives_the_same_update(tmp_path, mixing):
+    vit = ("model.args.depth=2", "training.precision=fp32", "training.epochs=1", f"training.mixing={mixing}")
+    curves = []
+    for count in (1, 3):
+        out = tmp_path / str(count)
+        train(config("digits/vit-teacher", *vit, f"training.accumulate={count}"), out, device="cpu", quiet=True)
+        curves.append(RunFolder(out).metrics()[0]["loss"])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
+def test_cached_teacher_logits_change_nothing(teacher, tmp_path):
+    still = (f"teacher={teacher}", "data.augment.crop=none", "training.epochs=1")
+    losses = []
+    for cached in ("false", "true"):
+        out = tmp_path / cached
+        train(config("digits/resnet8-kd", *still, f"training.cache_teacher={cached}"), out, device="cpu", quiet=True)
+        losses.append(RunFolder(out).metrics()[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    with pytest.raises(ConfigError, match="would pair the teacher's logits with other images"):
+        varied = config("digits/resnet8-kd", f"teacher={teacher}", "training.cache_teacher=true")
+        train(varied, tmp_path / "varied", device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match="keeps logits, but method 'dropkd' needs more of the teacher"):
+        maps = distilled(teacher, "data.augment.crop=none", "training.cache_teacher=true")
+        train(maps, tmp_path / "maps", device="cpu", quiet=True)
+
+
+def test_the_average_of_the_weights_is_exported(tmp_path):
+    chosen = config("digits/resnet8", "training.ema_decay=0.5")
+    train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    saved = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["parts"]
+    exported = kdprobe.load(tmp_path / "run").state_dict()
+    assert torch.equal(exported["fc.weight"], saved["ema"]["module.fc.weight"])
+    assert not torch.equal(exported["fc.weight"], saved["objective"]["student.model.fc.weight"])
+
+
+def test_a_single_image_stays_unmixed():
+    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
+    image = torch.rand(1, 3, 8, 8)
+    mixed, shares = mix(mixer, image, torch.tensor([2]), key=(0, 1, 2))
+    assert torch.equal(mixed, image)
+    assert torch.allclose(shares, torch.tensor([[0.02, 0.02, 0.92, 0.02, 0.02]]))
+
+
+def test_mixing_keeps_shares_and_leaves_numpy_alone():
+    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
+    np.random.seed(3)
+    before = np.random.get_state()[1].copy()
+    images, labels = torch.rand(9, 3, 8, 8), torch.arange(9) % 5
+    mixed, shares = mix(mixer, images, labels, key=(0, 1, 2))
+    assert (np.random.get_state()[1] == before).all()
+    assert mixed.shape == (8, 3, 8, 8)
+    assert torch.allclose(shares.sum(1), torch.ones(8))
+    again, _ = mix(mixer, images, labels, key=(0, 1, 2))
+    other, _ = mix(mixer, images, labels, key=(0, 1, 3))
+    assert torch.equal(mixed, again)
+    assert not torch.equal(mixed, other)
+    assert make_mixer(MixingConfig(), n_classes=5, label_smoothing=0.0) is None
+
+
+def test_memory_advice_names_what_to_lower():
+    text = out_of_memory_advice(
+        config("digits/resnet8", "training.precision=fp32"), torch.nn.Linear(2**20, 256), torch.device("cpu")
+    )
+    assert "cpu ran out of memory: weights, gradients and optimizer take 3.00 GiB" in text
+    assert "training.accumulate=2" in text
+    assert "training.precision=bf16" in text
+
+
+def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
+    def burst(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop.Trainer, "_gradients", burst)
+    with pytest.raises(RunError, match="cpu ran out of memory"):
+        train(config(), tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_event_files_are_written_on_request(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match=r"TensorBoard is not installed: pip install 'kdprobe\[tensorboard\]'"):
+        train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    assert not (tmp_path / "run").exists(), "the folder is still free"
+    writer = MagicMock()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
+    train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"))
+    written = [call.args for call in writer.return_value.add_scalar.call_args_list]
+    accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]
+    assert accuracies == [(record["accuracy"], record["epoch"]) for record in RunFolder(tmp_path / "run").metrics()]
+
+
+def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
+    def broken(_function):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    module = torch.nn.Linear(2, 2)
+    assert compiled(module, True) is module
+    assert "training.compile is off: no working compiler was found (no C++ compiler)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["digits/resnet8-kd", "digits/resnet8-dropkd"])
+def test_a_compiled_run_learns_the_same(tmp_path, teacher, recipe):
+    losses = []
+    for wanted in ("false", "true"):  # in processes of their own: the type checker cannot be compiled
+        (tmp_path / f"{wanted}.yaml").write_text(
+            write_yaml(config(recipe, f"teacher={teacher}", f"training.compile={wanted}", "training.epochs=1"))
+        )
+        command = [sys.executable, "-m", "kdprobe", "train", str(tmp_path / f"{wanted}.yaml"), "--device", "cpu"]
+        done = subprocess.run([*command, "--out", str(tmp_path / wanted)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "training.compile is off" not in done.stderr
+        losses.append(RunFolder(tmp_path / wanted).metrics()[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_resuming_a_finished_run_changes_nothing(student, teacher):
+    out, result = student
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert train(distilled(teacher), out, resume=True, device="cpu", quiet=True) == result
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_a_run_that_another_process_trains_is_refused_until_that_is_gone(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    lines = (
+        "import sys, pathlib, kdprobe.runs.folder",
+        "with kdprobe.runs.folder.RunFolder(pathlib.Path(sys.argv[1])).held(): print(flush=True), sys.stdin.read()",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for it or stop it$"):
+            train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+        assert problems(RunFolder(out)) == []
+        assert [run.path for run in find_runs(tmp_path)] == [out]
+        process.kill()
+    train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+    assert outcome(out) == outcome(student[0])
+    assert {path.name for path in out.iterdir()} == {path.name for path in student[0].iterdir()}
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(config("digits/resnet8", "training.epochs=1"), tmp_path / "run", device="cpu", quiet=True)
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_the_teacher_does_not_change(student, teacher):
+    assert (teacher / LAST).exists()
+    assert kdprobe.load(teacher).kdprobe_info.sha256 == student[1]["teacher_sha256"]
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ("training.precision=bf16", "training.channels_last=true"),
+        ("training.optimizer.name=adamw", "training.optimizer.lr=1e-3", "training.optimizer.decay_norms=false"),
+        ("training.clip_grad_norm=0.5", "training.label_smoothing=0.1"),
+        ("data.holdout=0.25", "training.schedule.name=step", "training.schedule.milestones=[1]"),
+    ],
+    ids=lambda a: a[0],
+)
+def test_settings_train(assignments, tmp_path):
+    result = train(config("digits/resnet8", *assignments), tmp_path / "run", device="cpu", quiet=True)
+    assert result["evaluated_on"] == ("holdout" if "holdout" in assignments[0] else "test")
+    assert 0 <= result["accuracy"] <= 1
+
+
+def test_what_a_killed_process_left_behind_is_no_obstacle(tmp_path):
+    (tmp_path / ".config.yaml.elsewhere.1.0123abcd.tmp").touch()
+    RunFolder(tmp_path).claim(config(), resume=False)
+    assert RunFolder(tmp_path).config_path.is_file()
+
+
+def test_an_occupied_folder_is_left_alone(student, teacher, tmp_path):
+    out, _ = student
+    with pytest.raises(RunError, match="already holds a run; continue it with --resume or choose another --out"):
+        train(distilled(teacher), out, device="cpu", quiet=True)
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not an empty folder; choose another --out"):
+        train(config(), tmp_path, device="cpu", quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_resuming_needs_the_same_configuration(student, teacher, tmp_path):
+    out, _ = student
+    with pytest.raises(RunError, match=r"these keys differ: method\.dim, training\.epochs"):
+        train(distilled(teacher, "method.dim=9", "training.epochs=3"), out, resume=True, device="cpu", quiet=True)
+    with pytest.raises(RunError, match="there is no run to resume in"):
+        train(config(), tmp_path / "nothing", resume=True, device="cpu", quiet=True)
+
+
+def test_a_state_from_more_devices_is_restored(monkeypatch, tmp_path):
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(2), torch.ones(2)])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda numbers, device: restored.append((numbers.tolist(), device))
+    )
+    state.save_state(tmp_path / "state.pt", {}, state.Position(n_images=7))
+    with torch.random.fork_rng(devices=[]):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    assert restored == [([0, 0], 0)]
+
+
+def test_a_file_that_is_no_state_is_told(tmp_path):
+    torch.save([1], tmp_path / "state.pt")
+    with pytest.raises(RunError, match=r"state\.pt is damaged and passed over \(it holds no state\)"):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+    torch.save({"version": state.VERSION}, tmp_path / "state.pt")
+    with pytest.raises(
+        RunError, match=r"was saved by another version of kdprobe, which differs in bad_steps, best_acc"
+    ):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
+
+
+def test_a_damaged_state_is_told(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    flip(out / "state.pt")
+    flip(out / "state.previous.pt")
+    expected = r"state\.pt is damaged and passed over \(.*state\.previous\.pt is damaged .*; no other state is left"
+    with pytest.raises(RunError, match=expected):
+        train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+
+
+def flip(path):
+    """Flip one bit in the middle of an archive's largest member; between members are bytes without a meaning."""
+    with zipfile.ZipFile(path) as archive:
+        member = max(archive.infolist(), key=lambda info: info.file_size)
+    content = bytearray(path.read_bytes())
+    header = member.header_offset
+    lengths = (
+        int.from_bytes(content[header + 26 : header + 28], "little"),
+        int.from_bytes(content[header + 28 : header + 30], "little"),
+    )
+    content[header + 30 + sum(lengths) + member.file_size // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-4000])])
+def test_a_damaged_state_is_passed_over_for_the_one_before(student, teacher, tmp_path, damage, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    damage(out / "state.pt")
+    train(distilled(teacher), out, resume=True, device="cpu")
+    assert "state.pt is damaged and passed over" in capsys.readouterr().err
+    assert outcome(out) == outcome(student[0])
+
+
+def test_a_state_of_another_version_is_told(student, teacher, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(student[0], out)
+    (out / "result.json").unlink()
+    torch.save({"version": 99}, out / "state.pt")
+    with pytest.raises(RunError, match="has version 99; this kdprobe continues version 1"):
+        train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
+
+
+def test_pairs_must_agree_on_classes_and_input_size(teacher, tmp_path):
+    from kdprobe.models import create
+    from kdprobe.models.checkpoint import save
+
+    save(create("resnet8", n_classes=7, image_size=32), tmp_path / "seven.safetensors")
+    save(create("resnet8", n_classes=10, image_size=64), tmp_path / "large.safetensors")
+    with pytest.raises(ModelError, match="has 7 classes, but the student has 10"):
+        train(config("digits/resnet8-kd", f"teacher={tmp_path}/seven.safetensors"), tmp_path / "r", quiet=True)
+    with pytest.raises(ModelError, match="takes 64 px images, but the student takes 32 px"):
+        train(config("digits/resnet8-kd", f"teacher={tmp_path}/large.safetensors"), tmp_path / "r", quiet=True)
+    assert not (tmp_path / "r").exists()
+
+
+def test_teacher_and_data_must_agree_on_the_classes(tmp_path):
+    from kdprobe.models import create
+    from kdprobe.models.checkpoint import save
+
+    def teacher_of(*classes):
+        save(create("resnet8", n_classes=10, image_size=32, classes=classes), tmp_path / "teacher.safetensors")
+        chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
+        return build(chosen, torch.device("cpu")).teacher
+
+    with pytest.raises(ModelError, match=r"in another order: class 1 is '2' to the teacher, but '1' in the data$"):
+        teacher_of("0", "2", "1", *"3456789")
+    assert teacher_of(*"0123456789") is not None
+    assert teacher_of() is not None, "its classes are not known"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    steep = ("training.optimizer.lr=1e30", "training.schedule.name=constant", "training.batch_size=16")
+    bad = config("digits/resnet8", *steep)
+    with pytest.raises(
+        RunError,
+        match=r"the loss term 'ce' was not finite in 10 steps in a row, .* epoch 1, at learning rate 1e\+30; images of "
+        r"the first one: (\d+, ){15}\d+; the last checkpoint is whole$",
+    ):
+        train(bad, tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_runs_are_found_and_damage_is_told(student, tmp_path):
+    out, _ = student
+    assert [run.path for run in find_runs(out.parent)] == [out]
+    assert RunFolder(out).summary()["epochs"] == "2/2"
+    with pytest.raises(RunError, match="is not a run folder: it has no config"):
+        RunFolder(tmp_path).config(option_types())
+    with pytest.raises(RunError, match="holds no finished run"):
+        RunFolder(tmp_path).result()
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(RunError, match=r"result\.json cannot be read as the result of a run"):
+        RunFolder(tmp_path).result()
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(RunError, match="is not a result of format"):
+        RunFolder(tmp_path).result()
+    assert yaml.safe_load((out / "config.yaml").read_text())["method"]["name"] == "dropkd"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        train(config(), tmp_path / "file" / "run", device="cpu", quiet=True)
+
+
+def test_differing_keys_name_leaves():
+    before, after = {"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 1, "c": 3}, "e": 1}
+    assert differing_keys(before, after) == ["a.c", "d", "e"]
+
+
+@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "onecycle"])
+def test_rates_stay_within_the_peak(name):
+    schedule = ScheduleConfig(name=name, warmup_epochs=2, milestones=(5, 8))
+    factors = [rate_factor(schedule, epoch=e / 10, n_epochs=10) for e in range(100)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors[0] > 0
+    assert factors[:20] == sorted(factors[:20])
+    assert max(factors) == pytest.approx(1)
+
+
+def test_schedules_have_their_shapes():
+    step = ScheduleConfig(name="step", milestones=(150, 180, 210))
+    assert [rate_factor(step, epoch=e, n_epochs=240) for e in (149.99, 150, 185, 239)] == pytest.approx(
+        [1, 0.1, 0.01, 1e-3]
+    )
+    cosine = ScheduleConfig(name="cosine", final_factor=0.1)
+    assert rate_factor(cosine, epoch=5, n_epochs=10) == pytest.approx(0.55)
+    assert rate_factor(cosine, epoch=10, n_epochs=10) == pytest.approx(0.1)
+    exponential = ScheduleConfig(name="exponential", gamma=0.9)
+    assert rate_factor(exponential, epoch=3.7, n_epochs=10) == pytest.approx(0.9**3)
+    onecycle = ScheduleConfig(name="onecycle")
+    assert rate_factor(onecycle, epoch=3, n_epochs=10) == pytest.approx(1)
+    assert rate_factor(onecycle, epoch=0, n_epochs=10) == pytest.approx(0.04)
+    assert math.isclose(rate_factor(onecycle, epoch=10, n_epochs=10), 0, abs_tol=1e-12)
+
+
+def test_parameter_groups_follow_the_configuration():
+    student, auxiliary = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), torch.nn.Linear(2, 2)
+    settings = OptimizerConfig(name="adamw", lr=0.1, decay_norms=False, auxiliary_lr_factor=0.5)
+    optimizer = make_optimizer(settings, student, auxiliary)
+    set_rate(optimizer, 0.1)
+    found = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert found == [
+        (1, pytest.approx(0.01), 5e-4),
+        (3, pytest.approx(0.01), 0),
+        (1, pytest.approx(0.005), 5e-4),
+        (1, pytest.approx(0.005), 0),
+    ]
+
+
+def test_momentum_is_zero_after_a_first_step_that_is_left_out(monkeypatch):
+    empty = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *given, **options: empty(*given, **options).fill_(1e6))
+    student = torch.nn.Linear(3, 2)
+    reference = copy.deepcopy(student)
+    optimizer = make_optimizer(OptimizerConfig(lr=0.1), student, torch.nn.Identity())
+    plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for found_inf in (1.0, 0.0, 0.0):
+        optimizer.found_inf = torch.tensor(found_inf)
+        for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+            one.grad = other.grad = torch.full_like(one, 0.5)
+        optimizer.step()
+        if not found_inf:
+            plain.step()
+    for one, other in zip(student.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def spoil(step, monkeypatch):
+    """Give a network an image of infinite brightness in one step."""
+    original, done = loop.Trainer._gradients, []
+
+    def gradients(self, batch, *arguments):
+        done.append(1)
+        if len(done) == step:
+            batch.images[0] = math.inf
+        return original(self, batch, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_a_step_without_a_finite_loss_changes_nothing(tmp_path, monkeypatch, precision):
+    """Neither weights nor statistics, of the network or of its average: the bad batch may as well come last."""
+    settings = ("training.epochs=1", "training.ema_decay=0.9", "training.schedule.name=constant")
+    chosen = config("digits/resnet8", *settings, f"training.precision={precision}")
+    update, states = loop.Trainer._update, []
+
+    def look(self, *arguments):
+        update(self, *arguments)
+        both = {**self.job.objective.state_dict(), **self.ema.module.state_dict(prefix="ema.")}
+        states.append({name: value.clone() for name, value in both.items()})
+
+    monkeypatch.setattr(loop.Trainer, "_update", look)
+    spoil(3, monkeypatch)
+    train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    _, before, after, *_, last = states
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(value.isfinite().all() for value in last.values())
+    assert not torch.equal(after["student.model.bn1.running_mean"], last["student.model.bn1.running_mean"])
+
+
+def test_the_recorded_loss_is_the_mean_over_the_images_of_steps_with_a_finite_one(tmp_path, monkeypatch):
+    """Also where one such step was before a stop."""
+    chosen = config("digits/resnet8", "training.epochs=1", "training.batch_size=100")
+    losses, account = [], loop.Trainer._account
+
+    def look(self, terms, batch, position):
+        losses.append((float(terms["ce"]), len(batch.labels)))
+        account(self, terms, batch, position)
+
+    monkeypatch.setattr(loop.Trainer, "_account", look)
+    spoil(2, monkeypatch)
+    stop_after(3, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert [n for loss, n in losses if not math.isfinite(loss)] == [100]
+    finite = [(loss, n) for loss, n in losses if math.isfinite(loss)]
+    (record,) = RunFolder(tmp_path / "run").metrics()
+    expected = sum(loss * n for loss, n in finite) / (N_TRAIN - 100)
+    assert record["loss"] == record["terms"]["ce"] == pytest.approx(expected)
+    assert record["images"] == N_TRAIN
+
+
+def test_an_epoch_without_a_finite_loss_has_none(tmp_path, monkeypatch, capsys):
+    spoil(1, monkeypatch)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=MagicMock()))
+    whole = config("digits/resnet8", f"training.batch_size={N_TRAIN}")
+    train(whole, tmp_path / "run", device="cpu", tensorboard=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert (first["loss"], first["terms"]) == (None, {"ce": None})
+    assert second["loss"] > 0
+    assert "epoch 1/2  loss not finite  accuracy" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").summary()["epochs"] == "2/2"
+    assert problems(RunFolder(tmp_path / "run")) == []
+    result, table = training_curves([RunFolder(tmp_path / "run")])
+    np.testing.assert_array_equal(result.arrays["train_loss"], [[math.nan, second["loss"]]])
+    assert table.splitlines()[1].startswith("run,1,,")
+
+
+def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
+    content = torch.load(student[0] / "state.pt", weights_only=True)
+    for change, differing in (({"phase": 1}, "phase"), ({"step": 3}, "n_summed")):
+        position = {**content["position"], **change}
+        position.pop("n_summed")
+        torch.save({**content, "position": position}, tmp_path / "state.pt")
+        with pytest.raises(RunError, match=rf"by another version of kdprobe, which differs in {differing}; it cannot"):
+            state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)
+    torch.save({**content, "position": {**position, "step": 0}}, tmp_path / "state.pt")
+    assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2
+
+
+@pytest.mark.parametrize("change", [{"epoch": "3"}, {"step": 1.5}, {"sums": [1]}, {"bad_steps": 0}, {"n_images": True}])
+def test_a_position_of_other_types_is_damage(tmp_path, change):
+    state.save_state(tmp_path / "state.pt", {}, state.Position())
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({**content, "position": {**content["position"], **change}}, tmp_path / "state.pt")
+    name, value = next(iter(change.items()))
+    with pytest.raises(RunError, match=rf"is damaged: {name} of its position is {re.escape(repr(value))}"):
+        state.restore_state(tmp_path / "state.pt", {}, n_images=0)
+    torch.save({**content, "parts": 3}, tmp_path / "state.pt")
+    with pytest.raises(RunError, match="belongs to another model or method"):
+        state.restore_state(tmp_path / "state.pt", {"student": torch.nn.Linear(1, 1)}, n_images=0)
+
+
+def test_time_before_a_stop_counts(tmp_path, monkeypatch):
+    """By a clock that goes on by a second whenever it is looked at, and by a hundred in each step."""
+    seconds = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    original = loop.Trainer._gradients
+
+    def gradients(self, *arguments):
+        for _ in range(100):
+            clock.perf_counter()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop.Trainer, "_gradients", gradients)
+    stop_after(6, monkeypatch)
+    chosen = config("digits/resnet8")
+    with pytest.raises(Stopped, match="in epoch 1 after step 6"):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    result = train(chosen, tmp_path / "run", resume=True, device="cpu", quiet=True)
+    first, second = RunFolder(tmp_path / "run").metrics()
+    assert 600 <= first["seconds"] <= 610
+    assert first["images_per_second"] == pytest.approx(N_TRAIN / first["seconds"], abs=0.1)
+    assert 600 <= second["seconds"] <= 610
+    assert result["seconds"] == first["seconds"] + second["seconds"]

@@ -1,0 +1,319 @@
+"""What a first batch reveals is found before the run folder is taken; what a training itself reveals makes it fail."""
+
+import math
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdprobe.cli.group import run as run_command
+from kdprobe.data import evaluation_batches, load_data
+from kdprobe.errors import Diverged, ModelError, RunError
+from kdprobe.models import create
+from kdprobe.models.checkpoint import save
+from kdprobe.runs.folder import RunFolder
+from kdprobe.training import loop, rehearsal
+from kdprobe.training.distributed import Ranks
+from kdprobe.training.evaluation import accuracy
+from kdprobe.training.loop import train
+from kdprobe.training.rehearsal import undone
+from kdprobe.training.verify import problems
+from tests.test_training import config, outcome, spoil
+
+
+class Net(nn.Module):
+    """A network of one's own; what it gives is decided by its class."""
+
+    def __init__(self, num_classes=10, image_size=32):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 4, 1), nn.Linear(8, num_classes)
+        self.calls, self.seen = 0, []
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(self.calls)
+        maps = self.conv(x).relu()
+        return self.give(self.fc(maps.mean((2, 3))), maps)
+
+    def give(self, logits, maps):
+        return logits
+
+
+class Pair(Net):
+    def give(self, logits, maps):
+        return logits, [maps]
+
+
+class Mapping(Net):
+    def give(self, logits, maps):
+        return {"logits": logits, "maps": maps}
+
+
+class TrainsWithMore(Net):
+    """As networks with auxiliary classifiers do: a tensor in evaluation, a pair in training."""
+
+    def give(self, logits, maps):
+        return (logits, logits) if self.training else logits
+
+
+class EvaluatesWithMore(Net):
+    def give(self, logits, maps):
+        return logits if self.training else (logits, maps)
+
+
+class Wide(Net):
+    def give(self, logits, maps):
+        return torch.cat([logits, logits], 1)
+
+
+class Frozen(Net):
+    def __init__(self, num_classes=10, image_size=32):
+        super().__init__(num_classes)
+        self.requires_grad_(requires_grad=False)
+
+
+class Empty(Net):
+    def __init__(self, num_classes=10, image_size=32):
+        super().__init__(num_classes)
+        del self.conv, self.fc
+
+    def forward(self, x):
+        return x.new_zeros(len(x), 10)
+
+
+class Complex(Net):
+    def give(self, logits, maps):
+        return logits.to(torch.complex64)
+
+
+class Whole(Net):
+    def give(self, logits, maps):
+        return logits.long()
+
+
+class NotFlat(Net):
+    def give(self, logits, maps):
+        return logits[:, :, None, None]
+
+
+class OneForAll(Net):
+    def give(self, logits, maps):
+        return logits.mean(0, keepdim=True)
+
+
+class Broken(Net):
+    def give(self, logits, maps):
+        raise KeyError("no such map")
+
+
+class Undefined(Net):
+    def give(self, logits, maps):
+        return logits * math.nan
+
+
+class Huge(Net):
+    """Its logits are finite, but the difference of two is not."""
+
+    def give(self, logits, maps):
+        return 3e38 * logits.sign()
+
+
+class OnlyWhenTrained(Net):
+    """Fails in training alone."""
+
+    def give(self, logits, maps):
+        if self.training:
+            raise ValueError("one value per channel")
+        return logits
+
+
+REFUSED = {
+    Pair: r"gives a tuple of Tensor, list, but one tensor of logits \[images, classes\] is needed; wrap it in",
+    Mapping: r"gives a dict of 'logits', 'maps', but one tensor of logits",
+    TrainsWithMore: r"gives a tuple of Tensor, Tensor, but one tensor",
+    EvaluatesWithMore: r"gives a tuple of Tensor, Tensor, but one tensor",
+    Wide: r"gives \[8, 20\] in training, but logits \[8, 10\] are needed: a row for each image, and a column for each",
+    NotFlat: r"gives \[8, 10, 1, 1\] in training, but logits \[8, 10\] are needed",
+    OneForAll: r"gives \[1, 10\] in training, but logits \[8, 10\] are needed",
+    Undefined: r"gives NaN or infinity in training for 8 of the first 8 images",
+    OnlyWhenTrained: r"cannot be trained on a batch of 8 images \(ValueError: one value per channel\)",
+}
+
+
+def own(kind, *assignments):
+    return config("digits/resnet8", f"model.name=tests.test_rehearsal:{kind.__name__}", *assignments)
+
+
+@pytest.mark.parametrize("kind", REFUSED, ids=lambda kind: kind.__name__)
+def test_a_network_that_cannot_be_trained_leaves_no_folder(kind, tmp_path):
+    with pytest.raises(ModelError, match=rf"network 'tests\.test_rehearsal:{kind.__name__}' {REFUSED[kind]}"):
+        train(own(kind), tmp_path / "run", device="cpu", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        (
+            "digits/resnet8",
+            ("model.name=mobilenetv2_050",),
+            r"network 'mobilenetv2_050' cannot be trained on a batch of 1 image \(ValueError: Expected more",
+        ),
+        (
+            "digits/resnet8-kd",
+            ("method={name: reviewkd}", "data.image_size=16"),
+            r"method 'reviewkd' cannot train 'resnet8' with the teacher .*teacher\.safetensors on a batch of 1 image",
+        ),
+    ],
+    ids=["network", "method"],
+)
+def test_a_batch_of_one_that_batch_norm_cannot_take(recipe, settings, message, tmp_path):
+    save(create("resnet8", n_classes=10, image_size=16), tmp_path / "teacher.safetensors")
+    teacher = (f"teacher={tmp_path}/teacher.safetensors",) if "kd" in recipe else ()
+    with pytest.raises(ModelError, match=message):
+        train(config(recipe, *settings, *teacher, "training.batch_size=1"), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_whose_logits_are_not_finite(tmp_path):
+    teacher = create("resnet8", n_classes=10, image_size=32)
+    teacher.fc.weight.data.fill_(3e38)
+    save(teacher, tmp_path / "teacher.safetensors")
+    chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
+    expected = r"the teacher .*teacher\.safetensors gives NaN or infinity as a teacher for 8 of the first 8 images"
+    with pytest.raises(ModelError, match=expected):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_at_once(tmp_path):
+    with pytest.raises(Diverged, match="the loss term 'ce' is not finite on the first images, so that nothing can be"):
+        train(own(Huge), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_is_too_small_for_the_first_step(error, tmp_path, monkeypatch):
+    def burst(*_given):
+        raise error
+
+    monkeypatch.setattr(loop.Trainer, "_losses", burst)
+    with pytest.raises(RunError, match=r"cpu ran out of memory: .*training\.accumulate=2"):
+        train(config(), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        pytest.param("digits/resnet8-dropkd", ("method.dim=8",), marks=pytest.mark.slow),
+        pytest.param("digits/resnet8-kd", ("method={name: crd}", "training.mixing.mixup=0.8"), marks=pytest.mark.slow),
+        ("digits/resnet8", ("method={name: scn, relabel_epochs: 0}", "training.ema_decay=0.9")),
+        ("digits/resnet8", ("model.name=tests.test_rehearsal:Net", "data.augment.rand_augment=rand-m9-mstd0.5")),
+    ],
+    ids=["dropkd", "crd", "scn", "own"],
+)
+def test_a_rehearsal_leaves_no_trace(recipe, settings, tmp_path, monkeypatch):
+    save(create("resnet8", n_classes=10, image_size=32), tmp_path / "teacher.safetensors")
+    teacher = (f"teacher={tmp_path}/teacher.safetensors",) if "kd" in recipe else ()
+    chosen = config(recipe, *settings, *teacher, "training.epochs=1", "training.batch_size=128")
+    train(chosen, tmp_path / "with", device="cpu", quiet=True)
+    monkeypatch.setattr(loop, "rehearse", lambda _trainer: None)
+    train(chosen, tmp_path / "without", device="cpu", quiet=True)
+    assert outcome(tmp_path / "with") == outcome(tmp_path / "without")
+
+
+def test_what_is_undone():
+    module = nn.Sequential(nn.BatchNorm1d(3), Net())
+    module[1].register_buffer("memory", torch.zeros(2))
+    memory, seen, before = module[1].memory, module[1].seen, {k: v.clone() for k, v in module.state_dict().items()}
+    with undone(list(module.modules()), torch.device("cpu")):
+        states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+        module.eval()
+        module[0].running_mean += 1
+        module[1].memory = torch.ones(5)
+        module[1].calls, module[1].more = 7, 8
+        module[1].seen.append(9)
+        torch.rand(1), random.random(), np.random.rand()
+    after = module.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert module[1].memory is memory
+    assert module[1].seen is seen
+    assert (module[1].calls, seen, hasattr(module[1], "more"), module[0].training) == (0, [], False, True)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()
+
+
+def test_a_rehearsal_takes_few_images(monkeypatch):
+    seen = []
+    monkeypatch.setattr(rehearsal, "_step", lambda trainer: seen.append(rehearsal._first(trainer)))
+    monkeypatch.setattr(loop.RunFolder, "claim", lambda *_given, **_options: pytest.fail("not reached"))
+    with pytest.raises(pytest.fail.Exception):
+        train(config(), Path("nowhere"), device="cpu", quiet=True)
+    assert len(seen[0].labels) == rehearsal.IMAGES
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            Frozen,
+            "'tests.test_rehearsal:Frozen' has no parameter that is trained: all are frozen, so there is nothing",
+        ),
+        (Empty, "'tests.test_rehearsal:Empty' has no parameters, so there is nothing to learn"),
+        (
+            Complex,
+            "'tests.test_rehearsal:Complex' gives numbers of torch.complex64, but logits must be real floating",
+        ),
+        (Whole, "'tests.test_rehearsal:Whole' gives numbers of torch.int64, but logits must be real floating"),
+    ],
+)
+def test_a_network_that_cannot_learn_is_told(kind, message, tmp_path):
+    with pytest.raises(ModelError, match=message):
+        train(own(kind), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_logits_that_are_not_finite_are_no_accuracy():
+    data = load_data("tests.tiny:digits", image_size=32)
+
+    class Some(nn.Module):
+        def forward(self, images):
+            logits = torch.zeros(len(images), 10)
+            logits[:7, 4] = math.nan
+            return logits
+
+    alone = Ranks(0, 1, torch.device("cpu"))
+    with pytest.raises(Diverged, match="the network gives NaN or infinity for 7 of 60 evaluation images"):
+        accuracy(Some(), data.test, lambda images: images, workers=0, group=alone)
+    assert len(next(evaluation_batches(data.test, batch_size=60)).labels) == 60
+
+
+def test_a_run_whose_logits_are_not_finite_fails_and_says_so(tmp_path, capsys):
+    """Before ten steps in a row without a finite loss."""
+    settings = ("training.optimizer.lr=1e30", "training.schedule.name=constant", "training.batch_size=128")
+    out = tmp_path / "run"
+    with pytest.raises(Diverged, match="the network gives NaN or infinity for 60 of 60 evaluation images"):
+        train(config("digits/resnet8", *settings), out, device="cpu", quiet=True)
+    run = RunFolder(out)
+    assert not run.finished
+    assert run.summary()["state"] == "failed"
+    assert problems(run) == []
+    run_command("runs", "show", out)
+    assert "failed: the network gives NaN or infinity for 60 of 60" in capsys.readouterr().out
+    with pytest.raises(Diverged):
+        train(config("digits/resnet8", *settings), out, resume=True, device="cpu", quiet=True)
+
+
+def test_a_run_whose_last_steps_are_all_left_out_fails(tmp_path, monkeypatch):
+    chosen = config("digits/resnet8", "training.batch_size=384")
+    with monkeypatch.context() as patched, pytest.raises(Diverged, match="no step of the last epoch, 2, had a finite"):
+        spoil(2, patched)
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    assert RunFolder(tmp_path / "run").state == "failed"
+    assert re.match("no step of the last epoch", RunFolder(tmp_path / "run").failure_path.read_text())
