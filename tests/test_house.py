@@ -15,14 +15,7 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 GROUND = ("", "formats", "terminal")  # loose files first; these may import each other
 FOLDERS = (
     GROUND,
-    ("runs",),
-    ("data",),
-    ("models",),
-    ("features",),
-    ("distillers",),
-    ("training",),
-    ("sweeps",),
-    ("cli",),
+    *((name,) for name in ["runs", "data", "models", "features", "distillers", "training", "sweeps", "cli"]),
 )
 FIGURES_MAY_IMPORT = (
     "kdprobe.results",
