@@ -13,10 +13,8 @@ from kdprobe.cli import group as cli
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("kdprobe", "analyses", "figures")
 GROUND = ("", "formats", "terminal")  # loose files first; these may import each other
-FOLDERS = (
-    GROUND,
-    *((name,) for name in ["runs", "data", "models", "features", "distillers", "training", "sweeps", "cli"]),
-)
+_STOREYS = ("runs", "data", "models", "features", "distillers", "training", "sweeps", "cli")
+FOLDERS = (GROUND, *((name,) for name in _STOREYS))
 FIGURES_MAY_IMPORT = (
     "kdprobe.results",
     "kdprobe.errors",

@@ -1,8 +1,9 @@
 """One forward pass of a few images, watched: what each module's output means, and where the network can be cut.
 
 Every operation is seen by a `TorchFunctionMode`, which carries the meaning of axes along
-(`kdprobe.models.watched.axes`) and notes which operation needs what earlier ones made. A module's output is a *cut* if nothing behind it needs anything
-that was made before it, other than through it: the rest of the network can be run from it alone.
+(`kdprobe.models.watched.axes`) and notes which operation needs what earlier ones made. A module's output is a *cut* if
+nothing behind it needs anything that was made before it, other than through it: the rest of the network can be run from
+it alone.
 """
 
 import threading
