@@ -36,7 +36,7 @@ _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_cka(result: Result) -> Figure:
     """Draw a saved CKA matrix.
 
     Args:

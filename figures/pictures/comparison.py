@@ -12,7 +12,7 @@ from figures.checks import require, require_length
 from figures.labels import shorten, widest
 from figures.style import INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import mean_interval, worded_interval
 from kdprobe.results import Result
 
 QUANTITIES = {
@@ -25,7 +25,7 @@ _GAP = 12.0  # points between panels
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_comparison(result: Result) -> Figure:
     """Draw a saved comparison of methods.
 
     Args:
@@ -61,15 +61,6 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def worded(values: NDArray[np.float64], scale: float, digits: int) -> str:
-    """Mean and half-width of the interval over seeds, as they are printed."""
-    mean, half = mean_interval(values)
-    if np.isnan(mean):
-        return "-"
-    number = f"{scale * mean:.{digits}f}"
-    return number if np.isnan(half) else f"{number} ± {scale * half:.{digits}f}"
-
-
 def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> None:
     label, scale, digits = QUANTITIES[name]
     for row, seeds in enumerate(values):
@@ -82,7 +73,7 @@ def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> N
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
         axes.plot(scale * mean, row, "D", color=colour, markersize=4.6, mec="white", mew=0.7)
         axes.annotate(
-            worded(seeds, scale, digits),
+            worded_interval(seeds, scale=scale, digits=digits),
             (scale * mean, row),
             (0, 5),
             textcoords="offset points",

@@ -15,7 +15,7 @@ _ROW, _GAP = 24.0, 12.0  # points per model, and between panels
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_compound(result: Result) -> Figure:
     """Draw saved compound accuracies.
 
     Args:

@@ -12,6 +12,7 @@ from figures.checks import require, require_length
 from figures.heatmap import ANNOTATED, annotate, part_cells
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, widest
 from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.words import percent, with_ends
 from kdprobe.results import Result
 
 _HEAD = 24.0  # points above a matrix: name and accuracy
@@ -20,7 +21,7 @@ _BAR = 13.0  # points per bar
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_confusion(result: Result) -> Figure:
     """Draw saved evaluations.
 
     Args:
@@ -68,11 +69,6 @@ def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return confusion / np.where(sums == 0, np.nan, sums)
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage with one digit."""
-    return f"{100 * value:.1f} %"
-
-
 def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     shares = row_shares(confusion)
     axes.set_facecolor(BARE)
@@ -116,9 +112,8 @@ def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval", labelpad=2)
     for row, position in enumerate(places):
-        told = f"{value[row]:.1f}  [{low[row]:.1f}, {high[row]:.1f}]"
         axes.annotate(
-            told,
+            with_ends((value[row], low[row], high[row]), " "),
             (1.0, position),
             (8, 0),
             xycoords=("axes fraction", "data"),

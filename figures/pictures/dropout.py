@@ -25,7 +25,7 @@ _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_dropout(result: Result) -> Figure:
     """Draw a saved sweep over dropout rates.
 
     Args:
@@ -50,15 +50,15 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
     """Draw two sweeps beside each other, each in colours of its own range.
 
     Args:
-        left: as for `draw`.
-        right: as for `draw`.
+        left: as for `draw_dropout`.
+        right: as for `draw_dropout`.
         titles: above each.
 
     Returns:
         the figure, one page wide.
 
     Raises:
-        ResultError: as `draw`.
+        ResultError: as `draw_dropout`.
     """
     for result in (left, right):
         require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))

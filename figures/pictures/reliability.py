@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from figures.checks import require, require_length
 from figures.labels import fit, shorten
-from figures.pictures.confusion import percent
 from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.words import percent
 from kdprobe.results import Result
 
 _LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_reliability(result: Result) -> Figure:
     """Draw a saved calibration.
 
     Args:
