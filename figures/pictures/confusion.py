@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.heatmap import ANNOTATED, annotate, part_cells
-from figures.labels import fit, label_columns, label_rows, room_below, shorten, widest
-from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.heatmap import ANNOTATED, annotate, paint
+from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
+from figures.style import BARE, COLUMN, INK, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from figures.words import percent, with_ends
 from kdprobe.results import Result
 
@@ -72,24 +71,15 @@ def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     shares = row_shares(confusion)
     axes.set_facecolor(BARE)
-    image = axes.imshow(
-        np.ma.masked_invalid(shares),
-        cmap=colours(0.0, 1.0),
-        norm=Normalize(0, 1),
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, confusion.shape)
+    image = paint(axes, shares, (0.0, 1.0), colours(0.0, 1.0))
     if len(confusion) <= ANNOTATED:
         shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay quiet
         annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    told = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
-    for text, size, above in ((fit(name, TITLE, side), TITLE, 13), (told, LABEL, 4)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+    words = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
+    head(axes, name, words, side, 4)
 
 
 def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
