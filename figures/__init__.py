@@ -1,10 +1,10 @@
-"""Pictures of saved results, the report about them, and the publication's tables and figures beside own runs.
+"""Pictures of saved results, the report about them, and the publication's tables and figures beside your own runs.
 
 In a notebook:
 
     import figures
 
-    figures.draw("cka.npz")                                  # a matplotlib figure
+    figures.draw("cka.npz")  # a matplotlib figure; also of a result at hand
     figures.save(figures.draw("cka.npz"), "cka.svg")
     figures.write_report(["results"], "report.html", title="ViT to ResNet8")
 

@@ -22,10 +22,10 @@ def paint(
     """Paint the cells of a matrix.
 
     Args:
-        axes: where.
+        axes: where to paint.
         values: [rows, columns]; cells with NaN stay empty.
         ends: the lowest and the highest value of the colour scale.
-        cmap: its colours.
+        cmap: the scale's colours.
         upwards: whether the first row is at the bottom; otherwise it is at the top.
     """
     image = axes.imshow(

@@ -11,12 +11,12 @@ from figures.style import LABEL, SMALLEST, TITLE
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
 LEGEND_LEADING = 1.6  # the same between the lines of a legend
-_NARROWEST = 0.2  # width of a letter as a multiple of the font size: more letters need not be measured
+_NARROWEST = 0.2  # least width of a letter as a multiple of the font size: more letters can never fit
 PAD = 5.0  # points between the axis and its labels, tick included
 
 
 def shorten(name: str, limit: int = 34) -> str:
-    """A name of at most `limit` characters; the middle of a longer one gives way."""
+    """A name of at most `limit` characters; a longer one loses its middle."""
     name = " ".join(name.split())
     if len(name) <= limit:
         return name
@@ -25,7 +25,7 @@ def shorten(name: str, limit: int = 34) -> str:
 
 
 def fit(text: str, size: float, room: float) -> str:
-    """A line of text shortened to `room` points, though never below ten characters."""
+    """A line of text shortened to `room` points, but never to fewer than ten characters."""
     limit = min(len(text), 10 + int(room / (size * _NARROWEST)))
     while limit > 10 and text_width(shorten(text, limit), size) > room:
         limit -= 1

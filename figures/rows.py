@@ -9,15 +9,15 @@ from figures.style import INK, LABEL
 
 
 def mark(axes: Axes, row: int, ends: tuple[float, float, float], text: str, colour: str, **looks: Any) -> None:
-    """A mark, its interval and its number.
+    """Draw a mark, its interval and its number.
 
     Args:
-        axes: where.
+        axes: where to draw.
         row: 0, 1, ... from the top.
-        ends: value, low and high; NaN where there is no interval.
-        text: above the mark.
-        colour: of mark and interval.
-        looks: of the text, as matplotlib takes them.
+        ends: value, low and high; the last two are NaN if there is no interval.
+        text: what is written above the mark.
+        colour: the colour of mark and interval.
+        looks: matplotlib's options for the text.
     """
     value, low, high = ends
     if not np.isnan(low):

@@ -79,13 +79,13 @@ _SETTINGS: Any = {
 def style() -> Iterator[None]:
     """The settings of all pictures, for drawing and for saving; also a decorator."""
     with mpl.rc_context():
-        mpl.rcdefaults()  # whatever the user's own matplotlibrc says
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
         mpl.rcParams.update(_SETTINGS)
         yield
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty figure of so many points, outside of any global state."""
+    """An empty figure, its size in points, outside of any global state."""
     figure = Figure(figsize=(width / 72, height / 72))
     FigureCanvasAgg(figure)
     return figure
@@ -110,9 +110,9 @@ def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: b
 
     Args:
         figure: what is drawn.
-        path: where to.
-        kind: what it shows, in words: no figure of another kind is written over.
-        overwrite: also over files that are no such figure of kdprobe's.
+        path: the file to write.
+        kind: what it shows, in words: figures of other kinds are not overwritten.
+        overwrite: whether another file than such a figure of kdprobe's may be lost.
 
     Raises:
         OutputError: if the name ends in something else, or another file is in the way.

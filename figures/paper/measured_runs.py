@@ -1,8 +1,8 @@
-"""Own runs that repeat a published number: the same networks, method and kind of data, on its test images.
+"""Your own runs that repeat a published number: the same networks, method and kind of data, on its test images.
 
-A network counts as a published one by the name it is created with; of MobileViTV2 and ViT-L/14 the publication leaves
-the variant open, so that every one counts. What a method's options are is left to the reader: runs of different
-configurations stand in lines of their own.
+A network counts as a published one if it is created under its name; the publication does not say which variants of
+MobileViTV2 and ViT-L/14 it means, so all of them count. Whether a method's options are the published ones is left to
+the reader: runs of different configurations have lines of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ NETWORKS = {
     "RegNetY-16GF": "regnety_160",
     "DeiT-Ti": "*:dense_deit",
 }
-DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # of the tables that are not about RAF-DB
-METHODS = {"Logit standardisation": "logit_standard"}  # that are not called as in the tables
-UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here repeats
-# method, student and teacher of the rows that do not say them themselves
+DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # data of the tables that are not about RAF-DB
+METHODS = {"Logit standardisation": "logit_standard"}  # methods that have another name in the tables
+UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here can repeat
+# method, student and teacher of the rows whose names do not say them
 ROWS = {
     "ResNet50": ("plain", "ResNet50", None),
     "SCN": ("scn", "ResNet18", None),
@@ -48,16 +48,16 @@ ROWS = {
 }
 READINGS = {"Acc-both": "both", "Acc-single": "single", "Acc-single-top2": "single_top2"}
 COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
-COST_PIXELS = 224  # side of the images that the published operations are for
+COST_PIXELS = 224  # side of the images that the published counts of operations are for
 
 
 @dataclass(frozen=True)
-class Own:
+class RunGroup:
     """Runs that differ in the seed alone.
 
     Attributes:
         name: what tells them from the other runs at hand.
-        paths: of the runs.
+        paths: their run folders.
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
         measured: "accuracy" and `READINGS` in %, one number per run, NaN where there is none; `COSTS` in the units of
             the table, one number for all runs.
@@ -69,17 +69,18 @@ class Own:
     measured: Mapping[str, Sequence[float]]
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
-        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and how many numbers there are."""
+        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and the number of values."""
         values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
         return *mean_interval(values), int((~np.isnan(values)).sum())
 
 
-def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
-    """All groups of a comparison, with what other results say of them.
+def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGroup]:
+    """All groups of a comparison, with what other results say about them.
 
     Args:
-        comparison: of kind "comparison".
-        others: of which "compound" belongs to runs by their checkpoints, "complexity" by model or run folder.
+        comparison: a result of kind "comparison".
+        others: results of any kind; those of kind "compound" are matched with runs by their checkpoints, those of kind
+            "complexity" by model or run folder.
 
     Raises:
         ResultError: if a result lacks something.
@@ -96,16 +97,16 @@ def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
-        found.append(Own(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
+        found.append(RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
     return found
 
 
-def repeats(own: Own, table: str, row: str, column: str) -> str | None:
-    """The quantity by which runs repeat a published number; None where they do not, or where it is no such number."""
+def repeats(group: RunGroup, table: str, row: str, column: str) -> str | None:
+    """Which of their quantities repeats a published number; None if none does."""
     if (row, column) in UNLIKE:
         return None
     method, student, teacher = _published(row, column)
-    trained, quantity = own.trained, (READINGS | COSTS).get(column, "accuracy")
+    trained, quantity = group.trained, (READINGS | COSTS).get(column, "accuracy")
     alike = (
         trained["method"] == method
         and _is(trained["model"], student)
@@ -113,7 +114,7 @@ def repeats(own: Own, table: str, row: str, column: str) -> str | None:
         and trained["data"].partition(":")[0] == DATA.get(table, "rafdb")
         and trained["evaluated_on"] == "test"
     )
-    return quantity if alike and own.interval(quantity)[2] else None
+    return quantity if alike and group.interval(quantity)[2] else None
 
 
 def _published(row: str, column: str) -> tuple[str, str, str | None]:
@@ -136,7 +137,7 @@ def _is(model: str | None, network: str | None) -> bool:
 
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
-    """A checkpoint's hash -> its scores in %."""
+    """The scores in % of each checkpoint, by its hash."""
     scores = {}
     for result in results:
         if result.kind == "compound" and not result.facts.get("exclude_neutral"):
@@ -147,7 +148,7 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
 
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:
-    """A network's name, or run folder -> its operations in billions, counted as the publication's are, for its size."""
+    """Operations in billions by a network's name or run folder, counted as the publication counts them."""
     return {
         name: float(count) / 1e9
         for result in results

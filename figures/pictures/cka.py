@@ -29,7 +29,7 @@ from figures.style import (
 from kdprobe.results import Result
 
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
-_LEAST = 40.0  # points that are left to the matrix beside the widest names
+_LEAST = 40.0  # points that the widest names leave to the matrix
 _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
@@ -78,9 +78,9 @@ def draw_cka(result: Result) -> Figure:
 
 
 def colour_label(facts: Mapping[str, Any]) -> str:
-    """What the colours mean: CKA by which estimator, over which kernel unless it is linear, and how minibatches count.
+    """What the colours mean: the estimator of CKA, its kernel unless it is linear, and how minibatches count.
 
-    Of another measure its name.
+    For another measure, its name.
     """
     if "measure" in facts:
         return f"{facts['measure']}, {facts['reduce']} features"
@@ -91,10 +91,10 @@ def colour_label(facts: Mapping[str, Any]) -> str:
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:
-    """Indices of the layers that a new stage begins with.
+    """Indices of the layers that begin a new stage.
 
-    A stage is what shares the name up to its first number (`layer2`, `stages.1`); no stages are
-    told where every layer, or the whole network, would be one.
+    A stage is what shares the name up to its first number (`layer2`, `stages.1`). There are no stages if every layer,
+    or the whole network, would be one.
     """
     stages = [re.split(r"(?<=\d)(?!\d)", name, maxsplit=1)[0] for name in layers]
     ends = [index for index in range(1, len(stages)) if stages[index] != stages[index - 1]]
@@ -102,7 +102,7 @@ def stage_ends(layers: Sequence[str]) -> list[int]:
 
 
 def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
-    """Name the networks at the figure's edges, beside the matrix' centre where the text is not too long for that."""
+    """Name the networks at the figure's edges, centred on the matrix unless the text is too long for that."""
     width, height = figure.get_size_inches() * 72
     student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
     teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)

@@ -1,4 +1,4 @@
-"""Confusion matrices in a row, and the unweighted average recalls below them when there are several."""
+"""Confusion matrices in a row, and below them, if there are several, the unweighted average recalls."""
 
 import math
 
@@ -29,7 +29,7 @@ def draw_confusion(result: Result) -> Figure:
 
     Returns:
         the figure: rows of the matrix coloured by the share of their true class, counts written up
-        to 12 classes; one bar per model when there are several.
+        to 12 classes; one bar per model if there are several.
 
     Raises:
         ResultError: if the result lacks something or its names do not match its numbers.
@@ -73,7 +73,7 @@ def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     axes.set_facecolor(BARE)
     image = paint(axes, shares, (0.0, 1.0), colours(0.0, 1.0))
     if len(confusion) <= ANNOTATED:
-        shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay quiet
+        shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay without text
         annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
 
 

@@ -29,7 +29,7 @@ def draw_dropout(result: Result) -> Figure:
 
     Args:
         result: of kind "dropout-sweep"; `accuracy` [teacher rates, student rates, seeds] as fractions,
-            NaN where a cell was not trained; the answers in `equal_rate` and `best` are written below if it has them.
+            NaN where a cell was not trained; `equal_rate` and `best`, if it has them, are answers written below.
 
     Returns:
         the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
@@ -139,7 +139,7 @@ def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
 
 def answers(result: Result) -> list[str]:
-    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour; nothing if not known."""
+    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour, if they are known."""
     facts, lines = result.facts, []
     if entries := facts.get("equal_rate"):
         counted = [[entry["wins"] for entry in entries if entry["fixed"] == fixed] for fixed in ("teacher", "student")]

@@ -46,9 +46,9 @@ def draw_examples(result: Result) -> Figure:
             axes.axis("off")
             values = [result.arrays[key][row, number] for key in ("specific", "other")]
             name = shorten(result.facts["classes"][int(result.arrays["labels"][row, number])], 14)
-            told = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
+            words = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
             axes.annotate(
-                told,
+                words,
                 (0.5, 0),
                 (0, -2),
                 xycoords="axes fraction",

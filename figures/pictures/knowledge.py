@@ -1,7 +1,7 @@
 """How much of what each network knows is general: bars per pair of layers, teacher above student.
 
 Beside the bars: the directions that both share, the CKA of whole, general and specific parts (R, G, S), and the
-accuracy of a linear probe on each, where the result has them. Below, for DropKD, what every dropout rate keeps.
+accuracy of a linear probe on each, if the result has them. Below, for DropKD: what each dropout rate keeps.
 """
 
 from typing import Any
@@ -30,10 +30,9 @@ def draw_knowledge(result: Result) -> Figure:
 
     Args:
         result: of kind "knowledge"; `teacher_general` and `student_general` [pairs, 3]: the fraction of
-            variance that is general (value, low, high), which may lie below zero. What is left to 1 is
-            specific. Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe`
-            [pairs, 3, 3] of whole, general and specific part; `rates` [r] with `teacher_by_rate` and
-            `student_by_rate` [pairs, r, 3].
+            variance that is general (value, low, high), which may lie below zero; the rest is specific.
+            Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe` [pairs, 3, 3] of
+            whole, general and specific part; `rates` [r] with `teacher_by_rate` and `student_by_rate` [pairs, r, 3].
 
     Returns:
         the figure, one page wide.
@@ -81,15 +80,15 @@ def _names(result: Result, n_pairs: int) -> list[tuple[str, str]]:
 
 
 def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, list[str]]]:
-    """Heading and one line per bar of each column beside the bars; an empty line where a number is of the pair."""
+    """The columns beside the bars: heading and a line per bar; the second one is empty for numbers of a pair."""
     arrays = result.arrays
     pairs = zip(*percents, strict=True)
     columns = [("general in %", [with_ends(ends) for pair in pairs for ends in pair])]
     if "dimension" in arrays and not np.isnan(arrays["dimension"]).all():
         columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
     if "cka" in arrays:
-        told = ["  ".join(number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
-        columns.append(("CKA R G S", [line for text in told for line in (text, "")]))
+        texts = ["  ".join(number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
+        columns.append(("CKA R G S", [line for text in texts for line in (text, "")]))
     if "teacher_probe" in arrays and "student_probe" in arrays:
         probes = np.stack([arrays[f"{who}_probe"][:, :, 0] for who in _NETWORKS], 1).reshape(-1, 3)
         columns.append(("probe R G S %", ["  ".join(number(100 * value, 0) for value in row) for row in probes]))

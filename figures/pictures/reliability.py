@@ -1,4 +1,4 @@
-"""Reliability: how often the network is right when it is so confident, and how often it is so confident."""
+"""Reliability: how often a network is right at each level of confidence, and how often it is that confident."""
 
 import math
 

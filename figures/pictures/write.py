@@ -20,7 +20,7 @@ def draw_files(
         paths: result files (`.npz`).
         formats: of `pdf`, `png`, `svg`.
         out: folder of the pictures; beside each result if not given.
-        overwrite: also over files that are no such figures of kdprobe's.
+        overwrite: whether other files than such figures of kdprobe's may be lost.
 
     Returns:
         the files written.

@@ -24,7 +24,7 @@ def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     networks = require_length(result, "names", len(result.arrays["macs"]), "networks")
     folders = [Path(name).name for name in networks]
-    shown = folders if len({*folders}) == len(folders) else networks  # of a run its folder's name, without the path
+    shown = folders if len({*folders}) == len(folders) else networks  # a run has its folder's name, without the path
     rows = [
         [
             str(name),

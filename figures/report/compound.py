@@ -1,4 +1,4 @@
-"""How well networks of the basic emotions see both halves of compound ones."""
+"""How well networks that know the basic emotions recognise both halves of compound ones."""
 
 from figures.checks import require, require_length
 from figures.pictures.compound import READINGS

@@ -53,11 +53,11 @@ def _lines(
     """A chart of lines over epochs.
 
     Args:
-        label: of the vertical axis.
+        label: the vertical axis' title.
         epoch: [epochs].
         values: [lines, epochs], NaN where absent.
-        names: of the lines.
-        name: of the chart; the label if not given.
+        names: the lines' names.
+        name: the chart's name; the label if not given.
     """
     traces = [_trace(index, line, epoch, row) for index, (line, row) in enumerate(zip(names, values, strict=True))]
     rows = [[str(at), *(number(value, 3) for value in row)] for at, row in zip(epoch.tolist(), values.T, strict=True)]

@@ -16,7 +16,7 @@ Results = Sequence[tuple[str, Result]]  # short file names, and results of one k
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers to be read: a header and rows of texts."""
+    """A header and rows of texts."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -89,7 +89,7 @@ class Panel:
         heading: above them; empty for none.
         note: a sentence below the heading; empty for none.
         charts: what is shown; may be empty if there is a table.
-        choose: label of the selector ("Pair"); empty to show the charts side by side.
+        choose: the selector's label ("Pair"); empty to show the charts side by side.
         table: always open, above the charts.
     """
 
@@ -105,7 +105,7 @@ class Section:
     """How the report shows all results of one kind.
 
     Attributes:
-        heading: of the section.
+        heading: the section's title.
         panels: makes its panels from the results and their short file names.
     """
 
@@ -121,8 +121,8 @@ def one_at_a_time(
     Args:
         results: what is shown.
         build: makes a chart from a short file name and a result.
-        choose: label of the selector.
-        note: above the charts.
+        choose: the selector's label.
+        note: text above the charts.
 
     Raises:
         ResultError: as `build` does, naming the result.

@@ -17,7 +17,7 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
     """A chart with a mark and an interval per model and quantity.
 
     Args:
-        name: of the chart.
+        name: the chart's name.
         models: m names.
         shares: what is measured -> [m, 3] (value, low, high; fractions).
         caption: how it was measured.
@@ -41,7 +41,7 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
 
 
 def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> Table:
-    """Percentages and intervals to be read.
+    """Percentages with their intervals as a table.
 
     Args:
         header: what the rows are, and a head for each column.

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdprobe.results import Result
 
-_APART = ("versions", "command")  # of the provenance: shown in places of their own
+_APART = ("versions", "command")  # provenance that is shown in places of its own
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Origin:
     """Where a result comes from.
 
     Attributes:
-        kind: of the result.
+        kind: the result's kind.
         path: its file.
-        command: that made it; empty if none is stored.
+        command: what made it; empty if none is stored.
         facts: the rest of its provenance.
     """
 
@@ -30,7 +30,7 @@ class Origin:
 
 
 def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Facts of all results at a glance: what they are, and their values."""
+    """The facts of all results at a glance: their names and values."""
     found = [
         ("Data", _distinct(result.facts.get("data") for result in results)),
         ("Teacher", _teachers(results)),
@@ -45,7 +45,7 @@ def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def versions(results: Sequence[Result]) -> str:
-    """The packages and their versions; several where results differ."""
+    """Packages with their versions; with several if results differ."""
     found: dict[str, list[Any]] = {}
     for result in results:
         for package, version in result.provenance.get("versions", {}).items():
@@ -67,14 +67,14 @@ def origins(results: Iterable[tuple[Path, Result]]) -> list[Origin]:
 
 
 def _teachers(results: Sequence[Result]) -> list[str]:
-    """Models; where the results know nothing but the teacher's run, the name of its folder."""
+    """Models; if the results know only the teacher's run, the name of its folder."""
     found = _distinct(result.facts.get("teacher") for result in results)
     models = [name for name in found if "/" not in name]
     return models or _distinct(Path(name).name for name in found)
 
 
 def _epochs(results: Sequence[Result]) -> list[int]:
-    """How long the runs with known curves were trained."""
+    """For how many epochs the runs with known curves were trained."""
     found = set()
     for result in results:
         if result.kind == "training" and {"epoch", "accuracy"} <= result.arrays.keys():

@@ -52,7 +52,7 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
 
     Args:
         results: files and what they hold, at least one.
-        title: heading of the page.
+        title: the page's heading.
 
     Raises:
         ResultError: naming the file, if a result cannot be shown.
@@ -81,7 +81,7 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
 
 @dataclass(frozen=True)
 class _Filled:
-    """A section as the template takes it: each panel with its charts, and each chart with its `id`."""
+    """A section as the template takes it: each panel with its charts, each chart with its `id`."""
 
     id: str
     heading: str
@@ -102,7 +102,7 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """What tells files apart: their names without the folders and file names that all share."""
+    """What tells files apart: their paths without the folders and file names that all share."""
     parts = [path.with_suffix("").parts for path in paths]
     if len(parts) == 1:
         return [parts[0][-1]]
@@ -122,7 +122,7 @@ def _spec(chart: Chart) -> dict[str, Any]:
 
 
 def _templates() -> Environment:
-    """The templates: whatever a text says, it is escaped where it meets markup."""
+    """The templates; all texts are escaped where they meet markup."""
     found = Environment(
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

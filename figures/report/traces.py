@@ -1,4 +1,4 @@
-"""Plotly traces in the colours of the report; names of users are escaped, because plotly reads markup."""
+"""Plotly traces in the colours of the report; texts are escaped, because plotly reads markup."""
 
 from collections.abc import Sequence
 from html import escape
@@ -32,7 +32,7 @@ SERIES = tuple(
 
 
 def scale(lowest: float, highest: float) -> Themed:
-    """Plotly's colour scale for values between the two, as `style.colours`."""
+    """Plotly's colour scale for values between the two, the same as `style.colours`."""
     places = np.linspace(0, 1, 25)
     light = style.colours(lowest, highest)(places)
     dark = style.colours(lowest, highest, rising=style.DARK_RISING, falling=style.DARK_FALLING)(places)
@@ -46,7 +46,7 @@ def numbers(values: NDArray[Any], digits: int = 5) -> Any:
 
 
 def hover(*lines: str) -> str:
-    """Text for plotly, which reads markup: each line escaped."""
+    """Lines of text for plotly, which reads markup: each is escaped."""
     return "<br>".join(escape(line) for line in lines)
 
 
@@ -60,12 +60,12 @@ def heatmap(
     lines: bool = True,
     digits: int = 4,
 ) -> dict[str, Any]:
-    """Cells of a matrix.
+    """The cells of a matrix in colours.
 
     Args:
         values: [rows, columns], NaN where there is nothing.
         pointed: what the pointer shows of each cell, from `hover`.
-        title: of the colour bar.
+        title: the colour bar's title.
         ends: the lowest and the highest value of the colour scale; None for those of the values.
         texts: written into the cells, if they are large enough.
         lines: whether there are lines between the cells.

@@ -12,7 +12,7 @@ _KIND = "report"
 
 
 def result_files(places: Iterable[str | Path]) -> list[Path]:
-    """The result files in `places`: files as they are given, and all files in and below folders, sorted.
+    """The result files in `places`: files as they are given, and those in and below folders, sorted.
 
     Raises:
         ResultError: if a folder holds none.
@@ -32,8 +32,8 @@ def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, o
     Args:
         places: result files and folders.
         out: the page's file.
-        title: heading of the page.
-        overwrite: also over a file that is no report of kdprobe's.
+        title: the page's heading.
+        overwrite: whether another file than a report of kdprobe's may be lost.
 
     Returns:
         `out`.

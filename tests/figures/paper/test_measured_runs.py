@@ -1,4 +1,4 @@
-"""Own runs next to the published numbers: which run repeats which number, and how it is told."""
+"""Own runs next to the published numbers: which run repeats which number, and how it is shown."""
 
 import csv
 import json
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from figures.paper.measured_runs import Own, own_runs, repeats
+from figures.paper.measured_runs import RunGroup, repeats, run_groups
 from figures.paper.write import TABLES, published_grid, published_table
 from figures.pictures.dropout import draw_beside
 from kdprobe.cli import group as cli
 from kdprobe.errors import ResultError
 from kdprobe.results import load_result, save_result
 from kdprobe.runs.folder import RunFolder
+from tests.kdprobe.runs.test_folder import write_run
 from tests.saved_results import (
     cka_result,
     comparison_result,
@@ -25,7 +26,6 @@ from tests.saved_results import (
     dropout_result,
     evaluation_result,
 )
-from tests.test_runs import write_run
 
 CIFAR = "data.spec=cifar100:/data"
 
@@ -182,7 +182,7 @@ def test_networks_are_known_by_the_names_that_create_them(
     model: str, teacher: str | None, method: str, data: str, places: int
 ) -> None:
     told = {"model": model, "teacher": teacher, "method": method, "data": data, "evaluated_on": "test"}
-    own = Own("own", ["runs/own"], told, {"accuracy": [70.0]})
+    own = RunGroup("own", ["runs/own"], told, {"accuracy": [70.0]})
     cells = [(name, cell) for name in TABLES for cell in published_table(name).cells]
     assert sum(repeats(own, name, cell.row, cell.column) == "accuracy" for name, cell in cells) == places
 
@@ -233,4 +233,4 @@ def test_a_folder_without_runs_is_told_in_one_line(
 
 def test_a_comparison_of_an_older_version_is_refused() -> None:
     with pytest.raises(ResultError, match="does not state 'groups'"):
-        own_runs(comparison_result())
+        run_groups(comparison_result())
