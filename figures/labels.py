@@ -1,4 +1,4 @@
-"""Names along an axis: as large as they can be, never on top of each other, never cut off."""
+"""Names along an axis and above it: as large as they can be, never on top of each other, never cut off."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from functools import cache
 from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 
-from figures.style import LABEL, SMALLEST
+from figures.style import LABEL, SMALLEST, TITLE
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
 LEGEND_LEADING = 1.6  # the same between the lines of a legend
@@ -60,12 +60,18 @@ def label_columns(axes: Axes, names: Sequence[str], pitch: float) -> None:
     axes.set_xticks(range(0, len(names), step), names[::step], fontsize=size, rotation=0 if flat else 90)
 
 
+def head(axes: Axes, name: str, words: str, room: float, gap: float) -> None:
+    """Write a name above the axes, `room` points wide at most, and smaller words below it, `gap` points above them."""
+    for text, size, above in ((fit(name, TITLE, room), TITLE, gap + 9), (words, LABEL, gap)):
+        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+
+
 def _lies_flat(names: Sequence[str], pitch: float) -> bool:
     return widest(names) + 0.6 * LABEL <= pitch
 
 
 def _fit(pitch: float) -> tuple[float, int]:
-    """Font size, and every how many-th name is written."""
+    """Font size, and the number of names from one that is written to the next."""
     size = min(LABEL, max(SMALLEST, pitch / LEADING))
     return size, max(1, math.ceil(size * LEADING / pitch - 1e-9))
 

@@ -17,6 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kdprobe.errors import OutputError
 from kdprobe.formats.outputs import write_sealed
 
 COLUMN, PAGE = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
@@ -97,8 +98,15 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 @style()
+def rendered(figure: Figure, ending: str) -> bytes:
+    """A figure as a file's content (`pdf`, `png` or `svg`); the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=ending, metadata=_METADATA[ending])
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
-    """Write a figure as its name's ending says (pdf, png or svg); the same figure gives the same bytes.
+    """Write a figure in the format that its name ends in (.pdf, .png or .svg).
 
     Args:
         figure: what is drawn.
@@ -107,14 +115,16 @@ def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: b
         overwrite: also over files that are no such figure of kdprobe's.
 
     Raises:
-        OutputError: if another file is in the way.
+        OutputError: if the name ends in something else, or another file is in the way.
         FileError: if the system does not let it be written.
     """
     path = Path(path)
     ending = path.suffix.removeprefix(".")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=ending, metadata=_METADATA[ending])
-    write_sealed(path, buffer.getvalue(), kind, overwrite=overwrite)
+    if ending not in FORMATS:
+        raise OutputError(
+            f"a picture's name must end in .{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}, but {path} does not"
+        )
+    write_sealed(path, rendered(figure, ending), kind, overwrite=overwrite)
 
 
 def colours(

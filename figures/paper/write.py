@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from figures.paper.measured_runs import Own, own_runs
 from figures.paper.tables import Cell, ComparedTable, PublishedTable, latex, markdown
-from figures.pictures import confusion
-from figures.pictures.dropout import draw, draw_beside
+from figures.pictures.confusion import draw_confusion
+from figures.pictures.dropout import draw_beside, draw_dropout
 from figures.style import save
 from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
 from kdprobe.results import Result, figure_kind
@@ -129,10 +129,10 @@ def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
             titles = f"published: {published.facts['student']} on RAF-DB", _told(sweep)
             yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles), rates
         if not sweeps:
-            yield name, draw(published), rates
+            yield name, draw_dropout(published), rates
     judged = [result for result in own if result.kind == "evaluation" and _on_rafdb(result)]
     for number, result in enumerate(judged, start=1):
-        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result), errors
+        yield f"figure4-{number}" if len(judged) > 1 else "figure4", draw_confusion(result), errors
 
 
 def _on_rafdb(result: Result) -> bool:
@@ -156,4 +156,4 @@ def _unused(tables: Sequence[PublishedTable], runs: Sequence[Own]) -> str:
 
 
 def _read(name: str) -> str:
-    return files("figures").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
+    return files("figures.paper").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")

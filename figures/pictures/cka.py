@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.heatmap import ANNOTATED, annotate, part_cells
+from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
@@ -36,7 +34,7 @@ _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_cka(result: Result) -> Figure:
     """Draw a saved CKA matrix.
 
     Args:
@@ -64,7 +62,9 @@ def draw(result: Result) -> Figure:
     bottom = room_below(columns, width / n_columns) + TITLE + 9
     figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
     axes = place(figure, left, bottom, width, height)
-    image = _paint(axes, matrix)
+    defined = matrix[~undefined]
+    ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
+    image = paint(axes, matrix, ends, colours(*ends), upwards=True)
     label_rows(axes, rows, height / n_rows)
     label_columns(axes, columns, width / n_columns)
     _title_axes(figure, result, (left + width / 2, bottom + height / 2))
@@ -73,9 +73,7 @@ def draw(result: Result) -> Figure:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
     if undefined.any():
         _hatch(axes, undefined)
-    bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
-    bar.set_label(label, labelpad=3)
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, (left + width, bottom, height), label)
     return figure
 
 
@@ -101,23 +99,6 @@ def stage_ends(layers: Sequence[str]) -> list[int]:
     stages = [re.split(r"(?<=\d)(?!\d)", name, maxsplit=1)[0] for name in layers]
     ends = [index for index in range(1, len(stages)) if stages[index] != stages[index - 1]]
     return ends if len(ends) < len(stages) - 1 else []
-
-
-def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
-    defined = matrix[~np.isnan(matrix)]
-    lowest = min(0.0, float(defined.min(initial=0.0)))
-    highest = max(1.0, float(defined.max(initial=1.0)))
-    image = axes.imshow(
-        np.ma.masked_invalid(matrix),
-        cmap=colours(lowest, highest),
-        norm=Normalize(lowest, highest),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, matrix.shape)
-    return image
 
 
 def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:

@@ -13,7 +13,7 @@ from kdprobe.results import Result
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_cka_over_time(result: Result) -> Figure:
     """Draw CKA measured during training.
 
     Args:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from figures.checks import require, require_length
 from figures.labels import shorten, widest
-from figures.style import INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.rows import frame_rows, mark
+from figures.style import MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import mean_interval, worded_interval
 from kdprobe.results import Result
 
 QUANTITIES = {
@@ -25,7 +26,7 @@ _GAP = 12.0  # points between panels
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_comparison(result: Result) -> Figure:
     """Draw a saved comparison of methods.
 
     Args:
@@ -61,43 +62,20 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def worded(values: NDArray[np.float64], scale: float, digits: int) -> str:
-    """Mean and half-width of the interval over seeds, as they are printed."""
-    mean, half = mean_interval(values)
-    if np.isnan(mean):
-        return "-"
-    number = f"{scale * mean:.{digits}f}"
-    return number if np.isnan(half) else f"{number} ± {scale * half:.{digits}f}"
-
-
 def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> None:
     label, scale, digits = QUANTITIES[name]
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
     for row, seeds in enumerate(values):
         mean, half = mean_interval(seeds)
         if np.isnan(mean):
             continue
         if not np.isnan(half):
-            axes.hlines(row, scale * (mean - half), scale * (mean + half), color=colour, linewidth=1.4)
             beside = np.full(seeds.shape, row + 0.24)  # below the line, where no dot is hidden
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
-        axes.plot(scale * mean, row, "D", color=colour, markersize=4.6, mec="white", mew=0.7)
-        axes.annotate(
-            worded(seeds, scale, digits),
-            (scale * mean, row),
-            (0, 5),
-            textcoords="offset points",
-            ha="center",
-            size=LABEL,
-            color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
-        )
+        ends = scale * mean, scale * (mean - half), scale * (mean + half)
+        mark(axes, row, ends, worded_interval(seeds, scale=scale, digits=digits), colour, bbox=box)
     axes.set_xlabel(label, labelpad=2)
-    axes.grid(axis="x")
-    axes.margins(x=0.22)
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_ylim(len(values) - 0.55, -0.75)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    frame_rows(axes, len(values) - 0.55, 0.22)
 
 
 def _teacher(axes: Axes, accuracy: float) -> None:

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.heatmap import ANNOTATED, annotate, part_cells
-from figures.labels import fit, label_columns, label_rows, room_below, shorten, widest
-from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.heatmap import ANNOTATED, annotate, paint
+from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
+from figures.style import BARE, COLUMN, INK, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.words import percent, with_ends
 from kdprobe.results import Result
 
 _HEAD = 24.0  # points above a matrix: name and accuracy
@@ -20,7 +20,7 @@ _BAR = 13.0  # points per bar
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_confusion(result: Result) -> Figure:
     """Draw saved evaluations.
 
     Args:
@@ -68,32 +68,18 @@ def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return confusion / np.where(sums == 0, np.nan, sums)
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage with one digit."""
-    return f"{100 * value:.1f} %"
-
-
 def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     shares = row_shares(confusion)
     axes.set_facecolor(BARE)
-    image = axes.imshow(
-        np.ma.masked_invalid(shares),
-        cmap=colours(0.0, 1.0),
-        norm=Normalize(0, 1),
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, confusion.shape)
+    image = paint(axes, shares, (0.0, 1.0), colours(0.0, 1.0))
     if len(confusion) <= ANNOTATED:
         shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay quiet
         annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    told = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
-    for text, size, above in ((fit(name, TITLE, side), TITLE, 13), (told, LABEL, 4)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+    words = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
+    head(axes, name, words, side, 4)
 
 
 def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
@@ -116,9 +102,8 @@ def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval", labelpad=2)
     for row, position in enumerate(places):
-        told = f"{value[row]:.1f}  [{low[row]:.1f}, {high[row]:.1f}]"
         axes.annotate(
-            told,
+            with_ends((value[row], low[row], high[row]), " "),
             (1.0, position),
             (8, 0),
             xycoords=("axes fraction", "data"),

@@ -21,7 +21,7 @@ _GAP = 44.0  # points between them, for the second one's numbers and title
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_curves(result: Result) -> Figure:
     """Draw saved training curves.
 
     Args:

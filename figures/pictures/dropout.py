@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.heatmap import annotate, part_cells
+from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.errors import ResultError
@@ -25,7 +24,7 @@ _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_dropout(result: Result) -> Figure:
     """Draw a saved sweep over dropout rates.
 
     Args:
@@ -50,15 +49,15 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
     """Draw two sweeps beside each other, each in colours of its own range.
 
     Args:
-        left: as for `draw`.
-        right: as for `draw`.
+        left: as for `draw_dropout`.
+        right: as for `draw_dropout`.
         titles: above each.
 
     Returns:
         the figure, one page wide.
 
     Raises:
-        ResultError: as `draw`.
+        ResultError: as `draw_dropout`.
     """
     for result in (left, right):
         require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
@@ -118,24 +117,13 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     across, up = grid.width / len(grid.columns), grid.height / len(grid.rows)
     axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
     axes.set_facecolor(BARE)
-    image = axes.imshow(
-        np.ma.masked_invalid(grid.means),
-        cmap=colours(0.0, 1.0),
-        norm=Normalize(*_range(grid.means)),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, grid.means.shape)
+    image = paint(axes, grid.means, _range(grid.means), colours(0.0, 1.0), upwards=True)
     annotate(axes, image, grid.means, _texts(grid), across)
     label_rows(axes, grid.rows, up)
     label_columns(axes, grid.columns, across)
     _frame_best(axes, grid.means)
     _title_axes(axes, grid, start, bottom)
-    bar = figure.colorbar(image, cax=place(figure, start + grid.left + grid.width + 7, bottom, 8, grid.height))
-    bar.set_label("accuracy in %", labelpad=3)
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, (start + grid.left + grid.width, bottom, grid.height), "accuracy in %")
 
 
 def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ _PER_ROW, _SPACE = 8, 4.0
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_examples(result: Result) -> Figure:
     """Draw the images in two blocks, the most specific one first.
 
     Args:

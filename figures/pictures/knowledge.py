@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from figures.checks import require, require_length
 from figures.labels import shorten, text_width, widest
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.words import number, with_ends
 from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
@@ -24,7 +25,7 @@ _NETWORKS = ("teacher", "student")
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_knowledge(result: Result) -> Figure:
     """Draw a saved decomposition.
 
     Args:
@@ -83,20 +84,16 @@ def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, li
     """Heading and one line per bar of each column beside the bars; an empty line where a number is of the pair."""
     arrays = result.arrays
     pairs = zip(*percents, strict=True)
-    columns = [("general in %", ["{:.1f} [{:.1f}, {:.1f}]".format(*ends) for pair in pairs for ends in pair])]
+    columns = [("general in %", [with_ends(ends) for pair in pairs for ends in pair])]
     if "dimension" in arrays and not np.isnan(arrays["dimension"]).all():
         columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
     if "cka" in arrays:
-        told = ["  ".join(_number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
+        told = ["  ".join(number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
         columns.append(("CKA R G S", [line for text in told for line in (text, "")]))
     if "teacher_probe" in arrays and "student_probe" in arrays:
         probes = np.stack([arrays[f"{who}_probe"][:, :, 0] for who in _NETWORKS], 1).reshape(-1, 3)
-        columns.append(("probe R G S %", ["  ".join(_number(100 * value, 0) for value in row) for row in probes]))
+        columns.append(("probe R G S %", ["  ".join(number(100 * value, 0) for value in row) for row in probes]))
     return columns
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _width(heading: str, lines: list[str]) -> float:

@@ -13,7 +13,7 @@ _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_knowledge_comparison(result: Result) -> Figure:
     """Draw students side by side: left what is general in the teacher, right what is general in each student.
 
     Args:

@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.checks import require, require_length
-from figures.labels import fit, shorten
-from figures.pictures.confusion import percent
-from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.labels import head, shorten
+from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, place, sheet, style
+from figures.words import percent
 from kdprobe.results import Result
 
 _LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_reliability(result: Result) -> Figure:
     """Draw a saved calibration.
 
     Args:
@@ -46,7 +46,7 @@ def draw(result: Result) -> Figure:
         counts = place(figure, left, bottom, side, _COUNTS)
         _bars(bars, result.arrays["edges"], result.arrays["accuracy"][index])
         _counts(counts, result.arrays["edges"], result.arrays["count"][index])
-        _head(bars, name, float(result.arrays["ece"][index]), side)
+        head(bars, name, f"ECE {percent(result.arrays['ece'][index])}", side, 5)
         if column:
             bars.set_yticklabels([])
         else:
@@ -71,8 +71,3 @@ def _counts(axes: Axes, edges: NDArray[np.float64], count: NDArray[np.int64]) ->
     axes.bar(middles, count, width=0.92 * widths, color=MUTED, alpha=0.7)
     axes.set(xlim=(0, 100), xticks=[25, 50, 75], yticks=[])
     axes.set_xlabel("confidence in %", labelpad=2)
-
-
-def _head(axes: Axes, name: str, ece: float, side: float) -> None:
-    for text, size, above in ((fit(name, TITLE, side), TITLE, 14), (f"ECE {percent(ece)}", LABEL, 5)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from figures.paper.write import write_paper
-from figures.pictures.draw import draw_files
-from figures.report.write import write_report
+from figures.pictures import draw_files
+from figures.report import write_report
 from figures.style import save
 from kdprobe.errors import FileError, OutputError
 from kdprobe.formats.outputs import Output, permit, read_seal, sealed, write_sealed

@@ -10,8 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from figures.pictures import comparison as comparison_figure
-from figures.pictures import curves as curves_figure
+import figures
 from kdprobe.cli import group as cli
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
@@ -123,7 +122,7 @@ def test_a_comparison_is_saved_and_can_be_drawn(tmp_path):
     assert result.facts["seeds"] == [0, 1, 3]
     assert result.facts["teacher_accuracy"] is None
     assert csv.splitlines()[1].startswith("kd,kd,resnet8,runs/gone,digits,1,2,2000,0.9,")
-    comparison_figure.draw(result)
+    figures.draw(result)
 
 
 def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
@@ -215,7 +214,7 @@ def test_curves_of_different_lengths(tmp_path, capsys):
     np.testing.assert_array_equal(result.arrays["epoch"], [1, 2, 3])
     np.testing.assert_array_equal(result.arrays["accuracy"], [[0.1, 0.2, 0.3], [0.4, math.nan, math.nan]])
     np.testing.assert_allclose(result.arrays["train_loss"], [[1, 1 / 2, 1 / 3], [1, math.nan, math.nan]])
-    curves_figure.draw(result)
+    figures.draw(result)
     assert (tmp_path / "curves.csv").read_text().splitlines()[4] == "short,1,1.0,0.4,0.1,2.0"
 
 

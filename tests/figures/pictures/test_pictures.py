@@ -20,11 +20,10 @@ from scipy.stats import ttest_1samp
 from figures import style
 from figures.commands import figures as figures_command
 from figures.labels import shorten, text_width
+from figures.pictures import FIGURES, draw, draw_files
 from figures.pictures.cka import colour_label, stage_ends
-from figures.pictures.comparison import worded
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
-from figures.pictures.draw import FIGURES, draw, draw_files
 from kdprobe.cli.group import main
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
@@ -264,11 +263,6 @@ def test_mean_interval_is_students() -> None:
     assert np.isnan(mean_interval(np.array([np.nan]))).all()
 
 
-@pytest.mark.parametrize(("values", "told"), [([0.95, 0.95], "95.0 ± 0.0"), ([0.951], "95.1"), ([np.nan, np.nan], "-")])
-def test_worded(values: list[float], told: str) -> None:
-    assert worded(np.array(values), 100, 1) == told
-
-
 def test_comparison_leaves_out_what_was_not_measured() -> None:
     result = comparison_result()
     result.arrays["cka"][:] = np.nan
@@ -368,7 +362,9 @@ def test_shapes_must_match() -> None:
 
 
 def test_unknown_kind() -> None:
-    with pytest.raises(ResultError, match="no picture of a result of kind 'ckaa'; did you mean 'cka'"):
+    with pytest.raises(
+        ResultError, match=r"results of kind 'ckaa' have no picture \(kdprobe report .*\); did you mean 'cka'"
+    ):
         draw(Result("ckaa", {}))
 
 
@@ -388,7 +384,7 @@ def test_bad_files_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "out"
     for name, message in {
         "foreign": "cannot be read as a kdprobe result",
-        "poem": "no picture of a result of kind 'poem'",
+        "poem": "poem.npz: results of kind 'poem' have no picture",
         "absent": "there is no result",
     }.items():
         with pytest.raises(SystemExit) as stop:
