@@ -9,15 +9,16 @@ A result is one `.npz` file without pickles. Its entry `meta` is JSON text:
     provenance  where the numbers come from: checkpoints and their hashes, data, seed, versions, command
     beside      sha256 of the CSV files beside it, by the ends of their names
 
-Every other entry is a numeric array of that kind. Beside `NAME.npz` stands `NAME.csv`, the same
-numbers as a tidy table for people and spreadsheets.
+Every other entry is a numeric array of that kind; `kdprobe.kinds` says which arrays and facts there are. Beside
+`NAME.npz` stands `NAME.csv`, the same numbers as a tidy table for people and spreadsheets.
 """
 
 import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,7 @@ from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
+from kdprobe.kinds import find_kind
 from kdprobe.provenance import command_line
 
 FORMAT = "kdprobe-result"
@@ -73,11 +75,14 @@ def save_result(
         overwrite: also over files that are not such a result of kdprobe's.
 
     Raises:
-        ResultError: if the name does not end in `.npz`.
+        ResultError: if the name does not end in `.npz`, or the result does not fit its kind.
         OutputError: if another file is in the way.
         FileError: if the system does not let it be written.
     """
     path, texts = Path(path), {".csv": table, **tables}
+    with _in(result.kind):
+        find_kind(result.kind).check_known(result.arrays, result.facts)
+    check_result(result)
     permit_result(path, result.kind, tables=texts, overwrite=overwrite)
     with beside(path, texts) as digests, replacing(path) as temporary, temporary.open("wb") as file:
         meta = {
@@ -148,7 +153,8 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
         kind: the kind it must be; any if not given.
 
     Raises:
-        ResultError: if the file is missing, foreign, damaged, newer than this version, or of another kind.
+        ResultError: if the file is missing, foreign, damaged, newer than this version, of another kind, or does not
+            fit its kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -168,7 +174,35 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
             raise ResultError(f"{path} is not a kdprobe result: its {name} is no {of.__name__}")
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
-    return Result(meta["kind"], entries, meta["facts"], meta["provenance"])
+    result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
+    try:
+        check_result(result)
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
+    return result
+
+
+def check_result(result: Result, *, with_provenance: bool = True) -> None:
+    """Refuse a result that does not fit its kind, as `kdprobe.kinds` describes it.
+
+    Args:
+        result: as an analysis makes it; those that are saved or loaded have been checked.
+        with_provenance: also what it says of its origin, which numbers and pictures do not need.
+
+    Raises:
+        ResultError: naming the kind and the array, fact or origin that does not fit.
+    """
+    with _in(result.kind):
+        find_kind(result.kind).check(result.arrays, result.facts, result.provenance if with_provenance else None)
+
+
+@contextmanager
+def _in(kind: str) -> Iterator[None]:
+    """Put the kind before whatever is wrong with its result."""
+    try:
+        yield
+    except ResultError as error:
+        raise ResultError(f"in this {kind!r} result, {error}") from error
 
 
 def results_below(folder: str | Path) -> list[Path]:

@@ -152,7 +152,7 @@ def test_cka_axes_name_their_network() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
     assert len(axes.get_xticks()) == 5
     assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
-    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatch)"  # of a result that does not say how they count
+    assert figure.axes[1].get_ylabel() == "CKA (unbiased, minibatches by their samples)"
 
 
 def test_cka_axes_show_names_as_long_as_the_figure() -> None:

@@ -69,7 +69,7 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
 
 
 def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
-    path, result = tmp_path / "r.npz", Result("cka", {"x": np.arange(3)})
+    path, result = tmp_path / "r.npz", Result("own", {"x": np.arange(3)})
     (tmp_path / "r.csv").write_text("the user's own\n")
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.csv")):
         save_result(result, path, table="x\n1\n")
@@ -84,8 +84,8 @@ def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
             save_result(result, path, table="x\n3\n", tables={"-more.csv": "x\n3\n"})
         (tmp_path / name).write_text(kept)
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.npz")):
-        save_result(Result("evaluation", {}), path, table="x\n2\n")
-    assert load_result(path).kind == "cka"
+        save_result(Result("other", {}), path, table="x\n2\n")
+    assert load_result(path).kind == "own"
 
 
 def test_pictures_in_the_way_are_found_before_a_long_computation(tmp_path):
@@ -107,13 +107,13 @@ def test_a_kill_between_a_result_and_its_table_needs_no_consent(tmp_path, rename
         "        if count.count(1) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(hook)\n"
         "for number in range(2):\n"
-        "    save_result(Result('cka', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
+        "    save_result(Result('own', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
         "    count.append('armed')\n"
     )
     path = tmp_path / "r.npz"
     done = subprocess.run([sys.executable, "-c", code, str(path), str(rename)], check=False)
     assert done.returncode == -signal.SIGKILL
-    save_result(Result("cka", {"x": np.arange(2)}), path, table="x\n2\n")
+    save_result(Result("own", {"x": np.arange(2)}), path, table="x\n2\n")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.csv", "r.npz"]
     assert (tmp_path / "r.csv").read_text() == "x\n2\n"
 
