@@ -36,12 +36,12 @@ from kdprobe.formats.schema import Anything, Array, Fact, Flag, Kind, List, Mayb
 
 __all__ = [
     "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Array", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
-    "Record", "Table", "Text", "find_kind", "installed",
+    "Record", "Table", "Text", "find_kind", "installed", "offered",
 ]  # fmt: skip
 
 SHARE = (0.0, 1.0)
 COUNT = (0.0, inf)
-OPEN = Kind(provenance={"versions": Table(Text(), required=False), "command": Text(required=False)}, open=True)
+OPEN = Kind(open=True)
 ORIGIN: dict[str, Fact] = {"versions": Table(Text()), "command": Text()}  # as `results.provenance` says it
 
 _LABEL = Text(longest=200)  # stands in pictures as it is
@@ -354,6 +354,11 @@ def find_kind(name: str) -> Kind:
             f"what is registered as {name!r} must be a kdprobe.kinds.Kind, but is a {type(found).__name__}"
         )
     return found
+
+
+def offered(group: str) -> set[str]:
+    """The names under which installed packages offer something in an entry-point group."""
+    return {entry.name for entry in entry_points(group=group)}
 
 
 def installed(group: str, name: str) -> Any:

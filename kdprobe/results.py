@@ -80,7 +80,7 @@ def save_result(
         FileError: if the system does not let it be written.
     """
     path, texts = Path(path), {".csv": table, **tables}
-    with _in(result.kind):
+    with naming(f"in this {result.kind!r} result"):
         find_kind(result.kind).check_known(result.arrays, result.facts)
     check_result(result)
     permit_result(path, result.kind, tables=texts, overwrite=overwrite)
@@ -175,10 +175,8 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
     result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
-    try:
+    with naming(path):
         check_result(result)
-    except ResultError as error:
-        raise ResultError(f"{path}: {error}") from error
     return result
 
 
@@ -192,17 +190,17 @@ def check_result(result: Result, *, with_provenance: bool = True) -> None:
     Raises:
         ResultError: naming the kind and the array, fact or origin that does not fit.
     """
-    with _in(result.kind):
+    with naming(f"in this {result.kind!r} result"):
         find_kind(result.kind).check(result.arrays, result.facts, result.provenance if with_provenance else None)
 
 
 @contextmanager
-def _in(kind: str) -> Iterator[None]:
-    """Put the kind before whatever is wrong with its result."""
+def naming(what: object) -> Iterator[None]:
+    """Put what it is about, such as a file, before whatever is wrong with a result."""
     try:
         yield
     except ResultError as error:
-        raise ResultError(f"in this {kind!r} result, {error}") from error
+        raise ResultError(f"{what}: {error}") from error
 
 
 def results_below(folder: str | Path) -> list[Path]:

@@ -17,6 +17,7 @@ _STOREYS = ("runs", "data", "models", "features", "distillers", "training", "swe
 FOLDERS = (GROUND, *((name,) for name in _STOREYS))
 FIGURES_MAY_IMPORT = (
     "kdprobe.results",
+    "kdprobe.kinds",
     "kdprobe.errors",
     "kdprobe.mean_interval",
     "kdprobe.formats.outputs",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import require, require_length
+from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result
 
@@ -83,16 +83,17 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
             "complexity" by model or run folder.
 
     Raises:
-        ResultError: if a result lacks something.
+        ResultError: if the comparison does not say what was trained on what, as the demo's of 0.1.0.
     """
-    require(comparison, {"accuracy": 2}, ("methods", "groups"))
+    if "groups" not in comparison.facts:
+        raise ResultError("a comparison without groups does not say which runs repeat a published number")
     others = list(others)
     scores, operations = _compound_scores(others), _operations(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
-    names = require_length(comparison, "methods", len(accuracies), "rows")
-    groups = require_length(comparison, "groups", len(accuracies), "rows")
     found = []
-    for name, group, accuracy in zip(names, groups, accuracies, strict=True):
+    for name, group, accuracy in zip(
+        *(comparison.facts[key] for key in ("methods", "groups")), accuracies, strict=True
+    ):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
@@ -140,9 +141,8 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     """The scores in % of each checkpoint, by its hash."""
     scores = {}
     for result in results:
-        if result.kind == "compound" and not result.facts.get("exclude_neutral"):
-            require(result, dict.fromkeys(READINGS.values(), 2))
-            for index, model in enumerate(result.provenance.get("models", [])):
+        if result.kind == "compound" and not result.facts["exclude_neutral"]:
+            for index, model in enumerate(result.provenance["models"]):
                 scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in READINGS.values()}
     return scores
 

@@ -19,7 +19,7 @@ from figures.pictures.confusion import draw_confusion
 from figures.pictures.dropout import draw_beside, draw_dropout
 from figures.style import save
 from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
-from kdprobe.results import Result, figure_kind
+from kdprobe.results import Result, check_result, figure_kind
 
 TABLES = {
     "table1": "CIFAR-100, pairs of CNNs: top-1 accuracy in %",
@@ -76,9 +76,11 @@ def write_paper(
         the files written, and which runs repeat no published number, in words.
 
     Raises:
-        ResultError: if a result about your own runs lacks something.
+        ResultError: if a result about your own runs does not fit its kind.
         OutputError: if another file is in the way.
     """
+    for result in own or ():
+        check_result(result)
     out = Path(out)
     permit_tables(out, overwrite=overwrite)
     runs = run_groups(own[0], own[1:]) if own else []
@@ -124,7 +126,7 @@ def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
     rates, errors = figure_kind("dropout-sweep"), figure_kind("evaluation")
     for name, kind in GRIDS.items():
         published = published_grid(name)
-        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
+        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts["kind"] == kind]
         for number, sweep in enumerate(sweeps, start=1):
             titles = f"published: {published.facts['student']} on RAF-DB", _described(sweep)
             yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles), rates
@@ -137,14 +139,13 @@ def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
 
 def _on_rafdb(result: Result) -> bool:
     facts = result.facts
-    return str(facts.get("data", "")).partition(":")[0] == "rafdb" and facts.get("evaluated_on") == "test"
+    return str(facts["data"]).partition(":")[0] == "rafdb" and facts["evaluated_on"] == "test"
 
 
 def _described(sweep: Result) -> str:
     """What a sweep of your own was made with."""
     facts, n_seeds = sweep.facts, sweep.arrays["accuracy"].shape[-1]
-    data = str(facts.get("data", "unstated data"))
-    return f"measured: {facts.get('student', 'student')} on {data}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
+    return f"measured: {facts['student']} on {facts['data']}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
 
 
 def _unused(tables: Sequence[PublishedTable], runs: Sequence[RunGroup]) -> str:

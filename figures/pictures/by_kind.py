@@ -6,7 +6,6 @@ from typing import Protocol
 
 from matplotlib.figure import Figure
 
-from figures.installed import installed, offered
 from figures.pictures.cka import draw_cka
 from figures.pictures.cka_over_time import draw_cka_over_time
 from figures.pictures.comparison import draw_comparison
@@ -19,7 +18,8 @@ from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
 from figures.pictures.reliability import draw_reliability
 from kdprobe.errors import ResultError, near_matches
-from kdprobe.results import Result, load_result
+from kdprobe.kinds import installed, offered
+from kdprobe.results import Result, check_result, load_result
 
 GROUP = "kdprobe.figures"  # entry points of other packages: kind -> a function as those below
 
@@ -56,12 +56,13 @@ def draw(result: Result | Analysis | str | Path) -> Figure:
         a matplotlib figure, which a notebook shows and `figures.save` writes.
 
     Raises:
-        ResultError: if it cannot be read, its kind has no picture, or it lacks something.
+        ResultError: if it cannot be read, does not fit its kind, or its kind has no picture.
     """
     if isinstance(result, str | Path):
         result = load_result(result)
     elif not isinstance(result, Result):
         result = result.to_result()
+    check_result(result, with_provenance=False)
     return drawer(result.kind)(result)
 
 

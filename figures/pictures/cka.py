@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
@@ -42,17 +41,13 @@ def draw_cka(result: Result) -> Figure:
 
     Returns:
         the figure, one column or one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its matrix.
     """
-    require(result, {"matrix": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
     matrix = result.arrays["matrix"]
     n_rows, n_columns = matrix.shape
     total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
     most = total - _BAR_ROOM - TITLE - 16 - _LEAST
-    rows = [fit(shorten(name), LABEL, most) for name in require_length(result, "teacher_layers", n_rows, "rows")]
-    columns = [shorten(name) for name in require_length(result, "student_layers", n_columns, "columns")]
+    rows = [fit(shorten(name), LABEL, most) for name in result.facts["teacher_layers"]]
+    columns = [shorten(name) for name in result.facts["student_layers"]]
     undefined = np.isnan(matrix)
 
     left = widest(rows) + TITLE + 16
@@ -84,10 +79,8 @@ def colour_label(facts: Mapping[str, Any]) -> str:
     """
     if "measure" in facts:
         return f"{facts['measure']}, {facts['reduce']} features"
-    kernel = facts.get("kernel", "linear")
-    batches = "minibatches by their samples" if "weighting" in facts else "minibatch"
-    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), batches]
-    return f"CKA ({', '.join(traits)})"
+    kernel = [] if facts["kernel"] == "linear" else [f"{facts['kernel']} kernel"]
+    return f"CKA ({', '.join([facts['estimator'], *kernel, 'minibatches by their samples'])})"
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
 from figures.style import MUTED, PAGE, PALETTE, TITLE, place, sheet, style
@@ -36,17 +35,13 @@ def draw_comparison(result: Result) -> Figure:
         the figure, one panel for each quantity that has any value.
 
     Raises:
-        ResultError: if the result lacks something, its names do not match, no value is there, or methods were
-            trained on different data.
+        ResultError: if methods were trained on different data.
     """
-    require(result, dict.fromkeys(QUANTITIES, 2), ("methods", "seeds", "teacher", "teacher_accuracy"))
     data = sorted({group["data"] for group in result.facts.get("groups", ())})
     if len(data) > 1:
         raise ResultError(f"methods are compared on one data set in a figure, but these are of {', '.join(data)}")
     shown = [name for name in QUANTITIES if not np.isnan(result.arrays[name]).all()]
-    if not shown:
-        raise ResultError("a 'comparison' result needs a value of accuracy, uar or cka, but has none")
-    methods = [shorten(name) for name in require_length(result, "methods", len(result.arrays[shown[0]]), "rows")]
+    methods = [shorten(name) for name in result.facts["methods"]]
 
     left = widest(methods, TITLE) + 12
     width = (PAGE - left - 10 - _GAP * (len(shown) - 1)) / len(shown)

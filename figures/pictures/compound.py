@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
 from figures.style import PAGE, PALETTE, TITLE, place, sheet, style
@@ -24,12 +23,8 @@ def draw_compound(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, dict.fromkeys(READINGS, 2), ("names",))
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["both"]), "models")]
+    names = [shorten(name) for name in result.facts["names"]]
     left = widest(names, TITLE) + 12
     width = (PAGE - left - 14 - _GAP * (len(READINGS) - 1)) / len(READINGS)
     height = _ROW * len(names) + 6

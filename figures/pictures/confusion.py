@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.heatmap import ANNOTATED, annotate, paint
 from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
 from figures.style import BARE, COLUMN, INK, PAGE, PALETTE, TITLE, colours, place, sheet, style
@@ -30,14 +29,10 @@ def draw_confusion(result: Result) -> Figure:
     Returns:
         the figure: rows of the matrix coloured by the share of their true class, counts written up
         to 12 classes; one bar per model if there are several.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, {"confusion": 3, "accuracy": 2, "uar": 2}, ("names", "classes", "confidence"))
     confusion = result.arrays["confusion"]
-    names = [shorten(name) for name in require_length(result, "names", len(confusion), "matrices")]
-    classes = [shorten(name, 22) for name in require_length(result, "classes", confusion.shape[1], "classes")]
+    names = [shorten(name) for name in result.facts["names"]]
+    classes = [shorten(name, 22) for name in result.facts["classes"]]
 
     across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
     down = math.ceil(len(names) / across)

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from figures.checks import require, require_epochs, require_length
 from figures.labels import LEGEND_LEADING, shorten, widest
 from figures.style import LABEL, PAGE, PALETTE, place, sheet, style
 from kdprobe.results import Result
@@ -30,13 +29,8 @@ def draw_curves(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, {"epoch": 1, "train_loss": 2, "accuracy": 2}, ("names",))
-    require_epochs(result)
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "runs")]
+    names = [shorten(name) for name in result.facts["names"]]
     epoch = result.arrays["epoch"]
     across = max(1, min(len(names), int((PAGE - 40) // (widest(names) + 40))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8

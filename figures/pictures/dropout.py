@@ -9,11 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
-from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result
 
@@ -33,11 +31,7 @@ def draw_dropout(result: Result) -> Figure:
 
     Returns:
         the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
-
-    Raises:
-        ResultError: if the result lacks something, its rates do not match, or no cell was trained.
     """
-    require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
     grid = _grid(result, PAGE if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN)
     figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
     _paint(figure, grid, 0.0, grid.bottom)
@@ -55,12 +49,7 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: as `draw_dropout`.
     """
-    for result in (left, right):
-        require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
     grids = [_grid(result, (PAGE - _BETWEEN) / 2) for result in (left, right)]
     bottom = max(grid.bottom for grid in grids)
     height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
@@ -107,8 +96,8 @@ class _Grid:
 
 def _grid(result: Result, total: float) -> _Grid:
     means, halves = summarise(result.arrays["accuracy"])
-    rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", len(means), "rows")]
-    columns = [f"{rate:g}" for rate in require_length(result, "rates_student", means.shape[1], "columns")]
+    rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
+    columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
     return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
 
 
@@ -127,13 +116,7 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
 
 
 def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates].
-
-    Raises:
-        ResultError: if no cell has a value.
-    """
-    if np.isnan(accuracy).all():
-        raise ResultError("a 'dropout-sweep' result needs at least one trained cell, but has none")
+    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates]."""
     cells = np.array([[mean_interval(seeds) for seeds in row] for row in accuracy])
     return cells[..., 0], cells[..., 1]
 
@@ -145,10 +128,11 @@ def answers(result: Result) -> list[str]:
         counted = [[entry["wins"] for entry in entries if entry["fixed"] == fixed] for fixed in ("teacher", "student")]
         rows, columns = (f"{sum(wins)} of {len(wins)}" for wins in counted)
         lines.append(f"equal rate best in {rows} rows, {columns} columns")
-    leads = [entry for entry in (facts.get("best") or {}).get("neighbours", ()) if entry["difference"] is not None]
+    leads = [entry for entry in facts.get("best", {}).get("neighbours", ()) if entry["difference"] is not None]
     if leads:
         least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
-        ends = "" if least["low"] is None else f" [{100 * least['low']:.2f}, {100 * least['high']:.2f}]"
+        low, high = least["low"], least["high"]
+        ends = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
     return lines
 

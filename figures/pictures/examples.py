@@ -2,7 +2,6 @@
 
 from matplotlib.figure import Figure
 
-from figures.checks import require
 from figures.labels import fit, shorten
 from figures.style import LABEL, MUTED, PAGE, TITLE, place, sheet, style
 from kdprobe.results import Result
@@ -19,12 +18,7 @@ def draw_examples(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something.
     """
-    facts = ("teacher", "student", "teacher_layer", "student_layer", "classes", "data")
-    require(result, {"images": 5, "labels": 2, "specific": 2, "other": 2}, facts)
     images = result.arrays["images"]
     side = (PAGE - 8) / _PER_ROW - _SPACE
     n_rows, pitch = -(-images.shape[1] // _PER_ROW), side + 2 * LABEL + 6

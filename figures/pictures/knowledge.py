@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import shorten, text_width, widest
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from figures.words import number, with_ends
@@ -20,6 +19,7 @@ from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
 _HEAD = 28.0
+_LEAST = 40.0  # points that are left to the bars beside the longest numbers
 _RATES = 130.0  # points for the curves over dropout rates
 _NETWORKS = ("teacher", "student")
 
@@ -36,21 +36,16 @@ def draw_knowledge(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    facts = ("teacher", "student", "teacher_layers", "student_layers", "confidence")
-    require(result, {"teacher_general": 2, "student_general": 2}, facts)
     percents = [100 * result.arrays[f"{who}_general"].astype(np.float64) for who in _NETWORKS]
-    names = _names(result, len(percents[0]))
+    names = _names(result)
     columns = _columns(result, percents)
 
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
     below = _RATES if "rates" in result.arrays else 0.0
     figure = sheet(PAGE, below + _HEAD + height + 30)
-    width = PAGE - left - 8 - sum(_width(*column) for column in columns)
+    width = max(_LEAST, PAGE - left - 8 - sum(_width(*column) for column in columns))
     axes = place(figure, left, below + _HEAD, width, height)
     places = np.arange(len(names)) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
@@ -71,8 +66,8 @@ def draw_knowledge(result: Result) -> Figure:
     return figure
 
 
-def _names(result: Result, n_pairs: int) -> list[tuple[str, str]]:
-    teacher, student = (require_length(result, f"{who}_layers", n_pairs, "pairs") for who in _NETWORKS)
+def _names(result: Result) -> list[tuple[str, str]]:
+    teacher, student = (result.facts[f"{who}_layers"] for who in _NETWORKS)
     return [
         (f"teacher {shorten(one, 20)}", f"student {shorten(other, 20)}")
         for one, other in zip(teacher, student, strict=True)
@@ -84,12 +79,12 @@ def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, li
     arrays = result.arrays
     pairs = zip(*percents, strict=True)
     columns = [("general in %", [with_ends(ends) for pair in pairs for ends in pair])]
-    if "dimension" in arrays and not np.isnan(arrays["dimension"]).all():
+    if not np.isnan(arrays["dimension"]).all():
         columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
-    if "cka" in arrays:
+    if not np.isnan(arrays["cka"]).all():
         texts = ["  ".join(number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
         columns.append(("CKA R G S", [line for text in texts for line in (text, "")]))
-    if "teacher_probe" in arrays and "student_probe" in arrays:
+    if "teacher_probe" in arrays:
         probes = np.stack([arrays[f"{who}_probe"][:, :, 0] for who in _NETWORKS], 1).reshape(-1, 3)
         columns.append(("probe R G S %", ["  ".join(number(100 * value, 0) for value in row) for row in probes]))
     return columns

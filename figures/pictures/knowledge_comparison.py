@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures.checks import require, require_length
 from figures.labels import shorten, widest
 from figures.style import HAIRLINE, INK, LABEL, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
@@ -21,21 +20,12 @@ def draw_knowledge_comparison(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    facts = ("names", "teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
-    require(result, {"teacher_general": 3, "student_general": 3}, facts)
     n_students, n_pairs, _ = result.arrays["teacher_general"].shape
-    names = [shorten(name, 24) for name in require_length(result, "names", n_students, "students")]
+    names = [shorten(name, 24) for name in result.facts["names"]]
     layers = [
         f"{shorten(one, 18)} / {shorten(other, 18)}"
-        for one, other in zip(
-            require_length(result, "teacher_layers", n_pairs, "pairs"),
-            require_length(result, "student_layers", n_pairs, "pairs"),
-            strict=True,
-        )
+        for one, other in zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
     ]
     left, pitch = widest(layers) + 10, n_students * _BAR + _GAP
     width, height = (PAGE - left - 24) / 2, n_pairs * pitch

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import head, shorten
 from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, place, sheet, style
 from figures.words import percent
@@ -27,12 +26,8 @@ def draw_reliability(result: Result) -> Figure:
 
     Returns:
         the figure, up to four models in a row: bars against the diagonal, counts below.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names",))
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "models")]
+    names = [shorten(name) for name in result.facts["names"]]
     total, across = (COLUMN, 1) if len(names) == 1 else (PAGE, min(len(names), 4))
     down = math.ceil(len(names) / across)
     side = (total - _LEFT - 8 - _GAP * (across - 1)) / across

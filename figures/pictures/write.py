@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from figures.checks import naming
 from figures.pictures.by_kind import drawer
 from figures.style import save
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
-from kdprobe.results import Result, figure_kind, load_result
+from kdprobe.results import Result, figure_kind, load_result, naming
 
 
 def draw_files(

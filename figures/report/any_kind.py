@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import naming
 from figures.pictures.by_kind import draw, has_picture
 from figures.report.elements import Gallery, Panel, Picture, Results, Section, Table
 from figures.style import rendered
-from kdprobe.results import Result
+from kdprobe.results import Result, naming
 
 _MOST = 200  # rows of a table
 

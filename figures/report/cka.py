@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import require, require_length
 from figures.heatmap import ANNOTATED
 from figures.pictures.cka import colour_label
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.traces import HOVER, MUTED, heatmap, hover
+from figures.words import intervals
 from kdprobe.results import Result
-
-_FACTS = ("teacher", "student", "teacher_layers", "student_layers")
 
 
 def cka_panels(results: Results) -> list[Panel]:
@@ -20,7 +18,7 @@ def cka_panels(results: Results) -> list[Panel]:
         "How alike the two networks represent the same images, layer by layer: 1 is equal up to rotation and "
         "scale, 0 is unrelated. Shallow layers are below and to the left."
     )
-    return one_at_a_time(results, _cka, choose="Pair", note=note)
+    return one_at_a_time(results, _chart, choose="Pair", note=note)
 
 
 def similarity_panels(results: Results) -> list[Panel]:
@@ -29,16 +27,9 @@ def similarity_panels(results: Results) -> list[Panel]:
     return one_at_a_time(results, _chart, choose="Pair and measure", note=note)
 
 
-def _cka(name: str, result: Result) -> Chart:
-    require(result, dict.fromkeys(("matrix", "low", "high"), 2))
-    return _chart(name, result)
-
-
 def _chart(name: str, result: Result) -> Chart:
-    require(result, {"matrix": 2}, _FACTS)
     facts, matrix = result.facts, result.arrays["matrix"]
-    rows = require_length(result, "teacher_layers", matrix.shape[0], "rows")
-    columns = require_length(result, "student_layers", matrix.shape[1], "columns")
+    rows, columns = facts["teacher_layers"], facts["student_layers"]
     cells = _cells(result)
     defined = matrix[~np.isnan(matrix)]
     ends = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
@@ -74,7 +65,7 @@ def _cells(result: Result) -> list[list[tuple[str, ...]]]:
     """What the pointer shows of each cell, line by line."""
     facts, arrays, nothing = result.facts, result.arrays, np.full(result.arrays["matrix"].shape, np.nan)
     ends = [arrays.get(key, nothing) for key in ("low", "high")]
-    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts.get("undefined", [])}
+    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts["undefined"]}
     rows: list[list[tuple[str, ...]]] = []
     for row, teacher_layer in enumerate(facts["teacher_layers"]):
         cells: list[tuple[str, ...]] = []
@@ -129,16 +120,14 @@ def _other(facts: dict[str, Any]) -> list[str]:
 
 
 def _caption(facts: dict[str, Any]) -> str:
-    parts = []
-    if "n_samples" in facts:
-        parts.append(f"{facts['n_samples']} images of {facts.get('data', 'unstated data')}")
-    if "n_minibatches" in facts:
-        parts.append(f"{facts['n_minibatches']} minibatches of {facts.get('batch_size', '?')}")
-    parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator") if key in facts]
-    parts += [f"{facts['reduce']} features"] if "reduce" in facts else []
-    if "confidence" in facts:
-        parts.append(f"{100 * facts['confidence']:g} % intervals")
-    if facts.get("undefined"):
+    parts = [f"{facts['n_samples']} images of {facts['data']}"]
+    if "measure" not in facts:
+        parts.append(f"{facts['n_minibatches']} minibatches of {facts['batch_size']}")
+        parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator")]
+    parts.append(f"{facts['reduce']} features")
+    if "measure" not in facts:
+        parts.append(intervals(facts))
+    if facts["undefined"]:
         reasons = sorted({cell["reason"] for cell in facts["undefined"]})
         parts.append(f"{len(facts['undefined'])} cells undefined ({'; '.join(reasons[:3])})")
-    return ", ".join(parts) + "." if parts else ""
+    return ", ".join(parts) + "."

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import require, require_length
 from figures.pictures.comparison import QUANTITIES
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
@@ -22,10 +21,9 @@ def comparison_panels(results: Results) -> list[Panel]:
 
 
 def _panel(heading: str, result: Result) -> Panel:
-    _check(result)
     facts = result.facts
     shown = [key for key in QUANTITIES if not np.isnan(result.arrays[key]).all()]
-    counts = sorted({int(count) for count in (~np.isnan(result.arrays[shown[0]])).sum(axis=1)}) if shown else [0]
+    counts = sorted({int(count) for count in (~np.isnan(result.arrays[shown[0]])).sum(axis=1)})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     note = f"On {facts['data']}, {seeds} seed{'s' if counts[-1] != 1 else ''} per method"
     many = counts[-1] > 1
@@ -34,12 +32,6 @@ def _panel(heading: str, result: Result) -> Panel:
         note += f" The {differences}."
     charts = [_chart(result, key, SERIES[index]) for index, key in enumerate(shown)]
     return Panel(heading, note, charts, table=_table(result, shown))
-
-
-def _check(result: Result) -> None:
-    require(result, dict.fromkeys(QUANTITIES, 2), ("methods", "seeds", "teacher", "teacher_accuracy", "data"))
-    require_length(result, "methods", len(result.arrays["accuracy"]), "rows")
-    require_length(result, "seeds", result.arrays["accuracy"].shape[1], "columns")
 
 
 def _table(result: Result, shown: Sequence[str]) -> Table:

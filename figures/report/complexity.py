@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from figures.checks import require, require_length
 from figures.report.elements import Panel, Results, Table, one_below_the_other
 from kdprobe.results import Result
 
@@ -20,11 +19,9 @@ def complexity_panels(results: Results) -> list[Panel]:
 
 
 def _panel(heading: str, result: Result) -> Panel:
-    require(result, dict.fromkeys(_COUNTS, 1), ("names", "n_classes", "image_size", "conventions"))
     facts = result.facts
-    networks = require_length(result, "names", len(result.arrays["macs"]), "networks")
-    folders = [Path(name).name for name in networks]
-    shown = folders if len({*folders}) == len(folders) else networks  # a run has its folder's name, without the path
+    folders = [Path(name).name for name in facts["names"]]  # a run has its folder's name, without the path
+    shown = folders if len({*folders}) == len(folders) else facts["names"]
     rows = [
         [
             str(name),

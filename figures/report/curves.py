@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.pictures.cka import colour_label
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
 from figures.report.traces import SERIES, hover, numbers
@@ -28,9 +27,8 @@ def over_time_panels(results: Results) -> list[Panel]:
 
 
 def _training(heading: str, result: Result) -> Panel:
-    require(result, {"epoch": 1, "train_loss": 2, "accuracy": 2}, ("names",))
     epoch, loss, accuracy = (result.arrays[key] for key in ("epoch", "train_loss", "accuracy"))
-    names = require_length(result, "names", len(accuracy), "runs")
+    names = result.facts["names"]
     return Panel(
         heading,
         "",
@@ -39,11 +37,8 @@ def _training(heading: str, result: Result) -> Panel:
 
 
 def _over_time(name: str, result: Result) -> Chart:
-    require(result, {"epoch": 1, "cka": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
     facts, epoch, values = result.facts, result.arrays["epoch"], result.arrays["cka"]
-    teacher_layers = require_length(result, "teacher_layers", len(values), "pairs")
-    student_layers = require_length(result, "student_layers", len(values), "pairs")
-    pairs = [f"{one}, {other}" for one, other in zip(teacher_layers, student_layers, strict=True)]
+    pairs = [f"{one}, {other}" for one, other in zip(facts["teacher_layers"], facts["student_layers"], strict=True)]
     return _lines(colour_label(facts), epoch, values, pairs, name=f"{facts['teacher']} → {facts['student']} ({name})")
 
 

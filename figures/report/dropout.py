@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.pictures.dropout import answers, best_cell, summarise
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.traces import SERIES, heatmap, hover
@@ -19,10 +18,9 @@ def dropout_panels(results: Results) -> list[Panel]:
 
 
 def _chart(name: str, result: Result) -> Chart:
-    require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student", "data"))
     accuracy, facts = 100 * result.arrays["accuracy"], result.facts
-    rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", accuracy.shape[0], "rows")]
-    columns = [f"{rate:g}" for rate in require_length(result, "rates_student", accuracy.shape[1], "columns")]
+    rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
+    columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
     means, halves = summarise(accuracy)
     row, column = best_cell(means)
     texts = [[_worded(*cell) for cell in zip(*pair, strict=True)] for pair in zip(means, halves, strict=True)]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from figures.checks import naming
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]  # short file names, and results of one kind
@@ -123,15 +122,8 @@ def one_at_a_time(
         build: makes a chart from a short file name and a result.
         choose: the selector's label.
         note: text above the charts.
-
-    Raises:
-        ResultError: as `build` does, naming the result.
     """
-    charts = []
-    for name, result in results:
-        with naming(name):
-            charts.append(build(name, result))
-    return [Panel("", note, charts, choose=choose)]
+    return [Panel("", note, [build(name, result) for name, result in results], choose=choose)]
 
 
 def one_below_the_other(results: Results, build: Callable[[str, Result], Panel]) -> list[Panel]:
@@ -140,12 +132,5 @@ def one_below_the_other(results: Results, build: Callable[[str, Result], Panel])
     Args:
         results: what is shown.
         build: makes a panel from its heading and a result.
-
-    Raises:
-        ResultError: as `build` does, naming the result.
     """
-    panels = []
-    for name, result in results:
-        with naming(name):
-            panels.append(build(name if len(results) > 1 else "", result))
-    return panels
+    return [build(name if len(results) > 1 else "", result) for name, result in results]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import naming, require, require_length
 from figures.heatmap import ANNOTATED
 from figures.pictures.confusion import row_shares
 from figures.report.elements import Chart, Panel, Results, Table
@@ -17,9 +16,6 @@ from kdprobe.results import Result
 
 def evaluation_panels(results: Results) -> list[Panel]:
     """The intervals of all results of kind "evaluation" in one panel, all confusion matrices in another."""
-    for name, result in results:
-        with naming(name):
-            _check(result)
     matrices = [
         _matrix(f"{model} ({name})", result, index)
         for name, result in results
@@ -33,12 +29,6 @@ def evaluation_panels(results: Results) -> list[Panel]:
         Panel("", "", marks, choose="Evaluation", table=table),
         Panel("Confusion", note, matrices, choose="Model"),
     ]
-
-
-def _check(result: Result) -> None:
-    require(result, {"confusion": 3, "accuracy": 2, "uar": 2}, ("names", "classes", "data", "confidence"))
-    require_length(result, "names", len(result.arrays["confusion"]), "matrices")
-    require_length(result, "classes", result.arrays["confusion"].shape[1], "classes")
 
 
 def _intervals(name: str, result: Result) -> Chart:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.report.elements import Chart, Panel, Results, one_at_a_time
 from figures.report.intervals import interval_table, interval_words
 from figures.report.traces import HOVER, INK, SERIES, error_bars, hover, numbers
@@ -15,7 +14,6 @@ from kdprobe.results import Result
 
 NETWORKS = ("teacher", "student")
 PAIR = "teacher layer / student layer"
-_FACTS = ("teacher", "student", "teacher_layers", "student_layers", "confidence", "data")
 
 
 def knowledge_panels(results: Results) -> list[Panel]:
@@ -25,9 +23,8 @@ def knowledge_panels(results: Results) -> list[Panel]:
 
 
 def _chart(name: str, result: Result) -> Chart:
-    require(result, {"teacher_general": 2, "student_general": 2}, _FACTS)
     facts, general = result.facts, [100 * result.arrays[f"{who}_general"] for who in NETWORKS]
-    pairs = layer_pairs(result, len(general[0]))
+    pairs = layer_pairs(result)
     return Chart(
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: "
@@ -44,9 +41,9 @@ def _chart(name: str, result: Result) -> Chart:
     )
 
 
-def layer_pairs(result: Result, n_pairs: int) -> list[str]:
+def layer_pairs(result: Result) -> list[str]:
     """Names of the pairs of layers."""
-    sides = (require_length(result, f"{who}_layers", n_pairs, "pairs") for who in NETWORKS)
+    sides = (result.facts[f"{who}_layers"] for who in NETWORKS)
     return [f"{one} / {other}" for one, other in zip(*sides, strict=True)]
 
 

@@ -1,14 +1,11 @@
 """What is general in students of several methods, at equal layers."""
 
-from figures.checks import require, require_length
 from figures.report.elements import Chart, Panel, Results, one_below_the_other
 from figures.report.intervals import interval_table, interval_words
 from figures.report.knowledge import NETWORKS, PAIR, bars, bars_layout, layer_pairs
 from figures.report.traces import SERIES
 from figures.words import intervals
 from kdprobe.results import Result
-
-_FACTS = ("names", "teacher", "teacher_layers", "student_layers", "confidence", "data")
 
 
 def knowledge_comparison_panels(results: Results) -> list[Panel]:
@@ -24,10 +21,9 @@ def _panel(heading: str, result: Result) -> Panel:
 
 
 def _chart(result: Result, who: str) -> Chart:
-    require(result, {"teacher_general": 3, "student_general": 3}, _FACTS)
     percent = 100 * result.arrays[f"{who}_general"]
-    names = require_length(result, "names", len(percent), "students")
-    pairs, students = layer_pairs(result, percent.shape[1]), list(percent)
+    names = result.facts["names"]
+    pairs, students = layer_pairs(result), list(percent)
     share = f"general share of the {who}'s variance in %"
     return Chart(
         share,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kdprobe.kinds import KINDS
 from kdprobe.results import Result
 
 _APART = ("versions", "command")  # provenance that is shown in places of its own
@@ -31,14 +32,15 @@ class Origin:
 
 def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
     """The facts of all results at a glance: their names and values."""
+    known = [result for result in results if result.kind in KINDS]  # in other kinds the same names may mean anything
     found = [
-        ("Data", _distinct(result.facts.get("data") for result in results)),
-        ("Teacher", _teachers(results)),
-        ("Students", _distinct(result.facts.get("student") for result in results if result.kind == "cka")),
-        ("Methods", _distinct(_listed(results, "methods"))),
-        ("Seeds", _distinct(_listed(results, "seeds"))),
-        ("Epochs", _distinct(_epochs(results))),
-        ("Images", _distinct(_images(results))),
+        ("Data", _distinct(result.facts.get("data") for result in known)),
+        ("Teacher", _teachers(known)),
+        ("Students", _distinct(result.facts["student"] for result in known if result.kind == "cka")),
+        ("Methods", _distinct(_listed(known, "methods"))),
+        ("Seeds", _distinct(_listed(known, "seeds"))),
+        ("Epochs", _distinct(_epochs(known))),
+        ("Images", _distinct(_images(known))),
         ("Results", [str(len(results))]),
     ]
     return [(label, _enumerated(values)) for label, values in found if values]
@@ -77,7 +79,7 @@ def _epochs(results: Sequence[Result]) -> list[int]:
     """For how many epochs the runs with known curves were trained."""
     found = set()
     for result in results:
-        if result.kind == "training" and {"epoch", "accuracy"} <= result.arrays.keys():
+        if result.kind == "training":
             trained = ~np.isnan(result.arrays["accuracy"])
             found |= {int(result.arrays["epoch"][row].max()) for row in trained if row.any()}
     return sorted(found)

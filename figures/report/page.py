@@ -10,7 +10,6 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from figures.installed import installed
 from figures.report.any_kind import section_of
 from figures.report.cka import cka_panels, similarity_panels
 from figures.report.comparison import comparison_panels
@@ -25,7 +24,8 @@ from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.overview import origins, tiles, versions
 from figures.report.reliability import reliability_panels
-from kdprobe.results import Result
+from kdprobe.kinds import installed
+from kdprobe.results import Result, check_result, naming
 
 GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a Section
 
@@ -55,8 +55,11 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
         title: the page's heading.
 
     Raises:
-        ResultError: naming the file, if a result cannot be shown.
+        ResultError: naming the file, if a result does not fit its kind.
     """
+    for path, result in results:
+        with naming(path):
+            check_result(result)
     from plotly.offline import get_plotlyjs
 
     sections = list(_filled(results))

@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from figures.checks import naming, require, require_length
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, SERIES, dashed_line, hover, numbers
 from figures.words import number
@@ -13,12 +12,11 @@ from kdprobe.results import Result
 
 def reliability_panels(results: Results) -> list[Panel]:
     """One panel for all models of all results of kind "reliability"."""
-    charts = []
-    for name, result in results:
-        with naming(name):
-            require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names", "data"))
-            names = require_length(result, "names", len(result.arrays["accuracy"]), "models")
-        charts += [_chart(f"{model} ({name})", result, index) for index, model in enumerate(names)]
+    charts = [
+        _chart(f"{model} ({name})", result, index)
+        for name, result in results
+        for index, model in enumerate(result.facts["names"])
+    ]
     return [Panel("", "A calibrated network follows the dashed line.", charts, choose="Model")]
 
 

@@ -266,7 +266,7 @@ class Kind:
         for name in self.arrays.keys() & arrays.keys():
             self.arrays[name].check_values(arrays[name], f"the array {name!r}", sizes, arrays)
         if provenance is not None:
-            _check_facts(self.provenance, provenance, "the origin", sizes)
+            _check_facts({**_ORIGIN, **self.provenance}, provenance, "the origin", sizes)
 
     def check_known(self, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Refuse arrays and facts that are not named here, unless the kind is open.
@@ -279,6 +279,9 @@ class Kind:
                 for name in found:
                     if name not in known:
                         raise ResultError(f"the {what} {name!r} is not known{near_matches(name, known)}")
+
+
+_ORIGIN: dict[str, Fact] = {"versions": Table(Text(), required=False), "command": Text(required=False)}
 
 
 def shown(value: Any) -> str:
@@ -300,9 +303,11 @@ def _check_present(known: Mapping[str, Array] | Mapping[str, Fact], found: Mappi
 
 
 def _check_numbers(values: Any, place: str, codes: str, words: str, *, widest: int) -> None:
-    dtype = getattr(values, "dtype", None)
-    if not (isinstance(values, np.ndarray) and dtype.kind in codes and dtype.isnative and dtype.itemsize <= widest):
-        raise ResultError(f"{place} must hold {words}, but holds {shown(values) if dtype is None else dtype}")
+    if not isinstance(values, np.ndarray):
+        raise ResultError(f"{place} must be an array, but is {shown(values)}")
+    dtype = values.dtype
+    if dtype.kind not in codes or not dtype.isnative or dtype.itemsize > widest:
+        raise ResultError(f"{place} must hold {words}, but holds {dtype}")
 
 
 def _note_size(name: str, size: int, place: str, sizes: Sizes) -> None:

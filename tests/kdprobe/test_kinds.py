@@ -40,14 +40,14 @@ def test_every_array_and_fact_is_looked_for(result):
         held = getattr(result, what)
         for name in [name for name in held if name in known and known[name].required]:
             less = replace(result, **{what: {key: value for key, value in held.items() if key != name}})
-            with pytest.raises(ResultError, match=rf"^in this '{result.kind}' result, the \w+ '{name}' is missing$"):
+            with pytest.raises(ResultError, match=rf"^in this '{result.kind}' result: the \w+ '{name}' is missing$"):
                 check_result(less)
 
 
 @pytest.mark.parametrize(
     ("array", "values", "message"),
     [
-        (Array("n"), [1.0], r"must hold real numbers, but holds \[1\.0\]$"),
+        (Array("n"), [1.0], r"must be an array, but is \[1\.0\]$"),
         (Array("n"), np.array(["a"]), r"must hold real numbers, but holds <U1$"),
         (Array("n"), np.ones(2, ">f8"), r"must hold real numbers, but holds >f8$"),
         (Array("n"), np.ones(2, np.longdouble), r"must hold real numbers, but holds float128$"),
@@ -112,7 +112,7 @@ def test_facts_that_do_not_fit(fact, value, message):
 def test_the_place_of_a_fact_is_named():
     result = cka_result(undefined=((0, 1),))
     result.facts["undefined"][0]["reason"] = 5
-    with pytest.raises(ResultError, match=r"^in this 'cka' result, the fact 'undefined'\[0\]\.reason must be text"):
+    with pytest.raises(ResultError, match=r"^in this 'cka' result: the fact 'undefined'\[0\]\.reason must be text"):
         check_result(result)
 
 
@@ -128,7 +128,7 @@ def test_what_is_not_known_is_not_saved_but_may_be_read(tmp_path):
     for what, name in (("array", "matrixx"), ("fact", "kernell")):
         held = {**result.arrays, name: np.ones(2)} if what == "array" else {**result.facts, name: "rbf"}
         more = {f"{what}s": held}
-        with pytest.raises(ResultError, match=rf"in this 'cka' result, the {what} '{name}' is not known; did you mean"):
+        with pytest.raises(ResultError, match=rf"in this 'cka' result: the {what} '{name}' is not known; did you mean"):
             save_result(replace(result, **more), tmp_path / "cka.npz", table="")
         check_result(replace(result, **more))  # as a later version may write it
     assert not list(tmp_path.iterdir())
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_fit_is_told_in_one_line(tmp_path):
     with path.open("wb") as file:
         np.savez(file, **{**arrays, "matrix": arrays["matrix"][:2]})
     with pytest.raises(
-        ResultError, match=r"cka\.npz: in this 'cka' result, the array 'low' has 4 teacher_layers, but "
+        ResultError, match=r"cka\.npz: in this 'cka' result: the array 'low' has 4 teacher_layers, but "
     ):
         load_result(path)
 
@@ -150,7 +150,7 @@ def test_a_file_that_does_not_fit_is_told_in_one_line(tmp_path):
 def test_numbers_need_no_origin_but_files_do(tmp_path):
     result = replace(cka_result(), provenance={})
     check_result(result, with_provenance=False)
-    with pytest.raises(ResultError, match="in this 'cka' result, the origin 'versions' is missing"):
+    with pytest.raises(ResultError, match="in this 'cka' result: the origin 'versions' is missing"):
         save_result(result, tmp_path / "cka.npz", table="")
 
 
@@ -204,7 +204,7 @@ def test_a_package_registers_a_kind_and_its_picture(rhymes, tmp_path):
     save_result(rhyme(), tmp_path / "r.npz", table="")
     assert load_result(tmp_path / "r.npz").facts == {"poems": ["raven"]}
     for wrong, message in ((((0.5, 1.5),), r"lie in \[0, 1\], but holds 1\.5"), (((0.5,), (0.5,)), "has 1 poems")):
-        with pytest.raises(ResultError, match=rf"^in this 'rhyme' result, the \w+ '\w+' .*{message}"):
+        with pytest.raises(ResultError, match=rf"^in this 'rhyme' result: the \w+ '\w+' .*{message}"):
             save_result(rhyme(wrong), tmp_path / "r.npz", table="")
     assert [path.name for path in draw_files([tmp_path / "r.npz"], ["svg"])] == ["r.svg"]
 
