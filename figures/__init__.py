@@ -5,7 +5,7 @@ In a notebook:
     import figures
 
     figures.draw("cka.npz")  # a matplotlib figure; also of a result at hand
-    figures.save(figures.draw("cka.npz"), "cka.svg")
+    figures.save_figure(figures.draw("cka.npz"), "cka.svg")
     figures.write_report(["results"], "report.html", title="ViT to ResNet8")
 
 The public names are loaded on first use, so that importing the package does not import matplotlib.
@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "draw": "figures.pictures",
     "draw_files": "figures.pictures",
-    "save": "figures.style",
+    "save_figure": "figures.style",
     "write_paper": "figures.paper",
     "write_report": "figures.report",
 }
 
-__all__ = ["draw", "draw_files", "save", "write_paper", "write_report"]
+__all__ = ["draw", "draw_files", "save_figure", "write_paper", "write_report"]
 
 if TYPE_CHECKING:
     from figures.paper import write_paper as write_paper
     from figures.pictures import draw as draw
     from figures.pictures import draw_files as draw_files
     from figures.report import write_report as write_report
-    from figures.style import save as save
+    from figures.style import save_figure as save_figure
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kdprobe.errors import OutputError
 from kdprobe.formats.outputs import write_sealed
 
-COLUMN, PAGE = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
+COLUMN_WIDTH, PAGE_WIDTH = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
 TITLE, LABEL, SMALLEST = 7.5, 6.5, 4.5  # font sizes
 
 INK, MUTED, HAIRLINE, BARE = "#1d2733", "#66717d", "#d5dae0", "#eef1f3"
@@ -105,7 +105,7 @@ def rendered(figure: Figure, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
+def save_figure(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
     """Write a figure in the format that its name ends in (.pdf, .png or .svg).
 
     Args:

@@ -10,7 +10,7 @@ def number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def percent(value: float) -> str:
+def percentage(value: float) -> str:
     """A fraction as a percentage with one digit."""
     return f"{100 * value:.1f} %"
 

@@ -1,11 +1,13 @@
 """Small results of every kind, as the analyses save them, for the tests of figures and report."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
-from kdprobe.results import Result
+from kdprobe.results import FORMAT, VERSION, Result
 
 PROVENANCE = {
     "seed": 0,
@@ -149,6 +151,7 @@ def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"
     epoch = np.arange(1, n_epochs + 1)
     falling = np.exp(-epoch / 4) * (1 + 0.2 * np.arange(len(names)))[:, None]
     accuracy = 0.97 - 0.6 * falling + 0.01 * rng.standard_normal(falling.shape)
+    accuracy = np.clip(accuracy, 0, 1)
     loss = 2.3 * falling
     loss[0, n_epochs // 2 :] = accuracy[0, n_epochs // 2 :] = np.nan
     arrays = {"epoch": epoch, "train_loss": loss, "accuracy": accuracy}
@@ -293,3 +296,9 @@ def similarity_result(n_teacher: int = 4, n_student: int = 5) -> Result:
     facts = {key: value for key, value in result.facts.items() if key not in MINIBATCHES}
     facts |= {"measure": "Procrustes similarity", "reduce": "gap", "n_samples": 360, "remarks": []}
     return Result("similarity", {"matrix": result.arrays["matrix"]}, facts, result.provenance)
+
+
+def write_bare(path: str | Path, kind: str = "cka") -> None:
+    """A file of a kind that holds nothing else, which is never written but may be found."""
+    meta = {"format": FORMAT, "version": VERSION, "kind": kind, "facts": {}, "provenance": {}}
+    np.savez(path, meta=np.array(json.dumps(meta)))

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from figures.pictures.compound import READING_LABELS
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result
 
-NETWORKS = {
+NETWORK_NAMES = {
     "ResNet20": "resnet20",
     "ResNet32": "resnet32",
     "ResNet56": "resnet56",
@@ -32,7 +33,7 @@ NETWORKS = {
     "DeiT-Ti": "*:dense_deit",
 }
 DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # data of the tables that are not about RAF-DB
-METHODS = {"Logit standardisation": "logit_standard"}  # methods that have another name in the tables
+METHOD_NAMES = {"Logit standardisation": "logit_standard"}  # methods that have another name in the tables
 UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here can repeat
 # method, student and teacher of the rows whose names do not say them
 ROWS = {
@@ -46,7 +47,7 @@ ROWS = {
     "KD": ("kd", "MobileNetV2", "ViT-L/14"),
     "DropKD": ("dropkd", "MobileNetV2", "ViT-L/14"),
 }
-READINGS = {"Acc-both": "both", "Acc-single": "single", "Acc-single-top2": "single_top2"}
+_READINGS = {label: reading for reading, label in READING_LABELS.items()}
 COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
 COST_PIXELS = 224  # side of the images that the published counts of operations are for
 
@@ -59,8 +60,8 @@ class RunGroup:
         name: what tells them from the other runs at hand.
         paths: their run folders.
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
-        measured: "accuracy" and `READINGS` in %, one number per run, NaN where there is none; `COSTS` in the units of
-            the table, one number for all runs.
+        measured: accuracy and compound accuracies in %, one number per run, NaN where there is none; `COSTS` in the
+            units of the table, one number for all runs.
     """
 
     name: str
@@ -95,7 +96,7 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
         *(comparison.facts[key] for key in ("methods", "groups")), accuracies, strict=True
     ):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
-        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
+        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in _READINGS.values()}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
         found.append(RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
@@ -107,7 +108,7 @@ def repeats(group: RunGroup, table: str, row: str, column: str) -> str | None:
     if (row, column) in UNLIKE:
         return None
     method, student, teacher = _published(row, column)
-    trained, quantity = group.trained, (READINGS | COSTS).get(column, "accuracy")
+    trained, quantity = group.trained, (_READINGS | COSTS).get(column, "accuracy")
     alike = (
         trained["method"] == method
         and _is(trained["model"], student)
@@ -125,7 +126,9 @@ def _published(row: str, column: str) -> tuple[str, str, str | None]:
     teacher, student = row.split(" to ")
     alone = {"Teacher": teacher, "Student": student}
     return (
-        ("plain", alone[column], None) if column in alone else (METHODS.get(column, column.lower()), student, teacher)
+        ("plain", alone[column], None)
+        if column in alone
+        else (METHOD_NAMES.get(column, column.lower()), student, teacher)
     )
 
 
@@ -134,7 +137,7 @@ def _is(model: str | None, network: str | None) -> bool:
     if model is None or network is None:
         return model is network
     untagged = model if ":" in model else model.partition(".")[0]
-    return fnmatch(untagged, NETWORKS[network])
+    return fnmatch(untagged, NETWORK_NAMES[network])
 
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
@@ -143,7 +146,7 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     for result in results:
         if result.kind == "compound" and not result.facts["exclude_neutral"]:
             for index, model in enumerate(result.provenance["models"]):
-                scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in READINGS.values()}
+                scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in _READINGS.values()}
     return scores
 
 

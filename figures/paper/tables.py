@@ -15,7 +15,7 @@ _LONG = 30  # lines from which on a table is set smaller, so that it stays withi
 
 
 @dataclass(frozen=True)
-class Cell:
+class PrintedNumber:
     """One published number, as it is printed."""
 
     row: str
@@ -31,7 +31,7 @@ class PublishedTable:
 
     name: str
     caption: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PrintedNumber, ...]
 
     @property
     def rows(self) -> list[str]:
@@ -76,7 +76,7 @@ class PublishedTable:
             for source, places in named.items()
         }
 
-    def marked(self, cell: Cell, mark: Callable[[str], str]) -> str:
+    def marked(self, cell: PrintedNumber, mark: Callable[[str], str]) -> str:
         """A number and, as `mark` writes it, the letter of its footnote."""
         letters = {note: letter for letter, note in self.notes.items()}
         return cell.value + (mark(letters[cell.note]) if cell.note else "")
@@ -119,7 +119,7 @@ class ComparedTable(PublishedTable):
         """The groups that repeat a number."""
         return [group for group in self.groups if any(self._quantity(group, cell) for cell in self.cells)]
 
-    def lines(self) -> list[tuple[Cell, str, list[str]]]:
+    def lines(self) -> list[tuple[PrintedNumber, str, list[str]]]:
         """Each number with the name of a group, if there are several, and what the group measured.
 
         Measured are the mean, its difference from the published number, the ends of its interval and the number of
@@ -156,7 +156,7 @@ class ComparedTable(PublishedTable):
             writer.writerow([cell.row, cell.column, cell.value, name, *measured, cell.source, cell.note])
         return text.getvalue()
 
-    def _quantity(self, group: RunGroup, cell: Cell) -> str | None:
+    def _quantity(self, group: RunGroup, cell: PrintedNumber) -> str | None:
         """The quantity by which a group repeats a number, if it does."""
         return repeats(group, self.name, cell.row, cell.column)
 

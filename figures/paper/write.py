@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.paper.measured_runs import RunGroup, run_groups
-from figures.paper.tables import Cell, ComparedTable, PublishedTable, latex, markdown
+from figures.paper.tables import ComparedTable, PrintedNumber, PublishedTable, latex, markdown
 from figures.pictures.confusion import draw_confusion
 from figures.pictures.dropout import draw_beside, draw_dropout
-from figures.style import save
+from figures.style import save_figure
 from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
 from kdprobe.results import Result, check_result, figure_kind
 
@@ -42,7 +42,7 @@ _NAMED = 8  # runs that are named; of more, only the number is given
 def published_table(name: str) -> PublishedTable:
     """Read one of `TABLES`."""
     rows = csv.DictReader(io.StringIO(_read(name)))
-    return PublishedTable(name, TABLES[name], tuple(Cell(**row) for row in rows))
+    return PublishedTable(name, TABLES[name], tuple(PrintedNumber(**row) for row in rows))
 
 
 def published_grid(name: str) -> Result:
@@ -99,7 +99,7 @@ def write_paper(
     ]
     permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
     for path, figure, kind in figures:
-        save(figure, path, kind=kind, overwrite=overwrite)
+        save_figure(figure, path, kind=kind, overwrite=overwrite)
         written.append(path)
     return written, _unused(tables, runs)
 

@@ -21,7 +21,7 @@ from kdprobe.errors import ResultError, near_matches
 from kdprobe.kinds import installed, offered
 from kdprobe.results import Result, check_result, load_result
 
-GROUP = "kdprobe.figures"  # entry points of other packages: kind -> a function as those below
+_GROUP = "kdprobe.figures"  # entry points of other packages: kind -> a function like those below
 
 FIGURES: dict[str, Callable[[Result], Figure]] = {
     "cka": draw_cka,
@@ -53,7 +53,7 @@ def draw(result: Result | Analysis | str | Path) -> Figure:
         result: a result, a saved one's file, or what an analysis found (`analyses.cka.CKAResult`).
 
     Returns:
-        a matplotlib figure, which a notebook shows and `figures.save` writes.
+        a matplotlib figure, which a notebook shows and `figures.save_figure` writes.
 
     Raises:
         ResultError: if it cannot be read, does not fit its kind, or its kind has no picture.
@@ -72,13 +72,13 @@ def drawer(kind: str) -> Callable[[Result], Figure]:
     Raises:
         ResultError: if there is none, or another package's cannot be imported.
     """
-    found: Callable[[Result], Figure] | None = FIGURES.get(kind) or installed(GROUP, kind)
+    found: Callable[[Result], Figure] | None = FIGURES.get(kind) or installed(_GROUP, kind)
     if found is None:
-        near = near_matches(kind, FIGURES.keys() | offered(GROUP))
+        near = near_matches(kind, FIGURES.keys() | offered(_GROUP))
         raise ResultError(f"results of kind {kind!r} have no picture (kdprobe report shows their numbers){near}")
     return found
 
 
 def has_picture(kind: str) -> bool:
     """Whether results of a kind can be drawn."""
-    return kind in FIGURES or kind in offered(GROUP)
+    return kind in FIGURES or kind in offered(_GROUP)

@@ -15,10 +15,10 @@ from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
-    COLUMN,
+    COLUMN_WIDTH,
     LABEL,
     MUTED,
-    PAGE,
+    PAGE_WIDTH,
     TITLE,
     colours,
     place,
@@ -44,7 +44,7 @@ def draw_cka(result: Result) -> Figure:
     """
     matrix = result.arrays["matrix"]
     n_rows, n_columns = matrix.shape
-    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
+    total = COLUMN_WIDTH if max(matrix.shape) <= _ONE_COLUMN else PAGE_WIDTH
     most = total - _BAR_ROOM - TITLE - 16 - _LEAST
     rows = [fit(shorten(name), LABEL, most) for name in result.facts["teacher_layers"]]
     columns = [shorten(name) for name in result.facts["student_layers"]]
@@ -52,7 +52,7 @@ def draw_cka(result: Result) -> Figure:
 
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
-    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN else 1.0
+    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
     bottom = room_below(columns, width / n_columns) + TITLE + 9
     figure = sheet(total, bottom + height + (16 if undefined.any() else 6))

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.labels import LEGEND_LEADING, shorten, widest
 from figures.pictures.cka import colour_label
-from figures.style import COLUMN, LABEL, MARKERS, RISING, colours, place, sheet, style
+from figures.style import COLUMN_WIDTH, LABEL, MARKERS, RISING, colours, place, sheet, style
 from kdprobe.results import Result
 
 
@@ -24,10 +24,10 @@ def draw_cka_over_time(result: Result) -> Figure:
     values, epoch = result.arrays["cka"], result.arrays["epoch"]
     pairs = zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
     names = [f"{shorten(one, 20)}, {shorten(other, 20)}" for one, other in pairs]
-    across = max(1, min(len(names), int((COLUMN - 10) // (widest(names) + 34))))
+    across = max(1, min(len(names), int((COLUMN_WIDTH - 10) // (widest(names) + 34))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 20
-    figure = sheet(COLUMN, 28 + 124 + legend)
-    axes = place(figure, 34, 28, COLUMN - 42, 124)
+    figure = sheet(COLUMN_WIDTH, 28 + 124 + legend)
+    axes = place(figure, 34, 28, COLUMN_WIDTH - 42, 124)
     shades = colours(0.0, 1.0, rising=RISING[2:])(np.linspace(0, 1, len(names)))
     for index, (name, row) in enumerate(zip(names, values, strict=True)):
         marker = MARKERS[index % len(MARKERS)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
-from figures.style import MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval, worded_interval
 from kdprobe.results import Result
@@ -39,14 +39,14 @@ def draw_comparison(result: Result) -> Figure:
     """
     data = sorted({group["data"] for group in result.facts.get("groups", ())})
     if len(data) > 1:
-        raise ResultError(f"methods are compared on one data set in a figure, but these are of {', '.join(data)}")
+        raise ResultError(f"a figure compares methods on one data set, but these are of {', '.join(data)}")
     shown = [name for name in QUANTITIES if not np.isnan(result.arrays[name]).all()]
     methods = [shorten(name) for name in result.facts["methods"]]
 
     left = widest(methods, TITLE) + 12
-    width = (PAGE - left - 10 - _GAP * (len(shown) - 1)) / len(shown)
+    width = (PAGE_WIDTH - left - 10 - _GAP * (len(shown) - 1)) / len(shown)
     height = _ROW * len(methods) + 6
-    figure = sheet(PAGE, height + 32 + 22)
+    figure = sheet(PAGE_WIDTH, height + 32 + 22)
     for index, name in enumerate(shown):
         axes = place(figure, left + index * (width + _GAP), 32, width, height)
         _panel(axes, result.arrays[name], name, PALETTE[index])
@@ -92,7 +92,7 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(left / PAGE, 1.0),
+        bbox_to_anchor=(left / PAGE_WIDTH, 1.0),
         ncols=3,
         borderpad=0.3,
         borderaxespad=0.2,

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
-from figures.style import PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
-READINGS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
+READING_LABELS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
 _ROW, _GAP = 24.0, 12.0  # points per model, and between panels
 
 
@@ -26,10 +26,10 @@ def draw_compound(result: Result) -> Figure:
     """
     names = [shorten(name) for name in result.facts["names"]]
     left = widest(names, TITLE) + 12
-    width = (PAGE - left - 14 - _GAP * (len(READINGS) - 1)) / len(READINGS)
+    width = (PAGE_WIDTH - left - 14 - _GAP * (len(READING_LABELS) - 1)) / len(READING_LABELS)
     height = _ROW * len(names) + 6
-    figure = sheet(PAGE, 30 + height + 6)
-    for index, (reading, label) in enumerate(READINGS.items()):
+    figure = sheet(PAGE_WIDTH, 30 + height + 6)
+    for index, (reading, label) in enumerate(READING_LABELS.items()):
         axes = place(figure, left + index * (width + _GAP), 30, width, height)
         _panel(axes, 100 * result.arrays[reading], PALETTE[index])
         axes.set_xlabel(f"{label} in %", labelpad=2)

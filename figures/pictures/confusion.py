@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from figures.heatmap import ANNOTATED, annotate, paint
 from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
-from figures.style import BARE, COLUMN, INK, PAGE, PALETTE, TITLE, colours, place, sheet, style
-from figures.words import percent, with_ends
+from figures.style import BARE, COLUMN_WIDTH, INK, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
+from figures.words import percentage, with_ends
 from kdprobe.results import Result
 
 _HEAD = 24.0  # points above a matrix: name and accuracy
@@ -36,7 +36,7 @@ def draw_confusion(result: Result) -> Figure:
 
     across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
     down = math.ceil(len(names) / across)
-    total = COLUMN if len(names) == 1 else PAGE
+    total = COLUMN_WIDTH if len(names) == 1 else PAGE_WIDTH
     left = widest(classes) + TITLE + 16
     side = (total - left - 8 - _GAP * (across - 1)) / across
     foot = room_below(classes, side / len(classes)) + 4
@@ -73,7 +73,7 @@ def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    words = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
+    words = f"accuracy {percentage(accuracy[0])}, UAR {percentage(uar[0])}"
     head(axes, name, words, side, 4)
 
 
@@ -86,7 +86,7 @@ def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
 
 def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence: float) -> None:
     left = widest(names) + 16
-    axes = place(figure, left, 26, PAGE - left - 84, _BAR * len(names))
+    axes = place(figure, left, 26, PAGE_WIDTH - left - 84, _BAR * len(names))
     places = np.arange(len(names))[::-1]
     value, low, high = 100 * uar.T
     axes.barh(places, value, height=0.62, color=PALETTE[0])

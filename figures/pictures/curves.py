@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from figures.labels import LEGEND_LEADING, shorten, widest
-from figures.style import LABEL, PAGE, PALETTE, place, sheet, style
+from figures.style import LABEL, PAGE_WIDTH, PALETTE, place, sheet, style
 from kdprobe.results import Result
 
 DASHES: Sequence[str | tuple[int, tuple[float, ...]]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
@@ -32,16 +32,18 @@ def draw_curves(result: Result) -> Figure:
     """
     names = [shorten(name) for name in result.facts["names"]]
     epoch = result.arrays["epoch"]
-    across = max(1, min(len(names), int((PAGE - 40) // (widest(names) + 40))))
+    across = max(1, min(len(names), int((PAGE_WIDTH - 40) // (widest(names) + 40))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
-    figure = sheet(PAGE, 28 + _HEIGHT + legend)
-    width = (PAGE - 40 - _GAP - 8) / 2
+    figure = sheet(PAGE_WIDTH, 28 + _HEIGHT + legend)
+    width = (PAGE_WIDTH - 40 - _GAP - 8) / 2
     loss = place(figure, 40, 28, width, _HEIGHT)
     accuracy = place(figure, 40 + width + _GAP, 28, width, _HEIGHT)
     _lines(loss, epoch, result.arrays["train_loss"], "training loss")
     _lines(accuracy, epoch, 100 * result.arrays["accuracy"], "accuracy in %")
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE, 1.0), ncols=across, borderaxespad=0.3)
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE_WIDTH, 1.0), ncols=across, borderaxespad=0.3
+    )
     return figure
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
-from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.style import BARE, COLUMN_WIDTH, LABEL, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result
 
@@ -32,7 +32,7 @@ def draw_dropout(result: Result) -> Figure:
     Returns:
         the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
     """
-    grid = _grid(result, PAGE if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN)
+    grid = _grid(result, PAGE_WIDTH if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN_WIDTH)
     figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
     _paint(figure, grid, 0.0, grid.bottom)
     return figure
@@ -50,14 +50,14 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
     Returns:
         the figure, one page wide.
     """
-    grids = [_grid(result, (PAGE - _BETWEEN) / 2) for result in (left, right)]
+    grids = [_grid(result, (PAGE_WIDTH - _BETWEEN) / 2) for result in (left, right)]
     bottom = max(grid.bottom for grid in grids)
     height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
-    figure = sheet(PAGE, height)
+    figure = sheet(PAGE_WIDTH, height)
     for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
         _paint(figure, grid, start, bottom)
         text = fit(title, TITLE, grid.total - 8)
-        figure.text((start + 3) / PAGE, 1 - 3 / height, text, size=TITLE, va="top")
+        figure.text((start + 3) / PAGE_WIDTH, 1 - 3 / height, text, size=TITLE, va="top")
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from figures.labels import shorten, text_width, widest
-from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from figures.words import number, with_ends
 from kdprobe.results import Result
 
@@ -44,8 +44,8 @@ def draw_knowledge(result: Result) -> Figure:
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
     below = _RATES if "rates" in result.arrays else 0.0
-    figure = sheet(PAGE, below + _HEAD + height + 30)
-    width = max(_LEAST, PAGE - left - 8 - sum(_width(*column) for column in columns))
+    figure = sheet(PAGE_WIDTH, below + _HEAD + height + 30)
+    width = max(_LEAST, PAGE_WIDTH - left - 8 - sum(_width(*column) for column in columns))
     axes = place(figure, left, below + _HEAD, width, height)
     places = np.arange(len(names)) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
@@ -118,7 +118,7 @@ def _kept(axes: Axes, result: Result) -> None:
 def _write(figure: Figure, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:
     height = figure.get_size_inches()[1] * 72
     for heading, lines in columns:
-        x = (start + 9) / PAGE
+        x = (start + 9) / PAGE_WIDTH
         figure.text(x, 1 - 24 / height, heading, size=LABEL, va="center", color=MUTED)
         for bar, line in enumerate(lines):
             alone = bar % 2 == 0 and lines[bar + 1] == ""
@@ -143,7 +143,7 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(left / PAGE, 1 - 2 / height),
+        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 2 / height),
         ncols=3,
         borderaxespad=0.3,
         fontsize=LABEL,
@@ -151,5 +151,5 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     )
     if "method" in result.facts:
         figure.text(
-            1 - 4 / PAGE, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
+            1 - 4 / PAGE_WIDTH, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
         )

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from figures.labels import shorten, widest
-from figures.style import HAIRLINE, INK, LABEL, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import HAIRLINE, INK, LABEL, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
@@ -28,8 +28,8 @@ def draw_knowledge_comparison(result: Result) -> Figure:
         for one, other in zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
     ]
     left, pitch = widest(layers) + 10, n_students * _BAR + _GAP
-    width, height = (PAGE - left - 24) / 2, n_pairs * pitch
-    figure = sheet(PAGE, 28 + height + 40)
+    width, height = (PAGE_WIDTH - left - 24) / 2, n_pairs * pitch
+    figure = sheet(PAGE_WIDTH, 28 + height + 40)
     for side, who in enumerate(("teacher", "student")):
         axes = place(figure, left + side * (width + 16), 28, width, height)
         percent = 100 * result.arrays[f"{who}_general"].astype(np.float64)
@@ -48,12 +48,12 @@ def draw_knowledge_comparison(result: Result) -> Figure:
     confidence = 100 * float(result.facts["confidence"])
     title = f"{shorten(result.facts['teacher'], 30)} and its students, by {result.facts['method']}, on "
     title += f"{shorten(result.facts['data'], 30)}; {confidence:g} % intervals over folds"
-    figure.text(left / PAGE, 1 - 9 / total, title, size=TITLE, va="center")
+    figure.text(left / PAGE_WIDTH, 1 - 9 / total, title, size=TITLE, va="center")
     handles = [Patch(color=PALETTE[index % len(PALETTE)], label=name) for index, name in enumerate(names)]
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(left / PAGE, 1 - 16 / total),
+        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 16 / total),
         ncols=min(n_students, 4),
         borderaxespad=0.3,
         fontsize=LABEL,

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.labels import head, shorten
-from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, place, sheet, style
-from figures.words import percent
+from figures.style import COLUMN_WIDTH, INK, LABEL, MUTED, PAGE_WIDTH, PALETTE, place, sheet, style
+from figures.words import percentage
 from kdprobe.results import Result
 
 _LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
@@ -28,7 +28,7 @@ def draw_reliability(result: Result) -> Figure:
         the figure, up to four models in a row: bars against the diagonal, counts below.
     """
     names = [shorten(name) for name in result.facts["names"]]
-    total, across = (COLUMN, 1) if len(names) == 1 else (PAGE, min(len(names), 4))
+    total, across = (COLUMN_WIDTH, 1) if len(names) == 1 else (PAGE_WIDTH, min(len(names), 4))
     down = math.ceil(len(names) / across)
     side = (total - _LEFT - 8 - _GAP * (across - 1)) / across
     height = min(side, 170.0)
@@ -41,7 +41,7 @@ def draw_reliability(result: Result) -> Figure:
         counts = place(figure, left, bottom, side, _COUNTS)
         _bars(bars, result.arrays["edges"], result.arrays["accuracy"][index])
         _counts(counts, result.arrays["edges"], result.arrays["count"][index])
-        head(bars, name, f"ECE {percent(result.arrays['ece'][index])}", side, 5)
+        head(bars, name, f"ECE {percentage(result.arrays['ece'][index])}", side, 5)
         if column:
             bars.set_yticklabels([])
         else:

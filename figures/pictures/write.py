@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from figures.pictures.by_kind import drawer
-from figures.style import save
+from figures.style import save_figure
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
 from kdprobe.results import Result, figure_kind, load_result, naming
@@ -44,7 +44,7 @@ def draw_files(
         with naming(targets[target]):
             figure = drawer(result.kind)(result)
         for path in pictures[target]:
-            save(figure, path, kind=figure_kind(result.kind), overwrite=overwrite)
+            save_figure(figure, path, kind=figure_kind(result.kind), overwrite=overwrite)
     return [path for written in pictures.values() for path in written]
 
 

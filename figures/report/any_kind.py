@@ -2,68 +2,82 @@
 
 import math
 from base64 import b64encode
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 
 from figures.pictures.by_kind import draw, has_picture
-from figures.report.elements import Gallery, Panel, Picture, Results, Section, Table
+from figures.report.elements import Gallery, KindSection, Panel, Picture, Results, TextTable, one_below_the_other
 from figures.style import rendered
-from kdprobe.results import Result, naming
+from kdprobe.kinds import List, find_kind
+from kdprobe.results import Result
 
 _MOST = 200  # rows of a table
 
 
-def section_of(kind: str) -> Section:
-    """The section of a kind that is not known here."""
-    return Section(kind.replace("-", " ").capitalize(), _all_panels)
+def section_of(kind: str) -> KindSection:
+    """The section of a kind without one of its own."""
+    return KindSection(kind.replace("-", " ").capitalize(), any_panels)
 
 
-def _all_panels(results: Results) -> list[Panel]:
-    panels = []
-    for name, result in results:
-        with naming(name):
-            panels += _panels(name if len(results) > 1 else "", result)
-    return panels
+def any_panels(results: Results) -> list[Panel]:
+    """For each result its picture, and a table for the arrays of each shape."""
+    return one_below_the_other(results, _panel)
 
 
-def _panels(heading: str, result: Result) -> list[Panel]:
-    """What the result states with its picture, and a table for each shape of its arrays."""
+def _panel(heading: str, result: Result) -> Panel:
     pictures = [_picture(result)] if has_picture(result.kind) else []
-    shapes = dict.fromkeys(array.shape for array in result.arrays.values())
-    return [
-        Panel(heading, _stated(result), pictures),
-        *(Panel("", _cut(shape), [], table=_table(result, shape)) for shape in shapes),
-    ]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in result.arrays:
+        groups.setdefault(_dims(result, name), []).append(name)
+    return Panel(heading, _stated(result), pictures, tables=[_table(result, *group) for group in groups.items()])
 
 
 def _stated(result: Result) -> str:
-    """The facts that are one value each."""
+    """The facts that are a single value."""
     facts = [(key, value) for key, value in result.facts.items() if isinstance(value, str | int | float)]
     return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts)
 
 
 def _picture(result: Result) -> Gallery:
     address = f"data:image/png;base64,{b64encode(rendered(draw(result), 'png')).decode()}"
-    picture = Picture(address, f"Picture of a result of kind {result.kind}; its numbers are below.", [])
+    picture = Picture(address, f"Picture of a result of kind {result.kind}; its numbers are in tables.", [])
     return Gallery(result.kind, "", [("", [picture])], table=None, large=True)
 
 
-def _cut(shape: tuple[int, ...]) -> str:
+def _dims(result: Result, name: str) -> tuple[str, ...]:
+    """The names of an array's dimensions; sizes if its kind does not name them."""
+    known = find_kind(result.kind).arrays.get(name)
+    return tuple(known.dims.split()) if known else tuple(map(str, result.arrays[name].shape))
+
+
+def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> TextTable:
+    """Arrays with the same dimensions side by side, with a row for each place in them."""
+    arrays = [result.arrays[name] for name in names]
+    if not dims:
+        return TextTable(
+            ["quantity", "value"], [[name, _text(array)] for name, array in zip(names, arrays, strict=True)]
+        )
+    shape = arrays[0].shape
+    places = islice(product(*(enumerate(_labels(result, *axis)) for axis in zip(dims, shape, strict=True))), _MOST)
+    rows = [
+        [*(label for _, label in place), *(_text(array[tuple(at for at, _ in place)]) for array in arrays)]
+        for place in places
+    ]
     n_rows = math.prod(shape)
-    return f"The first {_MOST} of {n_rows} rows; all are in the CSV file beside the result." if n_rows > _MOST else ""
+    note = f"The first {_MOST} of {n_rows} rows; all are in the CSV file beside the result." if n_rows > _MOST else ""
+    return TextTable([*("index" if dim.isdigit() else dim.replace("_", " ") for dim in dims), *names], rows, note)
 
 
-def _table(result: Result, shape: tuple[int, ...]) -> Table:
-    """The arrays of a shape side by side, with a row for each place in them; single numbers below each other."""
-    arrays = {key: array for key, array in result.arrays.items() if array.shape == shape}
-    if not shape:
-        return Table(["quantity", "value"], [[key, _text(array[()])] for key, array in arrays.items()])
-    heads = ["index"] if len(shape) == 1 else [f"index {axis}" for axis in range(1, len(shape) + 1)]
-    places = islice(np.ndindex(shape), _MOST)
-    rows = [[*map(str, place), *(_text(array[place]) for array in arrays.values())] for place in places]
-    return Table([*heads, *arrays], rows)
+def _labels(result: Result, dim: str, size: int) -> list[str]:
+    """What the places along a dimension are called: as in the fact that lists them, or by their numbers."""
+    if dim == "interval":
+        return ["value", "low", "high"]
+    for name, fact in find_kind(result.kind).facts.items():
+        if isinstance(fact, List) and fact.dim == dim and name in result.facts:
+            return [str(label) for label in result.facts[name]]
+    return [str(index) for index in range(size)]
 
 
 def _text(value: Any) -> str:

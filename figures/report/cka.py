@@ -6,8 +6,8 @@ import numpy as np
 
 from figures.heatmap import ANNOTATED
 from figures.pictures.cka import colour_label
-from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
-from figures.report.traces import HOVER, MUTED, heatmap, hover
+from figures.report.elements import Chart, Panel, Results, TextTable, one_at_a_time
+from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover
 from figures.words import intervals
 from kdprobe.results import Result
 
@@ -57,7 +57,7 @@ def _chart(name: str, result: Result) -> Chart:
         },
         titles={"xaxis": f"student: {facts['student']}, layer", "yaxis": f"teacher: {facts['teacher']}, layer"},
         ticks={"xaxis": columns, "yaxis": rows},
-        table=Table(["teacher layer", *columns], table[::-1]),
+        table=TextTable(["teacher layer", *columns], table[::-1]),
     )
 
 
@@ -93,7 +93,7 @@ def _undefined(matrix: Any, cells: list[list[tuple[str, ...]]]) -> list[dict[str
             "y": places[:, 0].tolist(),
             "text": [hover(*cells[row][column]) for row, column in places],
             "hovertemplate": HOVER,
-            "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": MUTED}},
+            "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": THEMED_MUTED}},
         }
     ]
 

@@ -1,6 +1,6 @@
 """How well networks that know the basic emotions recognise both halves of compound ones."""
 
-from figures.pictures.compound import READINGS
+from figures.pictures.compound import READING_LABELS
 from figures.report.elements import Chart, Panel, Results, one_at_a_time
 from figures.report.intervals import interval_chart
 from figures.words import intervals
@@ -18,5 +18,5 @@ def compound_panels(results: Results) -> list[Panel]:
 
 def _chart(name: str, result: Result) -> Chart:
     facts = result.facts
-    shares = {label: result.arrays[reading] for reading, label in READINGS.items()}
+    shares = {label: result.arrays[reading] for reading, label in READING_LABELS.items()}
     return interval_chart(name, facts["names"], shares, f"On {facts['data']}; {intervals(facts)}.")

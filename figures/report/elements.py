@@ -14,11 +14,12 @@ Results = Sequence[tuple[str, Result]]  # short file names, and results of one k
 
 
 @dataclass(frozen=True)
-class Table:
-    """A header and rows of texts."""
+class TextTable:
+    """A header and rows of texts, and a note above them; empty for none."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Chart:
     layout: dict[str, Any]
     titles: dict[str, str]
     ticks: dict[str, list[str]]
-    table: Table
+    table: TextTable
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Gallery:
     name: str
     caption: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
-    table: Table | None
+    table: TextTable | None
     large: bool = False
 
 
@@ -87,20 +88,20 @@ class Panel:
     Attributes:
         heading: above them; empty for none.
         note: a sentence below the heading; empty for none.
-        charts: what is shown; may be empty if there is a table.
+        charts: what is shown; may be empty if there are tables.
         choose: the selector's label ("Pair"); empty to show the charts side by side.
-        table: always open, above the charts.
+        tables: always open, above the charts.
     """
 
     heading: str
     note: str
     charts: Sequence[Chart | Gallery]
     choose: str = ""
-    table: Table | None = None
+    tables: Sequence[TextTable] = ()
 
 
 @dataclass(frozen=True)
-class Section:
+class KindSection:
     """How the report shows all results of one kind.
 
     Attributes:

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from figures.heatmap import ANNOTATED
 from figures.pictures.confusion import row_shares
-from figures.report.elements import Chart, Panel, Results, Table
+from figures.report.elements import Chart, Panel, Results, TextTable
 from figures.report.intervals import interval_chart
 from figures.report.traces import heatmap, hover
-from figures.words import intervals, percent
+from figures.words import intervals, percentage
 from kdprobe.results import Result
 
 
@@ -24,9 +24,9 @@ def evaluation_panels(results: Results) -> list[Panel]:
     note = "Each row shows how the images of a true class are shared among the predicted classes: the diagonal is the "
     note += "recall of a class."
     marks = [_intervals(name, result) for name, result in results]
-    table = marks[0].table if len(results) == 1 else None
+    tables = [marks[0].table] if len(results) == 1 else []
     return [
-        Panel("", "", marks, choose="Evaluation", table=table),
+        Panel("", "", marks, choose="Evaluation", tables=tables),
         Panel("Confusion", note, matrices, choose="Model"),
     ]
 
@@ -38,7 +38,7 @@ def _intervals(name: str, result: Result) -> Chart:
 
 def _matrix(name: str, result: Result, index: int) -> Chart:
     confusion, classes = result.arrays["confusion"][index], result.facts["classes"]
-    accuracy, uar = (percent(result.arrays[key][index, 0]) for key in ("accuracy", "uar"))
+    accuracy, uar = (percentage(result.arrays[key][index, 0]) for key in ("accuracy", "uar"))
     model, counts = result.facts["names"][index], confusion.tolist()
     few = len(classes) <= ANNOTATED
     heat = heatmap(
@@ -60,7 +60,9 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
         },
         {"xaxis": "predicted class", "yaxis": "true class"},
         {"xaxis": classes, "yaxis": classes},
-        Table(["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]),
+        TextTable(
+            ["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]
+        ),
     )
 
 
@@ -72,7 +74,7 @@ def _pointed(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[list[
             hover(
                 f"true {true}",
                 f"predicted {predicted}",
-                f"{confusion[row, column]} images, {percent(shares[row, column])} of the row",
+                f"{confusion[row, column]} images, {percentage(shares[row, column])} of the row",
             )
             for column, predicted in enumerate(classes)
         ]

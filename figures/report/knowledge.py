@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from figures.report.elements import Chart, Panel, Results, one_at_a_time
 from figures.report.intervals import interval_table, interval_words
-from figures.report.traces import HOVER, INK, SERIES, error_bars, hover, numbers
+from figures.report.traces import HOVER, SERIES, THEMED_INK, error_bars, hover, numbers
 from figures.words import intervals, with_ends
 from kdprobe.results import Result
 
-NETWORKS = ("teacher", "student")
+SIDES = ("teacher", "student")
 PAIR = "teacher layer / student layer"
 
 
@@ -23,27 +23,27 @@ def knowledge_panels(results: Results) -> list[Panel]:
 
 
 def _chart(name: str, result: Result) -> Chart:
-    facts, general = result.facts, [100 * result.arrays[f"{who}_general"] for who in NETWORKS]
+    facts, general = result.facts, [100 * result.arrays[f"{who}_general"] for who in SIDES]
     pairs = layer_pairs(result)
     return Chart(
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: "
-        f"{interval_words(pairs, NETWORKS, general)}.",
+        f"{interval_words(pairs, SIDES, general)}.",
         f"On {facts['data']}; {intervals(facts)}.",
         [
             bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index])
-            for index, (who, percent) in enumerate(zip(NETWORKS, general, strict=True))
+            for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))
         ],
         bars_layout(120 + 64 * len(pairs), general),
         {"xaxis": "general share of variance in %"},
         {"yaxis": pairs},
-        interval_table([PAIR, *(f"{who} in %" for who in NETWORKS)], pairs, general),
+        interval_table([PAIR, *(f"{who} in %" for who in SIDES)], pairs, general),
     )
 
 
 def layer_pairs(result: Result) -> list[str]:
     """Names of the pairs of layers."""
-    sides = (result.facts[f"{who}_layers"] for who in NETWORKS)
+    sides = (result.facts[f"{who}_layers"] for who in SIDES)
     return [f"{one} / {other}" for one, other in zip(*sides, strict=True)]
 
 
@@ -57,7 +57,7 @@ def bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour:
         "x": numbers(percent[:, 0], 3),
         "y": list(range(len(layers))),
         "marker": {"color": colour},
-        "error_x": error_bars(percent, INK, 1.5),
+        "error_x": error_bars(percent, THEMED_INK, 1.5),
         "text": [hover(name, layer, with_ends(row, " %")) for layer, row in zip(layers, percent, strict=True)],
         "textposition": "none",
         "hovertemplate": HOVER,

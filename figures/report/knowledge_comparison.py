@@ -2,7 +2,7 @@
 
 from figures.report.elements import Chart, Panel, Results, one_below_the_other
 from figures.report.intervals import interval_table, interval_words
-from figures.report.knowledge import NETWORKS, PAIR, bars, bars_layout, layer_pairs
+from figures.report.knowledge import PAIR, SIDES, bars, bars_layout, layer_pairs
 from figures.report.traces import SERIES
 from figures.words import intervals
 from kdprobe.results import Result
@@ -14,7 +14,7 @@ def knowledge_comparison_panels(results: Results) -> list[Panel]:
 
 
 def _panel(heading: str, result: Result) -> Panel:
-    charts = [_chart(result, who) for who in NETWORKS]
+    charts = [_chart(result, who) for who in SIDES]
     facts = result.facts
     note = f"Teacher {facts['teacher']}, on {facts['data']}; {intervals(facts)} over folds."
     return Panel(heading, note, charts)

@@ -46,7 +46,7 @@ def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
     return [(label, _enumerated(values)) for label, values in found if values]
 
 
-def versions(results: Sequence[Result]) -> str:
+def package_versions(results: Sequence[Result]) -> str:
     """Packages with their versions; with several if results differ."""
     found: dict[str, list[Any]] = {}
     for result in results:

@@ -17,33 +17,33 @@ from figures.report.complexity import complexity_panels
 from figures.report.compound import compound_panels
 from figures.report.curves import over_time_panels, training_panels
 from figures.report.dropout import dropout_panels
-from figures.report.elements import Chart, Gallery, Panel, Section
+from figures.report.elements import Chart, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
-from figures.report.overview import origins, tiles, versions
+from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
-GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a Section
+_GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
 # the page has this order
 SECTIONS = {
-    "comparison": Section("Methods", comparison_panels),
-    "cka": Section("Representations: CKA", cka_panels),
-    "cka-over-time": Section("CKA over epochs", over_time_panels),
-    "similarity": Section("Representations: other measures", similarity_panels),
-    "knowledge": Section("General and specific knowledge", knowledge_panels),
-    "knowledge-comparison": Section("General knowledge by method", knowledge_comparison_panels),
-    "examples": Section("What one network alone sees", examples_panels),
-    "dropout-sweep": Section("Dropout rates", dropout_panels),
-    "evaluation": Section("Where it errs", evaluation_panels),
-    "compound": Section("Compound expressions", compound_panels),
-    "reliability": Section("How sure it is", reliability_panels),
-    "training": Section("Training", training_panels),
-    "complexity": Section("Cost", complexity_panels),
+    "comparison": KindSection("Methods", comparison_panels),
+    "cka": KindSection("Representations: CKA", cka_panels),
+    "cka-over-time": KindSection("CKA over epochs", over_time_panels),
+    "similarity": KindSection("Representations: other measures", similarity_panels),
+    "knowledge": KindSection("General and specific knowledge", knowledge_panels),
+    "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
+    "examples": KindSection("What one network alone sees", examples_panels),
+    "dropout-sweep": KindSection("Dropout rates", dropout_panels),
+    "evaluation": KindSection("Where it errs", evaluation_panels),
+    "compound": KindSection("Compound expressions", compound_panels),
+    "reliability": KindSection("How sure it is", reliability_panels),
+    "training": KindSection("Training", training_panels),
+    "complexity": KindSection("Cost", complexity_panels),
 }
 
 
@@ -71,7 +71,7 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
         .render(
             title=title,
             tiles=tiles(of_all),
-            versions=versions(of_all),
+            versions=package_versions(of_all),
             sections=sections,
             origins=origins(results),
             charts={key: _spec(chart) for key, chart in shown if isinstance(chart, Chart)},
@@ -97,14 +97,14 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
     kinds = {result.kind for _, result in results}
     for kind in [*(kind for kind in SECTIONS if kind in kinds), *sorted(kinds - SECTIONS.keys())]:
         of_kind = [(path, result) for path, result in results if result.kind == kind]
-        names = short_names([path for path, _ in of_kind])
-        section = SECTIONS.get(kind) or installed(GROUP, kind) or section_of(kind)
+        names = differing_parts([path for path, _ in of_kind])
+        section = SECTIONS.get(kind) or installed(_GROUP, kind) or section_of(kind)
         panels = section.panels([(name, result) for name, (_, result) in zip(names, of_kind, strict=True)])
         keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
         yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed)
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
+def differing_parts(paths: Sequence[Path]) -> list[str]:
     """What tells files apart: their paths without the folders and file names that all share."""
     parts = [path.with_suffix("").parts for path in paths]
     if len(parts) == 1:

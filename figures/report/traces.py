@@ -19,8 +19,8 @@ def themed(light: Any, dark: Any) -> Themed:
     return {"light": light, "dark": dark}
 
 
-INK = themed(style.INK, "#e7ecf1")
-MUTED = themed(style.MUTED, "#93a0ad")
+THEMED_INK = themed(style.INK, "#e7ecf1")
+THEMED_MUTED = themed(style.MUTED, "#93a0ad")
 SERIES = tuple(
     themed(light, dark)
     for light, dark in zip(
@@ -102,4 +102,4 @@ def error_bars(percent: NDArray[np.float64], colour: Themed, thickness: float) -
 
 def dashed_line(**ends: float | str) -> dict[str, Any]:
     """A line for orientation, from `x0`, `y0` to `x1`, `y1`."""
-    return {"type": "line", **ends, "line": {"color": MUTED, "width": 1.5, "dash": "dash"}}
+    return {"type": "line", **ends, "line": {"color": THEMED_MUTED, "width": 1.5, "dash": "dash"}}

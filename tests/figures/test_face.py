@@ -43,7 +43,7 @@ def test_results_files_and_analyses_are_drawn_alike(tmp_path):
 
 def test_a_picture_is_written_in_the_format_of_its_name(tmp_path: Path):
     figure = figures.draw(cka_result())
-    figures.save(figure, tmp_path / "cka.svg")
+    figures.save_figure(figure, tmp_path / "cka.svg")
     assert (tmp_path / "cka.svg").read_text().startswith("<?xml")
     with pytest.raises(OutputError, match=r"must end in \.pdf, \.png or \.svg, but .*cka\.jpg does not"):
-        figures.save(figure, tmp_path / "cka.jpg")
+        figures.save_figure(figure, tmp_path / "cka.jpg")

@@ -10,12 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 
 import figures
-from figures.pictures.by_kind import GROUP as PICTURES
-from figures.report import Panel, Section, Table
-from figures.report.page import GROUP as SECTIONS
+from figures.report import KindSection, Panel, TextTable
 from figures.style import sheet
 from kdprobe.errors import ResultError
+from kdprobe.kinds import Array, Kind, List, Text
 from kdprobe.results import Result, save_result
+from tests.saved_results import cka_result
 
 FOREST = Result(
     "random-forest",
@@ -39,12 +39,17 @@ def draw_forest(result: Result) -> Figure:
 
 def forest_panels(results: list[tuple[str, Result]]) -> list[Panel]:
     return [
-        Panel(name, "All trees.", [], table=Table(["trees"], [[str(result.facts["n_trees"])]]))
+        Panel(name, "All trees.", [], tables=[TextTable(["trees"], [[str(result.facts["n_trees"])]])])
         for name, result in results
     ]
 
 
-FOREST_SECTION = Section("The woods", forest_panels)
+FOREST_KIND = Kind(
+    arrays={"depth": Array("trees"), "height": Array("trees", nan="some")},
+    facts={"names": List(Text(), "trees")},
+    open=True,
+)
+FOREST_SECTION = KindSection("The woods", forest_panels)
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, group: str, target: str) -> None:
@@ -54,7 +59,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, group: str, target: str) -> None:
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
         return [entry] if entry.group == group and name in (None, entry.name) else []
 
-    monkeypatch.setattr("figures.installed.entry_points", entry_points)
+    monkeypatch.setattr("kdprobe.kinds.entry_points", entry_points)
 
 
 def report(folder: Path) -> str:
@@ -70,14 +75,22 @@ def test_numbers_of_any_kind_are_tables(tmp_path: Path) -> None:
     assert '<th scope="row">0</th><td>3</td><td>1.25</td>' in text
     assert '<th scope="row">1</th><td>4</td><td>-</td>' in text
     assert '<th scope="row">birds</th><td>7</td>' in text
-    assert re.findall(r'<th scope="col">(.*?)</th>', text)[-3:] == ["index 1", "index 2", "leaves"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', text)[-3:] == ["index", "index", "leaves"]
     assert "The first 200 of 300 rows; all are in the CSV file beside the result." in text
     assert text.count("<tr>") == 3 + 2 + 1 + 200
     assert "<img" not in text.split("<script")[0]
 
 
+def test_rows_have_the_names_that_the_kind_gives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, "kdprobe.kinds", f"{__name__}:FOREST_KIND")
+    text = report(tmp_path)
+    assert re.findall(r'<th scope="col">(.*?)</th>', text)[:3] == ["trees", "depth", "height"]
+    assert '<th scope="row">oak</th><td>3</td><td>1.25</td>' in text
+    assert '<th scope="row">ash</th><td>4</td><td>-</td>' in text
+
+
 def test_a_kind_with_a_picture_shows_it_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, PICTURES, f"{__name__}:draw_forest")
+    offer(monkeypatch, "kdprobe.figures", f"{__name__}:draw_forest")
     text = report(tmp_path)
     assert text.count('<img src="data:image/png;base64,') == 1
     assert '<th scope="row">birds</th><td>7</td>' in text
@@ -85,7 +98,7 @@ def test_a_kind_with_a_picture_shows_it_in_the_report(tmp_path: Path, monkeypatc
 
 
 def test_a_package_brings_a_section_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, SECTIONS, f"{__name__}:FOREST_SECTION")
+    offer(monkeypatch, "kdprobe.sections", f"{__name__}:FOREST_SECTION")
     text = report(tmp_path)
     assert "<h2>The woods</h2>" in text
     assert "<p>All trees.</p>" in text
@@ -94,17 +107,14 @@ def test_a_package_brings_a_section_of_its_own(tmp_path: Path, monkeypatch: pyte
 
 def test_kdprobes_own_pictures_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("figures.pictures.by_kind.installed", lambda group, kind: pytest.fail(f"asked for {kind}"))
-    with pytest.raises(ResultError, match="'cka' result has no array 'matrix'"):
-        figures.draw(Result("cka", {}))
+    assert figures.draw(cka_result()).axes
 
 
-@pytest.mark.parametrize("group", [PICTURES, SECTIONS])
+@pytest.mark.parametrize("group", ["kdprobe.figures", "kdprobe.sections"])
 def test_a_package_that_cannot_be_imported_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
 ) -> None:
     offer(monkeypatch, group, "no_such_forest:draw")
-    message = (
-        rf"results of kind 'random-forest' need no_such_forest:draw \({group}\), which cannot be imported: No module"
-    )
+    message = f"'random-forest' of {group} cannot be imported from no_such_forest:draw: No module"
     with pytest.raises(ResultError, match=message):
         report(tmp_path)

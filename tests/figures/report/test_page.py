@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from figures.pictures import FIGURES
-from figures.report.page import SECTIONS, short_names
+from figures.report.page import SECTIONS, differing_parts
 from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
 from kdprobe.cli.group import main
 from kdprobe.errors import ResultError
-from kdprobe.results import Result, save_result
+from kdprobe.results import save_result
 from tests.saved_results import (
     cka_result,
     comparison_result,
@@ -35,6 +35,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    write_bare,
 )
 
 HOSTILE = "<b>x</b></script><script>alert(1)</script> & \"quoted\" 'too' $title"
@@ -228,8 +229,8 @@ def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path)
         (["out/cka"], ["cka"]),
     ],
 )
-def test_short_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
-    assert short_names([Path(f"{path}.npz") for path in paths]) == names
+def test_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
+    assert differing_parts([Path(f"{path}.npz") for path in paths]) == names
 
 
 def test_numbers_and_scales_are_json() -> None:
@@ -245,7 +246,7 @@ def test_numbers_and_scales_are_json() -> None:
     [
         (["absent.npz"], "there is no result"),
         (["empty"], "there is no result (.npz) in the folder"),
-        (["bare.npz"], "bare: this 'cka' result has no array 'matrix'"),
+        (["bare.npz"], "bare.npz: in this 'cka' result: the array 'matrix' is missing"),
         (["foreign.npz"], "cannot be read as a kdprobe result"),
     ],
 )
@@ -259,7 +260,7 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("foreign.npz").write_bytes(b"PK")
-    save_result(Result("cka", {}), Path("bare.npz"), table="")
+    write_bare("bare.npz")
     with pytest.raises(SystemExit) as stop:
         main(["report", *arguments])
     told = capsys.readouterr().err
@@ -267,13 +268,6 @@ def test_bad_input_is_one_line(
     assert message in told
     assert told.count("\n") == 1
     assert not Path("report.html").exists()
-
-
-@pytest.mark.parametrize("kind", SECTIONS)
-def test_what_is_missing_is_named(tmp_path: Path, kind: str) -> None:
-    save_result(Result(kind, {}), tmp_path / "bare.npz", table="")
-    with pytest.raises(ResultError, match=r"^bare: this '"):
-        write_report([tmp_path], tmp_path / "r.html", title="t")
 
 
 def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from figures.paper.write import write_paper
 from figures.pictures import draw_files
 from figures.report import write_report
-from figures.style import save
+from figures.style import save_figure
 from kdprobe.errors import FileError, OutputError
 from kdprobe.formats.outputs import Output, permit, read_seal, sealed, write_sealed
 from kdprobe.results import Result, load_result, permit_result, save_result
@@ -42,7 +42,7 @@ def test_what_was_written_is_written_anew_until_somebody_changes_it(tmp_path, na
 
 def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     path = tmp_path / "f.png"
-    save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+    save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
     with Image.open(path) as image:
         image.load()
         assert '"figure of a cka result"' in image.text["kdprobe"]
@@ -50,7 +50,7 @@ def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     Image.new("RGB", (3, 3)).save(path)
     assert read_seal(path) is None
     with pytest.raises(OutputError, match=REFUSED.format(r"f\.png")):
-        save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+        save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
 
 
 def test_a_seal_cannot_end_the_comment_it_stands_in():
