@@ -19,6 +19,7 @@ from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.create import describe
 from kdprobe.models.stages import Need, Stages
+from kdprobe.provenance import network_origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +169,7 @@ def _gathered(
         labels.append(first.labels.cpu())
         index.append(first.index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: {**info.to_json(), "sha256": info.sha256} for role, info in infos.items()}
+    origin = {role: network_origin(info) for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},

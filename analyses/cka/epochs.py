@@ -24,7 +24,8 @@ from kdprobe.features.shared_images import Views, open_views
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.create import describe
 from kdprobe.models.identity import weights_sha256
-from kdprobe.results import Result, provenance, save_result
+from kdprobe.provenance import provenance
+from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 

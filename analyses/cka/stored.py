@@ -12,7 +12,7 @@ from analyses.cka.sums import HSICSums
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features.hsic import centred_gram
 from kdprobe.features.store import FeatureStore
-from kdprobe.results import provenance
+from kdprobe.provenance import provenance
 
 
 def files_cka(paths: Sequence[Path], **options: Any) -> CKAResult:

@@ -16,7 +16,8 @@ from analyses.knowledge.decomposition import Decomposition, Side
 from analyses.knowledge.probes import probe_accuracy
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, centred_gram
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 PARTS = ("whole", "general", "specific")
 FRACTIONS = ("teacher_general", "teacher_specific", "student_general", "student_specific")

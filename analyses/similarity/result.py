@@ -11,7 +11,8 @@ from analyses.cka.stored import require_same_samples, role_in
 from analyses.similarity.stored import stored_similarity
 from kdprobe.errors import StoreError
 from kdprobe.features.store import FeatureStore
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from kdprobe.errors import RunError
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 from kdprobe.runs.folder import RunFolder
 
 
