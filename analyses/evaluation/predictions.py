@@ -16,7 +16,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
-from kdprobe.models.create import ModelInfo
+from kdprobe.models.creation import ModelInfo
 from kdprobe.models.stages import one_tensor
 from kdprobe.terminal.progress import progress, say
 from kdprobe.user_code import trusting

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features.one_pass import Output, Pass
 from kdprobe.features.reducers import BY_LAYOUT, REDUCERS
-from kdprobe.models.create import unwrap
+from kdprobe.models.creation import unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout

@@ -25,7 +25,7 @@ from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.parts import join
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.models.facts import stage_names
 
 Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]

@@ -22,7 +22,7 @@ from kdprobe.features.dump import Dump, write
 from kdprobe.features.hsic import centred_gram
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import create
+from kdprobe.models.creation import create
 from tests import references
 from tests.goldens import FOLDER
 

@@ -19,7 +19,7 @@ from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import attach
+from kdprobe.models.creation import attach
 from kdprobe.results import load_result
 
 

@@ -18,7 +18,7 @@ from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import ModelInfo
+from kdprobe.models.creation import ModelInfo
 from kdprobe.results import load_result
 from tests.goldens import FOLDER
 from tests.kdprobe.data.test_rafdb import write_part

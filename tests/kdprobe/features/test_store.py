@@ -21,7 +21,7 @@ from kdprobe.features.dump import write as write_dump
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
-from kdprobe.models.create import create, describe
+from kdprobe.models.creation import create, describe
 from kdprobe.models.layout import Layout
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
