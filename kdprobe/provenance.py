@@ -17,7 +17,9 @@ _WORDS: ContextVar[tuple[str, ...] | None] = ContextVar("words", default=None)
 class Described(Protocol):
     """A network's description, as `kdprobe.models.describe` gives it."""
 
-    sha256: str | None
+    @property
+    def sha256(self) -> str | None:
+        """Of the checkpoint's file; None for a network that was not loaded from one."""
 
     def to_json(self) -> dict[str, Any]:
         """The description without the hash."""
