@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from kdprobe.cli.train import check_data
+from kdprobe.cli.data import check_data
 from kdprobe.data import ImageFiles, check, load_data
 from kdprobe.data.rafdb import ALIGNED, BASIC, COMPOUND, LIST
 from kdprobe.errors import DataError
