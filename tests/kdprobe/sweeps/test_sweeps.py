@@ -32,7 +32,7 @@ from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
 from tests import tiny_cells
-from tests.test_cli import exit_of
+from tests.kdprobe.cli.test_group import exit_of
 
 
 class TestCells:
