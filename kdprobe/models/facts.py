@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdprobe.errors import CaptureError, ModelError
 from kdprobe.models.creation import describe, unwrap
 from kdprobe.models.layout import Layout
-from kdprobe.models.watched.stage_ends import around, stage_ends
+from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, few_images, trace
 
 
@@ -93,7 +93,7 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     maps = [calls[one] for one in told if _is_map(calls[one])]
     if told and len(maps) == len(told) and all(seen.is_cut(call) for call in maps):
         return told
-    found = stage_ends(seen)
+    found = ends_of_stages(seen)
     deepest = min((_positions(call) for call in maps), default=0)
     if found and (not maps or _positions(_called(seen, found[-1])) <= deepest):
         missing = {_positions(call): call.name for call in around(seen, found)}

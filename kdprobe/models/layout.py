@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdprobe.errors import ModelError
 
-Kind = Literal["NCHW", "NHWC", "tokens", "vector", "other"]
+LayoutKind = Literal["NCHW", "NHWC", "tokens", "vector", "other"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layout:
         class_token: which of them is the class token; None without one.
     """
 
-    kind: Kind
+    kind: LayoutKind
     n_prefix: int = 0
     class_token: int | None = None
 

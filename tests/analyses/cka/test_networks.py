@@ -23,10 +23,9 @@ from kdprobe.features.gram import centred_gram
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import create
-from tests import references
-from tests.goldens import FOLDER
+from tests import goldens, references
 
-GOLDEN = np.load(FOLDER / "hsic_cka.npz")
+GOLDEN = np.load(goldens.FOLDER / "hsic_cka.npz")
 CASES = [i for i in range(int(GOLDEN["n_cases"])) if GOLDEN[f"c{i}_x"].ndim == 3]
 
 

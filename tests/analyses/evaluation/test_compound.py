@@ -20,10 +20,10 @@ from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import ModelInfo
 from kdprobe.results import load_result
-from tests.goldens import FOLDER
+from tests import goldens
 from tests.kdprobe.data.test_rafdb import write_part
 
-GOLDEN = np.load(FOLDER / "metrics.npz")
+GOLDEN = np.load(goldens.FOLDER / "metrics.npz")
 PAIRS = torch.tensor(list(COMPOUND.values()))
 
 

@@ -10,9 +10,9 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from analyses.evaluation.proportions import wilson
 from analyses.evaluation.recall import confusion, mean_share, shares, tally, unweighted_average_recall
 from kdprobe.errors import AnalysisError
-from tests.goldens import FOLDER
+from tests import goldens
 
-GOLDEN = np.load(FOLDER / "metrics.npz")
+GOLDEN = np.load(goldens.FOLDER / "metrics.npz")
 
 labelled = st.integers(2, 6).flatmap(
     lambda c: st.tuples(
