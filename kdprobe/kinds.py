@@ -42,7 +42,7 @@ __all__ = [
 SHARE = (0.0, 1.0)
 COUNT = (0.0, inf)
 OPEN = Kind(open=True)
-ORIGIN: dict[str, Fact] = {"versions": Table(Text()), "command": Text()}  # as `results.provenance` says it
+ORIGIN: dict[str, Fact] = {"versions": Table(Text()), "command": Text()}  # as `kdprobe.provenance.provenance` says it
 
 _LABEL = Text(longest=200)  # stands in pictures as it is
 _NUMBER, _COUNTED = Maybe(Number()), Number(COUNT, whole=True)
