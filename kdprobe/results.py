@@ -200,6 +200,21 @@ def naming(what: object) -> Iterator[None]:
         raise ResultError(f"{what}: {error}") from error
 
 
+def by_checkpoint(results: Iterable[Result], kind: str) -> dict[str, tuple[Result, int]]:
+    """Where each checkpoint stands in results of one kind: its sha256 -> the result, and the checkpoint's row in it.
+
+    Args:
+        results: of any kinds, whose provenance names `models`, one per row, or the `student` that they are about.
+        kind: of those that are looked at.
+    """
+    found: dict[str, tuple[Result, int]] = {}
+    for result in results:
+        if result.kind == kind:
+            models = result.provenance.get("models") or [result.provenance["student"]]
+            found |= {model["sha256"]: (result, row) for row, model in enumerate(models) if model.get("sha256")}
+    return found
+
+
 def results_below(folder: str | Path) -> list[Path]:
     """All results in a folder and its folders, by name; archives that were never a result of kdprobe are left out."""
     return [path for path in sorted(Path(folder).rglob("*.npz")) if path.is_file() and not _foreign(path)]

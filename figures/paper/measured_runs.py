@@ -14,7 +14,7 @@ import numpy as np
 
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
-from kdprobe.results import Result
+from kdprobe.results import Result, by_checkpoint
 
 NETWORKS = {
     "ResNet20": "resnet20",
@@ -139,12 +139,11 @@ def _is(model: str | None, network: str | None) -> bool:
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     """The scores in % of each checkpoint, by its hash."""
-    scores = {}
-    for result in results:
-        if result.kind == "compound" and not result.facts["exclude_neutral"]:
-            for index, model in enumerate(result.provenance["models"]):
-                scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in READINGS.values()}
-    return scores
+    of_all_classes = [result for result in results if not result.facts.get("exclude_neutral")]
+    return {
+        digest: {key: 100 * float(result.arrays[key][row, 0]) for key in READINGS.values()}
+        for digest, (result, row) in by_checkpoint(of_all_classes, "compound").items()
+    }
 
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:

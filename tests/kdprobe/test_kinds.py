@@ -198,7 +198,7 @@ def rhyme(purity=((0.5, 1.0),)):
 
 
 def test_a_package_registers_a_kind_and_its_picture(rhymes, tmp_path):
-    from figures.pictures.draw import draw_files
+    from figures.pictures import draw_files
 
     rhymes()
     save_result(rhyme(), tmp_path / "r.npz", table="")
