@@ -8,10 +8,10 @@ To add a kind from a package of one's own, describe it, name it under the entry 
 picture, name what draws that under `kdprobe.figures`; a kind without a picture is a table in the report:
 
     # rhymes/kinds.py
-    from kdprobe.kinds import ORIGIN, SHARE, Array, Kind, List, Text
+    from kdprobe.kinds import ORIGIN, SHARE, Kind, List, Text, Values
 
     RHYME = Kind(
-        arrays={"purity": Array("poems lines", within=SHARE, nan="some")},
+        arrays={"purity": Values("poems lines", within=SHARE, nan="some")},
         facts={"poems": List(Text(), "poems"), "data": Text()},
         provenance=ORIGIN,
     )
@@ -32,17 +32,17 @@ from math import inf
 from typing import Any
 
 from kdprobe.errors import ResultError
-from kdprobe.formats.schema import Anything, Array, Fact, Flag, Kind, List, Maybe, Number, Record, Table, Text
+from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 
 __all__ = [
-    "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Array", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
-    "Record", "Table", "Text", "find_kind", "installed", "offered",
+    "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Dict", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
+    "Record", "Text", "Values", "find_kind", "installed", "offered",
 ]  # fmt: skip
 
 SHARE = (0.0, 1.0)
 COUNT = (0.0, inf)
 OPEN = Kind(open=True)
-ORIGIN: dict[str, Fact] = {"versions": Table(Text()), "command": Text()}  # as `results.provenance` says it
+ORIGIN: dict[str, Fact] = {"versions": Dict(Text()), "command": Text()}  # as `kdprobe.provenance.provenance` says it
 
 _LABEL = Text(longest=200)  # stands in pictures as it is
 _NUMBER, _COUNTED = Maybe(Number()), Number(COUNT, whole=True)
@@ -81,13 +81,13 @@ _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_D
 KINDS = {
     "cka": Kind(
         arrays={
-            "matrix": Array("teacher_layers student_layers", nan="all"),
-            "low": Array("teacher_layers student_layers", nan="all", at_most="high"),
-            "high": Array("teacher_layers student_layers", nan="all"),
-            "hsic_xy": Array("minibatches teacher_layers student_layers"),
-            "hsic_xx": Array("minibatches teacher_layers"),
-            "hsic_yy": Array("minibatches student_layers"),
-            "p_values": Array("teacher_layers student_layers", within=SHARE, nan="all", required=False),
+            "matrix": Values("teacher_layers student_layers", nan="all"),
+            "low": Values("teacher_layers student_layers", nan="all", at_most="high"),
+            "high": Values("teacher_layers student_layers", nan="all"),
+            "hsic_xy": Values("minibatches teacher_layers student_layers"),
+            "hsic_xx": Values("minibatches teacher_layers"),
+            "hsic_yy": Values("minibatches student_layers"),
+            "p_values": Values("teacher_layers student_layers", within=SHARE, nan="all", required=False),
         },
         facts={
             **_PAIR,
@@ -101,10 +101,10 @@ KINDS = {
     ),
     "cka-over-time": Kind(
         arrays={
-            "epoch": Array("epochs", "whole", within=COUNT, rising=True),
-            "cka": Array("pairs epochs", nan="all"),
-            "low": Array("pairs epochs", nan="all", at_most="high"),
-            "high": Array("pairs epochs", nan="all"),
+            "epoch": Values("epochs", "whole", within=COUNT, rising=True),
+            "cka": Values("pairs epochs", nan="all"),
+            "low": Values("pairs epochs", nan="all", at_most="high"),
+            "high": Values("pairs epochs", nan="all"),
         },
         facts={
             **_PAIR,
@@ -116,9 +116,9 @@ KINDS = {
     ),
     "comparison": Kind(
         arrays={
-            "accuracy": Array("methods seeds", within=SHARE, nan="some"),
-            "uar": Array("methods seeds", within=SHARE, nan="all"),
-            "cka": Array("methods seeds", nan="all"),
+            "accuracy": Values("methods seeds", within=SHARE, nan="some"),
+            "uar": Values("methods seeds", within=SHARE, nan="all"),
+            "cka": Values("methods seeds", nan="all"),
         },
         facts={
             "methods": List(Text(), "methods"),
@@ -134,10 +134,10 @@ KINDS = {
     ),
     "complexity": Kind(
         arrays={
-            "parameters": Array("names", "whole", within=COUNT),
-            "macs": Array("names", "whole", within=COUNT),
-            "flops": Array("names", "whole", within=COUNT),
-            "module_operations": Array("names", "whole", within=COUNT),
+            "parameters": Values("names", "whole", within=COUNT),
+            "macs": Values("names", "whole", within=COUNT),
+            "flops": Values("names", "whole", within=COUNT),
+            "module_operations": Values("names", "whole", within=COUNT),
         },
         facts={
             "names": List(Text(), "names"),
@@ -150,10 +150,10 @@ KINDS = {
     ),
     "compound": Kind(
         arrays={
-            "both": Array("names interval", within=SHARE),
-            "single": Array("names interval", within=SHARE),
-            "single_top2": Array("names interval", within=SHARE),
-            "by_class": Array("names classes 3", within=SHARE, nan="all"),
+            "both": Values("names interval", within=SHARE),
+            "single": Values("names interval", within=SHARE),
+            "single_top2": Values("names interval", within=SHARE),
+            "by_class": Values("names classes 3", within=SHARE, nan="all"),
         },
         facts={
             "names": List(Text(), "names"),
@@ -168,7 +168,7 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "dropout-sweep": Kind(
-        arrays={"accuracy": Array("rates_teacher rates_student seeds", within=SHARE, nan="some")},
+        arrays={"accuracy": Values("rates_teacher rates_student seeds", within=SHARE, nan="some")},
         facts={
             "kind": Text(words=("feature", "logit")),
             "rates_teacher": List(Number(SHARE), "rates_teacher"),
@@ -178,7 +178,7 @@ KINDS = {
             # of sweeps, not of published numbers:
             "seeds": List(Number(whole=True), "seeds", required=False),
             "teacher": Maybe(Text(), required=False),
-            "fixed_rates": Table(_NUMBER, required=False),
+            "fixed_rates": Dict(_NUMBER, required=False),
             "n_missing": Number(COUNT, whole=True, required=False),
             "confidence": Number(SHARE, required=False),
             "equal_rate": List(
@@ -208,17 +208,17 @@ KINDS = {
     ),
     "evaluation": Kind(
         arrays={
-            "confusion": Array("names classes classes", "whole", within=COUNT),
-            "targets": Array("images", "whole", index="classes"),
-            "predictions": Array("names images", "whole", index="classes"),
-            "confidences": Array("names images", within=SHARE),
-            "accuracy": Array("names interval", within=SHARE),
-            "uar": Array("names interval", within=SHARE),
-            "ece": Array("names interval", within=SHARE),
-            "recall": Array("names classes interval", within=SHARE, nan="all"),
-            "precision": Array("names classes interval", within=SHARE, nan="all"),
-            "accuracy_difference": Array("names 2", within=(-1.0, 1.0), required=False),
-            "uar_difference": Array("names 2", within=(-1.0, 1.0), required=False),
+            "confusion": Values("names classes classes", "whole", within=COUNT),
+            "targets": Values("images", "whole", index="classes"),
+            "predictions": Values("names images", "whole", index="classes"),
+            "confidences": Values("names images", within=SHARE),
+            "accuracy": Values("names interval", within=SHARE),
+            "uar": Values("names interval", within=SHARE),
+            "ece": Values("names interval", within=SHARE),
+            "recall": Values("names classes interval", within=SHARE, nan="all"),
+            "precision": Values("names classes interval", within=SHARE, nan="all"),
+            "accuracy_difference": Values("names 2", within=(-1.0, 1.0), required=False),
+            "uar_difference": Values("names 2", within=(-1.0, 1.0), required=False),
         },
         facts={
             "names": List(Text(), "names"),
@@ -236,11 +236,11 @@ KINDS = {
     ),
     "examples": Kind(
         arrays={
-            "images": Array("2 images height width 3", "uint8"),
-            "index": Array("2 images", "whole", within=COUNT),
-            "labels": Array("2 images", "whole", index="classes"),
-            "specific": Array("2 images", within=COUNT),
-            "other": Array("2 images", within=COUNT),
+            "images": Values("2 images height width 3", "uint8"),
+            "index": Values("2 images", "whole", within=COUNT),
+            "labels": Values("2 images", "whole", index="classes"),
+            "specific": Values("2 images", within=COUNT),
+            "other": Values("2 images", within=COUNT),
         },
         facts={
             **_PAIR,
@@ -254,19 +254,19 @@ KINDS = {
     ),
     "knowledge": Kind(
         arrays={
-            "teacher_general": Array("pairs interval", nan="some"),
-            "teacher_specific": Array("pairs interval", nan="some"),
-            "student_general": Array("pairs interval", nan="some"),
-            "student_specific": Array("pairs interval", nan="some"),
-            "teacher_by_fold": Array("pairs folds", nan="some"),
-            "student_by_fold": Array("pairs folds", nan="some"),
-            "dimension": Array("pairs", within=COUNT, nan="all"),
-            "cka": Array("pairs 3 interval", nan="all"),
-            "teacher_probe": Array("pairs 3 interval", nan="all", required=False),
-            "student_probe": Array("pairs 3 interval", nan="all", required=False),
-            "rates": Array("rates", within=SHARE, rising=True, required=False),
-            "teacher_by_rate": Array("pairs rates interval", nan="some", required=False),
-            "student_by_rate": Array("pairs rates interval", nan="some", required=False),
+            "teacher_general": Values("pairs interval", nan="some"),
+            "teacher_specific": Values("pairs interval", nan="some"),
+            "student_general": Values("pairs interval", nan="some"),
+            "student_specific": Values("pairs interval", nan="some"),
+            "teacher_by_fold": Values("pairs folds", nan="some"),
+            "student_by_fold": Values("pairs folds", nan="some"),
+            "dimension": Values("pairs", within=COUNT, nan="all"),
+            "cka": Values("pairs 3 interval", nan="all"),
+            "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
+            "student_probe": Values("pairs 3 interval", nan="all", required=False),
+            "rates": Values("rates", within=SHARE, rising=True, required=False),
+            "teacher_by_rate": Values("pairs rates interval", nan="some", required=False),
+            "student_by_rate": Values("pairs rates interval", nan="some", required=False),
         },
         facts={
             **_PAIR,
@@ -286,8 +286,8 @@ KINDS = {
     ),
     "knowledge-comparison": Kind(
         arrays={
-            "teacher_general": Array("names pairs interval", nan="some"),
-            "student_general": Array("names pairs interval", nan="some"),
+            "teacher_general": Values("names pairs interval", nan="some"),
+            "student_general": Values("names pairs interval", nan="some"),
         },
         facts={
             **_PAIRS,
@@ -302,11 +302,11 @@ KINDS = {
     ),
     "reliability": Kind(
         arrays={
-            "edges": Array("bins+1", within=SHARE, rising=True),
-            "count": Array("names bins", "whole", within=COUNT),
-            "confidence": Array("names bins", within=SHARE, nan="some"),
-            "accuracy": Array("names bins", within=SHARE, nan="some"),
-            "ece": Array("names", within=SHARE),
+            "edges": Values("bins+1", within=SHARE, rising=True),
+            "count": Values("names bins", "whole", within=COUNT),
+            "confidence": Values("names bins", within=SHARE, nan="some"),
+            "accuracy": Values("names bins", within=SHARE, nan="some"),
+            "ece": Values("names", within=SHARE),
         },
         facts={
             "names": List(Text(), "names"),
@@ -318,7 +318,7 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Array("teacher_layers student_layers", nan="all")},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all")},
         facts={
             **_PAIR,
             **_LAYERS,
@@ -332,9 +332,9 @@ KINDS = {
     ),
     "training": Kind(
         arrays={
-            "epoch": Array("epochs", "whole", within=COUNT, rising=True),
-            "train_loss": Array("names epochs", nan="all"),
-            "accuracy": Array("names epochs", within=SHARE, nan="all"),
+            "epoch": Values("epochs", "whole", within=COUNT, rising=True),
+            "train_loss": Values("names epochs", nan="all"),
+            "accuracy": Values("names epochs", within=SHARE, nan="all"),
         },
         facts={"names": List(Text(), "names")},
         provenance={**ORIGIN, "runs": List(Text(), "names")},

@@ -15,12 +15,10 @@ Every other entry is a numeric array of that kind; `kdprobe.kinds` says which ar
 
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +32,6 @@ from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
 from kdprobe.kinds import find_kind
-from kdprobe.provenance import command_line
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -203,6 +200,21 @@ def naming(what: object) -> Iterator[None]:
         raise ResultError(f"{what}: {error}") from error
 
 
+def by_checkpoint(results: Iterable[Result], kind: str) -> dict[str, tuple[Result, int]]:
+    """Where each checkpoint stands in results of one kind: its sha256 -> the result, and the checkpoint's row in it.
+
+    Args:
+        results: of any kinds, whose provenance names `models`, one per row, or the `student` that they are about.
+        kind: of those that are looked at.
+    """
+    found: dict[str, tuple[Result, int]] = {}
+    for result in results:
+        if result.kind == kind:
+            models = result.provenance.get("models") or [result.provenance["student"]]
+            found |= {model["sha256"]: (result, row) for row, model in enumerate(models) if model.get("sha256")}
+    return found
+
+
 def results_below(folder: str | Path) -> list[Path]:
     """All results in a folder and its folders, by name; archives that were never a result of kdprobe are left out."""
     return [path for path in sorted(Path(folder).rglob("*.npz")) if path.is_file() and not _foreign(path)]
@@ -224,19 +236,3 @@ def _meta_of(path: Path) -> dict[str, Any] | None:
     except Exception:
         return None
     return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
-
-
-def provenance(**facts: Any) -> dict[str, Any]:
-    """What every result says of its origin: the given facts, the versions and the command line."""
-    return {**facts, "versions": versions(), "command": command_line()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, kdprobe and the packages that numbers depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in ("kdprobe", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "h5py"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

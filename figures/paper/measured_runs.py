@@ -15,7 +15,7 @@ import numpy as np
 from figures.pictures.compound import READING_LABELS
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
-from kdprobe.results import Result
+from kdprobe.results import Result, by_checkpoint
 
 NETWORK_NAMES = {
     "ResNet20": "resnet20",
@@ -96,7 +96,7 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
         *(comparison.facts[key] for key in ("methods", "groups")), accuracies, strict=True
     ):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
-        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in _READINGS.values()}
+        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READING_LABELS}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
         found.append(RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
@@ -142,12 +142,11 @@ def _is(model: str | None, network: str | None) -> bool:
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     """The scores in % of each checkpoint, by its hash."""
-    scores = {}
-    for result in results:
-        if result.kind == "compound" and not result.facts["exclude_neutral"]:
-            for index, model in enumerate(result.provenance["models"]):
-                scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in _READINGS.values()}
-    return scores
+    of_all_classes = [result for result in results if not result.facts.get("exclude_neutral")]
+    return {
+        digest: {key: 100 * float(result.arrays[key][row, 0]) for key in READING_LABELS}
+        for digest, (result, row) in by_checkpoint(of_all_classes, "compound").items()
+    }
 
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from figures.pictures.by_kind import draw, has_picture
-from figures.report.elements import Gallery, KindSection, Panel, Picture, Results, TextTable, one_below_the_other
+from figures.report.elements import Gallery, KindSection, Panel, Picture, Results, Table, one_below_the_other
 from figures.style import rendered
 from kdprobe.kinds import List, find_kind
 from kdprobe.results import Result
@@ -52,13 +52,11 @@ def _dims(result: Result, name: str) -> tuple[str, ...]:
     return tuple(known.dims.split()) if known else tuple(map(str, result.arrays[name].shape))
 
 
-def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> TextTable:
+def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> Table:
     """Arrays with the same dimensions side by side, with a row for each place in them."""
     arrays = [result.arrays[name] for name in names]
     if not dims:
-        return TextTable(
-            ["quantity", "value"], [[name, _text(array)] for name, array in zip(names, arrays, strict=True)]
-        )
+        return Table(["quantity", "value"], [[name, _text(array)] for name, array in zip(names, arrays, strict=True)])
     shape = arrays[0].shape
     places = islice(product(*(enumerate(_labels(result, *axis)) for axis in zip(dims, shape, strict=True))), _MOST)
     rows = [
@@ -67,7 +65,7 @@ def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> TextTable
     ]
     n_rows = math.prod(shape)
     note = f"The first {_MOST} of {n_rows} rows; all are in the CSV file beside the result." if n_rows > _MOST else ""
-    return TextTable([*("index" if dim.isdigit() else dim.replace("_", " ") for dim in dims), *names], rows, note)
+    return Table([*("index" if dim.isdigit() else dim.replace("_", " ") for dim in dims), *names], rows, note)
 
 
 def _labels(result: Result, dim: str, size: int) -> list[str]:

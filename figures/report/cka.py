@@ -6,7 +6,7 @@ import numpy as np
 
 from figures.heatmap import ANNOTATED
 from figures.pictures.cka import colour_label
-from figures.report.elements import Chart, Panel, Results, TextTable, one_at_a_time
+from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover
 from figures.words import intervals
 from kdprobe.results import Result
@@ -57,7 +57,7 @@ def _chart(name: str, result: Result) -> Chart:
         },
         titles={"xaxis": f"student: {facts['student']}, layer", "yaxis": f"teacher: {facts['teacher']}, layer"},
         ticks={"xaxis": columns, "yaxis": rows},
-        table=TextTable(["teacher layer", *columns], table[::-1]),
+        table=Table(["teacher layer", *columns], table[::-1]),
     )
 
 

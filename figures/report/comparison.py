@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from figures.pictures.comparison import QUANTITIES
-from figures.report.elements import Chart, Panel, Results, TextTable, one_below_the_other
+from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
 from figures.words import number
 from kdprobe.mean_interval import mean_interval, worded_interval
@@ -34,13 +34,13 @@ def _panel(heading: str, result: Result) -> Panel:
     return Panel(heading, note, charts, tables=[_table(result, shown)])
 
 
-def _table(result: Result, shown: Sequence[str]) -> TextTable:
+def _table(result: Result, shown: Sequence[str]) -> Table:
     facts, columns = result.facts, [_worded(result, key) for key in shown]
     rows = [[method, *texts] for method, *texts in zip(facts["methods"], *columns, strict=True)]
     if facts["teacher_accuracy"] is not None:
         known = {"accuracy": f"{100 * facts['teacher_accuracy']:.1f}"}
         rows.append([f"teacher: {facts['teacher']}", *(known.get(key, "-") for key in shown)])
-    return TextTable(["method", *(QUANTITIES[key][0] for key in shown)], rows)
+    return Table(["method", *(QUANTITIES[key][0] for key in shown)], rows)
 
 
 def _worded(result: Result, key: str) -> list[str]:
@@ -71,7 +71,7 @@ def _chart(result: Result, key: str, colour: Themed) -> Chart:
         layout,
         {"xaxis": label},
         {"yaxis": methods},
-        TextTable(["method", *(f"seed {seed}" for seed in seeds)], rows),
+        Table(["method", *(f"seed {seed}" for seed in seeds)], rows),
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from figures.report.elements import Panel, Results, TextTable, one_below_the_other
+from figures.report.elements import Panel, Results, Table, one_below_the_other
 from kdprobe.results import Result
 
 _COUNTS = {
@@ -32,5 +32,5 @@ def _panel(heading: str, result: Result) -> Panel:
         for index, name in enumerate(shown)
     ]
     note = "; ".join(f"{label}: {facts['conventions'][key]}" for key, (label, _) in _COUNTS.items()) + "."
-    table = TextTable(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)
+    table = Table(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)
     return Panel(heading, note, [], tables=[table])

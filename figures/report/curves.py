@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.pictures.cka import colour_label
-from figures.report.elements import Chart, Panel, Results, TextTable, one_at_a_time, one_below_the_other
+from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
 from figures.report.traces import SERIES, hover, numbers
 from figures.words import number
 from kdprobe.results import Result
@@ -60,7 +60,7 @@ def _lines(
     alt = f"{label} over {len(epoch)} epochs; last values: {last}."
     layout = {"height": 300 + 18 * -(-len(names) // 3), "xaxis": {"showgrid": False}}
     titles = {"xaxis": "epoch", "yaxis": label}
-    return Chart(name or label, alt, "", traces, layout, titles, {}, TextTable(["epoch", *names], rows))
+    return Chart(name or label, alt, "", traces, layout, titles, {}, Table(["epoch", *names], rows))
 
 
 def _last(row: NDArray[np.float64]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.pictures.dropout import answers, best_cell, summarise
-from figures.report.elements import Chart, Panel, Results, TextTable, one_at_a_time
+from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.traces import SERIES, heatmap, hover
 from kdprobe.results import Result
 
@@ -40,7 +40,7 @@ def _chart(name: str, result: Result) -> Chart:
         },
         {"xaxis": f"{kind} dropout rate, student", "yaxis": f"{kind} dropout rate, teacher"},
         {"xaxis": columns, "yaxis": rows},
-        TextTable(["teacher rate", *columns], [[one, *line] for one, line in zip(rows, texts, strict=True)][::-1]),
+        Table(["teacher rate", *columns], [[one, *line] for one, line in zip(rows, texts, strict=True)][::-1]),
     )
 
 

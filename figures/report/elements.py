@@ -14,7 +14,7 @@ Results = Sequence[tuple[str, Result]]  # short file names, and results of one k
 
 
 @dataclass(frozen=True)
-class TextTable:
+class Table:
     """A header and rows of texts, and a note above them; empty for none."""
 
     header: Sequence[str]
@@ -44,7 +44,7 @@ class Chart:
     layout: dict[str, Any]
     titles: dict[str, str]
     ticks: dict[str, list[str]]
-    table: TextTable
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Gallery:
     name: str
     caption: str
     rows: Sequence[tuple[str, Sequence[Picture]]]
-    table: TextTable | None
+    table: Table | None
     large: bool = False
 
 
@@ -97,7 +97,7 @@ class Panel:
     note: str
     charts: Sequence[Chart | Gallery]
     choose: str = ""
-    tables: Sequence[TextTable] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from figures.heatmap import ANNOTATED
 from figures.pictures.confusion import row_shares
-from figures.report.elements import Chart, Panel, Results, TextTable
+from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.intervals import interval_chart
 from figures.report.traces import heatmap, hover
 from figures.words import intervals, percentage
@@ -60,9 +60,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
         },
         {"xaxis": "predicted class", "yaxis": "true class"},
         {"xaxis": classes, "yaxis": classes},
-        TextTable(
-            ["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]
-        ),
+        Table(["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]),
     )
 
 

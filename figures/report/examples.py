@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from figures.report.elements import Gallery, Panel, Picture, Results, TextTable, one_at_a_time
+from figures.report.elements import Gallery, Panel, Picture, Results, Table, one_at_a_time
 from kdprobe.results import Result
 
 _SIDE = 112  # pixels up to which images are kept as they are
@@ -43,7 +43,7 @@ def _gallery(name: str, result: Result) -> Gallery:
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Test images of {facts['data']}.",
         rows,
-        TextTable(["network", "image", "class", "specific here", "in the other"], numbers),
+        Table(["network", "image", "class", "specific here", "in the other"], numbers),
     )
 
 

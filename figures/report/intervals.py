@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.report.elements import Chart, TextTable
+from figures.report.elements import Chart, Table
 from figures.report.traces import HOVER, SERIES, error_bars, hover, numbers
 from figures.words import with_ends
 
@@ -40,7 +40,7 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
     )
 
 
-def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> TextTable:
+def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> Table:
     """Percentages with their intervals as a table.
 
     Args:
@@ -48,9 +48,7 @@ def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequenc
         rows: n names.
         percents: for each column [n, 3] (value, low, high).
     """
-    return TextTable(
-        header, [[row, *(with_ends(values[index]) for values in percents)] for index, row in enumerate(rows)]
-    )
+    return Table(header, [[row, *(with_ends(values[index]) for values in percents)] for index, row in enumerate(rows)])
 
 
 def interval_words(rows: Sequence[str], labels: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> str:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from figures.report.elements import Chart, Panel, Results, TextTable
+from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, SERIES, dashed_line, hover, numbers
 from figures.words import number
 from kdprobe.results import Result
@@ -52,5 +52,5 @@ def _chart(name: str, result: Result, index: int) -> Chart:
         layout,
         {"xaxis": "confidence in %", "yaxis": "accuracy in %"},
         {},
-        TextTable(["confidence", "accuracy in %", "images"], rows),
+        Table(["confidence", "accuracy in %", "images"], rows),
     )

@@ -1,7 +1,7 @@
 """What a stored result may hold, in words that can be checked: arrays with named dimensions, facts with types.
 
-Dimensions that bear one name have one size, wherever they stand: an array `Array("pairs interval")` has as many rows as
-the fact `List(Text(), "pairs")` has items.
+Dimensions that bear one name have one size, wherever they stand: an array `Values("pairs interval")` has as many rows
+as the fact `List(Text(), "pairs")` has items.
 """
 
 from abc import ABC, abstractmethod
@@ -22,11 +22,18 @@ ANY: Range = (-inf, inf)
 _LARGEST = 1e100  # what is larger means nothing, and pictures could not compute with it
 _ROUNDING = 1e-9  # by which a computed share may leave its range
 _SHOWN = 60  # characters of a value in an error
+#: codes of numpy's types, the most bytes of a number, and what it is called
+_DTYPES = {
+    "any": ("biuf", 8, "numbers"),
+    "real": ("iuf", 8, "real numbers"),
+    "whole": ("iu", 8, "whole numbers"),
+    "uint8": ("u", 1, "bytes"),
+}
 
 
 @dataclass(frozen=True)
-class Array:
-    """Numbers.
+class Values:
+    """An array.
 
     Attributes:
         dims: names of the dimensions in their order, none of them empty; a digit is a size, `interval` stands for the
@@ -51,10 +58,7 @@ class Array:
 
     def check_form(self, values: Any, place: str, sizes: Sizes) -> None:
         """Refuse another type or other dimensions; note the size of each dimension with a name."""
-        codes, words = {"real": ("fiu", "real numbers"), "whole": ("iu", "whole numbers"), "uint8": ("u", "bytes")}[
-            self.dtype
-        ]
-        _check_numbers(values, place, codes, words, widest=1 if self.dtype == "uint8" else 8)
+        _check_array(values, place, *_DTYPES[self.dtype])
         names = self.dims.split()
         if values.ndim != len(names):
             raise ResultError(f"{place} must have the dimensions [{', '.join(names)}], but is {list(values.shape)}")
@@ -178,7 +182,7 @@ class Record(Fact):
 
 
 @dataclass(frozen=True)
-class Table(Fact):
+class Dict(Fact):
     """A mapping of any keys to one type."""
 
     of: Fact
@@ -210,7 +214,7 @@ class Anything(Fact):
     def check(self, value: Any, place: str, sizes: Sizes) -> None:
         """As `Fact.check`."""
         if isinstance(value, dict):
-            Table(self).check(value, place, sizes)
+            Dict(self).check(value, place, sizes)
         elif isinstance(value, list | tuple):
             List(self).check(value, place, sizes)
         elif isinstance(value, str):
@@ -231,7 +235,7 @@ class Kind:
         open: whether a result may hold arrays and facts that are not named here.
     """
 
-    arrays: Mapping[str, Array] = field(default_factory=dict)
+    arrays: Mapping[str, Values] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     provenance: Mapping[str, Fact] = field(default_factory=dict)
     together: Collection[tuple[str, ...]] = ()
@@ -261,7 +265,7 @@ class Kind:
             if name in self.arrays:
                 self.arrays[name].check_form(values, f"the array {name!r}", sizes)
             else:
-                _check_numbers(values, f"the array {name!r}", "biuf", "numbers", widest=8)
+                _check_array(values, f"the array {name!r}", *_DTYPES["any"])
         _check_facts(self.facts, facts, "the fact", sizes)
         for name in self.arrays.keys() & arrays.keys():
             self.arrays[name].check_values(arrays[name], f"the array {name!r}", sizes, arrays)
@@ -281,7 +285,7 @@ class Kind:
                         raise ResultError(f"the {what} {name!r} is not known{near_matches(name, known)}")
 
 
-_ORIGIN: dict[str, Fact] = {"versions": Table(Text(), required=False), "command": Text(required=False)}
+_ORIGIN: dict[str, Fact] = {"versions": Dict(Text(), required=False), "command": Text(required=False)}
 
 
 def shown(value: Any) -> str:
@@ -296,13 +300,13 @@ def _check_facts(known: Mapping[str, Fact], found: Mapping[str, Any], what: str,
         known.get(name, Anything()).check(value, f"{what} {name!r}", sizes)
 
 
-def _check_present(known: Mapping[str, Array] | Mapping[str, Fact], found: Mapping[str, Any], what: str) -> None:
+def _check_present(known: Mapping[str, Values] | Mapping[str, Fact], found: Mapping[str, Any], what: str) -> None:
     for name, one in known.items():
         if one.required and name not in found:
             raise ResultError(f"{what} {name!r} is missing")
 
 
-def _check_numbers(values: Any, place: str, codes: str, words: str, *, widest: int) -> None:
+def _check_array(values: Any, place: str, codes: str, widest: int, words: str) -> None:
     if not isinstance(values, np.ndarray):
         raise ResultError(f"{place} must be an array, but is {shown(values)}")
     dtype = values.dtype

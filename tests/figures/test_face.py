@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import figures
+from analyses.cka.result import CKAResult
 from figures.style import rendered
 from kdprobe.errors import OutputError
-from kdprobe.results import Result, save_result
+from kdprobe.results import save_result
 from tests.saved_results import cka_result
 
 
@@ -26,16 +27,9 @@ def test_every_public_name_is_there():
         _ = figures.nothing
 
 
-class Found:
-    """What an analysis found."""
-
-    def to_result(self) -> Result:
-        return cka_result()
-
-
 def test_results_files_and_analyses_are_drawn_alike(tmp_path):
     save_result(cka_result(), tmp_path / "cka.npz", table="")
-    given = (cka_result(), tmp_path / "cka.npz", str(tmp_path / "cka.npz"), Found())
+    given = (cka_result(), tmp_path / "cka.npz", str(tmp_path / "cka.npz"), CKAResult.load(tmp_path / "cka.npz"))
     drawn = [figures.draw(one) for one in given]
     assert all(isinstance(figure, Figure) for figure in drawn)
     assert len({rendered(figure, "svg") for figure in drawn}) == 1

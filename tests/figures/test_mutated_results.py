@@ -63,7 +63,7 @@ ARRAYS = {
     "1e300": lambda a: np.full(a.shape, 1e300),
     "1e99": lambda a: np.full(a.shape, 1e99),
     "1e-320": lambda a: np.full(a.shape, 1e-320),
-    "zeros": lambda a: np.zeros_like(a),
+    "zeros": np.zeros_like,
     "negative": lambda a: -a.astype("f8") - 1,
     "negative whole": lambda a: np.full(a.shape, -1),
     "large whole": lambda a: np.full(a.shape, 2**62),
@@ -105,7 +105,7 @@ def put(value: Any, place: tuple[Any, ...], change: Any) -> Any:
 def mutations(result: Result) -> dict[str, Result]:
     """Results that differ from a right one in one array, fact or word of its origin."""
     found = {}
-    for name, array in result.arrays.items():
+    for name in result.arrays:
         for what, change in ARRAYS.items():
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -11,15 +11,15 @@ from kdprobe.kinds import (
     KINDS,
     SHARE,
     Anything,
-    Array,
+    Dict,
     Flag,
     Kind,
     List,
     Maybe,
     Number,
     Record,
-    Table,
     Text,
+    Values,
     find_kind,
 )
 from kdprobe.results import Result, check_result, load_result, save_result
@@ -47,31 +47,31 @@ def test_every_array_and_fact_is_looked_for(result):
 @pytest.mark.parametrize(
     ("array", "values", "message"),
     [
-        (Array("n"), [1.0], r"must be an array, but is \[1\.0\]$"),
-        (Array("n"), np.array(["a"]), r"must hold real numbers, but holds <U1$"),
-        (Array("n"), np.ones(2, ">f8"), r"must hold real numbers, but holds >f8$"),
-        (Array("n"), np.ones(2, np.longdouble), r"must hold real numbers, but holds float128$"),
-        (Array("n", "whole"), np.ones(2), r"must hold whole numbers, but holds float64$"),
-        (Array("n", "uint8"), np.ones(2, np.uint16), r"must hold bytes, but holds uint16$"),
-        (Array("n m"), np.ones(2), r"must have the dimensions \[n, m\], but is \[2\]$"),
-        (Array("n n"), np.ones((2, 3)), r"the array 'x' has 3 n, but the array 'x' has 2$"),
-        (Array("n 4"), np.ones((2, 3)), r"must have 4 numbers or items side by side, but has 3$"),
-        (Array("n"), np.ones(0), r"must have n, but is empty$"),
-        (Array("k"), np.ones(3), r"the fact 'k' has 2 k, but the array 'x' has 3$"),
-        (Array("k+1"), np.ones(4), r"the fact 'k' has 2 k, but the array 'x' has 3$"),
-        (Array("n"), np.array([1, np.nan]), r"must hold numbers alone, but is NaN somewhere$"),
-        (Array("n", nan="some"), np.full(2, np.nan), r"must hold a number, but is NaN everywhere$"),
-        (Array("n", nan="all"), np.array([1, -np.inf]), r"must lie in \[-inf, inf\], but holds -inf$"),
-        (Array("n"), np.array([1e101]), r"must lie in \[-inf, inf\], but holds 1e\+101$"),
-        (Array("n", within=SHARE), np.array([0.5, 1.01]), r"must lie in \[0, 1\], but holds 1\.01$"),
-        (Array("n", "whole", index="k"), np.array([0, 2]), r"must lie in \[0, 1\], but holds 2$"),
-        (Array("n", rising=True), np.array([1, 1]), r"must rise, but is \[1, 1\]$"),
-        (Array("interval"), np.array([1.0, 2.0, 0.0]), r"but a low end lies above its high end$"),
-        (Array("n", at_most="y"), np.array([3.0]), r"must not exceed 'y', but does$"),
+        (Values("n"), [1.0], r"must be an array, but is \[1\.0\]$"),
+        (Values("n"), np.array(["a"]), r"must hold real numbers, but holds <U1$"),
+        (Values("n"), np.ones(2, ">f8"), r"must hold real numbers, but holds >f8$"),
+        (Values("n"), np.ones(2, np.longdouble), r"must hold real numbers, but holds float128$"),
+        (Values("n", "whole"), np.ones(2), r"must hold whole numbers, but holds float64$"),
+        (Values("n", "uint8"), np.ones(2, np.uint16), r"must hold bytes, but holds uint16$"),
+        (Values("n m"), np.ones(2), r"must have the dimensions \[n, m\], but is \[2\]$"),
+        (Values("n n"), np.ones((2, 3)), r"the array 'x' has 3 n, but the array 'x' has 2$"),
+        (Values("n 4"), np.ones((2, 3)), r"must have 4 numbers or items side by side, but has 3$"),
+        (Values("n"), np.ones(0), r"must have n, but is empty$"),
+        (Values("k"), np.ones(3), r"the fact 'k' has 2 k, but the array 'x' has 3$"),
+        (Values("k+1"), np.ones(4), r"the fact 'k' has 2 k, but the array 'x' has 3$"),
+        (Values("n"), np.array([1, np.nan]), r"must hold numbers alone, but is NaN somewhere$"),
+        (Values("n", nan="some"), np.full(2, np.nan), r"must hold a number, but is NaN everywhere$"),
+        (Values("n", nan="all"), np.array([1, -np.inf]), r"must lie in \[-inf, inf\], but holds -inf$"),
+        (Values("n"), np.array([1e101]), r"must lie in \[-inf, inf\], but holds 1e\+101$"),
+        (Values("n", within=SHARE), np.array([0.5, 1.01]), r"must lie in \[0, 1\], but holds 1\.01$"),
+        (Values("n", "whole", index="k"), np.array([0, 2]), r"must lie in \[0, 1\], but holds 2$"),
+        (Values("n", rising=True), np.array([1, 1]), r"must rise, but is \[1, 1\]$"),
+        (Values("interval"), np.array([1.0, 2.0, 0.0]), r"but a low end lies above its high end$"),
+        (Values("n", at_most="y"), np.array([3.0]), r"must not exceed 'y', but does$"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit(array, values, message):
-    kind = Kind({"x": array, "y": Array("n", required=False)}, {"k": List(Text(), "k")})
+    kind = Kind({"x": array, "y": Values("n", required=False)}, {"k": List(Text(), "k")})
     further = {"y": np.array([2.0])} if array.at_most else {}
     with pytest.raises(ResultError, match=message):
         kind.check({"x": values, **further}, {"k": ["a", "b"]})
@@ -96,15 +96,15 @@ def test_arrays_that_do_not_fit(array, values, message):
         (Record({"a": Text()}), [], r"must be a mapping, but is \[\]"),
         (Record({"a": Text()}), {"b": 1}, r"must have 'a', but is \{'b': 1\}"),
         (Record({"a": Text(required=False)}), {"a": 1}, "must be text, but is 1"),
-        (Table(Text()), {3: "a"}, "must be text, but is 3"),
-        (Table(Text()), {"a": 3}, "must be text, but is 3"),
+        (Dict(Text()), {3: "a"}, "must be text, but is 3"),
+        (Dict(Text()), {"a": 3}, "must be text, but is 3"),
         (Maybe(Text()), 3, "must be text, but is 3"),
         (Anything(), {"a": [np.float32(1)]}, r"must be a JSON value, but is np.float32\(1.0\)"),
         (Text(), {"a" * 100: 1}, r"must be text, but is \{'a{58}\.\.\.$"),
     ],
 )
 def test_facts_that_do_not_fit(fact, value, message):
-    kind = Kind({"y": Array("n")}, {"x": fact})
+    kind = Kind({"y": Values("n")}, {"x": fact})
     with pytest.raises(ResultError, match=f"^(a key of )?the fact 'x'.* ?{message}"):
         kind.check({"y": np.ones(2)}, {"x": value})
 
@@ -155,10 +155,10 @@ def test_numbers_need_no_origin_but_files_do(tmp_path):
 
 
 RHYMES = """
-from kdprobe.kinds import ORIGIN, SHARE, Array, Kind, List, Text
+from kdprobe.kinds import ORIGIN, SHARE, Values, Kind, List, Text
 
 RHYME = Kind(
-    arrays={"purity": Array("poems lines", within=SHARE, nan="some")},
+    arrays={"purity": Values("poems lines", within=SHARE, nan="some")},
     facts={"poems": List(Text(), "poems")},
     provenance=ORIGIN,
 )
@@ -198,7 +198,7 @@ def rhyme(purity=((0.5, 1.0),)):
 
 
 def test_a_package_registers_a_kind_and_its_picture(rhymes, tmp_path):
-    from figures.pictures.draw import draw_files
+    from figures.pictures import draw_files
 
     rhymes()
     save_result(rhyme(), tmp_path / "r.npz", table="")

@@ -233,5 +233,5 @@ def test_a_folder_without_runs_is_told_in_one_line(
 
 
 def test_a_comparison_of_an_older_version_is_refused() -> None:
-    with pytest.raises(ResultError, match="does not state 'groups'"):
+    with pytest.raises(ResultError, match="a comparison without groups does not say which runs repeat"):
         run_groups(comparison_result())

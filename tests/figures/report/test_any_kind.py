@@ -10,10 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import figures
-from figures.report import KindSection, Panel, TextTable
+from figures.report import KindSection, Panel, Table
 from figures.style import sheet
 from kdprobe.errors import ResultError
-from kdprobe.kinds import Array, Kind, List, Text
+from kdprobe.kinds import Kind, List, Text, Values
 from kdprobe.results import Result, save_result
 from tests.saved_results import cka_result
 
@@ -39,13 +39,13 @@ def draw_forest(result: Result) -> Figure:
 
 def forest_panels(results: list[tuple[str, Result]]) -> list[Panel]:
     return [
-        Panel(name, "All trees.", [], tables=[TextTable(["trees"], [[str(result.facts["n_trees"])]])])
+        Panel(name, "All trees.", [], tables=[Table(["trees"], [[str(result.facts["n_trees"])]])])
         for name, result in results
     ]
 
 
 FOREST_KIND = Kind(
-    arrays={"depth": Array("trees"), "height": Array("trees", nan="some")},
+    arrays={"depth": Values("trees"), "height": Values("trees", nan="some")},
     facts={"names": List(Text(), "trees")},
     open=True,
 )

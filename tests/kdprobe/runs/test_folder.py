@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.recipe import read_recipe
-from kdprobe.results import load_result
+from kdprobe.results import check_result, load_result
 from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
-from kdprobe.runs.curves import short_names, training_curves
+from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 from kdprobe.training.loop import train
 from kdprobe.training.verify import problems
+from tests.saved_results import cka_result, comparison_result, evaluation_result
 
 
 def write_run(path, *assignments, accuracies=(0.5, 0.7, 0.6), method="plain", finished=True):
@@ -169,6 +171,24 @@ def test_a_teacher_that_moved_is_known_by_its_hash(tmp_path):
     assert kd["teacher"] == "resnet8"
 
 
+def test_results_are_joined_with_runs_by_the_hashes_of_their_last_checkpoints(tmp_path):
+    for seed in (0, 1):
+        run = write_run(tmp_path / f"run{seed}", f"seed={seed}")
+        hashes = {"best.safetensors": f"best{seed}", "last.safetensors": f"last{seed}"}
+        run.result_path.write_text(json.dumps({**run.result(), "sha256": hashes}))
+    models = [{"sha256": digest} for digest in ("best0", "last0", None)]
+    evaluation, cka = evaluation_result(("a", "b", "c")), cka_result()
+    evaluation = replace(evaluation, provenance={**evaluation.provenance, "models": models})
+    cka = replace(cka, provenance={**cka.provenance, "student": {"sha256": "last1"}})
+    result, csv = to_result(group(gather([tmp_path])), [evaluation, cka, comparison_result()])
+    check_result(result)
+    np.testing.assert_array_equal(result.arrays["accuracy"], [[0.6, 0.6]])
+    np.testing.assert_array_equal(result.arrays["uar"], [[evaluation.arrays["uar"][1, 0], np.nan]])
+    np.testing.assert_array_equal(result.arrays["cka"], [[np.nan, cka.arrays["matrix"][-1, -1]]])
+    assert result.facts["cka_layers"] == ["blocks.3", "layer3.3.conv2"]
+    assert csv.splitlines()[0].endswith(",accuracy,seconds,uar,cka")
+
+
 def test_compare_prints_and_saves(tmp_path, capsys):
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
@@ -234,12 +254,6 @@ def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
         RunError, match=r"metrics.jsonl is damaged in line \d: (it must be of epoch \d, but is of epoch|epoch: )"
     ):
         training_curves([run])
-
-
-def test_names_take_as_many_parents_as_needed(tmp_path):
-    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
-    assert short_names(paths) == ["a/run", "b/run", "b/other"]
-    assert short_names(paths[1:]) == ["run", "other"]
 
 
 def test_runs_from_before_an_option_existed_belong_to_those_with_its_default(tmp_path):
