@@ -111,6 +111,7 @@ KINDS = {
             **_PAIRS,
             **_MINIBATCHES,
             "undefined": List(Record({"pair": _COUNTED, "epoch": _COUNTED, "reason": Text()})),
+            "missing_epochs": List(_COUNTED, required=False),
         },
         provenance={**ORIGIN, "data": Text(), "run": Text(), "teacher": _NETWORK},
     ),
@@ -127,7 +128,9 @@ KINDS = {
             "teacher_accuracy": Maybe(Number(SHARE)),
             "data": Text(),
             "cka_layers": List(Text()),
-            "budget_differences": Text(required=False),  # the demo of 0.1.0 has neither of the two
+            # the demo of 0.1.0 states none of these
+            "n_images": List(Maybe(_COUNTED), "methods", required=False),
+            "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
         },
         provenance={**ORIGIN, "runs": List(Text())},
@@ -179,6 +182,7 @@ KINDS = {
             "seeds": List(Number(whole=True), "seeds", required=False),
             "teacher": Maybe(Text(), required=False),
             "fixed_rates": Dict(_NUMBER, required=False),
+            "n_images": Maybe(_COUNTED, required=False),
             "n_missing": Number(COUNT, whole=True, required=False),
             "confidence": Number(SHARE, required=False),
             "equal_rate": List(

@@ -229,7 +229,7 @@ class Kind:
 
     Attributes:
         arrays: by name.
-        facts: by name.
+        facts: by name; `remarks` and `left_out`, each with a `reason`, may be among those of every kind.
         provenance: what is known of the origin, by name; more may be known.
         together: groups of arrays that are there all or none.
         open: whether a result may hold arrays and facts that are not named here.
@@ -266,7 +266,7 @@ class Kind:
                 self.arrays[name].check_form(values, f"the array {name!r}", sizes)
             else:
                 _check_array(values, f"the array {name!r}", *_DTYPES["any"])
-        _check_facts(self.facts, facts, "the fact", sizes)
+        _check_facts({**_REMARKS, **self.facts}, facts, "the fact", sizes)
         for name in self.arrays.keys() & arrays.keys():
             self.arrays[name].check_values(arrays[name], f"the array {name!r}", sizes, arrays)
         if provenance is not None:
@@ -279,12 +279,14 @@ class Kind:
             ResultError: naming one.
         """
         if not self.open:
-            for what, known, found in (("array", self.arrays, arrays), ("fact", self.facts, facts)):
+            for what, known, found in (("array", self.arrays, arrays), ("fact", {**_REMARKS, **self.facts}, facts)):
                 for name in found:
                     if name not in known:
                         raise ResultError(f"the {what} {name!r} is not known{near_matches(name, known)}")
 
 
+#: what results of any kind may state, and say of their origin
+_REMARKS: dict[str, Fact] = {key: List(Record({"reason": Text()}), required=False) for key in ("remarks", "left_out")}
 _ORIGIN: dict[str, Fact] = {"versions": Dict(Text(), required=False), "command": Text(required=False)}
 
 

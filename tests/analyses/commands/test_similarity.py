@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from analyses.similarity.stored import stored_similarity
 from click.testing import CliRunner
 
 from analyses.commands.similarity import similarity
 from analyses.similarity.measures import MEASURES
 from analyses.similarity.result import NAMES, files_similarity
-from analyses.similarity.stored import stored_similarity
 from figures.pictures.cka import colour_label
 from kdprobe.errors import StoreError
 from kdprobe.features.store import FeatureStore, Network
