@@ -3,7 +3,6 @@
 import copy
 import random
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +101,13 @@ def put(value: Any, place: tuple[Any, ...], change: Any) -> Any:
     return made
 
 
+def altered(result: Result, part: str, value: Any) -> Result:
+    """A copy with another part, whatever its type: in tests the types of arguments are checked."""
+    made = copy.copy(result)
+    object.__setattr__(made, part, value)
+    return made
+
+
 def mutations(result: Result) -> dict[str, Result]:
     """Results that differ from a right one in one array, fact or word of its origin."""
     found = {}
@@ -109,7 +115,7 @@ def mutations(result: Result) -> dict[str, Result]:
         for what, change in ARRAYS.items():
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found[f"array {name} {what}"] = replace(result, arrays=put(result.arrays, (name,), change))
+                found[f"array {name} {what}"] = altered(result, "arrays", put(result.arrays, (name,), change))
     for part in ("facts", "provenance"):
         held = getattr(result, part)
         changes: dict[str, Any] = {"dropped": None, "wrapped": lambda v: [v]}
@@ -118,7 +124,7 @@ def mutations(result: Result) -> dict[str, Result]:
             further = {"doubled": lambda v: v + v} if isinstance(place[-1], str) and place[0] != "command" else {}
             for what, change in (changes | further).items():
                 try:
-                    found[f"{part} {place} {what}"] = replace(result, **{part: put(held, place, change)})
+                    found[f"{part} {place} {what}"] = altered(result, part, put(held, place, change))
                 except TypeError:  # what cannot be doubled
                     continue
     return found
