@@ -1,4 +1,4 @@
-"""Which layer of a teacher is compared with which of a student, and their features over all test images."""
+"""Features of two networks for all test images, shown or stored."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,10 +23,10 @@ from kdprobe.provenance import network_origin
 
 @dataclass(frozen=True, eq=False)
 class LayerFeatures:
-    """Features of both networks over the same samples.
+    """Features of both networks for the same samples.
 
     Attributes:
-        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are asked for.
+        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are looked up.
         student: the same.
         labels: classes [n].
         index: places of the samples in the data set's test images [n].
@@ -42,32 +42,6 @@ class LayerFeatures:
     facts: dict[str, Any]
     origin: dict[str, Any] = field(default_factory=dict)
     named_by: Path | None = None
-
-
-def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs of layers.
-
-    Args:
-        teacher: its layers, shallow to deep.
-        student: its layers, shallow to deep.
-        chosen: `TEACHER=STUDENT` pairs; without any, each student layer goes with the teacher layer at the same
-            relative depth.
-
-    Raises:
-        AnalysisError: for a pair that is not two of the layers.
-    """
-    if not chosen:
-        return [(teacher[max(round((i + 1) / len(student) * len(teacher)) - 1, 0)], s) for i, s in enumerate(student)]
-    pairs = []
-    for text in chosen:
-        one, _, other = text.partition("=")
-        if one not in teacher or other not in student:
-            raise AnalysisError(
-                f"{text!r} is not TEACHER=STUDENT of the teacher's layers {', '.join(teacher)} and the student's "
-                f"layers {', '.join(student)}"
-            )
-        pairs.append((one, other))
-    return pairs
 
 
 def shown_features(
@@ -194,7 +168,7 @@ def stored_features(
         reduce: what of a stored output is taken.
 
     Raises:
-        StoreError: if the files hold other samples or another order, only Gram matrices, or are damaged.
+        StoreError: if the files hold different samples or a different order, only Gram matrices, or are damaged.
     """
     with open_pair(paths) as pair:
         chosen = {"teacher": teacher_layers, "student": student_layers}

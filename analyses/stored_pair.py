@@ -120,10 +120,10 @@ def _network_in(store: FeatureStore, wanted: str) -> StoredNetwork:
 
 
 def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
-    """Refuse two files of other data, other samples or another order, or of images that were shown differently.
+    """Refuse two files of different data or samples, in a different order, or of images that were shown differently.
 
-    Data are the same by their content, wherever they lie; by the data SPEC only where a file does not say more, as
-    those of 0.1.0 do not, or holds pixels that were made for another size.
+    Data are compared by their content, wherever they lie, and by the data SPEC only where a file records no more, as
+    those of 0.1.0, or holds pixels that were made for another size.
 
     Raises:
         StoreError: saying which.
@@ -145,10 +145,10 @@ def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> Non
     if not torch.equal(one.index, other.index):
         raise StoreError(
             f"{one.path} ({one.n_samples} samples) and {other.path} ({other.n_samples} samples) "
-            "hold other samples or another order"
+            "hold different samples or a different order"
         )
     if not torch.equal(one.labels, other.labels):
-        raise StoreError(f"{one.path} and {other.path} hold samples of other classes")
+        raise StoreError(f"{one.path} and {other.path} hold samples of different classes")
 
 
 def _require_same_view(teacher: StoredNetwork, student: StoredNetwork) -> None:

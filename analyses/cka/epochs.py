@@ -1,7 +1,7 @@
 """CKA of a teacher with the snapshots of a student that was trained from it, epoch by epoch.
 
-The teacher sees the images once: its Gram matrices of all minibatches are kept, which every snapshot is then
-compared with over the same minibatches.
+The teacher sees the images once: the Gram matrices of its layers are held for all minibatches, and every
+snapshot is compared with them over the same minibatches.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ import torch
 from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
-from analyses.paired_features import match_layers
+from analyses.layer_pairs import match_layers
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
@@ -58,10 +58,10 @@ def cka_over_time(
     """CKA of paired layers for each snapshot of a run.
 
     Args:
-        run: folder of a run that kept snapshots.
+        run: folder of a run with snapshots.
         teacher: as `kdprobe.load` takes it; the run's own if not given.
         data: a data SPEC; that of the run if not given.
-        every: only snapshots after a multiple of so many epochs.
+        every: use only snapshots whose epoch is a multiple of this number.
         teacher_layers: as `kdprobe.capture` takes them.
         student_layers: the same for the student; each goes with the teacher's layer at its relative depth.
         batch_size: samples compared at a time; 64 if not given.
@@ -80,8 +80,7 @@ def cka_over_time(
         `no_interval` says why.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
-            the run learnt from.
+        AnalysisError: if the run has no such snapshots or no teacher, or if its teacher or data have changed since.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -175,7 +174,7 @@ def _grams(
 
 
 def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
-    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    """Refuse a teacher or data at the run's own paths that have changed since: the result would not show it."""
     before, model = folder.inputs() or Inputs(), views.models["teacher"]
     own_teacher = teacher == folder.values()["teacher"]
     now = Inputs(
@@ -183,13 +182,13 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
     )
     if changes := before.changes(now, teacher=teacher, data=views.data):
         raise AnalysisError(
-            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
-            "copy the one to compare with to another path and name that"
+            f"{folder.path} was trained with a different teacher or data: {'; '.join(changes)}; give the "
+            "teacher that taught it, or copy the one to compare with to another path and name that"
         )
 
 
 def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
-    """What the run was told of its own teacher, and the image size that it took where nothing says one."""
+    """Facts that were given for the run's own teacher, and the image size where no file gives one."""
     facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
     if is_foreign(shown["teacher"]) and "image_size" not in facts:
         facts["default_size"] = read_info(Path(shown["student"])).image_size
@@ -197,15 +196,16 @@ def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:
-    kept = folder.snapshots()
-    if not kept:
+    found = folder.snapshots()
+    if not found:
         raise AnalysisError(
-            f"{folder.path} keeps no snapshots; train with --set training.saving.snapshots=K to keep one every K epochs"
+            f"{folder.path} has no snapshots; train with --set training.saving.snapshots=K to save one every K epochs"
         )
-    chosen = {epoch: path for epoch, path in kept.items() if epoch % (every or 1) == 0}
+    chosen = {epoch: path for epoch, path in found.items() if epoch % (every or 1) == 0}
     if not chosen:
         raise AnalysisError(
-            f"{folder.path} has no snapshot every {every} epochs, but those after {', '.join(map(str, kept))}"
+            f"{folder.path} has no snapshot at a multiple of {every} epochs; it has snapshots after epochs "
+            f"{', '.join(map(str, found))}"
         )
     return chosen
 
