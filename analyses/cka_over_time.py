@@ -109,7 +109,7 @@ def cka_over_time(
     facts = {**{role: info.name for role, info in infos.items()}, "data": views.data}
     origin = {
         "run": str(run),
-        "teacher": {**infos["teacher"].to_json(), "sha256": infos["teacher"].sha256},
+        "teacher": infos["teacher"].origin(),
         "data": views.data,
     }
     return _paired(found, facts, provenance(**origin))

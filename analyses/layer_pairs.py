@@ -168,7 +168,7 @@ def _gathered(
         labels.append(first.labels.cpu())
         index.append(first.index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: {**info.to_json(), "sha256": info.sha256} for role, info in infos.items()}
+    origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},
@@ -214,8 +214,8 @@ def stored_features(
         names = teacher.network(roles[0]).model, student.network(roles[1]).model
         facts = {"teacher": names[0], "student": names[1], "data": teacher.data, "reduce": reduce}
         origin = {
-            "teacher": {"file": str(teacher.path), "sha256": teacher.network(roles[0]).sha256},
-            "student": {"file": str(student.path), "sha256": student.network(roles[1]).sha256},
+            "teacher": teacher.origin(roles[0]),
+            "student": student.origin(roles[1]),
             "data": teacher.data,
         }
         return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)

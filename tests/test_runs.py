@@ -7,22 +7,28 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from analyses.cka import cka
+from analyses.predictions import judge
 from figures import comparison as comparison_figure
 from figures import curves as curves_figure
-from kdprobe import cli
+from kdprobe import cli, load
 from kdprobe.comparison import budget_differences, gather, group, shared, table, to_result
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.curves import short_names, training_curves
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
 from kdprobe.identity import Inputs
+from kdprobe.models import create, describe
+from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
 from kdprobe.results import load_result
 from kdprobe.runs import RunFolder
 from kdprobe.statistics import mean_interval
+from kdprobe.store import FeatureStore, Network
 from kdprobe.training.loop import train
 from kdprobe.training.verify import problems
 
@@ -452,3 +458,69 @@ def test_inputs_that_moved_are_no_other_configuration(tmp_path):
             run.claim(after, resume=True, inputs=other)
     run.claim(after, resume=True, inputs=now)
     assert (run.values()["teacher"], run.values()["data"]["spec"]) == ("T2", "folder:D2")
+
+
+def with_network(run, epoch, *names):
+    """Let a run have its networks after so many epochs."""
+    for name in names:
+        save(create("resnet8", n_classes=10, image_size=16), run.path / name, training={"epoch": epoch})
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("name", "finished", "epoch", "remark"),
+    [
+        ("last.safetensors", False, 2, r"the run .*run is unfinished: last\.safetensors is its network after 2 of 3 e"),
+        ("best.safetensors", False, 1, r"the run .*run is unfinished: best\.safetensors is its network after 1 of 3 e"),
+        ("last.safetensors", True, 2, r"last\.safetensors is the network after 2 epochs, but result\.json .* is of 3"),
+    ],
+)
+def test_weights_of_an_unfinished_run_say_so(tmp_path, name, finished, epoch, remark):
+    path = with_network(write_run(tmp_path / "run", finished=finished), epoch, name)
+    with pytest.warns(UserWarning, match=remark):
+        model = load(path if name.startswith("last") else path / name)
+    info = describe(model)
+    assert re.search(remark, info.remark)
+    assert re.search(remark, info.origin()["remark"])
+    save(model, tmp_path / "copy.safetensors")
+    assert load(tmp_path / "copy.safetensors").kdprobe_info.remark == ""  # which is in no run
+
+
+def test_weights_of_a_failed_run_or_beside_a_damaged_result_say_so(tmp_path):
+    run = write_run(tmp_path / "run", finished=False)
+    path = with_network(run, 1, "last.safetensors")
+    run.failure_path.write_text("the loss is not finite\n")
+    with pytest.warns(UserWarning, match=r"is failed: last\.safetensors is its network after 1 of 3 epochs"):
+        load(path)
+    run.result_path.write_text("{}")
+    with pytest.warns(UserWarning, match=r"whether the run of .*last\.safetensors is finished is not known: .*result"):
+        load(path)
+
+
+def test_weights_of_a_finished_run_and_snapshots_say_nothing(tmp_path):
+    path = with_network(write_run(tmp_path / "run"), 3, "last.safetensors")
+    with_network(RunFolder(path), 2, "best.safetensors")
+    for name in ("", "best.safetensors"):
+        assert describe(load(path / name)).remark == ""
+    cut = write_run(tmp_path / "cut", finished=False)
+    with_network(cut, 1, "snapshots/epoch-0001.safetensors")
+    assert describe(load(cut.snapshot_path(1))).remark == ""
+
+
+def test_a_result_and_a_dump_keep_what_has_to_be_known_of_their_networks(tmp_path):
+    path = with_network(write_run(tmp_path / "run", finished=False), 1, "last.safetensors")
+    images = torch.rand(8, 3, 16, 16)
+    with pytest.warns(UserWarning, match="is unfinished"):
+        model, judged = load(path), judge(path, "digits")
+    remark = describe(model).remark
+    assert judged[0].origin()["remark"] == remark
+    loader = [(images, torch.zeros(8, dtype=torch.long))]
+    assert cka(model, model, loader).provenance["teacher"]["remark"] == remark
+    networks = {"teacher": Network("resnet8", "", {}, "", remark)}
+    with FeatureStore.create(tmp_path / "f.h5", networks, batch_size=8, data="digits") as writer:
+        writer.append(torch.arange(8), torch.zeros(8).long(), {"teacher": {"x": images.flatten(1)}})
+    with (
+        FeatureStore.open(tmp_path / "f.h5") as store,
+        pytest.warns(UserWarning, match=r"f\.h5: the run .* is unfinished"),
+    ):
+        assert store.origin("teacher")["remark"] == remark
