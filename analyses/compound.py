@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from analyses.predictions import Judged
-from analyses.proportions import wilson
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.results import Result, provenance
+from kdprobe.statistics import wilson
 
 READINGS = ("both", "single", "single_top2")
 NEUTRAL = BASIC.index("neutral")

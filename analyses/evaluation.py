@@ -13,8 +13,9 @@ from analyses.calibration import calibration_interval, confidences
 from analyses.confusion import confusion, tally
 from analyses.permutation import paired_permutation
 from analyses.predictions import Judged
-from analyses.proportions import mean_of_shares, wilson
+from analyses.proportions import mean_of_shares
 from kdprobe.results import Result, provenance
+from kdprobe.statistics import wilson
 
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
 

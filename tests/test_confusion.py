@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from analyses.confusion import confusion, mean_share, shares, tally, unweighted_average_recall
-from analyses.proportions import wilson
 from kdprobe.errors import AnalysisError
+from kdprobe.statistics import wilson
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
 

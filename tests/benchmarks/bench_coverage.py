@@ -12,7 +12,8 @@ import numpy as np
 from numpy import ndarray
 
 from analyses.calibration import N_BINS, calibration_interval, reliability
-from analyses.proportions import mean_of_shares, wilson
+from analyses.proportions import mean_of_shares
+from kdprobe.statistics import wilson
 
 POPULATIONS = {
     "7 classes of 5, recall .9": ([5] * 7, [0.9] * 7),
