@@ -426,9 +426,9 @@ def decompose(
         results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
     tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
-        table, of = tables[result.kind](result).to_csv(index=False), of_each.get(path.parent)
-        of = None if result.kind == "knowledge-comparison" else of
-        save_result(result, path, table=table, of=of, overwrite=overwrite)
+        of_it = None if result.kind == "knowledge-comparison" else of_each[path.parent]
+        table = tables[result.kind](result).to_csv(index=False)
+        save_result(result, path, table=table, of=of_it, overwrite=overwrite)
     for result in decomposed:
         echo(summary(result))
     run("figures", *results, *flags(overwrite=overwrite, quiet=quiet))

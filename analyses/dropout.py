@@ -229,6 +229,8 @@ def _told(best: dict[str, Any]) -> str:
     return f"{word} of its {len(best['neighbours'])} neighbours (least clear: {against})"
 
 
+#: of each cell's result
+_READ = ("accuracy", "data", "data_sha256", "teacher_sha256", "teacher", "model", "evaluated_images")
 _RATES = tuple(f"{network}_rate" for network in NETWORKS)
 _ENDS = ("difference", "low", "high")
 _ANSWERS = ["question", "fixed", *_RATES, *(f"other_{rate}" for rate in _RATES), *_ENDS, "answer"]
@@ -273,18 +275,7 @@ def _table(ledger: Ledger) -> pd.DataFrame:
                         f"{ledger.path} varies more than one pair of dropout rates: {', '.join(others)}"
                     )
                 found = states[cell.id].result or {}
-                numbers = {
-                    key: found.get(key, np.nan)
-                    for key in (
-                        "accuracy",
-                        "data",
-                        "data_sha256",
-                        "teacher_sha256",
-                        "teacher",
-                        "model",
-                        "evaluated_images",
-                    )
-                }
+                numbers = {key: found.get(key, np.nan) for key in _READ}
                 rates = dict(zip(NETWORKS, (cell.values[key] for key in keys), strict=True))
                 seed = cell.values.get("seed", cell.base["seed"])
                 _check_values(ledger, cell.id, {**rates, "seed": seed})

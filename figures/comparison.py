@@ -1,5 +1,6 @@
 """Methods side by side: a dot per seed, the mean and its interval, the teacher as a line."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

@@ -79,7 +79,7 @@ def all_equal(values: Values) -> bool:
 
 
 def worded_interval(values: Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None) -> str:
-    """`mean ± half-width`, `-` where there is no value; the mean alone, where there is no interval, or `mean, all equal`.
+    """`mean ± half-width`, `-` without a value; without an interval the mean alone, or `mean, all equal`.
 
     Args:
         values: as `seeds_interval` takes them.
