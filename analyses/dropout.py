@@ -223,7 +223,8 @@ def _told(best: dict[str, Any]) -> str:
     against = f"{_points(unclear)} against teacher {unclear['teacher_rate']:g}, student {unclear['student_rate']:g}"
     if best["distinguishable"] is None:
         return (
-            f"whether it differs from its neighbours cannot be said from so few or equal seeds (least clear: {against})"
+            "whether it differs from its neighbours cannot be said from so few seeds, or such equal ones (least clear: "
+            f"{against})"
         )
     word = "distinguishable from all" if best["distinguishable"] else "not distinguishable from all"
     return f"{word} of its {len(best['neighbours'])} neighbours (least clear: {against})"
