@@ -232,8 +232,8 @@ def _missing(folder: RunFolder, every: int | None) -> dict[str, Any]:
     if not missing:
         return {"missing_epochs": []}
     after = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-    state = "" if folder.finished else f": its run is {folder.state}"
-    reason = f"{len(missing)} of {len(wanted)} snapshots {'is' if len(missing) == 1 else 'are'} missing, after epoch{'s' * (len(missing) > 1)} {after}{state}"
+    state = "" if folder.finished else f"; its run is {folder.state}"
+    reason = f"no snapshot after {len(missing)} of the {len(wanted)} epochs that should have one: {after}{state}"
     return {"missing_epochs": missing, "remarks": [{"reason": reason}]}
 
 

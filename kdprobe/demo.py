@@ -340,5 +340,5 @@ def verdict(method: str, points: "Sequence[float]", half: float) -> str:
     mean = sum(points) / len(points)
     told = "helps" if mean - half > 0 else "harms" if mean + half < 0 else "cannot be told from plain training"
     told = "one seed tells nothing for certain" if len(points) < 2 else told
-    shown = worded(mean, half, equal=all_equal(points))
-    return f"{method}: {'+' if mean >= 0 else ''}{shown} points over plain training: {told}"
+    shown = worded(mean, half, equal=all_equal(points), unit=" points")
+    return f"{method}: {'+' if mean >= 0 else ''}{shown} over plain training: {told}"

@@ -78,7 +78,9 @@ def all_equal(values: Values) -> bool:
     return present.size > 1 and float(np.ptp(present)) <= _ROUNDING * max(1.0, float(np.abs(present).max()))
 
 
-def worded_interval(values: Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None) -> str:
+def worded_interval(
+    values: Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
+) -> str:
     """`mean ± half-width`, `-` without a value; without an interval the mean alone, or `mean, all equal`.
 
     Args:
@@ -86,12 +88,13 @@ def worded_interval(values: Values, *, scale: float = 1.0, digits: int = 2, n_im
         scale: factor of what is shown.
         digits: after the point.
         n_images: as `seeds_interval` takes it.
+        unit: after the numbers, with its space.
     """
     mean, half = seeds_interval(values, n_images=n_images)
-    return worded(scale * mean, scale * half, digits=digits, equal=all_equal(values))
+    return worded(scale * mean, scale * half, digits=digits, equal=all_equal(values), unit=unit)
 
 
-def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False) -> str:
+def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, unit: str = "") -> str:
     """The same of a mean and its half-width.
 
     Args:
@@ -99,13 +102,14 @@ def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False) ->
         half: NaN where there is no interval.
         digits: after the point.
         equal: whether there is none because all values are equal.
+        unit: after the numbers, with its space.
     """
     if math.isnan(mean):
         return "-"
     number = f"{mean:.{digits}f}"
     if math.isnan(half):
-        return f"{number}, all equal" if equal else number
-    return f"{number} ± {half:.{digits}f}"
+        return f"{number}{unit}, all equal" if equal else number + unit
+    return f"{number} ± {half:.{digits}f}{unit}"
 
 
 def wilson(tallies: Int64[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from analyses import cka_over_time
 from analyses.cka import cka
 from analyses.predictions import judge
 from figures import comparison as comparison_figure
@@ -524,3 +525,41 @@ def test_a_result_and_a_dump_keep_what_has_to_be_known_of_their_networks(tmp_pat
         pytest.warns(UserWarning, match=r"f\.h5: the run .* is unfinished"),
     ):
         assert store.origin("teacher")["remark"] == remark
+
+
+def test_curves_say_which_runs_are_not_finished(tmp_path):
+    write_run(tmp_path / "whole")
+    cut = write_run(tmp_path / "cut", finished=False)
+    cut.keep_metrics(2)
+    result, _ = training_curves(gather([tmp_path]))
+    assert result.facts["remarks"] == [{"reason": "cut is unfinished: 2 of 3 epochs"}]
+    texts = [text.get_text() for text in curves_figure.draw(result).texts]
+    assert texts == ["cut is unfinished: 2 of 3 epochs"]
+
+
+def test_snapshots_that_should_be_there_are_told(tmp_path):
+    run = write_run(tmp_path / "run", "training.saving.snapshots=1", finished=False)
+    with_network(run, 1, *(f"snapshots/epoch-{epoch:04d}.safetensors" for epoch in (0, 2)))
+    assert cka_over_time._missing(run, None) == {
+        "missing_epochs": [1, 3],
+        "remarks": [
+            {"reason": "no snapshot after 2 of the 4 epochs that should have one: 1, 3; its run is unfinished"}
+        ],
+    }
+    assert cka_over_time._missing(run, 2) == {"missing_epochs": []}
+
+
+@pytest.mark.parametrize(
+    ("known", "told"), [(500, "60.00 ± 4.31"), (0, "60.00, all equal"), (None, "60.00, all equal")]
+)
+def test_equal_seeds_are_as_uncertain_as_the_images_they_were_judged_on(tmp_path, known, told):
+    for seed in range(2):
+        run = write_run(tmp_path / f"run{seed}", f"seed={seed}")
+        if known is not None:
+            run.write_result({**run.result(), "evaluated_images": known})
+    groups = group(gather([tmp_path]))
+    assert table(groups)["accuracy %"].tolist() == [told]
+    result, _ = to_result(groups)
+    assert result.facts["n_images"] == [known or None]
+    texts = [text.get_text() for axes in comparison_figure.draw(result).axes for text in axes.texts]
+    assert texts == [f"{told[:4]}{' ± 4.4' if known else ', all equal'}"]

@@ -54,10 +54,10 @@ def summary(found: list[Row]) -> str:
         values = [f"{key}={value}" for key, value in row.items() if key not in (*_NUMBERS, "seed", "run")]
         groups.setdefault("  ".join(values) or "(base)", []).append(row)
     width = max(map(len, groups))
-    lines = [f"{name:<{width}}  {_percent(group)} %" for name, group in groups.items()]
+    lines = [f"{name:<{width}}  {_percent(group)}" for name, group in groups.items()]
     return "\n".join([*lines, "accuracy: mean ± 95 % interval over seeds"])
 
 
 def _percent(group: list[Row]) -> str:
     n_images = min(row["evaluated_images"] or 0 for row in group) or None
-    return worded_interval([float(row["accuracy"]) for row in group], scale=100, n_images=n_images)
+    return worded_interval([float(row["accuracy"]) for row in group], scale=100, n_images=n_images, unit=" %")
