@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Real
 from numpy import ndarray
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -112,11 +112,11 @@ def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, un
     return f"{number} ± {half:.{digits}f}{unit}"
 
 
-def wilson(tallies: Int64[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:
+def wilson(tallies: Real[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:
     """A share with Wilson's interval, which no sample size makes a point: of 0 right of 88 it goes to 4.2 %.
 
     Args:
-        tallies: right and wrong images.
+        tallies: right and wrong images, or mean numbers of them.
         confidence: in (0, 1).
 
     Returns:
@@ -146,8 +146,7 @@ def _of_images(share: float, n_images: int | None, confidence: float) -> float:
     """Half-width around a share of so many images that holds Wilson's interval and the binomial one."""
     if not n_images or not 0 <= share <= 1:
         return math.nan
-    right = round(share * n_images)
-    _, low, high = wilson(np.array([right, n_images - right]), confidence=confidence)
+    _, low, high = wilson(np.array([share, 1 - share]) * n_images, confidence=confidence)
     binomial = normal_quantile(confidence) * math.sqrt(share * (1 - share) / n_images)
     return max(float(high) - share, share - float(low), binomial)
 
