@@ -14,7 +14,7 @@ from kdprobe.capture import capture
 from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError, StoreError
-from kdprobe.features import REDUCERS
+from kdprobe.features import reduce_stored
 from kdprobe.models.create import describe
 from kdprobe.models.stages import Need, Stages
 from kdprobe.store import FeatureStore
@@ -232,7 +232,7 @@ class _Stored(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str) -> None:
-        self._path, self._role, self._layers, self._reduce = path, role, layers, REDUCERS[reduce]
+        self._path, self._role, self._layers, self._reduce = path, role, layers, reduce
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._layers:
@@ -243,7 +243,7 @@ class _Stored(Mapping[str, Tensor]):
             for start in range(0, store.n_samples, size):
                 values = store.minibatch(self._role, layer, start, size)
                 precise = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-                part = self._reduce(precise, layout)
+                part = reduce_stored(precise, layout, self._reduce, of=f"layer {layer!r} of the {self._role}")
                 taken = part.new_empty((store.n_samples, *part.shape[1:])) if taken is None else taken
                 taken[start : start + size] = part
         assert taken is not None  # no file is finished without samples
