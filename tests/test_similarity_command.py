@@ -4,7 +4,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analyses.layer_pairs import stored_features
+from analyses.layer_pairs import _Stored
 from analyses.similarity import MEASURES
 from analyses.similarity_command import similarity
 from analyses.similarity_result import NAMES, files_similarity
@@ -70,4 +70,4 @@ def test_a_layer_that_cannot_be_reduced_so_is_named(dump):
     with pytest.raises(CaptureError, match=r"layer 'a' of the teacher: there is no class token in NCHW"):
         files_similarity([dump], "rsa", reduce="cls")
     with pytest.raises(CaptureError, match=r"layer 'c' of the student: there is no class token in NCHW"):
-        stored_features([dump], reduce="cls").student["c"]
+        _Stored(dump, "student", ["c"], "cls")["c"]
