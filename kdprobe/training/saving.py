@@ -171,6 +171,7 @@ class Keeper:
                 "data": self.job.data.spec,
                 "data_sha256": inputs.data,
                 "evaluated_on": self.job.data.evaluated_on,
+                "evaluated_images": len(self.job.data.test),
                 "seed": config.seed,
                 "epochs": position.epoch,
                 "precision": config.training.precision,
