@@ -31,7 +31,7 @@ from kdprobe.errors import RunError
 from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
 from kdprobe.identity import Inputs, read_inputs
 from kdprobe.jsons import parse_json, read_json
-from kdprobe.records import Epoch, RunResult, lacking
+from kdprobe.records import Epoch, RunResult, lacking, weights_problem
 from kdprobe.results import provenance
 from kdprobe.yamls import read_yaml
 
@@ -114,8 +114,23 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
-        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        if self.finished:
+            return f"damaged: {damage}" if (damage := self.damage()) else "finished"
+        return "failed" if self.failure_path.is_file() else "unfinished"
+
+    def damage(self, *, hashed: bool = False) -> str:
+        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+
+        Args:
+            hashed: read its weights and compare their hashes, else only look whether they are there.
+        """
+        if not self.finished:
+            return ""
+        try:
+            return weights_problem(self.path, self.result(), hashed=hashed)
+        except RunError as error:
+            return str(error)
 
     def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
         """Find out whether the folder can be claimed, without writing anything.

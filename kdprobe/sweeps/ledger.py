@@ -1,7 +1,7 @@
 """The ledger of a sweep: a folder that says of each cell whether it is done, running, failed or left.
 
 sweep.json       what all cells share, and the cells of the grid asked for last
-cells/CELL/      a run folder; its `result.json`, written whole, is the only mark of done
+cells/CELL/      a run folder; done where its `result.json` and the weights that this names are whole
 cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
 attempts/CELL.N  who is or was at the cell, see `attempts`
 logs/CELL.log    what its trainings printed
@@ -22,6 +22,7 @@ from kdprobe.errors import SweepError
 from kdprobe.files import read_bytes, read_text, write_text
 from kdprobe.identity import Inputs
 from kdprobe.parsing import parsing
+from kdprobe.records import weights_problem
 from kdprobe.results import provenance
 from kdprobe.runs import FORMAT as RUN_FORMAT
 from kdprobe.runs import VERSION as RUN_VERSION
@@ -46,13 +47,14 @@ class State:
         name: failed means that the last attempt ended with an error; left, that it was not begun or was interrupted.
         attempt: the newest one, read where the cell is not done.
         result: the run's numbers, where it is done.
-        damaged: there is a `result.json` that cannot be read; it does not count.
+        damaged: why a `result.json` that is there does not count: it cannot be read, or the weights that it names are
+            missing or others; empty otherwise.
     """
 
     name: StateName
     attempt: Attempt | None = None
     result: dict[str, Any] | None = None
-    damaged: bool = False
+    damaged: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,16 @@ class Ledger:
         """The cells, each id once."""
         return list({cell.id: cell for cell in self.cells}.values())
 
-    def state(self, cell: str, heartbeats: Heartbeats | None = None) -> State:
+    def state(self, cell: str, heartbeats: Heartbeats | None = None, *, hashed: bool = False) -> State:
         """Look at one cell.
 
         Args:
             cell: id.
+            hashed: read the weights of a cell that is done, too; else they need only be there.
             heartbeats: who has watched them; without, an attempt is running if the last one is not old by the clock of
                 this machine, which is good enough for showing it.
         """
-        return self._state(cell, last_number(self.attempts, cell), heartbeats)
+        return self._state(cell, last_number(self.attempts, cell), heartbeats, hashed=hashed)
 
     def states(self) -> dict[str, State]:
         """Look at all cells, once."""
@@ -119,8 +122,8 @@ class Ledger:
         if number and not (attempt := read_attempt(self.attempts, cell, number)).ended:
             end(attempt, error=error)
 
-    def _state(self, cell: str, number: int, heartbeats: Heartbeats | None) -> State:
-        result, damaged = read_result(f"{self.path}/cells/{cell}/result.json")
+    def _state(self, cell: str, number: int, heartbeats: Heartbeats | None, *, hashed: bool = False) -> State:
+        result, damaged = read_result(f"{self.path}/cells/{cell}/result.json", hashed=hashed)
         if result is not None:
             return State("done", result=result)
         if not number:
@@ -145,21 +148,33 @@ _RESULT: dict[str, Callable[[Any], bool]] = {
     "seed": lambda value: type(value) is int and value >= 0,
     **dict.fromkeys(("model", "data"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("teacher", "teacher_sha256", "data_sha256"), lambda value: isinstance(value, str | None)),
+    "sha256": lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
 }
 
 
-def read_result(path: str) -> tuple[dict[str, Any] | None, bool]:
-    """A run's numbers or None, and whether there is a file that is not whole."""
+def read_result(path: str, *, hashed: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """A run's numbers where they count, else None.
+
+    Args:
+        path: of `result.json`.
+        hashed: read the weights that it names and compare their hashes, else only look whether they are there.
+
+    Returns:
+        the numbers, and why they do not count where there is a file and they do not.
+    """
+    damaged = "its result.json is damaged"
     try:
         values = json.loads(read_bytes(Path(path)))
     except FileNotFoundError:
-        return None, False
+        return None, ""
     except Exception:  # whatever a parser raises: it does not count
-        return None, True
+        return None, damaged
     whole = isinstance(values, dict) and (values.get("format"), values.get("version")) == (RUN_FORMAT, RUN_VERSION)
     if not whole or any(key in values and not fits(values[key]) for key, fits in _RESULT.items()):
-        return None, True
-    return values, False
+        return None, damaged
+    if problem := weights_problem(Path(path).parent, values, hashed=hashed):
+        return None, problem
+    return values, ""
 
 
 def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
