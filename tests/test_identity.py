@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.runs import RunFolder
 from kdprobe.training.loop import train
+from kdprobe.training.places import require_inputs
 from tests.test_runs import write_run
 from tests.test_training import config
 
@@ -245,3 +247,68 @@ def test_runs_of_different_teachers_or_data_are_not_compared(tmp_path, what):
         (tmp_path / "a" / "result.json").read_text().replace("data_sha256", "x")
     )
     assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs do not say which teacher and data they learnt from")
+
+
+@pytest.mark.parametrize("whole", ["run", "data", "teacher"])
+def test_what_moved_is_named_and_goes_on_from_its_new_place(interrupted, begun, whole, tmp_path):
+    names = {"run": "R", "data": "D", "teacher": "T.safetensors"}
+    out, at = interrupted / "R", {"teacher": f"{interrupted}/T.safetensors", "data.spec": f"folder:{interrupted}/D"}
+    new = (interrupted / names[whole]).rename(tmp_path / f"moved{(interrupted / names[whole]).suffix}")
+    if whole == "run":
+        out = new
+    else:
+        key, named = ("teacher", str(new)) if whole == "teacher" else ("data.spec", f"folder:{new}")
+        option = {
+            "teacher": "is not there, say with --teacher CKPT",
+            "data": "are not there, say with --data folder:DIR",
+        }
+        expected = rf"R cannot go on: its {whole} {re.escape(at[key])} {option[whole]} where (it|they) (is|are) now; "
+        with pytest.raises(RunError, match=expected):
+            train(chosen(interrupted), out, resume=True, device="cpu", quiet=True)
+        at[key] = named
+    assignments = [f"{key}={place}" for key, place in at.items()]
+    result = train(chosen(interrupted, *assignments), out, resume=True, device="cpu", quiet=True)
+    assert (result["teacher"], result["data"]) == (at["teacher"], at["data.spec"])
+    assert read_inputs(out / "inputs.json") == read_inputs(begun / "R" / "inputs.json")
+
+
+def test_other_content_at_a_new_place_is_refused(interrupted):
+    (interrupted / "D").rename(interrupted / "E")
+    flip(interrupted / "E/train/a/0.png")
+    with pytest.raises(
+        RunError, match=r"R cannot go on: when it began, the data .*/E had the sha256 .*, but now it is"
+    ):
+        train(
+            chosen(interrupted, f"data.spec=folder:{interrupted}/E"),
+            interrupted / "R",
+            resume=True,
+            device="cpu",
+            quiet=True,
+        )
+
+
+@pytest.mark.parametrize(
+    ("teacher", "data", "missing"),
+    [
+        ("resnet8@{}/none.pth", "digits", ["teacher"]),
+        ("resnet8@{}/there.pth#model", "digits", []),
+        ("timm:resnet18", "module:function", []),
+        ("{}/none", "folder:{}/none", ["teacher", "data"]),
+        ("{}/there.pth", "cifar10:{}/empty", ["data"]),
+    ],
+)
+def test_which_inputs_are_missing(tmp_path, teacher, data, missing):
+    (tmp_path / "there.pth").touch()
+    (tmp_path / "empty").mkdir()
+    settings = [f"teacher={teacher.format(tmp_path)}", f"data.spec={data.format(tmp_path)}"]
+    asked = config("digits/resnet8-kd", *settings)
+    try:
+        require_inputs(asked, "runs/a")
+        said = ""
+    except RunError as error:
+        said = str(error)
+    assert [what for what in ("teacher", "data") if f"its {what} " in said] == missing
+    if "data" not in missing:
+        return
+    if missing == ["data"]:
+        require_inputs(asked, "runs/a", download=True)

@@ -27,6 +27,7 @@ from kdprobe.training.keeper import Keeper
 from kdprobe.training.memory import out_of_memory_advice
 from kdprobe.training.mixing import make_mixer, mix
 from kdprobe.training.optimizer import make_optimizer, set_rate
+from kdprobe.training.places import require_inputs
 from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable, warn_of_emulation, with_precision
 from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.schedule import rate_factor
@@ -78,6 +79,8 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         folder, asked = RunFolder(Path(out)), config
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
+        if resume and folder.config_path.is_file():
+            require_inputs(config, out, download=download)
         with trusting(trust), stop.at_once():
             job = build(config, group.device, download=download, named_by=named_by)
         if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
