@@ -38,7 +38,7 @@ from kdprobe.yamls import read_yaml
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
-_PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
+PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -251,7 +251,7 @@ class RunFolder:
         before = self.inputs()
         if before is None or now is None:
             return set()
-        pairs = zip(_PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
+        pairs = zip(PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
         return {key for key, (old, new) in pairs if old is not None and old == new}
 
     def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
@@ -259,6 +259,8 @@ class RunFolder:
             raise RunError(f"there is no run to resume in {self.path}")
         same = self._same_inputs(inputs)
         changed = [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key not in same]
+        if inputs is not None and set(changed) <= set(PLACES):
+            self.check_inputs(inputs, config)  # at another place there is something else
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"

@@ -99,7 +99,8 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
             if not _done(working):
                 _remove_damaged(working)
                 with trusting(order.trust):
-                    _function(order.task)(_resolved(config, cell), working.path, order.device)
+                    placed = open_ledger(order.folder).placed(_resolved(config, cell))
+                    _function(order.task)(placed, working.path, order.device)
             if not _done(working):
                 return Outcome("failed", f"{order.task} left no whole result.json")
             if superseded(attempt):
