@@ -87,8 +87,8 @@ def test_workers_hear_when_nothing_is_wanted_any_more(
     made: list[loaders._Prepared] = []
 
     class Kept(loaders._Prepared):
-        def __init__(self, work: loaders._Work) -> None:
-            super().__init__(work)
+        def __init__(self, work: loaders._Work, *, in_workers: bool) -> None:
+            super().__init__(work, in_workers=in_workers)
             made.append(self)
 
     monkeypatch.setattr(loaders, "_Prepared", Kept)

@@ -7,6 +7,7 @@ View v of a split of n images is image v mod n, for the (v // n)-th time.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 from timm.data.auto_augment import RandAugment
-from torch import Tensor
-from torch.multiprocessing import Event
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
@@ -180,7 +180,7 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
         for views in work.parts:
             yield resize(images[(views % len(split)).to(device)], split.image_size), views
         return
-    prepared = _Prepared(work)
+    prepared = _Prepared(work, in_workers=workers > 0)
     loader = DataLoader(
         prepared,
         batch_size=None,
@@ -232,8 +232,9 @@ class _Prepared(Dataset[_Item | str]):
             that it is at.
     """
 
-    def __init__(self, work: _Work) -> None:
-        self.work, self.unwanted = work, Event()
+    def __init__(self, work: _Work, *, in_workers: bool) -> None:
+        # not every system has what processes share; a single one needs none of it
+        self.work, self.unwanted = work, multiprocessing.Event() if in_workers else threading.Event()
         policy, size = work.augment.rand_augment, work.split.image_size
         self.policy: RandAugment | None = None if policy is None else make_policy(policy, image_size=size)
 
