@@ -6,7 +6,7 @@ they are refused.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -155,9 +155,21 @@ def image_side(path: str) -> int:
 
 
 def decode_batch(
-    files: ImageFiles, index: Sequence[int], *, image_size: int, sources: Sequence[torch.Generator] | None = None
+    files: ImageFiles,
+    index: Sequence[int],
+    *,
+    image_size: int,
+    sources: Sequence[torch.Generator] | None = None,
+    unwanted: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Tensor]:
     """Decode some of a split's files, one after another.
+
+    Args:
+        files: of the split.
+        index: which of them.
+        image_size: side in pixels.
+        sources: of the random part of each image, where one is taken.
+        unwanted: asked before each image whether nobody waits for them any more; then the rest is left out.
 
     Returns:
         uint8 [B, 3, s, s], and which of `index` they are, int64 [B]: all of them, unless `files.skip_bad`.
@@ -168,6 +180,8 @@ def decode_batch(
     images = np.empty((len(index), 3, image_size, image_size), np.uint8)
     kept: list[int] = []
     for row, i in enumerate(index):
+        if unwanted():
+            break
         source = sources[row] if sources else None
         try:
             images[len(kept)] = decode(

@@ -20,7 +20,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 LIMIT = 2**30
 CHUNK = 256
-_AT_A_TIME = 16  # images that a thread decodes before it looks whether to go on
+_AT_A_TIME = 4  # images that a thread decodes before it looks whether to go on
 
 
 def fits(n_images: int, image_size: int) -> bool:

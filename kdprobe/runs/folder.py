@@ -31,12 +31,12 @@ from kdprobe.formats.jsons import parse_json, read_json
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.runs.environment import environment
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.runs.records import Epoch, RunResult, lacking
+from kdprobe.runs.records import Epoch, RunResult, lacking, weights_problem
 
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
-_PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
+PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
 #: what each line of `metrics.jsonl` holds at least
 RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
@@ -112,8 +112,23 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
-        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        if self.finished:
+            return f"damaged: {damage}" if (damage := self.damage()) else "finished"
+        return "failed" if self.failure_path.is_file() else "unfinished"
+
+    def damage(self, *, hashed: bool = False) -> str:
+        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+
+        Args:
+            hashed: read its weights and compare their hashes, else only look whether they are there.
+        """
+        if not self.finished:
+            return ""
+        try:
+            return weights_problem(self.path, self.result(), hashed=hashed)
+        except RunError as error:
+            return str(error)
 
     def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
         """Find out whether the folder can be claimed, without writing anything.
@@ -234,7 +249,7 @@ class RunFolder:
         before = self.inputs()
         if before is None or now is None:
             return set()
-        pairs = zip(_PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
+        pairs = zip(PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
         return {key for key, (old, new) in pairs if old is not None and old == new}
 
     def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
@@ -242,6 +257,8 @@ class RunFolder:
             raise RunError(f"there is no run to resume in {self.path}")
         same = self._same_inputs(inputs)
         changed = [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key not in same]
+        if inputs is not None and set(changed) <= set(PLACES):
+            self.check_inputs(inputs, config)  # at another place there is something else
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
