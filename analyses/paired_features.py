@@ -14,11 +14,10 @@ from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, named
+from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.creation import describe
 from kdprobe.models.stages import Need, Stages
-from kdprobe.provenance import network_origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +133,14 @@ def _gathered(
     minibatches = views.minibatches(batch_size=batch_size, device=device, label="features", quiet=quiet)
     for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
-            with torch.inference_mode(), named(f"minibatch {number} of the {role}"):
+            with torch.inference_mode(), located(f"minibatch {number} of the {role}"):
                 features = take(role, describe(views.models[role]).normalise(batch.images))
             for layer, feature in features.items():
                 gathered[role].setdefault(layer, []).append(feature.cpu())
         labels.append(batches["teacher"].labels.cpu())
         index.append(batches["teacher"].index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: network_origin(info) for role, info in infos.items()}
+    origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},

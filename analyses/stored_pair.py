@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdprobe.errors import StoreError
-from kdprobe.features.reducers import REDUCERS
+from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.store import FeatureStore, Network
 
 _VIEW = ("crop_pct", "interpolation", "crop_mode")
@@ -48,7 +48,7 @@ class StoredNetwork:
         for start in range(0, store.n_samples, store.batch_size):
             values = self.minibatch(layer, start, store.batch_size)
             wide = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-            part = REDUCERS[reduce](wide, layout)
+            part = reduce_stored(wide, layout, reduce, of=f"layer {layer!r} of the {self.role}")
             found = part.new_empty((store.n_samples, *part.shape[1:])) if found is None else found
             found[start : start + len(part)] = part
         assert found is not None  # no file is finished without samples
@@ -83,10 +83,7 @@ class StoredPair:
 
     def origin(self) -> dict[str, str | dict[str, str]]:
         """Files, hashes of the checkpoints, and data, for the provenance."""
-        files = {
-            name: {"file": str(side.store.path), "sha256": side.network.sha256} for name, side in self.sides.items()
-        }
-        return files | {"data": self.store.data}
+        return {name: side.store.origin(side.role) for name, side in self.sides.items()} | {"data": self.store.data}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
+from kdprobe.config import RunConfig
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
@@ -25,7 +26,7 @@ from kdprobe.features.shared_images import Views, open_views, show
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import describe
 from kdprobe.models.identity import weights_sha256
-from kdprobe.provenance import network_origin, provenance
+from kdprobe.provenance import provenance
 from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
@@ -77,7 +78,7 @@ def cka_over_time(
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
-        `no_interval` says why.
+        `no_interval` says why; the facts' `missing_epochs` are those after which the run should have kept a snapshot.
 
     Raises:
         AnalysisError: if the run has no such snapshots or no teacher, or if its teacher or data have changed since.
@@ -108,10 +109,10 @@ def cka_over_time(
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
     infos = {role: describe(model) for role, model in views.models.items()}
-    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data}
+    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **_missing(folder, every)}
     origin = {
         "run": str(run),
-        "teacher": network_origin(infos["teacher"]),
+        "teacher": infos["teacher"].origin(),
         "data": views.data,
     }
     return _paired(found, facts, provenance(**origin))
@@ -157,7 +158,9 @@ def summary(result: Result) -> str:
         for pair, row in zip(pairs, arrays["cka"], strict=True)
     ]
     counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches, {len(arrays['epoch'])} snapshots"
-    return "\n".join([*lines, counts, *([f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else [])])
+    remarks = [cell["reason"] for cell in facts.get("remarks", [])]
+    gaps = [f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else []
+    return "\n".join([*lines, counts, *remarks, *gaps])
 
 
 def _grams(
@@ -208,6 +211,23 @@ def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:
             f"{', '.join(map(str, found))}"
         )
     return chosen
+
+
+def _missing(folder: RunFolder, every: int | None) -> dict[str, Any]:
+    """The epochs after which a run has no snapshot although it should, and a remark that says so."""
+    config, kept = RunConfig.model_validate(folder.values()), folder.snapshots()
+    wanted = [
+        epoch
+        for epoch in range(config.training.epochs + 1)
+        if config.keeps_snapshot(epoch) and not epoch % (every or 1)
+    ]
+    missing = [epoch for epoch in wanted if epoch not in kept]
+    if not missing:
+        return {"missing_epochs": []}
+    after = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    state = "" if folder.finished else f"; its run is {folder.state}"
+    reason = f"no snapshot after {len(missing)} of the {len(wanted)} epochs that should have one: {after}{state}"
+    return {"missing_epochs": missing, "remarks": [{"reason": reason}]}
 
 
 def _paired(found: dict[int, CKAResult], facts: dict[str, Any], origin: dict[str, Any]) -> Result:

@@ -27,9 +27,9 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.shared_images import Views, named
+from kdprobe.features.shared_images import Views, located
 from kdprobe.models.creation import unwrap
-from kdprobe.provenance import network_origin, provenance
+from kdprobe.provenance import provenance
 
 
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
@@ -132,7 +132,7 @@ def cka(
             samples = n_samples(left, forward)
             if samples is None or sums.accepts(samples):
                 for model, batch in ((teacher, left), (student, right)):
-                    with named(f"minibatch {number} of {_name(model)}"):
+                    with located(f"minibatch {number} of {_name(model)}"):
                         feed(model, batch, place, forward)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
     if shard[1] > 1:
@@ -219,4 +219,4 @@ def _name(model: nn.Module) -> str:
 
 def _origin(model: nn.Module) -> dict[str, Any]:
     info = getattr(unwrap(model), "kdprobe_info", None)
-    return network_origin(info) if info else {"name": _name(model)}
+    return info.origin() if info else {"name": _name(model)}
