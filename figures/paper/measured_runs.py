@@ -6,15 +6,16 @@ the reader: runs of different configurations have lines of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 
+from figures.pictures.comparison import image_counts
 from figures.pictures.compound import READING_LABELS
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import seeds_interval
 from kdprobe.results import Result, by_checkpoint
 
 NETWORK_NAMES = {
@@ -62,17 +63,20 @@ class RunGroup:
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
         measured: accuracy and compound accuracies in %, one number per run, NaN where there is none; `COSTS` in the
             units of the table, one number for all runs.
+        n_images: for what is measured in %: on how many images, if that is known.
     """
 
     name: str
     paths: Sequence[str]
     trained: Mapping[str, Any]
     measured: Mapping[str, Sequence[float]]
+    n_images: Mapping[str, int | None] = field(default_factory=dict)
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
         """Mean over the runs, half-width of its 95 % interval (NaN for one number), and the number of values."""
         values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
-        return *mean_interval(values), int((~np.isnan(values)).sum())
+        mean, half = seeds_interval(values / 100, n_images=self.n_images.get(quantity))
+        return 100 * mean, 100 * half, int((~np.isnan(values)).sum())
 
 
 def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGroup]:
@@ -92,14 +96,17 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
     scores, operations = _compound_scores(others), _operations(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
     found = []
-    for name, group, accuracy in zip(
-        *(comparison.facts[key] for key in ("methods", "groups")), accuracies, strict=True
-    ):
+    n_compound = min((one.facts["n_images"] for one in others if one.kind == "compound"), default=None)
+    parts = (comparison.facts["methods"], comparison.facts["groups"], accuracies, image_counts(comparison, "accuracy"))
+    for name, group, accuracy, count in zip(*parts, strict=True):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READING_LABELS}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
-        found.append(RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
+        n_images = {"accuracy": count, **dict.fromkeys(READING_LABELS, n_compound)}
+        found.append(
+            RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}, n_images)
+        )
     return found
 
 

@@ -1,5 +1,6 @@
 """Methods side by side: a dot per seed, the mean and its interval, the teacher as a line."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
 from figures.style import MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval, worded_interval
+from kdprobe.mean_interval import seeds_interval, worded_interval
 from kdprobe.results import Result
 
 QUANTITIES = {
@@ -49,7 +50,7 @@ def draw_comparison(result: Result) -> Figure:
     figure = sheet(PAGE_WIDTH, height + 32 + 22)
     for index, name in enumerate(shown):
         axes = place(figure, left + index * (width + _GAP), 32, width, height)
-        _panel(axes, result.arrays[name], name, PALETTE[index])
+        _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name))
         axes.set_yticks(range(len(methods)), methods if index == 0 else [], fontsize=TITLE)
         if name == "accuracy" and result.facts["teacher_accuracy"] is not None:
             _teacher(axes, 100 * float(result.facts["teacher_accuracy"]))
@@ -57,18 +58,25 @@ def draw_comparison(result: Result) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> None:
+def image_counts(result: Result, name: str) -> list[int | None]:
+    """On how many images a quantity of each method was measured; None where that is not known, or it is no share."""
+    unknown: list[int | None] = [None] * len(result.facts["methods"])
+    return unknown if name == "cka" else list(result.facts.get("n_images", unknown))
+
+
+def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str, n_images: Sequence[int | None]) -> None:
     label, scale, digits = QUANTITIES[name]
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
-    for row, seeds in enumerate(values):
-        mean, half = mean_interval(seeds)
+    for row, (seeds, images) in enumerate(zip(values, n_images, strict=True)):
+        mean, half = seeds_interval(seeds, n_images=images)
         if np.isnan(mean):
             continue
         if not np.isnan(half):
             beside = np.full(seeds.shape, row + 0.24)  # below the line, where no dot is hidden
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
         ends = scale * mean, scale * (mean - half), scale * (mean + half)
-        mark(axes, row, ends, worded_interval(seeds, scale=scale, digits=digits), colour, bbox=box)
+        words = worded_interval(seeds, scale=scale, digits=digits, n_images=images)
+        mark(axes, row, ends, words, colour, bbox=box)
     axes.set_xlabel(label, labelpad=2)
     frame_rows(axes, len(values) - 0.55, 0.22)
 

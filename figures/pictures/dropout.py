@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN_WIDTH, LABEL, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import all_equal, seeds_interval
 from kdprobe.results import Result
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
@@ -95,7 +95,7 @@ class _Grid:
 
 
 def _grid(result: Result, total: float) -> _Grid:
-    means, halves = summarise(result.arrays["accuracy"])
+    means, halves = summarise(result)
     rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
     columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
     return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
@@ -115,9 +115,10 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     colour_bar(figure, image, (start + grid.left + grid.width, bottom, grid.height), "accuracy in %")
 
 
-def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def summarise(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates]."""
-    cells = np.array([[mean_interval(seeds) for seeds in row] for row in accuracy])
+    n_images = result.facts.get("n_images")
+    cells = np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in result.arrays["accuracy"]])
     return cells[..., 0], cells[..., 1]
 
 
@@ -134,6 +135,9 @@ def answers(result: Result) -> list[str]:
         low, high = least["low"], least["high"]
         ends = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
+    cells = result.arrays["accuracy"].reshape(-1, result.arrays["accuracy"].shape[-1])
+    if facts.get("n_images") is None and (ties := sum(map(all_equal, cells))):
+        lines.append(f"no interval of {ties} cell{'s' if ties > 1 else ''} whose seeds are all equal")
     return lines
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from figures.pictures.comparison import QUANTITIES
+from figures.pictures.comparison import QUANTITIES, image_counts
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
 from figures.words import number
-from kdprobe.mean_interval import mean_interval, worded_interval
+from kdprobe.mean_interval import seeds_interval, worded_interval
 from kdprobe.results import Result
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
@@ -46,7 +46,10 @@ def _table(result: Result, shown: Sequence[str]) -> Table:
 def _worded(result: Result, key: str) -> list[str]:
     """Mean and interval of each method."""
     _, factor, digits = QUANTITIES[key]
-    return [worded_interval(row, scale=factor, digits=digits) for row in result.arrays[key]]
+    return [
+        worded_interval(row, scale=factor, digits=digits, n_images=n_images)
+        for row, n_images in zip(result.arrays[key], image_counts(result, key), strict=True)
+    ]
 
 
 def _chart(result: Result, key: str, colour: Themed) -> Chart:
@@ -78,7 +81,8 @@ def _chart(result: Result, key: str, colour: Themed) -> Chart:
 def _means(result: Result, key: str, colour: Themed) -> dict[str, Any]:
     label, factor, _ = QUANTITIES[key]
     methods, words = result.facts["methods"], _worded(result, key)
-    means = [mean_interval(row) for row in result.arrays[key]]
+    rows = zip(result.arrays[key], image_counts(result, key), strict=True)
+    means = [seeds_interval(row, n_images=n_images) for row, n_images in rows]
     present = [index for index, (mean, _) in enumerate(means) if not np.isnan(mean)]
     return {
         "type": "scatter",

@@ -21,7 +21,7 @@ def _chart(name: str, result: Result) -> Chart:
     accuracy, facts = 100 * result.arrays["accuracy"], result.facts
     rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
     columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
-    means, halves = summarise(accuracy)
+    means, halves = (100 * values for values in summarise(result))
     row, column = best_cell(means)
     texts = [[_worded(*cell) for cell in zip(*pair, strict=True)] for pair in zip(means, halves, strict=True)]
     best = f"highest mean {texts[row][column]} at teacher {rows[row]}, student {columns[column]}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from figures.remarks import all_remarks
 from figures.report.any_kind import section_of
 from figures.report.cka import cka_panels, similarity_panels
 from figures.report.comparison import comparison_panels
@@ -84,11 +85,12 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
 
 @dataclass(frozen=True)
 class _Filled:
-    """A section as the template takes it: each panel with its charts, each chart with its `id`."""
+    """A section as the template takes it: panels with their charts, which have an `id`, and remarks with file names."""
 
     id: str
     heading: str
     panels: list[tuple[Panel, list[tuple[str, Chart | Gallery]]]]
+    remarks: list[tuple[str, str]]
 
 
 def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
@@ -98,10 +100,12 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
     for kind in [*(kind for kind in SECTIONS if kind in kinds), *sorted(kinds - SECTIONS.keys())]:
         of_kind = [(path, result) for path, result in results if result.kind == kind]
         names = differing_parts([path for path, _ in of_kind])
+        named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
         section = SECTIONS.get(kind) or installed(_GROUP, kind) or section_of(kind)
-        panels = section.panels([(name, result) for name, (_, result) in zip(names, of_kind, strict=True)])
+        panels = section.panels(named)
         keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
-        yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed)
+        remarks = [(name if len(named) > 1 else "", text) for name, result in named for text in all_remarks(result)]
+        yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, remarks)
 
 
 def differing_parts(paths: Sequence[Path]) -> list[str]:

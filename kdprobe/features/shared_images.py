@@ -186,12 +186,12 @@ def show(model: nn.Module, images: Tensor, *, where: str) -> Any:
         AnalysisError: for a captured feature that is not finite.
         CaptureError: for a layer that cannot be captured.
     """
-    with named(where):
+    with located(where):
         return model(describe(model).normalise(images))
 
 
 @contextmanager
-def named(where: str) -> Iterator[None]:
+def located(where: str) -> Iterator[None]:
     """Inside `with`, errors in captured features begin with the place where they occurred."""
     try:
         yield

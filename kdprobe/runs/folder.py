@@ -31,11 +31,12 @@ from kdprobe.formats.jsons import read_json
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.runs.environment import environment
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of
+from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weights_problem
 
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
+PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,23 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
-        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        if self.finished:
+            return f"damaged: {damage}" if (damage := self.damage()) else "finished"
+        return "failed" if self.failure_path.is_file() else "unfinished"
+
+    def damage(self, *, hashed: bool = False) -> str:
+        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+
+        Args:
+            hashed: read its weights and compare their hashes, else only look whether they are there.
+        """
+        if not self.finished:
+            return ""
+        try:
+            return weights_problem(self.path, self.result(), hashed=hashed)
+        except RunError as error:
+            return str(error)
 
     def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
         """Find out whether the folder can be claimed, without writing anything.
@@ -227,7 +243,10 @@ class RunFolder:
         before = self.inputs()
         same = set() if before is None or inputs is None else before.same(inputs)
         differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
-        if changed := [key for key in differing if key not in same]:
+        changed = [key for key in differing if key not in same]
+        if inputs is not None and set(changed) <= set(PLACES):
+            self.check_inputs(inputs, config)  # at another place there is something else
+        if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
             )

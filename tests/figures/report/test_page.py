@@ -202,6 +202,28 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     assert "±" not in text.split("<script")[0]
 
 
+def test_remarks_and_what_is_left_out_are_listed_once_and_escaped(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script> & more"
+    cells = [{"teacher_layer": "a", "student_layer": "b", "reason": f"few samples {hostile}"}] * 2
+    left_out = [{"teacher_layer": hostile, "student_layer": "fc", "reason": "it is constant"}]
+    plain = cka_result()
+    origin = plain.provenance | {"teacher": {"remark": "the run <b>x</b> is unfinished"}}
+    facts = plain.facts | {"remarks": cells, "left_out": left_out, "n_left_out": 3, "no_interval": "too few"}
+    for name, result in (("one", replace(plain, facts=facts, provenance=origin)), ("two", plain)):
+        save_result(result, tmp_path / name / "cka.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    (listed,) = re.findall(r'<ul class="remarks".*?</ul>', text, re.S)
+    assert [html.unescape(re.sub("<.*?>", "", line)) for line in re.findall("<li>(.*?)</li>", listed)] == [
+        f"one: few samples {hostile} (2 times)",
+        f"one: left out: {hostile} and fc: it is constant",
+        "one: 3 images are left out, in minibatches too small to be counted",
+        f"one: {plain.facts['weighting']}",
+        "one: no interval where none is shown: too few",
+        "one: the run <b>x</b> is unfinished",
+        f"two: {plain.facts['weighting']}",
+    ]
+
+
 def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     for name in ("b/z.npz", "b/a/y.npz", "a.npz"):
         save_result(cka_result(), tmp_path / name, table="")
