@@ -12,7 +12,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64], *, confidence: 
     """The mean over seeds and the half-width of Student's interval around it.
 
     Args:
-        values: one per seed; NaN where there is none.
+        values: one per seed; NaN where a value is missing.
         confidence: of the interval, in (0, 1).
 
     Returns:

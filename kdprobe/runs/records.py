@@ -19,13 +19,13 @@ _Seconds = Annotated[float, Field(ge=0, lt=1e12)]
 
 
 class _Stored(BaseModel):
-    """Numbers are numbers and texts are texts; what is not named here may be there too."""
+    """A record of strict types; further fields are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Epoch(_Stored):
-    """A line of `metrics.jsonl`; the loss is null where none was finite. Its epoch is its place."""
+    """A line of `metrics.jsonl`; the loss is null if none was finite. Its epoch is the number of the line."""
 
     images: _Count
     lr: float
@@ -36,7 +36,7 @@ class Epoch(_Stored):
 
 
 class RunResult(_Stored):
-    """`result.json`, of which the results of other tasks than a training have a part."""
+    """`result.json`; the results of tasks other than training have some of these fields."""
 
     model: str = ""
     method: str = ""
@@ -63,7 +63,7 @@ def lacking(record: type[_Stored], values: Any, needed: Iterable[str] = ()) -> s
     Args:
         record: what it should be.
         values: what was read.
-        needed: keys that must be there besides the record's own.
+        needed: further keys that must be there.
     """
     if not isinstance(values, dict):
         return f"it is a {type(values).__name__}, not a mapping"

@@ -21,7 +21,9 @@ from kdprobe.results import Result, load_result, permit_result, save_result
 from tests.saved_results import cka_result as cka
 from tests.saved_results import comparison_result as comparison
 
-REFUSED = r"{} is there already, and kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+REFUSED = (
+    r"{} already exists, and either kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+)
 
 
 @pytest.mark.parametrize("name", ["r.html", "t.md", "t.tex", "f.svg", "f.pdf"])
@@ -62,7 +64,7 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.html")
     (tmp_path / "dangling.html").symlink_to(tmp_path / "nothing")
     for name in ("folder.html", "pipe.html", "dangling.html"):
-        with pytest.raises(OutputError, match=rf"{name} is in the way and is no file; choose another --out"):
+        with pytest.raises(OutputError, match=rf"{name} is in the way and is not a file; choose another --out"):
             permit([Output(tmp_path / name, "report")], overwrite=True)
     with pytest.raises(FileError, match="File name too long"):
         permit([Output(tmp_path / ("a" * 300), "report")])

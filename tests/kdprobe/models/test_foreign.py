@@ -268,7 +268,7 @@ def test_position_embeddings_say_the_image_size(loaded, name, size):
         (lambda s: {k: t for k, t in s.items() if "running" not in k}, {}, "batch normalisation needs its running sta"),
         (lambda s: {k: t for k, t in s.items() if "layer4" not in k}, {}, "name the network that it is of, with its"),
         (lambda s: {**s, "fc.weight": s["fc.weight"].T.contiguous()}, {}, r"\[512, 7\] instead of .* to be transposed"),
-        (lambda s: {**s, "aux.weight": torch.ones(3, 512)}, {}, "save a file without what the network has not"),
+        (lambda s: {**s, "aux.weight": torch.ones(3, 512)}, {}, "save a file without these"),
         (lambda s: {k: t.numpy() for k, t in s.items()}, {}, "holds NumPy arrays, not tensors; save"),
         (lambda s: s, {"n_classes": 0}, r"it has a classifier: leave n_classes=0 \(--classes 0\) out"),
     ],
@@ -427,8 +427,8 @@ def test_the_content_decides_what_a_file_is(state, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid", r"is the pointer that Git LFS puts .* \(git lfs pull"),
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file"),
         (b"\x1f\x8b\x08" + bytes(30), "is compressed with gzip"),
-        (b'{"a": 1}', "is JSON, not a weights file of torch or safetensors"),
-        (b"hello", "is truncated or not a weights file: it is neither torch's nor safetensors"),
+        (b'{"a": 1}', "is JSON, not a torch or safetensors weights file"),
+        (b"hello", "is truncated or not a weights file: it is in neither torch's nor safetensors' format"),
         (b"", "is truncated or not a weights file"),
         (b"\x80\x02}q\x00.", "is truncated or not a weights file"),
         (b"\x20" + bytes(7) + b"{" + b"x" * 60, r"is truncated or not a safetensors file \("),
@@ -474,7 +474,7 @@ def test_mappings_without_end_are_refused(tmp_path):
     for _ in range(40):
         content = {"b": content}
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="holds mappings within mappings without an end"):
+    with pytest.raises(CheckpointError, match="holds mappings that are nested too deeply"):
         kdprobe.load(f"resnet8@{tmp_path / 'w.pth'}")
 
 
@@ -486,16 +486,17 @@ def test_facts_are_for_weights_that_do_not_say_them(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint runs/a"):
         facts_for(["runs/a", "timm:x"], told)
     with pytest.raises(
-        CheckpointError, match=r"n_classes was given, but .*own\.safetensors and timm:x say it themselves; it is for"
+        CheckpointError,
+        match=r"n_classes was given, but .*own\.safetensors and timm:x specify their own; it is only for",
     ):
         facts_for([str(own), "timm:x"], told)
 
     save(create("resnet8", n_classes=3, image_size=8), tmp_path / "a.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"a\.safetensors says its image_size itself; leave it out, or give weights"
+        CheckpointError, match=r"a\.safetensors specifies its own image_size; leave it out, or give weights"
     ):
         kdprobe.load(tmp_path / "a.safetensors", image_size=16)
-    with pytest.raises(CheckpointError, match="timm:resnet18 says its n_classes itself"):
+    with pytest.raises(CheckpointError, match="timm:resnet18 specifies its own n_classes"):
         kdprobe.load("timm:resnet18", n_classes=3)
 
 
@@ -538,7 +539,7 @@ def test_metadata_of_ours_are_not_read_as_numbers_of_another_type(tmp_path):
     for key, value in changes.items():
         described = {"format": "kdprobe-checkpoint", "version": 1, "model": {**meta, key: value}}
         save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"kdprobe": json.dumps(described)})
-        with pytest.raises(CheckpointError, match="its metadata do not describe a network"):
+        with pytest.raises(CheckpointError, match="its metadata does not describe a network"):
             kdprobe.load(tmp_path / "a.safetensors")
 
 

@@ -200,7 +200,7 @@ def test_sizes_that_do_not_fit_are_told():
         ("vit_tiny_patch16_224", {"num_heads": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
         ("vit_tiny_patch16_224", {"patch_size": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
         ("vit_tiny_patch16_224", {"act_layer": "foo"}, 32, "cannot be built with .* at 32 px .KeyError: 'foo'"),
-        ("vit_tiny_patch16_224", {"depth": 1}, 8, "has no patch as small as an image of 8 px"),
+        ("vit_tiny_patch16_224", {"depth": 1}, 8, "are larger than an image of 8 px"),
         ("resnet8", {"shortcut": "C"}, 32, "cannot be built with .*: shortcut must be A or B, but is 'C'"),
         ("resnet18.foo", {}, 32, "cannot be built with .*: Invalid pretrained tag"),
         (":foo", {}, 32, "cannot be imported: no module can be named ''"),
@@ -286,7 +286,5 @@ def test_info_survives_json():
     "name", ["resnet8", "resnet18", "vit_tiny_patch16_224", "kdprobe.models.dense_deit:dense_deit"]
 )
 def test_the_number_of_classes_is_no_argument(name):
-    with pytest.raises(
-        ModelError, match="argument 'num_classes' is not to be given: the classes of the data decide it"
-    ):
+    with pytest.raises(ModelError, match="argument 'num_classes' must not be given: the classes of the data decide it"):
         create(name, n_classes=3, image_size=32, args={"num_classes": 5})

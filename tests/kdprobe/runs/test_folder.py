@@ -201,7 +201,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         group(gather([tmp_path / "new"]))
     for name in "ab":
         write_run(tmp_path / "twice" / name)
-    with pytest.raises(RunError, match=r"twice/a and .*twice/b are the same configuration and seed"):
+    with pytest.raises(RunError, match=r"twice/a and .*twice/b have the same configuration and seed"):
         group(gather([tmp_path / "twice"]))
 
 

@@ -193,7 +193,9 @@ def test_a_run_does_not_go_on_with_others(interrupted, what):
     before = RunFolder(interrupted / "R").inputs()
     retrain(interrupted) if what == "teacher" else flip(interrupted / "D/train/a/0.png")
     now = Inputs(identity_of(interrupted), sha(interrupted / "D"))
-    expected = rf"R cannot go on: when it began, the {what} .* had the sha256 {getattr(before, what)}, but now it is "
+    expected = (
+        rf"R cannot continue: when it began, the {what} .* had the sha256 {getattr(before, what)}, but now it is "
+    )
     kept = {path: path.read_bytes() for path in (interrupted / "R").rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=expected + getattr(now, what)):
         train(chosen(interrupted), interrupted / "R", resume=True, device="cpu", quiet=True)
@@ -203,7 +205,7 @@ def test_a_run_does_not_go_on_with_others(interrupted, what):
 def test_a_run_that_does_not_say_goes_on_with_a_word(interrupted, capsys):
     (interrupted / "R" / "inputs.json").unlink()
     train(chosen(interrupted), interrupted / "R", resume=True, device="cpu")
-    assert "was begun by a kdprobe that did not write down which teacher and data" in capsys.readouterr().err
+    assert "was begun by an older kdprobe, which did not record its teacher and data" in capsys.readouterr().err
 
 
 def test_what_was_not_written_before_a_kill_is_written_at_resume(interrupted, capsys):
@@ -239,7 +241,7 @@ def test_runs_of_different_teachers_or_data_are_not_compared(tmp_path, what):
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"data_sha256": "d", "teacher_sha256": "t", f"{what}_sha256": name * 64}))
     runs = [RunFolder(tmp_path / name) for name in "ab"]
-    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same, but of sha256 a+ and b+"):
+    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same: its sha256 was a+ and b+"):
         group(runs)
     assert unknown_inputs(group(runs[:1])) == ""
     (tmp_path / "a" / "result.json").write_text(
