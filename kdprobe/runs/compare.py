@@ -273,7 +273,7 @@ def _names(groups: Sequence[Group]) -> list[str]:
 
 
 def _options(entry: Group, alike: Sequence[Group]) -> str:
-    """What distinguishes a group from others of one method, model, teacher and data: the method's options if they do."""
+    """What tells a group from others of the same method, model, teacher and data: the method's options, if they do."""
     keys = list(dict.fromkeys(key for other in alike for key in differing_keys(alike[0].config, other.config)))
     of_method = [key for key in keys if key.startswith("method.")]
     told = {tuple(_worded(_at(other.config, key)) for key in of_method) for other in alike}

@@ -155,7 +155,7 @@ def test_layers_must_stay_the_same(path):
 def test_behind_a_minibatch_that_could_not_be_written_no_other_is_taken(path):
     index = torch.arange(8)
     writer = FeatureStore.create(path, NETWORKS, batch_size=8, dtype="float16")
-    with pytest.raises(StoreError, match="takes no more minibatches: the one behind its first 8 samples"), writer:
+    with pytest.raises(StoreError, match="takes no more minibatches: the one after its first 8 samples"), writer:
         writer.append(index, index, features(0, 8))
         with pytest.raises(StoreError, match="float16 cannot hold"):
             writer.append(index + 8, index, features(8, 8, scale=1e6))
@@ -231,6 +231,14 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
             store.read("teacher", "blocks.0")
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(StoreError, match="cannot be read as part of a feature file"):
+        FeatureStore.open(path)
+
+
+def test_another_content_is_said(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["content"] = "logits"
+    with pytest.raises(StoreError, match="the content 'logits' is neither features nor grams"):
         FeatureStore.open(path)
 
 
@@ -651,7 +659,9 @@ def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
         lambda: write_dump(wanted(nets), path),
         lambda: FeatureStore.create(path, NETWORKS),
     ):
-        with pytest.raises(StoreError, match=r"features\.h5 (exists already; .*--overwrite|is no feature file)"):
+        with pytest.raises(
+            StoreError, match=r"features\.h5 (exists already; give another name|is not a kdprobe feature file)"
+        ):
             ask()
     assert path.read_text() == "the user's own"
     with pytest.raises(StoreError, match=r"--resume continues what is there, and --overwrite discards it"):
@@ -663,7 +673,7 @@ def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     partial = path.with_name("features.h5.partial")
     partial.write_text("the user's own")
     path.unlink()
-    with pytest.raises(StoreError, match=r"features\.h5\.partial is no unfinished feature file of kdprobe's"):
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is not an unfinished kdprobe feature file"):
         write_dump(wanted(nets), path, resume=True)
     assert partial.read_text() == "the user's own"
 

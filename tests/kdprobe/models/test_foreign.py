@@ -124,7 +124,7 @@ def test_several_networks_are_refused_and_one_is_taken(state, other, loaded, one
     for key, tensors in ((one, state), (another, other)):
         first, _, rest = key.partition(".")
         content.setdefault(first, {}).update(below(f"{rest}." if rest else "", tensors))
-    with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which is meant") as told:
+    with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which one is meant") as told:
         loaded(content)
     assert f"#{one} or" in str(told.value) or f"#{another} or" in str(told.value)
     taken = [loaded(content, f"#{key}") for key in (one, another)]
@@ -138,7 +138,8 @@ def test_networks_of_other_widths_are_several_too(state, loaded):
         loaded(content)
     assert describe(loaded(content, "#teacher")).n_classes == 100
     with pytest.raises(
-        CheckpointError, match=r"holds other tensors, 'teacher', beside the network; .*#student takes that"
+        CheckpointError,
+        match=r"holds other tensors, 'teacher', besides the network; .*#student takes the network alone",
     ):
         loaded({"student": state, "teacher": net(2, "resnet20").state_dict()})
 
@@ -152,7 +153,7 @@ def test_the_outermost_network_beside_an_average(state, other, loaded):
 def test_unknown_tensors_beside_a_network_are_named(state, loaded):
     content = {"state_dict": {**below("model.", state), "projector.0.weight": torch.ones(3, 3)}}
     told = (
-        r"holds other tensors, 'projector\.0\.weight', beside the network, whose tensors' names begin with 'model\.'; "
+        r"holds other tensors, 'projector\.0\.weight', besides the network, whose tensors' names begin with 'model\.'; "
     )
     with pytest.raises(CheckpointError, match=told):
         loaded(content)
@@ -232,7 +233,7 @@ def test_a_row_of_position_embeddings_does_not_say_rows_and_columns(loaded):
         for told in ({}, {"default_size": 96}, {"image_size": 48}):
             with pytest.raises(
                 CheckpointError,
-                match=r"was not trained at \d+ px: .* of 16 patches; if its images were square, give im",
+                match=r"was not trained at \d+ px: .* for 16 patches; if its images were square, give im",
             ):
                 loaded(state, name="vit_tiny_patch16_224", args=args, **told)
     model = loaded(state, name="vit_tiny_patch16_224", args=args, image_size=64)
@@ -343,6 +344,12 @@ class Plain:
     pass
 
 
+def test_a_numpy_number_without_bytes_is_refused(state, loaded):
+    number = Runs(np.float64(1).__reduce__()[0], np.dtype("f8"), "eight")
+    with pytest.raises(CheckpointError, match="is truncated or not a weights file .*a numpy scalar of float64"):
+        loaded({**state, "number": number})
+
+
 def installed(monkeypatch, full_name, kind):
     """Give a class the name of one in a library, as long as it is pickled."""
     *modules, name = full_name.split(".")
@@ -407,7 +414,7 @@ def test_what_could_run_code_is_refused_by_its_name(tmp_path, value, named):
     path = tmp_path / "w.pt"
     torch.save({"state_dict": net().state_dict(), "value": value}, path)
     told = (
-        rf"is refused: loading it could run code, for it holds .*{named}.*; where you trust it, save its tensors alone"
+        rf"is refused: loading it could run code, because it holds .*{named}.*; if you trust it, save its tensors alone"
     )
     with pytest.raises(CheckpointError, match=told):
         kdprobe.load(f"resnet8@{path}")
@@ -442,7 +449,7 @@ def test_other_files_are_told_by_their_kind(tmp_path, content, said):
 
 def test_other_archives_are_told(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.ones(2))
-    with pytest.raises(CheckpointError, match="is a NumPy archive, not a weights file"):
+    with pytest.raises(CheckpointError, match="is a NumPy archive, not a torch"):
         kdprobe.load(f"resnet8@{tmp_path / 'w.npz'}")
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("a/constants.pkl", b"")
@@ -459,7 +466,7 @@ def test_one_bit_of_an_archive_is_noticed(state, tmp_path):
     values = state["layer2.0.conv1.weight"].numpy().tobytes()
     content[content.index(values) + 7] ^= 8
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it is another one"):
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it does not match"):
         kdprobe.load(f"resnet8@{path}")
     torch.serialization.set_crc32_options(False)
     try:
@@ -552,7 +559,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
         broken = {key: tensor.clone() for key, tensor in state.items()}
         broken[name].view(-1)[0] = value
         torch.save(broken, tmp_path / "w.pth")
-        with pytest.raises(CheckpointError, match=f"w.pth cannot be used: {said}, as where a training diverged"):
+        with pytest.raises(CheckpointError, match=f"w.pth cannot be used: {said}, as when training diverged"):
             kdprobe.load(tmp_path / "w.pth", model="resnet8")
         model = create("resnet8", n_classes=10, image_size=16)
         model.load_state_dict(broken)

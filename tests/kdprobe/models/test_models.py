@@ -203,8 +203,8 @@ def test_sizes_that_do_not_fit_are_told():
         ("vit_tiny_patch16_224", {"depth": 1}, 8, "are larger than an image of 8 px"),
         ("resnet8", {"shortcut": "C"}, 32, "cannot be built with .*: shortcut must be A or B, but is 'C'"),
         ("resnet18.foo", {}, 32, "cannot be built with .*: Invalid pretrained tag"),
-        (":foo", {}, 32, "cannot be imported: no module can be named ''"),
-        (".x:foo", {}, 32, "cannot be imported: no module can be named '.x'"),
+        (":foo", {}, 32, "cannot be imported: '' cannot be the name of a module"),
+        (".x:foo", {}, 32, "cannot be imported: '.x' cannot be the name of a module"),
         ("builtins:dict", {}, 32, "must be a torch.nn.Module, but is dict"),
     ],
 )
@@ -280,6 +280,21 @@ def test_info_survives_json():
     again = ModelInfo.from_json(info.to_json())
     assert again.sha256 is None
     assert again.to_json() == info.to_json()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"image_size": 0}, "n_classes is 2 and image_size 0"),
+        ({"std": [0.0]}, r"mean is \(0.1,\) and std \(0.0,\)"),
+        ({"classes": ["a"]}, "n_classes is 2, but 1 classes are named"),
+        ({"view": {"crop_pct": "all"}}, "view is {'crop_pct': 'all'}"),
+    ],
+)
+def test_info_that_cannot_be_is_refused(wrong, said):
+    stored = ModelInfo("vit", 2, 32, mean=(0.1,), std=(0.2,), classes=("a", "b")).to_json()
+    with pytest.raises((TypeError, ValueError), match=said):
+        ModelInfo.from_json({**stored, **wrong})
 
 
 @pytest.mark.parametrize(

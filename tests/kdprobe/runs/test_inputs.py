@@ -247,4 +247,4 @@ def test_runs_of_different_teachers_or_data_are_not_compared(tmp_path, what):
     (tmp_path / "a" / "result.json").write_text(
         (tmp_path / "a" / "result.json").read_text().replace("data_sha256", "x")
     )
-    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs do not say which teacher and data they learnt from")
+    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs name their teacher and data by path alone")
