@@ -73,6 +73,10 @@ class Diverged(RunError):
     """A training whose loss or logits are not finite."""
 
 
+class WeightsLost(RunError):
+    """A run whose weights, of epochs that are done, are missing or damaged."""
+
+
 class SweepError(KdprobeError):
     """A sweep's folder or engine that cannot be used, or cells that failed."""
 

@@ -30,7 +30,7 @@ _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 _MOST_BYTES = 2**30  # of decoded images that are kept in memory
 _CHUNK = 256  # images resized at a time
-_AT_A_TIME = 16  # images that a thread decodes before it looks whether to go on
+_AT_A_TIME = 4  # images that a thread decodes before it looks whether to go on
 Box = tuple[float, float, float, float]
 #: formats that are decoded, by Pillow's names, with the endings of their files. Never those that Pillow hands to other
 #: programs, such as PostScript to Ghostscript: what a file holds decides, not how it is named
@@ -167,9 +167,21 @@ def image_side(path: str) -> int:
 
 
 def decode_batch(
-    files: ImageFiles, index: Sequence[int], *, image_size: int, sources: Sequence[torch.Generator] | None = None
+    files: ImageFiles,
+    index: Sequence[int],
+    *,
+    image_size: int,
+    sources: Sequence[torch.Generator] | None = None,
+    unwanted: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Tensor]:
     """Decode some of a split's files, one after another.
+
+    Args:
+        files: the split's files.
+        index: the places of the wanted ones.
+        image_size: side in pixels.
+        sources: for each image, what decides the random part that is taken; none is taken if not given.
+        unwanted: asked before each image whether nothing waits for them any more; then the rest is left out.
 
     Returns:
         uint8 [B, 3, s, s], and which of `index` they are, int64 [B]: all of them, unless `files.skip_bad`.
@@ -180,6 +192,8 @@ def decode_batch(
     images = np.empty((len(index), 3, image_size, image_size), np.uint8)
     kept: list[int] = []
     for row, i in enumerate(index):
+        if unwanted():
+            break
         source = sources[row] if sources else None
         try:
             images[len(kept)] = decode(

@@ -5,6 +5,9 @@ Order and variation are functions of (seed, epoch) alone, and each image's varia
 View v of a split of n images is image v mod n, for the (v // n)-th time.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 from timm.data.auto_augment import RandAugment
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
@@ -176,20 +179,31 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
         for views in work.parts:
             yield resize(images[(views % len(split)).to(device)], split.image_size), views
         return
+    prepared = _Prepared(work, in_workers=workers > 0)
     loader = DataLoader(
-        _Prepared(work),
+        prepared,
         batch_size=None,
         collate_fn=_as_it_is,  # else arrays would become tensors, which go through shared memory
         num_workers=min(workers, usable_processors()),
         prefetch_factor=4 if workers else None,  # evens out files that take long to decode
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # else the loader draws from the global one
+        worker_init_fn=_obey,
     )
-    for item in loader:
-        if isinstance(item, str):
-            raise DataError(item)
-        images, views = map(torch.as_tensor, item)
-        yield images.to(device, non_blocking=True), views
+    try:
+        for item in loader:
+            if isinstance(item, str):
+                raise DataError(item)
+            images, views = map(torch.as_tensor, item)
+            yield images.to(device, non_blocking=True), views
+    finally:
+        prepared.unwanted.set()
+
+
+def _obey(_: int) -> None:
+    """Let a worker end in peace when all of a job's processes are told to: torch makes an error of any other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent, which ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def _as_it_is(item: Any) -> Any:
@@ -210,10 +224,16 @@ def _sendable(images: Tensor, views: Tensor) -> _Item:
 
 
 class _Prepared(Dataset[_Item | str]):
-    """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker."""
+    """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker.
 
-    def __init__(self, work: _Work) -> None:
-        self.work = work
+    Attributes:
+        unwanted: set when nobody waits for further parts: torch gives each worker five seconds for ending the one
+            that it is at.
+    """
+
+    def __init__(self, work: _Work, *, in_workers: bool) -> None:
+        # not every system has what processes share; a single one needs none of it
+        self.work, self.unwanted = work, multiprocessing.Event() if in_workers else threading.Event()
         policy, size = work.augment.rand_augment, work.split.image_size
         self.policy: RandAugment | None = None if policy is None else make_policy(policy, image_size=size)
 
@@ -239,4 +259,6 @@ class _Prepared(Dataset[_Item | str]):
             return resize(split.images[index], split.image_size), torch.arange(len(views))
         resized = work.augment.crop == "resized"
         sources = [generator(work.seed, work.epoch, 2, view) for view in views.tolist()] if resized else None
-        return decode_batch(split.images, index.tolist(), image_size=split.image_size, sources=sources)
+        return decode_batch(
+            split.images, index.tolist(), image_size=split.image_size, sources=sources, unwanted=self.unwanted.is_set
+        )

@@ -49,6 +49,7 @@ class ModelInfo:
         method: how it was trained; empty if not by kdprobe.
         sha256: sha256 of the file it was loaded from.
         view: how image files were shown to it for its published accuracy; what is not known is left to the data set.
+        remark: what must be known about its weights, in words, such as that its run is unfinished; usually empty.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ModelInfo:
     method: str = ""
     sha256: str | None = None
     view: View = AS_IT_IS
+    remark: str = ""
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -71,11 +73,15 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the file's hash, and without a view that is left to the data set."""
+        """As JSON values, without what belongs to a file, and without a view that is left to the data set."""
         values = asdict(self)
-        del values["sha256"]
+        del values["sha256"], values["remark"]
         values["view"] = {key: value for key, value in values["view"].items() if value is not None}
         return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
+
+    def origin(self) -> dict[str, Any]:
+        """What a result says of a network that it is of."""
+        return {**self.to_json(), "sha256": self.sha256, **({"remark": self.remark} if self.remark else {})}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelInfo":

@@ -15,7 +15,6 @@ training.lock         exists while a process trains in the folder
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,81 +25,26 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, sha256, write_text
+from kdprobe.files import Lock, is_temporary, write_text
 from kdprobe.formats.jsons import read_json
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.runs.environment import environment
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of
+from kdprobe.runs.paths import LOCK, RunPaths
+from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weights_problem
 
 FORMAT = "kdprobe-run"
 VERSION = 1
-_LOCK = "training.lock"
+PLACES = ("teacher", "data.spec")  # keys of a configuration that say where the inputs are
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths and small files of one run.
+class RunFolder(RunPaths):
+    """A run's folder and its small files.
 
     Attributes:
         path: the folder.
     """
-
-    path: Path
-
-    def __post_init__(self) -> None:
-        """Accept a path that is text as well."""
-        object.__setattr__(self, "path", Path(self.path))
-
-    @property
-    def config_path(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def lock_path(self) -> Path:
-        """Held while a process trains in the folder."""
-        return self.path / _LOCK
-
-    @property
-    def inputs_path(self) -> Path:
-        """Which teacher and which data the run learns from."""
-        return self.path / "inputs.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON line per epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def state_path(self) -> Path:
-        """Everything needed to continue."""
-        return self.path / "state.pt"
-
-    @property
-    def result_path(self) -> Path:
-        """The final numbers."""
-        return self.path / "result.json"
-
-    @property
-    def failure_path(self) -> Path:
-        """Why the run has no result, if its loss or its logits were not finite."""
-        return self.path / "failure.txt"
-
-    def snapshot_path(self, epoch: int) -> Path:
-        """The network after this number of epochs."""
-        return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
-
-    def snapshots(self) -> dict[int, Path]:
-        """The networks that were kept during training, by the number of epochs trained."""
-        paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
-        epochs = {path.stem.removeprefix("epoch-"): path for path in paths}
-        return {int(epoch): path for epoch, path in epochs.items() if re.fullmatch("[0-9]{1,12}", epoch)}
-
-    def weights_sha256(self) -> dict[str, str]:
-        """The sha256 of each weights file, snapshots included, by its path in the folder."""
-        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
-        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
 
     @property
     def finished(self) -> bool:
@@ -109,8 +53,23 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """`finished`, `failed` where the loss or the logits were not finite, or `unfinished`."""
-        return "finished" if self.finished else "failed" if self.failure_path.is_file() else "unfinished"
+        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        if self.finished:
+            return f"damaged: {damage}" if (damage := self.damage()) else "finished"
+        return "failed" if self.failure_path.is_file() else "unfinished"
+
+    def damage(self, *, hashed: bool = False) -> str:
+        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+
+        Args:
+            hashed: read its weights and compare their hashes, else only look whether they are there.
+        """
+        if not self.finished:
+            return ""
+        try:
+            return weights_problem(self.path, self.result(), hashed=hashed)
+        except RunError as error:
+            return str(error)
 
     def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
         """Check that the folder can be claimed, without writing anything.
@@ -205,7 +164,7 @@ class RunFolder:
             )
         if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
             raise RunError(
-                f"{self.path} cannot continue: when it began, {'; '.join(changes)}; give what it learnt from, or start "
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or start "
                 "again with another --out"
             )
         return None
@@ -227,7 +186,10 @@ class RunFolder:
         before = self.inputs()
         same = set() if before is None or inputs is None else before.same(inputs)
         differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
-        if changed := [key for key in differing if key not in same]:
+        changed = [key for key in differing if key not in same]
+        if inputs is not None and set(changed) <= set(PLACES):
+            self.check_inputs(inputs, config)  # something else is at the new place
+        if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
             )
@@ -332,7 +294,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _foreign(path: Path) -> bool:
     """Whether a file is more than what a killed process may leave in a folder that it has just taken."""
-    return path.name != _LOCK and not is_temporary(path)
+    return path.name != LOCK and not is_temporary(path)
 
 
 def _written(path: Path) -> Any:

@@ -346,7 +346,7 @@ class Plain:
 
 def test_a_numpy_number_without_bytes_is_refused(state, loaded):
     number = Runs(np.float64(1).__reduce__()[0], np.dtype("f8"), "eight")
-    with pytest.raises(CheckpointError, match="is truncated or not a weights file .*a numpy scalar of float64"):
+    with pytest.raises(CheckpointError, match=r"is truncated or not a weights file .*a numpy scalar of float64"):
         loaded({**state, "number": number})
 
 
