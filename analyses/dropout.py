@@ -1,7 +1,7 @@
 """What the dropout rates do: accuracy over teacher rate and student rate, and two questions about it.
 
 Does the equal rate win, for each teacher rate among the student rates and the other way round? And can the best cell be
-told from its neighbours at all, which it often cannot: rates next to each other differ by less than two seeds do.
+distinguished from its neighbours at all? Often not: neighbouring rates differ by less than two seeds do.
 Differences are paired by seed, because cells of one seed share initialisation and order of images.
 """
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import difference_interval
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
 KINDS = ("feature", "logit")
@@ -76,8 +77,8 @@ def difference(
     Args:
         first: accuracies by seed; NaN where not trained.
         second: subtracted.
-        n_tests: intervals that shall hold together; each is widened accordingly (Bonferroni).
-        n_images: on how many images the accuracies were measured, which makes an interval of equal differences.
+        n_tests: number of intervals that must hold together; each is widened accordingly (Bonferroni).
+        n_images: number of images on which the accuracies were measured, for an interval of equal differences.
 
     Returns:
         `difference`, `low`, `high`; the ends are None with fewer than two seeds in common, or equal differences without
@@ -131,8 +132,8 @@ def best_against_neighbours(
 ) -> dict[str, Any]:
     """The cell with the highest mean among those of most seeds, and its differences to the up to eight cells around it.
 
-    The intervals hold together with 95 % confidence (Bonferroni). They are somewhat too good for the best cell,
-    because it was chosen for being the best; that they often include zero all the same is the point.
+    The intervals hold together with 95 % confidence (Bonferroni). They flatter the best cell somewhat, because it was
+    chosen for being the best; the point is that they often include zero all the same.
 
     Args:
         accuracy: fractions; NaN where not trained.
@@ -175,7 +176,7 @@ def answers_table(result: Result) -> pd.DataFrame:
     """Both answers in numbers: one row per row and column of the grid, then one per neighbour of the best cell.
 
     Columns: question, fixed (network whose rate is; empty for the best cell), rates of the cell in question and of
-    the other one, difference of their mean accuracies, low, high, and answer (empty where it cannot be said).
+    the other one, difference of their mean accuracies, low, high, and answer (empty where there is none).
     """
     rows = []
     for entry in result.facts["equal_rate"]:
@@ -205,18 +206,19 @@ def summary(result: Result) -> str:
         clear = sum(entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0) for entry in entries)
         lines.append(
             f"{fixed} rate fixed: the equal rate wins for {len(wins)} of {len(entries)} rates "
-            f"({', '.join(wins) or 'none'}); the difference to the best other rate is clear of zero for {clear}"
+            f"({', '.join(wins) or 'none'}); the interval of the difference to the best other rate "
+            f"excludes zero for {clear}"
         )
         lines += [f"  {entry['rate']:g}: {_points(entry)} against {entry['other']:g}" for entry in entries]
     best = facts["best"]
     lines.append(
         f"best: teacher {best['teacher_rate']:g}, student {best['student_rate']:g}, "
-        f"{100 * best['mean']:.2f} %; {_told(best)}"
+        f"{100 * best['mean']:.2f} %; {_standing(best)}"
     )
     return "\n".join(lines)
 
 
-def _told(best: dict[str, Any]) -> str:
+def _standing(best: dict[str, Any]) -> str:
     if not best["neighbours"]:
         return "it has no neighbour"
     unclear = min(best["neighbours"], key=_clearness)
@@ -243,7 +245,7 @@ def _compared(entry: dict[str, Any], other: dict[str, float]) -> dict[str, Any]:
 
 
 def _clearness(entry: dict[str, Any]) -> tuple[float, float]:
-    """How far above zero a difference surely is, then how large; without an interval or a seed in common not at all."""
+    """Lower end of a difference's interval, then the difference; -inf where there is none."""
     low, difference = (-math.inf if entry[end] is None else entry[end] for end in ("low", "difference"))
     return low, difference
 
@@ -257,7 +259,7 @@ def _points(entry: dict[str, Any]) -> str:
 
 
 def _means(accuracy: Array) -> Array:
-    """Over the last axis, of what is there; NaN where nothing is."""
+    """Mean over the last axis of the values that are there; NaN where none is."""
     count = (~np.isnan(accuracy)).sum(-1)
     means: Array = np.divide(np.nansum(accuracy, -1), count, out=np.full(count.shape, np.nan), where=count > 0)
     return means

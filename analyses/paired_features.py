@@ -1,4 +1,4 @@
-"""Which layer of a teacher is compared with which of a student, and their features over all test images."""
+"""Features of two networks for all test images, shown or stored."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyses.cka.stored import require_same_samples, role_in
+from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
-from kdprobe.errors import AnalysisError, StoreError
+from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.reducers import reduce_stored
-from kdprobe.features.shared_images import Views
+from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.creation import describe
 from kdprobe.models.stages import Need, Stages
@@ -23,10 +22,10 @@ from kdprobe.models.stages import Need, Stages
 
 @dataclass(frozen=True, eq=False)
 class LayerFeatures:
-    """Features of both networks over the same samples.
+    """Features of both networks for the same samples.
 
     Attributes:
-        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are asked for.
+        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are looked up.
         student: the same.
         labels: classes [n].
         index: places of the samples in the data set's test images [n].
@@ -42,32 +41,6 @@ class LayerFeatures:
     facts: dict[str, Any]
     origin: dict[str, Any] = field(default_factory=dict)
     named_by: Path | None = None
-
-
-def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs of layers.
-
-    Args:
-        teacher: its layers, shallow to deep.
-        student: its layers, shallow to deep.
-        chosen: `TEACHER=STUDENT` pairs; without any, each student layer goes with the teacher layer at the same
-            relative depth.
-
-    Raises:
-        AnalysisError: for a pair that is not two of the layers.
-    """
-    if not chosen:
-        return [(teacher[max(round((i + 1) / len(student) * len(teacher)) - 1, 0)], s) for i, s in enumerate(student)]
-    pairs = []
-    for text in chosen:
-        one, _, other = text.partition("=")
-        if one not in teacher or other not in student:
-            raise AnalysisError(
-                f"{text!r} is not TEACHER=STUDENT of the teacher's layers {', '.join(teacher)} and the student's "
-                f"layers {', '.join(student)}"
-            )
-        pairs.append((one, other))
-    return pairs
 
 
 def shown_features(
@@ -155,18 +128,17 @@ def _gathered(
     quiet: bool,
 ) -> LayerFeatures:
     """All test images through `take`, which maps a role and its normalised images to features by layer."""
-    loaders = views.loaders(batch_size=batch_size, device=device, label="features", quiet=quiet)
     gathered: dict[str, dict[str, list[Tensor]]] = {"teacher": {}, "student": {}}
     labels, index = [], []
-    for first in loaders["teacher"]:
-        batches = {"teacher": first, "student": first if views.shared else next(loaders["student"])}
+    minibatches = views.minibatches(batch_size=batch_size, device=device, label="features", quiet=quiet)
+    for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
-            with torch.inference_mode():
+            with torch.inference_mode(), located(f"minibatch {number} of the {role}"):
                 features = take(role, describe(views.models[role]).normalise(batch.images))
             for layer, feature in features.items():
                 gathered[role].setdefault(layer, []).append(feature.cpu())
-        labels.append(first.labels.cpu())
-        index.append(first.index.cpu())
+        labels.append(batches["teacher"].labels.cpu())
+        index.append(batches["teacher"].index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
     origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
@@ -195,34 +167,19 @@ def stored_features(
         reduce: what of a stored output is taken.
 
     Raises:
-        StoreError: if the files hold other samples or another order, only Gram matrices, or are damaged.
+        StoreError: if the files hold different samples or a different order, only Gram matrices, or are damaged.
     """
-    if len(paths) > 2:
-        raise StoreError(f"a decomposition needs one feature file or two, but got {len(paths)}")
-    with FeatureStore.open(paths[0]) as teacher, FeatureStore.open(paths[-1]) as student:
-        if len(paths) == 1 and len(teacher.roles) < 2:
-            raise StoreError(f"{paths[0]} holds only the {teacher.roles[0]}; give a second file with the other network")
-        require_same_samples(teacher, student)
-        for store in (teacher, student):
-            if store.content != "features":
-                raise StoreError(f"{store.path} holds Gram matrices of minibatches; a decomposition needs features")
-        roles = role_in(teacher, "teacher"), role_in(student, "student")
+    with open_pair(paths) as pair:
+        chosen = {"teacher": teacher_layers, "student": student_layers}
         both = [
-            _Stored(store.path, role, store.layers(role, layers), reduce)
-            for store, role, layers in zip((teacher, student), roles, (teacher_layers, student_layers), strict=True)
+            _Stored(side.store.path, side.role, side.layers(chosen[name]), reduce) for name, side in pair.sides.items()
         ]
-        names = teacher.network(roles[0]).model, student.network(roles[1]).model
-        facts = {"teacher": names[0], "student": names[1], "data": teacher.data, "reduce": reduce}
-        origin = {
-            "teacher": teacher.origin(roles[0]),
-            "student": student.origin(roles[1]),
-            "data": teacher.data,
-        }
-        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)
+        store, facts = pair.store, {**pair.facts(), "reduce": reduce}
+        return LayerFeatures(both[0], both[1], store.labels, store.index, facts, pair.origin(), store.path)
 
 
 class _Stored(Mapping[str, Tensor]):
-    """Features of one network in a file: a layer is read, and reduced a minibatch at a time, whenever it is looked up.
+    """Features of one network in a file: a layer is read whenever it is looked up.
 
     Args:
         path: the feature file.
@@ -238,16 +195,7 @@ class _Stored(Mapping[str, Tensor]):
         if layer not in self._layers:
             raise KeyError(layer)
         with FeatureStore.open(self._path) as store:
-            layout, size = store.layout(self._role, layer), store.batch_size
-            taken: Tensor | None = None
-            for start in range(0, store.n_samples, size):
-                values = store.minibatch(self._role, layer, start, size)
-                precise = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-                part = reduce_stored(precise, layout, self._reduce, of=f"layer {layer!r} of the {self._role}")
-                taken = part.new_empty((store.n_samples, *part.shape[1:])) if taken is None else taken
-                taken[start : start + size] = part
-        assert taken is not None  # no file is finished without samples
-        return taken
+            return StoredNetwork(store, self._role).reduced(layer, self._reduce)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

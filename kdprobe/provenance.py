@@ -1,4 +1,4 @@
-"""The command that is running, as a user would type it, also where one command runs another, and what it names."""
+"""Where numbers come from: the command that is running, also where one runs another, what it names, and versions."""
 
 import os
 import shlex
@@ -6,9 +6,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
+
+PACKAGES = ("kdprobe", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "h5py")
 
 #: parameters of commands that name networks, data, and files that hold what was seen of them
 _NAMED = (
@@ -16,6 +19,22 @@ _NAMED = (
     *("data", "features", "run", "runs", "sweep"),
 )
 _WORDS: ContextVar[tuple[str, ...] | None] = ContextVar("words", default=None)
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """What every result says of its origin: the given facts, the versions and the command line."""
+    return {**facts, "versions": versions(), "command": command_line()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def command_line() -> str:
@@ -26,7 +45,7 @@ def command_line() -> str:
 
 @contextmanager
 def running(words: Sequence[str]) -> Iterator[None]:
-    """Let `command_line` say these words inside."""
+    """Inside `with`, `command_line` gives these words."""
     token = _WORDS.set(tuple(words))
     try:
         yield

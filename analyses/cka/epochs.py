@@ -1,31 +1,33 @@
 """CKA of a teacher with the snapshots of a student that was trained from it, epoch by epoch.
 
-The teacher sees the images once: its Gram matrices of all minibatches are kept, which every snapshot is then
-compared with over the same minibatches.
+The teacher sees the images once: the Gram matrices of its layers are held for all minibatches, and every
+snapshot is compared with them over the same minibatches.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from analyses.cka.networks import show
+from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
-from analyses.paired_features import match_layers
+from analyses.layer_pairs import match_layers
 from kdprobe.config import RunConfig
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, open_views
+from kdprobe.features.shared_images import Views, open_views, show
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import describe
 from kdprobe.models.identity import weights_sha256
-from kdprobe.results import Result, provenance, save_result
+from kdprobe.provenance import provenance
+from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 
@@ -47,7 +49,7 @@ def cka_over_time(
     kernel: str = "linear",
     estimator: str = "unbiased",
     confidence: float = 0.95,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
     trust: Iterable[str] = (),
@@ -57,17 +59,17 @@ def cka_over_time(
     """CKA of paired layers for each snapshot of a run.
 
     Args:
-        run: folder of a run that kept snapshots.
+        run: folder of a run with snapshots.
         teacher: as `kdprobe.load` takes it; the run's own if not given.
         data: a data SPEC; that of the run if not given.
-        every: only snapshots after a multiple of so many epochs.
+        every: use only snapshots whose epoch is a multiple of this number.
         teacher_layers: as `kdprobe.capture` takes them.
         student_layers: the same for the student; each goes with the teacher's layer at its relative depth.
         batch_size: samples compared at a time; 64 if not given.
         kernel: `linear` or `rbf`.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the intervals over minibatches.
-        part: which of how many processes this is.
+        shard: which of how many processes this is.
         device: where the networks run.
         quiet: no progress on standard error.
         trust: modules whose code the run's files may name.
@@ -79,8 +81,7 @@ def cka_over_time(
         `no_interval` says why; the facts' `missing_epochs` are those after which the run should have kept a snapshot.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
-            the run learnt from.
+        AnalysisError: if the run has no such snapshots or no teacher, or if its teacher or data have changed since.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -94,17 +95,17 @@ def cka_over_time(
     options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
     views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
-    showing = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
-    rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
+    given: dict[str, Any] = {"batch_size": batch_size or SIZE, "shard": shard, "device": pick_device(device)}
+    rows = list(_grams(views, "teacher", teacher_layers, label="teacher", quiet=quiet, **given))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
         views.models["student"] = load(path, trust=trust)
         sums = HSICSums(kernel, estimator)
-        columns = showing.grams("student", student_layers, label=f"epoch {epoch}")
+        columns = _grams(views, "student", student_layers, label=f"epoch {epoch}", quiet=quiet, **given)
         for (number, one), (_, other) in zip(rows, columns, strict=True):
             if sums.accepts(len(next(iter(one.values())))):
                 sums.add(one, other, number=number)
-        if part[1] > 1:
+        if shard[1] > 1:
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
     infos = {role: describe(model) for role, model in views.models.items()}
@@ -162,31 +163,21 @@ def summary(result: Result) -> str:
     return "\n".join([*lines, counts, *remarks, *gaps])
 
 
-class _Shown:
-    """The test images in one order, minibatch by minibatch, seen by one network at a time."""
-
-    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
-        self._views, self._batch_size, self._part = views, batch_size, part
-        self._device, self._quiet = device, quiet or part[0] > 0
-
-    def grams(self, role: str, layers: Layers, *, label: str) -> Iterator[tuple[int, Grams]]:
-        """Number of each minibatch and the Gram matrices of the network's layers."""
-        model = self._views.models[role].to(self._device)
-        alone = Views(self._views.data, {role: model}, {role: self._views.splits[role]})
-        loader = alone.loaders(
-            batch_size=self._batch_size, part=self._part, device=self._device, label=label, quiet=self._quiet
-        )[role]
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            taken = stack.enter_context(capture(model, layers, reduce="gram"))
-            for count, batch in enumerate(loader):
-                number = self._part[0] + count * self._part[1]
-                show(model, batch, self._device, minibatch=number)
-                yield number, dict(taken)
+def _grams(
+    views: Views, role: str, layers: Layers, *, shard: tuple[int, int], device: torch.device, **options: Any
+) -> Iterator[tuple[int, Grams]]:
+    """Number of each minibatch, and the Gram matrices of one network's layers on it."""
+    alone = replace(views, models={role: views.models[role].to(device)}, splits={role: views.splits[role]})
+    model = alone.models[role]
+    with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
+        minibatches = alone.minibatches(shard=shard, device=device, **options)
+        for number, batches in zip(count(*shard), minibatches, strict=False):
+            show(model, batches[role].images, where=f"minibatch {number} of {describe(model).name}")
+            yield number, dict(taken)
 
 
 def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
-    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    """Refuse a teacher or data at the run's own paths that have changed since: the result would not show it."""
     before, model = folder.inputs() or Inputs(), views.models["teacher"]
     own_teacher = teacher == folder.values()["teacher"]
     now = Inputs(
@@ -194,13 +185,13 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
     )
     if changes := before.changes(now, teacher=teacher, data=views.data):
         raise AnalysisError(
-            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
-            "copy the one to compare with to another path and name that"
+            f"{folder.path} was trained with a different teacher or data: {'; '.join(changes)}; give the "
+            "teacher that taught it, or copy the one to compare with to another path and name that"
         )
 
 
 def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
-    """What the run was told of its own teacher, and the image size that it took where nothing says one."""
+    """Facts that were given for the run's own teacher, and the image size where no file gives one."""
     facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
     if is_foreign(shown["teacher"]) and "image_size" not in facts:
         facts["default_size"] = read_info(Path(shown["student"])).image_size
@@ -208,15 +199,16 @@ def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:
-    kept = folder.snapshots()
-    if not kept:
+    found = folder.snapshots()
+    if not found:
         raise AnalysisError(
-            f"{folder.path} keeps no snapshots; train with --set training.saving.snapshots=K to keep one every K epochs"
+            f"{folder.path} has no snapshots; train with --set training.saving.snapshots=K to save one every K epochs"
         )
-    chosen = {epoch: path for epoch, path in kept.items() if epoch % (every or 1) == 0}
+    chosen = {epoch: path for epoch, path in found.items() if epoch % (every or 1) == 0}
     if not chosen:
         raise AnalysisError(
-            f"{folder.path} has no snapshot every {every} epochs, but those after {', '.join(map(str, kept))}"
+            f"{folder.path} has no snapshot at a multiple of {every} epochs; it has snapshots after epochs "
+            f"{', '.join(map(str, found))}"
         )
     return chosen
 

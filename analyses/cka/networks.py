@@ -1,7 +1,7 @@
 """Centred kernel alignment (CKA) of two networks, layer by layer, over minibatches.
 
 The score of a pair of layers is the mean over minibatches of their unbiased HSIC, divided by the
-root of the product of the means of each layer's HSIC with itself; a minibatch counts by its number of
+root of the product of the means of each layer's HSIC with itself; minibatches are weighted by their number of
 samples. Each layer's Gram matrix is made inside the forward pass; a minibatch then costs one matrix
 product for all pairs of layers.
 
@@ -11,7 +11,7 @@ Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import zip_longest
+from itertools import count, tee, zip_longest
 from typing import Any
 
 import torch
@@ -19,18 +19,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from analyses.cka.minibatches import Forward, Minibatches, as_minibatches, as_tensor, feed, n_samples
+from analyses.cka.minibatches import SIZE, Forward, Minibatches, as_minibatches, as_tensor, feed, n_samples
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from kdprobe.data import Batch
 from kdprobe.devices import pick_device
-from kdprobe.errors import AnalysisError, CaptureError, Undefined
+from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
-from kdprobe.features.hsic import centred_gram
+from kdprobe.features.gram import centred_gram
+from kdprobe.features.shared_images import Views, located
 from kdprobe.models.creation import unwrap
-from kdprobe.results import provenance
-
-__all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]
+from kdprobe.provenance import provenance
 
 
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
@@ -50,7 +49,9 @@ def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> flo
     """
     x, y = as_tensor(x, name="x", least=3), as_tensor(y, name="y", least=3)
     if x.shape[:2] != y.shape[:2]:
-        raise AnalysisError(f"both need the same minibatches and samples, but got {list(x.shape)} and {list(y.shape)}")
+        raise AnalysisError(
+            f"x and y need the same minibatches and samples, but have the shapes {list(x.shape)} and {list(y.shape)}"
+        )
     sums = HSICSums()
     for one, other in zip(_near_one(x), _near_one(y), strict=True):
         sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
@@ -82,22 +83,20 @@ def cka(
     estimator: str = "unbiased",
     confidence: float = 0.95,
     permutations: int = 0,
-    until: float | None = None,
-    pass_length: int | None = None,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     forward: Forward | None = None,
     data: str = "",
 ) -> CKAResult:
     """CKA of chosen layers of two networks on the same images.
 
-    Both networks see each minibatch in turn, so that a loader may shuffle. Images of a kdprobe `Batch` are
+    Both networks see each minibatch in turn, so a loader may shuffle. Images of a kdprobe `Batch` are
     normalised for each network; those of other loaders (tensors, tuples that begin with one, or mappings with one
-    under a usual name) are taken as they are, those of uint8 as 0 to 1.
+    under a usual name) are taken as they are, apart from uint8 images, which are scaled to 0 to 1.
 
     Args:
         teacher: gives the rows.
         student: gives the columns.
-        loader: minibatches of images; those with fewer than 4 are left out and counted. The samples of a Dataset
+        loader: minibatches of images; those of fewer than 4 images are left out and counted. The samples of a Dataset
             become minibatches of 64.
         teacher_layers: names, globs, `stages`, `leaves`, `all`, as `kdprobe.capture` takes them.
         student_layers: the same for the student.
@@ -107,12 +106,8 @@ def cka(
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the bootstrap intervals, over minibatches.
-        permutations: for p values of no similarity: the student's samples are permuted so many times.
-        until: stop as soon as every interval is at most so wide.
-        pass_length: minibatches of one pass, of a loader that shows the samples several times, each time in other
-            minibatches. Further passes take noise from the value; intervals keep the width of the first pass, whose
-            p values and number of samples the result has.
-        part: which of how many processes this is: the loaders give minibatches part, part + parts, ... and
+        permutations: number of random orders of the student's samples, for p values of no similarity; 0 for none.
+        shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.
         forward: `forward(model, batch)` runs a network on a minibatch of another form.
         data: what the loader shows, for the record.
@@ -121,38 +116,72 @@ def cka(
         matrix, intervals and their origin.
 
     Raises:
-        AnalysisError: if no minibatch has 4 samples, a feature is not finite, the loaders differ, or one gives no
-            minibatches.
+        AnalysisError: if no minibatch has 4 samples, a feature is not finite, the loaders show different images, or
+            one gives no minibatches.
         CaptureError: for an unknown layer.
         DeviceError: for a device that is not there.
     """
     place = pick_device(device)
-    sums = HSICSums(kernel, estimator, permutations=permutations, pass_length=pass_length)
+    sums = HSICSums(kernel, estimator, permutations)
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         one = stack.enter_context(capture(teacher.to(place), teacher_layers, reduce=taken))
         other = stack.enter_context(capture(student.to(place), student_layers, reduce=taken))
-        for count, (left, right) in enumerate(_pairs(loader, student_loader, forward)):
-            number = part[0] + count * part[1]
+        for number, (left, right) in zip(count(*shard), _pairs(loader, student_loader, forward), strict=False):
             samples = n_samples(left, forward)
-            if samples is None or sums.accepts(samples, number=number):
+            if samples is None or sums.accepts(samples):
                 for model, batch in ((teacher, left), (student, right)):
-                    show(model, batch, place, minibatch=number, forward=forward)
+                    with located(f"minibatch {number} of {_name(model)}"):
+                        feed(model, batch, place, forward)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
-            if until is not None and sums.narrow(until, confidence):
-                break
-    if part[1] > 1:
+    if shard[1] > 1:
         sums.gather()
     facts = {
         "teacher": _name(teacher),
         "student": _name(student),
         "data": data,
-        "until": until,
         "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
     }
     origin = provenance(teacher=_origin(teacher), student=_origin(student), data=data)
     return sums.result(confidence=confidence, facts=facts, provenance=origin)
+
+
+def views_cka(
+    views: Views,
+    *,
+    batch_size: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+    **options: Any,
+) -> CKAResult:
+    """CKA of a teacher and a student on the same test images, each in its own input size.
+
+    Args:
+        views: with the roles `teacher` and `student`.
+        batch_size: samples compared at a time; 64 if not given.
+        shard: which of how many processes this is.
+        device: where to compute.
+        quiet: no progress on standard error.
+        options: as `cka` takes them.
+
+    Raises:
+        AnalysisError: if there are fewer than 4 images, or a feature is not finite.
+        CaptureError: for an unknown layer.
+    """
+    seen = views.minibatches(batch_size=batch_size or SIZE, shard=shard, device=device, label="cka", quiet=quiet)
+    rows, columns = (seen, None) if views.shared else tee(seen)
+    return cka(
+        views.models["teacher"],
+        views.models["student"],
+        (batches["teacher"] for batches in rows),
+        student_loader=columns and (batches["student"] for batches in columns),
+        device=device,
+        shard=shard,
+        data=views.data,
+        **options,
+    )
 
 
 def _pairs(
@@ -169,7 +198,7 @@ def _pairs(
             )
     for number, (left, right) in enumerate(zip_longest(left_loader, right_loader)):
         if left is None or right is None or not _same_samples(left, right, forward):
-            raise AnalysisError(f"minibatch {number} holds other images for the student than for the teacher")
+            raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
         yield left, right
 
 
@@ -177,14 +206,6 @@ def _same_samples(left: Any, right: Any, forward: Forward | None) -> bool:
     if isinstance(left, Batch) and isinstance(right, Batch):
         return torch.equal(left.index.cpu(), right.index.cpu())
     return n_samples(left, forward) == n_samples(right, forward)
-
-
-def show(model: nn.Module, batch: Any, device: torch.device, *, minibatch: int, forward: Forward | None = None) -> None:
-    """Run a network on a minibatch; an error in a captured feature names both."""
-    try:
-        feed(model, batch, device, forward)
-    except (AnalysisError, CaptureError) as error:
-        raise type(error)(f"minibatch {minibatch} of {_name(model)}: {error}") from error
 
 
 def _grams(features: Capture, *, made: bool) -> Grams:

@@ -1,6 +1,5 @@
 """What a CKA analysis found, and its file."""
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdprobe.cli import group as cli
+from analyses.layer_pairs import pairs_table
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-Kept = NDArray[np.float32] | Array  # what is kept of every minibatch
+PerMinibatch = NDArray[np.floating[Any]]  # float32 where that holds it
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +44,9 @@ class CKAResult:
     teacher_layers: list[str]
     student_layers: list[str]
     undefined: list[dict[str, str]]
-    hsic_xy: Kept
-    hsic_xx: Kept
-    hsic_yy: Kept
+    hsic_xy: PerMinibatch
+    hsic_xx: PerMinibatch
+    hsic_yy: PerMinibatch
     p_values: Array | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -57,25 +56,11 @@ class CKAResult:
 
         The last two are reasons, or empty.
         """
-        import pandas as pd
-
-        reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in self.undefined}
-        rows, columns = np.indices(self.matrix.shape).reshape(2, -1)
-        teacher = [self.teacher_layers[row] for row in rows]
-        student = [self.student_layers[column] for column in columns]
-        tested = {} if self.p_values is None else {"p_value": self.p_values.ravel()}
-        return pd.DataFrame(
-            {
-                "teacher_layer": teacher,
-                "student_layer": student,
-                "cka": self.matrix.ravel(),
-                "low": self.low.ravel(),
-                "high": self.high.ravel(),
-                **tested,
-                "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
-                "no_interval": np.where(self._without_interval, self.facts.get("no_interval", ""), "").ravel(),
-            }
-        )
+        values = {"cka": self.matrix, "low": self.low, "high": self.high}
+        values |= {} if self.p_values is None else {"p_value": self.p_values}
+        table = pairs_table(self.teacher_layers, self.student_layers, values, {"undefined": self.undefined})
+        missing = np.where(self._without_interval, self.facts.get("no_interval", ""), "")
+        return table.assign(no_interval=missing.ravel())
 
     @property
     def _without_interval(self) -> NDArray[np.bool_]:
@@ -138,20 +123,3 @@ class CKAResult:
         named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
         arrays: dict[str, Any] = result.arrays
         return cls(**arrays, **named, facts=facts, provenance=result.provenance)
-
-    def plot(self, folder: str | Path | None = None) -> Path:
-        """Save the result into a folder and draw its heatmap there, by the `figures` command.
-
-        Args:
-            folder: where to; a new temporary folder if not given.
-
-        Returns:
-            the PNG file.
-
-        Raises:
-            KdprobeError: if no `figures` command is installed.
-        """
-        target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="kdprobe-"))
-        self.save(target / "cka.npz")
-        cli.run("figures", target / "cka.npz", "--out", target, "--format", "png", "--quiet")
-        return target / "cka.png"

@@ -1,6 +1,5 @@
 """`kdprobe cka`; torch and the rest are imported when it runs."""
 
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +41,6 @@ from kdprobe.terminal import echo
 @click.option("--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True)
 @click.option("--estimator", type=click.Choice(["unbiased", "biased"]), default="unbiased", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=4), help="Samples compared at a time.  [default: 64]")
-@click.option("--until", type=float, metavar="WIDTH", help="Stop as soon as every interval is at most so wide.")
-@click.option(
-    "--passes", type=click.IntRange(min=1), default=1, show_default=True, help="Further ones reshuffle: less noise."
-)
 @click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
 @view_options
@@ -67,8 +62,6 @@ def cka(
     kernel: str,
     estimator: str,
     batch_size: int | None,
-    until: float | None,
-    passes: int,
     permutations: int,
     out: Path | None,
     device: str,
@@ -85,8 +78,8 @@ def cka(
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
     """
-    from analyses.cka.checkpoints import views_cka
     from analyses.cka.epochs import cka_over_time, save_over_time, summary
+    from analyses.cka.networks import views_cka
     from analyses.cka.stored import files_cka
     from kdprobe.cli import group as cli
     from kdprobe.data import View
@@ -94,11 +87,8 @@ def cka(
     from kdprobe.results import permit_result
     from kdprobe.training.distributed import ranks
 
-    if until is not None and not 0 < until < inf:
-        raise ConfigError(f"--until needs the width of an interval, above 0, but is {until}")
-    further: dict[str, Any] = {"until": until, "permutations": permutations}
-    if run and (student or features or reduce != "flatten" or passes > 1 or any(further.values())):
-        raise ConfigError("--run takes no --student, --features, --reduce, --passes, --until or --permutations")
+    if run and (student or features or reduce != "flatten" or permutations):
+        raise ConfigError("--run takes no --student, --features, --reduce or --permutations")
     if every and not run:
         raise ConfigError("--every chooses snapshots of a run; give the run with --run")
     out = out or run or Path("cka")
@@ -113,30 +103,28 @@ def cka(
         "estimator": estimator,
     }
     with ranks(device) as processes:
-        part, where = processes.shard, processes.device
+        shard, where = processes.shard, processes.device
         if run:
             over_time = cka_over_time(
                 run,
                 teacher=teacher,
                 data=data,
                 every=every,
-                part=part,
+                shard=shard,
                 device=where,
                 quiet=quiet,
                 view=View(**view),
                 told=told,
                 **chosen,
             )
-        elif features and not (
-            teacher or student or data or any(view.values()) or told or reduce != "flatten" or passes > 1
-        ):
-            result = files_cka(features, part=part, **chosen, **further)
+        elif features and not (teacher or student or data or any(view.values()) or told or reduce != "flatten"):
+            result = files_cka(features, shard=shard, permutations=permutations, **chosen)
         elif teacher and student and not features:
             views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view), told=told)
-            shown: dict[str, Any] = {"reduce": reduce, "passes": passes, "device": where, "quiet": quiet}
-            result = views_cka(views, part=part, **shown, **chosen, **further)
+            further: dict[str, Any] = {"reduce": reduce, "permutations": permutations, "device": where, "quiet": quiet}
+            result = views_cka(views, shard=shard, **chosen, **further)
         else:
-            raise ConfigError("give --teacher and --student with --data, --reduce, --passes, or --features alone")
+            raise ConfigError("give --teacher and --student with --data, --reduce, or --features alone")
     if not processes.main:
         return
     if run:

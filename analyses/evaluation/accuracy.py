@@ -15,7 +15,8 @@ from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
 from kdprobe.mean_interval import wilson
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
 

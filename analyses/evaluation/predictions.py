@@ -1,4 +1,4 @@
-"""What trained networks say about the images of a data set."""
+"""Logits of trained networks for the images of a data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kdprobe import load
-from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches
+from kdprobe.data import AS_IT_IS, DataSet, Split, View
 from kdprobe.data.judged import check_held_out, load_judged
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
+from kdprobe.features.shared_images import shown_batches
 from kdprobe.files import shortest_names
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
 from kdprobe.models.stages import one_tensor
-from kdprobe.terminal.progress import progress, say
+from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
 
@@ -60,7 +61,7 @@ def predict(
     """Logits of every image of a split, in its order.
 
     Args:
-        model: from `kdprobe.load`; it is put in eval mode and back.
+        model: from `kdprobe.load`; it is in evaluation mode meanwhile.
         split: images of the network's input size.
         batch_size: images at a time.
         workers: processes that decode files.
@@ -69,14 +70,11 @@ def predict(
     """
     info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
-    batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
-    found = []
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
+    batches = shown_batches(split, label=info.name, quiet=quiet, **options)
     try:
-        with progress(info.name, len(split), quiet=quiet) as shown:
-            for batch in batches:
-                found.append(one_tensor(model(info.normalise(batch.images)), info.name).float().cpu())
-                shown(len(batch.labels))
-        return torch.cat(found)
+        logits = [one_tensor(model(info.normalise(batch.images)), info.name).float().cpu() for batch in batches]
+        return torch.cat(logits)
     finally:
         model.train(training)
 
@@ -98,14 +96,14 @@ def judge(
 
     Args:
         checkpoints: one or several of whatever `kdprobe.load` takes.
-        spec: the data set; the one that the first checkpoint names if not given.
+        spec: the data set; the one that the first checkpoint names, if not given.
         device: where to compute.
         batch_size: images at a time.
         workers: processes that decode files.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
         trust: modules whose code the checkpoints may name.
-        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it.
+        told: `n_classes`, `image_size`, `mean`, `std` for checkpoints whose files do not give them.
         view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
             set has it.
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analyses.cka.checkpoints import views_cka
 from analyses.cka.epochs import cka_over_time, over_time_table, summary
+from analyses.cka.networks import views_cka
 from kdprobe.cli.train import _probe
 from kdprobe.config import parse, write_yaml
 from kdprobe.distillers import option_types
@@ -71,7 +71,7 @@ def test_a_resumed_run_keeps_the_same_snapshots(student, teacher, tmp_path, monk
 
 def test_no_snapshots_unless_asked_for(teacher):
     assert not RunFolder(teacher).snapshots()
-    with pytest.raises(AnalysisError, match=r"keeps no snapshots; train with --set training\.saving\.snapshots=K"):
+    with pytest.raises(AnalysisError, match=r"has no snapshots; train with --set training\.saving\.snapshots=K"):
         cka_over_time(teacher)
 
 
@@ -98,7 +98,7 @@ def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
     with pytest.raises(AnalysisError, match="was trained without a teacher; give one with --teacher"):
         cka_over_time(plain)
     (plain / "snapshots" / "epoch-0000.safetensors").unlink()
-    with pytest.raises(AnalysisError, match="no snapshot every 5 epochs, but those after 1"):
+    with pytest.raises(AnalysisError, match="no snapshot at a multiple of 5 epochs; it has snapshots after epochs 1"):
         cka_over_time(plain, every=5)
     with pytest.raises(RunError, match="is not a run folder"):
         cka_over_time(tmp_path)
@@ -135,7 +135,7 @@ def test_command_writes_into_the_run(student):
     ("arguments", "message"),
     [
         (("--run", "x", "--student", "y"), "--run takes no --student"),
-        (("--run", "x", "--until", "0.1"), "--run takes no --student"),
+        (("--run", "x", "--permutations", "9"), "--run takes no --student"),
         (("--every", "2"), "give the run with --run"),
     ],
 )

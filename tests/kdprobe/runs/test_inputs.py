@@ -231,7 +231,9 @@ def test_cka_over_a_runs_epochs_takes_the_teacher_and_the_data_that_it_learnt_fr
         retrain(interrupted)
     else:
         flip(interrupted / "D/train/a/0.png")
-    with pytest.raises(AnalysisError, match=rf"R was trained with others: then the {what} .* but now it is .*; give"):
+    with pytest.raises(
+        AnalysisError, match=rf"R was trained with a different teacher or data: the {what} .* but now it is .*; give"
+    ):
         cka_over_time(interrupted / "R", **layers)
     if what == "teacher":
         shutil.copy(interrupted / "T.safetensors", interrupted / "U.safetensors")
