@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyses.bootstrap import Array
 from analyses.layer_pairs import pairs_table
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = NDArray[np.float64]
 PerMinibatch = NDArray[np.floating[Any]]  # float32 where that holds it
 
 

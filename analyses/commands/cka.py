@@ -78,7 +78,7 @@ def cka(
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
     """
-    from analyses.cka.epochs import cka_over_time, save_over_time, summary
+    from analyses.cka.epochs import cka_over_time, over_time_summary, save_over_time
     from analyses.cka.networks import views_cka
     from analyses.cka.stored import files_cka
     from kdprobe.cli import group as cli
@@ -131,5 +131,5 @@ def cka(
         save_over_time(over_time, path, overwrite=overwrite)
     else:
         result.save(path, overwrite=overwrite)
-    echo(summary(over_time) if run else result.summary())
+    echo(over_time_summary(over_time) if run else result.summary())
     cli.run("figures", path, "--out", out, *flags(overwrite=overwrite, quiet=quiet))

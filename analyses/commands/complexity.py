@@ -38,7 +38,7 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, models_of, summary
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table, models_of
     from analyses.complexity import complexity as count
     from kdprobe.results import permit_result, save_result
 
@@ -47,7 +47,7 @@ def complexity(
     result = complexity_result(models, counted)
     table = complexity_table(result).to_csv(index=False)
     save_result(result, out / "complexity.npz", table=table, overwrite=overwrite)
-    echo(summary(result))
+    echo(complexity_summary(result))
     if stages:
         echo("\n" + complexity_table(result, parts=True).to_string(index=False))
     if not quiet:

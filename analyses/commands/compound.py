@@ -46,7 +46,7 @@ def compound(
     """
     import pandas as pd
 
-    from analyses.evaluation.accuracy import percent
+    from analyses.evaluation.accuracy import worded_share
     from analyses.evaluation.compound import READINGS, compound_result, compound_table
     from analyses.evaluation.predictions import judge
     from kdprobe.cli.group import run
@@ -61,6 +61,6 @@ def compound(
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     table = compound_table(result).to_csv(index=False)
     save_result(result, out / "compound.npz", table=table, overwrite=overwrite)
-    columns = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
+    columns = {reading: [worded_share(interval) for interval in result.arrays[reading]] for reading in READINGS}
     echo(pd.DataFrame({"model": result.facts["names"]} | columns).to_string(index=False))
     run("figures", out / "compound.npz", "--out", out, *flags(overwrite=overwrite, quiet=quiet))

@@ -72,8 +72,8 @@ def decompose(
     """
     from analyses.evaluation.predictions import checkpoint_names
     from analyses.knowledge.examples import examples_table
-    from analyses.knowledge.layers import decompose_layers, inputs_of
-    from analyses.knowledge.result import compare, comparison_table, summary, tidy
+    from analyses.knowledge.layers import decompose_layers, features_and_pairs
+    from analyses.knowledge.result import compare, comparison_table, knowledge_summary, knowledge_table
     from kdprobe.cli.group import run
     from kdprobe.data import View
     from kdprobe.devices import pick_device
@@ -94,7 +94,7 @@ def decompose(
         permit_result(out / "knowledge-comparison.npz", "knowledge-comparison", pictures=out, overwrite=overwrite)
     decomposed, results = list[Result](), dict[Path, Result]()
     for student, folder in zip(students or (None,), folders, strict=True):
-        taken, pairs = inputs_of(
+        taken, pairs = features_and_pairs(
             *(teacher, student, data, features),
             method=method,
             layers=layers,
@@ -119,11 +119,11 @@ def decompose(
             results[folder / "examples.npz"] = examples
     if len(decomposed) > 1:
         results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
-    tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
+    tables = {"knowledge": knowledge_table, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
         of_it = None if result.kind == "knowledge-comparison" else of_each[path.parent]
         table = tables[result.kind](result).to_csv(index=False)
         save_result(result, path, table=table, of=of_it, overwrite=overwrite)
     for result in decomposed:
-        echo(summary(result))
+        echo(knowledge_summary(result))
     run("figures", *results, *flags(overwrite=overwrite, quiet=quiet))

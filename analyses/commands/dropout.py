@@ -25,7 +25,7 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
     Example:
       kdprobe dropout sweeps/dropout
     """
-    from analyses.dropout import answers_table, dropout_results, dropout_table, summary
+    from analyses.dropout import answers_table, dropout_results, dropout_summary, dropout_table
     from kdprobe.cli.group import run
     from kdprobe.results import permit_result, save_result
 
@@ -37,5 +37,5 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
         answers = {"-answers.csv": answers_table(result).to_csv(index=False)}
         table = dropout_table(result).to_csv(index=False)
         save_result(result, path, table=table, tables=answers, overwrite=overwrite)
-        echo(summary(result))
+        echo(dropout_summary(result))
     run("figures", *results, "--out", folder, *flags(overwrite=overwrite, quiet=quiet))

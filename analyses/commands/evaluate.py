@@ -45,7 +45,7 @@ def evaluate(
       kdprobe evaluate --checkpoint runs/resnet8-kd --against runs/resnet8 --out evaluation
     """
     from analyses.evaluation.accuracy import evaluate as run_evaluation
-    from analyses.evaluation.accuracy import summary, tidy
+    from analyses.evaluation.accuracy import evaluation_summary, evaluation_table
     from analyses.evaluation.calibration import reliability_result, reliability_table
     from analyses.evaluation.predictions import judge
     from kdprobe.cli.group import run
@@ -60,7 +60,7 @@ def evaluate(
     judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view), told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     bins = reliability_result(result)
-    save_result(result, paths[0], table=tidy(result).to_csv(index=False), overwrite=overwrite)
+    save_result(result, paths[0], table=evaluation_table(result).to_csv(index=False), overwrite=overwrite)
     save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False), overwrite=overwrite)
-    echo(summary(result))
+    echo(evaluation_summary(result))
     run("figures", *paths, "--out", out, *flags(overwrite=overwrite, quiet=quiet))

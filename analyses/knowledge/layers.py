@@ -96,10 +96,10 @@ def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
 
 
 #: what is taken of networks unless chosen otherwise
-USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
+_USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
 
 
-def inputs_of(
+def features_and_pairs(
     teacher: str | None,
     student: str | None,
     data: str | None,
@@ -131,7 +131,9 @@ def inputs_of(
     Raises:
         AnalysisError: for `dropkd` without networks, or with layers or a reduction, or for a pair that does not exist.
     """
-    if method == "dropkd" and (files or layers or any(chosen.get(key, usual) != usual for key, usual in USUAL.items())):
+    if method == "dropkd" and (
+        files or layers or any(chosen.get(key, usual) != usual for key, usual in _USUAL.items())
+    ):
         raise AnalysisError(
             "dropkd shows images to both networks and has its own pairs of stages, whose maps it takes whole; give "
             "checkpoints, without layers or a reduction"
