@@ -300,3 +300,22 @@ def test_every_command_has_help_with_an_example(name):
     members = command.commands.values() if hasattr(command, "commands") else [command]
     for member in members:
         assert "kdprobe" in (member.help or ""), f"{name} {member.name} shows no example"
+
+
+# Results
+
+
+def test_every_kind_of_result_has_one_producer_and_is_shown():
+    from figures.pictures import FIGURES
+    from figures.report import SECTIONS
+    from kdprobe.kinds import KINDS
+
+    made = Counter(
+        node.args[0].value
+        for path in [*sources("kdprobe"), *sources("analyses")]
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Result"
+        if node.args and isinstance(node.args[0], ast.Constant)
+    )
+    assert made == dict.fromkeys(KINDS, 1)
+    assert set(KINDS) <= FIGURES.keys() | SECTIONS.keys()
