@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import t
 
-Values = Sequence[float] | NDArray[np.float64]
+_Values = Sequence[float] | NDArray[np.float64]
 _ROUNDING = 1e-12  # of shares: by so much do equal ones differ
 
 
-def mean_interval(values: Values, *, confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: _Values, *, confidence: float = 0.95) -> tuple[float, float]:
     """The mean and the half-width of Student's interval around it.
 
     Args:
@@ -31,7 +31,7 @@ def mean_interval(values: Values, *, confidence: float = 0.95) -> tuple[float, f
     return float(present.mean()), float(t.ppf(0.5 + confidence / 2, present.size - 1)) * error
 
 
-def seeds_interval(values: Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
+def seeds_interval(values: _Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
     """The mean share over seeds and the half-width of its interval, which ties of a small test set make no point.
 
     Args:
@@ -50,7 +50,7 @@ def seeds_interval(values: Values, *, n_images: int | None, confidence: float = 
 
 
 def difference_interval(
-    first: Values, second: Values, *, n_images: int | None, confidence: float = 0.95
+    first: _Values, second: _Values, *, n_images: int | None, confidence: float = 0.95
 ) -> tuple[float, float]:
     """The mean difference of two shares over the seeds that both have, with the half-width of its interval.
 
@@ -72,14 +72,14 @@ def difference_interval(
     return mean, math.hypot(*(_of_images(float(each[both].mean()), n_images, confidence) for each in (one, other)))
 
 
-def all_equal(values: Values) -> bool:
+def all_equal(values: _Values) -> bool:
     """Whether there are several values and they do not differ."""
     present = _present(values)
     return present.size > 1 and float(np.ptp(present)) <= _ROUNDING * max(1.0, float(np.abs(present).max()))
 
 
 def worded_interval(
-    values: Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
+    values: _Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
 ) -> str:
     """`mean ± half-width`, `-` without a value; without an interval the mean alone, or `mean, all equal`.
 
@@ -151,5 +151,5 @@ def _of_images(share: float, n_images: int | None, confidence: float) -> float:
     return max(float(high) - share, share - float(low), binomial)
 
 
-def _present(values: Values) -> NDArray[np.float64]:
+def _present(values: _Values) -> NDArray[np.float64]:
     return np.asarray([value for value in values if not math.isnan(value)], dtype=np.float64)

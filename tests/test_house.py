@@ -35,9 +35,8 @@ MOST_LOOSE_FILES, MOST_MODULES = 12, 16
 MOST_LINES, LONGEST_BODY, LONGEST_CLASS = 400, 50, 280
 CROWDED = ("kdprobe/distillers", "figures/pictures", "figures/report")  # one file for each method, picture, section
 
-#: names that modules have in common on purpose: every file format has a format and a version, every entry has `main`,
-#: every picture `draw`, every section of the report `panels`
-SHARED = {"FORMAT", "VERSION", "main", "draw", "panels"}
+#: names that modules have in common on purpose: each file format says its own, and each process enters by `main`
+SHARED = {"FORMAT", "VERSION", "main"}
 
 
 @cache

@@ -32,7 +32,7 @@ class Variation(NamedTuple):
     flip: Bool[Tensor, " n"]
 
 
-def draw(n: int, augment: AugmentConfig, *, seed: int, epoch: int) -> Variation:
+def draw_variations(n: int, augment: AugmentConfig, *, seed: int, epoch: int) -> Variation:
     """The variations of an epoch, one per view of an image.
 
     Args:

@@ -244,7 +244,7 @@ def stratified(
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 
-def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
+def few_of_each(split: Split, per_class: int, generator: torch.Generator) -> Split:
     """A limited number of images of each class, in the split's order.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
-from kdprobe.data.augment import Variation, draw, generator, shift_and_flip
+from kdprobe.data.augment import Variation, draw_variations, generator, shift_and_flip
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch, resize
 from kdprobe.data.erase import erase
@@ -107,7 +107,7 @@ def training_batches(
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
-    variation = draw(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
+    variation = draw_variations(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
     padding = augment.padding if augment.crop == "pad" else 0
     first_key = generator(seed, epoch, 3).initial_seed() % 2**32
     work = _Work(split, parts, augment, seed, epoch)

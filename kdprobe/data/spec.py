@@ -16,7 +16,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few_of_each, hold_out
 from kdprobe.data.decode import fits, into_memory
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
@@ -92,7 +92,7 @@ def load_data(
     if identified:
         data = replace(data, shared=shared_files(data))
     if per_class:
-        data = replace(data, train=few(data.train, per_class, generator(seed, 1)))
+        data = replace(data, train=few_of_each(data.train, per_class, generator(seed, 1)))
     if isinstance(data.test.images, ImageFiles):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     if not len(data.test):
