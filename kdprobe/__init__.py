@@ -3,6 +3,7 @@
 The public names are loaded on first use, so that importing the package costs nothing.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,27 @@ _PUBLIC = {
     "KdprobeError": "kdprobe.errors",
 }
 
-__all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
+__all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
 
 if TYPE_CHECKING:
     from kdprobe.errors import KdprobeError as KdprobeError
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, such as `["train", "digits/resnet8"]`, as the console script does.
+
+    Args:
+        arguments: of `kdprobe`; those of this process if not given.
+
+    Returns:
+        the exit status: 0 if it succeeded; every error that a user can cause is one line on standard error.
+    """
+    from kdprobe.cli.entry import exit_status
+
+    return exit_status(arguments)
 
 
 def __getattr__(name: str) -> Any:

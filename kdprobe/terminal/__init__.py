@@ -7,8 +7,6 @@ colours or clear the screen. They are shown as escapes, and so is what the termi
 import re
 import sys
 
-import click
-
 # all but the end of a line and the tab; marks that turn the direction of writing; halves of characters
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -20,8 +18,9 @@ def echo(text: object = "", *, err: bool = False) -> None:
         text: as it is, but for characters that a terminal would obey.
         err: to standard error.
     """
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), err=err)
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def printable(text: str) -> str:
