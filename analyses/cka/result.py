@@ -115,6 +115,10 @@ class CKAResult:
             ResultError: if the name does not end in `.npz`.
             OutputError: if another file is in the way.
         """
+        save_result(self.as_result(), path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
+
+    def as_result(self) -> Result:
+        """What is saved."""
         names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
         names += [] if self.p_values is None else ["p_values"]
         facts = {
@@ -123,8 +127,7 @@ class CKAResult:
             "student_layers": self.student_layers,
             "undefined": self.undefined,
         }
-        result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
-        save_result(result, path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
+        return Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
 
     @classmethod
     def load(cls, path: str | Path) -> "CKAResult":

@@ -13,6 +13,7 @@ from analyses.knowledge.examples import examples_result
 from analyses.knowledge.result import Pair, knowledge_result, measure_pair
 from analyses.paired_features import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
 from kdprobe.data import AS_IT_IS, View
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.shared_images import open_views
 from kdprobe.results import Result
@@ -94,6 +95,44 @@ def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
     return pair._replace(numbers=pair.numbers | more)
 
 
+def decompose_networks(
+    teacher: str | None,
+    student: str | None,
+    *,
+    method: str = "ridge",
+    folds: int = 5,
+    seed: int = 0,
+    probes: bool = True,
+    n_images: int = 0,
+    device: str | torch.device = "cpu",
+    **source: Any,
+) -> list[Result]:
+    """Decompose a teacher and a student, or the feature files of both.
+
+    Args:
+        teacher: as `inputs_of` takes it.
+        student: likewise.
+        method: as `decompose_layers` takes it, and so the next four.
+        folds: held out in turn.
+        seed: of the folds.
+        probes: also measure linear probes.
+        n_images: pick this many images per network.
+        device: where the networks run.
+        source: what else `inputs_of` takes.
+
+    Returns:
+        a result of kind "knowledge", and one of kind "examples" if images were asked for.
+
+    Raises:
+        AnalysisError: as `inputs_of` and `decompose_layers`.
+    """
+    features, pairs = inputs_of(teacher, student, method=method, device=pick_device(device), **source)
+    auxiliary = Path(student) if method == "dropkd" and student else None
+    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes}
+    result, examples = decompose_layers(features, pairs, auxiliary=auxiliary, n_images=n_images, **options)
+    return [result] if examples is None else [result, examples]
+
+
 #: what is taken of networks unless chosen otherwise
 USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
 
@@ -101,8 +140,8 @@ USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce":
 def inputs_of(
     teacher: str | None,
     student: str | None,
-    data: str | None,
-    files: Sequence[Path],
+    data: str | None = None,
+    files: Sequence[Path] = (),
     *,
     method: str = "ridge",
     layers: Sequence[str] = (),

@@ -1,7 +1,7 @@
 """The command line: one file per command, the options that they share, and the group that finds them.
 
-    main  the console script: runs a command line and ends the process with its exit status
-    run   one installed command in this process, for Python and for other commands
+main  the console script: runs a command line and ends the process with its exit status
+run   one installed command in this process, for Python and for other commands
 """
 
 from importlib import import_module

@@ -38,7 +38,7 @@ TEACHER_SECONDS = 30.0
 @click.option("--device", default="auto", show_default=True, help="Where to compute.")
 @click.option("--quiet", is_flag=True, help="Only the table and the report's place.")
 def demo(out: Path, seeds: int, device: str, quiet: bool) -> None:
-    """Train, distil, dump, analyse, draw and report on real handwritten digits.
+    """Do the whole job on the digits, from training to report.
 
     A small Vision Transformer, trained on all images, teaches ResNet8 students that see five images of each class: by
     plain training, vanilla KD and DropKD. The same command goes on with a demo that was interrupted.

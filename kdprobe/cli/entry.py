@@ -11,8 +11,6 @@ from kdprobe.cli.hidden import hidden_module
 from kdprobe.errors import KdprobeError
 from kdprobe.terminal import echo
 
-STOPPED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and end the process where it fails, as the console script does.
@@ -43,23 +41,32 @@ def exit_status(arguments: Sequence[str] | None = None) -> int:
             from kdprobe.cli.group import run_line  # with click, which a file of the user's may hide
 
             return run_line(words)
-    except KeyboardInterrupt:
-        return _report("stopped", STOPPED)
-    except KdprobeError as error:
-        return _report(str(error), error.status)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            return _report("there is not enough memory for this; choose smaller images, smaller batches or fewer layers")
-        raise
     except BrokenPipeError:
         return 1
-    except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        return _report(f"{place}{error.strerror or error}")
-    except (ImportError, AttributeError) as error:
-        if (reason := hidden_module(error)) is None:
-            raise
-        return _report(reason)
+    except (Exception, KeyboardInterrupt) as error:
+        if (message := _worded(error)) is None:
+            raise  # a defect of ours
+        echo("kdprobe: " + " ".join(message.split()), err=True)
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        return error.status if isinstance(error, KdprobeError) else 2
+
+
+def _worded(error: BaseException) -> str | None:
+    """What a user can put right about an error, in one sentence; None where it is a defect."""
+    message: str | None = None
+    if isinstance(error, KeyboardInterrupt):
+        message = "stopped"
+    elif isinstance(error, KdprobeError):
+        message = str(error)
+    elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        message = "there is not enough memory for this; choose smaller images, smaller batches or fewer layers"
+    elif isinstance(error, OSError):
+        message = f"{error.filename}: " if error.filename is not None else ""
+        message += error.strerror or str(error)
+    elif isinstance(error, ImportError | AttributeError):
+        message = hidden_module(error)
+    return message
 
 
 @contextmanager
@@ -77,8 +84,3 @@ def _stoppable() -> Iterator[None]:
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     echo("warning: " + " ".join(str(message).split()), err=True)
-
-
-def _report(message: str, status: int = 2) -> int:
-    echo("kdprobe: " + " ".join(message.split()), err=True)
-    return status
