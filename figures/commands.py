@@ -56,7 +56,8 @@ def figures(
 def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool, quiet: bool) -> None:
     """Put saved results into one page.
 
-    The page is a single file that opens without a network. A FOLDER is searched for results, and so are the folders in it.
+    The page is a single file that opens without a network. A FOLDER is searched for results, and so are the folders in
+    it.
 
     \b
     Example:
@@ -81,8 +82,9 @@ def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool,
 def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: bool, quiet: bool) -> None:
     """Write the tables and figures of the publication.
 
-    They hold the published numbers, alone or beside your own. Tables are written as LaTeX, Markdown and CSV, with footnotes on sources and misprints. A run repeats a number if
-    its networks, method and kind of data are the published ones.
+    They hold the published numbers, alone or beside your own. Tables are written as LaTeX, Markdown and CSV, with
+    footnotes on sources and misprints. A run repeats a number if its networks, method and kind of data are the
+    published ones.
 
     \b
     Example:

@@ -20,7 +20,8 @@ def complexity(
 ) -> None:
     """Count parameters, MACs and FLOPs of networks.
 
-    Each is counted by a convention that is named. MODEL is a run folder, a checkpoint file, NAME@FILE, timm:NAME, or the name of a network.
+    Each is counted by a convention that is named. MODEL is a run folder, a checkpoint file, NAME@FILE, timm:NAME, or
+    the name of a network.
 
     \b
     Example:

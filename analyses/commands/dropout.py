@@ -16,8 +16,8 @@ from kdprobe.terminal import echo
 def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> None:
     """Tabulate and draw what the rates of a dropout sweep do.
 
-    The sweep may still be running. Two questions are answered: does the equal rate win in each row and column, and can the best cell be told from its
-    neighbours?
+    The sweep may still be running. Two questions are answered: does the equal rate win in each row and column, and can
+    the best cell be told from its neighbours?
 
     \b
     Example:

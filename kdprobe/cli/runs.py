@@ -78,7 +78,8 @@ def show_run(run: Path) -> None:
 def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwrite: bool, quiet: bool) -> None:
     """Put finished runs side by side.
 
-    The table has means and 95 % intervals over seeds. Runs that differ in the seed alone are one row. Accuracies are those after the last epoch.
+    The table has means and 95 % intervals over seeds. Runs that differ in the seed alone are one row. Accuracies are
+    those after the last epoch.
 
     \b
     Example:
@@ -112,7 +113,8 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
 def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     """Check that run folders are whole.
 
-    Configuration, metrics, networks, states and result are read. It prints one line for each problem, and its exit status is 2 if there is any.
+    Configuration, metrics, networks, states and result are read. It prints one line for each problem, and its exit
+    status is 2 if there is any.
 
     \b
     Example:

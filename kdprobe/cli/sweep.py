@@ -113,7 +113,8 @@ def sweep_dropout(recipe: str, seeds: int | None, **options: Any) -> None:
     """Train DropKD students over a grid of dropout rates.
 
     The rates of teacher and student vary, and the grid is drawn; the other pair of rates stays as configured. RECIPE is
-    a YAML file or the name of a shipped recipe, whose section `sweep` may set other defaults. Interrupted or extended, the same command goes on.
+    a YAML file or the name of a shipped recipe, whose section `sweep` may set other defaults. Interrupted or extended,
+    the same command goes on.
 
     \b
     Example:
