@@ -3,26 +3,19 @@
 The public names are loaded on first use, so that importing the package costs nothing.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
-
-_PUBLIC = {
-    "load": "kdprobe.models.checkpoint",
-    "capture": "kdprobe.features.capturing",
-    "FeatureStore": "kdprobe.features.store",
-    "KdprobeError": "kdprobe.errors",
-}
-
-__all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
 
 if TYPE_CHECKING:
     from kdprobe.errors import KdprobeError as KdprobeError
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
+
+__version__ = "0.1.0"
+__all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,11 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(arguments)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kdprobe' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are loaded on first use.
+
+    Args:
+        package: its name.
+        homes: the module that defines each public name.
+    """
+
+    def load_name(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    return load_name, lambda: sorted({*vars(sys.modules[package]), *homes})
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "FeatureStore": "kdprobe.features.store",
+        "KdprobeError": "kdprobe.errors",
+        "capture": "kdprobe.features.capturing",
+        "load": "kdprobe.models.checkpoint",
+    },
+)

@@ -9,7 +9,9 @@ from kdprobe.cli.options import (
     check_source,
     data_option,
     features_option,
+    layers_option,
     layers_options,
+    method_option,
     reduce_option,
     saving_options,
     seed_option,
@@ -28,19 +30,14 @@ if TYPE_CHECKING:
 @student_option("Student, given like the teacher; repeatable, to compare several at equal layers.", multiple=True)
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
-@click.option(
-    "--method",
+@method_option(
+    "What counts as general.",
     type=click.Choice(["ridge", "subspace", "dropkd"]),
     default="ridge",
     show_default=True,
-    help="What counts as general.",
 )
-@click.option(
-    "--layers",
-    multiple=True,
-    metavar="T=S",
-    show_default="matched by relative depth",
-    help="Pair of a teacher layer and a student layer; repeatable.",
+@layers_option(
+    "Pair of a teacher layer and a student layer; repeatable.", "T=S", show_default="matched by relative depth"
 )
 @layers_options("stages")
 @reduce_option("gap", "flatten", "cls", "tokens")
@@ -84,7 +81,7 @@ def decompose(
     Example:
       kdprobe decompose --teacher runs/vit --student runs/kd --student runs/dropkd --images 8 --out knowledge
     """
-    from analyses.evaluation.predictions import short_names
+    from analyses.evaluation.predictions import checkpoint_names
     from analyses.knowledge.examples import examples_table
     from analyses.knowledge.layers import decompose_networks
     from analyses.knowledge.result import compare, comparison_table, summary, tidy
@@ -93,7 +90,7 @@ def decompose(
 
     networks = {"teacher": teacher, "student": students}
     check_source(features, networks, data=data, crop_pct=view != AS_IT_IS, classes=told)
-    names = short_names(students)
+    names = checkpoint_names(students)
     folders = [out / name for name in names] if len(names) > 1 else [out]
     wanted = ("knowledge", "examples") if n_images else ("knowledge",)
     kinds = {folder / f"{kind}.npz": kind for folder in folders for kind in wanted}
@@ -101,14 +98,7 @@ def decompose(
     saving = Saving(
         kinds | ({comparison: "knowledge-comparison"} if len(names) > 1 else {}), overwrite=overwrite, quiet=quiet
     )
-    source: dict[str, Any] = {
-        "data": data,
-        "files": features,
-        "device": device,
-        "view": view,
-        "told": told,
-        "quiet": quiet,
-    }
+    source: dict[str, Any] = {"data": data, "files": features, "view": view, "told": told}
     found = [
         decompose_networks(teacher, student, n_images=n_images or 0, device=device, quiet=quiet, **source, **chosen)
         for student in students or (None,)

@@ -1,26 +1,17 @@
 """The command line: one file per command, the options that they share, and the group that finds them.
 
-main  the console script: runs a command line and ends the process with its exit status
+main  the console script: runs a command line and ends the process where it fails
 run   one installed command in this process, for Python and for other commands
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {"main": "kdprobe.cli.entry", "run": "kdprobe.cli.group"}
-
-__all__ = ["main", "run"]
+from kdprobe import face
 
 if TYPE_CHECKING:
     from kdprobe.cli.entry import main as main
     from kdprobe.cli.group import run as run
 
+__all__ = ["main", "run"]
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kdprobe.cli' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = face(__name__, {"main": "kdprobe.cli.entry", "run": "kdprobe.cli.group"})

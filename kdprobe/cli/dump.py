@@ -9,6 +9,7 @@ from kdprobe.cli.options import (
     FILE,
     batch_size_option,
     data_option,
+    layers_option,
     layers_options,
     out_option,
     overwrite_option,
@@ -30,13 +31,11 @@ if TYPE_CHECKING:
 @student_option()
 @click.option("--checkpoint", metavar="CKPT", help="The same as --student, for a single network.")
 @data_option(show_default="that of the student's, or only, checkpoint")
-@click.option(
-    "--layers",
-    multiple=True,
+@layers_option(
+    "Layer of each network: a name, a glob, stages or all; repeatable.",
+    "GLOB",
     default=("stages",),
     show_default=True,
-    metavar="GLOB",
-    help="Layer of each network: a name, a glob, stages or all; repeatable.",
 )
 @layers_options(instead=" instead of --layers")
 @out_option("File of the dump, FILE.h5.", of=FILE, required=True)

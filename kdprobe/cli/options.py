@@ -113,6 +113,11 @@ def features_option(**settings: Any) -> Decorator:
     )
 
 
+def layers_option(text: str, metavar: str, **settings: Any) -> Decorator:
+    """`--layers`: of both networks at once."""
+    return click.option("--layers", multiple=True, metavar=metavar, help=text, **settings)
+
+
 def layers_options(default: str | None = None, *, instead: str = "") -> Decorator:
     """`--teacher-layers` and `--student-layers`."""
     shown: dict[str, Any] = {"default": (default,), "show_default": True} if default else {}
@@ -156,6 +161,11 @@ def set_option() -> Decorator:
         metavar="KEY.KEY=VALUE",
         help="Set one value of the configuration, written as in YAML; repeatable.",
     )
+
+
+def method_option(text: str, **settings: Any) -> Decorator:
+    """`--method`: of a training, or of an analysis."""
+    return click.option("--method", help=text, **settings)
 
 
 def seed_option(text: str, **settings: Any) -> Decorator:

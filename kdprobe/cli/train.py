@@ -13,6 +13,7 @@ from kdprobe.cli.options import (
     device_option,
     facts_options,
     flags,
+    method_option,
     out_option,
     quiet_option,
     resume_option,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.argument("recipe", required=False)
 @set_option()
 @teacher_option()
-@click.option("--method", metavar="NAME", help="Method instead of the recipe's, with the recipe's options for it.")
+@method_option("Method instead of the recipe's, with the recipe's options for it.", metavar="NAME")
 @data_option(show_default="the recipe's")
 @seed_option("Seed of initialisation, shuffling and augmentation.")
 @out_option("Run folder.", of=PATH, show_default="runs/RECIPE[-METHOD]-seedN")

@@ -4,7 +4,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.models import describe
-from kdprobe.models.create import attach
+from kdprobe.models.creation import attach
 
 
 def average_of(student: nn.Module, decay: float | None) -> AveragedModel | None:

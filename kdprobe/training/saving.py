@@ -14,7 +14,7 @@ from kdprobe.distillers import Method
 from kdprobe.errors import Diverged, RunError, Stopped
 from kdprobe.files import write_text
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
-from kdprobe.models.create import count_parameters
+from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch

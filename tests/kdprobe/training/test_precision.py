@@ -15,7 +15,7 @@ from kdprobe.recipe import read_recipe, recipes
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training import precision
 from kdprobe.training.loop import train
-from tests.test_training import stop_after
+from tests.kdprobe.training.test_loop import stop_after
 
 CPU = torch.device("cpu")
 

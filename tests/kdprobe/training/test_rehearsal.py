@@ -22,7 +22,7 @@ from kdprobe.training.evaluation import accuracy
 from kdprobe.training.loop import train
 from kdprobe.training.rehearsal import undone
 from kdprobe.training.verify import problems
-from tests.test_training import config, outcome, spoil
+from tests.kdprobe.training.test_loop import config, outcome, spoil
 
 
 class Net(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 
 from kdprobe.errors import Stopped
 from kdprobe.training.loop import train
-from tests.test_training import config, outcome, stop_after
+from tests.kdprobe.training.test_loop import config, outcome, stop_after
 
 
 @pytest.fixture(scope="module")
