@@ -4,11 +4,12 @@ The public names are loaded on first use, so that importing the package costs no
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdprobe.cli.entry import main as main
     from kdprobe.errors import KdprobeError as KdprobeError
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, such as `["train", "digits/resnet8"]`, as the console script does.
-
-    Args:
-        arguments: of `kdprobe`; those of this process if not given.
-
-    Returns:
-        the exit status: 0 if it succeeded; every error that a user can cause is one line on standard error.
-    """
-    from kdprobe.cli.entry import exit_status
-
-    return exit_status(arguments)
 
 
 def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -55,5 +42,6 @@ __getattr__, __dir__ = face(
         "KdprobeError": "kdprobe.errors",
         "capture": "kdprobe.features.capturing",
         "load": "kdprobe.models.checkpoint",
+        "main": "kdprobe.cli.entry",
     },
 )

@@ -38,7 +38,7 @@ def compound(
     Example:
       kdprobe compound --checkpoint runs/mobilenet --data rafdb-compound:/data/RAF-DB
     """
-    from analyses.evaluation.compound import compound_result, compound_table, summary
+    from analyses.evaluation.compound import compound_result, compound_summary, compound_table
     from analyses.evaluation.predictions import judge
     from kdprobe.cli.saving import Saving
 
@@ -47,5 +47,5 @@ def compound(
     judged = judge(checkpoints, data, device=device, quiet=quiet, same_classes=False, view=view, told=told)
     result = compound_result(judged, exclude_neutral=exclude_neutral)
     saving.save(path, result, compound_table(result))
-    echo(summary(result))
+    echo(compound_summary(result))
     saving.draw()

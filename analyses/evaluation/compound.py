@@ -113,7 +113,7 @@ def compound_table(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "reading", "class", "value", "low", "high"])
 
 
-def summary(result: Result) -> str:
+def compound_summary(result: Result) -> str:
     """Each network's three accuracies with their intervals, as a table."""
     readings = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
     return pd.DataFrame({"model": result.facts["names"]} | readings).to_string(index=False)

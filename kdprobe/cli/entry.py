@@ -12,29 +12,16 @@ from kdprobe.errors import KdprobeError
 from kdprobe.terminal import echo
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line and end the process where it fails, as the console script does.
+def main(arguments: Sequence[object] | None = None) -> int:
+    """Run a command line, such as `["train", "digits/resnet8"]`; errors that a user can cause are one line each.
 
     Args:
-        arguments: of `kdprobe`; those of this process if not given.
-
-    Raises:
-        SystemExit: with the exit status, unless that is 0.
-    """
-    if status := exit_status(arguments):
-        sys.exit(status)
-
-
-def exit_status(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; every error that a user can cause is one line on standard error.
-
-    Args:
-        arguments: of `kdprobe`; those of this process if not given.
+        arguments: of `kdprobe`, each turned into text; those of this process if not given.
 
     Returns:
         0 if it succeeded, 2 if it did not, 130 if it was stopped, 1 if nobody reads its output any more.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    words = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
     try:
         with _stoppable(), warnings.catch_warnings():
             warnings.showwarning = _warn

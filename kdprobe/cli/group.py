@@ -114,7 +114,9 @@ def _load(entry: EntryPoint) -> click.Command:
         reason = hidden_module(error) or f"command {entry.name!r} cannot be imported from {entry.value}: {error}"
         raise KdprobeError(reason) from error
     if not isinstance(found, click.Command):
-        raise KdprobeError(f"{entry.value} is no command of click's, but {type(found).__name__}")
+        raise KdprobeError(
+            f"command {entry.name!r} cannot be run: {entry.value} is not a click command, but a {type(found).__name__}"
+        )
     return found
 
 

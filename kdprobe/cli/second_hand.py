@@ -60,12 +60,12 @@ class SecondHand:
 
 def serve() -> None:
     """Run the commands that come over standard input, until the empty one."""
-    from kdprobe.cli.entry import exit_status
+    from kdprobe.cli.entry import main
 
     waiting: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(waiting,), daemon=True).start()
     while words := waiting.get():
-        exit_status(words)  # a failure is in the log, and whoever gave the command meets it again
+        main(words)  # a failure is in the log, and whoever gave the command meets it again
 
 
 def _listen(waiting: "queue.SimpleQueue[list[str]]") -> None:

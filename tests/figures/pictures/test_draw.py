@@ -25,7 +25,7 @@ from figures.pictures.comparison import worded
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
 from figures.pictures.draw import FIGURES, draw, draw_files
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, save_result

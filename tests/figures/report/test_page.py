@@ -18,7 +18,7 @@ from figures.pictures.draw import FIGURES
 from figures.report.chart import hover, numbers, scale, themed
 from figures.report.page import SECTIONS, safe_json, short_names
 from figures.report.write import find, read, write_report
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import Result, save_result
 from tests.saved_results import (

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from kdprobe.cli import group as cli
+from kdprobe import cli
 from kdprobe.cli.demo import METHODS, conclusions, differences, looks, remove_dump, verdict
 from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError

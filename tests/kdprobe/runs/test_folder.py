@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from figures.pictures import comparison as comparison_figure
 from figures.pictures import curves as curves_figure
-from kdprobe.cli import group as cli
+from kdprobe import cli
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
