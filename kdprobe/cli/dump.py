@@ -8,6 +8,7 @@ import click
 from kdprobe.cli.options import (
     FILE,
     batch_size_option,
+    checkpoint_option,
     data_option,
     layers_option,
     layers_options,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @teacher_option()
 @student_option()
-@click.option("--checkpoint", metavar="CKPT", help="The same as --student, for a single network.")
+@checkpoint_option("The same as --student, for a single network.")
 @data_option(show_default="that of the student's, or only, checkpoint")
 @layers_option(
     "Layer of each network: a name, a glob, stages or all; repeatable.",

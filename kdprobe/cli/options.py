@@ -84,16 +84,16 @@ def student_option(text: str = "Student, given like the teacher.", **settings: A
     return click.option(*names, metavar="CKPT", help=text, **settings)
 
 
+def checkpoint_option(text: str, **settings: Any) -> Decorator:
+    """`--checkpoint`; with `multiple=True` the command gets `checkpoints`."""
+    names = ("--checkpoint", "checkpoints") if settings.get("multiple") else ("--checkpoint",)
+    return click.option(*names, metavar="CKPT", help=text, **settings)
+
+
 def checkpoints_option() -> Decorator:
-    """`--checkpoint`, at least once; the command gets `checkpoints`."""
-    return click.option(
-        "--checkpoint",
-        "checkpoints",
-        multiple=True,
-        required=True,
-        metavar="CKPT",
-        help="Network: a run folder, a checkpoint file, NAME@FILE or timm:NAME; repeatable, to compare several.",
-    )
+    """`--checkpoint`, once or several times; the command gets `checkpoints`."""
+    text = "Network: a run folder, a checkpoint file, NAME@FILE or timm:NAME; repeatable, to compare several."
+    return checkpoint_option(text, multiple=True, required=True)
 
 
 def data_option(text: str = "Data set, such as digits, cifar10:DIR or folder:DIR.", **settings: Any) -> Decorator:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from inspect import cleandoc
 from pathlib import Path
 
 import click
@@ -59,7 +60,7 @@ def test_an_option_says_the_same_wherever_it_means_the_same():
     differing = {flag for flag, found in texts.items() if len(found) > 1}
     # what is written, seeded, compared or continued is another thing in each command
     of_its_own = {"--out", "--seed", "--seeds", "--method", "--layers", "--resume", "--batch-size"}
-    a_little = {"--quiet", "--data", "--student", "--teacher-layers", "--student-layers"}
+    a_little = {"--quiet", "--data", "--student", "--checkpoint", "--teacher-layers", "--student-layers"}
     assert differing <= of_its_own | a_little
     assert all(len(texts[flag]) == 2 for flag in a_little)
 
@@ -67,7 +68,7 @@ def test_an_option_says_the_same_wherever_it_means_the_same():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_help_page_is_in_sentences_and_has_an_example_that_is_a_command_line(name):
     command = COMMANDS[name]
-    summary, _, rest = command.help.partition("\n\n")
+    summary, _, rest = cleandoc(command.help).partition("\n\n")
     assert re.fullmatch(r"[A-Z][^\n]*\.", summary), summary
     for parameter in command.params:
         if isinstance(parameter, click.Option):
