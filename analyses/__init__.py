@@ -1,1 +1,1 @@
-"""Questions asked of a teacher and its students, one file each."""
+"""What kdprobe measures: `cka`, `similarity`, `knowledge`, `evaluation`, and `hsic`, `dropout` and `complexity`."""

@@ -1,104 +1,64 @@
-"""Bootstrap intervals of CKA, by resampling whole minibatches.
+"""The BCa bootstrap: intervals that are corrected for bias and for skewness.
 
-Samples are never resampled: a duplicate counts as perfect similarity off the diagonal, which turns
-the CKA of independent features from 0 into almost 1.
+Reference: Efron (1987), Better bootstrap confidence intervals, sections 3 and 6.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 Array = NDArray[np.float64]
 
-MIN_MINIBATCHES = 5  # with three, an interval of 95 % holds the value in 68 % of the cases, with six in 90
-_BLOCKS = 20  # of resamples, for the size of what is made on the way
+_BLOCKS = 20  # of resamples, to bound the size of intermediate arrays
 
 
-def ratio_intervals(
-    xy: Float[np.ndarray, "k L M"],
-    xx: Float[np.ndarray, "k L"],
-    yy: Float[np.ndarray, "k M"],
-    *,
-    sizes: Sequence[int] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 1999,
-    seed: int = 0,
-) -> tuple[Array, Array]:
-    """BCa intervals of mean(xy) / sqrt(mean(xx) mean(yy)) for every pair of layers.
-
-    Where all resamples agree the interval is that point; where they all lie on one side of the
-    estimate, so that BCa is not defined, it is the percentile interval.
+def resample_counts(n: int, resamples: int, *, seed: int = 0) -> UInt8[np.ndarray, "R n"]:
+    """How often each of n values is in each resample; none is there more than 255 times.
 
     Args:
-        xy: HSIC of k minibatches for L x M pairs of layers.
-        xx: HSIC of each of the L layers with itself.
-        yy: HSIC of each of the M layers with itself.
-        sizes: weights of the minibatches in the means; equal if not given.
-        confidence: of the interval, in (0, 1).
-        resamples: bootstrap samples, shared by all pairs.
-        seed: of the resampling.
-
-    Returns:
-        lower and upper ends [L, M]; NaN where k < 5 or where a resample has no positive denominator.
-
-    Reference:
-        Efron (1987), Better bootstrap confidence intervals, sections 3 and 6.
+        n: values to draw from, with replacement.
+        resamples: R.
+        seed: of the draws.
     """
-    k, n_rows, n_columns = xy.shape
-    low, high = np.full((n_rows, n_columns), np.nan), np.full((n_rows, n_columns), np.nan)
-    if k < MIN_MINIBATCHES:
-        return low, high
-    counts = _counts(k, resamples, np.random.default_rng(seed))
-    weights = np.ones((k, 1)) if sizes is None else np.array(sizes, np.float64)[:, None] * k / np.sum(sizes)
-    xx, yy = xx * weights, yy * weights
-    drawn_xx, drawn_yy = _means(counts, xx), _means(counts, yy)
-    for row in range(n_rows):
-        cells = xy[:, row] * weights
-        estimate = _ratio(cells.mean(0), xx[:, [row]].mean(0), yy.mean(0))
-        drawn = _ratio(_means(counts, cells), drawn_xx[:, [row]], drawn_yy)
-        left_out = _ratio(_without_each(cells), _without_each(xx[:, [row]]), _without_each(yy))
-        low[row], high[row] = _bca(estimate, drawn, left_out, confidence)
-    return low, high
-
-
-def missing_interval(matrix: Float64[np.ndarray, "L M"], low: Float64[np.ndarray, "L M"], n_minibatches: int) -> str:
-    """Why a defined value has no interval; empty where each has one."""
-    if not (np.isnan(low) & ~np.isnan(matrix)).any():
-        return ""
-    if n_minibatches < MIN_MINIBATCHES:
-        return f"intervals need at least {MIN_MINIBATCHES} minibatches, but there were {n_minibatches}"
-    return "some resamples of the minibatches give a layer no positive HSIC with itself"
-
-
-def _counts(k: int, resamples: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """How often each of k minibatches is in each resample: [resamples, k]; more than 255 times it never is."""
-    counts = np.empty((resamples, k), np.uint8)  # an eighth of what weights would take
+    rng, counts = np.random.default_rng(seed), np.empty((resamples, n), np.uint8)  # an eighth of the size of weights
     for block in np.array_split(counts, _BLOCKS):
-        block[:] = rng.multinomial(k, np.full(k, 1 / k), size=len(block))
+        block[:] = rng.multinomial(n, np.full(n, 1 / n), size=len(block))
     return counts
 
 
-def _means(counts: NDArray[np.uint8], values: Array) -> Array:
-    """Mean of k values [k, M] in each resample: [resamples, M]."""
+def resampled_means(counts: UInt8[np.ndarray, "R n"], values: Float[np.ndarray, "n M"]) -> Float[np.ndarray, "R M"]:
+    """Mean of the values in each resample."""
     return np.concatenate([(block / len(values)) @ values for block in np.array_split(counts, _BLOCKS)])
 
 
-def _ratio(xy: Array, xx: Array, yy: Array) -> Array:
-    scale = np.sqrt(np.maximum(xx, 0)) * np.sqrt(np.maximum(yy, 0))
-    return np.where(scale > 0, xy, np.nan) / np.where(scale > 0, scale, 1.0)
-
-
-def _without_each(values: Array) -> Array:
-    """Means of all minibatches but one, for each one."""
+def means_without_each(values: Float[np.ndarray, "n M"]) -> Float[np.ndarray, "n M"]:
+    """Mean of all values but one, for each one: the jackknife."""
     rest: Array = (values.sum(0) - values) / (len(values) - 1)
     return rest
 
 
-def _bca(estimate: Array, drawn: Array, left_out: Array, confidence: float) -> tuple[Array, Array]:
-    """Interval ends [M] from the estimate [M], bootstrap draws [R, M] and jackknife values [k, M]."""
+def bca(
+    estimate: Float[np.ndarray, " M"],
+    drawn: Float[np.ndarray, "R M"],
+    left_out: Float[np.ndarray, "n M"],
+    *,
+    confidence: float = 0.95,
+) -> tuple[Array, Array]:
+    """Interval ends of M estimates.
+
+    Where all resamples agree the interval is that point; where they all lie on one side of the estimate, so that BCa
+    is not defined, it is the percentile interval.
+
+    Args:
+        estimate: from all values.
+        drawn: from each of R resamples.
+        left_out: from all values but one, for each one.
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        lower and upper ends [M]; NaN where a draw is NaN.
+    """
     below = ((drawn < estimate).mean(0) + (drawn <= estimate).mean(0)) / 2
     deviation = left_out.mean(0) - left_out
     spread = (deviation**2).sum(0)

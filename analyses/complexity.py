@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdprobe.models import create, describe, load
 from kdprobe.models.checkpoint import facts_for, takes
 from kdprobe.models.hooks import hooked
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 CONVENTIONS = {
     "parameters": "all learned numbers, the classifier for the stated classes included",

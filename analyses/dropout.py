@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import mean_interval
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
 KINDS = ("feature", "logit")

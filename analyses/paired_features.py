@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyses.cka.stored import require_same_samples, role_in
+from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
-from kdprobe.errors import AnalysisError, StoreError
+from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.reducers import REDUCERS
-from kdprobe.features.shared_images import Views
+from kdprobe.features.shared_images import Views, named
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.creation import describe
 from kdprobe.models.stages import Need, Stages
+from kdprobe.provenance import network_origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,20 +155,19 @@ def _gathered(
     quiet: bool,
 ) -> LayerFeatures:
     """All test images through `take`, which maps a role and its normalised images to features by layer."""
-    loaders = views.loaders(batch_size=batch_size, device=device, label="features", quiet=quiet)
     gathered: dict[str, dict[str, list[Tensor]]] = {"teacher": {}, "student": {}}
     labels, index = [], []
-    for first in loaders["teacher"]:
-        batches = {"teacher": first, "student": first if views.shared else next(loaders["student"])}
+    minibatches = views.minibatches(batch_size=batch_size, device=device, label="features", quiet=quiet)
+    for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
-            with torch.inference_mode():
+            with torch.inference_mode(), named(f"minibatch {number} of the {role}"):
                 features = take(role, describe(views.models[role]).normalise(batch.images))
             for layer, feature in features.items():
                 gathered[role].setdefault(layer, []).append(feature.cpu())
-        labels.append(first.labels.cpu())
-        index.append(first.index.cpu())
+        labels.append(batches["teacher"].labels.cpu())
+        index.append(batches["teacher"].index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: {**info.to_json(), "sha256": info.sha256} for role, info in infos.items()}
+    origin = {role: network_origin(info) for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},
@@ -197,32 +196,17 @@ def stored_features(
     Raises:
         StoreError: if the files hold other samples or another order, only Gram matrices, or are damaged.
     """
-    if len(paths) > 2:
-        raise StoreError(f"a decomposition needs one feature file or two, but got {len(paths)}")
-    with FeatureStore.open(paths[0]) as teacher, FeatureStore.open(paths[-1]) as student:
-        if len(paths) == 1 and len(teacher.roles) < 2:
-            raise StoreError(f"{paths[0]} holds only the {teacher.roles[0]}; give a second file with the other network")
-        require_same_samples(teacher, student)
-        for store in (teacher, student):
-            if store.content != "features":
-                raise StoreError(f"{store.path} holds Gram matrices of minibatches; a decomposition needs features")
-        roles = role_in(teacher, "teacher"), role_in(student, "student")
+    with open_pair(paths) as pair:
+        chosen = {"teacher": teacher_layers, "student": student_layers}
         both = [
-            _Stored(store.path, role, store.layers(role, layers), reduce)
-            for store, role, layers in zip((teacher, student), roles, (teacher_layers, student_layers), strict=True)
+            _Stored(side.store.path, side.role, side.layers(chosen[name]), reduce) for name, side in pair.sides.items()
         ]
-        names = teacher.network(roles[0]).model, student.network(roles[1]).model
-        facts = {"teacher": names[0], "student": names[1], "data": teacher.data, "reduce": reduce}
-        origin = {
-            "teacher": {"file": str(teacher.path), "sha256": teacher.network(roles[0]).sha256},
-            "student": {"file": str(student.path), "sha256": student.network(roles[1]).sha256},
-            "data": teacher.data,
-        }
-        return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)
+        store, facts = pair.store, {**pair.facts(), "reduce": reduce}
+        return LayerFeatures(both[0], both[1], store.labels, store.index, facts, pair.origin(), store.path)
 
 
 class _Stored(Mapping[str, Tensor]):
-    """Features of one network in a file: a layer is read, and reduced a minibatch at a time, whenever it is looked up.
+    """Features of one network in a file: a layer is read whenever it is looked up.
 
     Args:
         path: the feature file.
@@ -232,22 +216,13 @@ class _Stored(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str) -> None:
-        self._path, self._role, self._layers, self._reduce = path, role, layers, REDUCERS[reduce]
+        self._path, self._role, self._layers, self._reduce = path, role, layers, reduce
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._layers:
             raise KeyError(layer)
         with FeatureStore.open(self._path) as store:
-            layout, size = store.layout(self._role, layer), store.batch_size
-            taken: Tensor | None = None
-            for start in range(0, store.n_samples, size):
-                values = store.minibatch(self._role, layer, start, size)
-                precise = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-                part = self._reduce(precise, layout)
-                taken = part.new_empty((store.n_samples, *part.shape[1:])) if taken is None else taken
-                taken[start : start + size] = part
-        assert taken is not None  # no file is finished without samples
-        return taken
+            return StoredNetwork(store, self._role).reduced(layer, self._reduce)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

@@ -15,11 +15,9 @@ numbers as a tidy table for people and spreadsheets.
 
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +30,6 @@ from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
-from kdprobe.provenance import command_line
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -192,19 +189,3 @@ def _meta_of(path: Path) -> dict[str, Any] | None:
     except Exception:
         return None
     return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
-
-
-def provenance(**facts: Any) -> dict[str, Any]:
-    """What every result says of its origin: the given facts, the versions and the command line."""
-    return {**facts, "versions": versions(), "command": command_line()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, kdprobe and the packages that numbers depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in ("kdprobe", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "h5py"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -5,14 +5,15 @@ compared with over the same minibatches.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from analyses.cka.networks import show
+from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.paired_features import match_layers
@@ -20,11 +21,12 @@ from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, open_views
+from kdprobe.features.shared_images import Views, open_views, show
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import describe
 from kdprobe.models.identity import weights_sha256
-from kdprobe.results import Result, provenance, save_result
+from kdprobe.provenance import network_origin, provenance
+from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 
@@ -46,7 +48,7 @@ def cka_over_time(
     kernel: str = "linear",
     estimator: str = "unbiased",
     confidence: float = 0.95,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
     trust: Iterable[str] = (),
@@ -66,7 +68,7 @@ def cka_over_time(
         kernel: `linear` or `rbf`.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the intervals over minibatches.
-        part: which of how many processes this is.
+        shard: which of how many processes this is.
         device: where the networks run.
         quiet: no progress on standard error.
         trust: modules whose code the run's files may name.
@@ -93,24 +95,24 @@ def cka_over_time(
     options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
     views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
-    showing = _Shown(views, batch_size or 64, part, pick_device(device), quiet)
-    rows = list(showing.grams("teacher", teacher_layers, label="teacher"))
+    given: dict[str, Any] = {"batch_size": batch_size or SIZE, "shard": shard, "device": pick_device(device)}
+    rows = list(_grams(views, "teacher", teacher_layers, label="teacher", quiet=quiet, **given))
     found: dict[int, CKAResult] = {}
     for epoch, path in snapshots.items():
         views.models["student"] = load(path, trust=trust)
         sums = HSICSums(kernel, estimator)
-        columns = showing.grams("student", student_layers, label=f"epoch {epoch}")
+        columns = _grams(views, "student", student_layers, label=f"epoch {epoch}", quiet=quiet, **given)
         for (number, one), (_, other) in zip(rows, columns, strict=True):
             if sums.accepts(len(next(iter(one.values())))):
                 sums.add(one, other, number=number)
-        if part[1] > 1:
+        if shard[1] > 1:
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
     infos = {role: describe(model) for role, model in views.models.items()}
     facts = {**{role: info.name for role, info in infos.items()}, "data": views.data}
     origin = {
         "run": str(run),
-        "teacher": {**infos["teacher"].to_json(), "sha256": infos["teacher"].sha256},
+        "teacher": network_origin(infos["teacher"]),
         "data": views.data,
     }
     return _paired(found, facts, provenance(**origin))
@@ -159,27 +161,17 @@ def summary(result: Result) -> str:
     return "\n".join([*lines, counts, *([f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else [])])
 
 
-class _Shown:
-    """The test images in one order, minibatch by minibatch, seen by one network at a time."""
-
-    def __init__(self, views: Views, batch_size: int, part: tuple[int, int], device: torch.device, quiet: bool) -> None:
-        self._views, self._batch_size, self._part = views, batch_size, part
-        self._device, self._quiet = device, quiet or part[0] > 0
-
-    def grams(self, role: str, layers: Layers, *, label: str) -> Iterator[tuple[int, Grams]]:
-        """Number of each minibatch and the Gram matrices of the network's layers."""
-        model = self._views.models[role].to(self._device)
-        alone = Views(self._views.data, {role: model}, {role: self._views.splits[role]})
-        loader = alone.loaders(
-            batch_size=self._batch_size, part=self._part, device=self._device, label=label, quiet=self._quiet
-        )[role]
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            taken = stack.enter_context(capture(model, layers, reduce="gram"))
-            for count, batch in enumerate(loader):
-                number = self._part[0] + count * self._part[1]
-                show(model, batch, self._device, minibatch=number)
-                yield number, dict(taken)
+def _grams(
+    views: Views, role: str, layers: Layers, *, shard: tuple[int, int], device: torch.device, **options: Any
+) -> Iterator[tuple[int, Grams]]:
+    """Number of each minibatch, and the Gram matrices of one network's layers on it."""
+    alone = replace(views, models={role: views.models[role].to(device)}, splits={role: views.splits[role]})
+    model = alone.models[role]
+    with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
+        minibatches = alone.minibatches(shard=shard, device=device, **options)
+        for number, batches in zip(count(*shard), minibatches, strict=False):
+            show(model, batches[role].images, where=f"minibatch {number} of {describe(model).name}")
+            yield number, dict(taken)
 
 
 def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:

@@ -11,7 +11,7 @@ Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import zip_longest
+from itertools import count, tee, zip_longest
 from typing import Any
 
 import torch
@@ -19,18 +19,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from analyses.cka.minibatches import Forward, Minibatches, as_minibatches, as_tensor, feed, n_samples
+from analyses.cka.minibatches import SIZE, Forward, Minibatches, as_minibatches, as_tensor, feed, n_samples
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from kdprobe.data import Batch
 from kdprobe.devices import pick_device
-from kdprobe.errors import AnalysisError, CaptureError, Undefined
+from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
-from kdprobe.features.hsic import centred_gram
+from kdprobe.features.gram import centred_gram
+from kdprobe.features.shared_images import Views, named
 from kdprobe.models.creation import unwrap
-from kdprobe.results import provenance
-
-__all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]
+from kdprobe.provenance import network_origin, provenance
 
 
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
@@ -82,9 +81,7 @@ def cka(
     estimator: str = "unbiased",
     confidence: float = 0.95,
     permutations: int = 0,
-    until: float | None = None,
-    pass_length: int | None = None,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     forward: Forward | None = None,
     data: str = "",
 ) -> CKAResult:
@@ -108,11 +105,7 @@ def cka(
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the bootstrap intervals, over minibatches.
         permutations: for p values of no similarity: the student's samples are permuted so many times.
-        until: stop as soon as every interval is at most so wide.
-        pass_length: minibatches of one pass, of a loader that shows the samples several times, each time in other
-            minibatches. Further passes take noise from the value; intervals keep the width of the first pass, whose
-            p values and number of samples the result has.
-        part: which of how many processes this is: the loaders give minibatches part, part + parts, ... and
+        shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.
         forward: `forward(model, batch)` runs a network on a minibatch of another form.
         data: what the loader shows, for the record.
@@ -127,32 +120,66 @@ def cka(
         DeviceError: for a device that is not there.
     """
     place = pick_device(device)
-    sums = HSICSums(kernel, estimator, permutations=permutations, pass_length=pass_length)
+    sums = HSICSums(kernel, estimator, permutations)
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         one = stack.enter_context(capture(teacher.to(place), teacher_layers, reduce=taken))
         other = stack.enter_context(capture(student.to(place), student_layers, reduce=taken))
-        for count, (left, right) in enumerate(_pairs(loader, student_loader, forward)):
-            number = part[0] + count * part[1]
+        for number, (left, right) in zip(count(*shard), _pairs(loader, student_loader, forward), strict=False):
             samples = n_samples(left, forward)
-            if samples is None or sums.accepts(samples, number=number):
+            if samples is None or sums.accepts(samples):
                 for model, batch in ((teacher, left), (student, right)):
-                    show(model, batch, place, minibatch=number, forward=forward)
+                    with named(f"minibatch {number} of {_name(model)}"):
+                        feed(model, batch, place, forward)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
-            if until is not None and sums.narrow(until, confidence):
-                break
-    if part[1] > 1:
+    if shard[1] > 1:
         sums.gather()
     facts = {
         "teacher": _name(teacher),
         "student": _name(student),
         "data": data,
-        "until": until,
         "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
     }
     origin = provenance(teacher=_origin(teacher), student=_origin(student), data=data)
     return sums.result(confidence=confidence, facts=facts, provenance=origin)
+
+
+def views_cka(
+    views: Views,
+    *,
+    batch_size: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+    **options: Any,
+) -> CKAResult:
+    """CKA of a teacher and a student on the same test images, each in its own input size.
+
+    Args:
+        views: with the roles `teacher` and `student`.
+        batch_size: samples compared at a time; 64 if not given.
+        shard: which of how many processes this is.
+        device: where to compute.
+        quiet: no progress on standard error.
+        options: as `cka` takes them.
+
+    Raises:
+        AnalysisError: if there are fewer than 4 images, or a feature is not finite.
+        CaptureError: for an unknown layer.
+    """
+    seen = views.minibatches(batch_size=batch_size or SIZE, shard=shard, device=device, label="cka", quiet=quiet)
+    rows, columns = (seen, None) if views.shared else tee(seen)
+    return cka(
+        views.models["teacher"],
+        views.models["student"],
+        (batches["teacher"] for batches in rows),
+        student_loader=columns and (batches["student"] for batches in columns),
+        device=device,
+        shard=shard,
+        data=views.data,
+        **options,
+    )
 
 
 def _pairs(
@@ -179,14 +206,6 @@ def _same_samples(left: Any, right: Any, forward: Forward | None) -> bool:
     return n_samples(left, forward) == n_samples(right, forward)
 
 
-def show(model: nn.Module, batch: Any, device: torch.device, *, minibatch: int, forward: Forward | None = None) -> None:
-    """Run a network on a minibatch; an error in a captured feature names both."""
-    try:
-        feed(model, batch, device, forward)
-    except (AnalysisError, CaptureError) as error:
-        raise type(error)(f"minibatch {minibatch} of {_name(model)}: {error}") from error
-
-
 def _grams(features: Capture, *, made: bool) -> Grams:
     return {layer: feature if made else centred_gram(feature) for layer, feature in features.items()}
 
@@ -198,4 +217,4 @@ def _name(model: nn.Module) -> str:
 
 def _origin(model: nn.Module) -> dict[str, Any]:
     info = getattr(unwrap(model), "kdprobe_info", None)
-    return {**info.to_json(), "sha256": info.sha256} if info else {"name": _name(model)}
+    return network_origin(info) if info else {"name": _name(model)}

@@ -1,6 +1,5 @@
 """What a CKA analysis found, and its file."""
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdprobe.cli import group as cli
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
-Kept = NDArray[np.float32] | Array  # what is kept of every minibatch
+PerMinibatch = NDArray[np.floating[Any]]  # float32 where that holds it
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +43,9 @@ class CKAResult:
     teacher_layers: list[str]
     student_layers: list[str]
     undefined: list[dict[str, str]]
-    hsic_xy: Kept
-    hsic_xx: Kept
-    hsic_yy: Kept
+    hsic_xy: PerMinibatch
+    hsic_xx: PerMinibatch
+    hsic_yy: PerMinibatch
     p_values: Array | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -141,20 +139,3 @@ class CKAResult:
         named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
         arrays: dict[str, Any] = result.arrays
         return cls(**arrays, **named, facts=facts, provenance=result.provenance)
-
-    def plot(self, folder: str | Path | None = None) -> Path:
-        """Save the result into a folder and draw its heatmap there, by the `figures` command.
-
-        Args:
-            folder: where to; a new temporary folder if not given.
-
-        Returns:
-            the PNG file.
-
-        Raises:
-            KdprobeError: if no `figures` command is installed.
-        """
-        target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="kdprobe-"))
-        self.save(target / "cka.npz")
-        cli.run("figures", target / "cka.npz", "--out", target, "--format", "png", "--quiet")
-        return target / "cka.png"

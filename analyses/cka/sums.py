@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.bootstrap import missing_interval, ratio_intervals
-from analyses.cka.growing import GrowingRows
-from analyses.cka.result import Array, CKAResult
+from analyses.cka.intervals import missing_interval, ratio, ratio_intervals
+from analyses.cka.result import Array, CKAResult, PerMinibatch
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 Grams = dict[str, Tensor]
 
-FIRST_LOOK = 10
 WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a share of both lengths
 
@@ -31,7 +29,6 @@ class HSICSums:
         kernel: `linear` or `rbf`.
         estimator: `unbiased` or `biased`.
         permutations: of the student's samples, for p values; 0 for none.
-        pass_length: minibatches after which the same samples come again, if they do.
         sizes: samples of each minibatch added, by its number.
         n_left_out: samples in minibatches too small to be added.
         teacher_layers: names of the rows.
@@ -41,21 +38,19 @@ class HSICSums:
     kernel: str = "linear"
     estimator: str = "unbiased"
     permutations: int = 0
-    pass_length: int | None = None
     sizes: dict[int, int] = field(default_factory=dict)
     n_left_out: int = 0
     teacher_layers: list[str] = field(default_factory=list)
     student_layers: list[str] = field(default_factory=list)
-    _sums: list[Array] = field(default_factory=list)  # of the triples over samples, in float64
-    _kept: tuple[GrowingRows, ...] = ()  # each minibatch's triple, in the order of `sizes`
+    _sums: list[Array] = field(default_factory=list)  # of the triples (xy, xx, yy) over samples, in float64
+    _triples: tuple[list[PerMinibatch], ...] = field(default_factory=lambda: ([], [], []))  # in the order of `sizes`
     _varies: tuple[Any, ...] = ()  # whether any minibatch of each teacher's and student's layer varies
-    _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples of the first pass
+    _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples
     _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
-    _next_look: int = FIRST_LOOK
 
-    def accepts(self, n: int, *, number: int = 0) -> bool:
-        """Whether n samples are enough for a minibatch; if not they are counted as left out, once."""
-        if n < MIN_SAMPLES and self._first(number):
+    def accepts(self, n: int) -> bool:
+        """Whether n samples are enough for a minibatch; if not they are counted as left out."""
+        if n < MIN_SAMPLES:
             self.n_left_out += n
         return n >= MIN_SAMPLES
 
@@ -79,17 +74,12 @@ class HSICSums:
         flags = tuple(_squares(grams).any(1) for grams in (teacher, student))
         self._varies = tuple(map(np.logical_or, self._varies, flags)) if self._varies else flags
         products *= np.outer(own[0] > 0, own[1] > 0)
-        self._keep(rows.shape[-1], products, *own)
-        if self.permutations and self._first(number):
+        triple = (products, *own)
+        before = self._sums or [np.zeros_like(part) for part in triple]
+        self._sums = [total + self.sizes[number] * part for total, part in zip(before, triple, strict=True)]
+        self._append(triple)
+        if self.permutations:
             self._add_permuted(rows, columns, products, number)
-
-    def narrow(self, width: float, confidence: float) -> bool:
-        """Whether every defined interval is at most `width` wide; looked at when a tenth more has been added."""
-        if len(self.sizes) < self._next_look:
-            return False
-        self._next_look = max(len(self.sizes) + 1, round(1.1 * len(self.sizes)))
-        low, high = self._intervals(confidence)
-        return bool(np.nanmax(high - low, initial=0.0) <= width)
 
     def gather(self) -> None:
         """Take the minibatches of all processes of the default process group into each of them."""
@@ -101,10 +91,10 @@ class HSICSums:
         numbered = sorted(
             (number, place, row) for place, part in enumerate(filled) for row, number in enumerate(part.sizes)
         )
-        self.sizes, self._kept = {}, ()
+        self.sizes, self._triples = {}, ([], [], [])
         for number, place, row in numbered:
             self.sizes[number] = filled[place].sizes[number]
-            self._append(tuple(kept.rows()[row] for kept in filled[place]._kept))
+            self._append(tuple(rows[row] for rows in filled[place]._triples))
         self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
         observed = [part._observed for part in filled if part._observed is not None]
         self._observed = np.sum(observed, axis=0) if observed else None
@@ -126,24 +116,22 @@ class HSICSums:
                 f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"
             )
         mean_xy, mean_xx, mean_yy = (total / sum(self.sizes.values()) for total in self._sums)
-        matrix = _cka(mean_xy, mean_xx, mean_yy)
-        xy, xx, yy = (kept.rows() for kept in self._kept)
-        low, high = self._intervals(confidence)
-        n_first = len(self._first_sizes)
-        if n_first < len(self.sizes):
-            shift = matrix - self._first_value()
-            low, high = low + shift, high + shift
+        matrix = ratio(mean_xy, mean_xx[:, None], mean_yy)
+        xy, xx, yy = (np.stack(rows) for rows in self._triples)
+        sizes = list(self.sizes.values())
+        weights = sizes if len(set(sizes)) > 1 else None
+        low, high = ratio_intervals(xy, xx, yy, sizes=weights, confidence=confidence)
         known = {
-            "n_samples": sum(self._first_sizes),
-            "batch_size": max(self.sizes.values()),
-            "n_minibatches": len(self.sizes),
+            "n_samples": sum(sizes),
+            "batch_size": max(sizes),
+            "n_minibatches": len(sizes),
             "n_left_out": self.n_left_out,
             "kernel": self.kernel,
             "estimator": self.estimator,
             "weighting": WEIGHTING,
             "confidence": confidence,
             "permutations": self.permutations,
-            "no_interval": missing_interval(matrix, low, n_first),
+            "no_interval": missing_interval(matrix, low, len(sizes)),
         }
         undefined = self._undefined(mean_xx, mean_yy)
         return CKAResult(
@@ -153,32 +141,10 @@ class HSICSums:
             provenance=provenance or {},
         )
 
-    def _keep(self, n: int, *triple: Array) -> None:
-        before = self._sums or [np.zeros_like(part) for part in triple]
-        self._sums = [total + n * part for total, part in zip(before, triple, strict=True)]
-        self._append(triple)
-
-    def _first(self, number: int) -> bool:
-        return self.pass_length is None or number < self.pass_length
-
-    @property
-    def _first_sizes(self) -> list[int]:
-        return [size for number, size in self.sizes.items() if self._first(number)]
-
-    def _intervals(self, confidence: float) -> tuple[Array, Array]:
-        """Of the first pass: the minibatches of later ones hold the same samples and are not independent of its."""
-        sizes = self._first_sizes
-        xy, xx, yy = (kept.rows()[: len(sizes)] for kept in self._kept)
-        return ratio_intervals(xy, xx, yy, sizes=sizes if len(set(sizes)) > 1 else None, confidence=confidence)
-
-    def _first_value(self) -> Array:
-        sizes = self._first_sizes
-        return _cka(*(np.average(kept.rows()[: len(sizes)], axis=0, weights=sizes) for kept in self._kept))
-
-    def _append(self, triple: tuple[Array, ...]) -> None:
-        self._kept = self._kept or tuple(GrowingRows(part.shape) for part in triple)
-        for kept, part in zip(self._kept, triple, strict=True):
-            kept.append(part)
+    def _append(self, triple: tuple[PerMinibatch, ...]) -> None:
+        for rows, row in zip(self._triples, triple, strict=True):
+            narrow = (not rows or rows[-1].dtype == np.float32) and _fits(row)
+            rows.append(row.astype(np.float32) if narrow else row.astype(np.float64))
 
     def _expect(self, teacher: list[str], student: list[str], number: int) -> None:
         if not self.sizes:
@@ -239,11 +205,6 @@ class HSICSums:
         return {name: f"{role} layer {name!r} {why[bool(varied)]}" for name, value, varied in named if value <= 0}
 
 
-def _cka(xy: Array, xx: Array, yy: Array) -> Array:
-    scale = np.outer(np.sqrt(xx), np.sqrt(yy))  # the root of a product of small numbers would be 0
-    return np.where(scale > 0, xy, np.nan) / np.where(scale > 0, scale, 1.0)
-
-
 def _squares(grams: Grams) -> Array:
     """Squared length of each sample's centred feature [L, n]."""
     squares: Array = torch.stack([gram.diagonal() for gram in grams.values()]).cpu().double().numpy()
@@ -253,3 +214,10 @@ def _squares(grams: Grams) -> Array:
 def _products(rows: Tensor, columns: Tensor) -> Array:
     products: Array = (rows.flatten(1) @ columns.flatten(1).T).cpu().numpy()
     return products
+
+
+def _fits(row: PerMinibatch) -> bool:
+    """Whether float32 holds the largest value, and the smallest with all its digits unless it is exactly zero."""
+    limits = np.finfo(np.float32)
+    size = np.abs(row)
+    return bool(size.max(initial=0.0) < limits.max) and not bool(((size > 0) & (size < limits.tiny)).any())

@@ -86,8 +86,8 @@ def cka(
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
     """
-    from analyses.cka.checkpoints import views_cka
     from analyses.cka.epochs import cka_over_time, over_time_table, summary
+    from analyses.cka.networks import views_cka
     from analyses.cka.stored import files_cka
     from kdprobe.cli.saving import Saving
     from kdprobe.data import AS_IT_IS
@@ -105,12 +105,12 @@ def cka(
     path = (out or run or Path("cka")) / ("cka-over-time.npz" if run else "cka.npz")
     saving = Saving({path: path.stem}, overwrite=overwrite, quiet=quiet)
     with ranks(device) as processes:
-        here: dict[str, Any] = {"part": processes.shard, "device": processes.device, "quiet": quiet}
+        here: dict[str, Any] = {"shard": processes.shard, "device": processes.device, "quiet": quiet}
         if run:
             given: dict[str, Any] = {"teacher": teacher, "data": data, "every": every, "view": view, "told": told}
             over_time = cka_over_time(run, **given, **here, **chosen)
         elif features:
-            result = files_cka(features, part=processes.shard, permutations=permutations, **chosen)
+            result = files_cka(features, shard=processes.shard, permutations=permutations, **chosen)
         else:
             views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
             result = views_cka(views, reduce=reduce, permutations=permutations, **here, **chosen)

@@ -1,1 +1,46 @@
-"""How well networks recognise images: accuracy, recall, calibration, tests."""
+"""How well networks recognise images: accuracy, recall, calibration, and tests of differences."""
+
+from typing import TYPE_CHECKING
+
+from kdprobe import face
+
+if TYPE_CHECKING:
+    from analyses.evaluation.accuracy import evaluate as evaluate
+    from analyses.evaluation.calibration import calibration_error as calibration_error
+    from analyses.evaluation.calibration import reliability as reliability
+    from analyses.evaluation.compound import compound_accuracy as compound_accuracy
+    from analyses.evaluation.permutation import paired_permutation as paired_permutation
+    from analyses.evaluation.predictions import Judged as Judged
+    from analyses.evaluation.predictions import judge as judge
+    from analyses.evaluation.predictions import predict as predict
+    from analyses.evaluation.recall import confusion as confusion
+    from analyses.evaluation.recall import unweighted_average_recall as unweighted_average_recall
+
+__all__ = [
+    "Judged",
+    "calibration_error",
+    "compound_accuracy",
+    "confusion",
+    "evaluate",
+    "judge",
+    "paired_permutation",
+    "predict",
+    "reliability",
+    "unweighted_average_recall",
+]
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "Judged": "analyses.evaluation.predictions",
+        "calibration_error": "analyses.evaluation.calibration",
+        "compound_accuracy": "analyses.evaluation.compound",
+        "confusion": "analyses.evaluation.recall",
+        "evaluate": "analyses.evaluation.accuracy",
+        "judge": "analyses.evaluation.predictions",
+        "paired_permutation": "analyses.evaluation.permutation",
+        "predict": "analyses.evaluation.predictions",
+        "reliability": "analyses.evaluation.calibration",
+        "unweighted_average_recall": "analyses.evaluation.recall",
+    },
+)

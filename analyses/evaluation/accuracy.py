@@ -14,7 +14,8 @@ from analyses.evaluation.permutation import paired_permutation
 from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import mean_of_shares, wilson
 from analyses.evaluation.recall import confusion, tally
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
 

@@ -19,7 +19,8 @@ from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import wilson
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 READINGS = ("both", "single", "single_top2")
 NEUTRAL = BASIC.index("neutral")

@@ -10,16 +10,17 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from kdprobe import load
-from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches
+from kdprobe.data import AS_IT_IS, DataSet, Split, View
 from kdprobe.data.judged import check_held_out, load_judged
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
+from kdprobe.features.shared_images import shown_batches
 from kdprobe.files import shortest_names
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
 from kdprobe.models.stages import one_tensor
-from kdprobe.terminal.progress import progress, say
+from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
 
@@ -68,14 +69,11 @@ def predict(
     """
     info, training, device = describe(model), model.training, pick_device(device)
     model.to(device).eval()
-    batches = evaluation_batches(split, batch_size=batch_size, workers=workers, device=device)
-    found = []
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
+    batches = shown_batches(split, label=info.name, quiet=quiet, **options)
     try:
-        with progress(info.name, len(split), quiet=quiet) as shown:
-            for batch in batches:
-                found.append(one_tensor(model(info.normalise(batch.images)), info.name).float().cpu())
-                shown(len(batch.labels))
-        return torch.cat(found)
+        logits = [one_tensor(model(info.normalise(batch.images)), info.name).float().cpu() for batch in batches]
+        return torch.cat(logits)
     finally:
         model.train(training)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from analyses.knowledge.decomposition import Decomposition, Side
 from kdprobe.data import Split, evaluation_batches, load_data
 from kdprobe.errors import AnalysisError
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 NETWORKS = ("teacher", "student")
 

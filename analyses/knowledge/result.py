@@ -10,13 +10,15 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from analyses.cka.networks import HSICSums
+from analyses.cka.sums import HSICSums
 from analyses.evaluation.accuracy import percent
 from analyses.knowledge.decomposition import Decomposition, Side
 from analyses.knowledge.probes import probe_accuracy
 from kdprobe.errors import AnalysisError
-from kdprobe.features.hsic import MIN_SAMPLES, centred_gram
-from kdprobe.results import Result, provenance
+from kdprobe.features.gram import centred_gram
+from kdprobe.features.hsic import MIN_SAMPLES
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 PARTS = ("whole", "general", "specific")
 FRACTIONS = ("teacher_general", "teacher_specific", "student_general", "student_specific")

@@ -1,1 +1,27 @@
-"""Other measures of how alike two representations are."""
+"""How alike two representations are, by other measures than CKA."""
+
+from typing import TYPE_CHECKING
+
+from kdprobe import face
+
+if TYPE_CHECKING:
+    from analyses.similarity.measures import canonical_correlations as canonical_correlations
+    from analyses.similarity.measures import procrustes as procrustes
+    from analyses.similarity.measures import pwcca as pwcca
+    from analyses.similarity.measures import rsa as rsa
+    from analyses.similarity.measures import svcca as svcca
+    from analyses.similarity.result import files_similarity as files_similarity
+
+__all__ = ["canonical_correlations", "files_similarity", "procrustes", "pwcca", "rsa", "svcca"]
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "canonical_correlations": "analyses.similarity.measures",
+        "files_similarity": "analyses.similarity.result",
+        "procrustes": "analyses.similarity.measures",
+        "pwcca": "analyses.similarity.measures",
+        "rsa": "analyses.similarity.measures",
+        "svcca": "analyses.similarity.measures",
+    },
+)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analyses.cka.minibatches import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
-from kdprobe.features.hsic import centred_gram
+from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import distance_tolerance, precision_of, rank_tolerance, varying_columns
 
 
@@ -283,14 +283,8 @@ def tied_ranks(values: NDArray[np.float64], tolerance: float) -> NDArray[np.floa
     return found
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
-    "svcca": svcca,
-    "pwcca": pwcca,
-    "procrustes": procrustes,
-    "rsa": rsa,
-    "rsa-spearman": lambda x, y: rsa(x, y, ranks=True),
-}
-OF_PREPARED: dict[str, Callable[[Prepared, Prepared], Measured]] = {
+#: as `kdprobe similarity` names them
+MEASURES: dict[str, Callable[[Prepared, Prepared], Measured]] = {
     "svcca": _svcca,
     "pwcca": _pwcca,
     "procrustes": _procrustes,

@@ -1,4 +1,4 @@
-"""Similarity of stored layers by other measures than CKA, as a result."""
+"""Similarity of every pair of stored layers, by other measures than CKA, as a result."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from analyses.cka.stored import require_same_samples, role_in
-from analyses.similarity.stored import stored_similarity
-from kdprobe.errors import StoreError
-from kdprobe.features.store import FeatureStore
-from kdprobe.results import Result, provenance
+from analyses.similarity.measures import MEASURES, Measured, Prepared
+from analyses.stored_pair import StoredNetwork, open_pair
+from kdprobe.errors import AnalysisError, Undefined, near_matches
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,12 @@ def files_similarity(
     student_layers: str | Sequence[str] = "all",
     reduce: str = "gap",
 ) -> Result:
-    """One measure from a feature file that holds both networks, or from the teacher's and the student's file.
+    """One measure for every pair of stored layers, over all samples.
 
     Args:
-        paths: one file or two.
+        paths: one feature file that holds both networks, or the teacher's and the student's.
         measure: a name in `analyses.similarity.measures.MEASURES`.
-        teacher_layers: as `FeatureStore.layers` takes them.
+        teacher_layers: stored names, globs, `stages` or `all`.
         student_layers: the same for the student.
         reduce: what of a feature is compared, as `kdprobe.capture` takes it.
 
@@ -48,33 +49,39 @@ def files_similarity(
         and layers of both networks, `reduce`, `n_samples`, `data`.
 
     Raises:
-        StoreError: for another number of files, or files that do not fit together.
-        AnalysisError: for an unknown measure, Gram matrices, or features that do not vary.
+        StoreError: if the files do not fit together, are damaged, or hold Gram matrices.
+        AnalysisError: for an unknown measure.
+        Undefined: if no pair of layers has a value, with the reason of the first.
     """
-    if len(paths) > 2:
-        raise StoreError(f"similarity needs one feature file or two, but got {len(paths)}")
-    with FeatureStore.open(paths[0]) as teacher, FeatureStore.open(paths[-1]) as student:
-        if len(paths) == 1 and len(teacher.roles) < 2:
-            raise StoreError(f"{paths[0]} holds only the {teacher.roles[0]}; give a second file with the other network")
-        require_same_samples(teacher, student)
-        chosen = {"teacher_layers": teacher_layers, "student_layers": student_layers}
-        found = stored_similarity(teacher, student, measure, reduce=reduce, **chosen)
-        sides = {"teacher": (teacher, teacher_layers), "student": (student, student_layers)}
+    if measure not in MEASURES:
+        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    with open_pair(paths) as pair:
+        rows = _prepared(pair.teacher, teacher_layers, reduce)
+        columns = _prepared(pair.student, student_layers, reduce)
         facts = {
+            **pair.facts(),
             "measure": NAMES[measure],
             "reduce": reduce,
-            "n_samples": teacher.n_samples,
-            "undefined": found.undefined,
-            "remarks": found.remarks,
-            "data": teacher.data,
-            **{role: store.network(role_in(store, role)).model for role, (store, _) in sides.items()},
-            **{f"{role}_layers": store.layers(role_in(store, role), layers) for role, (store, layers) in sides.items()},
+            "n_samples": pair.store.n_samples,
+            "teacher_layers": list(rows),
+            "student_layers": list(columns),
         }
-        origin = {
-            role: {"file": str(store.path), "sha256": store.network(role_in(store, role)).sha256}
-            for role, (store, _) in sides.items()
-        }
-    return Result("similarity", {"matrix": found.matrix.numpy()}, facts, provenance(data=facts["data"], **origin))
+        origin = provenance(**pair.origin())
+    matrix = np.full((len(rows), len(columns)), np.nan)
+    undefined, remarks = list[dict[str, str]](), list[dict[str, str]]()
+    for place, row in enumerate(list(rows)):
+        one = rows.pop(row)  # its basis goes with it
+        for column, (layer, other) in enumerate(columns.items()):
+            cell = {"teacher_layer": row, "student_layer": layer}
+            try:
+                matrix[place, column], remark = _measured(measure, one, other)
+            except Undefined as error:
+                undefined.append({**cell, "reason": str(error)})
+                continue
+            remarks += [{**cell, "reason": remark}] if remark else []
+    if len(undefined) == matrix.size:
+        raise Undefined(f"no pair of layers has a value; {undefined[0]['reason']}")
+    return Result("similarity", {"matrix": matrix}, facts | {"undefined": undefined, "remarks": remarks}, origin)
 
 
 def similarity_table(result: Result) -> "pd.DataFrame":
@@ -117,3 +124,24 @@ def similarity_summary(result: Result) -> str:
             for reason, count in reasons.items()
         ]
     return "\n".join(lines)
+
+
+def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measured:
+    for layer in (one, other):
+        if isinstance(layer, str):
+            raise Undefined(layer)
+    assert isinstance(one, Prepared)
+    assert isinstance(other, Prepared)
+    return MEASURES[measure](one, other)
+
+
+def _prepared(side: StoredNetwork, layers: str | Sequence[str], reduce: str) -> dict[str, Prepared | str]:
+    """Each layer's features, or why they have no similarity with any others."""
+    found: dict[str, Prepared | str] = {}
+    for name in side.layers(layers):
+        try:
+            prepared = found[name] = Prepared(side.reduced(name, reduce), getattr(torch, side.store.dtype))
+            prepared.require_variation()
+        except AnalysisError as error:
+            found[name] = f"{side.role} layer {name!r}: {error}"
+    return found

@@ -148,7 +148,8 @@ def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seed
     import numpy as np
     import pandas as pd
 
-    from kdprobe.results import Result, load_result, provenance
+    from kdprobe.provenance import provenance
+    from kdprobe.results import Result, load_result
     from kdprobe.runs.folder import RunFolder
 
     rows = []

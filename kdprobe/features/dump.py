@@ -23,7 +23,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.parts import join
-from kdprobe.features.shared_images import Views
+from kdprobe.features.shared_images import Views, show
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import describe
@@ -275,11 +275,7 @@ def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:
     if any(not torch.equal(one.index.cpu(), other.index.cpu()) for other in others):
         raise StoreError("teacher and student were given different images, or the same ones in different order")
     for role, batch in batches.items():
-        model = dump.models[role]
-        try:
-            model(describe(model).normalise(batch.images.to(dump.device)))
-        except (AnalysisError, CaptureError) as error:
-            raise type(error)(f"{role}, samples from {start} on: {error}") from error
+        show(dump.models[role], batch.images.to(dump.device), where=f"{role}, samples from {start} on")
     return one
 
 

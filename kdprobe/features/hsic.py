@@ -12,9 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError, near_matches
-from kdprobe.features.gram import centred_gram
-
-__all__ = ["biased_hsic", "centred_gram", "comparable", "double_centre", "rbf", "u_centre", "unbiased_hsic"]
 
 MIN_SAMPLES = 4
 

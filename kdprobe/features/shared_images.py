@@ -1,6 +1,7 @@
 """The same test images for several networks, each in its own input size."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
-from kdprobe.errors import ConfigError
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.creation import describe
 from kdprobe.terminal.progress import progress
@@ -45,55 +46,49 @@ class Views:
         """Whether all networks take the same input size, so that images are read once."""
         return len({id(split) for split in self.splits.values()}) == 1
 
-    def loaders(
-        self,
-        *,
-        batch_size: int,
-        passes: int = 1,
-        part: tuple[int, int] = (0, 1),
-        device: str | torch.device = "cpu",
-        label: str = "",
-        quiet: bool = True,
-    ) -> dict[str, Iterator[Batch]]:
-        """Each role's images, in the same order for all, with progress on standard error unless quiet.
-
-        Roles of the same input size share one iterator.
-
-        Args:
-            batch_size: images per minibatch; the last one of a pass has what is left.
-            passes: over the images; the first in their order, each further one in a random order of its own.
-            part: which of how many processes this is; it gets minibatches part, part + parts, ...
-            device: where the images are wanted.
-            label: of the progress.
-            quiet: no progress.
-        """
-        orders = [_chunks(self.n_samples, batch_size, number, part) for number in range(passes)]
-        return self._in_orders(orders, batch_size, device, label, quiet)
-
     def minibatches(
         self,
-        start: int,
-        stop: int,
+        start: int = 0,
+        stop: int | None = None,
         *,
         batch_size: int,
+        shard: tuple[int, int] = (0, 1),
         device: str | torch.device = "cpu",
         label: str = "",
         quiet: bool = True,
     ) -> Iterator[dict[str, Batch]]:
-        """The samples from start to stop in their order, for all roles at once."""
-        loaders = self._in_orders([torch.arange(start, stop)], batch_size, device, label, quiet)
-        distinct = {id(loader): loader for loader in loaders.values()}
-        for batches in zip(*distinct.values(), strict=True):
-            seen = dict(zip(distinct, batches, strict=True))
-            yield {role: seen[id(loader)] for role, loader in loaders.items()}
+        """Minibatches of the images in their order, each as every role sees it.
 
-    def _in_orders(
-        self, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
-    ) -> dict[str, Iterator[Batch]]:
-        made: dict[int, Iterator[Batch]] = {}
-        for split in self.splits.values():
-            made.setdefault(id(split), _batches(split, orders, batch_size, device, label, quiet or len(made) > 0))
-        return {role: made[id(split)] for role, split in self.splits.items()}
+        Roles of the same input size share one batch.
+
+        Args:
+            start: the first image.
+            stop: the image behind the last one; all if not given.
+            batch_size: images per minibatch; the last one has what is left.
+            shard: (r, k) yields minibatches r, r + k, ..., for one process of k.
+            device: where the images are wanted.
+            label: of the progress on standard error.
+            quiet: no progress.
+        """
+        minibatches = torch.split(torch.arange(self.n_samples)[start:stop], batch_size)
+        order = torch.cat([torch.arange(0), *minibatches[shard[0] :: shard[1]]])  # a short minibatch is the last one
+        if not len(order):
+            return
+        distinct = {id(split): split for split in self.splits.values()}
+        readers = [
+            shown_batches(
+                split.take(order),
+                batch_size=batch_size,
+                device=device,
+                label=label,
+                quiet=quiet or number > 0 or shard[0] > 0,
+            )
+            for number, split in enumerate(distinct.values())
+        ]
+        for batches in zip(*readers, strict=True):
+            placed = [replace(batch, index=order.to(device)[batch.index]) for batch in batches]
+            seen = dict(zip(distinct, placed, strict=True))
+            yield {role: seen[id(split)] for role, split in self.splits.items()}
 
 
 def open_views(
@@ -154,22 +149,51 @@ def open_views(
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 
 
-def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:
-    """The samples of one pass that a process sees; a short minibatch stays the last one."""
-    order = torch.arange(n_samples)
-    if number:
-        order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(number))
-    minibatches = torch.split(order, batch_size)
-    first = (part[0] - number * len(minibatches)) % part[1]
-    return torch.cat([order[:0], *minibatches[first :: part[1]]])
-
-
-def _batches(
-    split: Split, orders: list[Tensor], batch_size: int, device: str | torch.device, label: str, quiet: bool
+def shown_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    workers: int = 2,
+    device: str | torch.device = "cpu",
+    label: str = "",
+    quiet: bool = True,
 ) -> Iterator[Batch]:
-    total = sum(map(len, orders))
-    with progress(label, total, quiet=quiet) as shown:
-        for order in filter(len, orders):
-            for batch in evaluation_batches(split.take(order), batch_size=batch_size, device=device):
-                yield replace(batch, index=order.to(device)[batch.index])
-                shown(len(batch.index))
+    """All images of a split in its order, with progress on standard error unless quiet.
+
+    Args:
+        split: where from.
+        batch_size: images per batch; the last one has what is left.
+        workers: processes that decode files.
+        device: where the batches are wanted.
+        label: of the progress.
+        quiet: no progress.
+    """
+    with progress(label, len(split), quiet=quiet) as shown:
+        for batch in evaluation_batches(split, batch_size=batch_size, workers=workers, device=device):
+            yield batch
+            shown(len(batch.index))
+
+
+def show(model: nn.Module, images: Tensor, *, where: str) -> Any:
+    """The output of a network for images, which are normalised for it.
+
+    Args:
+        model: on the device of the images.
+        images: [B, 3, s, s] in [0, 1].
+        where: put before an error, such as `minibatch 3 of resnet18`.
+
+    Raises:
+        AnalysisError: for a captured feature that is not finite.
+        CaptureError: for a layer that cannot be captured.
+    """
+    with named(where):
+        return model(describe(model).normalise(images))
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Inside `with`, errors in captured features begin with the place where they occurred."""
+    try:
+        yield
+    except (AnalysisError, CaptureError) as error:
+        raise type(error)(f"{where}: {error}") from error

@@ -13,7 +13,8 @@ import pandas as pd
 
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import worded_interval
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 
 PARTS = ("method", "model", "teacher", "data")

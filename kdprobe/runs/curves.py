@@ -8,7 +8,8 @@ import pandas as pd
 
 from kdprobe.errors import RunError
 from kdprobe.files import shortest_names
-from kdprobe.results import Result, provenance
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
 from kdprobe.runs.folder import RunFolder
 
 

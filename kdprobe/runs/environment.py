@@ -5,7 +5,7 @@ import platform
 import subprocess
 from typing import Any
 
-from kdprobe.results import provenance
+from kdprobe.provenance import provenance
 
 
 def environment() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
 from kdprobe.files import read_bytes, read_text, write_text
 from kdprobe.formats.parsing import parsing
-from kdprobe.results import provenance
+from kdprobe.provenance import provenance
 from kdprobe.runs.folder import FORMAT as RUN_FORMAT
 from kdprobe.runs.folder import VERSION as RUN_VERSION
 from kdprobe.runs.folder import RunFolder, differing_keys

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kdprobe.errors import ResultError
-from kdprobe.results import Result, load_result, provenance, save_result, versions
+from kdprobe.provenance import provenance, versions
+from kdprobe.results import Result, load_result, save_result
 
 RESULT = Result("cka", {"matrix": np.array([[0.1, np.nan]])}, {"teacher": "vit"}, {"seed": 0})
 

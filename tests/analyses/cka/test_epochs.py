@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analyses.cka.checkpoints import views_cka
 from analyses.cka.epochs import cka_over_time, over_time_table, summary
+from analyses.cka.networks import views_cka
 from kdprobe.cli.train import _probe
 from kdprobe.config import parse, write_yaml
 from kdprobe.distillers import option_types
@@ -135,7 +135,7 @@ def test_command_writes_into_the_run(student):
     ("arguments", "message"),
     [
         (("--run", "x", "--student", "y"), "--run takes no --student"),
-        (("--run", "x", "--until", "0.1"), "--run takes no --student"),
+        (("--run", "x", "--permutations", "9"), "--run takes no --student"),
         (("--every", "2"), "give the run with --run"),
     ],
 )

@@ -6,19 +6,20 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import pdist
 from sklearn.cross_decomposition import CCA
 
-from analyses.similarity.measures import (
-    MEASURES,
-    canonical_correlations,
-    procrustes,
-    pwcca,
-    rsa,
-    svcca,
-)
-from analyses.similarity.stored import reduced, stored_similarity
-from kdprobe.errors import AnalysisError
+from analyses.similarity.measures import canonical_correlations, procrustes, pwcca, rsa, svcca
+from analyses.similarity.result import NAMES, files_similarity
+from analyses.stored_pair import StoredNetwork
+from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.layout import Layout
 
+MEASURES = {
+    "svcca": svcca,
+    "pwcca": pwcca,
+    "procrustes": procrustes,
+    "rsa": rsa,
+    "rsa-spearman": lambda x, y: rsa(x, y, ranks=True),
+}
 ALL = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 
 
@@ -109,13 +110,12 @@ def store(tmp_path):
                 "student": {"map": x[..., None, None].expand(-1, -1, 2, 2)},
             }
             writer.append(index, index, layers, layouts=layouts)
-    with FeatureStore.open(tmp_path / "f.h5") as opened:
-        yield opened
+    return tmp_path / "f.h5"
 
 
-@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_stored_layers(store, name):
-    matrix = stored_similarity(store, store, name).matrix
+    matrix = files_similarity([store], name).arrays["matrix"]
     assert matrix.shape == (2, 1)
     assert matrix[0, 0] == pytest.approx(1, abs=1e-5)
     assert matrix[1, 0] < 0.9
@@ -127,19 +127,19 @@ def test_halves_are_averaged_in_float32(tmp_path):
     with FeatureStore.create(tmp_path / "h.h5", {"student": Network("s")}, batch_size=20, dtype="float16") as writer:
         writer.append(index, index, {"student": {"map": maps}}, layouts={"student": {"map": Layout("NCHW")}})
     with FeatureStore.open(tmp_path / "h.h5") as store:
-        pooled = reduced(store, "student", "all", "gap")["map"]
+        pooled = StoredNetwork(store, "student").reduced("map", "gap")
     torch.testing.assert_close(pooled, maps.half().float().mean((2, 3)), rtol=1e-6, atol=0)
     assert not torch.equal(pooled, pooled.half().float())
 
 
+@pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_stored_layers_that_cannot_be_compared(store, tmp_path):
     with pytest.raises(AnalysisError, match="no measure 'scca'; did you mean 'svcca'"):
-        stored_similarity(store, store, "scca")
-    index = torch.arange(8)
-    with FeatureStore.create(tmp_path / "g.h5", {"student": Network("s")}, batch_size=8, content="grams") as writer:
+        files_similarity([store], "scca")
+    index, path = torch.arange(8), tmp_path / "g.h5"
+    with FeatureStore.create(path, {"student": Network("s")}, batch_size=8, content="grams") as writer:
         writer.append(index, index, {"student": {"a": torch.eye(8)}})
-    with FeatureStore.open(tmp_path / "g.h5") as grams:
-        with pytest.raises(AnalysisError, match="hold other samples or another order"):
-            stored_similarity(store, grams, "rsa")
-        with pytest.raises(AnalysisError, match="holds Gram matrices; this measure needs features"):
-            stored_similarity(grams, grams, "rsa")
+    with pytest.raises(StoreError, match="hold other samples or another order"):
+        files_similarity([store, path], "rsa")
+    with pytest.raises(StoreError, match="holds Gram matrices, but features are needed; dump without --grams"):
+        files_similarity([path, path], "rsa")

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdprobe.errors import AnalysisError
-from kdprobe.features.hsic import biased_hsic, centred_gram, comparable, double_centre, rbf, u_centre, unbiased_hsic
+from kdprobe.features.gram import centred_gram
+from kdprobe.features.hsic import biased_hsic, comparable, double_centre, rbf, u_centre, unbiased_hsic
 from tests import goldens, references
 
 GOLDEN = np.load(goldens.FOLDER / "hsic_cka.npz")

@@ -21,7 +21,7 @@ from analyses.similarity.measures import (
     svcca,
     tied_ranks,
 )
-from analyses.similarity.stored import stored_similarity
+from analyses.similarity.result import files_similarity
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import most_rounding, precision_of, rounding_of
@@ -233,21 +233,20 @@ def dump(tmp_path):
     }
     with FeatureStore.create(tmp_path / "f.h5", {"teacher": Network("t"), "student": Network("s")}, batch_size=64) as f:
         f.append(index, index % 3, layers)
-    with FeatureStore.open(tmp_path / "f.h5") as store:
-        yield store
+    return tmp_path / "f.h5"
 
 
 def test_a_dead_layer_is_named_and_the_others_are_measured(dump) -> None:
-    found = stored_similarity(dump, dump, "pwcca", reduce="flatten")
-    assert found.matrix.isnan().tolist() == [[False, True], [True, True], [True, True]]
-    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in found.undefined}
+    found = files_similarity([dump], "pwcca", reduce="flatten")
+    assert np.isnan(found.arrays["matrix"]).tolist() == [[False, True], [True, True], [True, True]]
+    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in found.facts["undefined"]}
     assert reasons["dead", "s"].startswith("teacher layer 'dead': the features are the same for all samples")
     assert reasons["alive", "flat"].startswith("student layer 'flat': the features are the same for all samples")
     assert reasons["wide", "s"].startswith("PWCCA is 1 whatever the features are: 64 samples in 90 and 8 dimensions")
-    remarked = stored_similarity(dump, dump, "procrustes", teacher_layers="wide", student_layers="s", reduce="flatten")
-    assert not remarked.remarks
+    remarked = files_similarity([dump], "procrustes", teacher_layers="wide", student_layers="s", reduce="flatten")
+    assert not remarked.facts["remarks"]
     with pytest.raises(Undefined, match="no pair of layers has a value; teacher layer 'dead'"):
-        stored_similarity(dump, dump, "rsa", teacher_layers="dead", reduce="flatten")
+        files_similarity([dump], "rsa", teacher_layers="dead", reduce="flatten")
 
 
 def test_decompose_leaves_a_dead_layer_out() -> None:

@@ -1,0 +1,173 @@
+"""Stored features of two networks for the same samples: in one feature file that holds both, or in one file each."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdprobe.errors import StoreError
+from kdprobe.features.reducers import REDUCERS
+from kdprobe.features.store import FeatureStore, Network
+
+_VIEW = ("crop_pct", "interpolation", "crop_mode")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredNetwork:
+    """One of the networks in an open feature file.
+
+    Attributes:
+        store: the file.
+        role: of the network in it.
+    """
+
+    store: FeatureStore
+    role: str
+
+    @property
+    def network(self) -> Network:
+        """Which network it is, and what it was shown."""
+        return self.store.network(self.role)
+
+    def layers(self, choices: str | Sequence[str] = "all") -> list[str]:
+        """Stored layers, chosen as `FeatureStore.layers` does."""
+        return self.store.layers(self.role, choices)
+
+    def minibatch(self, layer: str, start: int, size: int) -> Tensor:
+        """What is stored of a layer for some samples, as `FeatureStore.minibatch` reads it."""
+        return self.store.minibatch(self.role, layer, start, size)
+
+    def reduced(self, layer: str, reduce: str) -> Tensor:
+        """What `reduce` takes of a layer, for all samples: [n, ...], at least float32."""
+        store, layout = self.store, self.store.layout(self.role, layer)
+        found: Tensor | None = None
+        for start in range(0, store.n_samples, store.batch_size):
+            values = self.minibatch(layer, start, store.batch_size)
+            wide = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
+            part = REDUCERS[reduce](wide, layout)
+            found = part.new_empty((store.n_samples, *part.shape[1:])) if found is None else found
+            found[start : start + len(part)] = part
+        assert found is not None  # no file is finished without samples
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPair:
+    """A teacher and a student in open feature files.
+
+    Attributes:
+        teacher: in the first file.
+        student: in the second one, or in the same.
+    """
+
+    teacher: StoredNetwork
+    student: StoredNetwork
+
+    @property
+    def store(self) -> FeatureStore:
+        """The teacher's file, of which the samples, their order and the minibatches are."""
+        return self.teacher.store
+
+    @property
+    def sides(self) -> dict[str, StoredNetwork]:
+        """Both networks by name."""
+        return {"teacher": self.teacher, "student": self.student}
+
+    def facts(self) -> dict[str, str]:
+        """Names of both networks and of the data."""
+        return {name: side.network.model for name, side in self.sides.items()} | {"data": self.store.data}
+
+    def origin(self) -> dict[str, str | dict[str, str]]:
+        """Files, hashes of the checkpoints, and data, for the provenance."""
+        files = {
+            name: {"file": str(side.store.path), "sha256": side.network.sha256} for name, side in self.sides.items()
+        }
+        return files | {"data": self.store.data}
+
+
+@contextmanager
+def open_pair(paths: Sequence[Path], *, grams: bool = False) -> Iterator[StoredPair]:
+    """Open one feature file that holds both networks, or the teacher's and the student's.
+
+    Args:
+        paths: one file or two.
+        grams: whether Gram matrices will do.
+
+    Raises:
+        StoreError: for another number of files, a file that is damaged or lacks a network or features, or files of
+            other samples, another order, other data, or images that were shown differently.
+    """
+    if len(paths) > 2:
+        raise StoreError(f"give one feature file or two, not {len(paths)}")
+    with FeatureStore.open(paths[0]) as one, FeatureStore.open(paths[-1]) as other:
+        if len(paths) == 1 and len(one.roles) < 2:
+            raise StoreError(f"{paths[0]} holds only the {one.roles[0]}; give a second file with the other network")
+        teacher, student = _network_in(one, "teacher"), _network_in(other, "student")
+        _require_same_samples(teacher, student)
+        for store in (one, other):
+            if store.content != "features" and not grams:
+                raise StoreError(f"{store.path} holds Gram matrices, but features are needed; dump without --grams")
+        yield StoredPair(teacher, student)
+
+
+def _network_in(store: FeatureStore, wanted: str) -> StoredNetwork:
+    """The wanted network, or the only one that a file holds."""
+    return StoredNetwork(store, wanted if wanted in store.roles else store.roles[0])
+
+
+def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
+    """Refuse two files of other data, other samples or another order, or of images that were shown differently.
+
+    Data are the same by their content, wherever they lie; by the data SPEC only where a file does not say more, as
+    those of 0.1.0 do not, or holds pixels that were made for another size.
+
+    Raises:
+        StoreError: saying which.
+    """
+    one, other = teacher.store, student.store
+    if one.path == other.path:
+        return
+    images = teacher.network.images, student.network.images
+    _warn_of_unknown([store for store, known in ((one, images[0]), (other, images[1])) if not known])
+    comparable = all(images) and images[0].partition(" ")[2] == images[1].partition(" ")[2]
+    if comparable and images[0] != images[1]:
+        raise StoreError(
+            f"{one.path} is of images with the sha256 {images[0]}, but {other.path} of images with the sha256 "
+            f"{images[1]}; dump both again from the same images"
+        )
+    if not comparable and one.data != other.data:
+        raise StoreError(f"{one.path} is of {one.data!r}, but {other.path} is of {other.data!r}")
+    _require_same_view(teacher, student)
+    if not torch.equal(one.index, other.index):
+        raise StoreError(
+            f"{one.path} ({one.n_samples} samples) and {other.path} ({other.n_samples} samples) "
+            "hold other samples or another order"
+        )
+    if not torch.equal(one.labels, other.labels):
+        raise StoreError(f"{one.path} and {other.path} hold samples of other classes")
+
+
+def _require_same_view(teacher: StoredNetwork, student: StoredNetwork) -> None:
+    views = [{key: side.network.preprocessing.get(key) for key in _VIEW} for side in (teacher, student)]
+    different = [key for key in _VIEW if None not in (views[0][key], views[1][key]) and views[0][key] != views[1][key]]
+    if different:
+        one, other = (" and ".join(f"{key} {view[key]}" for key in different) for view in views)
+        raise StoreError(
+            f"images were shown with {one} for {teacher.store.path}, but with {other} for {student.store.path}; dump "
+            "both again with the same --crop-pct and --interpolation"
+        )
+
+
+def _warn_of_unknown(stores: Sequence[FeatureStore]) -> None:
+    if stores:
+        names = " and ".join(dict.fromkeys(str(store.path) for store in stores))
+        warnings.warn(
+            f"an older kdprobe, or none, wrote {names} without saying which images it saw, so whether both networks "
+            "saw the same ones is not checked",
+            UserWarning,
+            stacklevel=5,
+        )
