@@ -130,13 +130,13 @@ def layers_options(default: str | None = None, *, instead: str = "") -> Decorato
 
 
 def reduce_option(default: str, *others: str) -> Decorator:
-    """`--reduce`: how maps and tokens become vectors."""
+    """`--reduce`: the default, and what else there is."""
     return click.option(
         "--reduce",
         type=click.Choice([default, *others]),
         default=default,
         show_default=True,
-        help="How a map or tokens become one vector per image.",
+        help="How maps and tokens become features.",
     )
 
 

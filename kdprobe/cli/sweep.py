@@ -96,14 +96,14 @@ def status(folder: Path) -> None:
 @click.option(
     "--kind",
     type=click.Choice(["feature", "logit", "both"]),
-    show_default="feature",
+    show_default="feature, or the recipe's",
     help="Pair of rates that varies; both trains a grid for each.",
 )
 @click.option(
     "--rates",
     metavar="R1,R2,...",
-    show_default="0.3,0.4,0.5,0.6,0.7",
-    help="Dropout rates of either network, in [0, 1).",
+    show_default="0.3,0.4,0.5,0.6,0.7, or the recipe's",
+    help="Dropout rates that each network takes in turn, in [0, 1).",
 )
 @click.option(
     "--max-gap", type=click.FloatRange(min=0), help="Largest difference of a cell's two rates; others are left out."
