@@ -4,7 +4,7 @@ import click
 
 from kdprobe.cli.options import quiet_option, trust_option
 from kdprobe.errors import DataError
-from kdprobe.terminal import echo
+from kdprobe.terminal import counted, echo
 
 
 @click.group()
@@ -33,7 +33,9 @@ def check_data(spec: str, *, quiet: bool) -> None:
     for line in (*found.complaints, *found.left_out):
         echo(line)
     if found.complaints:
-        raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    others = f"{found.n_left_out} other {'file or folder was' if found.n_left_out == 1 else 'files or folders were'}"
-    rest = f"{others} left out" if found.n_left_out else "nothing to complain of"
+        raise DataError(f"{spec} is not as it should be: {counted(found.complaints, 'problem')}")
+    others = (
+        "1 other file or folder was" if found.n_left_out == 1 else f"{found.n_left_out} other files or folders were"
+    )
+    rest = f"{others} left out" if found.n_left_out else "nothing is wrong"
     echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

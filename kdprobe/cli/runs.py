@@ -1,16 +1,12 @@
 """The commands that look at run folders; everything heavy is imported when a command runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from kdprobe.cli.options import FILE, PATH, out_option, overwrite_option, quiet_option, trust_option
 from kdprobe.errors import KdprobeError, RunError
-from kdprobe.terminal import echo
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from kdprobe.terminal import counted, echo
 
 
 @click.group()
@@ -124,13 +120,13 @@ def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     from kdprobe.training.verify import problems
 
     found = gather(runs)
-    complaints = [problem for run in found for problem in problems(run)]
-    for complaint in complaints:
-        echo(complaint)
-    if complaints:
-        raise RunError(f"{len(complaints)} problem{'s' if len(complaints) > 1 else ''} in {_counted(found)}")
+    wrong = [problem for run in found for problem in problems(run)]
+    for problem in wrong:
+        echo(problem)
+    if wrong:
+        raise RunError(f"{counted(wrong, 'problem')} in {counted(found, 'run')}")
     if not quiet:
-        echo(f"nothing is wrong with {_counted(found)}")
+        echo(f"nothing is wrong with {counted(found, 'run')}")
 
 
 @runs.command("curves")
@@ -154,7 +150,3 @@ def draw_curves(runs: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bo
     saving = Saving({out: "training"}, overwrite=overwrite, quiet=quiet)
     saving.save(out, *training_curves(gather(runs)))
     saving.draw()
-
-
-def _counted(found: "Sequence[object]") -> str:
-    return f"{len(found)} run{'s' if len(found) > 1 else ''}"

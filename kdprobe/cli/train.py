@@ -81,7 +81,7 @@ def train(
         received = RunFolder(out).config_path
         values = RunFolder(out).config(option_types()).model_dump(mode="json")
     else:
-        raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
+        raise ConfigError(f"give a recipe, or --resume with --out RUN{near_matches('', recipes())}")
     options: dict[str, Any] = {"assignments": assignments, "seed": seed, "teacher_facts": told}
     config = configure(values, option_types(), source=recipe or str(out), **options, **given)
     if out is None:
