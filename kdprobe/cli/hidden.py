@@ -38,7 +38,7 @@ def hidden_module(error: BaseException | None) -> str | None:
     while error is not None:
         package = _subject(error).partition(".")[0]
         found = _place(package) if package else None
-        if found is not None and found.parent in _first_places() and _elsewhere(package, found.parent):
+        if found is not None and found.parent in _first_places() - {_HOME} and _elsewhere(package, found.parent):
             return _worded(found, package)
         error = error.__cause__ or error.__context__
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdprobe.cli import run
+from kdprobe.cli import hidden, run
 from kdprobe.cli.hidden import check_not_hidden, hidden_module
 from kdprobe.errors import KdprobeError
 
@@ -134,3 +134,11 @@ def test_other_errors_are_defects(folder, monkeypatch):
         ImportError("no name at all"),
     ]
     assert [hidden_module(error) for error in errors] == [None] * 5
+
+
+def test_a_defect_of_ours_is_none_of_the_working_folder_where_that_is_our_own(monkeypatch):
+    import kdprobe
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(hidden, "_elsewhere", lambda *_: True)  # as where another version is installed
+    assert hidden_module(AttributeError("no such thing", name="thing", obj=kdprobe)) is None
