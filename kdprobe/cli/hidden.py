@@ -6,6 +6,7 @@ is what `import figures` finds. Whatever kdprobe would do with it, it would not 
 
 import os
 import sys
+import traceback
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,15 +34,23 @@ def check_not_hidden(module: str) -> None:
 def hidden_module(error: BaseException | None) -> str | None:
     """Which file of the user's an import or attribute error comes from, in one sentence; None where it is a defect.
 
-    It comes from one in the working folder, or the script's, if another module of its name is found further on.
+    It comes from one in the working folder, or the script's, if another module of its name is found further on, and
+    code that lies elsewhere asked for it.
     """
+    places = {Path(os.path.realpath(entry)) for entry in (os.curdir, *sys.path[:1])} - {_HOME}
     while error is not None:
         package = _subject(error).partition(".")[0]
         found = _place(package) if package else None
-        if found is not None and found.parent in _first_places() - {_HOME} and _elsewhere(package, found.parent):
-            return _worded(found, package)
+        if found is not None and found.parent in places and _elsewhere(package, found.parent):
+            return None if _asker(error).parent in places else _worded(found, package)
         error = error.__cause__ or error.__context__
     return None
+
+
+def _asker(error: BaseException) -> Path:
+    """The file whose code met with an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename if frames else "").resolve()
 
 
 def _subject(error: BaseException) -> str:
@@ -63,10 +72,6 @@ def _place(package: str) -> Path | None:
         return None
     path = Path(file).resolve()
     return path.parent if path.name == "__init__.py" else path
-
-
-def _first_places() -> set[Path]:
-    return {Path(os.path.realpath(entry)) for entry in (os.curdir, *sys.path[:1])}
 
 
 def _elsewhere(package: str, place: Path) -> bool:

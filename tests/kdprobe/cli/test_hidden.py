@@ -136,6 +136,29 @@ def test_other_errors_are_defects(folder, monkeypatch):
     assert [hidden_module(error) for error in errors] == [None] * 5
 
 
+def test_a_defect_in_code_of_the_users_is_theirs(folder):
+    (folder / "json.py").write_text("SIZE = 3\n")
+    (folder / "nets.py").write_text("import json\njson.loads\n")
+    code = (
+        "import kdprobe.cli.group, sys; sys.modules.pop('json', None); from kdprobe.cli.hidden import hidden_module\n"
+        "try: import nets\n"
+        "except AttributeError as error: print(hidden_module(error))\n"
+        "import json\n"
+        "try: json.loads\n"
+        "except AttributeError as error: print(hidden_module(error.with_traceback(None)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    theirs, ours = done.stdout.splitlines()
+    assert (theirs, ours) == ("None", f"{folder / 'json.py'} {HIDES.format('json')}"), done.stderr
+
+
 def test_a_defect_of_ours_is_none_of_the_working_folder_where_that_is_our_own(monkeypatch):
     import kdprobe
 
