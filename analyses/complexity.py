@@ -1,7 +1,7 @@
 """How large a network is and how much it computes for one image, under conventions that are named.
 
-Publications say FLOPs and mostly mean multiply-accumulates (MACs), count attention or leave it out, and give parameters
-with or without the classes of another data set; so every number here says what it counts.
+Publications write FLOPs and mostly mean multiply-accumulates (MACs), count attention or leave it out, and give
+parameters with or without the classes of another data set, so every number here comes with what it counts.
 """
 
 import copy
@@ -80,11 +80,11 @@ def complexity(model: nn.Module) -> Complexity:
 
 
 def models_of(specs: Sequence[str], told: Mapping[str, Any]) -> list[nn.Module]:
-    """Networks to be counted, of which some facts are told, as `kdprobe.load` takes them.
+    """Networks to be counted, with facts that their files do not give.
 
     Args:
         specs: as `model_of` takes them.
-        told: `n_classes`, `image_size`, `mean`, `std`: of names, and of checkpoints that do not say it themselves.
+        told: `n_classes`, `image_size`, `mean`, `std` of names, and of checkpoints whose files do not give them.
 
     Raises:
         KdprobeError: if there is no such checkpoint or name, or a fact is for none of them.
@@ -99,7 +99,7 @@ def models_of(specs: Sequence[str], told: Mapping[str, Any]) -> list[nn.Module]:
 
 
 def model_of(spec: str, *, n_classes: int | None = None, image_size: int | None = None, **told: Any) -> nn.Module:
-    """A network to be counted: a checkpoint as it is, or a name, whose weights do not matter.
+    """A network to be counted: a checkpoint as it is, or a name, with weights of no importance.
 
     Args:
         spec: run folder, checkpoint file, `NAME@FILE`, `timm:NAME`, or a name.
@@ -146,7 +146,7 @@ def complexity_table(result: Result, *, parts: bool = False) -> pd.DataFrame:
 
 
 def summary(result: Result) -> str:
-    """For reading: millions of parameters, billions of operations."""
+    """Millions of parameters and billions of operations, as a table to be read."""
     table = complexity_table(result)
     shown = table[["model", "classes", "pixels"]].assign(
         **{
@@ -195,7 +195,7 @@ def _parts(model: nn.Module, macs: dict[str, int], total: int) -> list[tuple[str
 
 
 def _macs(name: str, module: nn.Module, macs: dict[str, int]) -> int:
-    """Of a module, or of the modules in a list that is never called itself."""
+    """Multiply-accumulates of a module, or of the modules in a list that is never called itself."""
     if name in macs:
         return macs[name]
     return sum(_macs(f"{name}.{inner}", part, macs) for inner, part in module.named_children())

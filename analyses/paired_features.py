@@ -1,4 +1,4 @@
-"""Which layer of a teacher is compared with which of a student, and their features over all test images."""
+"""Features of two networks for all test images, shown or stored."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,19 +14,18 @@ from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, named
+from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.creation import describe
 from kdprobe.models.stages import Need, Stages
-from kdprobe.provenance import network_origin
 
 
 @dataclass(frozen=True, eq=False)
 class LayerFeatures:
-    """Features of both networks over the same samples.
+    """Features of both networks for the same samples.
 
     Attributes:
-        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are asked for.
+        teacher: by layer, in the order of execution; [n, ...]. Stored ones are read when they are looked up.
         student: the same.
         labels: classes [n].
         index: places of the samples in the data set's test images [n].
@@ -42,32 +41,6 @@ class LayerFeatures:
     facts: dict[str, Any]
     origin: dict[str, Any] = field(default_factory=dict)
     named_by: Path | None = None
-
-
-def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs of layers.
-
-    Args:
-        teacher: its layers, shallow to deep.
-        student: its layers, shallow to deep.
-        chosen: `TEACHER=STUDENT` pairs; without any, each student layer goes with the teacher layer at the same
-            relative depth.
-
-    Raises:
-        AnalysisError: for a pair that is not two of the layers.
-    """
-    if not chosen:
-        return [(teacher[max(round((i + 1) / len(student) * len(teacher)) - 1, 0)], s) for i, s in enumerate(student)]
-    pairs = []
-    for text in chosen:
-        one, _, other = text.partition("=")
-        if one not in teacher or other not in student:
-            raise AnalysisError(
-                f"{text!r} is not TEACHER=STUDENT of the teacher's layers {', '.join(teacher)} and the student's "
-                f"layers {', '.join(student)}"
-            )
-        pairs.append((one, other))
-    return pairs
 
 
 def shown_features(
@@ -160,14 +133,14 @@ def _gathered(
     minibatches = views.minibatches(batch_size=batch_size, device=device, label="features", quiet=quiet)
     for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
-            with torch.inference_mode(), named(f"minibatch {number} of the {role}"):
+            with torch.inference_mode(), located(f"minibatch {number} of the {role}"):
                 features = take(role, describe(views.models[role]).normalise(batch.images))
             for layer, feature in features.items():
                 gathered[role].setdefault(layer, []).append(feature.cpu())
         labels.append(batches["teacher"].labels.cpu())
         index.append(batches["teacher"].index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: network_origin(info) for role, info in infos.items()}
+    origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},
@@ -194,7 +167,7 @@ def stored_features(
         reduce: what of a stored output is taken.
 
     Raises:
-        StoreError: if the files hold other samples or another order, only Gram matrices, or are damaged.
+        StoreError: if the files hold different samples or a different order, only Gram matrices, or are damaged.
     """
     with open_pair(paths) as pair:
         chosen = {"teacher": teacher_layers, "student": student_layers}

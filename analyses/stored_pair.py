@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdprobe.errors import StoreError
-from kdprobe.features.reducers import REDUCERS
+from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.store import FeatureStore, Network
 
 _VIEW = ("crop_pct", "interpolation", "crop_mode")
@@ -48,7 +48,7 @@ class StoredNetwork:
         for start in range(0, store.n_samples, store.batch_size):
             values = self.minibatch(layer, start, store.batch_size)
             wide = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-            part = REDUCERS[reduce](wide, layout)
+            part = reduce_stored(wide, layout, reduce, of=f"layer {layer!r} of the {self.role}")
             found = part.new_empty((store.n_samples, *part.shape[1:])) if found is None else found
             found[start : start + len(part)] = part
         assert found is not None  # no file is finished without samples
@@ -83,10 +83,7 @@ class StoredPair:
 
     def origin(self) -> dict[str, str | dict[str, str]]:
         """Files, hashes of the checkpoints, and data, for the provenance."""
-        files = {
-            name: {"file": str(side.store.path), "sha256": side.network.sha256} for name, side in self.sides.items()
-        }
-        return files | {"data": self.store.data}
+        return {name: side.store.origin(side.role) for name, side in self.sides.items()} | {"data": self.store.data}
 
 
 @contextmanager
@@ -120,10 +117,10 @@ def _network_in(store: FeatureStore, wanted: str) -> StoredNetwork:
 
 
 def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
-    """Refuse two files of other data, other samples or another order, or of images that were shown differently.
+    """Refuse two files of different data or samples, in a different order, or of images that were shown differently.
 
-    Data are the same by their content, wherever they lie; by the data SPEC only where a file does not say more, as
-    those of 0.1.0 do not, or holds pixels that were made for another size.
+    Data are compared by their content, wherever they lie, and by the data SPEC only where a file records no more, as
+    those of 0.1.0, or holds pixels that were made for another size.
 
     Raises:
         StoreError: saying which.
@@ -145,10 +142,10 @@ def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> Non
     if not torch.equal(one.index, other.index):
         raise StoreError(
             f"{one.path} ({one.n_samples} samples) and {other.path} ({other.n_samples} samples) "
-            "hold other samples or another order"
+            "hold different samples or a different order"
         )
     if not torch.equal(one.labels, other.labels):
-        raise StoreError(f"{one.path} and {other.path} hold samples of other classes")
+        raise StoreError(f"{one.path} and {other.path} hold samples of different classes")
 
 
 def _require_same_view(teacher: StoredNetwork, student: StoredNetwork) -> None:

@@ -1,7 +1,7 @@
 """CKA of a teacher with the snapshots of a student that was trained from it, epoch by epoch.
 
-The teacher sees the images once: its Gram matrices of all minibatches are kept, which every snapshot is then
-compared with over the same minibatches.
+The teacher sees the images once: the Gram matrices of its layers are held for all minibatches, and every
+snapshot is compared with them over the same minibatches.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,8 @@ import torch
 from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
-from analyses.paired_features import match_layers
+from analyses.layer_pairs import match_layers
+from kdprobe.config import RunConfig
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
@@ -25,7 +26,7 @@ from kdprobe.features.shared_images import Views, open_views, show
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import describe
 from kdprobe.models.identity import weights_sha256
-from kdprobe.provenance import network_origin, provenance
+from kdprobe.provenance import provenance
 from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
@@ -58,10 +59,10 @@ def cka_over_time(
     """CKA of paired layers for each snapshot of a run.
 
     Args:
-        run: folder of a run that kept snapshots.
+        run: folder of a run with snapshots.
         teacher: as `kdprobe.load` takes it; the run's own if not given.
         data: a data SPEC; that of the run if not given.
-        every: only snapshots after a multiple of so many epochs.
+        every: use only snapshots whose epoch is a multiple of this number.
         teacher_layers: as `kdprobe.capture` takes them.
         student_layers: the same for the student; each goes with the teacher's layer at its relative depth.
         batch_size: samples compared at a time; 64 if not given.
@@ -77,11 +78,10 @@ def cka_over_time(
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
-        `no_interval` says why.
+        `no_interval` says why; the facts' `missing_epochs` are those after which the run should have kept a snapshot.
 
     Raises:
-        AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
-            the run learnt from.
+        AnalysisError: if the run has no such snapshots or no teacher, or if its teacher or data have changed since.
         RunError: if the folder is not that of a run.
     """
     folder = RunFolder(run)
@@ -109,10 +109,10 @@ def cka_over_time(
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
     infos = {role: describe(model) for role, model in views.models.items()}
-    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data}
+    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **_missing(folder, every)}
     origin = {
         "run": str(run),
-        "teacher": network_origin(infos["teacher"]),
+        "teacher": infos["teacher"].origin(),
         "data": views.data,
     }
     return _paired(found, facts, provenance(**origin))
@@ -158,7 +158,9 @@ def summary(result: Result) -> str:
         for pair, row in zip(pairs, arrays["cka"], strict=True)
     ]
     counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches, {len(arrays['epoch'])} snapshots"
-    return "\n".join([*lines, counts, *([f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else [])])
+    remarks = [cell["reason"] for cell in facts.get("remarks", [])]
+    gaps = [f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else []
+    return "\n".join([*lines, counts, *remarks, *gaps])
 
 
 def _grams(
@@ -175,7 +177,7 @@ def _grams(
 
 
 def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:
-    """Refuse a teacher or data that lie where the run's lay, but are others: nobody would see it in the result."""
+    """Refuse a teacher or data at the run's own paths that have changed since: the result would not show it."""
     before, model = folder.inputs() or Inputs(), views.models["teacher"]
     own_teacher = teacher == folder.values()["teacher"]
     now = Inputs(
@@ -183,13 +185,13 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
     )
     if changes := before.changes(now, teacher=teacher, data=views.data):
         raise AnalysisError(
-            f"{folder.path} was trained with others: then {'; '.join(changes)}; give the teacher that taught it, or "
-            "copy the one to compare with to another path and name that"
+            f"{folder.path} was trained with a different teacher or data: {'; '.join(changes)}; give the "
+            "teacher that taught it, or copy the one to compare with to another path and name that"
         )
 
 
 def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
-    """What the run was told of its own teacher, and the image size that it took where nothing says one."""
+    """Facts that were given for the run's own teacher, and the image size where no file gives one."""
     facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
     if is_foreign(shown["teacher"]) and "image_size" not in facts:
         facts["default_size"] = read_info(Path(shown["student"])).image_size
@@ -197,17 +199,35 @@ def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any
 
 
 def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:
-    kept = folder.snapshots()
-    if not kept:
+    found = folder.snapshots()
+    if not found:
         raise AnalysisError(
-            f"{folder.path} keeps no snapshots; train with --set training.saving.snapshots=K to keep one every K epochs"
+            f"{folder.path} has no snapshots; train with --set training.saving.snapshots=K to save one every K epochs"
         )
-    chosen = {epoch: path for epoch, path in kept.items() if epoch % (every or 1) == 0}
+    chosen = {epoch: path for epoch, path in found.items() if epoch % (every or 1) == 0}
     if not chosen:
         raise AnalysisError(
-            f"{folder.path} has no snapshot every {every} epochs, but those after {', '.join(map(str, kept))}"
+            f"{folder.path} has no snapshot at a multiple of {every} epochs; it has snapshots after epochs "
+            f"{', '.join(map(str, found))}"
         )
     return chosen
+
+
+def _missing(folder: RunFolder, every: int | None) -> dict[str, Any]:
+    """The epochs after which a run has no snapshot although it should, and a remark that says so."""
+    config, kept = RunConfig.model_validate(folder.values()), folder.snapshots()
+    wanted = [
+        epoch
+        for epoch in range(config.training.epochs + 1)
+        if config.keeps_snapshot(epoch) and not epoch % (every or 1)
+    ]
+    missing = [epoch for epoch in wanted if epoch not in kept]
+    if not missing:
+        return {"missing_epochs": []}
+    after = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    state = "" if folder.finished else f"; its run is {folder.state}"
+    reason = f"no snapshot after {len(missing)} of the {len(wanted)} epochs that should have one: {after}{state}"
+    return {"missing_epochs": missing, "remarks": [{"reason": reason}]}
 
 
 def _paired(found: dict[int, CKAResult], facts: dict[str, Any], origin: dict[str, Any]) -> Result:

@@ -1,7 +1,7 @@
 """Centred kernel alignment (CKA) of two networks, layer by layer, over minibatches.
 
 The score of a pair of layers is the mean over minibatches of their unbiased HSIC, divided by the
-root of the product of the means of each layer's HSIC with itself; a minibatch counts by its number of
+root of the product of the means of each layer's HSIC with itself; minibatches are weighted by their number of
 samples. Each layer's Gram matrix is made inside the forward pass; a minibatch then costs one matrix
 product for all pairs of layers.
 
@@ -27,9 +27,9 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.shared_images import Views, named
+from kdprobe.features.shared_images import Views, located
 from kdprobe.models.creation import unwrap
-from kdprobe.provenance import network_origin, provenance
+from kdprobe.provenance import provenance
 
 
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
@@ -49,7 +49,9 @@ def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> flo
     """
     x, y = as_tensor(x, name="x", least=3), as_tensor(y, name="y", least=3)
     if x.shape[:2] != y.shape[:2]:
-        raise AnalysisError(f"both need the same minibatches and samples, but got {list(x.shape)} and {list(y.shape)}")
+        raise AnalysisError(
+            f"x and y need the same minibatches and samples, but have the shapes {list(x.shape)} and {list(y.shape)}"
+        )
     sums = HSICSums()
     for one, other in zip(_near_one(x), _near_one(y), strict=True):
         sums.add({"x": centred_gram(one)}, {"y": centred_gram(other)})
@@ -87,14 +89,14 @@ def cka(
 ) -> CKAResult:
     """CKA of chosen layers of two networks on the same images.
 
-    Both networks see each minibatch in turn, so that a loader may shuffle. Images of a kdprobe `Batch` are
+    Both networks see each minibatch in turn, so a loader may shuffle. Images of a kdprobe `Batch` are
     normalised for each network; those of other loaders (tensors, tuples that begin with one, or mappings with one
-    under a usual name) are taken as they are, those of uint8 as 0 to 1.
+    under a usual name) are taken as they are, apart from uint8 images, which are scaled to 0 to 1.
 
     Args:
         teacher: gives the rows.
         student: gives the columns.
-        loader: minibatches of images; those with fewer than 4 are left out and counted. The samples of a Dataset
+        loader: minibatches of images; those of fewer than 4 images are left out and counted. The samples of a Dataset
             become minibatches of 64.
         teacher_layers: names, globs, `stages`, `leaves`, `all`, as `kdprobe.capture` takes them.
         student_layers: the same for the student.
@@ -104,7 +106,7 @@ def cka(
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the bootstrap intervals, over minibatches.
-        permutations: for p values of no similarity: the student's samples are permuted so many times.
+        permutations: number of random orders of the student's samples, for p values of no similarity; 0 for none.
         shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.
         forward: `forward(model, batch)` runs a network on a minibatch of another form.
@@ -114,8 +116,8 @@ def cka(
         matrix, intervals and their origin.
 
     Raises:
-        AnalysisError: if no minibatch has 4 samples, a feature is not finite, the loaders differ, or one gives no
-            minibatches.
+        AnalysisError: if no minibatch has 4 samples, a feature is not finite, the loaders show different images, or
+            one gives no minibatches.
         CaptureError: for an unknown layer.
         DeviceError: for a device that is not there.
     """
@@ -130,7 +132,7 @@ def cka(
             samples = n_samples(left, forward)
             if samples is None or sums.accepts(samples):
                 for model, batch in ((teacher, left), (student, right)):
-                    with named(f"minibatch {number} of {_name(model)}"):
+                    with located(f"minibatch {number} of {_name(model)}"):
                         feed(model, batch, place, forward)
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
     if shard[1] > 1:
@@ -196,7 +198,7 @@ def _pairs(
             )
     for number, (left, right) in enumerate(zip_longest(left_loader, right_loader)):
         if left is None or right is None or not _same_samples(left, right, forward):
-            raise AnalysisError(f"minibatch {number} holds other images for the student than for the teacher")
+            raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
         yield left, right
 
 
@@ -217,4 +219,4 @@ def _name(model: nn.Module) -> str:
 
 def _origin(model: nn.Module) -> dict[str, Any]:
     info = getattr(unwrap(model), "kdprobe_info", None)
-    return network_origin(info) if info else {"name": _name(model)}
+    return info.origin() if info else {"name": _name(model)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyses.layer_pairs import pairs_table
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
@@ -55,25 +56,11 @@ class CKAResult:
 
         The last two are reasons, or empty.
         """
-        import pandas as pd
-
-        reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in self.undefined}
-        rows, columns = np.indices(self.matrix.shape).reshape(2, -1)
-        teacher = [self.teacher_layers[row] for row in rows]
-        student = [self.student_layers[column] for column in columns]
-        tested = {} if self.p_values is None else {"p_value": self.p_values.ravel()}
-        return pd.DataFrame(
-            {
-                "teacher_layer": teacher,
-                "student_layer": student,
-                "cka": self.matrix.ravel(),
-                "low": self.low.ravel(),
-                "high": self.high.ravel(),
-                **tested,
-                "undefined": [reasons.get(pair, "") for pair in zip(teacher, student, strict=True)],
-                "no_interval": np.where(self._without_interval, self.facts.get("no_interval", ""), "").ravel(),
-            }
-        )
+        values = {"cka": self.matrix, "low": self.low, "high": self.high}
+        values |= {} if self.p_values is None else {"p_value": self.p_values}
+        table = pairs_table(self.teacher_layers, self.student_layers, values, {"undefined": self.undefined})
+        missing = np.where(self._without_interval, self.facts.get("no_interval", ""), "")
+        return table.assign(no_interval=missing.ravel())
 
     @property
     def _without_interval(self) -> NDArray[np.bool_]:

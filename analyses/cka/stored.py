@@ -7,7 +7,7 @@ from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.shared_images import named
+from kdprobe.features.shared_images import located
 from kdprobe.provenance import provenance
 
 
@@ -62,6 +62,6 @@ def _grams(side: StoredNetwork, layers: Sequence[str], start: int, size: int) ->
     found = {}
     for layer in layers:
         values = side.minibatch(layer, start, size)
-        with named(f"samples from {start} on of the {side.role}, layer {layer!r}"):
+        with located(f"samples from {start} on of the {side.role}, layer {layer!r}"):
             found[layer] = values if side.store.content == "grams" else centred_gram(values)
     return found

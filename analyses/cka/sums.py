@@ -1,6 +1,6 @@
 """HSIC of all pairs of layers of two networks, added up minibatch by minibatch.
 
-A minibatch counts by its number of samples: among few, the unbiased estimate is mostly noise.
+Minibatches are weighted by their number of samples: from few samples, the unbiased estimate is mostly noise.
 """
 
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ from kdprobe.features.hsic import MIN_SAMPLES, comparable
 Grams = dict[str, Tensor]
 
 WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a share of both lengths
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a fraction of both lengths
 
 
 @dataclass
 class HSICSums:
-    """Adds minibatches; `result` makes CKA of them.
+    """Sums over minibatches, from which `result` computes CKA.
 
     Attributes:
         kernel: `linear` or `rbf`.
@@ -49,7 +49,7 @@ class HSICSums:
     _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
 
     def accepts(self, n: int) -> bool:
-        """Whether n samples are enough for a minibatch; if not they are counted as left out."""
+        """Whether n samples are enough for a minibatch; if not, they are counted as left out."""
         if n < MIN_SAMPLES:
             self.n_left_out += n
         return n >= MIN_SAMPLES
@@ -82,7 +82,7 @@ class HSICSums:
             self._add_permuted(rows, columns, products, number)
 
     def gather(self) -> None:
-        """Take the minibatches of all processes of the default process group into each of them."""
+        """Collect the minibatches of all processes of the default process group in each of them."""
         parts: list[HSICSums] = [self] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, self)
         filled = [part for part in parts if part.sizes]

@@ -95,9 +95,11 @@ def decompose(
     wanted = ("knowledge", "examples") if n_images else ("knowledge",)
     kinds = {folder / f"{kind}.npz": kind for folder in folders for kind in wanted}
     comparison = out / "knowledge-comparison.npz"
-    saving = Saving(
-        kinds | ({comparison: "knowledge-comparison"} if len(names) > 1 else {}), overwrite=overwrite, quiet=quiet
-    )
+    of_student = dict(zip(folders, students or (None,), strict=True))
+    of = {path: {"students": (of_student[path.parent],)} for path in kinds}
+    if len(names) > 1:
+        kinds[comparison] = "knowledge-comparison"
+    saving = Saving(kinds, of=of, overwrite=overwrite, quiet=quiet)
     source: dict[str, Any] = {"data": data, "files": features, "view": view, "told": told}
     found = [
         decompose_networks(teacher, student, n_images=n_images or 0, device=device, quiet=quiet, **source, **chosen)

@@ -1,4 +1,4 @@
-"""Whether networks are right as often as they are sure: expected calibration error and its bins."""
+"""Whether networks are right as often as they are confident: expected calibration error and its bins."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.results import Result
 
 N_BINS = 15
-_ON_EDGE = 1e-6  # so near to an edge a probability is on it but for the rounding of float32 logits
+_ON_EDGE = 1e-6  # a probability this near to an edge is on it but for the rounding of float32 logits
 _FINE = 1e-3  # of the search for the lower end of an interval
 
 
@@ -65,7 +65,7 @@ def calibration_error(confidence: Float64[ndarray, " n"], right: Bool[ndarray, "
         n_bins: bins of equal width.
 
     Returns:
-        ECE in 0 to 1. It is never below 0, so that chance alone makes it positive, the more so with few images.
+        ECE in 0 to 1. It is never below 0, so chance alone makes it positive, especially with few images.
 
     Raises:
         AnalysisError: for a confidence outside (0, 1].
@@ -116,7 +116,7 @@ def calibration_interval(
     spread = np.sqrt(np.square(weight * errors).sum() + max(float(weight @ gap**2) - value**2, 0) / n)
 
     def drawn_towards(steps: float) -> tuple[float, float]:
-        """The error of gaps so many standard errors nearer to 0, and how often it makes one as large as was seen."""
+        """The error with gaps this many standard errors nearer to 0, and how often it gives one as large as seen."""
         true = np.sign(gap) * np.maximum(0, np.abs(gap) - steps * errors)
         rng = np.random.default_rng(seed)
         counts = rng.multinomial(n, weight, size=n_draws)
@@ -129,7 +129,7 @@ def calibration_interval(
 
 
 def _least(drawn_towards: Callable[[float], tuple[float, float]], furthest: float, tail: float) -> float:
-    """The smallest true error that is not excluded, by bisection between no step and so many that no gap is left."""
+    """The smallest true error that is not excluded, by bisection from no step to enough to close every gap."""
     error, share = drawn_towards(furthest)
     near, far = 0.0, furthest
     while share < tail and far - near > _FINE * furthest:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from analyses.evaluation.accuracy import percent
 from analyses.evaluation.predictions import Judged
-from analyses.evaluation.proportions import wilson
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
+from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
@@ -38,7 +38,7 @@ def compound_accuracy(scores: Float[Tensor, "n C"], pairs: Int64[Tensor, "n 2"])
     """Score single-label predictions on images of two classes each.
 
     Args:
-        scores: logits or probabilities of the C basic classes; -inf for a class that does not stand for election.
+        scores: logits or probabilities of the C basic classes; -inf for a class that must not be chosen.
         pairs: the two classes of each image, in any order.
 
     Raises:
@@ -69,7 +69,7 @@ def compound_result(
 
     Args:
         judged: networks that were shown RAF-DB's compound images.
-        exclude_neutral: whether neutral, which no compound has, does not stand for election.
+        exclude_neutral: whether neutral, which is part of no compound, must not be chosen.
         confidence: of the intervals.
 
     Returns:

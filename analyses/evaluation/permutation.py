@@ -1,7 +1,7 @@
 """Is one network better than another on the same images?
 
 If they were equally good, each image on which only one of them is right could as well have gone the
-other way. Swapping those images at random and independently tells which differences chance gives.
+other way. Swapping those images at random and independently shows which differences chance gives.
 """
 
 from typing import NamedTuple

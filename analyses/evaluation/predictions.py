@@ -1,4 +1,4 @@
-"""What trained networks say about the images of a data set."""
+"""Logits of trained networks for the images of a data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ class Judged:
 
     def origin(self) -> dict[str, str | None]:
         """Where the logits come from, for a result's provenance."""
-        return {"name": self.name, "model": self.info.name, "checkpoint": self.checkpoint, "sha256": self.info.sha256}
+        info, remark = self.info, {"remark": self.info.remark} if self.info.remark else {}
+        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **remark}
 
 
 @torch.inference_mode()
@@ -60,7 +61,7 @@ def predict(
     """Logits of every image of a split, in its order.
 
     Args:
-        model: from `kdprobe.load`; it is put in eval mode and back.
+        model: from `kdprobe.load`; it is in evaluation mode meanwhile.
         split: images of the network's input size.
         batch_size: images at a time.
         workers: processes that decode files.
@@ -95,14 +96,14 @@ def judge(
 
     Args:
         checkpoints: one or several of whatever `kdprobe.load` takes.
-        spec: the data set; the one that the first checkpoint names if not given.
+        spec: the data set; the one that the first checkpoint names, if not given.
         device: where to compute.
         batch_size: images at a time.
         workers: processes that decode files.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
         trust: modules whose code the checkpoints may name.
-        told: `n_classes`, `image_size`, `mean`, `std` of those checkpoints whose files do not say it.
+        told: `n_classes`, `image_size`, `mean`, `std` for checkpoints whose files do not give them.
         view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
             set has it.
 

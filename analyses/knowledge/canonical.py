@@ -62,8 +62,8 @@ def shared_pairs(
 
     Returns:
         the leading pairs that beat the largest of all c in each of 999 permutations, up to the first that does
-        not, and mean correlations over folds. Later pairs are not looked at: folds share training samples, so that
-        among hundreds one in a while goes further than permutations tell.
+        not, and mean correlations over folds. Later pairs are not looked at: folds share training samples, so
+        an occasional pair among hundreds exceeds what permutations allow for.
     """
     generator = torch.Generator().manual_seed(seed)
     n_pairs = min(one.shape[1] for one, _ in variates)

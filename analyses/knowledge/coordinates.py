@@ -72,18 +72,20 @@ def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shor
             f"the {name} is the same for all {len(rows)} samples but for rounding, so it has no variance to decompose"
         )
     mean = rows.mean(0, dtype=torch.float64)
-    mean += _mean_without(rows, mean)  # the first is rounded to the size of the features, not of their spread
+    mean += _mean_without(
+        rows, mean
+    )  # the first mean is rounded to the size of the features, not to that of their spread
     if not shorten:
         return Coordinates(rows, mean, rows.double() - mean, None)
-    told = rows if varying.all() else rows[:, varying]
+    varied = rows if varying.all() else rows[:, varying]
     if rows.shape[1] >= len(rows):
-        return Coordinates(rows, mean, *_principal(rows, mean, told))
+        return Coordinates(rows, mean, *_principal(rows, mean, varied))
     centred = rows.double() - mean
     squares, axes = torch.linalg.eigh(centred.T @ centred)
-    kept = _above_rounding(squares, told, len(rows))
-    if kept.all():
+    real = _above_rounding(squares, varied, len(rows))
+    if real.all():
         return Coordinates(rows, mean, centred, None)
-    return Coordinates(rows, mean, centred @ axes[:, kept], squares[kept].sqrt())
+    return Coordinates(rows, mean, centred @ axes[:, real], squares[real].sqrt())
 
 
 def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
@@ -98,13 +100,13 @@ def _above_rounding(squares: Tensor, rows: Tensor, n: int) -> Tensor:
     return squares > max(cut, float(squares[-1]) * n * torch.finfo(torch.float64).eps)
 
 
-def _principal(rows: Tensor, mean: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+def _principal(rows: Tensor, mean: Tensor, varied: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates along all principal axes that have more than rounding, from the Gram matrix."""
     gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[1], _BLOCK):
         block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
         gram += block @ block.T
     squares, axes = torch.linalg.eigh(double_centre(gram))
-    kept = _above_rounding(squares, told, len(rows))
-    scales = squares[kept].sqrt()
-    return axes[:, kept] * scales, scales
+    real = _above_rounding(squares, varied, len(rows))
+    scales = squares[real].sqrt()
+    return axes[:, real] * scales, scales

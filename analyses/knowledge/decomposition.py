@@ -6,7 +6,10 @@ the rest of the centred feature. Fractions are shares of variance, measured on s
 slightly negative where what was learned does not hold, and 1 only where all can be learned from n samples.
 
 Reference:
-    "DropKD", WACV 2025, supplement, equations 1 and 2, for the split itself; its definitions here are kdprobe's.
+    Lee, Hong, Shin, Ku and Ko, "Dropout connects transformers and CNNs: transfer general knowledge for knowledge
+    distillation", WACV 2025, pages 8335-8344, supplement, equations 1 and 2: the knowledge in a network's
+    representations is general plus specific, where specific is what its architecture and size bring along. The
+    publication gives no way to compute either; the definitions here are kdprobe's.
 """
 
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from torch import Tensor
 
 from analyses.knowledge.canonical import Split
 from analyses.knowledge.coordinates import Coordinates, coordinates
-from analyses.knowledge.dropkd import keep, load_dropkd
+from analyses.knowledge.dropkd import load_dropkd, reconstruct
 from analyses.knowledge.folds import explained, interval, split_samples, training_means
 from analyses.knowledge.ridge import ridge
 from analyses.knowledge.subspace import subspace
@@ -61,8 +64,8 @@ class Side:
     learned_from: list[Tensor] | None
 
     @property
-    def told(self) -> Float64[Tensor, "n r"]:
-        """What the general part tells of each sample: not the mean of the samples that it was learned from."""
+    def explained(self) -> Float64[Tensor, "n r"]:
+        """The general part without what is known of each sample from the mean of the others."""
         return self.general - self.means
 
     @property
@@ -151,7 +154,7 @@ def decompose(
         student: features [n, d_s] of the same samples in the same order.
         method: `ridge`: general is what the other network's feature predicts linearly out of fold;
             `subspace`: general is the projection on canonical directions that both share;
-            `dropkd`: general is what DropKD's trained encoder, dropout and decoder keep of maps [n, c, h, w].
+            `dropkd`: general is what DropKD's trained encoder, dropout and decoder reconstruct of maps [n, c, h, w].
         folds: parts of the samples that are held out in turn, at least 2.
         seed: of the folds, permutations and masks.
         confidence: of the intervals over folds, in (0, 1).
@@ -177,14 +180,14 @@ def decompose(
     if method == "dropkd":
         if auxiliary is None:
             raise AnalysisError("dropkd needs the trained encoders and decoders: auxiliary.safetensors of a DropKD run")
-        kept = keep(teacher, student, load_dropkd(auxiliary), stage=stage, rates=rates, seed=seed)
-        teacher, student = kept.teacher_target, kept.student_target
+        maps = reconstruct(teacher, student, load_dropkd(auxiliary), stage=stage, rates=rates, seed=seed)
+        teacher, student = maps.teacher_target, maps.student_target
     whole = [
         coordinates(features, name=f"{who}'s feature", shorten=method in LINEAR)
         for who, features in (("teacher", teacher), ("student", student))
     ]
     if method == "dropkd":
-        parts = kept.teacher.double() - whole[0].mean, kept.student.double() - whole[1].mean
+        parts = maps.teacher.double() - whole[0].mean, maps.student.double() - whole[1].mean
         found = Split(*parts, None, torch.zeros(0), [])
     else:
         found = LINEAR[method](whole[0].values, whole[1].values, held_out, seed=seed)

@@ -1,4 +1,4 @@
-"""What DropKD's trained encoders, dropout and decoders keep of feature maps.
+"""What DropKD's trained encoders, dropout and decoders reconstruct of feature maps.
 
 The general part of a map is the decoder's output, averaged over dropout masks; it is compared with what the decoder was
 trained to give, the map on the common grid with standardised channels.
@@ -23,14 +23,14 @@ RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 _BATCH = 256
 
 
-class Kept(NamedTuple):
-    """Maps and what is kept of them, float32 [n, c * h * w].
+class Reconstruction(NamedTuple):
+    """Maps and what is reconstructed of them, float32 [n, c * h * w].
 
     Attributes:
         teacher_target: the teacher's standardised map on the common grid.
-        teacher: mean over masks of what its decoder gives.
-        student_target: the student's.
-        student: the student's.
+        teacher: mean of its decoder's outputs over masks.
+        student_target: the same for the student.
+        student: the same for the student.
     """
 
     teacher_target: Tensor
@@ -62,7 +62,7 @@ def load_dropkd(path: str | Path) -> DropKD:
 
 
 @torch.inference_mode()
-def keep(
+def reconstruct(
     teacher: Float[Tensor, "n ct ht wt"],
     student: Float[Tensor, "n cs hs ws"],
     method: DropKD,
@@ -71,8 +71,8 @@ def keep(
     rates: tuple[float, float] | None = None,
     n_masks: int = N_MASKS,
     seed: int = 0,
-) -> Kept:
-    """What one stage's encoders, dropout and decoders keep of both networks' maps.
+) -> Reconstruction:
+    """What one stage's encoders, dropout and decoders reconstruct of both networks' maps.
 
     Args:
         teacher: maps of the teacher's stage.
@@ -98,23 +98,25 @@ def keep(
         _check_width(who, maps, network)
         same_grid = resized(maps.float(), method.sizes[stage], options.resize)
         generator = torch.Generator().manual_seed(seed)
-        kept = [_decoded(part, network, options, rate, n_masks, generator) for part in torch.split(same_grid, _BATCH)]
-        found += [standardised(same_grid).flatten(1), torch.cat(kept).flatten(1)]
-    return Kept(*found)
+        decoded = [
+            _decoded(part, network, options, rate, n_masks, generator) for part in torch.split(same_grid, _BATCH)
+        ]
+        found += [standardised(same_grid).flatten(1), torch.cat(decoded).flatten(1)]
+    return Reconstruction(*found)
 
 
 def _decoded(
     maps: Tensor, network: nn.Module, options: DropKDOptions, rate: float, n_masks: int, generator: torch.Generator
 ) -> Tensor:
-    """Mean of the decoded maps over masks; without dropout one pass says it all."""
+    """Mean of the decoded maps over masks; one pass where nothing is dropped."""
     assert isinstance(network, Projection)
     encoded = network.encoder(maps)
     n, dim, height, width = encoded.shape
     shapes = {"element": (n, dim, height, width), "channel": (n, dim, 1, 1), "position": (n, 1, height, width)}
     passes, total = n_masks if rate else 1, torch.zeros(())
     for _ in range(passes):
-        keep_mask = torch.rand(shapes[options.granularity], generator=generator).to(maps.device) >= rate
-        total = total.to(maps.device) + network.decoder(drop(encoded, keep_mask, rate))
+        stays = torch.rand(shapes[options.granularity], generator=generator).to(maps.device) >= rate
+        total = total.to(maps.device) + network.decoder(drop(encoded, stays, rate))
     return total / passes
 
 
@@ -128,7 +130,7 @@ def _check_width(who: str, maps: Tensor, network: nn.Module) -> None:
 
 
 def _shapes(meta: dict[str, object]) -> Shapes:
-    """Shapes as JSON keeps them, with tuples again."""
+    """Shapes from JSON, whose lists become tuples again."""
     return Shapes(**{key: _tuples(value) for key, value in meta.items()})  # type: ignore[arg-type]
 
 

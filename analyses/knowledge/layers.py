@@ -11,7 +11,8 @@ from analyses.knowledge.decomposition import Decomposition, decompose
 from analyses.knowledge.dropkd import RATES, load_dropkd
 from analyses.knowledge.examples import examples_result
 from analyses.knowledge.result import Pair, knowledge_result, measure_pair
-from analyses.paired_features import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from analyses.layer_pairs import match_layers
+from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
@@ -42,7 +43,7 @@ def decompose_layers(
         seed: of the folds.
         confidence: of the intervals.
         probes: also measure linear probes.
-        n_images: pick so many images per network by the last pair.
+        n_images: number of images to pick for each network, by the last pair; 0 for none.
 
     Returns:
         a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of
@@ -60,7 +61,7 @@ def decompose_layers(
         try:
             found = decompose(given[0], given[1], **settings)
             pair = measure_pair(one, other, found, features.labels if probes else None)
-        except Undefined as error:  # of a layer that does not vary: the other pairs go on
+        except Undefined as error:  # a layer does not vary: the other pairs are measured all the same
             left_out.append({"teacher_layer": one, "student_layer": other, "reason": str(error)})
             continue
         except AnalysisError as error:
@@ -79,8 +80,8 @@ def decompose_layers(
     result = knowledge_result(measured, facts, features.origin)
     examples = None
     if n_images:
-        told = features.facts | shown[1]
-        examples = examples_result(shown[0], features.index, told, n_images=n_images, named_by=features.named_by)
+        facts = features.facts | shown[1]
+        examples = examples_result(shown[0], features.index, facts, n_images=n_images, named_by=features.named_by)
     if method == "dropkd":
         result.arrays["rates"] = np.array(RATES)
     return result, examples
@@ -163,7 +164,7 @@ def inputs_of(
         device: where the networks run.
         quiet: no progress on standard error.
         view: how image files are shown, as `open_views` takes it.
-        told: facts of checkpoints whose files do not say them, as `open_views` takes them.
+        told: facts of checkpoints whose files do not give them, as `open_views` takes them.
         chosen: `teacher_layers`, `student_layers`, `reduce`.
 
     Raises:

@@ -114,7 +114,7 @@ def tidy(result: Result) -> pd.DataFrame:
 
 
 def summary(result: Result) -> str:
-    """A table for reading: one line per pair of layers."""
+    """One line per pair of layers, as a table to be read."""
     arrays, facts = result.arrays, result.facts
     table: dict[str, Any] = {
         "teacher layer": facts["teacher_layers"],
@@ -162,9 +162,9 @@ def compare(names: Sequence[str], results: Sequence[Result]) -> Result:
     arrays = {
         key: np.stack([result.arrays[key] for result in results]) for key in ("teacher_general", "student_general")
     }
-    kept = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
+    common = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
     facts = {"names": list(names), "students": [result.facts["student"] for result in results]}
-    facts |= {key: results[0].facts[key] for key in kept}
+    facts |= {key: results[0].facts[key] for key in common}
     return Result("knowledge-comparison", arrays, facts, provenance(of=[result.provenance for result in results]))
 
 
@@ -191,14 +191,14 @@ def _ends(ends: ndarray) -> dict[str, float]:
 def _about_dimension(found: Decomposition) -> str:
     """Why there is no dimension, or why it is a lower bound, where it is one."""
     if found.dimension is None:
-        return f"{found.method} keeps parts of single images, not directions that could be counted"
+        return f"{found.method} splits single images, without directions that could be counted"
     widths = [side.whole.values.shape[1] for side in (found.teacher, found.student)]
     n_pairs = len(found.correlations)
     if not found.dimension == n_pairs < min(widths):
         return ""
     return (
-        f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least so many, "
-        "and the fractions are lower bounds too"
+        f"all {n_pairs} leading pairs of directions are shared and no more are looked at; there are at least this "
+        "many, and the fractions are lower bounds too"
     )
 
 
@@ -238,4 +238,4 @@ def _probes(side: Side, labels: Tensor, found: Decomposition) -> tuple[ndarray, 
 
 
 def _parts(side: Side) -> dict[str, Tensor]:
-    return dict(zip(PARTS, (side.whole.values, side.told, side.specific), strict=True))
+    return dict(zip(PARTS, (side.whole.values, side.explained, side.specific), strict=True))

@@ -11,7 +11,7 @@ def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int
     """Split both networks' coordinates by the canonical directions that they share.
 
     Pairs of directions of a training fold are shared where they are correlated on held-out samples
-    (`analyses.knowledge.canonical`). The general part of a sample is what its own shared variates tell of it by least
+    (`analyses.knowledge.canonical`). The general part of a sample is what its own shared variates predict by least
     squares: a projection over samples, so that the rest is uncorrelated with what is shared.
 
     Args:
@@ -31,10 +31,10 @@ def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int
     shared, correlations = shared_pairs(variates, seed=seed)
     for (held_out, loadings), pair in zip(fitted, variates, strict=True):
         for part, variate, (inner, outer) in zip(parts, pair, loadings, strict=True):
-            kept = shared.nonzero()[:, 0]
-            slopes = torch.linalg.solve(inner[kept][:, kept], outer[kept])
-            part[held_out] = variate[:, kept] @ slopes
-    return Split(*parts, len(kept), correlations, penalties)
+            common = shared.nonzero()[:, 0]
+            slopes = torch.linalg.solve(inner[common][:, common], outer[common])
+            part[held_out] = variate[:, common] @ slopes
+    return Split(*parts, len(common), correlations, penalties)
 
 
 def _products(directions: Tensor, squares: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,14 +25,14 @@ from kdprobe.features.rounding import distance_tolerance, precision_of, rank_tol
 
 
 class Measured(NamedTuple):
-    """A value, and what has to be known to read it; empty if nothing."""
+    """A value, and a remark without which it would mislead; empty if there is none."""
 
     value: float
     remark: str = ""
 
 
 class Prepared:
-    """One feature set, with what the measures need of it, made once.
+    """One feature set, with what the measures need of it, computed once.
 
     Args:
         features: [n, ...].
@@ -51,33 +51,33 @@ class Prepared:
         self._rows, self._stored = rows, precision_of(rows, stored)
 
     @cached_property
-    def _kept(self) -> tuple[Tensor, float]:
-        """Which columns vary by more than rounding, and what brings them to a size near 1: the scale does not matter.
+    def _varying(self) -> tuple[Tensor, float]:
+        """Which columns vary by more than rounding, and the factor that brings them to a size near 1.
 
         Raises:
             Undefined: if there are none.
         """
-        kept = varying_columns(self._rows, self._stored)
-        if not kept.any():
+        columns = varying_columns(self._rows, self._stored)
+        if not columns.any():
             raise Undefined(
                 "the features are the same for all samples but for rounding, so that similarity is undefined"
             )
-        largest = float(self._rows[:, kept].abs().amax())
-        return kept, math.ldexp(1.0, -math.frexp(largest)[1])
+        largest = float(self._rows[:, columns].abs().amax())
+        return columns, math.ldexp(1.0, -math.frexp(largest)[1])
 
     def require_variation(self) -> None:
-        """Look whether the features vary.
+        """Check that the features vary.
 
         Raises:
             Undefined: if they do not by more than rounding.
         """
-        assert self._kept
+        assert self._varying
 
     @property
     def varying(self) -> Tensor:
         """The columns that vary [n, v], float64, scaled."""
-        kept, scale = self._kept
-        return self._rows[:, kept].double() * scale
+        columns, scale = self._varying
+        return self._rows[:, columns].double() * scale
 
     @property
     def centred(self) -> Tensor:
@@ -89,7 +89,7 @@ class Prepared:
     def basis(self) -> tuple[Tensor, Tensor]:
         """Orthonormal basis [n, r] of the centred features' columns and its singular values [r], r their rank."""
         basis, sizes, _ = torch.linalg.svd(self.centred, full_matrices=False)
-        cut = rank_tolerance(self.varying, float(sizes[0]), self._stored, scale=self._kept[1])
+        cut = rank_tolerance(self.varying, float(sizes[0]), self._stored, scale=self._varying[1])
         rank = max(1, int((sizes > cut).sum()))
         return basis[:, :rank], sizes[:rank]
 
@@ -102,7 +102,7 @@ class Prepared:
         above = (squares[:, None] + squares[None, :] - 2 * gram)[*torch.triu_indices(self.n, self.n, 1)]
         # Differences of inner products have their rounding, of which a distance near 0 is the root.
         arithmetic = 4 * float(squares.amax() * torch.finfo(torch.float64).eps * self.d**0.5) ** 0.5
-        tolerance = max(distance_tolerance(varying, self._stored, scale=self._kept[1]), arithmetic)
+        tolerance = max(distance_tolerance(varying, self._stored, scale=self._varying[1]), arithmetic)
         return above.clamp(min=0).sqrt().numpy(), tolerance
 
 
@@ -140,14 +140,14 @@ def svcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], *, variance: float
     Args:
         x: features.
         y: features of the same samples.
-        variance: share of it that the components kept explain, in (0, 1].
+        variance: fraction of it that the leading components explain, in (0, 1].
 
     Returns:
         in [0, 1]; invariant to rotation, scale and shift.
 
     Raises:
         AnalysisError: for different samples.
-        Undefined: as `canonical_correlations`, of the components kept.
+        Undefined: as `canonical_correlations`, of the leading components.
 
     Warns:
         UserWarning: likewise.
@@ -296,7 +296,7 @@ MEASURES: dict[str, Callable[[Prepared, Prepared], Measured]] = {
 def _both(x: Any, y: Any) -> tuple[Prepared, Prepared]:
     x, y = as_tensor(x, name="x", least=2), as_tensor(y, name="y", least=2)
     if len(x) != len(y):
-        raise AnalysisError(f"both need features of the same samples, but got {len(x)} and {len(y)}")
+        raise AnalysisError(f"x and y need features of the same samples, but have {len(x)} and {len(y)} rows")
     return Prepared(x), Prepared(y)
 
 

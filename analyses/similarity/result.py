@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from analyses.layer_pairs import pairs_table
 from analyses.similarity.measures import MEASURES, Measured, Prepared
 from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.errors import AnalysisError, Undefined, near_matches
@@ -86,31 +87,14 @@ def files_similarity(
 
 def similarity_table(result: Result) -> "pd.DataFrame":
     """One row per pair of layers: teacher_layer, student_layer, similarity, undefined, remark (reasons, or empty)."""
-    import pandas as pd
-
-    facts, matrix = result.facts, result.arrays["matrix"]
-    rows, columns = np.indices(matrix.shape).reshape(2, -1)
-    pairs = [
-        (facts["teacher_layers"][row], facts["student_layers"][column])
-        for row, column in zip(rows, columns, strict=True)
-    ]
-    told = {
-        key: {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts.get(key, [])}
-        for key in ("undefined", "remarks")
-    }
-    return pd.DataFrame(
-        {
-            "teacher_layer": [row for row, _ in pairs],
-            "student_layer": [column for _, column in pairs],
-            "similarity": matrix.ravel(),
-            "undefined": [told["undefined"].get(pair, "") for pair in pairs],
-            "remark": [told["remarks"].get(pair, "") for pair in pairs],
-        }
-    )
+    facts = result.facts
+    reasons = {"undefined": facts.get("undefined", []), "remark": facts.get("remarks", [])}
+    values = {"similarity": result.arrays["matrix"]}
+    return pairs_table(facts["teacher_layers"], facts["student_layers"], values, reasons)
 
 
 def similarity_summary(result: Result) -> str:
-    """The teacher layer most like each student layer, and what has to be known to read the values."""
+    """The teacher layer most like each student layer, with reasons and remarks."""
     table = similarity_table(result).dropna(subset="similarity")
     best = table.loc[table.groupby("student_layer", sort=False)["similarity"].idxmax()]
     shown = best[["teacher_layer", "student_layer", "similarity"]].rename(

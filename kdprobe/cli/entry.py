@@ -1,5 +1,7 @@
 """Where a command line enters: its exit status, and one line for every error that a user can cause."""
 
+import atexit
+import gc
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ def main(arguments: Sequence[object] | None = None) -> int:
     Returns:
         0 if it succeeded, 2 if it did not, 130 if it was stopped, 1 if nobody reads its output any more.
     """
+    atexit.register(gc.freeze)  # else the interpreter goes through all of torch for a second or more before it ends
     words = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
     try:
         with _stoppable(), warnings.catch_warnings():

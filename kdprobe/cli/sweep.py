@@ -161,7 +161,7 @@ def _train_cells(
     """Bring all cells of a grid over a recipe to their end."""
     from kdprobe.distillers import option_types
     from kdprobe.recipe import configure, folder_name, read_recipe
-    from kdprobe.sweeps.cells import make_cells
+    from kdprobe.sweeps.cells import with_values
     from kdprobe.sweeps.completion import complete
     from kdprobe.sweeps.engines import check_options, make_engine
     from kdprobe.sweeps.work import Order
@@ -171,10 +171,10 @@ def _train_cells(
     check_options(engine, of_engine)
     given: dict[str, Any] = {"assignments": assignments, "teacher": teacher, "data": data, "teacher_facts": told}
     config = configure(read_recipe(recipe), option_types(), source=recipe, **given)
-    cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
+    base, grid = config.model_dump(mode="json"), combinations(config)
     folder = out or Path("sweeps") / folder_name(recipe)
-    with trusting({module for cell in cells for module in modules_in(cell.config)}):
+    with trusting({module for values in grid for module in modules_in(with_values(base, values))}):
         order = Order(folder.resolve(), device=device, trust=tuple(sorted(trusted_modules())))
         tell = (lambda _: None) if quiet else say
         reach: dict[str, Any] = {"retries": retries, "say": tell, "quiet": quiet}
-        return complete(folder, cells, option_types(), lambda: make_engine(engine, order, **of_engine), **reach)
+        return complete(folder, config, grid, option_types(), lambda: make_engine(engine, order, **of_engine), **reach)

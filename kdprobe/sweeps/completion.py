@@ -3,18 +3,22 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kdprobe.config import RunConfig
 from kdprobe.errors import Stopped, SweepError
-from kdprobe.sweeps.cells import Cell, Methods
+from kdprobe.sweeps.cells import Cell, Methods, Values, make_cells
 from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger, begin, check_folder
+from kdprobe.sweeps.places import as_begun, under_old_names
 from kdprobe.sweeps.trial import try_cells
+from kdprobe.training.places import require_inputs
 from kdprobe.training.signals import stop_requests
 
 
 def complete(
     folder: Path,
-    cells: Sequence[Cell],
+    config: RunConfig,
+    grid: Sequence[Values],
     methods: Methods,
     open_engine: Callable[[], Engine],
     *,
@@ -26,7 +30,8 @@ def complete(
 
     Args:
         folder: of the sweep; cells that it holds already are not trained again.
-        cells: of one grid.
+        config: what all cells share.
+        grid: the values of each cell.
         methods: type of the options of each method, by name.
         open_engine: called when the cells are known to be sound; an engine that cannot be had leaves no folder.
         retries: further tries of a cell that failed.
@@ -37,13 +42,21 @@ def complete(
         Stopped: when told to stop, after the cells that ran saved their states.
         SweepError: if cells failed in the end, and what `begin` and the engines raise.
     """
+    base = config.model_dump(mode="json")
+    begun, places = as_begun(folder, base, grid)
+    cells = make_cells(begun, grid, methods)
+    now = [Cell(cell.id, cell.values, base) for cell in cells]
     check_folder(folder, cells, {})
-    inputs = try_cells(cells, methods)
-    check_folder(folder, cells, inputs)
+    if folder.exists():
+        require_inputs(config, folder)
+    inputs = try_cells(now, methods)
+    before = under_old_names(inputs, cells, now) if places else {}
+    inputs |= before
+    check_folder(folder, cells, inputs, moved=before)
     with stop_requests() as stop:
         engine = open_engine()
         try:
-            ledger = begin(folder, cells, inputs=inputs)
+            ledger = begin(folder, cells, inputs=inputs, places=places)
             tally = Driver(ledger, engine, retries=retries, say=say, stop=stop, quiet=quiet).run()
         finally:
             engine.close()

@@ -22,8 +22,8 @@ def status_lines(ledger: Ledger) -> Iterator[str]:
 
 
 def _status(ledger: Ledger, state: State) -> str | None:
-    """What there is to say of a cell that runs, failed, or has a damaged result."""
-    damaged = "its result.json is damaged and does not count; " if state.damaged else ""
+    """What there is to say of a cell that runs, failed, or has a damaged result or damaged weights."""
+    damaged = f"{state.damaged}, so it is not done; " if state.damaged else ""
     attempt = state.attempt
     if state.name == "running" and attempt is not None:
         epochs = len(ledger.run(attempt.path.name.partition(".")[0]).metrics())

@@ -16,7 +16,7 @@ from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
-from kdprobe.errors import Diverged, RunError
+from kdprobe.errors import Diverged, RunError, WeightsLost
 from kdprobe.models import Features, describe
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
@@ -27,6 +27,7 @@ from kdprobe.training.distributed import Ranks, ranks
 from kdprobe.training.evaluation import accuracy
 from kdprobe.training.optimizer import make_optimizer, set_rate
 from kdprobe.training.out_of_memory import out_of_memory_advice
+from kdprobe.training.places import require_inputs
 from kdprobe.training.precision import autocast, compiled, make_scaler, repeatable, warn_of_emulation, with_precision
 from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.saving import Keeper
@@ -78,6 +79,8 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         folder, asked = RunFolder(Path(out)), config
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
+        if resume and folder.config_path.is_file():
+            require_inputs(config, out, download=download)
         with trusting(trust), stop.at_once():
             job = build(config, group.device, download=download, named_by=named_by)
         if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
@@ -92,11 +95,15 @@ def train(
                 watch.say(note)
         group.wait()
         if folder.finished:
-            return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
+            result = folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
+            if group.main and (damage := folder.damage(hashed=True)):
+                raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
+            return result
         try:
             if not resume:
-                rehearse(trainer)
-                group.wait()  # a process that fails here ends them all before the folder is taken
+                with stop.at_once():
+                    rehearse(trainer)
+                    group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
@@ -173,13 +180,16 @@ class Trainer:
         position = self.keeper.restore() if resume else Position(n_images=self.n_images)
         self.group.seed(self.config.seed, position.epoch, position.step)
         if self.settings.cache_teacher:
-            self.cached_logits = self._all_teacher_logits()
+            with self.keeper.stop.at_once():
+                self.cached_logits = self._all_teacher_logits()
         if position.epoch == position.step == 0:
             self.keeper.begin()
         try:
             while position.epoch < self.settings.epochs:
                 self._train_epoch(position)
-                self._end_epoch(position, *self.accuracy())
+                if (found := self.accuracy()) is None:
+                    raise self.keeper.stopped(position)
+                self._end_epoch(position, *found)
             return self.keeper.finish(position)
         except Diverged as error:
             self.keeper.fail(error)
@@ -189,7 +199,9 @@ class Trainer:
         """Train what is left of the epoch that the position is in."""
         self.objective.train()
         start = time.perf_counter() - position.epoch_seconds
-        for batch in self.watch.progress(self._batches(position), position, self.n_images):
+        batches = self.watch.progress(self._batches(position), position, self.n_images)
+        # one of many processes must not leave the others alone: they stop together, see `_asked`
+        for batch in self.keeper.stop.until(batches) if self.group.world == 1 else batches:
             progress = Progress(position.epoch + position.step / self.n_steps, self.settings.epochs)
             factor = rate_factor(self.settings.schedule, epoch=progress.epoch, n_epochs=self.settings.epochs)
             set_rate(self.optimizer, factor)
@@ -289,12 +301,21 @@ class Trainer:
             found = [self._teach(batch.images, batch.index) for batch in batches]
         return torch.cat([features.logits for features in found if features is not None])
 
-    def accuracy(self) -> tuple[float, int]:
-        """Fraction of the evaluation images that the exported network gets right, and how many were skipped."""
+    def accuracy(self) -> tuple[float, int] | None:
+        """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
+
+        None if the run is to stop meanwhile.
+        """
         self.objective.eval()
         self.keeper.agree()
-        workers = self.config.data.workers
-        return accuracy(self.exported, self.job.data.test, self._prepared, workers=workers, group=self.group)
+        return accuracy(
+            self.exported,
+            self.job.data.test,
+            self._prepared,
+            workers=self.config.data.workers,
+            group=self.group,
+            stop=self.keeper.stop,
+        )
 
     @property
     def exported(self) -> nn.Module:

@@ -11,9 +11,9 @@ from torch import nn
 
 from kdprobe.config import RunConfig
 from kdprobe.distillers import Method
-from kdprobe.errors import Diverged, RunError, Stopped
+from kdprobe.errors import CheckpointError, Diverged, RunError, Stopped, WeightsLost
 from kdprobe.files import write_text
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors, save, save_tensors
 from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training.build import Job
@@ -69,10 +69,18 @@ class Keeper:
         self.agree()
         self._save_state(position)
         if stop:
-            raise Stopped(
-                f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
-                f"after step {position.step}; continue with --resume --out {self.folder.path}"
-            )
+            raise self._as_asked(position)
+
+    def stopped(self, position: Position) -> Stopped:
+        """Save before the epoch is evaluated to its end, because the run is to stop, and say so."""
+        self._save_state(position)
+        return self._as_asked(position)
+
+    def _as_asked(self, position: Position) -> Stopped:
+        return Stopped(
+            f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
+            f"after step {position.step}; continue with --resume --out {self.folder.path}"
+        )
 
     def agree(self) -> None:
         """Make networks and methods of all processes the same; their weights are already."""
@@ -98,8 +106,26 @@ class Keeper:
         for problem in problems:
             self.watch.say(problem)
         if self.group.main:
+            self._check_weights(position)
             self.folder.keep_metrics(position.epoch)
         return position
+
+    def _check_weights(self, position: Position) -> None:
+        """Weights that the run would end with, but that it does not write again, must be whole.
+
+        Raises:
+            WeightsLost: if they are missing or damaged.
+        """
+        needed = [BEST] if position.best_epoch else []
+        needed += [LAST] if position.epoch == self.settings.epochs else []
+        for path in (self.folder.path / name for name in needed):
+            try:
+                read_tensors(path)
+            except CheckpointError as error:
+                raise WeightsLost(
+                    f"{self.folder.path} cannot go on, as a file of an epoch that is done is lost: {error}; begin anew "
+                    "with another --out"
+                ) from error
 
     def begin(self) -> None:
         """Keep the network as it is before training, if asked to."""
@@ -171,6 +197,7 @@ class Keeper:
                 "data": self.job.data.spec,
                 "data_sha256": inputs.data,
                 "evaluated_on": self.job.data.evaluated_on,
+                "evaluated_images": len(self.job.data.test),
                 "seed": config.seed,
                 "epochs": position.epoch,
                 "precision": config.training.precision,

@@ -5,7 +5,8 @@
     diff before.txt after.txt
 
 Each line is a file, a field and the first digits of a sha256: tensors of weights, metrics without times, maps of
-feature files, arrays and facts of results. Only the command line is used, so the two versions may be built quite differently.
+feature files, arrays and facts of results. Only the command line is used, so the two versions may be built quite
+differently.
 """
 
 import hashlib

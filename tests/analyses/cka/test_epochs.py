@@ -71,7 +71,7 @@ def test_a_resumed_run_keeps_the_same_snapshots(student, teacher, tmp_path, monk
 
 def test_no_snapshots_unless_asked_for(teacher):
     assert not RunFolder(teacher).snapshots()
-    with pytest.raises(AnalysisError, match=r"keeps no snapshots; train with --set training\.saving\.snapshots=K"):
+    with pytest.raises(AnalysisError, match=r"has no snapshots; train with --set training\.saving\.snapshots=K"):
         cka_over_time(teacher)
 
 
@@ -98,7 +98,7 @@ def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
     with pytest.raises(AnalysisError, match="was trained without a teacher; give one with --teacher"):
         cka_over_time(plain)
     (plain / "snapshots" / "epoch-0000.safetensors").unlink()
-    with pytest.raises(AnalysisError, match="no snapshot every 5 epochs, but those after 1"):
+    with pytest.raises(AnalysisError, match="no snapshot at a multiple of 5 epochs; it has snapshots after epochs 1"):
         cka_over_time(plain, every=5)
     with pytest.raises(RunError, match="is not a run folder"):
         cka_over_time(tmp_path)

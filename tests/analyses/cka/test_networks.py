@@ -138,9 +138,9 @@ def test_two_loaders_must_show_the_same_images(images):
     with pytest.raises(AnalysisError, match="two loaders that shuffle show different images"):
         cka(Net(), Net(), DataLoader(data, batch_size=12), student_loader=shuffling)
     other = batches(order=torch.arange(39, -1, -1))
-    with pytest.raises(AnalysisError, match="minibatch 0 holds other images for the student"):
+    with pytest.raises(AnalysisError, match="minibatch 0 holds different images for the student"):
         cka(*(create("resnet8", n_classes=3, image_size=8) for _ in range(2)), batches(), student_loader=other)
-    with pytest.raises(AnalysisError, match="minibatch 4 holds other images for the student"):
+    with pytest.raises(AnalysisError, match="minibatch 4 holds different images for the student"):
         cka(Net(), Net(), list(images), student_loader=list(images[:4]))
 
 
@@ -348,7 +348,7 @@ def test_dumps_that_do_not_fit_together(nets, dumps):
         files_cka([dumps / "teacher.h5"] * 3)
     student = {"student": nets["student"]}
     write_dump(student, dumps / "reverse.h5", order=torch.arange(29, -1, -1))
-    with pytest.raises(StoreError, match="hold other samples or another order"):
+    with pytest.raises(StoreError, match="hold different samples or a different order"):
         files_cka([dumps / "teacher.h5", dumps / "reverse.h5"])
     write_dump(student, dumps / "b.h5", data="cifar")
     with pytest.raises(StoreError, match=r"is of 'digits', but .* is of 'cifar'"):

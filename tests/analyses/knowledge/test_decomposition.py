@@ -10,7 +10,7 @@ from analyses.knowledge import canonical
 from analyses.knowledge.canonical import leading_directions, shared_pairs
 from analyses.knowledge.coordinates import coordinates
 from analyses.knowledge.decomposition import decompose
-from analyses.knowledge.dropkd import keep, load_dropkd
+from analyses.knowledge.dropkd import load_dropkd, reconstruct
 from analyses.knowledge.fold_sums import PENALTIES, choose_penalty, trainings
 from analyses.knowledge.folds import explained, interval, split_samples
 from analyses.knowledge.probes import probe_accuracy
@@ -187,7 +187,7 @@ def test_the_specific_part_is_as_large_as_the_specific_share(method):
     for side in (found.teacher, found.student):
         left = side.specific.square().sum() / (side.whole.values - side.means).square().sum()
         assert left.item() == pytest.approx(side.fraction.rest().value, rel=1e-9)
-        assert torch.equal(side.told + side.means, side.general)
+        assert torch.equal(side.explained + side.means, side.general)
 
 
 def test_what_a_rotated_copy_leaves_is_no_constant():
@@ -334,13 +334,13 @@ def test_dropkd_keeps_what_its_decoder_gives(trained):
 def test_dropkd_masks_follow_rate_and_seed(trained):
     _, path, teacher, student = trained
     method = load_dropkd(path.parent)
-    one, same, other = (keep(teacher, student, method, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (reconstruct(teacher, student, method, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.teacher, same.teacher)
     assert not torch.equal(one.teacher, other.teacher)
     spread = [
         (
-            keep(teacher, student, method, rates=(rate, 0.0), n_masks=1, seed=0).teacher
-            - keep(teacher, student, method, rates=(0.0, 0.0)).teacher
+            reconstruct(teacher, student, method, rates=(rate, 0.0), n_masks=1, seed=0).teacher
+            - reconstruct(teacher, student, method, rates=(0.0, 0.0)).teacher
         ).norm()
         for rate in (0.1, 0.5, 0.9)
     ]
@@ -358,7 +358,7 @@ def test_dropkd_masks_follow_rate_and_seed(trained):
 def test_dropkd_refuses_what_was_not_trained(trained, options, maps, message):
     method, _, teacher, student = trained
     with pytest.raises(AnalysisError, match=re.escape(message)):
-        keep(teacher[:, maps], student, method, **options)
+        reconstruct(teacher[:, maps], student, method, **options)
 
 
 def test_dropkd_needs_its_own_modules(tmp_path):

@@ -12,7 +12,8 @@ from analyses.knowledge.dropkd import load_dropkd
 from analyses.knowledge.examples import examples_result, specific_share
 from analyses.knowledge.layers import decompose_layers, inputs_of
 from analyses.knowledge.result import compare, comparison_table, knowledge_result, measure_pair, summary, tidy
-from analyses.paired_features import LayerFeatures, match_layers, shown_features, shown_maps, stored_features
+from analyses.layer_pairs import match_layers
+from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.distillers.dropkd import DropKD, DropKDOptions
 from kdprobe.errors import AnalysisError, ConfigError, StoreError
 from kdprobe.features.gram import centred_gram
@@ -149,7 +150,7 @@ def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
     text = summary(knowledge_result([pair], facts))
     assert text.endswith(
         "\na and b, dimension: all 4 leading pairs of directions are shared and no more are looked at; there are at "
-        "least so many, and the fractions are lower bounds too"
+        "least this many, and the fractions are lower bounds too"
     )
 
 
@@ -210,7 +211,7 @@ def test_files_of_other_samples_or_contents_are_refused(tmp_path):
     write(tmp_path / "one.h5", values)
     write(tmp_path / "moved.h5", values, role="student", start=1)
     write(tmp_path / "grams.h5", values, role="student", content="grams")
-    with pytest.raises(StoreError, match="hold other samples or another order"):
+    with pytest.raises(StoreError, match="hold different samples or a different order"):
         stored_features([tmp_path / "one.h5", tmp_path / "moved.h5"])
     with pytest.raises(StoreError, match="holds Gram matrices, but features are needed; dump without --grams"):
         stored_features([tmp_path / "one.h5", tmp_path / "grams.h5"])

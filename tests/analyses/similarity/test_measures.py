@@ -50,7 +50,7 @@ def test_more_alike_with_less_noise(measure):
 
 @ALL
 def test_different_samples_and_features_that_do_not_vary(measure, pair):
-    with pytest.raises(AnalysisError, match="features of the same samples, but got 60 and 59"):
+    with pytest.raises(AnalysisError, match="features of the same samples, but have 60 and 59 rows"):
         measure(pair[0], pair[1][1:])
     with pytest.raises(AnalysisError, match="is undefined"):
         measure(pair[0], torch.ones(60, 4, dtype=torch.float64))
@@ -139,7 +139,7 @@ def test_stored_layers_that_cannot_be_compared(store, tmp_path):
     index, path = torch.arange(8), tmp_path / "g.h5"
     with FeatureStore.create(path, {"student": Network("s")}, batch_size=8, content="grams") as writer:
         writer.append(index, index, {"student": {"a": torch.eye(8)}})
-    with pytest.raises(StoreError, match="hold other samples or another order"):
+    with pytest.raises(StoreError, match="hold different samples or a different order"):
         files_similarity([store, path], "rsa")
     with pytest.raises(StoreError, match="holds Gram matrices, but features are needed; dump without --grams"):
         files_similarity([path, path], "rsa")

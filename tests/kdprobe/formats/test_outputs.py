@@ -1,11 +1,13 @@
 """Nothing is overwritten that kdprobe did not write as that very output."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -21,7 +23,9 @@ from kdprobe.results import Result, load_result, permit_result, save_result
 from tests.saved_results import cka_result as cka
 from tests.saved_results import comparison_result as comparison
 
-REFUSED = r"{} is there already, and kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+REFUSED = (
+    r"{} already exists, and either kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+)
 
 
 @pytest.mark.parametrize("name", ["r.html", "t.md", "t.tex", "f.svg", "f.pdf"])
@@ -62,7 +66,7 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.html")
     (tmp_path / "dangling.html").symlink_to(tmp_path / "nothing")
     for name in ("folder.html", "pipe.html", "dangling.html"):
-        with pytest.raises(OutputError, match=rf"{name} is in the way and is no file; choose another --out"):
+        with pytest.raises(OutputError, match=rf"{name} is in the way and is not a file; choose another --out"):
             permit([Output(tmp_path / name, "report")], overwrite=True)
     with pytest.raises(FileError, match="File name too long"):
         permit([Output(tmp_path / ("a" * 300), "report")])
@@ -144,3 +148,82 @@ def test_the_papers_tables_and_figures_leave_others_files_alone(tmp_path):
         with pytest.raises(OutputError, match=REFUSED.format(name)):
             write_paper(tmp_path, ["svg"])
         shutil.move(kept, tmp_path / name)
+
+
+def saved_by(path, number=0, of=None, **named):
+    """Save a result as a command does that was given these parameters."""
+    with click.Context(click.Command("evaluate")) as context:
+        context.params = {"out": path.parent, "device": "cpu", "overwrite": False, **named}
+        permit_result(path, "evaluation", of=of)
+        save_result(Result("evaluation", {"x": np.array(number)}), path, table="x\n", of=of)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"checkpoints": ("runs/b",)},
+        {"checkpoints": ("runs/a", "runs/b")},
+        {"data": "folder:faces"},
+        {"against": "runs/b"},
+        {"checkpoints": ("resnet8@w.pt#model",)},
+        {"checkpoints": ("timm:resnet18",)},
+    ],
+)
+def test_results_of_other_networks_or_data_are_not_replaced(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "r").mkdir()
+    path, first = tmp_path / "r" / "evaluation.npz", {"checkpoints": ("runs/a",), "data": "digits"}
+    saved_by(path, 1, **first)
+    saved_by(path, 2, **first, batch_size=3)  # in another way
+    told = rf"evaluation\.npz already exists, the evaluation result of checkpoints {tmp_path}/runs/a, data digits; ch"
+    with pytest.raises(OutputError, match=told):
+        saved_by(path, 3, **{**first, **other})
+    with pytest.raises(OutputError, match=told):
+        save_result(Result("evaluation", {}), path, table="x\n")  # from Python, which names no networks
+    assert load_result(path).arrays["x"] == 2
+    save_result(Result("evaluation", {}), path, table="x\n", overwrite=True)
+    save_result(Result("evaluation", {}), path, table="x\n")
+    with pytest.raises(OutputError, match=r"the evaluation result of other networks or data; choose"):
+        save_result(Result("evaluation", {}, {}, {"teacher": "another"}), path, table="x\n")
+
+
+def test_the_same_networks_may_be_named_from_elsewhere_and_move_with_their_results(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    (project / "runs" / "a").mkdir(parents=True)
+    (project / "faces").mkdir()
+    (project / "w.pt").write_bytes(b"")
+    (tmp_path / "link").symlink_to(project / "runs")
+    path = project / "r" / "evaluation.npz"
+    monkeypatch.chdir(project)
+    saved_by(path, checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+    monkeypatch.chdir(tmp_path)
+    weights = "resnet8@project/w.pt#model"
+    saved_by(path, checkpoints=(weights, f"{tmp_path}/link/a"), data="folder:project/faces")
+    project.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    path = tmp_path / "moved" / "r" / "evaluation.npz"
+    saved_by(path, checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+    (tmp_path / "moved" / "r").rename(tmp_path / "r")  # alone
+    saved_by(tmp_path / "r" / "evaluation.npz", checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+
+
+def test_a_result_of_one_network_of_several_goes_by_that_one(tmp_path):
+    path = tmp_path / "a" / "evaluation.npz"
+    saved_by(path, students=("a", "b"), of={"students": ("a",)})
+    saved_by(path, students=("a", "c"), of={"students": ("a",)})
+    with pytest.raises(OutputError, match="the evaluation result of students a; choose"):
+        saved_by(path, students=("a", "c"), of={"students": ("c",)})
+
+
+def test_a_result_of_an_older_kdprobe_is_replaced_by_the_very_same_command(tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.npz"
+    command = "kdprobe evaluate --checkpoint runs/a"
+    meta = {"format": "kdprobe-result", "version": 1, "kind": "evaluation", "facts": {}, "beside": {}}
+    with path.open("wb") as file:
+        np.savez(file, meta=np.array(json.dumps({**meta, "provenance": {"command": command}})))
+    monkeypatch.setattr("sys.argv", ["kdprobe", "evaluate", "--checkpoint", "runs/b"])
+    with pytest.raises(OutputError, match=r"evaluation\.npz already exists, the evaluation result of other networks"):
+        saved_by(path, checkpoints=("runs/b",))
+    monkeypatch.setattr("sys.argv", command.split())
+    saved_by(path, checkpoints=("runs/a",))
