@@ -861,7 +861,7 @@ def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
     def told(base, *_given):
         raise SweepError(base["data"]["spec"])
 
-    monkeypatch.setattr("kdprobe.sweeps.cells.make_cells", told)
+    monkeypatch.setattr("kdprobe.sweeps.completion.make_cells", told)
     assert status_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
 
 
