@@ -145,7 +145,7 @@ def complexity_table(result: Result, *, parts: bool = False) -> pd.DataFrame:
     return pd.DataFrame(sizes | {key: result.arrays[key] for key in CONVENTIONS})
 
 
-def summary(result: Result) -> str:
+def complexity_summary(result: Result) -> str:
     """Millions of parameters and billions of operations, as a table to be read."""
     table = complexity_table(result)
     shown = table[["model", "classes", "pixels"]].assign(

@@ -22,9 +22,9 @@ from kdprobe.results import Result
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
 KINDS = ("feature", "logit")
-NETWORKS = ("teacher", "student")
+_NETWORKS = ("teacher", "student")
 
-Array = NDArray[np.float64]
+_Array = NDArray[np.float64]
 
 
 def dropout_results(folder: Path) -> list[Result]:
@@ -108,7 +108,7 @@ def equal_rates(
         difference to it.
     """
     entries = []
-    for axis, fixed in enumerate(NETWORKS):
+    for axis, fixed in enumerate(_NETWORKS):
         for rate, line in zip(rates[axis], np.moveaxis(accuracy, axis, 0), strict=True):
             means = _means(line)
             others = [
@@ -181,26 +181,26 @@ def answers_table(result: Result) -> pd.DataFrame:
     rows = []
     for entry in result.facts["equal_rate"]:
         fixed, rate = entry["fixed"], entry["rate"]
-        other = {network: rate if network == fixed else entry["other"] for network in NETWORKS}
+        other = {network: rate if network == fixed else entry["other"] for network in _NETWORKS}
         cell = {"question": "does the equal rate win", "fixed": fixed, "teacher_rate": rate, "student_rate": rate}
         rows.append({**cell, **_compared(entry, other), "answer": entry["wins"]})
     best = result.facts["best"]
     for entry in best["neighbours"]:
-        other = {network: entry[f"{network}_rate"] for network in NETWORKS}
-        rates = {f"{network}_rate": best[f"{network}_rate"] for network in NETWORKS}
+        other = {network: entry[f"{network}_rate"] for network in _NETWORKS}
+        rates = {f"{network}_rate": best[f"{network}_rate"] for network in _NETWORKS}
         cell = {"question": "is the best cell distinguishable", "fixed": "", **rates}
         answer = None if entry["low"] is None else entry["low"] > 0
         rows.append({**cell, **_compared(entry, other), "answer": answer})
     return pd.DataFrame(rows, columns=_ANSWERS)
 
 
-def summary(result: Result) -> str:
+def dropout_summary(result: Result) -> str:
     """Both answers in words."""
     facts, n_seeds = result.facts, result.arrays["accuracy"].shape[2]
     lines = [
         f"{facts['kind']} dropout rates on {facts['data']}, {n_seeds} seeds, {facts['n_missing']} trainings missing"
     ]
-    for fixed in NETWORKS:
+    for fixed in _NETWORKS:
         entries = [entry for entry in facts["equal_rate"] if entry["fixed"] == fixed]
         wins = [f"{entry['rate']:g}" for entry in entries if entry["wins"]]
         clear = sum(entry["low"] is not None and (entry["low"] > 0 or entry["high"] < 0) for entry in entries)
@@ -234,7 +234,7 @@ def _standing(best: dict[str, Any]) -> str:
 
 #: of each cell's result
 _READ = ("accuracy", "data", "data_sha256", "teacher_sha256", "teacher", "model", "evaluated_images")
-_RATES = tuple(f"{network}_rate" for network in NETWORKS)
+_RATES = tuple(f"{network}_rate" for network in _NETWORKS)
 _ENDS = ("difference", "low", "high")
 _ANSWERS = ["question", "fixed", *_RATES, *(f"other_{rate}" for rate in _RATES), *_ENDS, "answer"]
 
@@ -258,10 +258,10 @@ def _points(entry: dict[str, Any]) -> str:
     return f"{100 * entry['difference']:+.2f} points{interval}"
 
 
-def _means(accuracy: Array) -> Array:
+def _means(accuracy: _Array) -> _Array:
     """Mean over the last axis of the values that are there; NaN where none is."""
     count = (~np.isnan(accuracy)).sum(-1)
-    means: Array = np.divide(np.nansum(accuracy, -1), count, out=np.full(count.shape, np.nan), where=count > 0)
+    means: _Array = np.divide(np.nansum(accuracy, -1), count, out=np.full(count.shape, np.nan), where=count > 0)
     return means
 
 
@@ -271,7 +271,7 @@ def _table(ledger: Ledger) -> pd.DataFrame:
     rows = []
     for cell in ledger.cells:
         for kind in KINDS:
-            keys = [f"method.{kind}_rate_{network}" for network in NETWORKS]
+            keys = [f"method.{kind}_rate_{network}" for network in _NETWORKS]
             if all(key in cell.values for key in keys):
                 if others := cell.values.keys() - {*keys, "seed"}:
                     raise AnalysisError(
@@ -279,7 +279,7 @@ def _table(ledger: Ledger) -> pd.DataFrame:
                     )
                 found = states[cell.id].result or {}
                 numbers = {key: found.get(key, np.nan) for key in _READ}
-                rates = dict(zip(NETWORKS, (cell.values[key] for key in keys), strict=True))
+                rates = dict(zip(_NETWORKS, (cell.values[key] for key in keys), strict=True))
                 seed = cell.values.get("seed", cell.base["seed"])
                 _check_values(ledger, cell.id, {**rates, "seed": seed})
                 rows.append({"kind": kind, "seed": seed} | {f"{n}_rate": r for n, r in rates.items()} | numbers)
@@ -312,7 +312,7 @@ def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:
         "data": done["data"].iloc[0],
         "teacher": done["teacher"].iloc[0],
         "student": done["model"].iloc[0],
-        "fixed_rates": {f"{other}_rate_{n}": base["method"].get(f"{other}_rate_{n}") for n in NETWORKS},
+        "fixed_rates": {f"{other}_rate_{n}": base["method"].get(f"{other}_rate_{n}") for n in _NETWORKS},
         "n_images": n_images,
         "n_missing": len(table) - len(done),
         "confidence": 0.95,

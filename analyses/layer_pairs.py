@@ -11,7 +11,7 @@ from kdprobe.errors import AnalysisError
 if TYPE_CHECKING:
     import pandas as pd
 
-Cell = Mapping[str, str]  # teacher_layer, student_layer, reason
+_Cell = Mapping[str, str]  # teacher_layer, student_layer, reason
 
 
 def match_layers(teacher: Sequence[str], student: Sequence[str], chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -44,7 +44,7 @@ def pairs_table(
     teacher_layers: Sequence[str],
     student_layers: Sequence[str],
     values: Mapping[str, NDArray[Any]],
-    reasons: Mapping[str, Iterable[Cell]],
+    reasons: Mapping[str, Iterable[_Cell]],
 ) -> "pd.DataFrame":
     """One row per pair of layers.
 

@@ -40,7 +40,7 @@ def figures(
     Example:
       kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
     """
-    from figures.pictures.draw import draw_files
+    from figures.pictures import draw_files
 
     for path in draw_files(results, formats, out=out, overwrite=overwrite):
         if not quiet:
@@ -63,7 +63,7 @@ def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool,
     Example:
       kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
     """
-    from figures.report.write import write_report
+    from figures.report import write_report
 
     write_report(results, out, title=title, overwrite=overwrite)
     if not quiet:

@@ -34,7 +34,7 @@ from kdprobe.runs.inputs import Inputs
 if TYPE_CHECKING:
     import pandas as pd
 
-Layers = str | Sequence[str]
+_Layers = str | Sequence[str]
 
 
 def cka_over_time(
@@ -43,8 +43,8 @@ def cka_over_time(
     teacher: str | None = None,
     data: str | None = None,
     every: int | None = None,
-    teacher_layers: Layers = "stages",
-    student_layers: Layers = "stages",
+    teacher_layers: _Layers = "stages",
+    student_layers: _Layers = "stages",
     batch_size: int | None = None,
     kernel: str = "linear",
     estimator: str = "unbiased",
@@ -146,7 +146,7 @@ def save_over_time(result: Result, path: str | Path, *, overwrite: bool = False)
     save_result(result, path, table=over_time_table(result).to_csv(index=False), overwrite=overwrite)
 
 
-def summary(result: Result) -> str:
+def over_time_summary(result: Result) -> str:
     """First and last CKA of each pair of layers, as a short table."""
     facts, arrays = result.facts, result.arrays
     pairs = [f"{one}, {other}" for one, other in zip(facts["teacher_layers"], facts["student_layers"], strict=True)]
@@ -164,7 +164,7 @@ def summary(result: Result) -> str:
 
 
 def _grams(
-    views: Views, role: str, layers: Layers, *, shard: tuple[int, int], device: torch.device, **options: Any
+    views: Views, role: str, layers: _Layers, *, shard: tuple[int, int], device: torch.device, **options: Any
 ) -> Iterator[tuple[int, Grams]]:
     """Number of each minibatch, and the Gram matrices of one network's layers on it."""
     alone = replace(views, models={role: views.models[role].to(device)}, splits={role: views.splits[role]})

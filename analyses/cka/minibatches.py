@@ -58,7 +58,7 @@ def as_minibatches(loader: Any, *, name: str = "loader") -> Iterable[Any]:
     return loader
 
 
-def images_in(batch: Any) -> Tensor:
+def images_of(batch: Any) -> Tensor:
     """The images [B, ...] of a minibatch.
 
     Raises:
@@ -83,7 +83,7 @@ def images_in(batch: Any) -> Tensor:
 def n_samples(batch: Any, forward: Forward | None = None) -> int | None:
     """How many samples a minibatch has; None where only `forward` could know."""
     if forward is None:
-        return len(images_in(batch))
+        return len(images_of(batch))
     return max((len(tensor) for tensor in _tensors(batch) if tensor.ndim), default=None)
 
 
@@ -100,7 +100,7 @@ def feed(model: nn.Module, batch: Any, device: torch.device, forward: Forward | 
     if forward is not None:
         forward(model, _moved(batch, device))
         return
-    images = images_in(batch).to(device)
+    images = images_of(batch).to(device)
     if images.dtype == torch.uint8:
         images = images.float() / 255
     images = describe(model).normalise(images) if isinstance(batch, Batch) else images

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyses.bootstrap import Array
 from analyses.cka.intervals import missing_interval, ratio, ratio_intervals
-from analyses.cka.result import Array, CKAResult, PerMinibatch
+from analyses.cka.result import CKAResult, PerMinibatch
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 

@@ -86,7 +86,7 @@ def cka(
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
     """
-    from analyses.cka.epochs import cka_over_time, over_time_table, summary
+    from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
     from analyses.cka.networks import views_cka
     from analyses.cka.stored import files_cka
     from kdprobe.cli.saving import Saving
@@ -119,6 +119,6 @@ def cka(
     if run:
         saving.save(path, over_time, over_time_table(over_time))
     else:
-        saving.save(path, result.as_result(), result.to_frame())
-    echo(summary(over_time) if run else result.summary())
+        saving.save(path, result.to_result(), result.to_frame())
+    echo(over_time_summary(over_time) if run else result.summary())
     saving.draw()

@@ -27,7 +27,7 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_table, models_of, summary
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table, models_of
     from analyses.complexity import complexity as count
     from kdprobe.cli.saving import Saving
 
@@ -35,7 +35,7 @@ def complexity(
     saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)
     result = complexity_result(models, [count(model) for model in models_of(models, told)])
     saving.save(path, result, complexity_table(result))
-    echo(summary(result))
+    echo(complexity_summary(result))
     if stages:
         echo("\n" + complexity_table(result, parts=True).to_string(index=False))
     if not quiet:

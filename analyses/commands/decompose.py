@@ -84,7 +84,7 @@ def decompose(
     from analyses.evaluation.predictions import checkpoint_names
     from analyses.knowledge.examples import examples_table
     from analyses.knowledge.layers import decompose_networks
-    from analyses.knowledge.result import compare, comparison_table, summary, tidy
+    from analyses.knowledge.result import compare, comparison_table, knowledge_summary, knowledge_table
     from kdprobe.cli.saving import Saving
     from kdprobe.data import AS_IT_IS
 
@@ -109,9 +109,9 @@ def decompose(
     decomposed = [own[0] for own in found]
     if len(names) > 1:
         results[comparison] = compare(names, decomposed)
-    tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
+    tables = {"knowledge": knowledge_table, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
         saving.save(path, result, tables[result.kind](result))
     for result in decomposed:
-        echo(summary(result))
+        echo(knowledge_summary(result))
     saving.draw()

@@ -23,7 +23,7 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
     Example:
       kdprobe dropout sweeps/dropout
     """
-    from analyses.dropout import answers_table, dropout_results, dropout_table, summary
+    from analyses.dropout import answers_table, dropout_results, dropout_summary, dropout_table
     from kdprobe.cli.saving import Saving
 
     results = {(out or sweep) / f"dropout-{found.facts['kind']}.npz": found for found in dropout_results(sweep)}
@@ -31,5 +31,5 @@ def dropout(sweep: Path, out: Path | None, *, overwrite: bool, quiet: bool) -> N
     saving = Saving(kinds, tables=(".csv", "-answers.csv"), overwrite=overwrite, quiet=quiet)
     for path, result in results.items():
         saving.save(path, result, dropout_table(result), answers=answers_table(result))
-        echo(summary(result))
+        echo(dropout_summary(result))
     saving.draw()

@@ -39,7 +39,7 @@ def evaluate(
       kdprobe evaluate --checkpoint runs/resnet8-kd --against runs/resnet8 --out evaluation
     """
     from analyses.evaluation.accuracy import evaluate as run_evaluation
-    from analyses.evaluation.accuracy import summary, tidy
+    from analyses.evaluation.accuracy import evaluation_summary, evaluation_table
     from analyses.evaluation.calibration import reliability_result, reliability_table
     from analyses.evaluation.predictions import judge
     from kdprobe.cli.saving import Saving
@@ -50,7 +50,7 @@ def evaluate(
     judged = judge(shown, data, device=device, quiet=quiet, view=view, told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
     reliability = reliability_result(result)
-    saving.save(numbers, result, tidy(result))
+    saving.save(numbers, result, evaluation_table(result))
     saving.save(bins, reliability, reliability_table(reliability))
-    echo(summary(result))
+    echo(evaluation_summary(result))
     saving.draw()

@@ -73,7 +73,7 @@ def evaluate(
     return Result("evaluation", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
 
 
-def tidy(result: Result) -> pd.DataFrame:
+def evaluation_table(result: Result) -> pd.DataFrame:
     """One row per number; cells of the confusion matrix have their count and their share of the true class."""
     tables = [_numbers(result, index).assign(model=name) for index, name in enumerate(result.facts["names"])]
     return pd.concat(tables, ignore_index=True)[["model", *_COLUMNS]]
@@ -97,11 +97,11 @@ def _numbers(result: Result, index: int) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(cells).assign(quantity="confusion")]).reindex(columns=_COLUMNS)
 
 
-def summary(result: Result) -> str:
+def evaluation_summary(result: Result) -> str:
     """A table for reading: one line per network, in percent."""
     arrays, titles = result.arrays, {"accuracy": "accuracy", "uar": "UAR", "ece": "ECE"}
     table = {"model": result.facts["names"]}
-    table |= {title: [percent(interval) for interval in arrays[key]] for key, title in titles.items()}
+    table |= {title: [worded_share(interval) for interval in arrays[key]] for key, title in titles.items()}
     if result.facts["against"] is not None:
         for key in ("accuracy", "uar"):
             pairs = arrays[f"{key}_difference"]
@@ -109,7 +109,7 @@ def summary(result: Result) -> str:
     return pd.DataFrame(table).to_string(index=False)
 
 
-def percent(interval: ndarray) -> str:
+def worded_share(interval: ndarray) -> str:
     """`96.4 % [94.1, 97.9]`."""
     value, low, high = 100 * interval
     return f"{value:.2f} % [{low:.2f}, {high:.2f}]"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from analyses.evaluation.accuracy import percent
+from analyses.evaluation.accuracy import worded_share
 from analyses.evaluation.predictions import Judged
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
@@ -116,7 +116,7 @@ def compound_table(result: Result) -> pd.DataFrame:
 
 def compound_summary(result: Result) -> str:
     """Each network's three accuracies with their intervals, as a table."""
-    readings = {reading: [percent(interval) for interval in result.arrays[reading]] for reading in READINGS}
+    readings = {reading: [worded_share(interval) for interval in result.arrays[reading]] for reading in READINGS}
     return pd.DataFrame({"model": result.facts["names"]} | readings).to_string(index=False)
 
 

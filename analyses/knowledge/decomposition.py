@@ -30,19 +30,19 @@ from analyses.knowledge.subspace import subspace
 from kdprobe.errors import AnalysisError, near_matches
 
 LINEAR: dict[str, Callable[..., Split]] = {"ridge": ridge, "subspace": subspace}
-METHODS = (*LINEAR, "dropkd")
+DECOMPOSITIONS = (*LINEAR, "dropkd")
 
 
-class Fraction(NamedTuple):
-    """A share of variance and the ends of its interval over folds."""
+class Share(NamedTuple):
+    """A share of the variance and the ends of its interval over folds."""
 
     value: float
     low: float
     high: float
 
-    def rest(self) -> "Fraction":
+    def rest(self) -> "Share":
         """What is left to 1."""
-        return Fraction(1 - self.value, 1 - self.high, 1 - self.low)
+        return Share(1 - self.value, 1 - self.high, 1 - self.low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Side:
 
     whole: Coordinates
     general: Tensor
-    fraction: Fraction
+    fraction: Share
     by_fold: list[float]
     learned_from: list[Tensor] | None
 
@@ -124,7 +124,7 @@ class Decomposition:
         return self.student.whole.centred() - self.student_general
 
     @property
-    def fractions(self) -> dict[str, Fraction]:
+    def fractions(self) -> dict[str, Share]:
         """Shares of variance: teacher_general, teacher_specific, student_general, student_specific."""
         teacher, student = self.teacher.fraction, self.student.fraction
         return {
@@ -169,8 +169,8 @@ def decompose(
         AnalysisError: for an unknown method, different numbers of samples, too few of them for the folds, a
             feature that is not finite or does not vary, or `dropkd` without its file.
     """
-    if method not in METHODS:
-        raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, METHODS)}")
+    if method not in DECOMPOSITIONS:
+        raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, DECOMPOSITIONS)}")
     if len(teacher) != len(student):
         raise AnalysisError(
             f"both networks need the same samples in the same order, but the teacher has {len(teacher)} samples "
@@ -202,5 +202,5 @@ def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: 
     errors, totals = explained(whole.values, general, means, folds)
     by_fold = (1 - errors / totals).tolist()
     value = float(1 - errors.sum() / totals.sum())
-    fraction = Fraction(*interval(value, by_fold, confidence=confidence))
+    fraction = Share(*interval(value, by_fold, confidence=confidence))
     return Side(whole, general, fraction, by_fold, folds if learned else None)

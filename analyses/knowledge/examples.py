@@ -16,7 +16,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
-NETWORKS = ("teacher", "student")
+_NETWORKS = ("teacher", "student")
 
 
 def specific_share(side: Side) -> Float64[Tensor, " n"]:
@@ -70,7 +70,7 @@ def examples_table(result: Result) -> pd.DataFrame:
         pd.DataFrame({key: result.arrays[key][row] for key in ("index", "labels", "specific", "other")}).assign(
             network=network
         )
-        for row, network in enumerate(NETWORKS)
+        for row, network in enumerate(_NETWORKS)
     ]
     return pd.concat(tables)
 

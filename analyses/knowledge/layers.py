@@ -111,7 +111,7 @@ def decompose_networks(
     """Decompose a teacher and a student, or the feature files of both.
 
     Args:
-        teacher: as `inputs_of` takes it.
+        teacher: as `features_and_pairs` takes it.
         student: likewise.
         method: as `decompose_layers` takes it, and so the next four.
         folds: held out in turn.
@@ -119,15 +119,15 @@ def decompose_networks(
         probes: also measure linear probes.
         n_images: pick this many images per network.
         device: where the networks run.
-        source: what else `inputs_of` takes.
+        source: what else `features_and_pairs` takes.
 
     Returns:
         a result of kind "knowledge", and one of kind "examples" if images were asked for.
 
     Raises:
-        AnalysisError: as `inputs_of` and `decompose_layers`.
+        AnalysisError: as `features_and_pairs` and `decompose_layers`.
     """
-    features, pairs = inputs_of(teacher, student, method=method, device=pick_device(device), **source)
+    features, pairs = features_and_pairs(teacher, student, method=method, device=pick_device(device), **source)
     auxiliary = Path(student) if method == "dropkd" and student else None
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes}
     result, examples = decompose_layers(features, pairs, auxiliary=auxiliary, n_images=n_images, **options)
@@ -135,10 +135,10 @@ def decompose_networks(
 
 
 #: what is taken of networks unless chosen otherwise
-USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
+_USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
 
 
-def inputs_of(
+def features_and_pairs(
     teacher: str | None,
     student: str | None,
     data: str | None = None,
@@ -170,7 +170,9 @@ def inputs_of(
     Raises:
         AnalysisError: for `dropkd` without networks, or with layers or a reduction, or for a pair that does not exist.
     """
-    if method == "dropkd" and (files or layers or any(chosen.get(key, usual) != usual for key, usual in USUAL.items())):
+    if method == "dropkd" and (
+        files or layers or any(chosen.get(key, usual) != usual for key, usual in _USUAL.items())
+    ):
         raise AnalysisError(
             "dropkd shows images to both networks and has its own pairs of stages, whose maps it takes whole; give "
             "checkpoints, without layers or a reduction"

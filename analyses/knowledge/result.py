@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from analyses.cka.sums import HSICSums
-from analyses.evaluation.accuracy import percent
+from analyses.evaluation.accuracy import worded_share
 from analyses.knowledge.decomposition import Decomposition, Side
 from analyses.knowledge.probes import probe_accuracy
 from kdprobe.errors import AnalysisError
@@ -20,7 +20,7 @@ from kdprobe.features.hsic import MIN_SAMPLES
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
-PARTS = ("whole", "general", "specific")
+SHARES = ("whole", "general", "specific")
 FRACTIONS = ("teacher_general", "teacher_specific", "student_general", "student_specific")
 _MINIBATCH, _N_MINIBATCHES = 256, 5
 
@@ -79,11 +79,11 @@ def knowledge_result(pairs: Sequence[Pair], facts: dict[str, Any], origin: dict[
     }
     undefined = [{"pair": index, **cell} for index, pair in enumerate(pairs) for cell in pair.undefined]
     return Result(
-        "knowledge", arrays, facts | layers | {"parts": PARTS, "undefined": undefined}, provenance(**origin or {})
+        "knowledge", arrays, facts | layers | {"parts": SHARES, "undefined": undefined}, provenance(**origin or {})
     )
 
 
-def tidy(result: Result) -> pd.DataFrame:
+def knowledge_table(result: Result) -> pd.DataFrame:
     """One row per number: teacher_layer, student_layer, network, part, quantity, value, low, high, note.
 
     The note says why a number or its interval is missing, or is a lower bound; it is empty for the others.
@@ -97,7 +97,7 @@ def tidy(result: Result) -> pd.DataFrame:
         rows.append({**layers, "network": "both", "part": "general", "quantity": "dimension"})
         rows[-1] |= {"value": arrays["dimension"][index], "note": notes.get((index, "dimension"), "")}
         for key, network in (("cka", "both"), ("teacher_probe", "teacher"), ("student_probe", "student")):
-            for part, ends in zip(PARTS, arrays[key][index] if key in arrays else (), strict=False):
+            for part, ends in zip(SHARES, arrays[key][index] if key in arrays else (), strict=False):
                 quantity = "cka" if key == "cka" else "probe accuracy"
                 note = notes.get((index, f"{key.replace('_', ' ')}, {part}"), "")
                 row = {"network": network, "part": part, "quantity": quantity, **_ends(ends), "note": note}
@@ -113,20 +113,20 @@ def tidy(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna({"note": ""})
 
 
-def summary(result: Result) -> str:
+def knowledge_summary(result: Result) -> str:
     """One line per pair of layers, as a table to be read."""
     arrays, facts = result.arrays, result.facts
     table: dict[str, Any] = {
         "teacher layer": facts["teacher_layers"],
         "student layer": facts["student_layers"],
-        "teacher general": [percent(ends) for ends in arrays["teacher_general"]],
-        "student general": [percent(ends) for ends in arrays["student_general"]],
+        "teacher general": [worded_share(ends) for ends in arrays["teacher_general"]],
+        "student general": [worded_share(ends) for ends in arrays["student_general"]],
     }
     if not np.isnan(arrays["dimension"]).all():
         table["dimension"] = arrays["dimension"].astype(int)
     table |= {f"CKA {name}": arrays["cka"][:, index, 0].round(3) for index, name in enumerate(("R/R", "G/G", "S/S"))}
     samples = f"{facts['n_samples']} samples of {facts['data']}"
-    shown = ("dimension", *(f"cka, {part}" for part in PARTS))
+    shown = ("dimension", *(f"cka, {part}" for part in SHARES))
     notes = [
         f"\n{table['teacher layer'][cell['pair']]} and {table['student layer'][cell['pair']]}, {cell['quantity']}: "
         f"{cell['reason']}"
@@ -221,7 +221,7 @@ def _cka(found: Decomposition) -> tuple[ndarray, list[dict[str, str]]]:
     ]
     undefined += [
         {"quantity": f"cka, {part}", "reason": str(result.facts["no_interval"])}
-        for part, (value, low, _) in zip(PARTS, ends, strict=True)
+        for part, (value, low, _) in zip(SHARES, ends, strict=True)
         if np.isnan(low) and not np.isnan(value)
     ]
     return ends, undefined
@@ -238,4 +238,4 @@ def _probes(side: Side, labels: Tensor, found: Decomposition) -> tuple[ndarray, 
 
 
 def _parts(side: Side) -> dict[str, Tensor]:
-    return dict(zip(PARTS, (side.whole.values, side.explained, side.specific), strict=True))
+    return dict(zip(SHARES, (side.whole.values, side.explained, side.specific), strict=True))

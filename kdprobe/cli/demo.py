@@ -58,7 +58,7 @@ def _whole_job(steps: Steps, seeds: int) -> None:
     remove_dump(steps.out)
     for words in inside:
         steps.run(*words)
-    result = _save_comparison(steps.out, teacher, students, seeds)
+    result = _save_comparison(steps.out, students)
     for words in beyond:
         steps.run(*words)
     echo(table(result))
@@ -131,58 +131,17 @@ def _each(option: str, values: "Iterable[object]") -> Words:
     return [word for value in values for word in (option, value)]
 
 
-def _save_comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:
-    from kdprobe.results import save_result
+def _save_comparison(out: Path, students: "dict[str, list[Path]]") -> Any:
+    from kdprobe.results import load_result, save_result
+    from kdprobe.runs.compare import gather, group, to_result
 
-    result, rows = comparison(out, teacher, students, seeds)
+    runs = [run for of_method in students.values() for run in of_method]
+    measured = [out / "evaluation" / f"seed{seed}" / "evaluation.npz" for seed in range(len(students["plain"]))]
+    measured += [out / "cka" / run.name / "cka.npz" for run in runs]
+    groups = sorted(group(gather(runs)), key=lambda one: METHODS.index(one.config["method"]["name"]))
+    result, rows = to_result(groups, [load_result(path) for path in measured])
     save_result(result, out / "comparison.npz", table=rows)
     return result
-
-
-def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seeds: int) -> Any:
-    """Gather accuracy, UAR and last-stage CKA of each method and seed.
-
-    Returns:
-        a `Result` of kind "comparison" and its table as CSV text.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from kdprobe.provenance import provenance
-    from kdprobe.results import Result, load_result
-    from kdprobe.runs.folder import RunFolder
-
-    rows = []
-    for seed in range(seeds):
-        evaluation = load_result(out / "evaluation" / f"seed{seed}" / "evaluation.npz", kind="evaluation")
-        for place, (method, runs) in enumerate(students.items(), start=1):
-            cka = load_result(out / "cka" / runs[seed].name / "cka.npz", kind="cka")
-            rows.append(
-                {
-                    "method": method,
-                    "seed": seed,
-                    "accuracy": float(evaluation.arrays["accuracy"][place, 0]),
-                    "uar": float(evaluation.arrays["uar"][place, 0]),
-                    "cka": float(cka.arrays["matrix"][-1, -1]),
-                }
-            )
-    frame = pd.DataFrame(rows)
-    arrays = {
-        name: np.array([frame.loc[frame["method"] == method, name].to_numpy() for method in students])
-        for name in ("accuracy", "uar", "cka")
-    }
-    summary = RunFolder(teacher).result()
-    facts = {
-        "methods": list(students),
-        "seeds": list(range(seeds)),
-        "teacher": summary["model"],
-        "teacher_accuracy": summary["accuracy"],
-        "data": summary["data"],
-        "n_images": [evaluation.facts["n_images"]] * len(students),
-        "cka_layers": [cka.facts["teacher_layers"][-1], cka.facts["student_layers"][-1]],
-    }
-    origin = provenance(runs=[str(run) for runs in students.values() for run in runs], teacher=str(teacher))
-    return Result("comparison", arrays, facts, origin), frame.to_csv(index=False)
 
 
 def table(result: Any) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import worded_interval
 from kdprobe.provenance import provenance
-from kdprobe.results import Result
+from kdprobe.results import Result, by_checkpoint
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 
 PARTS = ("method", "model", "teacher", "data")
@@ -183,13 +183,27 @@ def budget_differences(groups: Sequence[Group]) -> str:
     return f"budgets differ in {', '.join(said)}" if said else ""
 
 
-def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
-    """A result of kind "comparison" and its table as CSV text."""
+def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple[Result, str]:
+    """A result of kind "comparison" and its table as CSV text.
+
+    Args:
+        groups: from `group`.
+        measured: results of the kinds "evaluation" and "cka", of which those of the runs' last checkpoints, by their
+            hashes, give the UAR and the CKA of the last layers; NaN where there is none.
+    """
     seeds = sorted({seed for entry in groups for seed in entry.seeds})
-    accuracy = np.full((len(groups), len(seeds)), math.nan)
+    evaluations, ckas = (by_checkpoint(measured, kind) for kind in ("evaluation", "cka"))
+    columns: dict[str, Callable[[dict[str, Any]], float]] = {
+        "accuracy": lambda run: float(run["accuracy"]),
+        "uar": lambda run: _joined(run, evaluations, lambda result, row: result.arrays["uar"][row, 0]),
+        "cka": lambda run: _joined(run, ckas, lambda result, _: result.arrays["matrix"][-1, -1]),
+    }
+    arrays = {name: np.full((len(groups), len(seeds)), math.nan) for name in columns}
     for row, entry in enumerate(groups):
-        accuracy[row, [seeds.index(seed) for seed in entry.seeds]] = entry.values("accuracy")
-    absent = np.full_like(accuracy, math.nan)
+        for run in entry.results:
+            for name, value in columns.items():
+                arrays[name][row, seeds.index(run["seed"])] = value(run)
+    layers = [[result.facts[f"{who}_layers"][-1] for who in ("teacher", "student")] for result, _ in ckas.values()]
     teacher, teacher_accuracy = _teacher(groups)
     facts = {
         "methods": [entry.name for entry in groups],
@@ -197,7 +211,7 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
         "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
-        "cka_layers": [],
+        "cka_layers": layers[-1] if layers else [],
         "n_images": [entry.n_images for entry in groups],
         "budget_differences": budget_differences(groups),
         "groups": _described(groups),
@@ -207,13 +221,21 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         {
             "group": entry.name,
             **_parts(entry.config),
-            **{key: result[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
+            **{key: run[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
+            **({name: columns[name](run) for name in ("uar", "cka")} if measured else {}),
         }
         for entry in groups
-        for result in entry.results
+        for run in entry.results
     ]
-    arrays = {"accuracy": accuracy, "uar": absent, "cka": absent}
     return Result("comparison", arrays, facts, origin), pd.DataFrame(rows).to_csv(index=False)
+
+
+def _joined(
+    run: dict[str, Any], places: dict[str, tuple[Result, int]], number: Callable[[Result, int], float]
+) -> float:
+    """A number of the run's last checkpoint, wherever it was measured."""
+    place = places.get(run.get("sha256", {}).get("last.safetensors", ""))
+    return math.nan if place is None else float(number(*place))
 
 
 def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:

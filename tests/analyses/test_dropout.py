@@ -7,9 +7,9 @@ from analyses.dropout import (
     best_against_neighbours,
     difference,
     dropout_results,
+    dropout_summary,
     dropout_table,
     equal_rates,
-    summary,
 )
 from figures.paper.write import published_grid
 from kdprobe.cli import group as cli
@@ -139,7 +139,7 @@ class TestResults:
         assert feature.facts["fixed_rates"] == {"logit_rate_teacher": 0.5, "logit_rate_student": 0.5}
         assert all(entry["wins"] for entry in feature.facts["equal_rate"])
         assert len(dropout_table(feature)) == 18
-        assert "the equal rate wins for 3 of 3 rates (0.3, 0.5, 0.7)" in summary(feature)
+        assert "the equal rate wins for 3 of 3 rates (0.3, 0.5, 0.7)" in dropout_summary(feature)
 
     def test_answers_are_told_in_numbers(self, tmp_path):
         trained(tmp_path / "s", sweeps.cells((0.3, 0.5, 0.7), 2))
@@ -161,7 +161,7 @@ class TestResults:
             assert row.low <= row.difference <= row.high
         fixed = table[table["fixed"] == "student"]
         assert (fixed["other_student_rate"] == fixed["student_rate"]).all()
-        text = summary(result)
+        text = dropout_summary(result)
         first = result.facts["equal_rate"][0]
         assert f"\n  0.3: {100 * first['difference']:+.2f} points [" in text
         assert "(least clear: " in text
@@ -171,7 +171,7 @@ class TestResults:
         kept = [cell for cell in cells if cell.values["seed"] == (len(set(list(cell.values.values())[:2])) == 2)]
         trained(tmp_path / "s", cells, leave_out=[number for number, cell in enumerate(cells) if cell not in kept])
         (result,) = dropout_results(tmp_path / "s")
-        text = summary(result)
+        text = dropout_summary(result)
         assert "  0.3: no seed in common against 0.5" in text
         assert "whether it differs from its neighbours cannot be said" in text
         assert answers_table(result)["answer"].isna().sum() == 3
@@ -183,7 +183,7 @@ class TestResults:
         assert np.isnan(result.arrays["accuracy"][0, 1, 0])
         assert result.facts["n_missing"] == 1
         assert len(dropout_table(result)) == 3
-        assert "cannot be said from so few seeds" in summary(result)
+        assert "cannot be said from so few seeds" in dropout_summary(result)
 
     def test_what_has_no_answer(self, tmp_path):
         from kdprobe.distillers import option_types

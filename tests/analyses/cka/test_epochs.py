@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analyses.cka.epochs import cka_over_time, over_time_table, summary
+from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
 from analyses.cka.networks import views_cka
 from kdprobe.cli.train import _probe
 from kdprobe.config import parse, write_yaml
@@ -117,7 +117,7 @@ def test_few_minibatches_give_no_intervals_with_a_reason(student):
     assert np.isnan(result.arrays["low"]).all()
     reason = "intervals need at least 5 minibatches, but there were 2"
     assert set(over_time_table(result)["no_interval"]) == {reason}
-    assert f"no intervals: {reason}" in summary(result)
+    assert f"no intervals: {reason}" in over_time_summary(result)
 
 
 def test_command_writes_into_the_run(student):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from analyses.cka.minibatches import as_minibatches, as_tensor, images_in, n_samples
+from analyses.cka.minibatches import as_minibatches, as_tensor, images_of, n_samples
 from analyses.cka.networks import cka, minibatch_cka
 from kdprobe.data import Batch, Split, load_data
 from kdprobe.devices import pick_device
@@ -95,7 +95,7 @@ def test_a_dataset_becomes_minibatches() -> None:
 def test_what_gives_no_minibatches_is_refused_by_name(loader: Any, said: str) -> None:
     with pytest.raises(AnalysisError, match=said):
         for batch in as_minibatches(loader):
-            images_in(batch)
+            images_of(batch)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_images_of_uint8_count_as_0_to_1() -> None:
     batches = [(batch * 255).byte() for batch in BATCHES]
     expected = cka(*NETS, [batch.float() / 255 for batch in batches], **LAYERS)
     assert np.allclose(cka(*NETS, batches, **LAYERS).matrix, expected.matrix)
-    assert images_in(Batch(IMAGES, torch.zeros(40, dtype=torch.int64), torch.arange(40))) is IMAGES
+    assert images_of(Batch(IMAGES, torch.zeros(40, dtype=torch.int64), torch.arange(40))) is IMAGES
 
 
 def test_features_as_arrays_and_as_something_else() -> None:

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from analyses.commands.evaluate import evaluate as command
-from analyses.evaluation.accuracy import evaluate, summary, tidy
+from analyses.evaluation.accuracy import evaluate, evaluation_summary, evaluation_table
 from analyses.evaluation.calibration import reliability_result, reliability_table
 from analyses.evaluation.predictions import checkpoint_names, judge, predict
 from kdprobe import load
@@ -72,7 +72,7 @@ def test_the_result_agrees_with_itself(checkpoints: list[str]) -> None:
 
 def test_the_table_is_tidy_and_complete(checkpoints: list[str]) -> None:
     result = evaluate(judge(checkpoints[:2]))
-    table = tidy(result)
+    table = evaluation_table(result)
     assert table.groupby("quantity").size().to_dict() == {
         "accuracy": 2,
         "confusion": 200,
@@ -84,7 +84,7 @@ def test_the_table_is_tidy_and_complete(checkpoints: list[str]) -> None:
     cells = table[(table.quantity == "confusion") & (table.model == "run1")]
     assert cells["count"].to_numpy().reshape(10, 10).tolist() == result.arrays["confusion"][1].tolist()
     assert cells.groupby("true_class").value.sum().to_numpy() == pytest.approx(np.ones(10))
-    assert re.search(r"run1 +\d+\.\d\d % \[\d+\.\d\d, \d+\.\d\d\]", summary(result))
+    assert re.search(r"run1 +\d+\.\d\d % \[\d+\.\d\d, \d+\.\d\d\]", evaluation_summary(result))
 
 
 def test_the_command_saves_result_table_and_picture(checkpoints: list[str], tmp_path: Path) -> None:

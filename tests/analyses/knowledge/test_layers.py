@@ -10,8 +10,15 @@ from click.testing import CliRunner
 from analyses.knowledge.decomposition import decompose
 from analyses.knowledge.dropkd import load_dropkd
 from analyses.knowledge.examples import examples_result, specific_share
-from analyses.knowledge.layers import decompose_layers, inputs_of
-from analyses.knowledge.result import compare, comparison_table, knowledge_result, measure_pair, summary, tidy
+from analyses.knowledge.layers import decompose_layers, features_and_pairs
+from analyses.knowledge.result import (
+    compare,
+    comparison_table,
+    knowledge_result,
+    knowledge_summary,
+    knowledge_table,
+    measure_pair,
+)
 from analyses.layer_pairs import match_layers
 from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.distillers.dropkd import DropKD, DropKDOptions
@@ -63,14 +70,16 @@ def run(*arguments):
     return CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
 
 
-def write(path, values, *, role="teacher", start=0, content="features"):
+def write(path, values, *, role="teacher", start=0, content="features", n_classes=2):
     with FeatureStore.create(path, {role: Network("net")}, data="digits", batch_size=20, content=content) as writer:
         for first in range(0, len(values), 20):
             batch = values[first : first + 20]
             batch = centred_gram(batch) if content == "grams" else batch
             index = torch.arange(first, first + len(batch))
             layouts = {role: {"layer": Layout("NCHW")}}
-            writer.append(index + start, index % 3, {role: {"layer": batch}}, layouts=layouts, stages={role: ["layer"]})
+            writer.append(
+                index + start, index % n_classes, {role: {"layer": batch}}, layouts=layouts, stages={role: ["layer"]}
+            )
 
 
 def test_layers_go_together_by_relative_depth():
@@ -94,13 +103,13 @@ def test_a_result_holds_every_number_of_its_pairs(features, tmp_path):
     assert result.arrays["cka"].shape == result.arrays["teacher_probe"].shape == (2, 3, 3)
     assert result.arrays["dimension"][0] == found.dimension
     assert result.facts["teacher_layers"] == ["a", "b"]
-    table = tidy(result)
+    table = knowledge_table(result)
     shares = table[(table.quantity == "share") & (table.teacher_layer == "a")]
     assert dict(zip(shares.network + "_" + shares.part, shares.value, strict=True)) == {
         name: fraction.value for name, fraction in found.fractions.items()
     }
     assert set(table.quantity) == {"share", "dimension", "cka", "probe accuracy"}
-    assert "one and other by ridge, 80 samples of digits" in summary(result)
+    assert "one and other by ridge, 80 samples of digits" in knowledge_summary(result)
 
 
 def test_cka_of_whole_general_and_specific_parts():
@@ -133,7 +142,7 @@ def test_what_is_undefined_says_why():
     told = {(cell["pair"], cell["quantity"]) for cell in result.facts["undefined"]}
     assert told == {(0, "cka, general"), (0, "teacher probe, general"), (0, "student probe, general")}
     assert all("zero for all samples" in cell["reason"] for cell in result.facts["undefined"])
-    table = tidy(result)
+    table = knowledge_table(result)
     missing = table[table.value.isna()]
     assert len(missing) == 3
     assert missing.note.str.contains("zero for all samples|does not vary|same for all").all()
@@ -147,7 +156,7 @@ def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
     pair = measure_pair("a", "b", found)
     assert found.dimension == 4
     facts = {"teacher": "one", "student": "other", "method": "subspace", "data": "digits", "n_samples": 300}
-    text = summary(knowledge_result([pair], facts))
+    text = knowledge_summary(knowledge_result([pair], facts))
     assert text.endswith(
         "\na and b, dimension: all 4 leading pairs of directions are shared and no more are looked at; there are at "
         "least this many, and the fractions are lower bounds too"
@@ -213,6 +222,9 @@ def test_files_of_other_samples_or_contents_are_refused(tmp_path):
     write(tmp_path / "grams.h5", values, role="student", content="grams")
     with pytest.raises(StoreError, match="hold different samples or a different order"):
         stored_features([tmp_path / "one.h5", tmp_path / "moved.h5"])
+    write(tmp_path / "relabelled.h5", values, role="student", n_classes=3)
+    with pytest.raises(StoreError, match="hold samples of different classes"):
+        stored_features([tmp_path / "one.h5", tmp_path / "relabelled.h5"])
     with pytest.raises(StoreError, match="holds Gram matrices, but features are needed; dump without --grams"):
         stored_features([tmp_path / "one.h5", tmp_path / "grams.h5"])
     with pytest.raises(StoreError, match="holds only the teacher; give a second file"):
@@ -231,9 +243,9 @@ def test_dropkd_takes_the_stages_of_its_run(checkpoints):
     with pytest.raises(AnalysisError, match="the run's teacher was None, but resnet8 is given"):
         shown_maps(views, method)
     with pytest.raises(AnalysisError, match="dropkd shows images to both networks and has its own pairs of stages"):
-        inputs_of(None, None, None, [Path("a.h5")], method="dropkd")
+        features_and_pairs(None, None, None, [Path("a.h5")], method="dropkd")
     with pytest.raises(AnalysisError, match="dropkd shows images to both networks and has its own pairs of stages"):
-        inputs_of("t", "s", None, [], method="dropkd", teacher_layers=("conv1",))
+        features_and_pairs("t", "s", None, [], method="dropkd", teacher_layers=("conv1",))
 
 
 def test_command(checkpoints, tmp_path):

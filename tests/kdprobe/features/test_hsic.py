@@ -156,6 +156,8 @@ def test_comparable_products_are_hsic():
         assert float(product) == pytest.approx(float(hsic(one, other)))
     with pytest.raises(AnalysisError, match="no kernel 'rbv'; did you mean 'rbf'"):
         comparable(one, "rbv")
+    with pytest.raises(AnalysisError, match="no kernel 'rfb'; did you mean 'rbf'"):
+        comparable(torch.eye(5), "rfb")
     with pytest.raises(AnalysisError, match="no estimator of HSIC 'biassed'; did you mean 'biased'"):
         comparable(one, "linear", "biassed")
 

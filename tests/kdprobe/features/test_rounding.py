@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from analyses.cka.networks import HSICSums, minibatch_cka
 from analyses.knowledge.coordinates import coordinates
 from analyses.knowledge.layers import decompose_layers
-from analyses.knowledge.result import summary, tidy
+from analyses.knowledge.result import knowledge_summary, knowledge_table
 from analyses.paired_features import LayerFeatures
 from analyses.similarity.measures import (
     Prepared,
@@ -262,8 +262,8 @@ def test_decompose_leaves_a_dead_layer_out() -> None:
     assert examples.facts["teacher_layer"] == "alive"
     (cell,) = result.facts["left_out"]
     assert (cell["teacher_layer"], cell["student_layer"]) == ("dead", "s")
-    assert "dead and s are left out: the teacher's feature is the same for all 80 samples" in summary(result)
-    assert tidy(result).query("quantity == 'left out'")["teacher_layer"].tolist() == ["dead"]
+    assert "dead and s are left out: the teacher's feature is the same for all 80 samples" in knowledge_summary(result)
+    assert knowledge_table(result).query("quantity == 'left out'")["teacher_layer"].tolist() == ["dead"]
     with pytest.raises(
         Undefined, match="teacher layer 'dead' and student layer 's': the teacher's feature is the same"
     ):

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from figures.paper.write import write_paper
-from figures.pictures.draw import draw_files
-from figures.report.write import write_report
-from figures.style import save
+from figures.pictures import draw_files
+from figures.report import write_report
+from figures.style import save_figure
 from kdprobe.errors import FileError, OutputError
 from kdprobe.formats.outputs import Output, permit, read_seal, sealed, write_sealed
 from kdprobe.results import Result, load_result, permit_result, save_result
@@ -46,7 +46,7 @@ def test_what_was_written_is_written_anew_until_somebody_changes_it(tmp_path, na
 
 def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     path = tmp_path / "f.png"
-    save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+    save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
     with Image.open(path) as image:
         image.load()
         assert '"figure of a cka result"' in image.text["kdprobe"]
@@ -54,7 +54,7 @@ def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     Image.new("RGB", (3, 3)).save(path)
     assert read_seal(path) is None
     with pytest.raises(OutputError, match=REFUSED.format(r"f\.png")):
-        save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+        save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
 
 
 def test_a_seal_cannot_end_the_comment_it_stands_in():
@@ -73,7 +73,7 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
 
 
 def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
-    path, result = tmp_path / "r.npz", Result("cka", {"x": np.arange(3)})
+    path, result = tmp_path / "r.npz", Result("own", {"x": np.arange(3)})
     (tmp_path / "r.csv").write_text("the user's own\n")
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.csv")):
         save_result(result, path, table="x\n1\n")
@@ -88,8 +88,8 @@ def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
             save_result(result, path, table="x\n3\n", tables={"-more.csv": "x\n3\n"})
         (tmp_path / name).write_text(kept)
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.npz")):
-        save_result(Result("evaluation", {}), path, table="x\n2\n")
-    assert load_result(path).kind == "cka"
+        save_result(Result("other", {}), path, table="x\n2\n")
+    assert load_result(path).kind == "own"
 
 
 def test_pictures_in_the_way_are_found_before_a_long_computation(tmp_path):
@@ -111,13 +111,13 @@ def test_a_kill_between_a_result_and_its_table_needs_no_consent(tmp_path, rename
         "        if count.count(1) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(hook)\n"
         "for number in range(2):\n"
-        "    save_result(Result('cka', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
+        "    save_result(Result('own', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
         "    count.append('armed')\n"
     )
     path = tmp_path / "r.npz"
     done = subprocess.run([sys.executable, "-c", code, str(path), str(rename)], check=False)
     assert done.returncode == -signal.SIGKILL
-    save_result(Result("cka", {"x": np.arange(2)}), path, table="x\n2\n")
+    save_result(Result("own", {"x": np.arange(2)}), path, table="x\n2\n")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.csv", "r.npz"]
     assert (tmp_path / "r.csv").read_text() == "x\n2\n"
 
