@@ -1,10 +1,12 @@
 """Recipes: configurations by name, shipped with the package or in a file of the user's."""
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from kdprobe.config import RunConfig, Section, override, parse, quoted
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.files import read_text
 from kdprobe.formats.yamls import read_yaml
@@ -78,6 +80,41 @@ def _with_method(name: str, data: dict[str, Any], method: str | None) -> dict[st
     if method is None or (isinstance(own, dict) and own.get("name") == method):
         return data
     return data | {"method": {"name": method, **(options.get(method) or {})}}
+
+
+def configure(
+    values: dict[str, Any],
+    methods: Mapping[str, type[Section]],
+    *,
+    source: str,
+    assignments: Sequence[str] = (),
+    data: str | None = None,
+    skip_bad: bool = False,
+    **given: Any,
+) -> RunConfig:
+    """A configuration of what a recipe says and what is given beside it.
+
+    Args:
+        values: from `read_recipe`, or of a run's configuration.
+        methods: type of the options of each method, by name.
+        source: file or recipe, for messages.
+        assignments: `KEY.KEY=VALUE`, which win over everything else.
+        data: a data SPEC.
+        skip_bad: leave out images that cannot be decoded.
+        given: values of keys at the top, such as `teacher` and `seed`; None or empty leaves the recipe's.
+
+    Raises:
+        ConfigError: as `override` and `parse`.
+    """
+    said = [] if data is None else [f"data.spec={quoted(data)}"]
+    said += ["data.skip_bad=true"] if skip_bad else []
+    top = {key: value for key, value in given.items() if value not in (None, {})}
+    return parse(override(override(values | top, said), assignments), methods, source=source)
+
+
+def folder_name(recipe: str) -> str:
+    """What the folders of a recipe's runs and sweeps are called."""
+    return Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
 
 
 def recipes() -> dict[str, Traversable]:

@@ -101,6 +101,15 @@ def import_own(module: str) -> ModuleType:
     return import_module(module)
 
 
+def child_command(module: str) -> list[str]:
+    """The words that run a module of ours in another process, as `python -m` does, with this one's path for imports.
+
+    `python -m` puts the working folder first, where a file of the user's may bear the name of a module that we need.
+    """
+    program = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({module!r}, run_name='__main__')"
+    return [sys.executable, "-P", "-c", program]
+
+
 def is_missing(module: str, error: ModuleNotFoundError) -> bool:
     """Whether this module itself was not found, rather than one that it imports."""
     return f"{module}.".startswith(f"{error.name}.")

@@ -23,7 +23,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.parts import join
-from kdprobe.features.shared_images import show
+from kdprobe.features.shared_images import Views, show
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import describe
@@ -61,6 +61,16 @@ class Dump:
     dtype: str = "float32"
     compression: Compression = "gzip"
     device: str | torch.device = "cpu"
+
+    @classmethod
+    def of(
+        cls, views: Views, *, batch_size: int, device: str | torch.device = "cpu", quiet: bool = True, **options: Any
+    ) -> "Dump":
+        """A dump of networks on the test images that they are shown, with progress on standard error unless quiet."""
+        shown: dict[str, Any] = {"batch_size": batch_size, "device": device}
+        minibatches = partial(views.minibatches, **shown, label="dump", quiet=quiet)
+        facts: dict[str, Any] = {"n_samples": views.n_samples, "data": views.data, "shown": views.shown}
+        return cls(views.models, minibatches, **facts, **shown, **options)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome
+from kdprobe.user_code import child_command
 
 _OLD = 60.0  # seconds of life after which a child gets no further cell
 _PATIENCE = 60.0  # seconds that a child has for saving its state
@@ -141,7 +141,7 @@ class _Child:
     """One worker process."""
 
     def __init__(self, order: Order, slot: Slot, number: int) -> None:
-        command = [sys.executable, "-m", "kdprobe.sweeps.worker", str(order.folder), "--task", order.task]
+        command = [*child_command("kdprobe.sweeps.worker"), str(order.folder), "--task", order.task]
         command += ["--device", order.device, "--stale-after", str(order.stale_after)]
         command += ["--trust", *order.trust]
         with (order.folder / "logs" / f"slot-{number}.log").open("ab") as log:

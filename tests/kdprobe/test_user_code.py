@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import kdprobe
 from kdprobe.cli.group import cli
-from kdprobe.cli.options import modules_in, modules_named
+from kdprobe.cli.named_modules import modules_in, modules_named
 from kdprobe.config import parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, DataError, ModelError, TrustError

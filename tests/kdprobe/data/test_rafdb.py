@@ -170,9 +170,9 @@ def test_the_published_counts_add_up() -> None:
 
 def test_the_check_command(rafdb: Path) -> None:
     whole = CliRunner().invoke(check_data, ["digits"], catch_exceptions=False, standalone_mode=False)
-    assert "digits: 1438 training and 359 test images, nothing to complain of" in whole.stdout
+    assert "digits: 1438 training and 359 test images, nothing is wrong" in whole.stdout
     runner = CliRunner()
-    with pytest.raises(DataError, match=r"rafdb-compound:.* is not as it should be: 2 complaints"):
+    with pytest.raises(DataError, match=r"rafdb-compound:.* is not as it should be: 2 problems"):
         runner.invoke(check_data, [f"rafdb-compound:{rafdb}"], catch_exceptions=False, standalone_mode=False)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from analyses.evaluation.predictions import judge
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.data import View, load_data
 from kdprobe.data.dataset import ImageFiles
 from kdprobe.data.decode import decode

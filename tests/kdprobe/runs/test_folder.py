@@ -16,8 +16,7 @@ import figures
 from analyses.cka import epochs as cka_over_time
 from analyses.cka.networks import cka
 from analyses.evaluation.predictions import judge
-from kdprobe import load
-from kdprobe.cli import group as cli
+from kdprobe import cli, load
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError

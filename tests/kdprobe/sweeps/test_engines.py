@@ -25,7 +25,7 @@ from kdprobe.sweeps.ray import RayEngine
 from kdprobe.sweeps.slurm import SlurmEngine
 from kdprobe.sweeps.work import Order
 from tests import small_sweeps as sweeps
-from tests.kdprobe.cli.test_group import exit_of
+from tests.kdprobe.cli.test_group import status_of
 from tests.small_sweeps import until
 
 pytestmark = pytest.mark.slow
@@ -287,7 +287,7 @@ class TestNoCluster:
             address = f"127.0.0.1:{listener.getsockname()[1]}"
             start = time.perf_counter()
             arguments = ["sweep", "digits/resnet8", "--grid", "seed=1,2", "--engine", "ray", "--address", address]
-            status, text = exit_of(capsys, *arguments)
+            status, text = status_of(capsys, *arguments)
             seconds = time.perf_counter() - start
         assert status == 2
         said = "is no Ray cluster, or does not answer" if listening else "no Ray cluster answers at"

@@ -33,7 +33,7 @@ from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
 from tests import tiny_cells
-from tests.kdprobe.cli.test_group import exit_of
+from tests.kdprobe.cli.test_group import status_of
 
 
 class TestCells:
@@ -850,7 +850,7 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[case]
-    status, text = exit_of(capsys, *arguments)
+    status, text = status_of(capsys, *arguments)
     assert status == 2
     assert message in text
     assert text.count("\n") == 1, text
@@ -861,8 +861,8 @@ def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
     def told(base, *_given):
         raise SweepError(base["data"]["spec"])
 
-    monkeypatch.setattr("kdprobe.sweeps.cells.make_cells", told)
-    assert exit_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
+    monkeypatch.setattr("kdprobe.sweeps.completion.make_cells", told)
+    assert status_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
 
 
 @pytest.mark.parametrize("teacher", ["@", "@@", "resnet20@w.pth", "notes.txt", "three.safetensors", "nowhere", ".", ""])
@@ -872,7 +872,7 @@ def test_a_teacher_that_no_cell_can_use_is_found_before_anything_is_written(teac
     save(create("resnet8", n_classes=3, image_size=32), Path("three.safetensors"))
     before = sorted(tmp_path.iterdir())
     sweep = ["sweep", "digits/resnet8-kd", "--grid", "seed=1", "--teacher", teacher, "--out", "s"]
-    status, text = exit_of(capsys, *sweep)
+    status, text = status_of(capsys, *sweep)
     assert status == 2
     assert text.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
@@ -887,7 +887,7 @@ def test_what_some_cells_alone_cannot_do_is_found_before_anything_is_written(cap
     }.items():
         sweep = ["sweep", "digits/resnet8", "--grid", axis, "--seeds", "2", "--out", "s"]
         more = ["--set", "model.name=mobilenetv2_050"] if "batch" in axis else []
-        status, text = exit_of(capsys, *sweep, *more)
+        status, text = status_of(capsys, *sweep, *more)
         assert status == 2, text
         assert message in text
         assert not list(tmp_path.iterdir())
@@ -908,7 +908,7 @@ def test_which_cells_are_tried():
 def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweeps.ledger(Path("s"))
-    status, text = exit_of(capsys, *SWEEP, "seed=1,2")
+    status, text = status_of(capsys, *SWEEP, "seed=1,2")
     assert status == 2
     assert "s holds another sweep; these keys differ: teacher, method" in text
     assert " more; choose another --out" in text
@@ -918,7 +918,7 @@ def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
 def test_an_engine_that_is_not_installed(engine, package, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    status, text = exit_of(capsys, *SWEEP, "seed=1,2", "--engine", engine)
+    status, text = status_of(capsys, *SWEEP, "seed=1,2", "--engine", engine)
     assert status == 2
     assert f"the engine '{engine}' is not installed; pip install 'kdprobe[{engine}]'" in text
     assert text.count("\n") == 1
