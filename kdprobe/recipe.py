@@ -95,7 +95,7 @@ def configure(
     """A configuration of what a recipe says and what is given beside it.
 
     Args:
-        values: from `read_recipe`, or of a run's configuration.
+        values: a mapping from `read_recipe`, or of a run's configuration.
         methods: type of the options of each method, by name.
         source: file or recipe, for messages.
         assignments: `KEY.KEY=VALUE`, which win over everything else.

@@ -33,7 +33,7 @@ class Findings:
         missing: files that the list names but that are not there.
         surplus: files that the list does not name.
         damaged: the error for each file that cannot be decoded.
-        differences: from the published counts, in words.
+        differences: differences from the published counts, in words.
         untested: classes that have no test images, in words.
         shared: test images that are training images too, in words.
         left_out: files that are not counted, one line per reason; not a complaint, but worth knowing.

@@ -50,8 +50,8 @@ class Shown:
     """Which images a network is shown, and how.
 
     Attributes:
-        identity: of the images (`identity.images_identity`); empty where it was not asked for.
-        view: of image files, nothing left open; images in memory have none.
+        identity: what the images are (`identity.images_identity`); empty if it was not asked for.
+        view: how image files are shown, with nothing left open; images in memory have none.
     """
 
     identity: str = ""
@@ -153,16 +153,16 @@ class DataSet:
     """Training and evaluation images of the same classes.
 
     Attributes:
-        spec: what was asked for.
+        spec: the SPEC that was asked for.
         train: images to learn from.
-        test: images to evaluate on; none where the data set has none of its own, so that some are to be held out.
+        test: images to evaluate on; none if the data set has none of its own, so some must be held out.
         classes: names, in the order of the labels.
-        mean, std: of the training images' channels, for images in [0, 1].
+        mean, std: mean and standard deviation of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
         left_out: paths beside the images that are not counted, each with the reason.
-        shared: files of `test` that are files of `train` too, where that was asked for.
-        sha256: of its content, where that was asked for (`identity.content_sha256`).
+        shared: files of `test` that are also files of `train`, if asked for.
+        sha256: sha256 of its content (`identity.content_sha256`), if asked for.
         shown: what `test` holds and how it is shown.
     """
 

@@ -73,12 +73,12 @@ def decode(
     """Decode an image and bring one part of it to a square.
 
     Args:
-        path: of the image file.
+        path: the image file.
         image_size: side of the square in pixels.
-        crop_fraction: centred square that is kept, as a fraction of the shorter side.
+        crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
         interpolation: a name in `kdprobe.data.dataset.INTERPOLATIONS`.
-        squash: keep the fraction of both sides instead of a square.
-        source: where given, a random part is taken instead of the centre.
+        squash: keep that fraction of both sides instead of a square.
+        source: if given, it decides on a random part that is taken instead of the centre.
 
     Returns:
         [3, s, s], resampled with antialiasing.

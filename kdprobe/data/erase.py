@@ -28,9 +28,9 @@ def erase(
     """Fill a random box of some images with noise.
 
     Args:
-        images: of any number of channels.
+        images: images with any number of channels.
         keys: one per image, on the images' device; equal keys give equal boxes and noise.
-        probability: of erasing an image, in [0, 1].
+        probability: probability of erasing an image, in [0, 1].
 
     Returns:
         new images; a box covers 2 to 33 % of its image, with sides between 3:10 and 10:3.

@@ -30,7 +30,7 @@ def content_sha256(data: DataSet) -> str:
     """The hexadecimal sha256 of a data set's images, labels and classes.
 
     Args:
-        data: as it was read: before images are held out, decoded or left out.
+        data: the data set as it was read, before images are held out, decoded or left out.
 
     Raises:
         DataError: naming a file that cannot be read.

@@ -19,8 +19,8 @@ def load_judged(
     of the training images that the run held out, and `evaluated_on` says so.
 
     Args:
-        spec: of the data.
-        checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, says anything about images.
+        spec: the data SPEC.
+        checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, knows about images.
         named_by: as `load_data` takes it.
         options: likewise.
 

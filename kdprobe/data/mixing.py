@@ -26,10 +26,10 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
     """Mix each image with the batch's reverse.
 
     Args:
-        mixer: from `make_mixer`.
-        images: [B, c, s, s].
-        labels: [B].
-        key: what the draw depends on.
+        mixer: a mixer from `make_mixer`.
+        images: images [B, c, s, s].
+        labels: classes [B].
+        key: numbers that the draw depends on.
 
     Returns:
         mixed images [B, c, s, s] and the classes' shares [B, C]; the last image of an odd batch is left out, but a

@@ -46,7 +46,7 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
         total = float(gram.trace())  # not finite where any product is not
         if not math.isfinite(total):
             _refuse_non_finite(rows)
-        if total == 0 and bool((rows == rows[0]).all()):  # as behind the zeros that residual branches begin with
+        if total == 0 and bool((rows == rows[0]).all()):  # as after the zeros that residual branches begin with
             return gram
         if dtype == torch.float32 and not _LEAST * len(rows) < total < math.inf:
             gram = _gram(rows, torch.float64)

@@ -24,8 +24,8 @@ def precision_of(features: Tensor, stored: torch.dtype | None = None) -> torch.d
     """The precision that features were stored or computed in.
 
     Args:
-        features: of any floating type.
-        stored: that of the file that they come from, where it is known.
+        features: features of any floating type.
+        stored: the precision of the file that they come from, if known.
     """
     if stored is not None:
         return stored

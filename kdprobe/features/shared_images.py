@@ -24,8 +24,8 @@ class Views:
 
     Attributes:
         data: the data SPEC.
-        models: by role, `teacher` and `student`.
-        splits: test images by role; one object where input sizes agree.
+        models: networks by role, `teacher` and `student`.
+        splits: test images by role; one object if input sizes agree.
         sha256: sha256 of the data set as the last network sees it, if asked for.
         shown: which images these are and how they are shown, by role, if asked for.
     """

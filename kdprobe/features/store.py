@@ -6,7 +6,7 @@ The file, version 1, readable with plain HDF5 tools:
                          `data` (the data SPEC), `batch_size`, `kdprobe` (version)
     /samples/index       int64 [n]: place of each sample in the split, in the order of the dump
     /samples/label       int64 [n]: its class
-    /samples/valid       int64 []: how many samples are complete; rows behind it are not to be read
+    /samples/valid       int64 []: how many samples are complete; rows after it must not be read
     /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
                          image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
                          (sha256 of the images that it saw; dumps of 0.1.0 lack it), `remark` (likewise), `layers`
@@ -105,7 +105,7 @@ class FeatureStore:
 
     @property
     def dtype(self) -> str:
-        """Of what is stored: `float32`, `float16`, or `float64` of Gram matrices."""
+        """The type that is stored: `float32`, `float16`, or `float64` for Gram matrices."""
         with self._told("the features"):
             role = self.roles[0]
             return str(self._dataset(role, self.layers(role)[0]).dtype)

@@ -147,7 +147,7 @@ class FeatureWriter:
             index: places of the samples [b].
             labels: classes of the samples [b].
             features: features [b, ...] or Gram matrices [b, b], by role and layer.
-            layouts: of each role's layers; needed with the first minibatch only.
+            layouts: layouts of each role's layers; needed with the first minibatch only.
             stages: layers that end a stage, per role.
 
         Raises:
@@ -312,7 +312,7 @@ def halving(array: NDArray[np.float32], largest: float) -> tuple[float, float]:
 
     Args:
         array: features.
-        largest: of their sizes.
+        largest: the largest absolute value among them.
     """
     if largest == 0 or not np.isfinite(largest):
         return 0.0, 0.0

@@ -158,9 +158,9 @@ def sealed(content: bytes, kind: str, suffix: str, beside: Mapping[str, str] = M
     """A file's content with its seal.
 
     Args:
-        content: without.
+        content: the content without the seal.
         kind: what it is.
-        suffix: of the file's name: its format.
+        suffix: ending of the file's name, which decides its format.
         beside: the sha256 of each CSV file beside it.
     """
     seal = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **({"beside": dict(beside)} if beside else {})}

@@ -104,7 +104,7 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     if maps and len(maps) == len(told):
         return told
     raise CaptureError(
-        f"the stages of {name} cannot be determined: no module's output is known to be a map, or tokens behind "
+        f"the stages of {name} cannot be determined: no module's output is known to be a map, or tokens after "
         "their prefix, that all later ones build on alone; choose layers by name, or 'leaves'"
     )
 

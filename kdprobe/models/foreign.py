@@ -55,7 +55,7 @@ def load_foreign(
 
     Args:
         spec: FILE or FILE#KEY.
-        name: of the network.
+        name: name of the network.
         n_classes: number of classes; read from the file if not given; 0 for a network without classifier.
         image_size: input side; that of the file's position embeddings, where they show it, if not given.
         default_size: input side where neither shows it; that of the published weights, or 32, if not given.
@@ -92,7 +92,7 @@ def load_foreign(
 
 
 def split_key(spec: str) -> tuple[Path, str | None]:
-    """FILE and KEY of FILE#KEY; no KEY where a file has the whole name."""
+    """FILE and KEY of FILE#KEY; no KEY if a file has the whole name."""
     file, mark, key = spec.rpartition("#")
     return (Path(spec), None) if not mark or Path(spec).exists() else (Path(file), key)
 
@@ -155,9 +155,9 @@ def _places(shapes: Mapping[str, tuple[int, ...]], groups: Groups, of_any_width:
     """The places in a file where names of the network are found, the best place first.
 
     Args:
-        shapes: of the network's tensors.
-        groups: the file's.
-        of_any_width: names whose first extent does not matter.
+        shapes: shapes of the network's tensors.
+        groups: the file's tensors.
+        of_any_width: names whose first dimension does not matter.
     """
     found = []
     for group, tensors in groups.items():

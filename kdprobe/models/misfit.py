@@ -25,7 +25,7 @@ class Place:
 
     Attributes:
         group: key of the mapping.
-        prefix: that its names have there, with its dot.
+        prefix: the prefix of the network's names there, with its dot.
         tensors: those below the prefix, by the network's names.
         missing: names that the network needs and the file lacks.
         surplus: names below the prefix that the network does not have.
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        """As `FILE#KEY` takes it."""
+        """The KEY that `FILE#KEY` takes."""
         return ".".join(filter(None, (self.group, self.prefix.removesuffix("."))))
 
     @property
@@ -77,14 +77,14 @@ def misfit(path: Path, groups: Groups, model: nn.Module, places: Sequence[Place]
 
 
 def _way_out(model: nn.Module, best: Place) -> str:
-    """What may help, where that can be known."""
+    """What may help, if that is known."""
     if best.shapes and not best.missing and not best.surplus:
         return _way_out_of_shapes(model, best)
     return next((hint for hint in _hints(model, best) if hint), _OTHERWISE)
 
 
 def _hints(model: nn.Module, best: Place) -> Iterator[str]:
-    """What may help where names differ, where that can be known."""
+    """What may help if names differ, if that is known."""
     info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
     if best.missing and not best.shapes and parents <= _classifiers(model) | set(CLASSIFIERS):

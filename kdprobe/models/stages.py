@@ -259,7 +259,7 @@ def declared_layout(output: Tensor, channels: int, n_prefix: int) -> Layout:
     """The layout of a stage's output whose number of channels the network declares, as `feature_info` does.
 
     Args:
-        output: of the stage.
+        output: output of the stage.
         channels: c.
         n_prefix: tokens in front of the patch tokens.
     """

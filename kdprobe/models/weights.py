@@ -87,7 +87,7 @@ def refuse_broken(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor], pa
     """Refuse weights that are not numbers, as a training that diverged leaves them.
 
     Args:
-        tensors: of a file, by the network's names.
+        tensors: tensors of a file, by the network's names.
         built: the network's own tensors before loading, which may be infinite on purpose, as masks are.
         path: the file.
 
@@ -208,7 +208,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def _cause(reason: str) -> str:
-    """Of torch's long message what concerns the file."""
+    """The part of torch's long message that concerns the file."""
     return reason.rpartition("error: ")[2].partition(". ")[0][:160]
 
 
@@ -231,7 +231,7 @@ def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_sentence(error: Exception) -> str:
-    """Of a message what fits into one line."""
+    """As much of a message as fits into one line."""
     return " ".join(str(error).split()).partition(". ")[0][:160] or type(error).__name__
 
 
@@ -248,12 +248,12 @@ def _array(*_: Any) -> Any:
 
 
 def _mapping(*_: Any) -> dict[Any, Any]:
-    """Of a default dictionary what is in it."""
+    """The content of a default dictionary."""
     return {}
 
 
 def _list(*_: Any) -> list[Any]:
-    """Of a queue what is in it."""
+    """The content of a queue."""
     return []
 
 

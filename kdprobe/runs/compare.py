@@ -35,7 +35,7 @@ class Group:
         name: what distinguishes the group from the others, the method first.
         config: the configuration without the seed and whatever cannot change the outcome.
         runs: one per seed, in the order of the seeds.
-        results: of each run.
+        results: the result of each run.
     """
 
     name: str
@@ -140,7 +140,7 @@ def table(groups: Sequence[Group], *, best: bool = False) -> pd.DataFrame:
     """A row for each group: its cost and its accuracy.
 
     Args:
-        groups: from `group`.
+        groups: groups from `group`.
         best: also show the accuracy after each run's best epoch, which was chosen on the evaluation images.
     """
     rows = []
@@ -187,7 +187,7 @@ def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple
     """A result of kind "comparison" and its table as CSV text.
 
     Args:
-        groups: from `group`.
+        groups: groups from `group`.
         measured: results of the kinds "evaluation" and "cka", of which those of the runs' last checkpoints, by their
             hashes, give the UAR and the CKA of the last layers; NaN where there is none.
     """

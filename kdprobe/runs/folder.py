@@ -53,16 +53,16 @@ class RunFolder(RunPaths):
 
     @property
     def state(self) -> str:
-        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        """`finished`, `damaged: ` and why, `failed` if the loss or the logits were not finite, or `unfinished`."""
         if self.finished:
             return f"damaged: {damage}" if (damage := self.damage()) else "finished"
         return "failed" if self.failure_path.is_file() else "unfinished"
 
     def damage(self, *, hashed: bool = False) -> str:
-        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+        """What is wrong with a finished run, in words; empty if nothing is, or if it is not finished.
 
         Args:
-            hashed: read its weights and compare their hashes, else only look whether they are there.
+            hashed: read its weights and compare their hashes, instead of only checking that they exist.
         """
         if not self.finished:
             return ""

@@ -62,12 +62,13 @@ class RunResult(_Stored):
 def weights_problem(folder: Path, result: Mapping[str, Any], *, hashed: bool = False) -> str:
     """What is wrong with the weights that a result names, in words; empty if nothing is.
 
-    Snapshots and auxiliary modules may be missing, as who needs room removes them; what is there must be what it was.
+    Snapshots and auxiliary modules may be missing, because users remove them to save space; those that exist must be
+    unchanged.
 
     Args:
-        folder: of the run.
-        result: its numbers; one without hashes, as of a task that leaves no weights, names none.
-        hashed: read the files and compare their hashes, else only look whether they are there.
+        folder: the run's folder.
+        result: the run's result; without hashes, as for a task that leaves no weights, it names none.
+        hashed: read the files and compare their hashes, instead of only checking that they exist.
     """
     for name, digest in result.get("sha256", {}).items():
         pure, path = PurePosixPath(name), folder / name
