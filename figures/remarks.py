@@ -27,7 +27,7 @@ def all_remarks(result: Result) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def few(remarks: Sequence[str], most: int = 3) -> list[str]:
+def first_few(remarks: Sequence[str], most: int = 3) -> list[str]:
     """The first remarks, and the number of further ones."""
     return [*remarks[:most], *([f"and {len(remarks) - most} more such"] if len(remarks) > most else [])]
 

@@ -154,8 +154,8 @@ def saved_by(path, number=0, of=None, **named):
     """Save a result as a command does that was given these parameters."""
     with click.Context(click.Command("evaluate")) as context:
         context.params = {"out": path.parent, "device": "cpu", "overwrite": False, **named}
-        permit_result(path, "evaluation", of=of)
-        save_result(Result("evaluation", {"x": np.array(number)}), path, table="x\n", of=of)
+        permit_result(path, "own", of=of)
+        save_result(Result("own", {"x": np.array(number)}), path, table="x\n", of=of)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +176,16 @@ def test_results_of_other_networks_or_data_are_not_replaced(tmp_path, monkeypatc
     path, first = tmp_path / "r" / "evaluation.npz", {"checkpoints": ("runs/a",), "data": "digits"}
     saved_by(path, 1, **first)
     saved_by(path, 2, **first, batch_size=3)  # in another way
-    told = rf"evaluation\.npz already exists, the evaluation result of checkpoints {tmp_path}/runs/a, data digits; ch"
+    told = rf"evaluation\.npz already exists, the own result of checkpoints {tmp_path}/runs/a, data digits; ch"
     with pytest.raises(OutputError, match=told):
         saved_by(path, 3, **{**first, **other})
     with pytest.raises(OutputError, match=told):
-        save_result(Result("evaluation", {}), path, table="x\n")  # from Python, which names no networks
+        save_result(Result("own", {}), path, table="x\n")  # from Python, which names no networks
     assert load_result(path).arrays["x"] == 2
-    save_result(Result("evaluation", {}), path, table="x\n", overwrite=True)
-    save_result(Result("evaluation", {}), path, table="x\n")
-    with pytest.raises(OutputError, match=r"the evaluation result of other networks or data; choose"):
-        save_result(Result("evaluation", {}, {}, {"teacher": "another"}), path, table="x\n")
+    save_result(Result("own", {}), path, table="x\n", overwrite=True)
+    save_result(Result("own", {}), path, table="x\n")
+    with pytest.raises(OutputError, match=r"the own result of other networks or data; choose"):
+        save_result(Result("own", {}, {}, {"teacher": "another"}), path, table="x\n")
 
 
 def test_the_same_networks_may_be_named_from_elsewhere_and_move_with_their_results(tmp_path, monkeypatch):
@@ -212,18 +212,18 @@ def test_a_result_of_one_network_of_several_goes_by_that_one(tmp_path):
     path = tmp_path / "a" / "evaluation.npz"
     saved_by(path, students=("a", "b"), of={"students": ("a",)})
     saved_by(path, students=("a", "c"), of={"students": ("a",)})
-    with pytest.raises(OutputError, match="the evaluation result of students a; choose"):
+    with pytest.raises(OutputError, match="the own result of students a; choose"):
         saved_by(path, students=("a", "c"), of={"students": ("c",)})
 
 
 def test_a_result_of_an_older_kdprobe_is_replaced_by_the_very_same_command(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.npz"
     command = "kdprobe evaluate --checkpoint runs/a"
-    meta = {"format": "kdprobe-result", "version": 1, "kind": "evaluation", "facts": {}, "beside": {}}
+    meta = {"format": "kdprobe-result", "version": 1, "kind": "own", "facts": {}, "beside": {}}
     with path.open("wb") as file:
         np.savez(file, meta=np.array(json.dumps({**meta, "provenance": {"command": command}})))
     monkeypatch.setattr("sys.argv", ["kdprobe", "evaluate", "--checkpoint", "runs/b"])
-    with pytest.raises(OutputError, match=r"evaluation\.npz already exists, the evaluation result of other networks"):
+    with pytest.raises(OutputError, match=r"evaluation\.npz already exists, the own result of other networks"):
         saved_by(path, checkpoints=("runs/b",))
     monkeypatch.setattr("sys.argv", command.split())
     saved_by(path, checkpoints=("runs/a",))
