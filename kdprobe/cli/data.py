@@ -4,7 +4,7 @@ import click
 
 from kdprobe.cli.options import quiet_option, trust_option
 from kdprobe.errors import DataError
-from kdprobe.terminal import counted, echo
+from kdprobe.terminal import echo, worded_count
 
 
 @click.group()
@@ -33,7 +33,7 @@ def check_data(spec: str, *, quiet: bool) -> None:
     for line in (*found.complaints, *found.left_out):
         echo(line)
     if found.complaints:
-        raise DataError(f"{spec} is not as it should be: {counted(found.complaints, 'problem')}")
+        raise DataError(f"{spec} is not as it should be: {worded_count(found.complaints, 'problem')}")
     others = (
         "1 other file or folder was" if found.n_left_out == 1 else f"{found.n_left_out} other files or folders were"
     )

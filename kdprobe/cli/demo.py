@@ -61,7 +61,7 @@ def _whole_job(steps: Steps, seeds: int) -> None:
     result = _save_comparison(steps.out, students)
     for words in beyond:
         steps.run(*words)
-    echo(table(result))
+    echo(methods_table(result))
     echo(f"report: {steps.out / 'report.html'}   ({steps.seconds:.0f} s)")
 
 
@@ -144,7 +144,7 @@ def _save_comparison(out: Path, students: "dict[str, list[Path]]") -> Any:
     return result
 
 
-def table(result: Any) -> str:
+def methods_table(result: Any) -> str:
     """The comparison as a text table: mean and 95 % interval over seeds."""
     from kdprobe.mean_interval import difference_interval, worded_interval
 

@@ -6,7 +6,7 @@ import click
 
 from kdprobe.cli.options import FILE, PATH, out_option, overwrite_option, quiet_option, trust_option
 from kdprobe.errors import KdprobeError, RunError
-from kdprobe.terminal import counted, echo
+from kdprobe.terminal import echo, worded_count
 
 
 @click.group()
@@ -124,9 +124,9 @@ def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
     for problem in wrong:
         echo(problem)
     if wrong:
-        raise RunError(f"{counted(wrong, 'problem')} in {counted(found, 'run')}")
+        raise RunError(f"{worded_count(wrong, 'problem')} in {worded_count(found, 'run')}")
     if not quiet:
-        echo(f"nothing is wrong with {counted(found, 'run')}")
+        echo(f"nothing is wrong with {worded_count(found, 'run')}")
 
 
 @runs.command("curves")

@@ -58,7 +58,7 @@ class SecondHand:
             self._process.stdin.flush()
 
 
-def serve() -> None:
+def _serve() -> None:
     """Run the commands that come over standard input, until the empty one."""
     from kdprobe.cli.entry import main
 
@@ -75,4 +75,4 @@ def _listen(waiting: "queue.SimpleQueue[list[str]]") -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    _serve()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdprobe import cli
-from kdprobe.cli.demo import METHODS, conclusions, differences, looks, remove_dump, table, verdict
+from kdprobe.cli.demo import METHODS, conclusions, differences, looks, methods_table, remove_dump, verdict
 from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import mean_interval
@@ -89,8 +89,8 @@ def test_equal_seeds_help_only_beyond_what_the_test_images_can_tell():
         shares = np.array(accuracies)
         facts = {"methods": ["kd", "plain"], "seeds": [0, 1], "n_images": [330, 330], "teacher_accuracy": 0.9}
         result = Result("comparison", {"accuracy": shares, "uar": shares, "cka": np.array([[0.5, 0.5]] * 2)}, facts)
-        assert re.search(told, table(result), re.DOTALL)
-        assert "0.500, all equal" in table(result)
+        assert re.search(told, methods_table(result), re.DOTALL)
+        assert "0.500, all equal" in methods_table(result)
 
 
 def test_differences_are_taken_on_the_same_images():

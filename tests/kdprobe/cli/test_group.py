@@ -20,7 +20,7 @@ BAD = {
     "command": (["trian"], "no command 'trian'; did you mean 'train'?"),
     "option": (["train", "--sed", "1"], "No such option"),
     "recipe": (["train", "digits/resnet9"], "no recipe 'digits/resnet9'; did you mean 'digits/resnet8'"),
-    "no recipe": (["train"], "give a recipe"),
+    "no recipe": (["train"], "give a recipe, or --resume with --out RUN; known: cifar"),
     "data": (["train", "digits/resnet8", "--data", "digts"], "no data set 'digts'; did you mean 'digits'?"),
     "model": (["train", "digits/resnet8", "--set", "model.name=resnet9"], "no model 'resnet9'; did you mean 'resnet"),
     "argument": (
