@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.yamls import read_yaml
@@ -191,7 +191,6 @@ class TrainingConfig(Section):
         sync_bn: batch norm over all processes' parts of the batch.
         mixing: see there.
         cache_teacher: compute the teacher's logits once; only without augmentation.
-        bad_steps: consecutive steps with a loss that is not finite, which are skipped, before the run stops.
         saving: see there.
     """
 
@@ -209,8 +208,15 @@ class TrainingConfig(Section):
     sync_bn: bool = False
     mixing: MixingConfig = MixingConfig()
     cache_teacher: bool = False
-    bad_steps: int = Field(10, ge=1)
     saving: SavingConfig = SavingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bad_steps(cls, values: Any) -> Any:
+        """Leave out what configurations of 0.1.0 hold: after how many skipped steps to stop. No step is skipped now."""
+        return (
+            {key: value for key, value in values.items() if key != "bad_steps"} if isinstance(values, dict) else values
+        )
 
 
 class ProbeConfig(Section):
@@ -267,10 +273,11 @@ class RunConfig(Section):
             raise ValueError("must be left out where there is no teacher to compare with")
         return probe
 
-    def keeps_snapshot(self, epoch: int) -> bool:
-        """Whether the network is kept as it is after so many epochs."""
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """Numbers of epochs after whose multiples the network is kept as it is."""
         wanted = (self.training.saving.snapshots, None if self.probe is None else self.probe.every)
-        return any(every is not None and epoch % every == 0 for every in wanted)
+        return tuple(every for every in wanted if every is not None)
 
 
 def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "configuration") -> RunConfig:

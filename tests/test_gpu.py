@@ -10,8 +10,8 @@ from kdprobe.errors import Stopped
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.loop import train
-from tests.test_training import stop_after
+from kdprobe.training import train
+from tests.kdprobe.training.test_loop import stop_after
 
 pytestmark = pytest.mark.gpu
 

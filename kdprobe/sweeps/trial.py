@@ -13,7 +13,7 @@ from kdprobe.config import RunConfig, parse
 from kdprobe.data import DataSet
 from kdprobe.sweeps.cells import Cell, Methods, input_names
 from kdprobe.training.build import read
-from kdprobe.training.trial import try_out
+from kdprobe.training.rehearsal import try_out
 
 _LATER = ("seed", "data.workers", "probe", *(f"training.{k}" for k in ("epochs", "optimizer", "schedule", "saving")))
 
@@ -29,7 +29,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
         sha256 of each teacher and data set, by their names.
 
     Raises:
-        KdprobeError: as `training.trial.try_out`.
+        KdprobeError: as `training.rehearsal.try_out`.
     """
     sets: dict[str, DataSet] = {}
     found: dict[str, str] = {}

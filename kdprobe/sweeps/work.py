@@ -24,7 +24,7 @@ from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
 from kdprobe.sweeps.cells import cell_id
 from kdprobe.sweeps.ledger import open_ledger, read_result, working_folder
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.user_code import trusting
 
 TRAIN = "kdprobe.sweeps.work:train_cell"

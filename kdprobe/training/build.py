@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.errors import ConfigError, ModelError
-from kdprobe.models import Stages, create, describe, load
+from kdprobe.models import create, describe, load
 from kdprobe.models.create import relabel
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.objective import Objective
+from kdprobe.training.objective import Objective, Teacher
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,21 @@ class Job:
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
+        layout: of images and maps in memory.
         inputs: which teacher and which data these are, by their content.
     """
 
     data: DataSet
     student: nn.Module
-    teacher: Stages | None
+    teacher: Teacher | None
     method: Method
     objective: Objective
+    layout: torch.memory_format
     inputs: Inputs
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The student's input from images in [0, 1]."""
+        return describe(self.student).normalise(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -64,13 +70,13 @@ def build(
     teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
-    view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
     _check_cache(config, method)
-    for module in (objective, view):
-        if module is not None and channels_last(config, device):
-            module.to(memory_format=torch.channels_last)
-    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
-    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
+    layout = _layout(config, device)
+    if layout == torch.channels_last:
+        objective.to(memory_format=layout)
+    digest = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
+    return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
 
 
 def read(
@@ -104,10 +110,11 @@ def read(
     )
 
 
-def channels_last(config: RunConfig, device: torch.device) -> bool:
-    """Whether maps are laid out channels-last: as configured, or where it pays."""
+def _layout(config: RunConfig, device: torch.device) -> torch.memory_format:
+    """Channels-last as configured, or where it pays."""
     chosen = config.training.channels_last
-    return (config.training.precision != "fp32" or device.type == "cuda") if chosen == "auto" else chosen
+    pays = config.training.precision != "fp32" or device.type == "cuda"
+    return torch.channels_last if chosen is True or (chosen == "auto" and pays) else torch.contiguous_format
 
 
 def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> nn.Module:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
+from kdprobe.errors import Diverged
 from kdprobe.models import describe
 from kdprobe.terminal.progress import say
 from kdprobe.training.distributed import Ranks
@@ -18,6 +19,7 @@ from kdprobe.training.distributed import Ranks
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: limits of oneDNN (`ONEDNN_MAX_CPU_ISA`) below which it emulates bfloat16
 _WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+_SMALLEST_SCALE = 2.0**-16  # of the loss in fp16
 _TRIAL_SECONDS = 0.4  # of repeating a step, in each precision
 
 
@@ -111,6 +113,21 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
     """The loss scaler that `fp16` needs; it does nothing in the other precisions."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def check_scale(scaler: torch.amp.GradScaler) -> None:
+    """Check that the loss scaler of `fp16` has found a scale at which gradients are finite; this waits for the device.
+
+    It halves its scale, 65536 at first, in each step that it leaves out: many of them in a row show in the scale.
+
+    Raises:
+        Diverged: if more than 32 steps in a row were left out.
+    """
+    if scaler.is_enabled() and (scale := scaler.get_scale()) < _SMALLEST_SCALE:
+        raise Diverged(
+            f"gradients in fp16 are not finite even at a loss scale of {scale:.1e}: more than 32 steps in a row were "
+            "left out; set training.precision to bf16 or fp32, or lower the learning rate"
+        )
 
 
 def compiled(module: nn.Module, wanted: bool) -> nn.Module:

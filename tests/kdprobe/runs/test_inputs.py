@@ -20,9 +20,9 @@ from kdprobe.models.identity import weights_sha256
 from kdprobe.runs.compare import group, unknown_inputs
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.training.loop import train
+from kdprobe.training import train
+from tests.kdprobe.training.test_loop import config
 from tests.test_runs import write_run
-from tests.test_training import config
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from kdprobe.errors import Stopped
-from kdprobe.training.loop import train
-from tests.test_training import config, outcome, stop_after
+from kdprobe.training import train
+from tests.kdprobe.training.test_loop import config, outcome, stop_after
 
 
 @pytest.fixture(scope="module")
