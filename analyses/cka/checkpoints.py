@@ -36,7 +36,7 @@ def views_cka(
     """
     size = batch_size or 64
     loaders = views.loaders(
-        batch_size=size, passes=passes, part=part, device=device, label="cka", quiet=quiet or part[0] > 0
+        batch_size=size, passes=passes, shard=part, device=device, label="cka", quiet=quiet or part[0] > 0
     )
     return cka(
         views.models["teacher"],

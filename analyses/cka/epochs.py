@@ -171,7 +171,7 @@ class _Shown:
         model = self._views.models[role].to(self._device)
         alone = Views(self._views.data, {role: model}, {role: self._views.splits[role]})
         loader = alone.loaders(
-            batch_size=self._batch_size, part=self._part, device=self._device, label=label, quiet=self._quiet
+            batch_size=self._batch_size, shard=self._part, device=self._device, label=label, quiet=self._quiet
         )[role]
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from analyses.knowledge.canonical import Split, canonical, shared_pairs
+from analyses.knowledge.canonical import Shared, canonical, shared_pairs
 from analyses.knowledge.fold_sums import trainings
 
 
-def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Split:
+def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Shared:
     """Split both networks' coordinates by the canonical directions that they share.
 
     Pairs of directions of a training fold are shared where they are correlated on held-out samples
@@ -34,7 +34,7 @@ def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int
             kept = shared.nonzero()[:, 0]
             slopes = torch.linalg.solve(inner[kept][:, kept], outer[kept])
             part[held_out] = variate[:, kept] @ slopes
-    return Split(*parts, len(kept), correlations, penalties)
+    return Shared(*parts, len(kept), correlations, penalties)
 
 
 def _products(directions: Tensor, squares: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ weights the cross entropy of the student's logits by `ce_weight`, and logs each 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,8 @@ from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
+
+_Teacher = TypeVar("_Teacher")
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ class Method(nn.Module):
         return {}
 
 
-def needs_teacher(method: str, teacher: Shapes | None) -> Shapes:
-    """The teacher's shapes, for a method that cannot do without.
+def needs_teacher(method: str, teacher: _Teacher | None) -> _Teacher:
+    """The teacher, or its shapes, of a method that cannot do without.
 
     Raises:
         ModelError: if there is no teacher.
     """
     if teacher is None:
-        raise ModelError(f"method {method!r} needs a teacher: give a run folder, a checkpoint or timm:NAME")
+        raise ModelError(f"method {method!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
     return teacher
 
 

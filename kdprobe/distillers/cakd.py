@@ -154,7 +154,7 @@ class CAKDOptions(Section):
         adversarial_weight: of the generator's term; by default 0.1 in `paper` and 1 in `code`.
         discriminator_weight: of the discriminator's, which no other term sees: with SGD, its learning rate as a
             fraction of the student's (0.01 in the authors' code; 1 diverged at rate 0.1).
-        mixing: `paper`: share of elements replaced by the teacher's.
+        mixing: `paper`: fraction of elements replaced by the teacher's.
         dropout: `paper`: in front of the group-wise linear layers.
         heads: `code`: attention heads of the student, by default the largest divisor of its width up to 16.
         saturating: `paper`: the generator minimises log(1 - D), as printed, which has no lower bound, instead

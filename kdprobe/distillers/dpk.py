@@ -5,7 +5,7 @@ Reference:
 
 The authors' code was never published. Stated are: a hybrid map, in which random places hold the teacher's
 features and the others the student's; an encoder and a decoder on it; a reconstruction loss towards the
-teacher's map; and a share of the teacher's features that grows with the gap between the two networks, measured
+teacher's map; and a fraction of the teacher's features that grows with the gap between the two networks, measured
 by minibatch CKA. Reconstructed are the layers (window attention), the running mean of CKA, that a place is
 taken from the teacher with probability 1 - CKA, and every weight.
 """
@@ -119,7 +119,7 @@ class DPKOptions(Section):
         ce_weight: of the cross entropy.
         weight: of the reconstruction of each pair of stages.
         n_blocks: attention blocks of each encoder and of the decoder.
-        prior_ratio: share of places taken from the teacher; by default one minus the running mean of CKA.
+        prior_ratio: fraction of places taken from the teacher; by default one minus the running mean of CKA.
         momentum: of the running mean.
         n_stages: how many of the pairs at equal relative depths, counted from the deepest.
         stages: pairs of stage numbers (student, teacher) instead.

@@ -29,8 +29,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
+from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.pairing import at_equal_depth, resized
 from kdprobe.distillers.projection import Projection, drop, keep_masks
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
@@ -160,21 +161,16 @@ class DropKD(Method):
     def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("dropkd", teacher)
-        needs_maps("dropkd", student, teacher)
         if options.logit_source == "head":
             self.student_needs = self.teacher_needs = ("maps", "pooled", "head")
-        self.pairs = [_stage_pair(index, student, teacher) for index in options.stages]
+        self.pairs = at_equal_depth("dropkd", options.stages, student, teacher)
         self.sizes = []
-        for teacher_stage, student_stage in self.pairs:
-            owner = student.maps[student_stage] if options.grid == "student" else teacher.maps[teacher_stage]
+        for own, other in self.pairs:
+            owner = student.maps[own] if options.grid == "student" else teacher.maps[other]
             self.sizes.append(owner[1:])
-            self._check_widths(teacher.maps[teacher_stage][0], student.maps[student_stage][0])
-        self.teacher_projections = nn.ModuleList(
-            self._projection(teacher, teacher_stage) for teacher_stage, _ in self.pairs
-        )
-        self.student_projections = nn.ModuleList(
-            self._projection(student, student_stage) for _, student_stage in self.pairs
-        )
+            self._check_widths(teacher.maps[other][0], student.maps[own][0])
+        self.teacher_projections = nn.ModuleList(self._projection(teacher, other) for _, other in self.pairs)
+        self.student_projections = nn.ModuleList(self._projection(student, own) for own, _ in self.pairs)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
@@ -182,8 +178,8 @@ class DropKD(Method):
         """Loss terms of one batch, see the class."""
         assert teacher is not None
         stages = [
-            self._stage(index, student.maps[pair[1]], teacher.maps[pair[0]], labels)
-            for index, pair in enumerate(self.pairs)
+            self._stage(index, student.maps[own], teacher.maps[other], labels)
+            for index, (own, other) in enumerate(self.pairs)
         ]
         terms = {name: torch.stack([stage[name] for stage in stages]).mean() for name in stages[0]}
         if self.options.logit_source != "classifier":
@@ -301,24 +297,6 @@ class DropKD(Method):
                 f"dropkd compares decoder outputs only where both networks have equal widths, but the teacher's map "
                 f"has {teacher} channels and the student's {student}; use space: encoder"
             )
-
-
-def _stage_pair(index: int, student: Shapes, teacher: Shapes) -> tuple[int, int]:
-    """(teacher stage, student stage) at the same relative depth."""
-    n_student, n_teacher = len(student.maps), len(teacher.maps)
-    if not -n_student <= index < n_student:
-        raise ModelError(f"dropkd: stage {index} does not exist, {student.model} has stages 0 to {n_student - 1}")
-    stage = index % n_student
-    return max(round((stage + 1) / n_student * n_teacher) - 1, 0), stage
-
-
-def resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
-    """Maps [B, c, h, w] on a grid of another size; `pool` averages, anything else interpolates."""
-    if x.shape[2:] == size:
-        return x
-    if how == "pool":
-        return F.adaptive_avg_pool2d(x, size)
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 @widened

@@ -15,11 +15,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from kdprobe.config import Section
+from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress, needs_maps
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
-from kdprobe.models.create import IMAGENET_MEAN
 from kdprobe.models.stages import Features, Shapes
 
 

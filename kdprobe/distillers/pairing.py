@@ -1,6 +1,7 @@
 """Which stage of the student learns from which stage of the teacher."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +30,7 @@ def levels(shapes: Shapes) -> tuple[int, ...]:
 
 
 def spread(stages: Sequence[int], count: int) -> tuple[int, ...]:
-    """So many of the stages at equal distances, the deepest among them."""
+    """This many of the stages at equal distances, the deepest among them."""
     return tuple(stages[round((place + 1) / count * len(stages)) - 1] for place in range(count))
 
 
@@ -56,6 +57,24 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
     return tuple(zip(spread(ours, count), spread(theirs, count), strict=True))
 
 
+def at_equal_depth(method: str, stages: Sequence[int], student: Shapes, teacher: Shapes) -> Pairs:
+    """(student stage, teacher stage) for chosen stages of the student, counted as Python does.
+
+    The teacher's stage is the one at the same relative depth, of all of its stages.
+
+    Raises:
+        ModelError: if a network has no stages, or the student not the chosen ones.
+    """
+    needs_maps(method, student, teacher)
+    pairs = []
+    for stage in stages:
+        check_stage(method, stage, student)
+        place = stage % len(student.maps)
+        other = round((place + 1) / len(student.maps) * len(teacher.maps)) - 1
+        pairs.append((place, max(other, 0)))
+    return tuple(pairs)
+
+
 def check_stage(method: str, stage: int, shapes: Shapes) -> None:
     """Check that a network has a stage of this number, counted as Python does.
 
@@ -66,10 +85,16 @@ def check_stage(method: str, stage: int, shapes: Shapes) -> None:
         raise ModelError(f"{method}: there is no stage {stage}, {shapes.model} has stages 0 to {len(shapes.maps) - 1}")
 
 
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map on another grid: averaged where it is larger on both sides, interpolated otherwise."""
+def resized(maps: Tensor, size: tuple[int, int], how: Literal["auto", "pool", "bilinear"] = "auto") -> Tensor:
+    """Maps [B, c, h, w] on another grid.
+
+    Args:
+        maps: of a stage.
+        size: (h, w) of the grid.
+        how: `pool` averages, `bilinear` interpolates, `auto` averages maps that are larger on both sides.
+    """
     if (maps.shape[2], maps.shape[3]) == tuple(size):
         return maps
-    if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
+    if how == "pool" or (how == "auto" and maps.shape[2] >= size[0] and maps.shape[3] >= size[1]):
         return F.adaptive_avg_pool2d(maps, size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)

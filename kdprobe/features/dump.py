@@ -89,7 +89,7 @@ def write(
         part_size: at most so many samples per file; one file per process if not given.
         resume: continue an interrupted dump.
         overwrite: also over whatever has the file's name.
-        shard: which of how many processes this is; each writes parts of its own, the first one joins them.
+        shard: (r, k), for one process of k: it writes the parts r, r + k, ...; the first process joins them.
         say: told the size before the start.
 
     Raises:

@@ -50,7 +50,7 @@ class Views:
         *,
         batch_size: int,
         passes: int = 1,
-        part: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
         device: str | torch.device = "cpu",
         label: str = "",
         quiet: bool = True,
@@ -62,12 +62,12 @@ class Views:
         Args:
             batch_size: images per minibatch; the last one of a pass has what is left.
             passes: over the images; the first in their order, each further one in a random order of its own.
-            part: which of how many processes this is; it gets minibatches part, part + parts, ...
+            shard: (r, k) yields the minibatches r, r + k, ... of each pass, for one process of k.
             device: where the images are wanted.
             label: of the progress.
             quiet: no progress.
         """
-        orders = [_chunks(self.n_samples, batch_size, number, part) for number in range(passes)]
+        orders = [_chunks(self.n_samples, batch_size, number, shard) for number in range(passes)]
         return self._in_orders(orders, batch_size, device, label, quiet)
 
     def minibatches(
@@ -154,14 +154,14 @@ def open_views(
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 
 
-def _chunks(n_samples: int, batch_size: int, number: int, part: tuple[int, int]) -> Tensor:
+def _chunks(n_samples: int, batch_size: int, number: int, shard: tuple[int, int]) -> Tensor:
     """The samples of one pass that a process sees; a short minibatch stays the last one."""
     order = torch.arange(n_samples)
     if number:
         order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(number))
     minibatches = torch.split(order, batch_size)
-    first = (part[0] - number * len(minibatches)) % part[1]
-    return torch.cat([order[:0], *minibatches[first :: part[1]]])
+    first = (shard[0] - number * len(minibatches)) % shard[1]
+    return torch.cat([order[:0], *minibatches[first :: shard[1]]])
 
 
 def _batches(

@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.dataset import AS_IT_IS, View
+from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models import cifar_resnet
 from kdprobe.user_code import own_object
@@ -31,8 +31,6 @@ _DECIDED = {
 
 #: what a constructor of one's own raises over arguments, rather than by a mistake in it
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.data.cifar import STATISTICS
+from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
 from kdprobe.files import sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models import cifar_resnet
-from kdprobe.models.create import IMAGENET_MEAN, IMAGENET_STD, attach, create, describe
+from kdprobe.models.create import attach, create, describe
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.misfit import CLASSIFIERS, Place, listed, misfit
 from kdprobe.models.weights import Groups, chosen, read_groups, refuse_broken

@@ -23,7 +23,7 @@ _LONGEST = 30.0  # seconds between two tries
 
 
 @dataclass
-class Tally:
+class Counts:
     """What came of a sweep.
 
     Attributes:
@@ -69,7 +69,7 @@ class Driver:
         self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
         self.stop, self.quiet = stop or StopRequest(), quiet
         self._shown: Callable[[int], object] = lambda _: None
-        self.tally = Tally()
+        self.counts = Counts()
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waiting: list[tuple[float, int, Cell]] = []
         self._running: dict[Future[Outcome], Cell] = {}
@@ -77,26 +77,26 @@ class Driver:
         self._heartbeats, self._watched_at = Heartbeats(ledger.stale_after), time.monotonic()
         self._order = 0
 
-    def run(self) -> Tally:
+    def run(self) -> Counts:
         """Work until nothing is left, or until asked to stop."""
         states = self.ledger.states()
         self._n_cells = len(states)
         for cell in self.ledger.distinct():
             state = states[cell.id]
             if state.name == "done":
-                self.tally.found += 1
+                self.counts.found += 1
                 continue
             if state.damaged:
                 self.say(f"{cell.label}: its result.json is damaged; the cell is done again")
             self._later(cell, 0.0)
-        found = self.tally.found
+        found = self.counts.found
         with progress(
             "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
         ) as self._shown:
             while (self._waiting or self._running) and self.stop.reason is None:
                 self._submit()
                 self._collect()
-        return self.tally
+        return self.counts
 
     def _pace(self) -> str:
         """How far the cells are that run now, and how fast together."""
@@ -123,7 +123,7 @@ class Driver:
             elif state.name == "running":
                 self._later(cell, self.look)
             else:
-                self.tally.tries += 1
+                self.counts.tries += 1
                 number = 0 if state.attempt is None else state.attempt.number
                 self._given_up[cell.id] = number
                 self._running[self.engine.submit(cell, number)] = cell
@@ -171,7 +171,7 @@ class Driver:
         if self.stop.reason is not None:
             return
         if tries >= limit:
-            self.tally.failed[cell.id] = reason
+            self.counts.failed[cell.id] = reason
             self.ledger.give_up(cell.id, reason)
             self.say(f"{cell.label}: given up: {reason}")
             return
@@ -181,9 +181,9 @@ class Driver:
         self._later(cell, delay)
 
     def _finished(self, cell: Cell, how: str) -> None:
-        self.tally.done += 1
+        self.counts.done += 1
         self._shown(1)
-        n_done = self.tally.found + self.tally.done
+        n_done = self.counts.found + self.counts.done
         accuracy = (self.ledger.state(cell.id).result or {}).get("accuracy")
         worded = "" if accuracy is None else f", accuracy {accuracy:.4f}"
         self.say(f"[{n_done}/{self._n_cells}] {cell.label}: {how}{worded}")

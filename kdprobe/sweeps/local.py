@@ -1,4 +1,4 @@
-"""The local engine: one child process per slot, each pinned to its GPU or its share of the processors.
+"""The local engine: one child process per slot, each pinned to its GPU or to processors of its own.
 
 A child serves short cells one after another, which saves importing torch for each. It is replaced when it dies, after
 a cell that failed, and when it is a minute old, so that long cells have a process each and a failure leaves nothing.
@@ -63,8 +63,8 @@ def make_slots(
     environment = os.environ if environment is None else environment
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == n_gpus and all(visible) else [str(number) for number in range(n_gpus)]
-    share, allowed = max(processors // n_slots, 1), environment.get("OMP_NUM_THREADS", "")
-    threads = min(share, int(allowed)) if allowed.isdecimal() and int(allowed) else share
+    each, allowed = max(processors // n_slots, 1), environment.get("OMP_NUM_THREADS", "")
+    threads = min(each, int(allowed)) if allowed.isdecimal() and int(allowed) else each
     return [Slot(threads, names[number % n_gpus] if n_gpus else None) for number in range(n_slots)]
 
 

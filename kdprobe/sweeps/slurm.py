@@ -14,7 +14,7 @@ from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
 
 
-class Job:
+class SlurmJob:
     """What a Slurm job calls; submitit pickles it again when the job is put back into the queue."""
 
     def __call__(self, order: Order, cell: str, config: dict[str, Any], given_up: int) -> Outcome:
@@ -100,7 +100,7 @@ class SlurmEngine:
         try:
             with self._executor.batch():
                 jobs = [
-                    self._executor.submit(Job(), self._order, asked.cell.id, asked.cell.config, asked.given_up)
+                    self._executor.submit(SlurmJob(), self._order, asked.cell.id, asked.cell.config, asked.given_up)
                     for asked in gathered
                 ]
         except Exception as error:  # submitit passes on whatever sbatch said

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
+from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, describe, load
 from kdprobe.models.create import relabel
@@ -150,26 +151,22 @@ def _teacher(
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
-    if config.teacher is None:
-        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    expected = describe(student)
+    path, expected = needs_teacher(name, config.teacher), describe(student)
     facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
-    teacher = load(config.teacher, device=device, named_by=named_by, default_size=expected.image_size, **facts)
+    teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
     given = describe(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
-        raise ModelError(
-            f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"
-        )
+        raise ModelError(f"the teacher {path} has {given.n_classes} classes, but the student has {expected.n_classes}")
     names = zip(given.classes, expected.classes, strict=False)
     for number, (taught, named) in enumerate(names):
         if taught != named:
             raise ModelError(
-                f"the teacher {config.teacher} has other classes than the data, or in another order: class {number} is "
+                f"the teacher {path} has other classes than the data, or in another order: class {number} is "
                 f"{taught!r} to the teacher, but {named!r} in the data"
             )
     if given.image_size != expected.image_size:
         raise ModelError(
-            f"the teacher {config.teacher} takes {given.image_size} px images, but the student takes "
+            f"the teacher {path} takes {given.image_size} px images, but the student takes "
             f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
         )
     return teacher

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.eac import attention_maps, consistency_loss
 from kdprobe.errors import ModelError
-from kdprobe.models.create import IMAGENET_MEAN
 from kdprobe.models.stages import Shapes
 from tests.goldens import TOLERANCES, assert_tensor, assert_value, cases, leaf
 

@@ -266,16 +266,16 @@ def test_a_rehearsal_takes_few_images(monkeypatch):
     [
         (
             Frozen,
-            "'tests.kdprobe.training.test_rehearsal:Frozen' has no parameter that is trained: all are frozen, so there is nothing",
+            "Frozen' has no parameter that is trained: all are frozen, so there is nothing",
         ),
-        (Empty, "'tests.kdprobe.training.test_rehearsal:Empty' has no parameters, so there is nothing to learn"),
+        (Empty, "Empty' has no parameters, so there is nothing to learn"),
         (
             Complex,
-            "'tests.kdprobe.training.test_rehearsal:Complex' gives numbers of torch.complex64, but logits must be real floating",
+            "Complex' gives numbers of torch.complex64, but logits must be real floating",
         ),
         (
             Whole,
-            "'tests.kdprobe.training.test_rehearsal:Whole' gives numbers of torch.int64, but logits must be real floating",
+            "Whole' gives numbers of torch.int64, but logits must be real floating",
         ),
     ],
 )
