@@ -38,7 +38,7 @@ def fused_teacher(dense: Float[Tensor, "batch classes h w"], ratio: float) -> Fl
 
     Args:
         dense: the teacher's logits [B, C, h, w].
-        ratio: in [0, 1], from `fusion_ratio`.
+        ratio: what `fusion_ratio` returns, in [0, 1].
     """
     return ratio * dense + (1 - ratio) * dense.mean(dim=(2, 3), keepdim=True)
 
@@ -54,7 +54,7 @@ def dense_loss(
     """How far the student's logits at each place are from the teacher's.
 
     Args:
-        student_dense: [B, C, h, w]; averaged onto the teacher's grid where that is another.
+        student_dense: [B, C, h, w]; averaged onto the teacher's grid where the two differ.
         teacher_dense: [B, C, h', w'], from `fused_teacher`.
         kind: `hard` is the cross entropy with the teacher's class, mean over samples and places (published);
             `soft` is `T^2` times KL(teacher || student), summed over places and averaged over samples.
@@ -103,13 +103,13 @@ class CSKDOptions(Section):
     """Options of spatial distillation; the defaults are the published ones.
 
     Attributes:
-        ce_weight: of the cross entropy of the class token.
-        token_weight: of the distillation token's term.
-        dense_weight: of the patch tokens' term.
+        ce_weight: weight of the cross entropy of the class token.
+        token_weight: weight of the distillation token's term.
+        dense_weight: weight of the patch tokens' term.
         decay: how the local teacher fades.
         token_kind: `hard` or `soft`, see `token_loss`.
         dense_kind: `hard` or `soft`, see `dense_loss`.
-        temperature: of the soft kinds.
+        temperature: T of the soft kinds.
     """
 
     ce_weight: float = Field(0.5, ge=0)

@@ -37,7 +37,7 @@ def hybrid(
 
 
 def similarity(student: Float[Tensor, "n ..."], teacher: Float[Tensor, "n ..."]) -> float | None:
-    """Linear CKA of the samples of a batch, from unbiased HSIC, brought into [0, 1] to serve as a probability.
+    """Linear CKA of the samples of a batch, from unbiased HSIC, clamped to [0, 1] to serve as a probability.
 
     None for fewer than 4 samples, or where one side does not vary: it is not defined there.
     """
@@ -83,7 +83,7 @@ class PriorBlock(nn.Module):
 
     Args:
         student: (c, h, w) of the student's map, which also gives the common grid and width.
-        teacher_channels: of the teacher's map.
+        teacher_channels: channels of the teacher's map.
         n_blocks: attention blocks of each encoder and of the decoder.
     """
 
@@ -116,13 +116,13 @@ class DPKOptions(Section):
     """Options of dynamic prior knowledge.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the reconstruction of each pair of stages.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the reconstruction of each pair of stages.
         n_blocks: attention blocks of each encoder and of the decoder.
         prior_ratio: fraction of places taken from the teacher; by default one minus the running mean of CKA.
-        momentum: of the running mean.
+        momentum: momentum of the running mean.
         n_stages: how many of the pairs at equal relative depths, counted from the deepest.
-        stages: pairs of stage numbers (student, teacher) instead.
+        stages: pairs of stage numbers (student, teacher) to use instead.
     """
 
     ce_weight: float = Field(1.0, ge=0)

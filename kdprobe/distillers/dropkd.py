@@ -1,7 +1,8 @@
 """DropKD: dropout in a shared projection space removes specific knowledge, the general rest is transferred.
 
 Reference:
-    "DropKD", WACV 2025, with its supplement.
+    Lee, Hong, Shin, Ku and Ko, "Dropout connects transformers and CNNs: transfer general knowledge for knowledge
+    distillation", WACV 2025, pages 8335-8344, with its supplement.
 
 What the publication states: representations (feature maps and logits) are general plus specific knowledge;
 specific knowledge is removed on both sides by dropout in a projection space; there is feature dropout
@@ -9,7 +10,7 @@ distillation with a rate for the teacher and one for the student, and logit drop
 rates of its own; each network has an encoder, a decoder and a classifier of the same architecture, which
 do not share weights; the student costs nothing more at inference; rates of 0.5 came out best.
 
-What is reconstructed here, because it is not readable in the publication: the layers of encoder, decoder
+What is reconstructed here, because the publication does not show it legibly: the layers of encoder, decoder
 and classifier, the width of the projection space, how masks of the two networks relate, where logits are
 dropped, the form of every loss, the weights, the temperature, the warm-up and the layer choice. Each of
 them is an option of `DropKDOptions`.
@@ -55,17 +56,17 @@ class DropKDOptions(Section):
         granularity: what is dropped as a whole in feature maps: an element, a channel, or a position.
         dim: d, width of the projection space.
         encoder: `conv` (1x1 then 3x3 convolution) or `token` (layer norms and linear layers).
-        grid: whose grid the two maps are brought to.
-        resize: how; `pool` averages, `bilinear` interpolates.
+        grid: the network whose grid both maps are resized to.
+        resize: how they are resized; `pool` averages, `bilinear` interpolates.
         stages: student stages, counted as Python does; the teacher's are those at the same relative depth.
-        metric: of the feature term: squared distance of channel-normalised vectors per position, mean squared
+        metric: distance of the feature term: squared distance of channel-normalised vectors per position, mean squared
             error, or one minus the cosine.
         space: where features are compared: `encoder`, or `decoder` (where both networks have equal widths).
         logit_source: whose logits are distilled: `classifier` (of the projection space), `head` (the networks'
             own, behind a dropped pooled vector), or `logits` (masks on the class logits themselves).
         dropped: what a dropped class logit becomes with `logit_source: logits`: `zero`, or `exclude` (the
             distribution is taken over the classes that both networks keep; samples without any are skipped).
-        ce_weight: of the cross entropy of the student's own logits.
+        ce_weight: weight of the cross entropy of the student's own logits.
         feature_weight: w_f.
         logit_weight: w_l.
         classifier_weight: w_c.
@@ -153,7 +154,7 @@ class DropKD(Method):
     """
 
     Options: ClassVar[type[Section]] = DropKDOptions
-    reference = "DropKD, WACV 2025"
+    reference = "Lee, Hong, Shin, Ku, Ko 2025"
     student_needs: tuple[Need, ...] = ("maps",)
     teacher_needs: tuple[Need, ...] = ("maps",)
     options: DropKDOptions

@@ -34,8 +34,8 @@ class LogitStandardOptions(Section):
     ResNet20 had temperature 4 and weight 12, and some other pairs temperature 3. On ImageNet `ce_weight` is 1.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        kd_weight: of the divergence of the standardised logits.
+        ce_weight: weight of the cross entropy.
+        kd_weight: weight of the divergence of the standardised logits.
         temperature: T, in standard deviations of the logits.
     """
 

@@ -138,8 +138,8 @@ class MLDOptions(Section):
     """Options of multi-level logit distillation.
 
     Attributes:
-        ce_weight: of the cross entropy of each of the two views.
-        weight: of each of the three levels.
+        ce_weight: weight of the cross entropy of each of the two views.
+        weight: weight of each of the three levels.
         temperatures: summed over; five of them for `reference`.
         variant: `reference` is the published code, from which the published numbers come; `clean` is what it seems
             to mean (see `mld_parts`). On the digits, from a ViT to ResNet8 (8 epochs, one seed, learning rate 0.1),

@@ -10,7 +10,7 @@ from kdprobe.distillers.base import needs_maps
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Shapes
 
-#: names that a stem's output goes by
+#: beginnings of the names of a stem's output
 STEM = ("act", "bn", "conv", "norm", "stem")
 #: stages of the usual networks, without the stem
 USUAL = 4
@@ -38,10 +38,10 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
     """(student stage, teacher stage), shallow to deep, at the same relative depths.
 
     Args:
-        method: for messages.
-        student: sizes of its stages.
-        teacher: sizes of its stages.
-        chosen: pairs of stage numbers instead.
+        method: its name, for messages.
+        student: sizes of the student's stages.
+        teacher: sizes of the teacher's stages.
+        chosen: pairs of stage numbers to use instead.
 
     Raises:
         ModelError: if a network has no stages, or not the chosen ones.
@@ -89,7 +89,7 @@ def resized(maps: Tensor, size: tuple[int, int], how: Literal["auto", "pool", "b
     """Maps [B, c, h, w] on another grid.
 
     Args:
-        maps: of a stage.
+        maps: a stage's.
         size: (h, w) of the grid.
         how: `pool` averages, `bilinear` interpolates, `auto` averages maps that are larger on both sides.
     """

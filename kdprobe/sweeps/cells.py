@@ -22,7 +22,7 @@ class Cell:
     Attributes:
         id: hash of the resolved configuration; the name of its folder.
         values: the swept keys, dotted, and this cell's values.
-        base: what all cells share, as a nested mapping.
+        base: what all cells have in common, as a nested mapping.
     """
 
     id: str
@@ -47,7 +47,7 @@ def cell_id(config: RunConfig) -> str:
 
 
 def input_names(config: RunConfig) -> tuple[str | None, str]:
-    """What a cell's teacher and data are called in a sweep: by where they lie, and the data also by their size."""
+    """Names of a cell's teacher and data in a sweep: by where they are, and the data also by their size."""
     size = config.data.image_size
     data = f"data {config.data.spec}" + (f" at {size} px" if size else "")
     return (None if config.teacher is None else f"teacher {config.teacher}"), data
@@ -62,7 +62,7 @@ def make_cells(base: dict[str, Any], grid: Iterable[Values], methods: Methods) -
     """Check every combination and name it; combinations that mean the same configuration share an id.
 
     Raises:
-        ConfigError: naming the first combination that is not a configuration, or if there is none at all.
+        ConfigError: naming the first combination that is not a configuration, or if there is no combination.
     """
     cells = []
     for values in grid:
@@ -127,8 +127,8 @@ def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max
 
     Args:
         kind: `feature` or `logit`: which pair of rates varies; the other pair stays as configured.
-        rates: of both networks, in [0, 1).
-        seeds: of each cell.
+        rates: rates of both networks, in [0, 1).
+        seeds: each cell is trained with each of them.
         max_gap: largest difference of the two rates; cells further from the diagonal are left out.
     """
     axes = {f"method.{kind}_rate_teacher": rates, f"method.{kind}_rate_student": rates, "seed": seeds}

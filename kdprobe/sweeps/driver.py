@@ -18,19 +18,19 @@ from kdprobe.terminal.progress import progress
 from kdprobe.training.signals import StopRequest
 
 RETRIES = 2  # of a cell that failed by itself
-LOSSES = 20  # of a cell whose worker was lost: machines die more often than they should, and states are saved
+LOSSES = 20  # of a cell whose worker was lost: machines die often enough, and states are saved
 _LONGEST = 30.0  # seconds between two tries
 
 
 @dataclass
 class Counts:
-    """What came of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
         found: cells that were done at the beginning.
-        done: cells that were finished meanwhile, by whomever.
+        done: cells that were finished since, by any process.
         failed: reason of each cell that was given up, by id.
-        tries: how often a worker was asked.
+        tries: how often a cell was given to a worker.
     """
 
     found: int = 0
@@ -43,14 +43,14 @@ class Driver:
     """Brings every cell of a ledger to its end.
 
     Args:
-        ledger: of the sweep.
-        engine: stays open.
+        ledger: the sweep's.
+        engine: brings cells to processors; it stays open.
         retries: further tries of a cell that failed.
         backoff: seconds before the first of them; doubled each time.
-        look: seconds between looks at cells that another driver's workers are at.
-        say: is given a line about each event.
+        look: seconds between looks at cells that other drivers' workers train.
+        say: called with a line about each event.
         quiet: show no progress.
-        stop: set when somebody asks to stop.
+        stop: set when the sweep is asked to stop.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Driver:
                 self.counts.found += 1
                 continue
             if state.damaged:
-                self.say(f"{cell.label}: its result.json is damaged; the cell is done again")
+                self.say(f"{cell.label}: its result.json is damaged; the cell is trained again")
             self._later(cell, 0.0)
         found = self.counts.found
         with progress(
@@ -99,7 +99,7 @@ class Driver:
         return self.counts
 
     def _pace(self) -> str:
-        """How far the cells are that run now, and how fast together."""
+        """Which epochs the running cells have reached, and how fast they are together."""
         last = [lines[-1] for cell in list(self._running.values()) if (lines := self._metrics(cell))]
         if not last:
             return f"{len(self._running)} running"
@@ -138,7 +138,7 @@ class Driver:
         self._watch()
 
     def _watch(self) -> None:
-        """Give up workers of our own that show no sign of life any more, as frozen ones do."""
+        """Give up workers of this driver that no longer show signs of life, such as frozen ones."""
         if time.monotonic() - self._watched_at < self.ledger.stale_after / BEATS:
             return
         self._watched_at = time.monotonic()
@@ -177,7 +177,7 @@ class Driver:
             return
         self._tries[cell.id, kind] += 1
         delay = min(self.backoff * 2**tries, _LONGEST)
-        self.say(f"{cell.label}: {reason}; tried again in {delay:g} s")
+        self.say(f"{cell.label}: {reason}; trying again in {delay:g} s")
         self._later(cell, delay)
 
     def _finished(self, cell: Cell, how: str) -> None:

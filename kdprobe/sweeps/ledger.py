@@ -1,9 +1,9 @@
-"""The ledger of a sweep: a folder that says of each cell whether it is done, running, failed or left.
+"""The ledger of a sweep: a folder that records whether each cell is done, running, failed or left.
 
-sweep.json       what all cells share, and the cells of the grid asked for last
+sweep.json       what all cells have in common, and the cells of the latest grid
 cells/CELL/      a run folder; its `result.json`, written whole, is the only mark of done
 cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
-attempts/CELL.N  who is or was at the cell, see `attempts`
+attempts/CELL.N  which process trains or trained the cell, see `attempts`
 logs/CELL.log    what its trainings printed
 """
 
@@ -40,7 +40,7 @@ StateName = Literal["done", "running", "failed", "left"]
 
 @dataclass(frozen=True)
 class State:
-    """How far one cell is.
+    """The state of one cell.
 
     Attributes:
         name: failed means that the last attempt ended with an error; left, that it was not begun or was interrupted.
@@ -61,7 +61,7 @@ class Ledger:
 
     Attributes:
         path: the folder.
-        cells: of the grid, in its order; cells with one id are trained once.
+        cells: the grid's, in its order; cells with the same id are trained once.
         stale_after: seconds without a heartbeat after which an attempt is given up.
         inputs: sha256 of each teacher and data set of the cells, by their names (`cells.input_names`).
     """
@@ -99,8 +99,8 @@ class Ledger:
 
         Args:
             cell: id.
-            heartbeats: who has watched them; without, an attempt is running if the last one is not old by the clock of
-                this machine, which is good enough for showing it.
+            heartbeats: what watched them; without it, an attempt is running if its last heartbeat is not old by the
+                clock of this machine, which is good enough for showing it.
         """
         return self._state(cell, last_number(self.attempts, cell), heartbeats)
 
@@ -114,7 +114,7 @@ class Ledger:
         return max(time.time() - attempt.beat / 1e9, 0.0)
 
     def give_up(self, cell: str, error: str) -> None:
-        """Write down why a cell is not tried again, where its last attempt could not do so itself."""
+        """Record why a cell is not tried again, unless its last attempt could do so itself."""
         number = last_number(self.attempts, cell)
         if number and not (attempt := read_attempt(self.attempts, cell, number)).ended:
             end(attempt, error=error)
@@ -205,7 +205,7 @@ def begin(
 
     Args:
         path: the folder.
-        cells: with a common base.
+        cells: cells with a common base.
         inputs: sha256 of each teacher and data set of the cells, by their names.
         stale_after: seconds without a heartbeat after which an attempt is given up.
 
@@ -245,7 +245,7 @@ def check_folder(path: Path, cells: Sequence[Cell], inputs: Mapping[str, str]) -
 
 
 def _check_inputs(before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str]) -> None:
-    """Refuse other teachers and data at the same path: by what the sweep wrote down, else by its cells' results."""
+    """Refuse other teachers and data at the same path: by what the sweep recorded, else by its cells' results."""
     known = dict(before.inputs)
     for cell in [] if known else cells:
         result = read_result(str(before.run(cell.id).result_path))[0] or {}
@@ -279,7 +279,7 @@ def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
 def seconds_to_go(ledger: Ledger, states: Iterable[State]) -> float | None:
     """How long the rest will take at the present pace; None while nothing runs or nothing is done yet.
 
-    A running cell counts half: on the average it is halfway.
+    A running cell counts half: on average it is halfway.
     """
     states = list(states)
     running = [state.attempt for state in states if state.name == "running" and state.attempt]

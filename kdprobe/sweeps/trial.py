@@ -1,8 +1,8 @@
 """What is wrong with a sweep's cells, found before anything is written: the first step of some of them is tried.
 
-Not of all: a mistake that all cells have shows in the first one, and one that a value of an axis brings in the first
-cell that has this value. Of the numbers on an axis the smallest and the largest are tried, and nothing of axes that
-cannot matter before the second step.
+Not all are needed: a mistake that all cells have shows in the first one, and a mistake in a value of an axis shows in
+the first cell that has this value. Of the numbers on an axis, the smallest and the largest are tried; axes that cannot
+matter before the second step are left out.
 """
 
 import json
@@ -22,7 +22,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
     """Try the first step of some cells.
 
     Args:
-        cells: of one grid.
+        cells: cells of one grid.
         methods: type of the options of each method, by name.
 
     Returns:

@@ -29,7 +29,7 @@ class Job:
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
-        layout: of images and maps in memory.
+        layout: memory layout of images and maps.
         inputs: which teacher and which data these are, by their content.
     """
 
@@ -57,14 +57,14 @@ def build(
     """Make everything that a training needs.
 
     Args:
-        config: what to do.
-        device: where to put the networks.
+        config: the run's.
+        device: the networks are moved there.
         download: fetch data that are not there.
-        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
-        data: from `read`; read now if not given.
+        named_by: the file that holds the configuration, unless the person at the keyboard gave it.
+        data: what `read` returned; it is read now if not given.
 
     Raises:
-        KdprobeError: for anything in the configuration that cannot be used.
+        KdprobeError: if something in the configuration cannot be used.
     """
     data = data or read(config, download=download, named_by=named_by)
     student = _student(config, data, named_by).to(device)
@@ -86,13 +86,13 @@ def read(
     """The data set of a configuration, with its sha256.
 
     Args:
-        config: what to do.
+        config: the run's.
         download: fetch data that are not there.
         named_by: as `build`.
-        decode: whether image files may be decoded now; not for who needs only a few of them.
+        decode: whether image files may be decoded now; false if only a few of them are needed.
 
     Raises:
-        KdprobeError: for data that cannot be used.
+        KdprobeError: if the data cannot be used.
     """
     settings = config.data
     return load_data(
@@ -180,7 +180,7 @@ def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) ->
 
 
 def _check_cache(config: RunConfig, method: Method) -> None:
-    """Cached teacher logits belong to images that never vary."""
+    """Teacher logits can be cached only for images that never vary."""
     if not config.training.cache_teacher:
         return
     if config.data.skip_bad:

@@ -14,7 +14,7 @@ class Watch:
     """Shows progress on standard error.
 
     Args:
-        n_epochs: of the run.
+        n_epochs: epochs of the run.
         quiet: show nothing.
         events: folder of event files for TensorBoard; none are written if it is not given.
 
@@ -44,8 +44,8 @@ class Watch:
         """Show the metrics of an epoch.
 
         Args:
-            record: from `tally.epoch_record`.
-            position: after the epoch.
+            record: what `tally.epoch_record` returned.
+            position: that after the epoch.
         """
         loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch

@@ -1,4 +1,4 @@
-"""One process or many: the processes that `torchrun` starts, and what they tell each other.
+"""One process or many: the processes that `torchrun` starts, and what they exchange.
 
 With one process nothing here costs anything: the same code runs with a world of one.
 """
@@ -28,9 +28,9 @@ class Ranks:
     """This process among all.
 
     Attributes:
-        rank: of this process; rank 0 writes.
+        rank: number of this process; rank 0 writes.
         world: number of processes.
-        device: of this process.
+        device: this process's.
     """
 
     rank: int
@@ -84,7 +84,7 @@ class Ranks:
         return mine * self.world / self.sum(mine.clone())
 
     def seed(self, *key: int) -> None:
-        """Random numbers of its own for each of many processes; those of a single one go on as they are."""
+        """Give each of several processes random numbers of its own; a single process goes on with those it has."""
         if self.world > 1:
             torch.manual_seed(hash((*key, self.rank)))
 

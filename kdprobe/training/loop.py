@@ -36,7 +36,7 @@ class _Piece(NamedTuple):
     Attributes:
         batch: images, classes and places.
         soft_labels: [B, C], of mixed images.
-        fraction: of the batch's images.
+        fraction: its images over those of the batch.
         is_last: the batch's gradients are complete after it.
     """
 
@@ -54,7 +54,7 @@ class Trainer:
         data: the section `data`.
         job: networks, data set and losses.
         group: this process among all.
-        seed: of shuffling, augmentation and mixing.
+        seed: seed of shuffling, augmentation and mixing.
     """
 
     def __init__(self, settings: TrainingConfig, data: DataConfig, job: Job, group: Ranks, *, seed: int) -> None:

@@ -16,9 +16,9 @@ class Teacher:
     """A frozen network, which normalises the images that it is shown.
 
     Args:
-        network: with its facts.
+        network: a network whose facts are known.
         needs: as of `Stages`.
-        layout: of the images in memory.
+        layout: memory layout of its input.
     """
 
     def __init__(self, network: nn.Module, *, needs: Iterable[Need], layout: torch.memory_format) -> None:
@@ -46,8 +46,8 @@ class Objective(nn.Module):
 
     Args:
         student: the network that is trained.
-        method: how; owns the auxiliary modules.
-        label_smoothing: of the cross entropy.
+        method: the distillation method; it owns the auxiliary modules.
+        label_smoothing: that of the cross entropy.
     """
 
     def __init__(self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0) -> None:

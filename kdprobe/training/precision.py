@@ -27,7 +27,7 @@ def computes_bf16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 itself; where it emulates it, float32 is many times faster.
 
     A processor does with AVX512-BF16, AMX or ARM's BF16 instructions, unless `ONEDNN_MAX_CPU_ISA` forbids them. What
-    torch knows nothing about does not.
+    torch does not know of does not.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -48,9 +48,9 @@ def with_precision(config: RunConfig, group: Ranks, *, begun: str | None = None)
     """The configuration with a precision instead of `auto`.
 
     Args:
-        config: of the run.
+        config: the run's.
         group: all processes, which compute alike.
-        begun: what a run that is continued began with.
+        begun: the precision that a resumed run began with.
     """
     if config.training.precision != "auto":
         return config
@@ -60,7 +60,7 @@ def with_precision(config: RunConfig, group: Ranks, *, begun: str | None = None)
 
 
 def warn_of_emulation(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Tell what half precision costs where the device has to emulate it."""
+    """Report what half precision costs on a device that has to emulate it."""
     emulated = not computes_bf16(device) if precision == "bf16" else precision == "fp16" and device.type == "cpu"
     if not emulated:
         return
@@ -78,7 +78,7 @@ def emulation_cost(model: nn.Module, images: Tensor, precision: str) -> float:
     Args:
         model: the network; its gradients are cleared, nothing else changes.
         images: [B, 3, s, s]; a few are enough.
-        precision: to compare with `fp32`.
+        precision: what is compared with `fp32`.
     """
     training = model.training
     model.eval()  # statistics stay as they are, and a single image will do
@@ -131,7 +131,7 @@ def check_scale(scaler: torch.amp.GradScaler) -> None:
 
 
 def compiled(module: nn.Module, wanted: bool) -> nn.Module:
-    """Compile a module in place if wanted; where no compiler works, say so and go on without."""
+    """Compile a module in place if wanted; without a working compiler, report that and go on uncompiled."""
     if not wanted:
         return module
     try:

@@ -38,13 +38,13 @@ def try_out(config: RunConfig, data: DataSet) -> Inputs:
 
     Args:
         config: what would be done.
-        data: of the configuration, from `build.read`.
+        data: the configuration's, read by `build.read`.
 
     Returns:
         which teacher and data it would learn from.
 
     Raises:
-        KdprobeError: for anything that a first batch reveals.
+        KdprobeError: for any mistake that a first batch reveals.
     """
     group = Ranks(0, 1, torch.device("cpu"))
     config = with_precision(config, group)
@@ -65,7 +65,7 @@ def rehearse(trainer: Trainer, config: RunConfig) -> None:
         config: names them in messages.
 
     Raises:
-        ModelError: if a network or the method cannot be trained on such a batch, or a network gives something else
+        ModelError: if a network or the method cannot be trained on such a batch, or a network returns something other
             than finite logits of all classes.
         Diverged: if a term of the loss is not finite.
         KdprobeError: if the images cannot be read.
@@ -140,11 +140,11 @@ def _first(trainer: Trainer) -> Batch:
 
 
 def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:
-    """What a call gives; what it raises becomes one sentence.
+    """What a call returns; an error becomes one sentence.
 
     Raises:
         ModelError: beginning with `what`.
-        OutOfMemoryError: where memory is wanting, which whoever trains has advice for.
+        OutOfMemoryError: if there is not enough memory; the caller adds what to lower.
     """
     try:
         return call()

@@ -43,7 +43,7 @@ def train(
     Under `torchrun`, all processes train together and the first one writes.
 
     Args:
-        config: what to do.
+        config: the run's, complete.
         out: the run folder; empty or absent, or with `resume` one that holds the same configuration.
         resume: continue where the run stopped; a finished run is left as it is.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
@@ -51,7 +51,7 @@ def train(
         quiet: no progress on standard error.
         tensorboard: write event files into the run folder too.
         trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
-        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
+        named_by: the file that holds the configuration, unless the person at the keyboard gave it.
         inputs: which teacher and data these must be, by their content.
 
     Returns:

@@ -26,7 +26,7 @@ class Keeper:
     Args:
         folder: claimed.
         settings: the section `training`.
-        stop: set when somebody asks the run to stop.
+        stop: set when the run is asked to stop.
         snapshots: the network is kept as it is after each multiple of these numbers of epochs, 0 included.
         method: the distillation method, whose own modules are kept beside the network.
         options: name and options of the method.
@@ -61,7 +61,7 @@ class Keeper:
         return self.stop.reason is not None, is_due
 
     def begin(self) -> None:
-        """Keep the network as it is before training, if asked to."""
+        """Save the network as it is before training, if snapshots are wanted."""
         if self.writes:
             with self._writing():
                 self._save_snapshot(0, {"epoch": 0})
@@ -70,7 +70,7 @@ class Keeper:
         """Save the state inside an epoch, all processes at the same step.
 
         Raises:
-            Stopped: after that, if the run is to stop.
+            Stopped: once the state is saved, if the run is to stop.
         """
         self._save_state(position)
         if stop:
@@ -99,15 +99,15 @@ class Keeper:
         """Write down why the run comes to no result, and where it could go on; all of that in the error returned."""
         states = self.folder.state_path, previous(self.folder.state_path)
         left = (
-            f"{self.folder.path} holds the state before that, where --resume goes on"
+            f"{self.folder.path} holds the state saved before that; --resume continues from it"
             if any(path.is_file() for path in states)
             else "no state was saved before that"
         )
-        told = Diverged(f"{error}; {left}")
+        reported = Diverged(f"{error}; {left}")
         if self.writes:
             with self._writing():
-                write_text(self.folder.failure_path, f"{told}\n")
-        return told
+                write_text(self.folder.failure_path, f"{reported}\n")
+        return reported
 
     def _save_state(self, position: Position) -> None:
         if self.writes:
@@ -120,7 +120,7 @@ class Keeper:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Report in one line when the disk does not take what is written."""
+        """Report in one line that something could not be written."""
         try:
             yield
         except OSError as error:
@@ -135,14 +135,14 @@ def resumed(
     """Restore the newest state that verifies.
 
     Args:
-        folder: of the run.
+        folder: the run's.
         stateful: everything with a state, by name; changed in place.
         n_images: training images there are now.
-        group: this process among all; many draw their random numbers anew.
-        say: takes a sentence about each damaged state that was passed over.
+        group: this process among all; several draw new random numbers, a single one goes on with those it had.
+        say: called with a sentence about each damaged state that was passed over.
 
     Returns:
-        the position of that state; the beginning where there is none.
+        the position of that state, or the beginning if there is none.
     """
     path, position = folder.state_path, Position(n_images=n_images)
     if path.is_file() or previous(path).is_file():
@@ -150,7 +150,7 @@ def resumed(
         for problem in problems:
             say(problem)
     if group.main:
-        folder.keep_metrics(position.epoch)  # a line may stand there whose state was not saved any more
+        folder.keep_metrics(position.epoch)  # a line may be there whose state was never saved
     return position
 
 

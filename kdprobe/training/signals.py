@@ -1,4 +1,4 @@
-"""Being told to stop: remembered until the step is done and everything is saved."""
+"""Requests to stop: remembered until the step is done and everything is saved."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop, and how."""
+    """Whether the run was asked to stop, and how."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -22,7 +22,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside there is nothing to save: a signal interrupts whatever is waited for."""
+        """While there is nothing to save, a signal interrupts whatever is going on."""
         self._at_once = True
         try:
             yield

@@ -37,7 +37,7 @@ class Position:
         epoch: epochs done.
         step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
-        best_epoch: after which epoch.
+        best_epoch: the epoch after which it was reached.
         seconds: spent in training in the epochs done.
         epoch_seconds: spent in the epoch that is under way.
         n_images: training images, which must not change.
@@ -70,7 +70,7 @@ def save_state(path: Path, stateful: Mapping[str, Stateful], position: Position)
     """Write all states, the random ones too, and the position; the file before becomes the previous generation.
 
     Args:
-        path: of the newest generation.
+        path: file of the newest generation.
         stateful: objective, optimizer, scaler, ...: by name.
         position: how far the run has come.
 
@@ -105,10 +105,10 @@ def restore_state(
     """Restore the newest state that verifies.
 
     Args:
-        path: of the newest generation.
-        stateful: built from the same configuration; changed in place.
-        n_images: training images there are now.
-        random: restore the random states too.
+        path: file of the newest generation.
+        stateful: what was saved, built from the same configuration; changed in place.
+        n_images: training images that there are now.
+        random: whether to restore the random states too.
 
     Returns:
         the position, and a sentence about each damaged file that was passed over.
@@ -138,7 +138,7 @@ def state_problems(path: Path) -> list[str]:
 
 
 def _position(path: Path, values: dict[str, Any]) -> Position:
-    """The saved position; between epochs, what it does not know of yet has its default."""
+    """The saved position; between epochs, missing values have their defaults."""
     known = {entry.name for entry in fields(Position)}
     missing = known - set(values) if values.get("step", 1) else set()
     if differing := (set(values) - known) | missing:

@@ -15,12 +15,12 @@ from kdprobe.training.state import Position
 
 
 class _Step(NamedTuple):
-    """A step that nobody has looked at yet.
+    """A step that has not been checked yet.
 
     Attributes:
         number: within its epoch, from 1.
         rate: learning rate.
-        terms: of the loss, summed over the images of all processes.
+        terms: loss terms, summed over the images of all processes.
         images: this process's, by their places in the training split.
     """
 
@@ -54,7 +54,7 @@ class Tally:
         """Add one step of all processes, in a single exchange between them.
 
         Args:
-            terms: of the loss, means over this process's images.
+            terms: loss terms, means over this process's images.
             batch: this process's.
             step: number within the epoch, from 1.
             rate: learning rate.
@@ -71,12 +71,12 @@ class Tally:
         self._unseen.append(_Step(step, rate, found, batch.index))
 
     def asked(self, *, look: bool) -> tuple[bool, bool]:
-        """Whether any process wished to stop in the last step, and whether to save; known only to those who look."""
+        """Whether any process wished to stop in the last step, and whether to save; known only when it is checked."""
         stop, save = self._wishes.bool().tolist() if look else (False, False)
         return stop, save
 
     def check(self, epoch: int) -> None:
-        """Look at the steps since the last look; this waits for the device.
+        """Check the steps since the last check; this waits for the device.
 
         A term that is not finite leaves its sum not finite for the rest of the epoch, so that no step is missed.
 
@@ -126,11 +126,11 @@ def epoch_record(
     """The metrics of an epoch: a line of `metrics.jsonl`.
 
     Args:
-        position: at the end of the epoch, before the next one begins.
-        means: of each loss term over the images.
-        accuracy: on the evaluation images, a fraction.
+        position: that at the end of the epoch, before the next one begins.
+        means: mean of each loss term over the images.
+        accuracy: fraction of the evaluation images that are classified correctly.
         rate: learning rate of the last step.
-        n_images: trained on.
+        n_images: number of images trained on.
     """
     return {
         "epoch": position.epoch + 1,
@@ -152,9 +152,9 @@ def accuracy(
     """Fraction of a split's images that a network gets right, over all processes.
 
     Args:
-        model: in eval mode.
+        model: the network, in eval mode.
         split: images and labels.
-        prepare: from images in [0, 1] to the network's input.
+        prepare: turns images in [0, 1] into the network's input.
         workers: processes that decode files.
         group: this process among all.
 

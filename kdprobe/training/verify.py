@@ -75,7 +75,7 @@ def _open(path: Path) -> None:
 def _contradictions(
     run: RunFolder, config: RunConfig, records: list[dict[str, Any]], result: dict[str, Any]
 ) -> Iterator[str]:
-    """Where the result says something else than configuration, metrics, files and teacher."""
+    """Where the result contradicts configuration, metrics, files or teacher."""
     hashes: dict[str, str] = result.get("sha256", {})
     accuracies = [record["accuracy"] for record in records]
     expected = {

@@ -436,7 +436,7 @@ class TestWork:
         ledger.run(cell.id).path.mkdir(parents=True)
         ledger.run(cell.id).result_path.write_text('{"format": "kdprobe-run", "vers')
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
-        assert "is damaged; the cell is done again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
+        assert "is damaged; the cell is trained again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
 
     def test_a_failure_that_would_come_again_is_told_apart(self):
         passing = RunError("x")
@@ -578,7 +578,7 @@ class TestDriver:
         assert tally.failed == {bad: "no luck"}
         assert tally.done == 3
         assert engine.calls.count(bad) == 3
-        assert any("no luck; tried again in 0.02 s" in line for line in said)
+        assert any("no luck; trying again in 0.02 s" in line for line in said)
         assert any("given up: no luck" in line for line in said)
 
     def test_a_failure_of_the_cell_itself_is_not_tried_again(self, tmp_path):
@@ -638,7 +638,7 @@ class TestDriver:
             return write_result(ledger, cell)
 
         Driver(ledger, InProcess(ledger, repair), say=said.append).run()
-        assert "its result.json is damaged; the cell is done again" in said[0]
+        assert "its result.json is damaged; the cell is trained again" in said[0]
 
     def test_cells_of_another_driver_are_waited_for(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))

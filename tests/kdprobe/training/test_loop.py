@@ -682,7 +682,7 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(student, teacher, tmp_
         spoil(8, patched)
         patched.setitem(loop._LOOK_EVERY, "cpu", 4)
         with pytest.raises(
-            Diverged, match=r"in step 2 of epoch 2, .* holds the state before that, where --resume goes"
+            Diverged, match=r"in step 2 of epoch 2, .* holds the state saved before that; --resume continues"
         ):
             train(chosen, out, device="cpu", quiet=True)
     position = torch.load(out / "state.pt", weights_only=True)["position"]
