@@ -24,6 +24,7 @@ from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.widen import widened
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.hsic import unbiased_hsic
 from kdprobe.models.stages import Features, Shapes
 
 WINDOW = 4
@@ -44,17 +45,10 @@ def similarity(student: Float[Tensor, "n ..."], teacher: Float[Tensor, "n ..."])
     if len(student) < 4:
         return None
     x, y = centred_gram(student), centred_gram(teacher)
-    variances = _unbiased_hsic(x, x) * _unbiased_hsic(y, y)
+    variances = unbiased_hsic(x, x) * unbiased_hsic(y, y)
     if variances <= 0:
         return None
-    return float((_unbiased_hsic(x, y) / variances.sqrt()).clamp(0, 1))
-
-
-def _unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
-    n = len(x)
-    x, y = (gram - gram.diag().diag() for gram in (x, y))
-    pairs = x.sum() * y.sum() / ((n - 1) * (n - 2))
-    return ((x * y).sum() + pairs - 2 / (n - 2) * (x.sum(0) @ y.sum(0))) / (n * (n - 3))
+    return float((unbiased_hsic(x, y) / variances.sqrt()).clamp(0, 1))
 
 
 @widened
