@@ -1,4 +1,3 @@
-import copy
 import errno
 import itertools
 import json
@@ -22,9 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 import kdprobe
-from kdprobe.config import MixingConfig, OptimizerConfig, ScheduleConfig, override, parse, write_yaml
-from kdprobe.data.loaders import Batch
-from kdprobe.data.mixing import make_mixer, mix
+from kdprobe.config import override, parse, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, Diverged, ModelError, RunError, Stopped
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
@@ -33,8 +30,6 @@ from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.training import loop, state, train
 from kdprobe.training.build import build
-from kdprobe.training.distributed import Ranks
-from kdprobe.training.optimizer import make_optimizer, rate_factor, set_rate
 from kdprobe.training.out_of_memory import out_of_memory_advice
 from kdprobe.training.precision import compiled
 from kdprobe.training.tally import Tally
@@ -301,30 +296,6 @@ def test_the_average_of_the_weights_is_exported(tmp_path):
     assert not torch.equal(exported["fc.weight"], saved["objective"]["student.model.fc.weight"])
 
 
-def test_a_single_image_stays_unmixed():
-    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
-    image = torch.rand(1, 3, 8, 8)
-    mixed, shares = mix(mixer, image, torch.tensor([2]), key=(0, 1, 2))
-    assert torch.equal(mixed, image)
-    assert torch.allclose(shares, torch.tensor([[0.02, 0.02, 0.92, 0.02, 0.02]]))
-
-
-def test_mixing_keeps_shares_and_leaves_numpy_alone():
-    mixer = make_mixer(MixingConfig(mixup=0.8, cutmix=1.0), n_classes=5, label_smoothing=0.1)
-    np.random.seed(3)
-    before = np.random.get_state()[1].copy()
-    images, labels = torch.rand(9, 3, 8, 8), torch.arange(9) % 5
-    mixed, shares = mix(mixer, images, labels, key=(0, 1, 2))
-    assert (np.random.get_state()[1] == before).all()
-    assert mixed.shape == (8, 3, 8, 8)
-    assert torch.allclose(shares.sum(1), torch.ones(8))
-    again, _ = mix(mixer, images, labels, key=(0, 1, 2))
-    other, _ = mix(mixer, images, labels, key=(0, 1, 3))
-    assert torch.equal(mixed, again)
-    assert not torch.equal(mixed, other)
-    assert make_mixer(MixingConfig(), n_classes=5, label_smoothing=0.0) is None
-
-
 def test_memory_advice_names_what_to_lower():
     text = out_of_memory_advice(
         config("digits/resnet8", "training.precision=fp32"), torch.nn.Linear(2**20, 256), torch.device("cpu")
@@ -465,31 +436,6 @@ def test_resuming_needs_the_same_configuration(student, teacher, tmp_path):
         train(config(), tmp_path / "nothing", resume=True, device="cpu", quiet=True)
 
 
-def test_a_state_from_more_devices_is_restored(monkeypatch, tmp_path):
-    restored = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(2), torch.ones(2)])
-    monkeypatch.setattr(
-        torch.cuda, "set_rng_state", lambda numbers, device: restored.append((numbers.tolist(), device))
-    )
-    state.save_state(tmp_path / "state.pt", {}, state.Position(n_images=7))
-    with torch.random.fork_rng(devices=[]):
-        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
-    assert restored == [([0, 0], 0)]
-
-
-def test_a_file_that_is_no_state_is_told(tmp_path):
-    torch.save([1], tmp_path / "state.pt")
-    with pytest.raises(RunError, match=r"state\.pt is damaged and passed over \(it holds no state\)"):
-        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
-    torch.save({"version": state.VERSION}, tmp_path / "state.pt")
-    with pytest.raises(
-        RunError, match=r"was saved by another version of kdprobe, which differs in best_accuracy, best_epoch"
-    ):
-        state.restore_state(tmp_path / "state.pt", {}, n_images=7)
-
-
 def test_a_damaged_state_is_told(student, teacher, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(student[0], out)
@@ -591,62 +537,6 @@ def test_differing_keys_name_leaves():
     assert differing_keys(before, after) == ["a.c", "d", "e"]
 
 
-@pytest.mark.parametrize("name", ["constant", "step", "exponential", "cosine", "onecycle"])
-def test_rates_stay_within_the_peak(name):
-    schedule = ScheduleConfig(name=name, warmup_epochs=2, milestones=(5, 8))
-    factors = [rate_factor(schedule, e / 10, 10) for e in range(100)]
-    assert all(0 <= factor <= 1 for factor in factors)
-    assert factors[0] > 0
-    assert factors[:20] == sorted(factors[:20])
-    assert max(factors) == pytest.approx(1)
-
-
-def test_schedules_have_their_shapes():
-    step = ScheduleConfig(name="step", milestones=(150, 180, 210))
-    assert [rate_factor(step, e, 240) for e in (149.99, 150, 185, 239)] == pytest.approx([1, 0.1, 0.01, 1e-3])
-    cosine = ScheduleConfig(name="cosine", final_factor=0.1)
-    assert rate_factor(cosine, 5, 10) == pytest.approx(0.55)
-    assert rate_factor(cosine, 10, 10) == pytest.approx(0.1)
-    exponential = ScheduleConfig(name="exponential", gamma=0.9)
-    assert rate_factor(exponential, 3.7, 10) == pytest.approx(0.9**3)
-    onecycle = ScheduleConfig(name="onecycle")
-    assert rate_factor(onecycle, 3, 10) == pytest.approx(1)
-    assert rate_factor(onecycle, 0, 10) == pytest.approx(0.04)
-    assert math.isclose(rate_factor(onecycle, 10, 10), 0, abs_tol=1e-12)
-
-
-def test_parameter_groups_follow_the_configuration():
-    student, auxiliary = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), torch.nn.Linear(2, 2)
-    settings = OptimizerConfig(name="adamw", lr=0.1, decay_norms=False, auxiliary_lr_factor=0.5)
-    optimizer = make_optimizer(settings, student, auxiliary)
-    set_rate(optimizer, 0.1)
-    found = [(len(g["params"]), g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
-    assert found == [
-        (1, pytest.approx(0.01), 5e-4),
-        (3, pytest.approx(0.01), 0),
-        (1, pytest.approx(0.005), 5e-4),
-        (1, pytest.approx(0.005), 0),
-    ]
-
-
-def test_momentum_is_zero_after_a_first_step_that_the_scaler_leaves_out(monkeypatch):
-    empty = torch.empty_like
-    monkeypatch.setattr(torch, "empty_like", lambda *given, **options: empty(*given, **options).fill_(1e6))
-    student = torch.nn.Linear(3, 2)
-    reference = copy.deepcopy(student)
-    optimizer = make_optimizer(OptimizerConfig(lr=0.1), student, torch.nn.Identity())
-    plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    for found_inf in (1.0, 0.0, 0.0):
-        optimizer.found_inf = torch.tensor(found_inf)
-        for one, other in zip(student.parameters(), reference.parameters(), strict=True):
-            one.grad = other.grad = torch.full_like(one, 0.5)
-        optimizer.step()
-        if not found_inf:
-            plain.step()
-    for one, other in zip(student.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 def spoil(step, monkeypatch):
     """Give a network an image of infinite brightness in one step."""
     original, done = loop.Trainer.mixed, []
@@ -691,21 +581,6 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(student, teacher, tmp_
     train(chosen, out, resume=True, device="cpu", quiet=True)
     assert outcome(out) == outcome(student[0])
     assert not RunFolder(out).failure_path.exists()
-
-
-def test_steps_are_looked_at_together_and_the_first_that_is_not_finite_is_named():
-    tally = Tally(Ranks(0, 1, torch.device("cpu")))
-    losses = [1.0, 2.0, math.inf, math.nan, 3.0]
-    for step, loss in enumerate(losses, start=1):
-        batch = Batch(torch.zeros(2, 3, 4, 4), torch.zeros(2).long(), torch.tensor([10 * step, 7]))
-        terms = {"ce": torch.tensor(0.5), "kd": torch.tensor(loss)}
-        tally.add(terms, batch, step=step, rate=step / 10, wishes=(False, False))
-        if step == 2:
-            tally.check(4)
-    with pytest.raises(
-        Diverged, match=r"in step 3 of epoch 4, at learning rate 0\.3: 'kd' is inf; the images of this step are 30, 7$"
-    ):
-        tally.check(4)
 
 
 def test_the_recorded_loss_is_the_mean_over_the_images(tmp_path, monkeypatch):
@@ -815,20 +690,6 @@ def test_a_state_of_another_kdprobe_is_told(student, tmp_path):
             state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)
     torch.save({**content, "position": {**position, "step": 0}}, tmp_path / "state.pt")
     assert state.restore_state(tmp_path / "state.pt", {}, n_images=N_TRAIN)[0].epoch == 2
-
-
-@pytest.mark.parametrize("change", [{"epoch": "3"}, {"step": 1.5}, {"seconds": [1]}, {"n_images": True}])
-def test_a_position_of_other_types_is_damage(tmp_path, change):
-    state.save_state(tmp_path / "state.pt", {}, state.Position())
-    content = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save({**content, "position": {**content["position"], **change}}, tmp_path / "state.pt")
-    name, value = next(iter(change.items()))
-    with pytest.raises(RunError, match=rf"is damaged: {name} of its position is {re.escape(repr(value))}"):
-        state.restore_state(tmp_path / "state.pt", {}, n_images=0)
-    for damaged in (3, {"tally": {"sums": [1]}}):
-        torch.save({**content, "parts": damaged}, tmp_path / "state.pt")
-        with pytest.raises(RunError, match="belongs to another model or method"):
-            state.restore_state(tmp_path / "state.pt", {"tally": Tally(Ranks(0, 1, torch.device("cpu")))}, n_images=0)
 
 
 def test_time_before_a_stop_counts(tmp_path, monkeypatch):
