@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from kdprobe.errors import AnalysisError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import difference_interval
 from kdprobe.results import Result, provenance
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
@@ -65,7 +65,11 @@ def dropout_table(result: Result) -> pd.DataFrame:
 
 
 def difference(
-    first: Float64[np.ndarray, " seeds"], second: Float64[np.ndarray, " seeds"], *, n_tests: int = 1
+    first: Float64[np.ndarray, " seeds"],
+    second: Float64[np.ndarray, " seeds"],
+    *,
+    n_tests: int = 1,
+    n_images: int | None = None,
 ) -> dict[str, float | None]:
     """Mean difference over the seeds that both have, with Student's 95 % interval of the paired differences.
 
@@ -73,23 +77,29 @@ def difference(
         first: accuracies by seed; NaN where not trained.
         second: subtracted.
         n_tests: intervals that shall hold together; each is widened accordingly (Bonferroni).
+        n_images: on how many images the accuracies were measured, which makes an interval of equal differences.
 
     Returns:
-        `difference`, `low`, `high`; the ends are None with fewer than two seeds in common.
+        `difference`, `low`, `high`; the ends are None with fewer than two seeds in common, or equal differences without
+        a number of images.
     """
-    mean, half = mean_interval((first - second).tolist(), confidence=1 - 0.05 / n_tests)
+    mean, half = difference_interval(first, second, n_images=n_images, confidence=1 - 0.05 / n_tests)
     worded = [None if np.isnan(value) else value for value in (mean, mean - half, mean + half)]
     return dict(zip(("difference", "low", "high"), worded, strict=True))
 
 
 def equal_rates(
-    accuracy: Float64[np.ndarray, "teacher student seeds"], rates: tuple[Sequence[float], Sequence[float]]
+    accuracy: Float64[np.ndarray, "teacher student seeds"],
+    rates: tuple[Sequence[float], Sequence[float]],
+    *,
+    n_images: int | None = None,
 ) -> list[dict[str, Any]]:
     """Whether the equal rate has the highest mean in each row (teacher rate fixed) and column (student rate fixed).
 
     Args:
         accuracy: fractions; NaN where not trained.
         rates: of the teacher and of the student.
+        n_images: as `difference` takes it.
 
     Returns:
         one entry per row and column that has a cell of equal rates and another cell: which network's rate is `fixed`,
@@ -107,14 +117,17 @@ def equal_rates(
             if equal is None or np.isnan(means[equal]) or not others:
                 continue
             best = max(others, key=lambda index: means[index])
-            versus = difference(line[equal], line[best])
+            versus = difference(line[equal], line[best], n_images=n_images)
             wins = versus["difference"] is not None and versus["difference"] > 0
             entries.append({"fixed": fixed, "rate": rate, "wins": wins, "other": rates[1 - axis][best], **versus})
     return entries
 
 
 def best_against_neighbours(
-    accuracy: Float64[np.ndarray, "teacher student seeds"], rates: tuple[Sequence[float], Sequence[float]]
+    accuracy: Float64[np.ndarray, "teacher student seeds"],
+    rates: tuple[Sequence[float], Sequence[float]],
+    *,
+    n_images: int | None = None,
 ) -> dict[str, Any]:
     """The cell with the highest mean among those of most seeds, and its differences to the up to eight cells around it.
 
@@ -124,10 +137,11 @@ def best_against_neighbours(
     Args:
         accuracy: fractions; NaN where not trained.
         rates: of the teacher and of the student.
+        n_images: as `difference` takes it.
 
     Returns:
         `teacher_rate`, `student_rate`, `mean`, `neighbours` (rates, difference, low, high of each), and
-        `distinguishable`: whether every interval lies above zero; None where seeds are too few to have intervals.
+        `distinguishable`: whether every interval lies above zero; None where there are no such intervals.
     """
     means, n_seeds = _means(accuracy), (~np.isnan(accuracy)).sum(2)
     eligible = np.where(n_seeds == n_seeds.max(), means, -np.inf)  # a lucky seed alone is no best cell
@@ -142,7 +156,7 @@ def best_against_neighbours(
         {
             "teacher_rate": rates[0][i],
             "student_rate": rates[1][j],
-            **difference(accuracy[row, column], accuracy[i, j], n_tests=len(around)),
+            **difference(accuracy[row, column], accuracy[i, j], n_tests=len(around), n_images=n_images),
         }
         for i, j in around
     ]
@@ -208,11 +222,16 @@ def _told(best: dict[str, Any]) -> str:
     unclear = min(best["neighbours"], key=_clearness)
     against = f"{_points(unclear)} against teacher {unclear['teacher_rate']:g}, student {unclear['student_rate']:g}"
     if best["distinguishable"] is None:
-        return f"whether it differs from its neighbours cannot be said from so few seeds (least clear: {against})"
+        return (
+            "whether it differs from its neighbours cannot be said from so few seeds, or such equal ones (least clear: "
+            f"{against})"
+        )
     word = "distinguishable from all" if best["distinguishable"] else "not distinguishable from all"
     return f"{word} of its {len(best['neighbours'])} neighbours (least clear: {against})"
 
 
+#: of each cell's result
+_READ = ("accuracy", "data", "data_sha256", "teacher_sha256", "teacher", "model", "evaluated_images")
 _RATES = tuple(f"{network}_rate" for network in NETWORKS)
 _ENDS = ("difference", "low", "high")
 _ANSWERS = ["question", "fixed", *_RATES, *(f"other_{rate}" for rate in _RATES), *_ENDS, "answer"]
@@ -257,10 +276,7 @@ def _table(ledger: Ledger) -> pd.DataFrame:
                         f"{ledger.path} varies more than one pair of dropout rates: {', '.join(others)}"
                     )
                 found = states[cell.id].result or {}
-                numbers = {
-                    key: found.get(key, np.nan)
-                    for key in ("accuracy", "data", "data_sha256", "teacher_sha256", "teacher", "model")
-                }
+                numbers = {key: found.get(key, np.nan) for key in _READ}
                 rates = dict(zip(NETWORKS, (cell.values[key] for key in keys), strict=True))
                 seed = cell.values.get("seed", cell.base["seed"])
                 _check_values(ledger, cell.id, {**rates, "seed": seed})
@@ -284,6 +300,7 @@ def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:
         place = rates[0].index(row["teacher_rate"]), rates[1].index(row["student_rate"]), seeds.index(row["seed"])
         accuracy[place] = row["accuracy"]
     done = table.dropna(subset=["accuracy"])
+    n_images = None if done["evaluated_images"].isna().any() else int(done["evaluated_images"].min()) or None
     base, other = ledger.cells[0].base, KINDS[1 - KINDS.index(kind)]
     facts = {
         "kind": kind,
@@ -294,10 +311,11 @@ def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:
         "teacher": done["teacher"].iloc[0],
         "student": done["model"].iloc[0],
         "fixed_rates": {f"{other}_rate_{n}": base["method"].get(f"{other}_rate_{n}") for n in NETWORKS},
+        "n_images": n_images,
         "n_missing": len(table) - len(done),
         "confidence": 0.95,
-        "equal_rate": equal_rates(accuracy, rates),
-        "best": best_against_neighbours(accuracy, rates),
+        "equal_rate": equal_rates(accuracy, rates, n_images=n_images),
+        "best": best_against_neighbours(accuracy, rates, n_images=n_images),
     }
     origin = provenance(sweep=str(ledger.path), teacher_sha256=done["teacher_sha256"].iloc[0], config=base)
     return Result("dropout-sweep", {"accuracy": accuracy}, facts, origin)

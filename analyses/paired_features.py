@@ -14,7 +14,7 @@ from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features.capturing import capture
-from kdprobe.features.reducers import REDUCERS
+from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.create import describe
@@ -168,7 +168,7 @@ def _gathered(
         labels.append(first.labels.cpu())
         index.append(first.index.cpu())
     infos = {role: describe(model) for role, model in views.models.items()}
-    origin = {role: {**info.to_json(), "sha256": info.sha256} for role, info in infos.items()}
+    origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
         student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},
@@ -214,8 +214,8 @@ def stored_features(
         names = teacher.network(roles[0]).model, student.network(roles[1]).model
         facts = {"teacher": names[0], "student": names[1], "data": teacher.data, "reduce": reduce}
         origin = {
-            "teacher": {"file": str(teacher.path), "sha256": teacher.network(roles[0]).sha256},
-            "student": {"file": str(student.path), "sha256": student.network(roles[1]).sha256},
+            "teacher": teacher.origin(roles[0]),
+            "student": student.origin(roles[1]),
             "data": teacher.data,
         }
         return LayerFeatures(both[0], both[1], teacher.labels, teacher.index, facts, origin, teacher.path)
@@ -232,7 +232,7 @@ class _Stored(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str) -> None:
-        self._path, self._role, self._layers, self._reduce = path, role, layers, REDUCERS[reduce]
+        self._path, self._role, self._layers, self._reduce = path, role, layers, reduce
 
     def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._layers:
@@ -243,7 +243,7 @@ class _Stored(Mapping[str, Tensor]):
             for start in range(0, store.n_samples, size):
                 values = store.minibatch(self._role, layer, start, size)
                 precise = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-                part = self._reduce(precise, layout)
+                part = reduce_stored(precise, layout, self._reduce, of=f"layer {layer!r} of the {self._role}")
                 taken = part.new_empty((store.n_samples, *part.shape[1:])) if taken is None else taken
                 taken[start : start + size] = part
         assert taken is not None  # no file is finished without samples

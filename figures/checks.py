@@ -45,6 +45,15 @@ def require_epochs(result: Result) -> None:
         raise ResultError(f"the epochs of a {result.kind!r} result must go up from 0 or more, but are {epochs[:8]}")
 
 
+def remarks_on(result: Result) -> list[str]:
+    """What a result says has to be known to read it, each remark once, with how many of its cells it concerns."""
+    counts: dict[str, int] = {}
+    for cell in result.facts.get("remarks") or []:
+        reason = str(cell.get("reason", "") if isinstance(cell, dict) else cell)
+        counts[reason] = counts.get(reason, 0) + 1
+    return [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts.items() if reason]
+
+
 def require_length(result: Result, fact: str, length: int, what: str) -> list[Any]:
     """The list stated as `fact`, which must name each of `length` things.
 

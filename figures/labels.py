@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 from figures.style import LABEL, SMALLEST
@@ -30,6 +31,19 @@ def fit(text: str, size: float, room: float) -> str:
     while limit > 10 and text_width(shorten(text, limit), size) > room:
         limit -= 1
     return shorten(text, limit)
+
+
+def note_below(figure: Figure, notes: Sequence[str]) -> None:
+    """Lines of text along the lower edge, from the top down; each has `LABEL * LEADING` points."""
+    width, height = figure.get_size_inches() * 72
+    for line, note in enumerate(reversed(notes)):
+        text = fit(note, LABEL, width - 12)
+        figure.text(6 / width, (3 + line * LABEL * LEADING) / height, text, size=LABEL, va="bottom")
+
+
+def few(notes: Sequence[str], most: int = 3) -> list[str]:
+    """So many of the notes, and how many more there are."""
+    return [*notes[:most], *([f"and {len(notes) - most} more such"] if len(notes) > most else [])]
 
 
 def text_width(text: str, size: float) -> float:

@@ -1,11 +1,20 @@
-"""The command that is running, as a user would type it, also where one command runs another."""
+"""The command that is running, as a user would type it, also where one command runs another, and what it names."""
 
+import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any
 
+import click
+
+#: parameters of commands that name networks, data, and files that hold what was seen of them
+_NAMED = (
+    *("checkpoints", "against", "teacher", "student", "students", "models"),
+    *("data", "features", "run", "runs", "sweep"),
+)
 _WORDS: ContextVar[tuple[str, ...] | None] = ContextVar("words", default=None)
 
 
@@ -23,3 +32,40 @@ def running(words: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         _WORDS.reset(token)
+
+
+def named(given: Mapping[str, Any] | None = None, *, seen_from: str | None = None) -> dict[str, list[str]] | None:
+    """The networks and data that the running command names, by its parameters; the order of several does not count.
+
+    Args:
+        given: what counts instead of these parameters.
+        seen_from: folder from which paths are told; they are absolute without.
+
+    Returns:
+        CKPTs, SPECs and paths; None where no command is running.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return None
+    values = {**context.params, **(given or {})}
+    listed = {key: _listed(values.get(key)) for key in _NAMED}
+    return {key: sorted(_placed(text, seen_from) for text in texts) for key, texts in listed.items() if texts}
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, tuple | list) else (value,)) if one is not None]
+
+
+def _placed(spec: str, seen_from: str | None) -> str:
+    """A CKPT, SPEC or path with the place in it, where it holds one."""
+    for before, path in (("", spec), *(split for mark in "@:" if (split := _split(spec, mark)))):
+        if os.path.exists(path) or os.path.exists(path.rpartition("#")[0]):
+            place = os.path.realpath(path)
+            with suppress(ValueError):  # on another drive
+                return before + (place if seen_from is None else os.path.relpath(place, os.path.realpath(seen_from)))
+    return spec
+
+
+def _split(spec: str, mark: str) -> tuple[str, str] | None:
+    before, found, rest = spec.partition(mark)
+    return (before + mark, rest) if found and before != "timm" else None

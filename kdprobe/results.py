@@ -8,6 +8,7 @@ A result is one `.npz` file without pickles. Its entry `meta` is JSON text:
     facts       labels, names, units, reasons: everything that is not an array
     provenance  where the numbers come from: checkpoints and their hashes, data, seed, versions, command
     beside      sha256 of the CSV files beside it, by the ends of their names
+    of          the networks and data that the command named: what else is a result of these may replace it
 
 Every other entry is a numeric array of that kind. Beside `NAME.npz` stands `NAME.csv`, the same
 numbers as a tidy table for people and spreadsheets.
@@ -32,7 +33,7 @@ from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
-from kdprobe.provenance import command_line
+from kdprobe.provenance import command_line, named
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -61,6 +62,7 @@ def save_result(
     *,
     table: str,
     tables: Mapping[str, str] = MappingProxyType({}),
+    of: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a result and its tidy table, all files or none.
@@ -70,7 +72,8 @@ def save_result(
         path: where to; must end in `.npz`.
         table: the CSV text that goes beside it.
         tables: further ones, by what their names have instead of `.npz`.
-        overwrite: also over files that are not such a result of kdprobe's.
+        of: networks and data by the parameters of the running command that name them, where it is not of all of them.
+        overwrite: also over files that are not such a result, of the same networks and data, of kdprobe's.
 
     Raises:
         ResultError: if the name does not end in `.npz`.
@@ -78,7 +81,8 @@ def save_result(
         FileError: if the system does not let it be written.
     """
     path, texts = Path(path), {".csv": table, **tables}
-    permit_result(path, result.kind, tables=texts, overwrite=overwrite)
+    origin = _of(path, of) or {"origin": _origin(json.loads(json.dumps(result.provenance)))}
+    _permit(path, result.kind, origin, tables=texts, overwrite=overwrite)
     with beside(path, texts) as digests, replacing(path) as temporary, temporary.open("wb") as file:
         meta = {
             "format": FORMAT,
@@ -87,6 +91,7 @@ def save_result(
             "facts": result.facts,
             "provenance": result.provenance,
             "beside": digests,
+            "of": origin,
         }
         entries: dict[str, Any] = {"meta": np.array(json.dumps(meta, sort_keys=True)), **result.arrays}
         np.savez_compressed(file, **entries)
@@ -98,6 +103,7 @@ def permit_result(
     *,
     tables: Iterable[str] = (".csv",),
     pictures: Path | None = None,
+    of: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Find out, before a long computation, whether a result's files may be written.
@@ -107,6 +113,7 @@ def permit_result(
         kind: of the result.
         tables: what the names of its CSV files have instead of `.npz`.
         pictures: folder that its picture goes to, if it is drawn.
+        of: as `save_result` takes it.
         overwrite: the user's consent to lose what is there.
 
     Raises:
@@ -114,25 +121,65 @@ def permit_result(
         OutputError: naming a file in the way.
         FileError: if the system does not let it be written.
     """
+    drawn = [] if pictures is None else [pictures / f"{path.stem}.{ending}" for ending in PICTURES]
+    _permit(path, kind, _of(path, of), tables=tables, pictures=drawn, overwrite=overwrite)
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes the first one writes
+        require_writable(path)
+
+
+def _permit(
+    path: Path,
+    kind: str,
+    of: dict[str, Any] | None,
+    *,
+    tables: Iterable[str],
+    pictures: Iterable[Path] = (),
+    overwrite: bool,
+) -> None:
     if path.suffix != ".npz":
         raise ResultError(f"a result's name must end in .npz, but {path} does not")
     worded = f"{kind} result"
 
     def seal() -> dict[str, Any] | None:
         meta = _meta_of(path)
-        return None if meta is None else {"kind": f"{meta.get('kind')} result", "beside": meta.get("beside")}
+        if meta is None:
+            return None
+        return {"kind": f"{meta.get('kind')} result", "beside": meta.get("beside"), "of": _said_of(meta)}
 
-    drawn = [] if pictures is None else [pictures / f"{path.stem}.{ending}" for ending in PICTURES]
     permit(
         [
-            Output(path, worded, seal),
-            *tables_beside(path, worded, tables, seal),
-            *(Output(picture, figure_kind(kind)) for picture in drawn),
+            Output(path, worded, seal, of=of),
+            *tables_beside(path, worded, tables, seal, of),
+            *(Output(picture, figure_kind(kind)) for picture in pictures),
         ],
         overwrite=overwrite,
     )
-    if int(os.environ.get("RANK", "0")) == 0:  # of several processes the first one writes
-        require_writable(path)
+
+
+def _of(path: Path, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a result at `path` is of, as the running command names it; None where no command runs."""
+    networks = named(given)
+    if networks is None:
+        return None
+    return {"networks": networks, "beside": named(given, seen_from=str(path.parent)), "command": command_line()}
+
+
+def _said_of(meta: Mapping[str, Any]) -> Any:
+    """What a result says that it is of; of one of an older kdprobe only the very same command is known to be of it."""
+    if isinstance(of := meta.get("of"), dict):
+        return {key: value for key, value in of.items() if key != "command"}
+    origin = meta.get("provenance")
+    return {"command": origin.get("command")} if isinstance(origin, dict) else None
+
+
+def _origin(value: Any) -> Any:
+    """A provenance as far as it names networks and data."""
+    if isinstance(value, list):
+        return [_origin(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    apart = ("versions", "command", "remarks")
+    return {key: _origin(one) for key, one in value.items() if key not in apart and not key.endswith("sha256")}
 
 
 def figure_kind(kind: str) -> str:

@@ -16,6 +16,7 @@ from analyses.cka.networks import show
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.paired_features import match_layers
+from kdprobe.config import RunConfig
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
@@ -75,7 +76,7 @@ def cka_over_time(
 
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
-        `no_interval` says why.
+        `no_interval` says why; the facts' `missing_epochs` are those after which the run should have kept a snapshot.
 
     Raises:
         AnalysisError: if the run kept no such snapshots, there is no teacher, or teacher or data are not those that
@@ -107,10 +108,10 @@ def cka_over_time(
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
     infos = {role: describe(model) for role, model in views.models.items()}
-    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data}
+    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **_missing(folder, every)}
     origin = {
         "run": str(run),
-        "teacher": {**infos["teacher"].to_json(), "sha256": infos["teacher"].sha256},
+        "teacher": infos["teacher"].origin(),
         "data": views.data,
     }
     return _paired(found, facts, provenance(**origin))
@@ -156,7 +157,9 @@ def summary(result: Result) -> str:
         for pair, row in zip(pairs, arrays["cka"], strict=True)
     ]
     counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches, {len(arrays['epoch'])} snapshots"
-    return "\n".join([*lines, counts, *([f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else [])])
+    remarks = [cell["reason"] for cell in facts.get("remarks", [])]
+    gaps = [f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else []
+    return "\n".join([*lines, counts, *remarks, *gaps])
 
 
 class _Shown:
@@ -216,6 +219,23 @@ def _chosen(folder: RunFolder, every: int | None) -> dict[int, Path]:
             f"{folder.path} has no snapshot every {every} epochs, but those after {', '.join(map(str, kept))}"
         )
     return chosen
+
+
+def _missing(folder: RunFolder, every: int | None) -> dict[str, Any]:
+    """The epochs after which a run has no snapshot although it should, and a remark that says so."""
+    config, kept = RunConfig.model_validate(folder.values()), folder.snapshots()
+    wanted = [
+        epoch
+        for epoch in range(config.training.epochs + 1)
+        if config.keeps_snapshot(epoch) and not epoch % (every or 1)
+    ]
+    missing = [epoch for epoch in wanted if epoch not in kept]
+    if not missing:
+        return {"missing_epochs": []}
+    after = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    state = "" if folder.finished else f"; its run is {folder.state}"
+    reason = f"no snapshot after {len(missing)} of the {len(wanted)} epochs that should have one: {after}{state}"
+    return {"missing_epochs": missing, "remarks": [{"reason": reason}]}
 
 
 def _paired(found: dict[int, CKAResult], facts: dict[str, Any], origin: dict[str, Any]) -> Result:

@@ -198,4 +198,4 @@ def _name(model: nn.Module) -> str:
 
 def _origin(model: nn.Module) -> dict[str, Any]:
     info = getattr(unwrap(model), "kdprobe_info", None)
-    return {**info.to_json(), "sha256": info.sha256} if info else {"name": _name(model)}
+    return info.origin() if info else {"name": _name(model)}

@@ -86,8 +86,7 @@ def stored_cka(
         "data": teacher.data,
     }
     origin = {
-        role: {"file": str(store.path), "sha256": store.network(held).sha256}
-        for role, store, held in (("teacher", teacher, rows), ("student", student, columns))
+        role: store.origin(held) for role, store, held in (("teacher", teacher, rows), ("student", student, columns))
     }
     return sums.result(confidence=confidence, facts=facts, provenance=provenance(data=teacher.data, **origin))
 

@@ -86,9 +86,10 @@ def decompose(
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
     names, where = short_names(students), pick_device(device)
     folders = [out / name if len(students) > 1 else out for name in names or [""]]
-    for folder in folders:
+    of_each = {folder: {"students": (student,)} for student, folder in zip(students or (None,), folders, strict=True)}
+    for folder, of in of_each.items():
         for kind in ("knowledge", *(["examples"] if images else [])):
-            permit_result(folder / f"{kind}.npz", kind, pictures=folder, overwrite=overwrite)
+            permit_result(folder / f"{kind}.npz", kind, pictures=folder, of=of, overwrite=overwrite)
     if len(students) > 1:
         permit_result(out / "knowledge-comparison.npz", "knowledge-comparison", pictures=out, overwrite=overwrite)
     decomposed, results = list[Result](), dict[Path, Result]()
@@ -120,7 +121,9 @@ def decompose(
         results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
     tables = {"knowledge": tidy, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
-        save_result(result, path, table=tables[result.kind](result).to_csv(index=False), overwrite=overwrite)
+        of_it = None if result.kind == "knowledge-comparison" else of_each[path.parent]
+        table = tables[result.kind](result).to_csv(index=False)
+        save_result(result, path, table=table, of=of_it, overwrite=overwrite)
     for result in decomposed:
         echo(summary(result))
     run("figures", *results, *flags(overwrite=overwrite, quiet=quiet))

@@ -12,8 +12,9 @@ from torch import Tensor
 from analyses.evaluation.calibration import calibration_interval, confidences
 from analyses.evaluation.permutation import paired_permutation
 from analyses.evaluation.predictions import Judged
-from analyses.evaluation.proportions import mean_of_shares, wilson
+from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
+from kdprobe.mean_interval import wilson
 from kdprobe.results import Result, provenance
 
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]

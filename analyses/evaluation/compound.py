@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from analyses.evaluation.predictions import Judged
-from analyses.evaluation.proportions import wilson
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
+from kdprobe.mean_interval import wilson
 from kdprobe.results import Result, provenance
 
 READINGS = ("both", "single", "single_top2")

@@ -42,7 +42,8 @@ class Judged:
 
     def origin(self) -> dict[str, str | None]:
         """Where the logits come from, for a result's provenance."""
-        return {"name": self.name, "model": self.info.name, "checkpoint": self.checkpoint, "sha256": self.info.sha256}
+        info, remark = self.info, {"remark": self.info.remark} if self.info.remark else {}
+        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **remark}
 
 
 @torch.inference_mode()

@@ -1,36 +1,12 @@
-"""Intervals of shares of images: of one share, and of the mean of several classes' shares."""
+"""The interval of the mean of several classes' shares of images."""
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy import ndarray
-from scipy.special import ndtri
+
+from kdprobe.mean_interval import normal_quantile
 
 _STEPS = 60  # of bisection
-
-
-def wilson(tallies: Int64[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:
-    """A share with Wilson's interval, which no sample size makes a point: of 0 right of 88 it goes to 4.2 %.
-
-    Args:
-        tallies: right and wrong images.
-        confidence: in (0, 1).
-
-    Returns:
-        value, low, high; NaN without images.
-
-    Reference:
-        Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    right, total = tallies[..., 0].astype(float), tallies.sum(-1).astype(float)
-    z = _z(confidence)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = right / total
-        scale = 1 + z**2 / total
-        middle = (share + z**2 / (2 * total)) / scale
-        half = z / scale * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low = np.where(right == 0, 0.0, middle - half)  # exact where rounding would leave a rest
-    high = np.where(right == total, 1.0, middle + half)
-    return np.where(total[..., None] > 0, np.stack([share, low, high], axis=-1), np.nan)
 
 
 def mean_of_shares(tally: Int64[ndarray, "C 2"], *, confidence: float = 0.95) -> Float64[ndarray, " 3"]:
@@ -55,8 +31,8 @@ def mean_of_shares(tally: Int64[ndarray, "C 2"], *, confidence: float = 0.95) ->
         return np.full(3, np.nan)
     right, total = counts[:, 0], counts.sum(1)
     value = float((right / total).mean())
-    high = 1 - _end(1 - value, total - right, total, _z(confidence))
-    return np.array([value, min(_end(value, right, total, _z(confidence)), value), max(high, value)])
+    high = 1 - _end(1 - value, total - right, total, normal_quantile(confidence))
+    return np.array([value, min(_end(value, right, total, normal_quantile(confidence)), value), max(high, value)])
 
 
 def _end(value: float, right: ndarray, total: ndarray, z: float) -> float:
@@ -81,7 +57,3 @@ def _held(multiplier: float, right: ndarray, total: ndarray) -> ndarray:
     linear = total + multiplier
     root = np.sqrt(np.maximum(linear**2 - 4 * multiplier * right, 0))
     return np.asarray(np.clip(2 * right / (linear + root), 0, 1))
-
-
-def _z(confidence: float) -> float:
-    return float(ndtri((1 + confidence) / 2))

@@ -47,4 +47,4 @@ def probe_accuracy(
             warnings.simplefilter("ignore")  # of a class that has no training sample
             right[held_out] = probe.fit(x[training], y[training]).predict(x[held_out]) == y[held_out]
     by_fold = [float(right[fold.cpu().numpy()].mean()) for fold in folds]
-    return interval(float(right.mean()), by_fold, confidence=confidence)
+    return interval(float(right.mean()), by_fold, confidence=confidence, n_images=len(y))

@@ -70,10 +70,7 @@ def files_similarity(
             **{role: store.network(role_in(store, role)).model for role, (store, _) in sides.items()},
             **{f"{role}_layers": store.layers(role_in(store, role), layers) for role, (store, layers) in sides.items()},
         }
-        origin = {
-            role: {"file": str(store.path), "sha256": store.network(role_in(store, role)).sha256}
-            for role, (store, _) in sides.items()
-        }
+        origin = {role: store.origin(role_in(store, role)) for role, (store, _) in sides.items()}
     return Result("similarity", {"matrix": found.matrix.numpy()}, facts, provenance(data=facts["data"], **origin))
 
 

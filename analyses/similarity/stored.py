@@ -10,7 +10,7 @@ from torch import Tensor
 from analyses.cka.stored import role_in
 from analyses.similarity.measures import OF_PREPARED, Measured, Prepared
 from kdprobe.errors import AnalysisError, Undefined, near_matches
-from kdprobe.features.reducers import REDUCERS
+from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.store import FeatureStore
 
 Cells = list[dict[str, str]]  # teacher_layer, student_layer, reason
@@ -109,10 +109,10 @@ def reduced(store: FeatureStore, role: str, layers: str | Sequence[str], reduce:
     held = role_in(store, role)
     if store.content == "grams":
         raise AnalysisError(f"{store.path} holds Gram matrices; this measure needs features")
-    reducer = REDUCERS[reduce]
     parts: dict[str, list[Tensor]] = {name: [] for name in store.layers(held, layers)}
     for _, features in store.minibatches(held, layers):
         for name, values in features.items():
             wide = values.to(torch.promote_types(values.dtype, torch.float32))  # a mean of halves is no half
-            parts[name].append(reducer(wide, store.layout(held, name)).flatten(1))
+            taken = reduce_stored(wide, store.layout(held, name), reduce, of=f"layer {name!r} of the {role}")
+            parts[name].append(taken.flatten(1))
     return {name: torch.cat(values) for name, values in parts.items()}

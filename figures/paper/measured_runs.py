@@ -6,14 +6,15 @@ configurations stand in lines of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 
 from figures.checks import require, require_length
-from kdprobe.mean_interval import mean_interval
+from figures.pictures.comparison import image_counts
+from kdprobe.mean_interval import seeds_interval
 from kdprobe.results import Result
 
 NETWORKS = {
@@ -61,17 +62,20 @@ class Own:
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
         measured: "accuracy" and `READINGS` in %, one number per run, NaN where there is none; `COSTS` in the units of
             the table, one number for all runs.
+        n_images: by what was measured in %: on how many images, where that is known.
     """
 
     name: str
     paths: Sequence[str]
     trained: Mapping[str, Any]
     measured: Mapping[str, Sequence[float]]
+    n_images: Mapping[str, int | None] = field(default_factory=dict)
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
         """Mean over the runs, half-width of its 95 % interval (NaN for one number), and how many numbers there are."""
         values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
-        return *mean_interval(values), int((~np.isnan(values)).sum())
+        mean, half = seeds_interval(values / 100, n_images=self.n_images.get(quantity))
+        return 100 * mean, 100 * half, int((~np.isnan(values)).sum())
 
 
 def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
@@ -91,12 +95,17 @@ def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
     names = require_length(comparison, "methods", len(accuracies), "rows")
     groups = require_length(comparison, "groups", len(accuracies), "rows")
     found = []
-    for name, group, accuracy in zip(names, groups, accuracies, strict=True):
+    n_compound = min((one.facts.get("n_images") or 0 for one in others if one.kind == "compound"), default=0) or None
+    for name, group, accuracy, judged in zip(
+        names, groups, accuracies, image_counts(comparison, "accuracy"), strict=True
+    ):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
-        found.append(Own(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}))
+        n_images = {"accuracy": judged, **dict.fromkeys(READINGS.values(), n_compound)}
+        measured = {"accuracy": accuracy.tolist(), **percents, **costs}
+        found.append(Own(name, group["runs"], group, measured, n_images))
     return found
 
 

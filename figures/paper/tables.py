@@ -140,7 +140,7 @@ class ComparedTable(PublishedTable):
         """Rows of texts: row, column, published, measured, difference, interval, runs."""
         rows, previous = [], None
         for cell, name, (mean, difference, low, high, count) in self.lines():
-            interval = f"[{low}, {high}]" if low else ""
+            interval = f"[{low}, {high}]" if low else "all equal" if count not in ("", "1") else ""
             what = f"{cell.column} ({name})" if name else cell.column
             first = cell.row if cell.row != previous else ""
             rows.append([first, what, self.marked(cell, mark), mean, difference, interval, count])

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
-from figures.labels import LEGEND_LEADING, shorten, widest
+from figures.checks import remarks_on, require, require_epochs, require_length
+from figures.labels import LEADING, LEGEND_LEADING, few, note_below, shorten, widest
 from figures.pictures.cka import colour_label
 from figures.style import COLUMN, LABEL, MARKERS, RISING, colours, place, sheet, style
 from kdprobe.results import Result
@@ -27,14 +27,18 @@ def draw(result: Result) -> Figure:
         ResultError: if the result lacks something or its names do not match its numbers.
     """
     require(result, {"epoch": 1, "cka": 2}, ("teacher_layers", "student_layers"))
+    require_epochs(result)
     values, epoch = result.arrays["cka"], result.arrays["epoch"]
     teacher_layers = require_length(result, "teacher_layers", len(values), "pairs")
     student_layers = require_length(result, "student_layers", len(values), "pairs")
     names = [f"{shorten(a, 20)}, {shorten(b, 20)}" for a, b in zip(teacher_layers, student_layers, strict=True)]
     across = max(1, min(len(names), int((COLUMN - 10) // (widest(names) + 34))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 20
-    figure = sheet(COLUMN, 28 + 124 + legend)
-    axes = place(figure, 34, 28, COLUMN - 42, 124)
+    remarks = few(remarks_on(result))
+    bottom = 28 + LABEL * LEADING * len(remarks)
+    figure = sheet(COLUMN, bottom + 124 + legend)
+    axes = place(figure, 34, bottom, COLUMN - 42, 124)
+    note_below(figure, remarks)
     shades = colours(0.0, 1.0, rising=RISING[2:])(np.linspace(0, 1, len(names)))
     ends = _intervals(result)
     for index, (name, row) in enumerate(zip(names, values, strict=True)):

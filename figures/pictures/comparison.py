@@ -1,5 +1,6 @@
 """Methods side by side: a dot per seed, the mean and its interval, the teacher as a line."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from figures.checks import require, require_length
 from figures.labels import shorten, widest
 from figures.style import INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import seeds_interval, worded_interval
 from kdprobe.results import Result
 
 QUANTITIES = {
@@ -53,7 +54,7 @@ def draw(result: Result) -> Figure:
     figure = sheet(PAGE, height + 32 + 22)
     for index, name in enumerate(shown):
         axes = place(figure, left + index * (width + _GAP), 32, width, height)
-        _panel(axes, result.arrays[name], name, PALETTE[index])
+        _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name))
         axes.set_yticks(range(len(methods)), methods if index == 0 else [], fontsize=TITLE)
         if name == "accuracy" and result.facts["teacher_accuracy"] is not None:
             _teacher(axes, 100 * float(result.facts["teacher_accuracy"]))
@@ -61,19 +62,17 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def worded(values: NDArray[np.float64], scale: float, digits: int) -> str:
-    """Mean and half-width of the interval over seeds, as they are printed."""
-    mean, half = mean_interval(values)
-    if np.isnan(mean):
-        return "-"
-    number = f"{scale * mean:.{digits}f}"
-    return number if np.isnan(half) else f"{number} ± {scale * half:.{digits}f}"
+def image_counts(result: Result, name: str) -> list[int | None]:
+    """On how many images a quantity of each method was measured; None where that is not known, or it is no share."""
+    methods = require_length(result, "methods", len(result.arrays[name]), "rows")
+    known = "n_images" in result.facts and name != "cka"
+    return require_length(result, "n_images", len(methods), "rows") if known else [None] * len(methods)
 
 
-def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> None:
+def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str, n_images: Sequence[int | None]) -> None:
     label, scale, digits = QUANTITIES[name]
-    for row, seeds in enumerate(values):
-        mean, half = mean_interval(seeds)
+    for row, (seeds, images) in enumerate(zip(values, n_images, strict=True)):
+        mean, half = seeds_interval(seeds, n_images=images)
         if np.isnan(mean):
             continue
         if not np.isnan(half):
@@ -82,7 +81,7 @@ def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str) -> N
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
         axes.plot(scale * mean, row, "D", color=colour, markersize=4.6, mec="white", mew=0.7)
         axes.annotate(
-            worded(seeds, scale, digits),
+            worded_interval(seeds, scale=scale, digits=digits, n_images=images),
             (scale * mean, row),
             (0, 5),
             textcoords="offset points",

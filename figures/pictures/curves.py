@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from figures.checks import require, require_epochs, require_length
-from figures.labels import LEGEND_LEADING, shorten, widest
+from figures.checks import remarks_on, require, require_epochs, require_length
+from figures.labels import LEADING, LEGEND_LEADING, few, note_below, shorten, widest
 from figures.style import LABEL, PAGE, PALETTE, place, sheet, style
 from kdprobe.results import Result
 
@@ -40,10 +40,13 @@ def draw(result: Result) -> Figure:
     epoch = result.arrays["epoch"]
     across = max(1, min(len(names), int((PAGE - 40) // (widest(names) + 40))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
-    figure = sheet(PAGE, 28 + _HEIGHT + legend)
+    remarks = few(remarks_on(result))
+    bottom = 28 + LABEL * LEADING * len(remarks)
+    figure = sheet(PAGE, bottom + _HEIGHT + legend)
+    note_below(figure, remarks)
     width = (PAGE - 40 - _GAP - 8) / 2
-    loss = place(figure, 40, 28, width, _HEIGHT)
-    accuracy = place(figure, 40 + width + _GAP, 28, width, _HEIGHT)
+    loss = place(figure, 40, bottom, width, _HEIGHT)
+    accuracy = place(figure, 40 + width + _GAP, bottom, width, _HEIGHT)
     _lines(loss, epoch, result.arrays["train_loss"], "training loss")
     _lines(accuracy, epoch, 100 * result.arrays["accuracy"], "accuracy in %")
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]

@@ -15,7 +15,7 @@ from figures.heatmap import annotate, part_cells
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import all_equal, seeds_interval
 from kdprobe.results import Result
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
@@ -107,7 +107,7 @@ class _Grid:
 
 
 def _grid(result: Result, total: float) -> _Grid:
-    means, halves = summarise(result.arrays["accuracy"])
+    means, halves = summarise(result)
     rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", len(means), "rows")]
     columns = [f"{rate:g}" for rate in require_length(result, "rates_student", means.shape[1], "columns")]
     return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
@@ -138,15 +138,16 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     bar.outline.set_visible(False)
 
 
-def summarise(accuracy: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def summarise(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates].
 
     Raises:
         ResultError: if no cell has a value.
     """
+    accuracy, n_images = result.arrays["accuracy"], result.facts.get("n_images")
     if np.isnan(accuracy).all():
         raise ResultError("a 'dropout-sweep' result needs at least one trained cell, but has none")
-    cells = np.array([[mean_interval(seeds) for seeds in row] for row in accuracy])
+    cells = np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in accuracy])
     return cells[..., 0], cells[..., 1]
 
 
@@ -162,6 +163,9 @@ def answers(result: Result) -> list[str]:
         least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
         ends = "" if least["low"] is None else f" [{100 * least['low']:.2f}, {100 * least['high']:.2f}]"
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
+    cells = result.arrays["accuracy"].reshape(-1, result.arrays["accuracy"].shape[-1])
+    if facts.get("n_images") is None and (ties := sum(map(all_equal, cells))):
+        lines.append(f"no interval of {ties} cell{'s' if ties > 1 else ''} whose seeds are all equal")
     return lines
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from figures.checks import naming, require, require_length
-from figures.pictures.comparison import QUANTITIES, worded
+from figures.pictures.comparison import QUANTITIES, image_counts
 from figures.report.chart import MUTED, SERIES, Chart, Panel, Table, hover
-from kdprobe.mean_interval import mean_interval
+from kdprobe.mean_interval import seeds_interval, worded_interval
 from kdprobe.results import Result
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
@@ -47,21 +47,26 @@ def _check(result: Result) -> None:
 
 def _table(result: Result, shown: Sequence[str]) -> Table:
     facts = result.facts
-    rows = [
-        [method, *(worded(result.arrays[key][index], *QUANTITIES[key][1:]) for key in shown)]
-        for index, method in enumerate(facts["methods"])
-    ]
+    rows = [[method, *(_worded(result, key)[index] for key in shown)] for index, method in enumerate(facts["methods"])]
     if facts["teacher_accuracy"] is not None:
         known = {"accuracy": f"{100 * facts['teacher_accuracy']:.1f}"}
         rows.append([f"teacher: {facts['teacher']}", *(known.get(key, "-") for key in shown)])
     return Table(["method", *(QUANTITIES[key][0] for key in shown)], rows)
 
 
+def _worded(result: Result, key: str) -> list[str]:
+    _, factor, digits = QUANTITIES[key]
+    return [
+        worded_interval(row, scale=factor, digits=digits, n_images=n_images)
+        for row, n_images in zip(result.arrays[key], image_counts(result, key), strict=True)
+    ]
+
+
 def _chart(result: Result, key: str, colour: Any) -> Chart:
     label, factor, digits = QUANTITIES[key]
     methods, values = result.facts["methods"], result.arrays[key]
-    means = [mean_interval(row) for row in values]
-    told = [worded(row, factor, digits) for row in values]
+    means = [seeds_interval(row, n_images=n) for row, n in zip(values, image_counts(result, key), strict=True)]
+    told = _worded(result, key)
     present = [index for index, (mean, _) in enumerate(means) if not np.isnan(mean)]
     mean_trace = {
         "type": "scatter",

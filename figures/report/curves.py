@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import naming, require, require_length
+from figures.checks import naming, require, require_epochs, require_length
 from figures.pictures.cka import colour_label
 from figures.report.chart import SERIES, Chart, Panel, Table, hover, numbers
 from kdprobe.results import Result
@@ -24,6 +24,7 @@ def training_panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
     for name, result in results:
         with naming(name):
             require(result, {"epoch": 1, "train_loss": 2, "accuracy": 2}, ("names",))
+            require_epochs(result)
             names = require_length(result, "names", len(result.arrays["accuracy"]), "runs")
         epoch = result.arrays["epoch"]
         charts = [
@@ -44,6 +45,7 @@ def over_time_panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
     for name, result in results:
         with naming(name):
             require(result, {"epoch": 1, "cka": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
+            require_epochs(result)
             teacher_layers = require_length(result, "teacher_layers", len(result.arrays["cka"]), "pairs")
             student_layers = require_length(result, "student_layers", len(result.arrays["cka"]), "pairs")
         facts = result.facts

@@ -29,7 +29,7 @@ def _chart(name: str, result: Result) -> Chart:
     accuracy, facts = 100 * result.arrays["accuracy"], result.facts
     rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", accuracy.shape[0], "rows")]
     columns = [f"{rate:g}" for rate in require_length(result, "rates_student", accuracy.shape[1], "columns")]
-    means, halves = summarise(accuracy)
+    means, halves = (100 * values for values in summarise(result))
     row, column = best_cell(means)
     texts = [[_worded(*cell) for cell in zip(*pair, strict=True)] for pair in zip(means, halves, strict=True)]
     told = [

@@ -24,6 +24,7 @@ from figures.report import (
     reliability,
 )
 from figures.report.chart import Chart, Gallery, Panel, Picture, Table, breakable
+from figures.report.remarks import remarks_html
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]
@@ -65,7 +66,8 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
         if of_kind:
             names = short_names([path for path, _ in of_kind])
             chosen = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
-            sections.append((kind, heading, "".join(_panel(panel, charts) for panel in build(chosen))))
+            body = "".join(_panel(panel, charts) for panel in build(chosen))
+            sections.append((kind, heading, body + remarks_html(chosen)))
     sections.append(("reproduce", "How to reproduce", overview.reproduce(results)))
     return Template(_read("report.html")).substitute(
         title=escape(title),

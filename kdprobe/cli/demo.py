@@ -287,6 +287,7 @@ def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seed
         "teacher": summary["model"],
         "teacher_accuracy": summary["accuracy"],
         "data": summary["data"],
+        "n_images": [evaluation.facts["n_images"]] * len(students),
         "cka_layers": [cka.facts["teacher_layers"][-1], cka.facts["student_layers"][-1]],
     }
     origin = provenance(runs=[str(run) for runs in students.values() for run in runs], teacher=str(teacher))
@@ -295,21 +296,24 @@ def comparison(out: Path, teacher: Path, students: "dict[str, list[Path]]", seed
 
 def table(result: Any) -> str:
     """The comparison as a text table: mean and 95 % interval over seeds."""
-    from kdprobe.mean_interval import worded_interval
+    from kdprobe.mean_interval import difference_interval, worded_interval
 
     header = f"{'method':<10}{'accuracy %':>16}{'UAR %':>16}{'last-stage CKA':>18}"
-    lines = [header, "-" * len(header)]
+    lines, n_images = [header, "-" * len(header)], result.facts["n_images"]
     for place, method in enumerate(result.facts["methods"]):
         accuracy, uar, cka = (result.arrays[name][place].tolist() for name in ("accuracy", "uar", "cka"))
-        lines.append(
-            f"{method:<10}{worded_interval(accuracy, scale=100):>16}{worded_interval(uar, scale=100):>16}"
-            f"{worded_interval(cka, digits=3):>18}"
-        )
+        shares = [worded_interval(share, scale=100, n_images=n_images[place]) for share in (accuracy, uar)]
+        lines.append(f"{method:<10}{shares[0]:>16}{shares[1]:>16}{worded_interval(cka, digits=3):>18}")
     lines.append(f"{'teacher':<10}{100 * result.facts['teacher_accuracy']:>16.2f}")
     lines.append(
         f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; each student sees 5 images of each class"
     )
-    return "\n".join([*lines, *map(verdict, *zip(*differences(result).items(), strict=True))])
+    methods, of = result.facts["methods"], result.arrays["accuracy"]
+    for name, points in differences(result).items():
+        pair = of[methods.index(name)], of[methods.index("plain")]
+        _, half = difference_interval(*pair, n_images=n_images[0])
+        lines.append(verdict(name, points, 100 * half))
+    return "\n".join(lines)
 
 
 def differences(result: Any) -> "dict[str, list[float]]":
@@ -322,11 +326,18 @@ def differences(result: Any) -> "dict[str, list[float]]":
     }
 
 
-def verdict(method: str, points: "Sequence[float]") -> str:
-    """Whether a method helps, harms, or cannot be told from plain training, in one line."""
-    from kdprobe.mean_interval import mean_interval, worded_interval
+def verdict(method: str, points: "Sequence[float]", half: float) -> str:
+    """Whether a method helps, harms, or cannot be told from plain training, in one line.
 
-    mean, half = mean_interval(points)
+    Args:
+        method: its name.
+        points: what its accuracy is above plain training's, by seed.
+        half: half-width of their interval; NaN where there is none.
+    """
+    from kdprobe.mean_interval import all_equal, worded
+
+    mean = sum(points) / len(points)
     told = "helps" if mean - half > 0 else "harms" if mean + half < 0 else "cannot be told from plain training"
     told = "one seed tells nothing for certain" if len(points) < 2 else told
-    return f"{method}: {'+' if mean >= 0 else ''}{worded_interval(points)} points over plain training: {told}"
+    shown = worded(mean, half, equal=all_equal(points), unit=" points")
+    return f"{method}: {'+' if mean >= 0 else ''}{shown} over plain training: {told}"

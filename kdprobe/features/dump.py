@@ -339,4 +339,4 @@ def _network(model: nn.Module, shown: Shown) -> Network:
     info = describe(model)
     preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
     seen = {key: value for key, value in asdict(shown.view).items() if value is not None}
-    return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity)
+    return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity, info.remark)

@@ -73,3 +73,21 @@ REDUCERS: dict[str, Callable[[Tensor, Layout], Tensor]] = {
     "tokens": tokens,
     "gram": gram,
 }
+
+
+def reduce_stored(output: Tensor, layout: Layout, reduce: str, *, of: str) -> Tensor:
+    """What is taken of a layer's stored output.
+
+    Args:
+        output: [B, ...].
+        layout: what its dimensions mean.
+        reduce: a name in `REDUCERS`.
+        of: the layer, in words, for errors.
+
+    Raises:
+        CaptureError: if that layout has no such thing, naming the layer.
+    """
+    try:
+        return REDUCERS[reduce](output, layout)
+    except CaptureError as error:
+        raise CaptureError(f"{of}: {error}") from error

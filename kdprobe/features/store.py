@@ -9,8 +9,8 @@ The file, version 1, readable with plain HDF5 tools:
     /samples/valid       int64 []: how many samples are complete; rows behind it are not to be read
     /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
                          image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
-                         (sha256 of the images that it saw; dumps of 0.1.0 lack it), `layers` (JSON list of
-                         names in the order of execution)
+                         (sha256 of the images that it saw; dumps of 0.1.0 lack it), `remark` (likewise), `layers`
+                         (JSON list of names in the order of execution)
     /teacher/<layer>     "features": [n, ...] as the layer gave them, float32 or float16;
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
@@ -26,6 +26,7 @@ NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by vir
 `parts` (JSON) lists their names, which must stay beside it.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -115,7 +116,16 @@ class FeatureStore:
         with self._told(f"/{role}"):
             model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
             images = checks.text(attributes.get("images", ""))  # dumps of 0.1.0 do not say
-            return Network(model, sha256, checks.mapping(attributes["preprocessing"]), images)
+            remark = checks.text(attributes.get("remark", ""))
+            return Network(model, sha256, checks.mapping(attributes["preprocessing"]), images, remark)
+
+    def origin(self, role: str) -> dict[str, str]:
+        """What a result says of the features of a role; a warning tells what has to be known of its network."""
+        network = self.network(role)
+        if network.remark:
+            warnings.warn(f"{self.path}: {network.remark}", UserWarning, stacklevel=3)
+        remark = {"remark": network.remark} if network.remark else {}
+        return {"file": str(self.path), "sha256": network.sha256, **remark}
 
     def layers(self, role: str, choices: str | Sequence[str] = "all") -> list[str]:
         """Stored layers in the order of execution.

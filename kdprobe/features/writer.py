@@ -43,12 +43,14 @@ class Network:
         sha256: of its checkpoint; empty where it has none.
         preprocessing: image_size, mean, std; of image files also crop_pct, interpolation, crop_mode.
         images: which images it saw (`kdprobe.data.identity.images_identity`); empty where that is not known.
+        remark: what has to be known of its weights, such as that its run is unfinished; mostly empty.
     """
 
     model: str
     sha256: str = ""
     preprocessing: dict[str, Any] = field(default_factory=dict)
     images: str = ""
+    remark: str = ""
 
 
 class FeatureWriter:
@@ -229,7 +231,7 @@ class FeatureWriter:
         for role, layers in features.items():
             group = self._file.create_group(role)
             described = asdict(self._networks[role])
-            group.attrs.update({key: described[key] for key in ("model", "sha256", "images")})
+            group.attrs.update({key: described[key] for key in ("model", "sha256", "images", "remark")})
             group.attrs["preprocessing"] = json.dumps(described["preprocessing"])
             group.attrs["layers"] = json.dumps(list(layers))
             for name, values in layers.items():

@@ -1,5 +1,8 @@
 """What may be written over: a file that kdprobe wrote as that very output and that nobody has changed since.
 
+That very output is of the same kind and, where it says of which networks and data it is, of the same ones: those that
+lie at the same places, seen from anywhere or from the file itself, whatever they hold by now.
+
 Every output says itself what it is. Its seal is JSON text with its kind and the sha256 of everything else in the file:
 in a PNG a text chunk `kdprobe`, in other formats a comment in the last line. A CSV file can hold no comment, so the
 file that it stands beside holds its sha256, as results do in their `meta`.
@@ -45,20 +48,27 @@ class Output(NamedTuple):
         kind: what it is, in words: "report", "figure of a cka result".
         seal: gives what an existing file's seal says; its own if not given.
         key: of a CSV file beside the one that is sealed: the end of its name.
+        of: the networks and data that it is of, in several ways to say so; one that agrees with the seal is enough.
     """
 
     path: Path
     kind: str
     seal: Callable[[], Seal | None] | None = None
     key: str = ""
+    of: Mapping[str, Any] | None = None
 
-    @property
-    def own(self) -> bool:
-        """Whether the file that is there was written as this output and not changed since."""
+    def objection(self) -> str:
+        """Why the file that is there may not be replaced by this output; empty where it may."""
         seal = read_seal(self.path) if self.seal is None else self.seal()
+        unlike = f"and kdprobe did not write it as a {self.kind} or it was changed since"
         if seal is None or seal.get("kind") != self.kind:
-            return False
-        return not self.key or sha256(self.path) == _mapping(seal.get("beside")).get(self.key)
+            return unlike
+        if self.key and sha256(self.path) != _mapping(seal.get("beside")).get(self.key):
+            return unlike
+        there = _mapping(seal.get("of"))
+        if self.of is None or any(key in there and there[key] == value for key, value in self.of.items()):
+            return ""
+        return f"the {self.kind} of {_worded(there.get('networks'))}"
 
 
 def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
@@ -79,15 +89,14 @@ def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
             output.path.lstat()
             if not output.path.is_file():
                 raise OutputError(f"{output.path} is in the way and is no file; choose another --out")
-            if overwrite or output.own or interrupted(output.path):
+            if overwrite or interrupted(output.path) or not (objection := output.objection()):
                 continue
         except FileNotFoundError:
             continue
         except OSError as error:
             raise FileError(error.errno, error.strerror or str(error), str(output.path)) from error
         raise OutputError(
-            f"{output.path} is there already, and kdprobe did not write it as a {output.kind} or it was changed since; "
-            "choose another --out, or give --overwrite to lose it"
+            f"{output.path} is there already, {objection}; choose another --out, or give --overwrite to lose it"
         )
 
 
@@ -114,11 +123,15 @@ def write_sealed(
 
 
 def tables_beside(
-    path: Path, kind: str, keys: Iterable[str], seal: Callable[[], Seal | None] | None = None
+    path: Path,
+    kind: str,
+    keys: Iterable[str],
+    seal: Callable[[], Seal | None] | None = None,
+    of: Mapping[str, Any] | None = None,
 ) -> list[Output]:
     """The CSV files beside an output."""
     given = seal or (lambda: read_seal(path))
-    return [Output(path.with_name(path.stem + key), kind, given, key) for key in keys]
+    return [Output(path.with_name(path.stem + key), kind, given, key, of) for key in keys]
 
 
 @contextmanager
@@ -188,3 +201,10 @@ def _unsealed(data: bytes, suffix: str) -> tuple[bytes, bytes]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _worded(networks: Any) -> str:
+    """Networks and data, as a seal names them."""
+    if not isinstance(networks, dict) or not networks:
+        return "other networks or data"
+    return ", ".join(f"{key} {' and '.join(map(str, texts))}" for key, texts in networks.items())

@@ -12,6 +12,7 @@ Weights of others are read by `kdprobe.models.foreign`.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from kdprobe import __version__
 from kdprobe.devices import pick_device
-from kdprobe.errors import CheckpointError, ModelError, near_matches
+from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models import cifar_resnet
@@ -34,6 +35,7 @@ from kdprobe.models.create import ModelInfo, attach, create, describe, published
 from kdprobe.models.foreign import load_foreign, published
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.weights import is_safetensors, refuse_broken
+from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusting
 
 FORMAT = "kdprobe-checkpoint"
@@ -147,6 +149,8 @@ def load(
 ) -> nn.Module:
     """A trained network in eval mode, with its description (`kdprobe.models.describe`).
 
+    A warning says where a run is not finished.
+
     Args:
         spec: a run folder (its last epoch), a `.safetensors` of ours, `timm:NAME` (published weights), a foreign
             weights file together with `model`, or the same as one word, `NAME@FILE`; where the file holds several
@@ -193,6 +197,8 @@ def load(
                 f"{key} is for images in [0, 1], but is {','.join(f'{v:g}' for v in values)}; divide what is for "
                 f"pixels of 0 to 255 by 255: {','.join(f'{value / 255:.4g}' for value in values)}"
             )
+    if remark := describe(loaded).remark:
+        warnings.warn(remark, UserWarning, stacklevel=2)
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     info = describe(loaded)
     if len(info.mean) != len(info.std):
@@ -293,7 +299,25 @@ def _load_own(path: Path) -> nn.Module:
     info = _info(meta, path)
     model = create(info.name, n_classes=info.n_classes, image_size=info.image_size, args=info.args, named_by=path)
     _fill(model, tensors, path)
-    return attach(model, replace(info, sha256=sha256(path)))
+    return attach(model, replace(info, sha256=sha256(path), remark=_unfinished(path, meta)))
+
+
+def _unfinished(path: Path, meta: Mapping[str, Any]) -> str:
+    """What has to be known of the weights of a run that is not finished, or finished with others; mostly empty."""
+    folder, training = RunFolder(path.parent), meta.get("training")
+    if path.name not in (LAST, BEST) or not folder.config_path.is_file():
+        return ""
+    epoch = training.get("epoch") if isinstance(training, dict) else None
+    try:
+        planned = folder.values()["training"]["epochs"]
+        trained = folder.result(["epochs"])["epochs"] if folder.finished else None
+    except RunError as error:
+        return f"whether the run of {path} is finished is not known: {error}"
+    if trained is None:
+        return f"the run {path.parent} is {folder.state}: {path.name} is its network after {epoch} of {planned} epochs"
+    if path.name == LAST and epoch is not None and epoch != trained:
+        return f"{path} is the network after {epoch} epochs, but result.json of its run is of {trained}"
+    return ""
 
 
 def _load_timm(name: str, image_size: int | None) -> nn.Module:

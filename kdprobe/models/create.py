@@ -50,6 +50,7 @@ class ModelInfo:
         sha256: of the file it was loaded from.
         view: how image files were shown to it where its accuracy was published; where nothing is known the data set
             decides.
+        remark: what has to be known of its weights, in words, such as that its run is unfinished; mostly empty.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelInfo:
     method: str = ""
     sha256: str | None = None
     view: View = AS_IT_IS
+    remark: str = ""
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -72,11 +74,15 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without the hash of a file, and without a view that is left to the data set."""
+        """As JSON values, without what goes with a file, and without a view that is left to the data set."""
         values = asdict(self)
-        del values["sha256"]
+        del values["sha256"], values["remark"]
         values["view"] = {key: value for key, value in values["view"].items() if value is not None}
         return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
+
+    def origin(self) -> dict[str, Any]:
+        """What a result says of a network that it is of."""
+        return {**self.to_json(), "sha256": self.sha256, **({"remark": self.remark} if self.remark else {})}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ModelInfo":

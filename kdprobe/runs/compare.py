@@ -52,6 +52,11 @@ class Group:
         return [float(result[key]) for result in self.results]
 
     @property
+    def n_images(self) -> int | None:
+        """On how many images each run was judged; None where an older kdprobe did not write that down."""
+        return min(int(result.get("evaluated_images", 0)) for result in self.results) or None
+
+    @property
     def speed(self) -> float:
         """Training images per second, over all runs; NaN where these took less than the hundredth recorded."""
         seconds = sum(self.values("seconds"))
@@ -145,13 +150,17 @@ def table(groups: Sequence[Group], *, best: bool = False) -> pd.DataFrame:
             "epochs": first["epochs"],
             "images seen": f"{first['images_seen']:,}",
             "seeds": ", ".join(map(str, entry.seeds)),
-            "accuracy %": worded_interval(entry.values("accuracy"), scale=100),
+            "accuracy %": _percent(entry, "accuracy"),
         }
         if best:
-            row["best-epoch accuracy %"] = worded_interval(entry.values("best_accuracy"), scale=100)
+            row["best-epoch accuracy %"] = _percent(entry, "best_accuracy")
         row |= {"images/s": f"{entry.speed:,.0f}", "auxiliary parameters": f"{first['auxiliary_parameters']:,}"}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _percent(entry: Group, key: str) -> str:
+    return worded_interval(entry.values(key), scale=100, n_images=entry.n_images)
 
 
 def shared(groups: Sequence[Group]) -> str:
@@ -188,6 +197,7 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         "teacher_accuracy": teacher_accuracy,
         "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
         "cka_layers": [],
+        "n_images": [entry.n_images for entry in groups],
         "budget_differences": budget_differences(groups),
         "groups": _described(groups),
     }

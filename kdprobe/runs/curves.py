@@ -17,7 +17,7 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
 
     Returns:
         a result of kind "training", with NaN after the last epoch of shorter runs and for the loss of an epoch in
-        which none was finite, and its table as CSV text.
+        which none was finite, and its table as CSV text. The facts' `remarks` name the runs that are not finished.
 
     Raises:
         RunError: for a run without a finished epoch.
@@ -39,8 +39,16 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
         for name, found in zip(names, records, strict=True)
         for record in found
     ]
+    planned = [run.values()["training"]["epochs"] for run in runs]
+    remarks = [
+        {"reason": f"{name} is {run.state}: {len(found)} of {epochs} epochs"}
+        for name, run, found, epochs in zip(names, runs, records, planned, strict=True)
+        if not run.finished
+    ]
     origin = provenance(runs=[str(run.path) for run in runs])
-    result = Result("training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, {"names": names}, origin)
+    result = Result(
+        "training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, {"names": names, "remarks": remarks}, origin
+    )
     return result, pd.DataFrame(rows).to_csv(index=False)
 
 

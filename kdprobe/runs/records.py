@@ -37,6 +37,7 @@ class RunResult(_Stored):
     data: str = ""
     data_sha256: str | None = None
     evaluated_on: str = ""
+    evaluated_images: _Count = 0
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     epochs: _Count = 0
     images_seen: _Count = 0

@@ -142,6 +142,7 @@ def working_folder(sweep: Path, cell: str, number: int) -> Path:
 _RESULT: dict[str, Callable[[Any], bool]] = {
     "accuracy": lambda value: type(value) in (int, float) and 0 <= value <= 1,
     "seconds": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    "evaluated_images": lambda value: type(value) is int and value >= 0,
     "seed": lambda value: type(value) is int and value >= 0,
     **dict.fromkeys(("model", "data"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("teacher", "teacher_sha256", "data_sha256"), lambda value: isinstance(value, str | None)),

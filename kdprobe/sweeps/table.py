@@ -12,7 +12,7 @@ from kdprobe.formats.tables import safe_csv
 from kdprobe.mean_interval import worded_interval
 from kdprobe.sweeps.ledger import Ledger
 
-_NUMBERS = ("accuracy", "seconds")
+_NUMBERS = ("accuracy", "evaluated_images", "seconds")
 
 Row = dict[str, Any]
 
@@ -49,10 +49,15 @@ def write_table(found: list[Row], path: Path) -> None:
 
 def summary(found: list[Row]) -> str:
     """Mean accuracy and its 95 % interval over the seeds of each combination of values."""
-    groups: dict[str, list[float]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in found:
         values = [f"{key}={value}" for key, value in row.items() if key not in (*_NUMBERS, "seed", "run")]
-        groups.setdefault("  ".join(values) or "(base)", []).append(float(row["accuracy"]))
+        groups.setdefault("  ".join(values) or "(base)", []).append(row)
     width = max(map(len, groups))
-    lines = [f"{name:<{width}}  {worded_interval(values, scale=100)} %" for name, values in groups.items()]
+    lines = [f"{name:<{width}}  {_percent(group)}" for name, group in groups.items()]
     return "\n".join([*lines, "accuracy: mean ± 95 % interval over seeds"])
+
+
+def _percent(group: list[Row]) -> str:
+    n_images = min(row["evaluated_images"] or 0 for row in group) or None
+    return worded_interval([float(row["accuracy"]) for row in group], scale=100, n_images=n_images, unit=" %")

@@ -140,6 +140,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
         "evaluated_on": job.data.evaluated_on,
+        "evaluated_images": len(job.data.test),
         "seed": config.seed,
         "epochs": position.epoch,
         "precision": config.training.precision,

@@ -44,6 +44,11 @@ class TestDifference:
         assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
         assert found["difference"] == pytest.approx(first.mean() - second.mean())
 
+    def test_equal_differences_are_as_uncertain_as_their_images_make_them(self):
+        first, second = np.array([0.9, 0.9, np.nan]), np.array([0.8, 0.8, 0.8])
+        assert difference(first, second)["low"] is None
+        assert difference(first, second, n_images=100)["low"] == pytest.approx(-0.015848, abs=1e-5)
+
     def test_widens_with_the_number_of_intervals(self):
         first, second = np.array([0.9, 0.91, 0.93]), np.array([0.9, 0.9, 0.9])
         expected = ttest_rel(first, second).confidence_interval(1 - 0.05 / 8)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy import ndarray
 
 from analyses.evaluation.calibration import N_BINS, calibration_interval, reliability
-from analyses.evaluation.proportions import mean_of_shares, wilson
+from analyses.evaluation.proportions import mean_of_shares
+from kdprobe.mean_interval import wilson
 
 POPULATIONS = {
     "7 classes of 5, recall .9": ([5] * 7, [0.9] * 7),

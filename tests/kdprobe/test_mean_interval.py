@@ -1,30 +1,75 @@
+"""Intervals over seeds."""
+
 import math
 
 import numpy as np
 import pytest
 
-from kdprobe.mean_interval import mean_interval, worded_interval
+from kdprobe.mean_interval import all_equal, difference_interval, mean_interval, seeds_interval, worded_interval
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(2000):
+def test_the_interval_covers_as_often_as_it_says():
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(4000):
         mean, half = mean_interval(rng.normal(5, 2, size=3).tolist())
         covered += abs(mean - 5) <= half
-    assert 0.935 < covered / 2000 < 0.965
+    assert covered / 4000 == pytest.approx(0.95, abs=0.012)
 
 
-def test_a_known_interval():
+def test_the_half_width_is_students():
     mean, half = mean_interval([1.0, 2.0, 3.0])
     assert mean == 2
-    assert half == pytest.approx(4.302652729696142 / math.sqrt(3))
+    assert half == pytest.approx(4.302652729911275 / math.sqrt(3))
 
 
-def test_absent_values_and_single_seeds():
+def test_what_is_missing_does_not_count_and_one_value_has_no_interval():
     assert mean_interval([math.nan, 2.0])[0] == 2
     assert math.isnan(mean_interval([2.0])[1])
     assert math.isnan(mean_interval([])[0])
     assert worded_interval([]) == "-"
+    assert worded_interval([math.nan, math.nan]) == "-"
     assert worded_interval([0.5], scale=100, digits=1) == "50.0"
     assert worded_interval([0.9, 1.0], scale=100, digits=1) == "95.0 ± 63.5"
+
+
+@pytest.mark.parametrize(
+    ("share", "n_images", "half"),
+    [
+        (1.0, 360, 1.959964**2 / (360 + 1.959964**2)),  # of Wilson's interval
+        (0.0, 88, 1.959964**2 / (88 + 1.959964**2)),
+        (0.5, 100, 1.959964 * 0.05),  # the binomial one is wider than Wilson's
+    ],
+)
+def test_equal_seeds_are_as_uncertain_as_their_test_images_make_them(share, n_images, half):
+    mean, found = seeds_interval([share, math.nan, share, share], n_images=n_images)
+    assert (mean, found) == (share, pytest.approx(half, rel=1e-6))
+    assert math.isnan(seeds_interval([share, share], n_images=None)[1])
+    assert worded_interval([share, share], scale=100, digits=1) == f"{100 * share:.1f}, all equal"
+    assert math.isnan(seeds_interval([share], n_images=n_images)[1])  # one seed has no interval as before
+
+
+def test_equal_means_equal_but_for_rounding():
+    assert all_equal([0.1 + 0.2, 0.3])
+    assert not all_equal([0.3, 0.3 + 1e-6])
+    assert not all_equal([0.3, math.nan])
+    values = [0.60, 0.64, 0.62]
+    assert seeds_interval(values, n_images=10) == mean_interval(values)  # Student's, however few images
+
+
+def test_intervals_of_ties_cover_the_true_accuracy():
+    rng, n_images, covered, ties = np.random.default_rng(0), 40, 0, 0
+    for _ in range(6000):  # three seeds whose networks err on the same images
+        share = rng.binomial(n_images, 0.9) / n_images
+        mean, half = seeds_interval([share] * 3, n_images=n_images)
+        covered, ties = covered + (abs(mean - 0.9) <= half), ties + 1
+    assert covered / ties >= 0.94
+
+
+def test_equal_differences_are_as_uncertain_as_two_shares_of_their_images():
+    first, second = [0.9, 0.8, math.nan], [0.8, 0.7, 0.1]
+    mean, half = difference_interval(first, second, n_images=100)
+    each = [seeds_interval([share, share], n_images=100)[1] for share in (0.85, 0.75)]
+    assert (mean, half) == (pytest.approx(0.1), pytest.approx(math.hypot(*each)))
+    assert math.isnan(difference_interval(first, second, n_images=None)[1])
+    mean, half = difference_interval([0.9, 0.8], [0.8, 0.75], n_images=100)
+    assert (mean, half) == pytest.approx(mean_interval([0.1, 0.05]))

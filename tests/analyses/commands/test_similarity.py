@@ -5,11 +5,12 @@ import torch
 from click.testing import CliRunner
 
 from analyses.commands.similarity import similarity
+from analyses.paired_features import _Stored
 from analyses.similarity.measures import MEASURES
 from analyses.similarity.result import NAMES, files_similarity
 from analyses.similarity.stored import stored_similarity
 from figures.pictures.cka import colour_label
-from kdprobe.errors import StoreError
+from kdprobe.errors import CaptureError, StoreError
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.layout import Layout
 from kdprobe.results import load_result
@@ -63,3 +64,10 @@ def test_files_that_do_not_fit(dump):
         writer.append(torch.arange(8), torch.arange(8), {"student": {"a": torch.eye(8)}})
     with pytest.raises(StoreError, match="holds only the student; give a second file"):
         files_similarity([dump.with_name("g.h5")], "rsa")
+
+
+def test_a_layer_that_cannot_be_reduced_so_is_named(dump):
+    with pytest.raises(CaptureError, match=r"layer 'a' of the teacher: there is no class token in NCHW"):
+        files_similarity([dump], "rsa", reduce="cls")
+    with pytest.raises(CaptureError, match=r"layer 'c' of the student: there is no class token in NCHW"):
+        _Stored(dump, "student", ["c"], "cls")["c"]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from analyses.evaluation.proportions import mean_of_shares, wilson
+from analyses.evaluation.proportions import mean_of_shares
+from kdprobe.mean_interval import wilson
 
 tallies = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8)
 

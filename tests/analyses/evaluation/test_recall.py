@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
-from analyses.evaluation.proportions import wilson
 from analyses.evaluation.recall import confusion, mean_share, shares, tally, unweighted_average_recall
 from kdprobe.errors import AnalysisError
+from kdprobe.mean_interval import wilson
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
 

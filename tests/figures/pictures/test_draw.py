@@ -21,7 +21,6 @@ from figures import style
 from figures.commands import figures as figures_command
 from figures.labels import shorten, text_width
 from figures.pictures.cka import colour_label, stage_ends
-from figures.pictures.comparison import worded
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
 from figures.pictures.draw import FIGURES, draw, draw_files
@@ -262,11 +261,6 @@ def test_mean_interval_is_students() -> None:
     assert mean + half == pytest.approx(expected.high)
     assert np.isnan(mean_interval(np.array([0.5]))[1])
     assert np.isnan(mean_interval(np.array([np.nan]))).all()
-
-
-@pytest.mark.parametrize(("values", "told"), [([0.95, 0.95], "95.0 ± 0.0"), ([0.951], "95.1"), ([np.nan, np.nan], "-")])
-def test_worded(values: list[float], told: str) -> None:
-    assert worded(np.array(values), 100, 1) == told
 
 
 def test_comparison_leaves_out_what_was_not_measured() -> None:

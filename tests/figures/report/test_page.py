@@ -199,6 +199,39 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     assert "±" not in text.split("<script")[0]
 
 
+def test_remarks_and_what_is_left_out_are_listed_once_and_escaped(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script> & more"
+    cells = [{"teacher_layer": "a", "student_layer": "b", "reason": f"few samples {hostile}"}] * 2
+    left_out = [{"teacher_layer": hostile, "student_layer": "fc", "reason": "it is constant"}]
+    origin = {**cka_result().provenance, "teacher": {"remark": "the run <b>x</b> is unfinished"}}
+    told = {"remarks": cells, "left_out": left_out, "n_left_out": 3, "no_interval": "too few"}
+    for name in ("one", "two"):
+        result = cka_result()
+        facts = {**result.facts, **(told if name == "one" else {})}
+        given = replace(result, facts=facts, provenance=origin if name == "one" else result.provenance)
+        save_result(given, tmp_path / name / "cka.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    (listed,) = re.findall(r'<ul class="remarks".*?</ul>', text)
+    assert html.unescape(re.sub("</li>", "\n", re.sub("<(?!/li).*?>", "", listed))).splitlines() == [
+        f"one: few samples {hostile} (2 times)",
+        f"one: left out: {hostile} and fc: it is constant",
+        "one: 3 images are left out, in minibatches too small to be counted",
+        "one: no interval where none is shown: too few",
+        "one: the run <b>x</b> is unfinished",
+    ]
+
+
+def test_the_epochs_of_a_curve_go_up(tmp_path: Path) -> None:
+    for result in (training_result(), over_time_result()):
+        kind = result.kind
+        result.arrays["epoch"][1] = result.arrays["epoch"][0]
+        save_result(result, tmp_path / f"{kind}.npz", table="")
+        with pytest.raises(ResultError, match=rf"the epochs of a '{kind}' result must go up from 0 or more"):
+            write_report([tmp_path / f"{kind}.npz"], tmp_path / "r.html", title="t")
+        with pytest.raises(ResultError, match="must go up from 0 or more"):
+            FIGURES[kind](result)
+
+
 def test_find_searches_folders_in_order(tmp_path: Path) -> None:
     for name in ("b/z.npz", "b/a/y.npz", "a.npz"):
         save_result(cka_result(), tmp_path / name, table="")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kdprobe.cli import group as cli
-from kdprobe.cli.demo import Steps, differences, verdict
+from kdprobe.cli.demo import Steps, differences, table, verdict
 from kdprobe.errors import RunError
+from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, load_result
 from tests.small_sweeps import until
 
@@ -76,7 +77,19 @@ def test_the_demo_does_the_whole_job_however_often_it_is_killed(tmp_path, capsys
     ],
 )
 def test_what_a_method_does_is_said_as_it_is(points, words):
-    assert verdict("kd", points) == words
+    assert verdict("kd", points, mean_interval(points)[1]) == words
+
+
+def test_equal_seeds_help_only_beyond_what_the_test_images_can_tell():
+    for accuracies, told in (
+        ([[0.7, 0.7], [0.6, 0.6]], r"70\.00 ± 5\.15 .*60\.00 ± 5\.37 .*kd: \+10\.00 ± 7\.44 points .*: helps"),
+        ([[0.62, 0.62], [0.6, 0.6]], r"kd: \+2\.00 ± 7\.58 points over plain training: cannot be told from"),
+    ):
+        shares = np.array(accuracies)
+        facts = {"methods": ["kd", "plain"], "seeds": [0, 1], "n_images": [330, 330], "teacher_accuracy": 0.9}
+        result = Result("comparison", {"accuracy": shares, "uar": shares, "cka": np.array([[0.5, 0.5]] * 2)}, facts)
+        assert re.search(told, table(result), re.DOTALL)
+        assert "0.500, all equal" in table(result)
 
 
 def test_differences_are_taken_on_the_same_images():

@@ -1,11 +1,13 @@
 """Nothing is overwritten that kdprobe did not write as that very output."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -144,3 +146,82 @@ def test_the_papers_tables_and_figures_leave_others_files_alone(tmp_path):
         with pytest.raises(OutputError, match=REFUSED.format(name)):
             write_paper(tmp_path, ["svg"])
         shutil.move(kept, tmp_path / name)
+
+
+def saved_by(path, number=0, of=None, **named):
+    """Save a result as a command does that was given these parameters."""
+    with click.Context(click.Command("evaluate")) as context:
+        context.params = {"out": path.parent, "device": "cpu", "overwrite": False, **named}
+        permit_result(path, "evaluation", of=of)
+        save_result(Result("evaluation", {"x": np.array(number)}), path, table="x\n", of=of)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"checkpoints": ("runs/b",)},
+        {"checkpoints": ("runs/a", "runs/b")},
+        {"data": "folder:faces"},
+        {"against": "runs/b"},
+        {"checkpoints": ("resnet8@w.pt#model",)},
+        {"checkpoints": ("timm:resnet18",)},
+    ],
+)
+def test_results_of_other_networks_or_data_are_not_replaced(tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "r").mkdir()
+    path, first = tmp_path / "r" / "evaluation.npz", {"checkpoints": ("runs/a",), "data": "digits"}
+    saved_by(path, 1, **first)
+    saved_by(path, 2, **first, batch_size=3)  # in another way
+    told = rf"evaluation\.npz is there already, the evaluation result of checkpoints {tmp_path}/runs/a, data digits; ch"
+    with pytest.raises(OutputError, match=told):
+        saved_by(path, 3, **{**first, **other})
+    with pytest.raises(OutputError, match=told):
+        save_result(Result("evaluation", {}), path, table="x\n")  # from Python, which names no networks
+    assert load_result(path).arrays["x"] == 2
+    save_result(Result("evaluation", {}), path, table="x\n", overwrite=True)
+    save_result(Result("evaluation", {}), path, table="x\n")
+    with pytest.raises(OutputError, match=r"the evaluation result of other networks or data; choose"):
+        save_result(Result("evaluation", {}, {}, {"teacher": "another"}), path, table="x\n")
+
+
+def test_the_same_networks_may_be_named_from_elsewhere_and_move_with_their_results(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    (project / "runs" / "a").mkdir(parents=True)
+    (project / "faces").mkdir()
+    (project / "w.pt").write_bytes(b"")
+    (tmp_path / "link").symlink_to(project / "runs")
+    path = project / "r" / "evaluation.npz"
+    monkeypatch.chdir(project)
+    saved_by(path, checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+    monkeypatch.chdir(tmp_path)
+    weights = "resnet8@project/w.pt#model"
+    saved_by(path, checkpoints=(weights, f"{tmp_path}/link/a"), data="folder:project/faces")
+    project.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    path = tmp_path / "moved" / "r" / "evaluation.npz"
+    saved_by(path, checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+    (tmp_path / "moved" / "r").rename(tmp_path / "r")  # alone
+    saved_by(tmp_path / "r" / "evaluation.npz", checkpoints=("runs/a", "resnet8@w.pt#model"), data="folder:faces")
+
+
+def test_a_result_of_one_network_of_several_goes_by_that_one(tmp_path):
+    path = tmp_path / "a" / "evaluation.npz"
+    saved_by(path, students=("a", "b"), of={"students": ("a",)})
+    saved_by(path, students=("a", "c"), of={"students": ("a",)})
+    with pytest.raises(OutputError, match="the evaluation result of students a; choose"):
+        saved_by(path, students=("a", "c"), of={"students": ("c",)})
+
+
+def test_a_result_of_an_older_kdprobe_is_replaced_by_the_very_same_command(tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.npz"
+    command = "kdprobe evaluate --checkpoint runs/a"
+    meta = {"format": "kdprobe-result", "version": 1, "kind": "evaluation", "facts": {}, "beside": {}}
+    with path.open("wb") as file:
+        np.savez(file, meta=np.array(json.dumps({**meta, "provenance": {"command": command}})))
+    monkeypatch.setattr("sys.argv", ["kdprobe", "evaluate", "--checkpoint", "runs/b"])
+    with pytest.raises(OutputError, match=r"evaluation\.npz is there already, the evaluation result of other networks"):
+        saved_by(path, checkpoints=("runs/b",))
+    monkeypatch.setattr("sys.argv", command.split())
+    saved_by(path, checkpoints=("runs/a",))

@@ -7,16 +7,24 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from analyses.cka import epochs as cka_over_time
+from analyses.cka.networks import cka
+from analyses.evaluation.predictions import judge
 from figures.pictures import comparison as comparison_figure
 from figures.pictures import curves as curves_figure
+from kdprobe import load
 from kdprobe.cli import group as cli
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
+from kdprobe.features.store import FeatureStore, Network
 from kdprobe.mean_interval import mean_interval
+from kdprobe.models import create, describe
+from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
 from kdprobe.results import load_result
 from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
@@ -452,3 +460,107 @@ def test_inputs_that_moved_are_no_other_configuration(tmp_path):
             run.claim(after, resume=True, inputs=other)
     run.claim(after, resume=True, inputs=now)
     assert (run.values()["teacher"], run.values()["data"]["spec"]) == ("T2", "folder:D2")
+
+
+def with_network(run, epoch, *names):
+    """Let a run have its networks after so many epochs."""
+    for name in names:
+        save(create("resnet8", n_classes=10, image_size=16), run.path / name, training={"epoch": epoch})
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("name", "finished", "epoch", "remark"),
+    [
+        ("last.safetensors", False, 2, r"the run .*run is unfinished: last\.safetensors is its network after 2 of 3 e"),
+        ("best.safetensors", False, 1, r"the run .*run is unfinished: best\.safetensors is its network after 1 of 3 e"),
+        ("last.safetensors", True, 2, r"last\.safetensors is the network after 2 epochs, but result\.json .* is of 3"),
+    ],
+)
+def test_weights_of_an_unfinished_run_say_so(tmp_path, name, finished, epoch, remark):
+    path = with_network(write_run(tmp_path / "run", finished=finished), epoch, name)
+    with pytest.warns(UserWarning, match=remark):
+        model = load(path if name.startswith("last") else path / name)
+    info = describe(model)
+    assert re.search(remark, info.remark)
+    assert re.search(remark, info.origin()["remark"])
+    save(model, tmp_path / "copy.safetensors")
+    assert load(tmp_path / "copy.safetensors").kdprobe_info.remark == ""  # which is in no run
+
+
+def test_weights_of_a_failed_run_or_beside_a_damaged_result_say_so(tmp_path):
+    run = write_run(tmp_path / "run", finished=False)
+    path = with_network(run, 1, "last.safetensors")
+    run.failure_path.write_text("the loss is not finite\n")
+    with pytest.warns(UserWarning, match=r"is failed: last\.safetensors is its network after 1 of 3 epochs"):
+        load(path)
+    run.result_path.write_text("{}")
+    with pytest.warns(UserWarning, match=r"whether the run of .*last\.safetensors is finished is not known: .*result"):
+        load(path)
+
+
+def test_weights_of_a_finished_run_and_snapshots_say_nothing(tmp_path):
+    path = with_network(write_run(tmp_path / "run"), 3, "last.safetensors")
+    with_network(RunFolder(path), 2, "best.safetensors")
+    for name in ("", "best.safetensors"):
+        assert describe(load(path / name)).remark == ""
+    cut = write_run(tmp_path / "cut", finished=False)
+    with_network(cut, 1, "snapshots/epoch-0001.safetensors")
+    assert describe(load(cut.snapshot_path(1))).remark == ""
+
+
+def test_a_result_and_a_dump_keep_what_has_to_be_known_of_their_networks(tmp_path):
+    path = with_network(write_run(tmp_path / "run", finished=False), 1, "last.safetensors")
+    images = torch.rand(8, 3, 16, 16)
+    with pytest.warns(UserWarning, match="is unfinished"):
+        model, judged = load(path), judge(path, "digits")
+    remark = describe(model).remark
+    assert judged[0].origin()["remark"] == remark
+    loader = [(images, torch.zeros(8, dtype=torch.long))]
+    assert cka(model, model, loader).provenance["teacher"]["remark"] == remark
+    networks = {"teacher": Network("resnet8", "", {}, "", remark)}
+    with FeatureStore.create(tmp_path / "f.h5", networks, batch_size=8, data="digits") as writer:
+        writer.append(torch.arange(8), torch.zeros(8).long(), {"teacher": {"x": images.flatten(1)}})
+    with (
+        FeatureStore.open(tmp_path / "f.h5") as store,
+        pytest.warns(UserWarning, match=r"f\.h5: the run .* is unfinished"),
+    ):
+        assert store.origin("teacher")["remark"] == remark
+
+
+def test_curves_say_which_runs_are_not_finished(tmp_path):
+    write_run(tmp_path / "whole")
+    cut = write_run(tmp_path / "cut", finished=False)
+    cut.keep_metrics(2)
+    result, _ = training_curves(gather([tmp_path]))
+    assert result.facts["remarks"] == [{"reason": "cut is unfinished: 2 of 3 epochs"}]
+    texts = [text.get_text() for text in curves_figure.draw(result).texts]
+    assert texts == ["cut is unfinished: 2 of 3 epochs"]
+
+
+def test_snapshots_that_should_be_there_are_told(tmp_path):
+    run = write_run(tmp_path / "run", "training.saving.snapshots=1", finished=False)
+    with_network(run, 1, *(f"snapshots/epoch-{epoch:04d}.safetensors" for epoch in (0, 2)))
+    assert cka_over_time._missing(run, None) == {
+        "missing_epochs": [1, 3],
+        "remarks": [
+            {"reason": "no snapshot after 2 of the 4 epochs that should have one: 1, 3; its run is unfinished"}
+        ],
+    }
+    assert cka_over_time._missing(run, 2) == {"missing_epochs": []}
+
+
+@pytest.mark.parametrize(
+    ("known", "told"), [(500, "60.00 ± 4.35"), (0, "60.00, all equal"), (None, "60.00, all equal")]
+)
+def test_equal_seeds_are_as_uncertain_as_the_images_they_were_judged_on(tmp_path, known, told):
+    for seed in range(2):
+        run = write_run(tmp_path / f"run{seed}", f"seed={seed}")
+        if known is not None:
+            run.write_result({**run.result(), "evaluated_images": known})
+    groups = group(gather([tmp_path]))
+    assert table(groups)["accuracy %"].tolist() == [told]
+    result, _ = to_result(groups)
+    assert result.facts["n_images"] == [known or None]
+    texts = [text.get_text() for axes in comparison_figure.draw(result).axes for text in axes.texts]
+    assert texts == [f"{told[:4]}{' ± 4.4' if known else ', all equal'}"]

@@ -676,15 +676,20 @@ class TestTable:
         with pytest.raises(SweepError, match="has no finished cell yet"):
             rows(ledger)
         for cell, accuracy in zip(cells[:3], (0.5, 0.6, 0.7), strict=True):
-            ledger.run(cell.id).write_result({"accuracy": accuracy, "seed": cell.values["seed"], "seconds": 1})
+            told = {"accuracy": accuracy, "seed": cell.values["seed"], "seconds": 1, "evaluated_images": 60}
+            ledger.run(cell.id).write_result(told)
         found = rows(ledger)
         write_table(found, tmp_path / "t.csv")
         text = (tmp_path / "t.csv").read_text().splitlines()
-        assert text[0] == "training.epochs,seed,accuracy,seconds,run"
-        assert text[1] == f"1,0,0.5,1,cells/{cells[0].id}"
+        assert text[0] == "training.epochs,seed,accuracy,evaluated_images,seconds,run"
+        assert text[1] == f"1,0,0.5,60,1,cells/{cells[0].id}"
         assert len(text) == 4
         assert "training.epochs=1  55.00 ± 63.53 %" in summary(found)
         assert "training.epochs=2  70.00 %" in summary(found)
+        ties = [{**row, "accuracy": 0.5} for row in found]
+        assert "training.epochs=1  50.00 ± 12.65 %" in summary(ties)
+        older = [{**row, "evaluated_images": None} for row in ties]
+        assert "training.epochs=1  50.00 %, all equal" in summary(older)
 
 
 class TestSlots:
