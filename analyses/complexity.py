@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdprobe.models import create, describe, load
 from kdprobe.models.checkpoint import facts_for, takes
+from kdprobe.models.hooks import hooked
 from kdprobe.results import Result, provenance
 
 CONVENTIONS = {
@@ -164,12 +165,8 @@ def _counting_modules(model: nn.Module) -> Iterator[list[int]]:
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         operations.append(_module_operations(module, inputs[0], output))
 
-    handles = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, _COUNTED)]
-    try:
+    with hooked([module for module in model.modules() if isinstance(module, _COUNTED)], lambda _place: count):
         yield operations
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

@@ -17,7 +17,7 @@ from kdprobe.features.capturing import capture
 from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.models.stages import Need, Stages
 
 

@@ -3,19 +3,10 @@
 The public names are loaded on first use, so that importing the package costs nothing.
 """
 
+import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
-
-_PUBLIC = {
-    "load": "kdprobe.models.checkpoint",
-    "capture": "kdprobe.features.capturing",
-    "FeatureStore": "kdprobe.features.store",
-    "KdprobeError": "kdprobe.errors",
-}
-
-__all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
 
 if TYPE_CHECKING:
     from kdprobe.errors import KdprobeError as KdprobeError
@@ -23,12 +14,32 @@ if TYPE_CHECKING:
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kdprobe' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+__version__ = "0.1.0"
+__all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are loaded on first use.
+
+    Args:
+        package: its name.
+        homes: the module that defines each public name.
+    """
+
+    def load_name(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    return load_name, lambda: sorted({*vars(sys.modules[package]), *homes})
+
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "FeatureStore": "kdprobe.features.store",
+        "KdprobeError": "kdprobe.errors",
+        "capture": "kdprobe.features.capturing",
+        "load": "kdprobe.models.checkpoint",
+    },
+)

@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -44,16 +44,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _clean(path.parent)
         try:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
+            put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except FileError:
         raise  # of another file, written inside
     except OSError as error:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Flush a finished file to disk and give it its name: after a power cut there is the old file or the new one."""
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    finished.replace(path)
+    sync_folder(path.parent)
 
 
 def require_writable(path: Path) -> None:
@@ -241,3 +246,13 @@ def sha256(path: Path) -> str:
     """The hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shortest_names(paths: Sequence[Path]) -> list[str]:
+    """The ends of paths, with as many parents as it takes to tell them apart."""
+    parts = [path.parts for path in paths]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, paths))

@@ -21,7 +21,7 @@ from typing import Any
 from kdprobe.errors import ConfigError, TrustError
 
 VARIABLE = "KDPROBE_TRUST"
-GROUPS = ("kdprobe.models", "kdprobe.data")
+_GROUPS = ("kdprobe.models", "kdprobe.data")
 
 _NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
 
@@ -51,7 +51,7 @@ def trusted_modules() -> frozenset[str]:
 
 def _installed() -> set[str]:
     """Modules whose networks or data sets an installed package offers by entry point, and kdprobe's own."""
-    offered = {entry.module for group in GROUPS for entry in entry_points(group=group)}
+    offered = {entry.module for group in _GROUPS for entry in entry_points(group=group)}
     return {"kdprobe.models.dense_deit", *offered}
 
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from analyses.complexity import complexity
 from kdprobe.errors import KdprobeError
 from kdprobe.features.capturing import capture
-from kdprobe.models.create import ModelInfo, attach, create
+from kdprobe.models.creation import ModelInfo, attach, create
 from kdprobe.models.layout import Layout
 
 SIZES = (64, 96, 128, 192, 224, 240, 256, 299)  # the first that a network takes counts

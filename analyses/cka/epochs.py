@@ -23,7 +23,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
 from kdprobe.features.shared_images import Views, open_views
 from kdprobe.models.checkpoint import is_foreign, load, read_info
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.models.identity import weights_sha256
 from kdprobe.results import Result, provenance, save_result
 from kdprobe.runs.folder import RunFolder

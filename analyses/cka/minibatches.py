@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
 from kdprobe.errors import AnalysisError
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.models.facts import in_precision_of
 
 Forward = Callable[[nn.Module, Any], Any]

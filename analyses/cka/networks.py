@@ -27,7 +27,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, Undefined
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.hsic import centred_gram
-from kdprobe.models.create import unwrap
+from kdprobe.models.creation import unwrap
 from kdprobe.results import provenance
 
 __all__ = ["CKAResult", "HSICSums", "cka", "minibatch_cka"]

@@ -70,7 +70,7 @@ def decompose(
     Example:
       kdprobe decompose --teacher runs/vit --student runs/kd --student runs/dropkd --images 8 --out knowledge
     """
-    from analyses.evaluation.predictions import short_names
+    from analyses.evaluation.predictions import checkpoint_names
     from analyses.knowledge.examples import examples_table
     from analyses.knowledge.layers import decompose_layers, inputs_of
     from analyses.knowledge.result import compare, comparison_table, summary, tidy
@@ -84,7 +84,7 @@ def decompose(
     ):
         raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
     chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
-    names, where = short_names(students), pick_device(device)
+    names, where = checkpoint_names(students), pick_device(device)
     folders = [out / name if len(students) > 1 else out for name in names or [""]]
     of_each = {folder: {"students": (student,)} for student, folder in zip(students or (None,), folders, strict=True)}
     for folder, of in of_each.items():

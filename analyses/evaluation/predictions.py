@@ -14,9 +14,10 @@ from kdprobe.data import AS_IT_IS, DataSet, Split, View, evaluation_batches
 from kdprobe.data.judged import check_held_out, load_judged
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
+from kdprobe.files import shortest_names
 from kdprobe.models import describe
 from kdprobe.models.checkpoint import LAST, facts_for
-from kdprobe.models.create import ModelInfo
+from kdprobe.models.creation import ModelInfo
 from kdprobe.models.stages import one_tensor
 from kdprobe.terminal.progress import progress, say
 from kdprobe.user_code import trusting
@@ -113,7 +114,7 @@ def judge(
             not finite.
     """
     given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
-    names, sets, judged = short_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
+    names, sets, judged = checkpoint_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
     named_by: str | None = None
     for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
         model = load(checkpoint, device=device, trust=trust, **of_it)
@@ -151,7 +152,7 @@ def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Seque
     return [known.index(name) for name in wanted]
 
 
-def short_names(checkpoints: Sequence[str]) -> list[str]:
+def checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
     """The shortest ends of the paths that tell the checkpoints apart; a file in a run folder has the folder's name.
 
     Raises:
@@ -160,12 +161,8 @@ def short_names(checkpoints: Sequence[str]) -> list[str]:
     for checkpoint in checkpoints:
         if checkpoints.count(checkpoint) > 1:
             raise AnalysisError(f"{checkpoint} is given twice")
-    parts = [_shown_path(checkpoint).parts for checkpoint in checkpoints]
-    for length in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(checkpoints)
+    names = shortest_names([_shown_path(checkpoint) for checkpoint in checkpoints])
+    return names if len(set(names)) == len(names) else list(checkpoints)
 
 
 def _shown_path(checkpoint: str) -> Path:

@@ -1,30 +1,23 @@
-"""Data sets by name.
+"""Data sets: labelled images in two splits, read by name, varied and put into batches."""
 
-A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, `rafdb:DIR`,
-`rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`.
-"""
+from typing import TYPE_CHECKING
 
-import os
-from collections.abc import Callable
-from dataclasses import replace
-from inspect import signature
-from pathlib import Path
-from typing import Literal
+from kdprobe import face
 
-from torch import Tensor
-
-from kdprobe.config import AugmentConfig
-from kdprobe.data.augment import generator
-from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few, hold_out
-from kdprobe.data.digits import read_digits
-from kdprobe.data.folder import read_folder, read_imagenet
-from kdprobe.data.identity import content_sha256, images_identity, shared_files
-from kdprobe.data.loaders import Batch, evaluation_batches, n_batches, training_batches
-from kdprobe.data.memory import fits, into_memory
-from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
-from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
-from kdprobe.user_code import is_missing, is_name, own_object
+if TYPE_CHECKING:
+    from kdprobe.data.dataset import AS_IT_IS as AS_IT_IS
+    from kdprobe.data.dataset import DataSet as DataSet
+    from kdprobe.data.dataset import ImageFiles as ImageFiles
+    from kdprobe.data.dataset import Shown as Shown
+    from kdprobe.data.dataset import Split as Split
+    from kdprobe.data.dataset import View as View
+    from kdprobe.data.loaders import Batch as Batch
+    from kdprobe.data.loaders import evaluation_batches as evaluation_batches
+    from kdprobe.data.loaders import n_batches as n_batches
+    from kdprobe.data.loaders import training_batches as training_batches
+    from kdprobe.data.spec import DATASETS as DATASETS
+    from kdprobe.data.spec import load_data as load_data
+    from kdprobe.data.spec import read_data as read_data
 
 __all__ = [
     "AS_IT_IS",
@@ -42,158 +35,21 @@ __all__ = [
     "training_batches",
 ]
 
-Storage = Literal["auto", "memory", "files"]
-
-DATASETS: dict[str, Callable[..., DataSet]] = {
-    "digits": read_digits,
-    "cifar10": read_cifar10,
-    "cifar100": read_cifar100,
-    "folder": read_folder,
-    "imagenet": read_imagenet,
-    "rafdb": read_rafdb,
-    "rafdb-compound": read_rafdb_compound,
-}
-
-
-def load_data(
-    spec: str,
-    *,
-    image_size: int | None = None,
-    storage: Storage = "auto",
-    holdout: float = 0.0,
-    per_class: int | None = None,
-    seed: int = 0,
-    download: bool = False,
-    augment: AugmentConfig | None = None,
-    skip_bad: bool = False,
-    named_by: str | Path | None = None,
-    view: View = AS_IT_IS,
-    identified: bool = False,
-    shown: bool = False,
-    decode: bool = True,
-) -> DataSet:
-    """Read a data set.
-
-    Args:
-        spec: `digits`, `cifar10:DIR`, `folder:DIR`, `module:callable`, ...
-        image_size: side in pixels at which networks see the images; the data set's own if not given.
-        storage: `memory` decodes everything now; `files` leaves image files to the workers; `auto` takes
-            memory where all decoded images stay within 1 GiB and nothing asks for the files.
-        holdout: fraction of each class's training images that takes the place of the test images.
-        per_class: at most this many of the (remaining) training images of each class; all if not given.
-        seed: decides which images are held out, and which few are taken.
-        download: fetch what is missing, where the data set can be fetched.
-        augment: what training will ask for: `crop: resized` needs the files.
-        skip_bad: leave out image files that cannot be decoded.
-        named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
-            yours is called only where its module is trusted.
-        view: how image files are shown for evaluation, where the data set's own way is not wanted.
-        identified: find out the sha256 of its content, for which all of it is read, and what its splits share.
-        shown: find out which test images these are, for which they are read.
-        decode: whether image files may be decoded now; not for who needs only a few of them.
-
-    Returns:
-        the data set; its `evaluated_on` says whether `test` was held out.
-
-    Raises:
-        DataError: for an unknown name, and for data that are missing, empty or damaged.
-        ConfigError: if the data cannot be stored or varied as asked.
-    """
-    data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
-    if identified:
-        data = replace(data, sha256=content_sha256(data))
-    if skip_bad:
-        data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
-    if holdout:
-        data = hold_out(data, holdout, generator(seed))
-    if identified:
-        data = replace(data, shared=shared_files(data))
-    if per_class:
-        data = replace(data, train=few(data.train, per_class, generator(seed, 1)))
-    if isinstance(data.test.images, ImageFiles):
-        data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
-    if not len(data.test):
-        raise NoTestImages(
-            f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
-            "training images with data.holdout"
-        )
-    if shown:
-        view = data.test.images.view if isinstance(data.test.images, ImageFiles) else AS_IT_IS
-        data = replace(data, shown=Shown(images_identity(data.test, data.classes), view))
-    if augment is not None and augment.crop == "pad" and augment.padding > data.image_size:
-        raise ConfigError(
-            f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "
-            f"{augment.padding}"
-        )
-    needs_files = augment is not None and augment.crop == "resized"
-    return _stored(data, storage, needs_files=needs_files, decode=decode)
-
-
-def read_data(
-    spec: str,
-    *,
-    image_size: int | None = None,
-    download: bool = False,
-    skip_bad: bool = False,
-    named_by: str | Path | None = None,
-) -> DataSet:
-    """Read a data set as it is: image files stay files, nothing is held out or left out.
-
-    Raises:
-        DataError: for an unknown name, and for data that are missing or empty.
-        TrustError: if a file names a function of a module that nobody trusted.
-    """
-    name, colon, rest = spec.partition(":")
-    if name in DATASETS:
-        return DATASETS[name](
-            spec, os.path.expanduser(rest), image_size=image_size, download=download, skip_bad=skip_bad
-        )
-    if not colon or not rest.isidentifier() or not is_name(name):
-        raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _called(_user_function(name, rest, spec, named_by), spec, image_size)
-    if not isinstance(data, DataSet):
-        raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
-    return replace(data, spec=spec)
-
-
-def _user_function(module: str, name: str, spec: str, named_by: str | Path | None) -> Callable[..., object]:
-    try:
-        function: object = own_object(spec, named_by=named_by)
-    except ModuleNotFoundError as error:
-        if not is_missing(module, error):
-            raise
-        raise DataError(f"no data set and no module {module!r} for {spec}{near_matches(module, DATASETS)}") from error
-    if not callable(function):
-        raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
-    return function
-
-
-def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
-    """What a function of the user's returns, whether it takes the size of the images or nothing."""
-    for options in ({"image_size": image_size}, {}):
-        try:
-            signature(function).bind(**options)
-        except TypeError:
-            continue
-        except ValueError:  # one that does not say what it takes
-            pass
-        return function(**options)
-    raise DataError(f"{spec} must take image_size or nothing, but takes {signature(function)}")
-
-
-def _skipping(split: Split) -> Split:
-    files = split.images
-    return split if isinstance(files, Tensor) else replace(split, images=replace(files, skip_bad=True))
-
-
-def _stored(data: DataSet, storage: Storage, *, needs_files: bool, decode: bool) -> DataSet:
-    in_memory = isinstance(data.train.images, Tensor)
-    if in_memory and (storage == "files" or needs_files):
-        why = "data.storage 'files'" if storage == "files" else "augment.crop 'resized'"
-        raise ConfigError(f"{why} needs image files, but {data.spec} has none")
-    if needs_files and storage == "memory":
-        raise ConfigError("augment.crop 'resized' needs data.storage 'files' or 'auto', but storage is 'memory'")
-    small = fits(len(data.train) + len(data.test), data.image_size)
-    if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
-        return data
-    return replace(data, train=into_memory(data.train), test=into_memory(data.test))
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "AS_IT_IS": "kdprobe.data.dataset",
+        "Batch": "kdprobe.data.loaders",
+        "DATASETS": "kdprobe.data.spec",
+        "DataSet": "kdprobe.data.dataset",
+        "ImageFiles": "kdprobe.data.dataset",
+        "Shown": "kdprobe.data.dataset",
+        "Split": "kdprobe.data.dataset",
+        "View": "kdprobe.data.dataset",
+        "evaluation_batches": "kdprobe.data.loaders",
+        "load_data": "kdprobe.data.spec",
+        "n_batches": "kdprobe.data.loaders",
+        "read_data": "kdprobe.data.spec",
+        "training_batches": "kdprobe.data.loaders",
+    },
+)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kdprobe.config import AugmentConfig
 
-AREA = (0.08, 1.0)
-RATIO = (3 / 4, 4 / 3)
+_AREA = (0.08, 1.0)
+_RATIO = (3 / 4, 4 / 3)
 
 
 def generator(*key: int) -> torch.Generator:
@@ -87,12 +87,12 @@ def random_box(height: int, width: int, source: torch.Generator) -> tuple[int, i
         Szegedy et al. (2015), Going deeper with convolutions, section 6.
     """
     for area, ratio, x, y in torch.rand(10, 4, generator=source).tolist():
-        pixels = height * width * (AREA[0] + area * (AREA[1] - AREA[0]))
-        proportion = math.exp(math.log(RATIO[0]) + ratio * math.log(RATIO[1] / RATIO[0]))
+        pixels = height * width * (_AREA[0] + area * (_AREA[1] - _AREA[0]))
+        proportion = math.exp(math.log(_RATIO[0]) + ratio * math.log(_RATIO[1] / _RATIO[0]))
         wide, high = round(math.sqrt(pixels * proportion)), round(math.sqrt(pixels / proportion))
         if 0 < wide <= width and 0 < high <= height:
             left, top = math.floor(x * (width - wide + 1)), math.floor(y * (height - high + 1))
             return left, top, left + wide, top + high
-    wide, high = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+    wide, high = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
     left, top = (width - wide) // 2, (height - high) // 2
     return left, top, left + wide, top + high

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kdprobe.data import read_data
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
-from kdprobe.data.decode import decode
+from kdprobe.data.decode import decode, in_threads
 from kdprobe.data.identity import shared_files
 from kdprobe.data.listing import LeftOut, grouped
-from kdprobe.data.memory import in_threads
 from kdprobe.data.rafdb import read_present
+from kdprobe.data.spec import read_data
 from kdprobe.errors import DataError
 from kdprobe.terminal.progress import progress
 
@@ -72,21 +71,21 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
     name = spec.partition(":")[0]
     size = 224 if name == "folder" else None  # none is taken from the first image, which may be damaged
     data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size), [])
-    counts = count(data)
+    counts = _count(data)
     return Findings(
         counts,
         missing,
-        surplus(data),
-        damaged(data, quiet=quiet),
-        differences(name, counts),
-        untested(counts),
-        shared(data),
+        _surplus(data),
+        _damaged(data, quiet=quiet),
+        _differences(name, counts),
+        _untested(counts),
+        _shared(data),
         grouped(LeftOut(*one) for one in data.left_out),
         len(data.left_out),
     )
 
 
-def count(data: DataSet) -> pd.DataFrame:
+def _count(data: DataSet) -> pd.DataFrame:
     """Images per class: columns class, train, test."""
     columns = {
         name: split.labels.bincount(minlength=data.n_classes).tolist()
@@ -95,7 +94,7 @@ def count(data: DataSet) -> pd.DataFrame:
     return pd.DataFrame({"class": data.classes, **columns})
 
 
-def differences(name: str, counts: pd.DataFrame) -> list[str]:
+def _differences(name: str, counts: pd.DataFrame) -> list[str]:
     """Where the counts are not the published ones, in words; nothing where none are known."""
     found = []
     for split, published in zip(("train", "test"), PUBLISHED.get(name, ()), strict=False):
@@ -113,7 +112,7 @@ def differences(name: str, counts: pd.DataFrame) -> list[str]:
     return found
 
 
-def untested(counts: pd.DataFrame) -> list[str]:
+def _untested(counts: pd.DataFrame) -> list[str]:
     """Classes without test images, in words."""
     names = [str(name) for name in counts["class"][counts["test"] == 0]]
     if len(names) == len(counts):
@@ -121,7 +120,7 @@ def untested(counts: pd.DataFrame) -> list[str]:
     return [f"class {name!r} has no test images" for name in names]
 
 
-def shared(data: DataSet) -> list[str]:
+def _shared(data: DataSet) -> list[str]:
     """How many test images are training images too, in words; nothing where none is."""
     paths = shared_files(data)
     if len(paths) < 2:
@@ -129,7 +128,7 @@ def shared(data: DataSet) -> list[str]:
     return [f"{len(paths)} test images are training images too, the first {paths[0]}, so they test nothing"]
 
 
-def surplus(data: DataSet) -> list[str]:
+def _surplus(data: DataSet) -> list[str]:
     """Images beside those that a list names."""
     if not data.spec.startswith("rafdb"):
         return []
@@ -138,7 +137,7 @@ def surplus(data: DataSet) -> list[str]:
     return sorted({os.path.join(folder, name) for name in os.listdir(folder)} - named)
 
 
-def damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
+def _damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
     """What is said of each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
     found = []

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from kdprobe.data.dataset import DataSet, Split
-from kdprobe.data.memory import fits, resize
+from kdprobe.data.decode import fits, resize
 from kdprobe.errors import DataError
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]

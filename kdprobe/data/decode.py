@@ -1,4 +1,4 @@
-"""Image files into uint8 squares.
+"""Images as uint8 squares: one, a batch or a whole split, decoded from files or resized.
 
 An image counts as a person sees it: turned as its EXIF orientation says, its transparent parts over white. Grey of
 16 bits and floats from 0 to 1 come down to 8 bits. Of 32-bit integers and of other floats nobody knows what is white:
@@ -6,23 +6,35 @@ they are refused.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from kdprobe.data.augment import random_box
-from kdprobe.data.dataset import ImageFiles
+from kdprobe.data.dataset import ImageFiles, Split
+from kdprobe.devices import usable_processors
 from kdprobe.errors import DataError
+from kdprobe.terminal.progress import progress
 
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
+_MOST_BYTES = 2**30  # of decoded images that are kept in memory
+_CHUNK = 256  # images resized at a time
+_AT_A_TIME = 16  # images that a thread decodes before it looks whether to go on
 Box = tuple[float, float, float, float]
 #: formats that are decoded, by Pillow's names, with the endings of their files. Never those that Pillow hands to other
 #: programs, such as PostScript to Ghostscript: what a file holds decides, not how it is named
-FORMATS = {
+_FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
@@ -34,8 +46,8 @@ FORMATS = {
     "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     "AVIF": (".avif",),
 }
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-_NAMES = tuple(FORMATS)
+SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+_NAMES = tuple(_FORMATS)
 _REMARKS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow looks for an orientation
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _TURNS = {
@@ -85,7 +97,7 @@ def decode(
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """An image of one of `FORMATS`; whatever is raised meanwhile becomes one error with the path."""
+    """An image of one of `_FORMATS`; whatever is raised meanwhile becomes one error with the path."""
     try:
         with open(path, "rb", opener=_without_waiting) as file, Image.open(file, formats=_NAMES) as image:
             yield image
@@ -190,3 +202,56 @@ def _centre(height: int, width: int, fraction: float, *, squash: bool = False) -
     high, wide = (fraction * height, fraction * width) if squash else (fraction * min(height, width),) * 2
     left, top = (width - wide) / 2, (height - high) / 2
     return left, top, left + wide, top + high
+
+
+def fits(n_images: int, image_size: int) -> bool:
+    """Whether so many square uint8 images stay within 1 GiB."""
+    return n_images * 3 * image_size**2 <= _MOST_BYTES
+
+
+def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "n 3 s s"]:
+    """Resample bilinearly with antialiasing; the same tensor where the size is already right."""
+    if images.shape[-1] == image_size:
+        return images
+    result = images.new_empty(len(images), 3, image_size, image_size)
+    for part, out in zip(torch.split(images, _CHUNK), torch.split(result, _CHUNK), strict=True):
+        out.copy_(F.interpolate(part.float(), (image_size,) * 2, mode="bilinear", antialias=True).round())
+    return result
+
+
+def in_threads(function: Callable[[_Item], _Done], items: Sequence[_Item]) -> Iterator[_Done]:
+    """The function of each item, in order, computed in threads: Pillow decodes outside the interpreter lock.
+
+    Whatever ends it, an error or an interrupt, does not wait for what was not yet begun.
+    """
+    with ThreadPoolExecutor(usable_processors()) as pool:
+        try:
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def into_memory(split: Split) -> Split:
+    """Decode all of a split's files; with progress on stderr when it takes long.
+
+    Returns:
+        the split in memory, without the images that could not be decoded where they may be skipped.
+
+    Raises:
+        DataError: with the path of a file that cannot be decoded, or if none can.
+    """
+    if isinstance(split.images, Tensor):
+        return split
+    files, size = split.images, split.image_size
+    parts = torch.split(torch.arange(len(files)), _AT_A_TIME)
+    found = []
+    batches = in_threads(lambda part: decode_batch(files, part.tolist(), image_size=size), parts)
+    with progress("decoding", len(files)) as shown:
+        for part, batch in zip(parts, batches, strict=True):
+            found.append(batch)
+            shown(len(part))
+    kept = torch.cat([part[rows] for part, (_, rows) in zip(parts, found, strict=True)])
+    if not len(kept):
+        raise DataError(f"none of {len(files)} images can be decoded; the first is {files.paths[0]}")
+    images = torch.cat([images for images, _ in found])
+    return replace(split, images=images, labels=split.labels[kept], n_skipped=len(files) - len(kept))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdprobe.data.augment import generator
 from kdprobe.data.dataset import DataSet, Split, stratified
-from kdprobe.data.memory import resize
+from kdprobe.data.decode import resize
 from kdprobe.errors import DataError
 
 # Measured over all pixels of the 1,438 training images at 32x32, population standard deviation.

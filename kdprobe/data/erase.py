@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-AREA = (0.02, 1 / 3)
-RATIO = (0.3, 1 / 0.3)
-PROPOSALS = 10
+_AREA = (0.02, 1 / 3)
+_RATIO = (0.3, 1 / 0.3)
+_PROPOSALS = 10
 _MASK = 2**32 - 1
 _FAR = 2**31  # counters apart from small keys
 _CHUNK = 64  # images whose noise is made at a time: eight bytes per number
@@ -35,10 +35,10 @@ def erase(
     Returns:
         new images; a box covers 2 to 33 % of its image, with sides between 3:10 and 10:3.
     """
-    draws = uniform(keys, 1 + 4 * PROPOSALS)
+    draws = uniform(keys, 1 + 4 * _PROPOSALS)
     erased = images.clone()
     for part in torch.split((draws[:, 0] < probability).nonzero().flatten(), _CHUNK):
-        proposals = draws[part, 1:].view(len(part), PROPOSALS, 4)
+        proposals = draws[part, 1:].view(len(part), _PROPOSALS, 4)
         inside = _inside(boxes(proposals, images.shape[-1]), images.shape[-1])
         erased[part] = torch.where(inside, _noise(scramble(keys[part]) + 1, images[part]), images[part])
     return erased
@@ -70,8 +70,8 @@ def boxes(draws: Float[Tensor, "B p 4"], size: int) -> Int64[Tensor, "B 4"]:
     Returns:
         top, left, height and width in pixels; all 0 where no proposal fits.
     """
-    area = size**2 * (AREA[0] + draws[..., 0] * (AREA[1] - AREA[0]))
-    ratio = torch.exp(math.log(RATIO[0]) + draws[..., 1] * math.log(RATIO[1] / RATIO[0]))
+    area = size**2 * (_AREA[0] + draws[..., 0] * (_AREA[1] - _AREA[0]))
+    ratio = torch.exp(math.log(_RATIO[0]) + draws[..., 1] * math.log(_RATIO[1] / _RATIO[0]))
     sides = torch.stack([torch.sqrt(area * ratio), torch.sqrt(area / ratio)], -1).round()  # [B, p, 2]
     fits = ((sides > 0) & (sides < size)).all(-1)
     first = fits.int().argmax(1)

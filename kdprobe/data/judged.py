@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdprobe.data import DataSet, load_data
-from kdprobe.data.dataset import ImageFiles
+from kdprobe.data.dataset import DataSet, ImageFiles
+from kdprobe.data.spec import load_data
 from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs.folder import RunFolder
 

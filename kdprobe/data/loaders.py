@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import Variation, draw, generator, shift_and_flip
 from kdprobe.data.dataset import Split
-from kdprobe.data.decode import decode_batch
+from kdprobe.data.decode import decode_batch, resize
 from kdprobe.data.erase import erase
-from kdprobe.data.memory import resize
 from kdprobe.data.policy import make_policy, vary
 from kdprobe.devices import usable_processors
 from kdprobe.errors import ConfigError, DataError

@@ -35,7 +35,7 @@ COMPOUND = {
     "disgustedly surprised": (2, 0),
 }
 LIST = Path("EmoLabel") / "list_patition_label.txt"
-IMAGES = Path("Image") / "aligned"
+ALIGNED = Path("Image") / "aligned"
 _DIGITS = 20  # of a label that is read at all; Python reads no number of thousands
 
 
@@ -134,7 +134,7 @@ def _text(path: Path) -> str:
 
 def files_on_disk(root: Path) -> set[str]:
     """Names of all aligned images; none where the folder is missing."""
-    folder = root / IMAGES
+    folder = root / ALIGNED
     return {entry.name for entry in os.scandir(folder) if entry.is_file()} if folder.is_dir() else set()
 
 
@@ -160,7 +160,7 @@ def _read(spec: str, root: Path, classes: tuple[str, ...], size: int) -> DataSet
 
 def _missing(root: Path, entries: list[Entry]) -> list[str]:
     there = files_on_disk(root)
-    return [str(root / IMAGES / entry.file) for entry in entries if entry.file not in there]
+    return [str(root / ALIGNED / entry.file) for entry in entries if entry.file not in there]
 
 
 def _told(missing: list[str]) -> DataError:
@@ -173,7 +173,7 @@ def _data(spec: str, root: Path, entries: list[Entry], classes: tuple[str, ...],
         chosen = [entry for entry in entries if entry.split == name]
         if not chosen and name == "train":
             raise DataError(f"{root / LIST} names no {name} images")
-        paths = tuple(str(root / IMAGES / entry.file) for entry in chosen)
+        paths = tuple(str(root / ALIGNED / entry.file) for entry in chosen)
         return Split(ImageFiles(paths), torch.tensor([entry.label for entry in chosen], dtype=torch.int64), size)
 
     return DataSet(spec, split("train"), split("test"), classes, IMAGENET_MEAN, IMAGENET_STD, size)

@@ -44,7 +44,7 @@ def rank_regularisation(
 
 
 @torch.no_grad()
-def relabel(
+def relabelled(
     logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, margin: float = 0.2
 ) -> Int[Tensor, " batch"]:
     """Labels in which the prediction replaces the label where its probability is higher by more than the margin."""
@@ -121,7 +121,7 @@ class SCN(Method):
         return {"rank": options.rank_weight * loss}
 
     def _cure(self, logits: Tensor, labels: Tensor) -> None:
-        changed = relabel(logits, labels, margin=self.options.relabel_margin)
+        changed = relabelled(logits, labels, margin=self.options.relabel_margin)
         for index, old, new in zip(self._index, labels.tolist(), changed.tolist(), strict=True):
             if new != old:
                 self.cured[index] = self._fresh[index] = new

@@ -1,1 +1,27 @@
-"""Features: forward hooks, what is taken of an output, Gram matrices, HSIC, and the files they are kept in."""
+"""Features: forward hooks, what is taken of an output, Gram matrices, HSIC, and the files that hold them."""
+
+from typing import TYPE_CHECKING
+
+from kdprobe import face
+
+if TYPE_CHECKING:
+    from kdprobe.features.capturing import capture as capture
+    from kdprobe.features.capturing import select_layers as select_layers
+    from kdprobe.features.hsic import unbiased_hsic as unbiased_hsic
+    from kdprobe.features.store import FeatureStore as FeatureStore
+    from kdprobe.features.writer import Network as Network
+    from kdprobe.models.layout import Layout as Layout
+
+__all__ = ["FeatureStore", "Layout", "Network", "capture", "select_layers", "unbiased_hsic"]
+
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "FeatureStore": "kdprobe.features.store",
+        "Layout": "kdprobe.models.layout",
+        "Network": "kdprobe.features.writer",
+        "capture": "kdprobe.features.capturing",
+        "select_layers": "kdprobe.features.capturing",
+        "unbiased_hsic": "kdprobe.features.hsic",
+    },
+)

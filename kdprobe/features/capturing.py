@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
-from kdprobe.features.one_pass import Output, Pass
+from kdprobe.features.one_pass import LayerOutput, Pass
 from kdprobe.features.reducers import BY_LAYOUT, REDUCERS
-from kdprobe.models.create import unwrap
+from kdprobe.models.creation import unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout
@@ -204,10 +204,10 @@ class Capture(Mapping[str, Tensor]):
             self._traces[key] = watched(self._model, few, (args, kwargs))
         return self._traces[key]
 
-    def _layout(self, one: Output) -> Layout:
+    def _layout(self, one: LayerOutput) -> Layout:
         return layout_of(self._call(one), one.shape)
 
-    def _call(self, one: Output) -> Call | None:
+    def _call(self, one: LayerOutput) -> Call | None:
         return self._seen.call(self._first_name(one.name), one.number)
 
     def _take(self, name: str, output: Any) -> None:
@@ -235,7 +235,7 @@ class Capture(Mapping[str, Tensor]):
                 if name in self._needed:
                     raise CaptureError(f"layer {name!r}: {error}") from error
 
-    def _tensor_in(self, output: Any, one: Output) -> tuple[Tensor | None, str]:
+    def _tensor_in(self, output: Any, one: LayerOutput) -> tuple[Tensor | None, str]:
         """The floating tensor of nested tuples and mappings that counts; and among which nothing decides."""
         tensors = [part for part in tensors_in(output) if part.is_floating_point()]
         if len(tensors) < 2:
@@ -246,7 +246,7 @@ class Capture(Mapping[str, Tensor]):
             place, rivals = call.place, [(n_images or 0, *shape[1:]) for shape in call.rivals]
         return (None if place is None else tensors[place]), ", ".join(str(list(shape)) for shape in rivals)
 
-    def _unfit(self, output: Any, tensor: Tensor | None, one: Output, rivals: str) -> str | None:
+    def _unfit(self, output: Any, tensor: Tensor | None, one: LayerOutput, rivals: str) -> str | None:
         n_images = self._pass.n_images
         if tensor is None:
             return f"gives {_described(output)}, in which there is no floating tensor"
@@ -267,7 +267,7 @@ class Capture(Mapping[str, Tensor]):
             return "runs without gradients, as inside a reentrant checkpoint; use use_reentrant=False, or detach=True"
         return None
 
-    def _reduced(self, tensor: Any, one: Output) -> Tensor:
+    def _reduced(self, tensor: Any, one: LayerOutput) -> Tensor:
         layout = self._layout(one) if self._by_layout else Layout("other")
         return self._reduce(tree_map(_detached, tensor) if self._detach else tensor, layout)
 

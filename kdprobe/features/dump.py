@@ -25,10 +25,10 @@ from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.parts import join
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.models.facts import stage_names
 
-Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
+_Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Dump:
     """
 
     models: Mapping[str, nn.Module]
-    minibatches: Minibatches
+    minibatches: _Minibatches
     n_samples: int
     batch_size: int
     layers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)

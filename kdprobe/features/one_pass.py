@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass
-class Output:
+class LayerOutput:
     """What one call of a layer gave."""
 
     name: str
@@ -24,17 +24,17 @@ class Pass:
 
     n_images: int | None = None
     with_gradients: bool = False
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[LayerOutput] = field(default_factory=list)
     ran: Counter[str] = field(default_factory=Counter)
 
-    def began(self, name: str) -> Output:
+    def began(self, name: str) -> LayerOutput:
         """The next call of a layer."""
         self.ran[name] += 1
-        one = Output(name, self.ran[name])
+        one = LayerOutput(name, self.ran[name])
         self.outputs.append(one)
         return one
 
-    def labels(self) -> dict[str, Output]:
+    def labels(self) -> dict[str, LayerOutput]:
         """Outputs by the names of their layers, with the number of the call where there are several."""
         total = Counter(one.name for one in self.outputs)
         return {one.name if total[one.name] == 1 else f"{one.name}#{one.number}": one for one in self.outputs}

@@ -1,7 +1,6 @@
 """A feature file in parts: where it grows, and one file made of several finished ones."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import h5py
 
 from kdprobe.errors import StoreError
-from kdprobe.files import sync_folder
+from kdprobe.files import put_in_place
 
 
 def partial_path(path: Path) -> Path:
@@ -45,7 +44,7 @@ def join(path: Path, parts: Sequence[Path]) -> None:
                 if dataset.ndim:
                     group.create_virtual_dataset(name, _virtual([file[key][name] for file in files], parts))
                     group[name].attrs.update(dataset.attrs)
-    keep(path)
+    put_in_place(partial_path(path), path)
 
 
 def _virtual(datasets: Sequence[Any], parts: Sequence[Path]) -> Any:
@@ -55,12 +54,3 @@ def _virtual(datasets: Sequence[Any], parts: Sequence[Path]) -> Any:
         layout[start : start + len(dataset)] = h5py.VirtualSource(part.name, dataset.name, dataset.shape)
         start += len(dataset)
     return layout
-
-
-def keep(path: Path) -> None:
-    """Flush a finished file to disk and give it its name."""
-    partial = partial_path(path)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)

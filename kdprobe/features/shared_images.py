@@ -12,7 +12,7 @@ from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
 from kdprobe.errors import ConfigError
 from kdprobe.models.checkpoint import facts_for, load
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from kdprobe.formats.jsons import parse_json
-from kdprobe.models.layout import Kind, Layout
+from kdprobe.models.layout import Layout, LayoutKind
 
 _DIMENSIONS = {"NCHW": 4, "NHWC": 4, "tokens": 3, "vector": 2}
 
@@ -90,8 +90,8 @@ def layout(found: Any, *, of_samples: bool) -> Layout:
         of_samples: whether its rows are features, not Gram matrices.
     """
     kind = text(found.attrs["layout"])
-    if kind not in get_args(Kind):
-        raise ValueError(f"the layout {kind!r} is none of {', '.join(get_args(Kind))}")
+    if kind not in get_args(LayoutKind):
+        raise ValueError(f"the layout {kind!r} is none of {', '.join(get_args(LayoutKind))}")
     if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
         raise ValueError(f"features of the shape {list(found.shape)} have not the layout {kind}")
     most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53

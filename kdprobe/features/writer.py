@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kdprobe import __version__
 from kdprobe.errors import StoreError
-from kdprobe.features.parts import keep, partial_path
-from kdprobe.files import Lock
+from kdprobe.features.parts import partial_path
+from kdprobe.files import Lock, put_in_place
 from kdprobe.models.layout import Layout
 
 FORMAT = "kdprobe-features"
@@ -185,7 +185,7 @@ class FeatureWriter:
         try:
             with self._told():
                 self._file.close()
-            keep(self.path)
+            put_in_place(partial_path(self.path), self.path)
         finally:
             self._lock.release()
 

@@ -30,8 +30,8 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
-from kdprobe.models import cifar_resnet
-from kdprobe.models.create import ModelInfo, attach, create, describe, published_view, relabel
+from kdprobe.models.cifar import CIFAR_NAMES
+from kdprobe.models.creation import ModelInfo, attach, create, describe, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.weights import is_safetensors, refuse_broken
@@ -285,7 +285,7 @@ def _checkpoint_path(path: Path) -> Path:
 def _own_path(spec: str) -> Path:
     """The file of one of our checkpoints, unless it is seen at once that there is none."""
     path = _checkpoint_path(Path(spec))
-    if not path.exists() and (spec in cifar_resnet.NAMES or timm.is_model(spec.partition(".")[0])):
+    if not path.exists() and (spec in CIFAR_NAMES or timm.is_model(spec.partition(".")[0])):
         raise CheckpointError(f"there is no checkpoint {spec}: a network's name has no weights; give {spec}@FILE")
     if path.is_file() and path.suffix != ".safetensors" and not is_safetensors(path):
         raise CheckpointError(f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}")

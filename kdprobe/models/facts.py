@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.models.create import describe, unwrap
+from kdprobe.models.creation import describe, unwrap
 from kdprobe.models.layout import Layout
-from kdprobe.models.watched.stage_ends import around, stage_ends
+from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, few_images, trace
 
 
@@ -93,7 +93,7 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     maps = [calls[one] for one in told if _is_map(calls[one])]
     if told and len(maps) == len(told) and all(seen.is_cut(call) for call in maps):
         return told
-    found = stage_ends(seen)
+    found = ends_of_stages(seen)
     deepest = min((_positions(call) for call in maps), default=0)
     if found and (not maps or _positions(_called(seen, found[-1])) <= deepest):
         missing = {_positions(call): call.name for call in around(seen, found)}
@@ -147,10 +147,6 @@ def _told(model: nn.Module) -> list[str]:
     return [_last_that_runs(one, modules[one]) for one in dict.fromkeys(listed)] if set(listed) <= set(modules) else []
 
 
-def _is_inside(name: str, other: str) -> bool:
-    return name != other and (not other or name.startswith(f"{other}."))
-
-
 def _last_that_runs(name: str, module: nn.Module) -> str:
     return f"{name}.{len(module) - 1}" if isinstance(module, nn.ModuleList) else name
 
@@ -190,12 +186,6 @@ def made_up_images(model: nn.Module) -> Tensor:
     for parameter in model.parameters():
         return images.to(parameter)
     return images
-
-
-def n_prefix_tokens(model: nn.Module) -> int:
-    """Class, distillation and register tokens of the outermost network that says how many it has; 0 if none does."""
-    counts = (getattr(module, "num_prefix_tokens", None) for module in model.modules())
-    return next((int(count) for count in counts if count), 0)
 
 
 def in_precision_of(model: nn.Module, images: Tensor) -> Tensor:

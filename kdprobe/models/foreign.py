@@ -22,8 +22,8 @@ from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
 from kdprobe.files import sha256
 from kdprobe.formats.parsing import parsing
-from kdprobe.models import cifar_resnet
-from kdprobe.models.create import attach, create, describe
+from kdprobe.models.cifar import CIFAR_NAMES
+from kdprobe.models.creation import attach, create, describe
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.misfit import CLASSIFIERS, Place, listed, misfit
 from kdprobe.models.weights import Groups, chosen, read_groups, refuse_broken
@@ -83,7 +83,7 @@ def load_foreign(
             place = _only(places, groups, path, key)
             _fill(model, place, path)
             info = describe(model)
-            if name in cifar_resnet.NAMES:
+            if name in CIFAR_NAMES:
                 mean, std = STATISTICS.get(info.n_classes, (mean, std))
             digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
             return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=digest))
@@ -119,7 +119,7 @@ def _below(groups: Groups, key: str, path: Path) -> Groups:
 def _argument_sets(name: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What the constructor is tried with: CIFAR networks of the literature have either kind of shortcut."""
     yield args
-    if name in cifar_resnet.NAMES and "shortcut" not in args:
+    if name in CIFAR_NAMES and "shortcut" not in args:
         yield {**args, "shortcut": "A"}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from kdprobe.errors import CaptureError, near_matches
 
-GROUPS = ("stages", "leaves", "all")
+_GROUPS = ("stages", "leaves", "all")
 Layers = str | nn.Module | Sequence[str | nn.Module]
 
 
@@ -90,7 +90,7 @@ def _matching(
         return [choice]
     found = [name for name in names if fnmatchcase(name, choice)] if _is_glob(choice) else []
     if not found:
-        raise CaptureError(f"no layer {choice!r} in {type(model).__name__}{near_matches(choice, [*names, *GROUPS])}")
+        raise CaptureError(f"no layer {choice!r} in {type(model).__name__}{near_matches(choice, [*names, *_GROUPS])}")
     return found
 
 

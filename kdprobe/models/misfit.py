@@ -7,8 +7,8 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
-from kdprobe.models import cifar_resnet
-from kdprobe.models.create import describe
+from kdprobe.models.cifar import CIFAR_NAMES
+from kdprobe.models.creation import describe
 from kdprobe.models.weights import Groups
 
 #: what the literature calls classifiers
@@ -97,7 +97,7 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
         kind = "avg" if "fc_norm" in others else "token"
         yield f"; it pools otherwise: args={{'global_pool': '{kind}'}} (--args global_pool={kind})"
     rest = [name for name in (*best.missing, *best.surplus) if name.rpartition(".")[0] not in CLASSIFIERS]
-    if info.name in cifar_resnet.NAMES and rest and all(".shortcut" in name or ".downsample" in name for name in rest):
+    if info.name in CIFAR_NAMES and rest and all(".shortcut" in name or ".downsample" in name for name in rest):
         kind = "A" if rest[0] in best.missing else "B"
         yield f"; perhaps its shortcuts are of another kind: args={{'shortcut': '{kind}'}} (--args shortcut={kind})"
     if best.missing and all(name.endswith(("running_mean", "running_var")) for name in best.missing):

@@ -1,21 +1,26 @@
-"""One view of every network: stage maps, tokens, pooled features and logits of one forward pass.
+"""What distillation methods see of a network: stage maps, tokens, pooled features and logits of one forward pass.
 
-Through timm's `forward_intermediates` where a network has it; otherwise by capturing the modules that
-its `feature_info` names. Token grids become maps [B, c, h, w], channels-last maps become channels-first.
+Stage maps are what the network itself offers: what timm's `forward_intermediates` returns, or the outputs of the
+modules that its `feature_info` names. Token grids become maps [B, c, h, w], channels-last maps become channels-first.
+
+They are not the ends of stages that `kdprobe.capture` takes, which `kdprobe.models.facts` finds in any network by
+watching it run. In most of timm's families both are the same to the bit (`tests/kdprobe/models/test_families.py` names
+those in which they are not), but methods are published for what the network offers, and must not be refused where
+skip connections lead around a stage, as in HRNet.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import ModelError
-from kdprobe.models.create import describe
-from kdprobe.models.taps import final_activation, inputs_of, last_attention, outputs_of, split_qkv
+from kdprobe.models.creation import describe
+from kdprobe.models.facts import made_up_images
+from kdprobe.models.hooks import inputs_of, outputs_of
+from kdprobe.models.layout import Layout, as_map
 
 Need = Literal["logits", "pooled", "maps", "preacts", "tokens", "qkv", "head"]
 LOGITS: tuple[Need, ...] = ("logits",)
@@ -91,8 +96,8 @@ class Stages(nn.Module):
         needs: which features to return; logits always are.
 
     Raises:
-        ModelError: if more than logits is needed and the network offers neither `forward_intermediates` nor
-            `feature_info`.
+        ModelError: if maps or tokens are needed and the network has neither `forward_intermediates` nor
+            `feature_info`, or if pooled features or an attention are needed and it does not say where they are.
     """
 
     def __init__(self, model: nn.Module, *, needs: Collection[Need] = LOGITS) -> None:
@@ -103,20 +108,21 @@ class Stages(nn.Module):
         self._collect = _collector(model) if self.needs & {"maps", "preacts", "tokens"} else None
         if self._collect is None and self.needs & {"maps", "preacts", "tokens"}:
             raise ModelError(
-                f"{type(model).__name__} offers no stages: it has neither forward_intermediates nor feature_info, "
-                "so only methods that need logits alone can use it"
+                f"{type(model).__name__} offers no stage maps: it has neither forward_intermediates nor "
+                "feature_info, so only methods that need logits alone can use it"
             )
-        self._ends = _stage_ends(model) if "preacts" in self.needs else []
+        self._activations = _last_activations(model) if "preacts" in self.needs else []
         self._attention: Any = last_attention(model) if "qkv" in self.needs else None
         if self._attention is None and "qkv" in self.needs:
             raise ModelError(f"{type(model).__name__} has no attention with queries, keys and values in one layer qkv")
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
+        classifier = _classifiers(self.model)[0] if "pooled" in self.needs else None
         with (
-            _classifier_input(self.model, wanted="pooled" in self.needs) as pooled,
-            inputs_of(self._ends) as before,
-            outputs_of(getattr(self._attention, "qkv", None)) as qkv,
+            inputs_of([classifier]) as entered,
+            inputs_of(self._activations) as before,
+            outputs_of([getattr(self._attention, "qkv", None)]) as qkv,
         ):
             if self._collect is None:
                 maps: list[Tensor] = []
@@ -128,11 +134,11 @@ class Stages(nn.Module):
         tokens = single if single is not None and single.ndim == 3 and "tokens" in self.needs else None
         return Features(
             logits=logits,
-            pooled=pooled[-1] if pooled else None,
+            pooled=None if entered[0] is None else entered[0].flatten(1),
             maps=tuple(maps) if "maps" in self.needs else (),
             preacts=_before_activation(maps, before),
             tokens=tokens,
-            qkv=split_qkv(qkv[-1], self._attention.num_heads) if qkv else None,
+            qkv=None if qkv[0] is None else split_qkv(qkv[0], self._attention.num_heads),
             n_prefix=self.n_prefix,
             heads=_classifiers(self.model) if "head" in self.needs else (),
         )
@@ -162,16 +168,14 @@ def one_tensor(output: Any, name: str) -> Tensor:
 
 
 def measure(model: nn.Module) -> Shapes:
-    """Run two made-up images through a network and note what its features are; no maps where it has no stages."""
+    """Run two made-up images through a network and note the sizes of its features; no maps where it offers none."""
     info = describe(model)
     needs: tuple[Need, ...] = ("logits",)
     needs += ("pooled", "head") if hasattr(model, "get_classifier") else ()
     needs += ("maps", "tokens") if _collector(model) is not None else ()
     needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
     view = Stages(model, needs=needs)
-    parameter = next(model.parameters(), torch.empty(0))
-    size = (2, len(info.mean), info.image_size, info.image_size)
-    images = torch.arange(prod(size)).sin().reshape(size).to(parameter)  # blank ones could make unequal things equal
+    images = made_up_images(model)
     was_training = model.training
     model.eval()
     try:
@@ -181,7 +185,7 @@ def measure(model: nn.Module) -> Shapes:
         model.train(was_training)
     width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
-    names = _stage_names(model, len(sizes))
+    names = _map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
@@ -199,10 +203,25 @@ def _averages(features: Features) -> bool:
     return bool(difference <= 1e-3 * torch.linalg.vector_norm(features.pooled.float()))
 
 
-def _stage_ends(model: nn.Module) -> list[nn.Module | None]:
+def _last_activations(model: nn.Module) -> list[nn.Module | None]:
+    """The activation that each stage of `feature_info` ends with; None for a stage that ends otherwise."""
     modules = dict(model.named_modules())
     names = [str(info["module"]) for info in getattr(model, "feature_info", [])]
     return [final_activation(modules[name]) if name in modules else None for name in names]
+
+
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish)
+
+
+def final_activation(stage: nn.Module) -> nn.Module | None:
+    """The activation that a stage ends with, as the residual networks' do; None where it ends otherwise."""
+    if isinstance(stage, _ACTIVATIONS):
+        return stage
+    children = list(stage.children())
+    activations = [child for child in children if isinstance(child, _ACTIVATIONS)]
+    if activations and not isinstance(stage, nn.Sequential):
+        return activations[-1]
+    return final_activation(children[-1]) if children else None
 
 
 def _before_activation(maps: list[Tensor], before: list[Tensor | None]) -> tuple[Tensor, ...]:
@@ -229,57 +248,27 @@ def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor],
 
 
 def _by_modules(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor], None]:
-    outputs: dict[str, Tensor] = {}
     infos = list(model.feature_info)  # type: ignore[arg-type]
-    handles = []
-    for info in infos:
-        name = info["module"]
-        keep = lambda _module, _inputs, output, name=name: outputs.__setitem__(name, output)  # noqa: E731
-        handles.append(model.get_submodule(name).register_forward_hook(keep))
-    try:
+    with outputs_of([model.get_submodule(info["module"]) for info in infos]) as outputs:
         logits = model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     prefix = int(getattr(model, "num_prefix_tokens", 0))
-    return logits, [as_map(outputs[info["module"]], info["num_chs"], prefix) for info in infos], None
+    layouts = [declared_layout(output, info["num_chs"], prefix) for output, info in zip(outputs, infos, strict=True)]
+    return logits, [as_map(output, layout) for output, layout in zip(outputs, layouts, strict=True)], None
 
 
-def as_map(output: Tensor, channels: int, n_prefix: int) -> Tensor:
-    """A stage's output as a map [B, c, h, w].
+def declared_layout(output: Tensor, channels: int, n_prefix: int) -> Layout:
+    """The layout of a stage's output whose number of channels the network declares, as `feature_info` does.
 
     Args:
-        output: [B, c, h, w], [B, h, w, c] or tokens [B, n_prefix + h*h, c].
+        output: of the stage.
         channels: c.
-        n_prefix: tokens to leave out in front.
-
-    Raises:
-        ModelError: if the output has none of these forms.
+        n_prefix: tokens in front of the patch tokens.
     """
     if output.ndim == 4 and output.shape[1] == channels:
-        return output
+        return Layout("NCHW")
     if output.ndim == 4 and output.shape[3] == channels:
-        return output.permute(0, 3, 1, 2)
-    if output.ndim == 3:
-        patches = output[:, n_prefix:]
-        side = round(patches.shape[1] ** 0.5)
-        if side * side == patches.shape[1]:
-            return patches.transpose(1, 2).reshape(output.shape[0], channels, side, side)
-    raise ModelError(f"a stage output of shape {tuple(output.shape)} is neither a map nor a square grid of tokens")
-
-
-@contextmanager
-def _classifier_input(model: Any, *, wanted: bool) -> Iterator[list[Tensor]]:
-    kept: list[Tensor] = []
-    if not wanted:
-        yield kept
-        return
-    classifier = _classifiers(model)[0]
-    handle = classifier.register_forward_pre_hook(lambda _module, inputs: kept.append(inputs[0].flatten(1)))
-    try:
-        yield kept
-    finally:
-        handle.remove()
+        return Layout("NHWC")
+    return Layout("tokens", n_prefix) if output.ndim == 3 else Layout("other")
 
 
 def _classifiers(model: Any) -> tuple[nn.Module, ...]:
@@ -289,7 +278,19 @@ def _classifiers(model: Any) -> tuple[nn.Module, ...]:
     return tuple(found) if isinstance(found, tuple | list | nn.ModuleList) else (found,)
 
 
-def _stage_names(model: nn.Module, count: int) -> tuple[str, ...]:
+def last_attention(model: nn.Module) -> Any:
+    """The last attention of a transformer that makes queries, keys and values by one layer `qkv`; else None."""
+    found = [m for m in model.modules() if hasattr(m, "num_heads") and isinstance(getattr(m, "qkv", None), nn.Linear)]
+    return found[-1] if found else None
+
+
+def split_qkv(output: Tensor, n_heads: int) -> Tensor:
+    """[B, n, 3 h d] -> [3, B, h, n, d]."""
+    batch, n_tokens, width = output.shape
+    return output.reshape(batch, n_tokens, 3, n_heads, width // (3 * n_heads)).permute(2, 0, 3, 1, 4)
+
+
+def _map_names(model: nn.Module, count: int) -> tuple[str, ...]:
     infos = list(getattr(model, "feature_info", []))
     names = tuple(str(info["module"]) for info in infos)
     return names if len(names) == count else tuple(f"stage{index}" for index in range(count))

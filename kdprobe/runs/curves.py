@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kdprobe.errors import RunError
+from kdprobe.files import shortest_names
 from kdprobe.results import Result, provenance
 from kdprobe.runs.folder import RunFolder
 
@@ -33,7 +33,7 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
         losses = [record["loss"] for record in found]
         arrays["train_loss"][row, epochs] = [math.nan if loss is None else loss for loss in losses]
         arrays["accuracy"][row, epochs] = [record["accuracy"] for record in found]
-    names = short_names([run.path for run in runs])
+    names = shortest_names([run.path.resolve() for run in runs])
     rows = [
         {"run": name, **{key: record[key] for key in ("epoch", "loss", "accuracy", "lr", "seconds")}}
         for name, found in zip(names, records, strict=True)
@@ -50,13 +50,3 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
         "training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, {"names": names, "remarks": remarks}, origin
     )
     return result, pd.DataFrame(rows).to_csv(index=False)
-
-
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many parents as it takes to tell them apart."""
-    parts = [path.resolve().parts for path in paths]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-count:]) for part in parts]
-        if len(set(names)) == len(names):
-            break
-    return names

@@ -26,19 +26,16 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, read_text, sha256, write_text
-from kdprobe.formats.jsons import parse_json, read_json
+from kdprobe.files import Lock, is_temporary, sha256, write_text
+from kdprobe.formats.jsons import read_json
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.runs.environment import environment
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.runs.records import Epoch, RunResult, lacking
+from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of
 
 FORMAT = "kdprobe-run"
 VERSION = 1
 _LOCK = "training.lock"
-_PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
-#: what each line of `metrics.jsonl` holds at least
-RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
 
 @dataclass(frozen=True)
@@ -151,14 +148,12 @@ class RunFolder:
         """
         self.check_free(config, resume=resume, inputs=inputs)
         environment_path = self.path / "env.json"
-        try:
+        with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if not resume or differing_keys(self._written(), config.model_dump(mode="json")):
+            if not resume or differing_keys(_written(self.config_path), config.model_dump(mode="json")):
                 write_text(self.config_path, write_yaml(config))
             if not environment_path.exists():  # nor is it there after a kill between the two files
                 write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -168,12 +163,11 @@ class RunFolder:
             RunError: if another process trains in it, or it cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = Lock(self.lock_path)
+            with _writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = Lock(self.lock_path)
         except BlockingIOError as error:
             raise RunError(f"another process is training in {self.path}; wait for it or stop it") from error
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
         try:
             yield
         finally:
@@ -219,30 +213,21 @@ class RunFolder:
     def keep_inputs(self, now: Inputs) -> None:
         """Write down which teacher and data the run learns from, before it does."""
         if not self.inputs_path.exists() and not self._trained:
-            try:
+            with _writing(self.path):
                 now.write(self.inputs_path)
-            except OSError as error:
-                raise RunError(f"{self.path} cannot be written: {error.strerror}") from error
 
     @property
     def _trained(self) -> bool:
         """Whether something was learnt that is kept."""
         return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
-    def _same_inputs(self, now: Inputs | None) -> set[str]:
-        """The keys of those inputs whose content is known to be what the run began with."""
-        before = self.inputs()
-        if before is None or now is None:
-            return set()
-        pairs = zip(_PLACES, ((before.teacher, now.teacher), (before.data, now.data)), strict=True)
-        return {key for key, (old, new) in pairs if old is not None and old == new}
-
     def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
         if not self.config_path.is_file():
             raise RunError(f"there is no run to resume in {self.path}")
-        same = self._same_inputs(inputs)
-        changed = [key for key in differing_keys(self._written(), config.model_dump(mode="json")) if key not in same]
-        if changed:
+        before = self.inputs()
+        same = set() if before is None or inputs is None else before.same(inputs)
+        differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
+        if changed := [key for key in differing if key not in same]:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
             )
@@ -253,7 +238,7 @@ class RunFolder:
         Raises:
             RunError: if this is not a run folder.
         """
-        return parse(self._written(), methods, source=str(self.config_path))
+        return parse(_written(self.config_path), methods, source=str(self.config_path))
 
     def values(self) -> dict[str, Any]:
         """The configuration, with defaults for what did not exist yet when it was written.
@@ -261,21 +246,11 @@ class RunFolder:
         Raises:
             RunError: if this is not a run folder.
         """
-        values = self._written()
+        values = _written(self.config_path)
         try:
             return RunConfig.model_validate(values).model_dump(mode="json")
         except ValidationError as error:
             raise RunError(f"{self.config_path} is not the configuration of a run") from error
-
-    def _written(self) -> Any:
-        """The configuration; as it is where it is not a run's, so that whoever parses it tells what is wrong."""
-        if not self.config_path.is_file():
-            raise RunError(f"{self.path} is not a run folder: it has no config.yaml")
-        values = read_yaml(_text(self.config_path), source=str(self.config_path))
-        try:
-            return RunConfig.model_validate(values).model_dump(mode="json")
-        except ValidationError:
-            return values
 
     def precision(self) -> str | None:
         """What the run computes in, as it was found out when the run began; None where that is not known."""
@@ -299,24 +274,7 @@ class RunFolder:
         Raises:
             RunError: naming a line that is damaged, or of another epoch.
         """
-        if not self.metrics_path.is_file():
-            return []
-        *lines, _ = _text(self.metrics_path).split("\n")
-        return [self._record(line, number) for number, line in enumerate(lines, start=1)]
-
-    def _record(self, line: str, number: int) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = parse_json(line, finite=True)
-        except ValueError as error:
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: it is not JSON ({error})") from error
-        if wrong := lacking(Epoch, record, RECORDED):
-            raise RunError(f"{self.metrics_path} is damaged in line {number}: {wrong}")
-        if type(record["epoch"]) is not int or record["epoch"] != number:
-            raise RunError(
-                f"{self.metrics_path} is damaged in line {number}: it must be of epoch {number}, but is of epoch "
-                f"{record['epoch']!r}"
-            )
-        return record
+        return read_epochs(self.metrics_path)
 
     def keep_metrics(self, n_epochs: int) -> None:
         """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
@@ -361,16 +319,31 @@ class RunFolder:
         return values
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Report what the system says against writing there, but for a lock that another process holds."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from error
+
+
 def _foreign(path: Path) -> bool:
     """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
     return path.name != _LOCK and not is_temporary(path)
 
 
-def _text(path: Path) -> str:
+def _written(path: Path) -> Any:
+    """A run's configuration; as it is where it is not a run's, so that whatever parses it says what is wrong."""
+    if not path.is_file():
+        raise RunError(f"{path.parent} is not a run folder: it has no {path.name}")
+    values = read_yaml(text_of(path), source=str(path))
     try:
-        return read_text(path)
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
+        return RunConfig.model_validate(values).model_dump(mode="json")
+    except ValidationError:
+        return values
 
 
 def find_runs(folder: str | Path) -> list[RunFolder]:

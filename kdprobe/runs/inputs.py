@@ -41,6 +41,11 @@ class Inputs:
             if before is not None and after is not None and before != after
         ]
 
+    def same(self, now: "Inputs") -> set[str]:
+        """The keys of a configuration that say where inputs lie whose content is known to be the same now."""
+        pairs = {"teacher": (self.teacher, now.teacher), "data.spec": (self.data, now.data)}
+        return {key for key, (before, after) in pairs.items() if before is not None and before == after}
+
     def write(self, path: Path) -> None:
         """Write them as JSON."""
         write_text(path, json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n")

@@ -1,9 +1,17 @@
 """What the small files of a run hold, checked where they are read."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kdprobe.errors import RunError
+from kdprobe.files import read_text
+from kdprobe.formats.jsons import parse_json
+
+#: what each line of `metrics.jsonl` holds at least
+RECORDED = ("epoch", "images", "lr", "loss", "accuracy", "seconds")
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,3 +76,39 @@ def lacking(record: type[_Stored], values: Any, needed: Iterable[str] = ()) -> s
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     return ""
+
+
+def text_of(path: Path) -> str:
+    """A small file of a run as text.
+
+    Raises:
+        RunError: if it is not UTF-8.
+    """
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: it is not UTF-8 text") from error
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a `metrics.jsonl`, of epochs 1, 2, 3, ...; none where there is no file.
+
+    Raises:
+        RunError: naming a line that is damaged, or of another epoch.
+    """
+    if not path.is_file():
+        return []
+    *lines, _ = text_of(path).split("\n")  # a line that a kill cut short has no end
+    return [_epoch(line, number, f"{path} is damaged in line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _epoch(line: str, number: int, damage: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = parse_json(line, finite=True)
+    except ValueError as error:
+        raise RunError(f"{damage}: it is not JSON ({error})") from error
+    if wrong := lacking(Epoch, record, RECORDED):
+        raise RunError(f"{damage}: {wrong}")
+    if type(record["epoch"]) is not int or record["epoch"] != number:
+        raise RunError(f"{damage}: it must be of epoch {number}, but is of epoch {record['epoch']!r}")
+    return record

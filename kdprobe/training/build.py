@@ -12,7 +12,7 @@ from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, describe, load
-from kdprobe.models.create import relabel
+from kdprobe.models.creation import relabel
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs

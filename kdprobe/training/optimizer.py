@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.config import OptimizerConfig, ScheduleConfig
 from kdprobe.models import describe
-from kdprobe.models.create import attach
+from kdprobe.models.creation import attach
 
 _FIRST = 0.04  # where a warm-up starts, as a fraction of the peak
 

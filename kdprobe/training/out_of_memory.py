@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from kdprobe.config import RunConfig
-from kdprobe.models.create import count_parameters
+from kdprobe.models.creation import count_parameters
 
 _OPTIMIZER_COPIES = {"sgd": 1, "adam": 2, "adamw": 2}
 

@@ -9,7 +9,7 @@ import torch
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import Diverged, RunError
-from kdprobe.models.create import count_parameters
+from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 from kdprobe.training.build import Job, build

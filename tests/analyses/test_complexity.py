@@ -13,7 +13,7 @@ from analyses.complexity import CONVENTIONS, complexity, complexity_result, comp
 from kdprobe.errors import ModelError
 from kdprobe.models import ModelInfo, create
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import attach
+from kdprobe.models.creation import attach
 from kdprobe.results import load_result
 
 

@@ -22,7 +22,7 @@ from kdprobe.data import Batch
 from kdprobe.features.dump import Dump, write
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create
-from kdprobe.models.create import describe
+from kdprobe.models.creation import describe
 from tests.benchmarks.bench_cka import peak_memory, reset_peak, seconds
 
 WIDTH = 500_000  # values per sample of the large file's layers

@@ -8,7 +8,17 @@ import pytest
 
 from kdprobe import files
 from kdprobe.errors import FileError, KdprobeError
-from kdprobe.files import Lock, interrupted, is_temporary, read_text, replacing, require_writable, sha256, write_text
+from kdprobe.files import (
+    Lock,
+    interrupted,
+    is_temporary,
+    read_text,
+    replacing,
+    require_writable,
+    sha256,
+    shortest_names,
+    write_text,
+)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -165,3 +175,11 @@ def test_what_cannot_be_written_is_found_before(tmp_path, place):
 def test_looking_whether_it_can_be_written_leaves_nothing(tmp_path):
     require_writable(tmp_path / "a" / "b" / "x.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_take_as_many_parents_as_needed(tmp_path):
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
+    assert shortest_names(paths) == ["a/run", "b/run", "b/other"]
+    assert shortest_names(paths[1:]) == ["run", "other"]
+    assert shortest_names([*paths, paths[0]]) == [*map(str, paths), str(paths[0])]
+    assert shortest_names([]) == []

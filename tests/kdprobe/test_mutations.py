@@ -19,7 +19,7 @@ from kdprobe.recipe import read_recipe
 from kdprobe.runs.compare import gather, group, table, to_result
 from kdprobe.runs.curves import training_curves
 from kdprobe.training.verify import problems
-from tests.test_runs import write_run
+from tests.kdprobe.runs.test_folder import write_run
 
 VALUES = [
     None, True, False, 0, -1, 0.5, 1e308, 10**30, 2**64, float("nan"), "", "x", "1", "\u2028", "a\0b", [], [1],

@@ -4,7 +4,7 @@ import timm
 from kdprobe.config import parse
 from kdprobe.distillers import DISTILLERS, option_types
 from kdprobe.errors import ConfigError
-from kdprobe.models.cifar_resnet import NAMES
+from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.recipe import read_recipe, recipes
 
 
@@ -20,7 +20,7 @@ def test_takes_every_method(name):
 def test_names_networks_that_exist(name):
     config = parse(read_recipe(name), option_types(), source=name)
     networks = [config.model.name, *([config.teacher.removeprefix("timm:")] if config.teacher else [])]
-    assert all(":" in network or network in NAMES or timm.is_model(network.split(".")[0]) for network in networks)
+    assert all(":" in network or network in CIFAR_NAMES or timm.is_model(network.split(".")[0]) for network in networks)
     if config.model.pretrained or config.teacher:
         pretrained = timm.list_pretrained()
         tags = [network for network in networks if "." in network and ":" not in network]

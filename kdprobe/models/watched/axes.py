@@ -158,7 +158,7 @@ def permuted(axes: Axes, order: Sequence[int]) -> Axes:
     return tuple(axes[place] for place in order)
 
 
-def resized(axes: Axes, shape: Sequence[int]) -> Axes:
+def resampled(axes: Axes, shape: Sequence[int]) -> Axes:
     """Axes after pooling, padding, interpolation: those whose size changed keep what they mean, as new ones."""
     found = []
     for axis, length in zip(axes, shape, strict=True):

@@ -22,13 +22,13 @@ from kdprobe.models.watched.axes import (
     merged,
     permuted,
     rerooted,
+    resampled,
     reshaped,
-    resized,
     size,
     unknown,
 )
 from kdprobe.models.watched.operation import Operation, first, is_first, kept, nothing, with_prefix
-from kdprobe.models.watched.token_rules import cat, divide, part_of, stack, unbind
+from kdprobe.models.watched.token_rules import cat, part_of, split, stack, unbind
 
 
 def derive(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
@@ -84,7 +84,7 @@ def _convolve(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
         if one.ndim == 4 and not any(atom.label == CHANNEL for axis in meaning.axes[2:] for atom in axis):
             spatial: Axes = (fresh(ROW, shape[2]), fresh(COLUMN, shape[3]))
         else:
-            spatial = resized(meaning.axes, shape)[2:] if len(meaning.axes) == one.ndim else unknown(shape)[2:]
+            spatial = resampled(meaning.axes, shape)[2:] if len(meaning.axes) == one.ndim else unknown(shape)[2:]
         axes = (meaning.axes[0], fresh(CHANNEL, shape[1]), *spatial)
         found.append(meaning._replace(axes=axes) if len(axes) == one.ndim else Meaning(unknown(shape)))
     return found
@@ -179,7 +179,7 @@ def _resample(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
     meaning, shape = first(operation)
     if len(shape) != made[0].ndim:
         return nothing(operation, made)
-    return [kept(meaning, resized(meaning.axes, tuple(one.shape))) for one in made]
+    return [kept(meaning, resampled(meaning.axes, tuple(one.shape))) for one in made]
 
 
 def _pool(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
@@ -304,7 +304,7 @@ _BY_RULE: tuple[tuple[_Rule, str], ...] = (
     (stack, "stack"),
     (cat, "cat concat concatenate"),
     (part_of, "__getitem__"),
-    (divide, "chunk split tensor_split split_with_sizes"),
+    (split, "chunk split tensor_split split_with_sizes"),
     (unbind, "unbind select"),
     (_unfold, "unfold"),
     (_fold, "fold"),

@@ -12,7 +12,7 @@ from itertools import groupby
 from kdprobe.models.watched.tracing import Call, Trace
 
 
-def stage_ends(trace: Trace) -> list[str]:
+def ends_of_stages(trace: Trace) -> list[str]:
     """Names of modules, shallow to deep; none where no module's output is a map or tokens and a cut.
 
     Args:

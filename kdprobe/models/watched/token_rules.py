@@ -129,7 +129,7 @@ def _cut_tokens(meaning: Meaning, start: int, stop: int, whole: int) -> tuple[Ax
     return fresh(UNKNOWN, stop - start), (), ()
 
 
-def divide(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
+def split(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
     """Parts one behind the other along a dimension."""
     meaning, shape = first(operation)
     dim = int(operation.option(2, "dim", 0)) % len(shape)

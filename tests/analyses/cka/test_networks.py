@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +22,10 @@ from kdprobe.features.dump import Dump, write
 from kdprobe.features.hsic import centred_gram
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import create
-from tests import references
+from kdprobe.models.creation import create
+from tests import goldens, references
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "hsic_cka.npz")
+GOLDEN = np.load(goldens.FOLDER / "hsic_cka.npz")
 CASES = [i for i in range(int(GOLDEN["n_cases"])) if GOLDEN[f"c{i}_x"].ndim == 3]
 
 

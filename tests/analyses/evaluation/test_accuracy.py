@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from analyses.commands.evaluate import evaluate as command
 from analyses.evaluation.accuracy import evaluate, summary, tidy
 from analyses.evaluation.calibration import reliability_result, reliability_table
-from analyses.evaluation.predictions import judge, predict, short_names
+from analyses.evaluation.predictions import checkpoint_names, judge, predict
 from kdprobe import load
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import attach
+from kdprobe.models.creation import attach
 from kdprobe.results import load_result
 
 
@@ -157,7 +157,7 @@ def test_a_network_that_gives_nan_is_named(checkpoints: list[str], tmp_path: Pat
     ],
 )
 def test_names_tell_checkpoints_apart(given: list[str], expected: list[str]) -> None:
-    assert short_names(given) == expected
+    assert checkpoint_names(given) == expected
 
 
 def test_a_checkpoint_tested_against_another(checkpoints: list[str], tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import ModelInfo
+from kdprobe.models.creation import ModelInfo
 from kdprobe.results import load_result
-from tests.test_rafdb import write_part
+from tests import goldens
+from tests.kdprobe.data.test_rafdb import write_part
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
+GOLDEN = np.load(goldens.FOLDER / "metrics.npz")
 PAIRS = torch.tensor(list(COMPOUND.values()))
 
 

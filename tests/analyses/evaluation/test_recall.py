@@ -1,7 +1,5 @@
 """Confusion matrices, recalls and UAR against plain loops, scikit-learn and stored values."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,9 @@ from sklearn.metrics import confusion_matrix, precision_score, recall_score
 from analyses.evaluation.recall import confusion, mean_share, shares, tally, unweighted_average_recall
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
+from tests import goldens
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "metrics.npz")
+GOLDEN = np.load(goldens.FOLDER / "metrics.npz")
 
 labelled = st.integers(2, 6).flatmap(
     lambda c: st.tuples(

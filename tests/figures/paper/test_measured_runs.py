@@ -17,6 +17,7 @@ from kdprobe.cli import group as cli
 from kdprobe.errors import ResultError
 from kdprobe.results import load_result, save_result
 from kdprobe.runs.folder import RunFolder
+from tests.kdprobe.runs.test_folder import write_run
 from tests.saved_results import (
     cka_result,
     comparison_result,
@@ -25,7 +26,6 @@ from tests.saved_results import (
     dropout_result,
     evaluation_result,
 )
-from tests.test_runs import write_run
 
 CIFAR = "data.spec=cifar100:/data"
 

@@ -9,7 +9,7 @@ import pytest
 from kdprobe.cli import group as cli
 from kdprobe.errors import KdprobeError, near_matches
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def exit_of(capsys, *arguments):

@@ -18,7 +18,7 @@ from kdprobe.errors import AnalysisError, CheckpointError, ConfigError, ModelErr
 from kdprobe.files import sha256
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import read_info, read_tensors, save, save_tensors
-from tests.test_user_code import run
+from tests.kdprobe.test_user_code import run
 
 
 def invoke(*words):

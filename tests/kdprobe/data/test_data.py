@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from kdprobe.config import AugmentConfig
-from kdprobe.data import DataSet, ImageFiles, Split, load_data, memory
+from kdprobe.data import DataSet, ImageFiles, Split, load_data
 from kdprobe.data.dataset import stratified
 from kdprobe.data.decode import decode
 from kdprobe.errors import ConfigError, DataError
@@ -142,7 +142,7 @@ def test_a_folder_stays_files_when_asked_or_needed(folder: Path, monkeypatch: py
     spec = f"folder:{folder}"
     assert isinstance(load_data(spec, storage="files").train.images, ImageFiles)
     assert isinstance(load_data(spec, augment=RESIZED).train.images, ImageFiles)
-    monkeypatch.setattr(memory, "LIMIT", 22 * 3 * 10 * 10 - 1)
+    monkeypatch.setattr("kdprobe.data.decode._MOST_BYTES", 22 * 3 * 10 * 10 - 1)
     assert isinstance(load_data(spec).train.images, ImageFiles)
     assert isinstance(load_data(spec, storage="memory").train.images, Tensor)
 
@@ -337,7 +337,7 @@ def test_cifar_is_read_from_its_folder_or_the_one_above(
 def test_cifar_too_large_for_memory_stays_at_its_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar(tmp_path, monkeypatch, fine=True)
     assert pixels(load_data(f"cifar100:{tmp_path}", image_size=48).test).shape[-1] == 48
-    monkeypatch.setattr(memory, "LIMIT", 10_000)
+    monkeypatch.setattr("kdprobe.data.decode._MOST_BYTES", 10_000)
     data = load_data(f"cifar100:{tmp_path}", image_size=48)
     assert (pixels(data.test).shape[-1], data.test.image_size) == (32, 48)
 

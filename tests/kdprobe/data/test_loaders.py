@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data import Batch, ImageFiles, Split, evaluation_batches, load_data, n_batches, training_batches
-from kdprobe.data.memory import into_memory, resize
+from kdprobe.data.decode import into_memory, resize
 from kdprobe.errors import ConfigError, DataError
 
 STILL = AugmentConfig(crop="none", flip=False)

@@ -8,22 +8,22 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from kdprobe.cli.train import check_data
+from kdprobe.cli.data import check_data
 from kdprobe.data import ImageFiles, check, load_data
-from kdprobe.data.rafdb import BASIC, COMPOUND, IMAGES, LIST
+from kdprobe.data.rafdb import ALIGNED, BASIC, COMPOUND, LIST
 from kdprobe.errors import DataError
 
 
 def write_part(root: Path, n_classes: int) -> None:
     """Two training images and one test image per class, listed without a newline at the end."""
     (root / LIST).parent.mkdir(parents=True)
-    (root / IMAGES).mkdir(parents=True)
+    (root / ALIGNED).mkdir(parents=True)
     lines = [f"train_{i:05d}.jpg {i % n_classes + 1}" for i in range(1, 2 * n_classes + 1)]
     lines += [f"test_{i:04d}.jpg {i}" for i in range(1, n_classes + 1)]
     (root / LIST).write_text("\n".join(lines))
     for line in lines:
         stem, label = line.split()[0].removesuffix(".jpg"), int(line.split()[1])
-        Image.new("RGB", (100, 100), (20 * label, 0, 0)).save(root / IMAGES / f"{stem}_aligned.jpg")
+        Image.new("RGB", (100, 100), (20 * label, 0, 0)).save(root / ALIGNED / f"{stem}_aligned.jpg")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_compound_label_outside_is_named(rafdb: Path) -> None:
 
 
 def test_missing_things_are_named(rafdb: Path) -> None:
-    images = rafdb / "basic" / IMAGES
+    images = rafdb / "basic" / ALIGNED
     (images / "train_00002_aligned.jpg").unlink()
     assert error(f"rafdb:{rafdb}") == f"{images / 'train_00002_aligned.jpg'} is named in the list but missing"
     shutil.rmtree(images)
@@ -129,7 +129,7 @@ def test_the_home_folder_may_be_abbreviated(rafdb: Path, monkeypatch: pytest.Mon
 
 
 def test_check_counts_and_complains(rafdb: Path) -> None:
-    images = rafdb / "basic" / IMAGES
+    images = rafdb / "basic" / ALIGNED
     (images / "train_00001_aligned.jpg").write_bytes(b"not an image")
     (images / "stray.jpg").touch()
     found = check.check(f"rafdb:{rafdb}")
@@ -144,7 +144,7 @@ def test_check_counts_and_complains(rafdb: Path) -> None:
 
 
 def test_check_names_all_that_is_missing(rafdb: Path) -> None:
-    images = rafdb / "basic" / IMAGES
+    images = rafdb / "basic" / ALIGNED
     gone = [images / f"train_0000{number}_aligned.jpg" for number in (1, 2)]
     for path in gone:
         path.unlink()

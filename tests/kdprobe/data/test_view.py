@@ -18,7 +18,7 @@ from kdprobe.data.decode import decode
 from kdprobe.errors import DataError
 from kdprobe.features.shared_images import open_views
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import ModelInfo, create, describe, published_view, relabel
+from kdprobe.models.creation import ModelInfo, create, describe, published_view, relabel
 from kdprobe.results import load_result
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS, Progress
-from kdprobe.distillers.scn import rank_regularisation, relabel
+from kdprobe.distillers.scn import rank_regularisation, relabelled
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
 from tests.goldens import assert_tensor, assert_value, cases, leaf
@@ -19,7 +19,7 @@ def test_equals_the_original(case):
     assert_tensor(case, weights.grad, "grad_w")
     labels = case["target"]
     assert_value(case, F.cross_entropy(case["logits"], labels), "ce")
-    changed = relabel(case["logits"], labels, margin=case["margin_2"])
+    changed = relabelled(case["logits"], labels, margin=case["margin_2"])
     expected = labels.clone()
     expected[case["relabel_idx"]] = case["relabel_to"]
     assert torch.equal(changed, expected)

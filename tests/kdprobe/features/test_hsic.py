@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -8,9 +6,9 @@ from hypothesis import strategies as st
 
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import biased_hsic, centred_gram, comparable, double_centre, rbf, u_centre, unbiased_hsic
-from tests import references
+from tests import goldens, references
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "hsic_cka.npz")
+GOLDEN = np.load(goldens.FOLDER / "hsic_cka.npz")
 HSIC_CASES = [i for i in range(int(GOLDEN["n_cases"])) if f"c{i}_hsic_xy" in GOLDEN and GOLDEN[f"c{i}_x"].ndim == 2]
 
 

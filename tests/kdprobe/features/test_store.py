@@ -21,7 +21,7 @@ from kdprobe.features.dump import write as write_dump
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
-from kdprobe.models.create import create, describe
+from kdprobe.models.creation import create, describe
 from kdprobe.models.layout import Layout
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
@@ -541,7 +541,7 @@ def dump_and_tell(path, told):
 @pytest.mark.slow
 def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_path):
     context, rng = multiprocessing.get_context("forkserver"), np.random.default_rng(0)
-    context.set_forkserver_preload(["tests.test_store"])
+    context.set_forkserver_preload(["tests.kdprobe.features.test_store"])
     start = time.perf_counter()
     write_dump(wanted(small_nets(), n=200), tmp_path / "whole.h5")
     seconds = min(time.perf_counter() - start, 0.3)

@@ -23,13 +23,14 @@ import kdprobe
 from kdprobe.errors import CheckpointError, ModelError
 from kdprobe.models import cifar_resnet, create, describe
 from kdprobe.models.checkpoint import facts_for, save
+from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.weights import read_groups
 
 
 def net(seed=1, name="resnet8", n_classes=10, **args):
     torch.manual_seed(seed)
-    if name in cifar_resnet.NAMES:
-        return cifar_resnet.cifar_resnet(name, num_classes=n_classes, **args).eval()
+    if name in CIFAR_NAMES:
+        return cifar_resnet(name, num_classes=n_classes, **args).eval()
     return timm.create_model(name, num_classes=n_classes, **args).eval()
 
 

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -9,9 +10,10 @@ from torch import nn
 
 from kdprobe.errors import ModelError
 from kdprobe.models import Stages, create, describe
-from kdprobe.models.cifar_resnet import DEPTHS, NAMES
-from kdprobe.models.create import ModelInfo, count_parameters, unwrap
-from kdprobe.models.stages import as_map, measure
+from kdprobe.models.cifar import CIFAR_NAMES, DEPTHS
+from kdprobe.models.creation import ModelInfo, count_parameters, unwrap
+from kdprobe.models.layout import as_map
+from kdprobe.models.stages import declared_layout, measure
 
 SMALL_VIT = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 MODELS = {
@@ -31,7 +33,7 @@ def make(name, n_classes=5):
 
 
 def test_cifar_names_do_not_hide_timm_models():
-    assert not set(NAMES) & set(timm.list_models())
+    assert not set(CIFAR_NAMES) & set(timm.list_models())
 
 
 # Parameters of RepDistiller's networks with 100 classes, as published there: 0.28 M, 0.86 M, 1.74 M.
@@ -57,7 +59,7 @@ def test_option_a_has_no_parameters_in_its_shortcuts():
 
 
 def test_padding_shortcut_keeps_the_subsampled_map_in_the_middle():
-    from kdprobe.models.cifar_resnet import PadShortcut
+    from kdprobe.models.cifar import PadShortcut
 
     x = torch.randn(2, 4, 6, 6)
     y = PadShortcut(4, 8)(x)
@@ -158,7 +160,7 @@ def test_a_network_without_stages_is_refused_only_where_stages_are_needed():
     bare, images = Bare(), torch.randn(2, 3, 8, 8)
     assert Stages(bare)(images).logits.shape == (2, 5)
     assert measure(bare).maps == ()
-    with pytest.raises(ModelError, match="Bare offers no stages"):
+    with pytest.raises(ModelError, match="Bare offers no stage maps"):
         Stages(bare, needs=("maps",))
     with pytest.raises(ModelError, match=r"Bare has no get_classifier\(\)"):
         Stages(bare, needs=("pooled",))(images)
@@ -166,12 +168,14 @@ def test_a_network_without_stages_is_refused_only_where_stages_are_needed():
 
 def test_as_map_reads_all_layouts():
     x = torch.randn(2, 5, 3, 3)
-    assert torch.equal(as_map(x, 5, 0), x)
-    assert torch.equal(as_map(x.permute(0, 2, 3, 1), 5, 0), x)
     tokens = torch.cat([torch.zeros(2, 1, 5), x.flatten(2).transpose(1, 2)], 1)
-    assert torch.equal(as_map(tokens, 5, 1), x)
-    with pytest.raises(ModelError, match=r"of shape \(2, 7, 5\) is neither a map nor a square grid"):
-        as_map(torch.zeros(2, 7, 5), 5, 0)
+    for output, n_prefix, kind in ((x, 0, "NCHW"), (x.permute(0, 2, 3, 1), 0, "NHWC"), (tokens, 1, "tokens")):
+        layout = declared_layout(output, 5, n_prefix)
+        assert layout.kind == kind
+        assert torch.equal(as_map(output, layout), x)
+    for shape in ((2, 7, 5), (2, 3, 3, 6), (2, 5)):
+        with pytest.raises(ModelError, match=re.escape(f"of shape {shape} is neither a map nor a square grid")):
+            as_map(torch.zeros(shape), declared_layout(torch.zeros(shape), 5, 0))
 
 
 def test_unknown_names_and_arguments_list_near_matches():

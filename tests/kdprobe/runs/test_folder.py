@@ -28,7 +28,7 @@ from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
 from kdprobe.results import load_result
 from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
-from kdprobe.runs.curves import short_names, training_curves
+from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 from kdprobe.training import train
@@ -243,12 +243,6 @@ def test_epochs_that_do_not_count_up_are_damage(tmp_path, epochs):
         RunError, match=r"metrics.jsonl is damaged in line \d: (it must be of epoch \d, but is of epoch|epoch: )"
     ):
         training_curves([run])
-
-
-def test_names_take_as_many_parents_as_needed(tmp_path):
-    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
-    assert short_names(paths) == ["a/run", "b/run", "b/other"]
-    assert short_names(paths[1:]) == ["run", "other"]
 
 
 def test_runs_from_before_an_option_existed_belong_to_those_with_its_default(tmp_path):

@@ -21,8 +21,8 @@ from kdprobe.runs.compare import group, unknown_inputs
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
 from kdprobe.training import train
+from tests.kdprobe.runs.test_folder import write_run
 from tests.kdprobe.training.test_loop import config
-from tests.test_runs import write_run
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from kdprobe.sweeps.ray import RayEngine
 from kdprobe.sweeps.slurm import SlurmEngine
 from kdprobe.sweeps.work import Order
 from tests import small_sweeps as sweeps
+from tests.kdprobe.cli.test_group import exit_of
 from tests.small_sweeps import until
-from tests.test_cli import exit_of
 
 pytestmark = pytest.mark.slow
 
@@ -258,7 +258,7 @@ class TestRay:
         )
         if shutil.which("ss") is None:
             pytest.skip("there is no ss")
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
         )

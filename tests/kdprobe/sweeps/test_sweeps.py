@@ -18,8 +18,9 @@ from kdprobe.files import Lock
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_sweep
-from kdprobe.runs.folder import RECORDED, RunFolder
+from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
+from kdprobe.runs.records import RECORDED
 from kdprobe.sweeps import attempts, trial
 from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
@@ -31,7 +32,7 @@ from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
 from tests import tiny_cells
-from tests.test_cli import exit_of
+from tests.kdprobe.cli.test_group import exit_of
 
 
 class TestCells:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from kdprobe.errors import ConfigError
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.checkpoint import save
-from kdprobe.models.create import create
+from kdprobe.models.creation import create
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training.distributed import Ranks
 

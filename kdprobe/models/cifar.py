@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-NAMES = tuple(f"resnet{depth}" for depth in DEPTHS)
+CIFAR_NAMES = tuple(f"resnet{depth}" for depth in DEPTHS)
 WIDTHS = (16, 32, 64)
 
 Shortcut = Literal["A", "B"]

@@ -4,8 +4,7 @@ from torch import nn
 
 from kdprobe.errors import ModelError
 from kdprobe.models import create
-from kdprobe.models.stages import Stages, measure
-from kdprobe.models.taps import final_activation
+from kdprobe.models.stages import Stages, final_activation, measure
 
 
 def _features(name, *, needs, size=32):

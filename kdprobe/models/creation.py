@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
-from kdprobe.models import cifar_resnet
+from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.user_code import own_object
 
 #: arguments by which timm fetches or reads weights, besides all that begin with `pretrained`
@@ -229,7 +229,7 @@ def describe(model: nn.Module) -> ModelInfo:
     if not config or n_classes is None:
         raise ModelError(
             f"nothing is known about the input of this {type(model).__name__}; make it with "
-            "kdprobe.models.create, or attach a ModelInfo with kdprobe.models.create.attach"
+            "kdprobe.models.create, or describe it with kdprobe.models.attach"
         )
     name = config.get("architecture", type(model).__name__)
     size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
@@ -254,7 +254,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def known_names() -> list[str]:
     """All names that `create` knows without importing anything more."""
-    return [*cifar_resnet.NAMES, *timm.list_models()]
+    return [*CIFAR_NAMES, *timm.list_models()]
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -265,10 +265,10 @@ def count_parameters(module: nn.Module) -> int:
 def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
     if ":" in name:
         return _own_constructor(name, image_size, named_by)
-    if name in cifar_resnet.NAMES:
+    if name in CIFAR_NAMES:
         if pretrained:
             raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
-        return lambda **args: cifar_resnet.cifar_resnet(name, **args)
+        return lambda **args: cifar_resnet(name, **args)
     if not timm.is_model(name.partition(".")[0]):
         raise ModelError(f"no model {name!r}{near_matches(name, known_names())}")
     return lambda **args: _timm_model(name, image_size, pretrained, args)
@@ -317,7 +317,7 @@ def _argument_mistake(error: TypeError, name: str) -> str:
 
 
 def _parameters(name: str) -> list[str]:
-    if name in cifar_resnet.NAMES:
+    if name in CIFAR_NAMES:
         return ["shortcut", "in_chans"]
     if ":" in name:
         return []

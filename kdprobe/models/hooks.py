@@ -1,0 +1,52 @@
+"""Forward hooks that exist only inside a `with` block."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def hooked(
+    modules: Sequence[nn.Module | None], hook_at: Callable[[int], Callable[..., None]], *, before: bool = False
+) -> Iterator[None]:
+    """Inside `with`, each module has a forward hook.
+
+    Args:
+        modules: those to watch; None is passed over.
+        hook_at: gives the hook of the module at a place of the list. It is called with the module, its inputs and
+            its output.
+        before: call the hook before the module runs instead, without an output.
+    """
+    with ExitStack() as stack:
+        for place, module in enumerate(modules):
+            if module is not None:
+                register = module.register_forward_pre_hook if before else module.register_forward_hook
+                stack.callback(register(hook_at(place)).remove)
+        yield
+
+
+@contextmanager
+def inputs_of(modules: Sequence[nn.Module | None]) -> Iterator[list[Tensor | None]]:
+    """Inside `with`, the list is filled with the last input of each module; None stays None."""
+    last: list[Tensor | None] = [None] * len(modules)
+
+    def keep(place: int) -> Callable[..., None]:
+        # An activation in place would overwrite what it was given.
+        return lambda module, inputs: last.__setitem__(place, inputs[0].clone() if _in_place(module) else inputs[0])
+
+    with hooked(modules, keep, before=True):
+        yield last
+
+
+@contextmanager
+def outputs_of(modules: Sequence[nn.Module | None]) -> Iterator[list[Any]]:
+    """Inside `with`, the list is filled with the last output of each module; None stays None."""
+    last: list[Any] = [None] * len(modules)
+    with hooked(modules, lambda place: lambda _module, _inputs, output: last.__setitem__(place, output)):
+        yield last
+
+
+def _in_place(module: nn.Module) -> bool:
+    return bool(getattr(module, "inplace", False))
