@@ -16,7 +16,7 @@ from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.yamls import read_yaml
 
 PositiveFloat = Field(gt=0)
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
@@ -112,7 +112,7 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(5e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.999)
     decay_norms: bool = True
     auxiliary_lr_factor: float = Field(1.0, gt=0)
 

@@ -15,7 +15,7 @@ _LONG = 30  # lines of a table that are set smaller, so that they stay within a 
 
 
 @dataclass(frozen=True)
-class Entry:
+class PrintedNumber:
     """One published number, as it is printed."""
 
     row: str
@@ -31,7 +31,7 @@ class PublishedTable:
 
     name: str
     caption: str
-    cells: tuple[Entry, ...]
+    cells: tuple[PrintedNumber, ...]
 
     @property
     def rows(self) -> list[str]:
@@ -76,7 +76,7 @@ class PublishedTable:
             for source, places in named.items()
         }
 
-    def marked(self, cell: Entry, mark: Callable[[str], str]) -> str:
+    def marked(self, cell: PrintedNumber, mark: Callable[[str], str]) -> str:
         """A number with the letter of its footnote, which `mark` words."""
         letters = {note: letter for letter, note in self.notes.items()}
         return cell.value + (mark(letters[cell.note]) if cell.note else "")
@@ -119,7 +119,7 @@ class ComparedTable(PublishedTable):
         """The groups that repeat a number."""
         return [own for own in self.own if any(repeats(own, self.name, cell.row, cell.column) for cell in self.cells)]
 
-    def lines(self) -> list[tuple[Entry, str, list[str]]]:
+    def lines(self) -> list[tuple[PrintedNumber, str, list[str]]]:
         """Each number with the name of a group, where there are several, and what the group measured.
 
         Measured are mean, difference to the published number, ends of the mean's interval and number of runs; empty

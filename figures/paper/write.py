@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.paper.measured_runs import Own, own_runs
-from figures.paper.tables import ComparedTable, Entry, PublishedTable, latex, markdown
+from figures.paper.tables import ComparedTable, PrintedNumber, PublishedTable, latex, markdown
 from figures.pictures import confusion
 from figures.pictures.dropout import draw, draw_beside
 from figures.style import save
@@ -42,7 +42,7 @@ _NAMED = 8  # runs named where more have no place
 def published_table(name: str) -> PublishedTable:
     """Read one of `TABLES`."""
     rows = csv.DictReader(io.StringIO(_read(name)))
-    return PublishedTable(name, TABLES[name], tuple(Entry(**row) for row in rows))
+    return PublishedTable(name, TABLES[name], tuple(PrintedNumber(**row) for row in rows))
 
 
 def published_grid(name: str) -> Result:

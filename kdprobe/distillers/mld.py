@@ -94,11 +94,11 @@ def mld_parts(
     return levels(student_views, teacher_views, temperatures)
 
 
-Views = tuple[Tensor, Tensor]
+_Views = tuple[Tensor, Tensor]
 Level = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def _clean(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+def _clean(student: _Views, teacher: _Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
     samples, classes = uncertain(teacher[0])
     levels: dict[str, tuple[Level, Tensor]] = {
         "instance": (_instance, samples),
@@ -115,7 +115,7 @@ def _clean(student: Views, teacher: Views, temperatures: Sequence[float]) -> dic
     }
 
 
-def _reference(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+def _reference(student: _Views, teacher: _Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
     (weak, strong), (teacher_weak, teacher_strong) = student, teacher
     samples, classes = (mask.to(weak.dtype).mean() for mask in uncertain(teacher_weak))
 

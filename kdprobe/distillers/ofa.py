@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
-from kdprobe.distillers.pairing import USUAL, check_stage, levels, spread
+from kdprobe.distillers.pairing import N_STAGES, check_stage, levels, spread
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -231,7 +231,7 @@ def _usual_stages(student: Shapes) -> tuple[int, ...]:
     found = levels(student)
     if student.tokens is not None and len(found) == 12:
         return OF_TWELVE
-    return spread(found, min(USUAL, len(found)))
+    return spread(found, min(N_STAGES, len(found)))
 
 
 def _exit(student: Shapes, stage: int, place: int, n_stages: int, width: int) -> nn.Module:

@@ -13,7 +13,7 @@ from kdprobe.models.stages import Shapes
 #: beginnings of the names of a stem's output
 STEM = ("act", "bn", "conv", "norm", "stem")
 #: stages of the usual networks, without the stem
-USUAL = 4
+N_STAGES = 4
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -26,7 +26,7 @@ def levels(shapes: Shapes) -> tuple[int, ...]:
     found = tuple(range(len(shapes.maps)))
     if shapes.names and shapes.names[0].startswith(STEM):
         found = found[1:]
-    return found if shapes.tokens is not None else found[-USUAL:]
+    return found if shapes.tokens is not None else found[-N_STAGES:]
 
 
 def spread(stages: Sequence[int], count: int) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
             check_stage(method, pair[1], teacher)
         return chosen
     ours, theirs = levels(student), levels(teacher)
-    count = min(len(ours), len(theirs), USUAL)
+    count = min(len(ours), len(theirs), N_STAGES)
     return tuple(zip(spread(ours, count), spread(theirs, count), strict=True))
 
 

@@ -12,7 +12,7 @@ from kdprobe.errors import ConfigError
 from kdprobe.formats.yamls import read_yaml
 
 Methods = Mapping[str, type[Section]]
-Values = dict[str, Any]
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Cell:
     """
 
     id: str
-    values: Values
+    values: Settings
     base: dict[str, Any]
 
     @property
@@ -53,12 +53,12 @@ def input_names(config: RunConfig) -> tuple[str | None, str]:
     return (None if config.teacher is None else f"teacher {config.teacher}"), data
 
 
-def with_values(base: dict[str, Any], values: Values) -> dict[str, Any]:
+def with_values(base: dict[str, Any], values: Settings) -> dict[str, Any]:
     """A copy of a nested mapping with some dotted keys set."""
     return override(base, [f"{key}={json.dumps(value)}" for key, value in values.items()])
 
 
-def make_cells(base: dict[str, Any], grid: Iterable[Values], methods: Methods) -> list[Cell]:
+def make_cells(base: dict[str, Any], grid: Iterable[Settings], methods: Methods) -> list[Cell]:
     """Check every combination and name it; combinations that mean the same configuration share an id.
 
     Raises:
@@ -94,7 +94,7 @@ def read_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
     return axes
 
 
-def product(axes: Mapping[str, Sequence[Any]]) -> list[Values]:
+def product(axes: Mapping[str, Sequence[Any]]) -> list[Settings]:
     """Every combination of the axes' values, the last axis fastest."""
     return [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
 
@@ -122,7 +122,7 @@ def read_rates(text: str) -> list[float]:
     return sorted(rates)
 
 
-def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max_gap: float | None) -> list[Values]:
+def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max_gap: float | None) -> list[Settings]:
     """Teacher rate times student rate times seed.
 
     Args:
@@ -136,6 +136,6 @@ def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max
     return [values for values in product(axes) if abs(_rates(values)[0] - _rates(values)[1]) <= gap]
 
 
-def _rates(values: Values) -> tuple[float, float]:
+def _rates(values: Settings) -> tuple[float, float]:
     teacher, student, _ = values.values()
     return teacher, student

@@ -177,8 +177,8 @@ class _Child:
         self.cell = None
         if not reply:
             status = self.process.wait()
-            how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise ChildProcessError(f"its process was {how}" if status < 0 else f"its process {how}")
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise ChildProcessError(f"its process {how}")
         return Outcome(**json.loads(reply))
 
     def dismiss(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from kdprobe.sweeps.work import Order, work
 
 
-def serve(order: Order) -> None:
+def _serve(order: Order) -> None:
     """Work until standard input ends, as it does however the driver ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no reply
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--stale-after", type=float, required=True)
     parser.add_argument("--trust", nargs="*", type=str, default=())
     given = vars(parser.parse_args())
-    serve(Order(**{**given, "trust": tuple(given["trust"])}))
+    _serve(Order(**{**given, "trust": tuple(given["trust"])}))
 
 
 if __name__ == "__main__":

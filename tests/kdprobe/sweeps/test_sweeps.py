@@ -27,7 +27,7 @@ from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, rea
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
-from kdprobe.sweeps.table import rows, summary, write_table
+from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
@@ -65,7 +65,7 @@ class TestCells:
             (["=1,2"], "--grid takes KEY.KEY=VALUE,VALUE,..., but got '=1,2'"),
             (["seed=1,,2"], "the list in --grid seed=1,,2 is not YAML"),
             (["seed=[1"], r"the list in --grid seed=[1 is not YAML"),
-            (["seed=1", "seed=2"], "--grid names 'seed' twice"),
+            (["seed=1", "seed=2"], "--grid names 'seed' twice; put all its values into one list"),
             (["seed=1,2,1"], "--grid seed=1,2,1 names a value twice"),
         ],
     )
@@ -685,12 +685,12 @@ class TestTable:
         assert text[0] == "training.epochs,seed,accuracy,evaluated_images,seconds,run"
         assert text[1] == f"1,0,0.5,60,1,cells/{cells[0].id}"
         assert len(text) == 4
-        assert "training.epochs=1  55.00 ± 63.53 %" in summary(found)
-        assert "training.epochs=2  70.00 %" in summary(found)
+        assert "training.epochs=1  55.00 ± 63.53 %" in worded_rows(found)
+        assert "training.epochs=2  70.00 %" in worded_rows(found)
         ties = [{**row, "accuracy": 0.5} for row in found]
-        assert "training.epochs=1  50.00 ± 12.65 %" in summary(ties)
+        assert "training.epochs=1  50.00 ± 12.65 %" in worded_rows(ties)
         older = [{**row, "evaluated_images": None} for row in ties]
-        assert "training.epochs=1  50.00 %, all equal" in summary(older)
+        assert "training.epochs=1  50.00 %, all equal" in worded_rows(older)
 
 
 class TestSlots:

@@ -26,6 +26,7 @@ from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, Diverged, ModelError, RunError, Stopped
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
 from kdprobe.recipe import read_recipe
+from kdprobe.runs import Inputs
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.training import loop, state, train
@@ -416,6 +417,15 @@ def test_what_a_killed_process_left_behind_is_no_obstacle(tmp_path):
     (tmp_path / ".config.yaml.elsewhere.1.0123abcd.tmp").touch()
     RunFolder(tmp_path).claim(config(), resume=False)
     assert RunFolder(tmp_path).config_path.is_file()
+
+
+def test_data_that_are_not_those_that_are_expected_are_refused(tmp_path):
+    expected = Inputs(data="0" * 64)
+    with pytest.raises(
+        RunError, match=r"run cannot be trained: before, the data tests\.tiny:digits had the sha256 0{64},"
+    ):
+        train(config(), tmp_path / "run", device="cpu", quiet=True, inputs=expected)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_occupied_folder_is_left_alone(student, teacher, tmp_path):
