@@ -273,11 +273,10 @@ class RunConfig(Section):
             raise ValueError("must be left out where there is no teacher to compare with")
         return probe
 
-    @property
-    def snapshots(self) -> tuple[int, ...]:
-        """Numbers of epochs after whose multiples the network is kept as it is."""
+    def keeps_snapshot(self, epoch: int) -> bool:
+        """Whether the network is kept as it is after this many epochs."""
         wanted = (self.training.saving.snapshots, None if self.probe is None else self.probe.every)
-        return tuple(every for every in wanted if every is not None)
+        return any(every is not None and epoch % every == 0 for every in wanted)
 
 
 def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "configuration") -> RunConfig:

@@ -108,7 +108,7 @@ def _run(
         folder,
         config.training,
         stop,
-        snapshots=config.snapshots,
+        keeps_snapshot=config.keeps_snapshot,
         method=job.method,
         options=config.method,
         exported=trainer.exported,

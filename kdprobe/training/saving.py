@@ -1,7 +1,7 @@
 """What a run saves while it goes on: states, checkpoints, metrics; and where a resumed run begins."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ class Keeper:
         folder: claimed.
         settings: the section `training`.
         stop: set when the run is asked to stop.
-        snapshots: the network is kept as it is after each multiple of these numbers of epochs, 0 included.
+        keeps_snapshot: whether the network is kept as it is after this many epochs, 0 included.
         method: the distillation method, whose own modules are kept beside the network.
         options: name and options of the method.
         exported: the network that checkpoints hold.
@@ -41,14 +41,14 @@ class Keeper:
         settings: TrainingConfig,
         stop: StopRequest,
         *,
-        snapshots: Collection[int],
+        keeps_snapshot: Callable[[int], bool],
         method: Method,
         options: dict[str, Any],
         exported: nn.Module,
         stateful: Mapping[str, Stateful],
         writes: bool,
     ) -> None:
-        self.folder, self.settings, self.stop, self.snapshots = folder, settings, stop, snapshots
+        self.folder, self.settings, self.stop, self.keeps_snapshot = folder, settings, stop, keeps_snapshot
         self.method, self.options, self.exported, self.stateful = method, options, exported, stateful
         self.writes = writes
         self._saved_at = time.monotonic()
@@ -115,7 +115,7 @@ class Keeper:
         self._saved_at = time.monotonic()
 
     def _save_snapshot(self, epoch: int, training: dict[str, Any]) -> None:
-        if any(epoch % every == 0 for every in self.snapshots):
+        if self.keeps_snapshot(epoch):
             save(self.exported, self.folder.snapshot_path(epoch), training=training)
 
     @contextmanager

@@ -321,7 +321,7 @@ class TestSlurm:
         engine = SlurmEngine(order_of(ledger, "once_broken"), cluster="local", look=0.3)
         tally = drive(ledger, engine, say=said.append)
         assert tally.done == 2
-        assert sum("ValueError: no such luck; tried again" in line for line in said) == 2
+        assert sum("ValueError: no such luck; trying again" in line for line in said) == 2
         assert all(state.name == "done" for state in ledger.states().values())
 
     def test_a_killed_job_is_tried_again(self, tmp_path):
