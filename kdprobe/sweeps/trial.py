@@ -12,7 +12,7 @@ from typing import Any
 from kdprobe.config import RunConfig, parse
 from kdprobe.data import DataSet
 from kdprobe.sweeps.cells import Cell, Methods, input_names
-from kdprobe.training.build import read_images
+from kdprobe.training.build import data_of
 from kdprobe.training.rehearsal import try_out
 
 _LATER = ("seed", "data.workers", "probe", *(f"training.{k}" for k in ("epochs", "optimizer", "schedule", "saving")))
@@ -37,7 +37,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
         config = parse(cell.config, methods, source=f"the cell {cell.label}")
         key = json.dumps([config.data.model_dump(mode="json"), config.seed])
         if key not in sets:
-            sets[key] = read_images(config, decode=False)
+            sets[key] = data_of(config, decode=False)
         inputs = try_out(_uncompiled(config), sets[key])
         hashes = zip(input_names(config), (inputs.teacher, inputs.data), strict=True)
         found |= {name: digest for name, digest in hashes if name is not None and digest is not None}

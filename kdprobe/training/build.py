@@ -61,12 +61,12 @@ def build(
         device: the networks are moved there.
         download: fetch data that are not there.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
-        data: what `read_images` returned; it is read now if not given.
+        data: what `data_of` returned; it is read now if not given.
 
     Raises:
         KdprobeError: if something in the configuration cannot be used.
     """
-    data = data or read_images(config, download=download, named_by=named_by)
+    data = data or data_of(config, download=download, named_by=named_by)
     student = _student(config, data, named_by).to(device)
     teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
@@ -80,7 +80,7 @@ def build(
     return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
 
 
-def read_images(
+def data_of(
     config: RunConfig, *, download: bool = False, named_by: str | Path | None = None, decode: bool = True
 ) -> DataSet:
     """The data set of a configuration, with its sha256.

@@ -38,7 +38,7 @@ def try_out(config: RunConfig, data: DataSet) -> Inputs:
 
     Args:
         config: what would be done.
-        data: the configuration's, read by `build.read_images`.
+        data: the configuration's, read by `build.data_of`.
 
     Returns:
         which teacher and data it would learn from.
