@@ -18,7 +18,7 @@ def mean_interval(values: Values, *, confidence: float = 0.95) -> tuple[float, f
     """The mean and the half-width of Student's interval around it.
 
     Args:
-        values: independent ones; NaN where there is none.
+        values: independent values; NaN where one is missing.
         confidence: of the interval, in (0, 1).
 
     Returns:

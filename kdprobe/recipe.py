@@ -1,4 +1,4 @@
-"""Recipes: configurations shipped with the package, and configurations of the user's, by one name."""
+"""Recipes: configurations by name, shipped with the package or in a file of the user's."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,15 +15,15 @@ SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
 def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, or in a shipped recipe such as `digits/resnet8-kd`.
 
-    A recipe's section `methods` holds the options that other methods than its own take in this setting, and
-    `sweep` what `read_sweep` returns; they are not part of what is returned.
+    A recipe's section `methods` holds the options of other methods in the same setting, and its section `sweep` holds
+    what `read_sweep` returns; neither is part of the returned mapping.
 
     Args:
         name: a file ending in .yaml, or the name of a shipped recipe.
         method: a method other than the recipe's own.
 
     Raises:
-        ConfigError: if there is neither, or it is not a mapping, or its section `methods` is none of options.
+        ConfigError: if there is no such file or recipe, it is not a mapping, or its section `methods` holds no options.
     """
     data = _read(name)
     data.pop("sweep", None)
@@ -31,7 +31,7 @@ def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
 
 
 def read_sweep(name: str) -> dict[str, Any]:
-    """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, where it has them.
+    """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, as far as it has them.
 
     Raises:
         ConfigError: as `read_recipe`, or if the section has other keys, or seeds or max_gap are not numbers.
@@ -59,7 +59,7 @@ def _read(name: str) -> dict[str, Any]:
         try:
             text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{name} is not a text in UTF-8 that can be read ({type(error).__name__})") from error
+            raise ConfigError(f"{name} cannot be read as UTF-8 text ({type(error).__name__})") from error
     elif name in (known := recipes()):
         text = known[name].read_text(encoding="utf-8")
     else:

@@ -4,6 +4,8 @@ Any installed package can add a command by naming it under the entry-point group
 `kdprobe.commands`; nothing here knows what the commands are.
 """
 
+import atexit
+import gc
 import signal
 import sys
 import threading
@@ -79,6 +81,7 @@ def run(name: str, *arguments: object) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; exit status 2 and one line for a user's error."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    atexit.register(gc.freeze)  # else the interpreter goes through all of torch for a second or more before it ends
     try:
         with _stoppable(), warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
             warnings.showwarning = _warn

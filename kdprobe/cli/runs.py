@@ -67,7 +67,7 @@ def show_run(run: Path) -> None:
     if folder.state == "failed":
         echo(f"failed: {folder.failure_path.read_text(encoding='utf-8', errors='replace').strip()}")
     else:
-        echo("finished" if folder.finished else "not finished")
+        echo(folder.state if folder.finished else "not finished")
 
 
 @runs.command("compare")

@@ -179,10 +179,12 @@ def _train_cells(
     from kdprobe.config import override, parse, quoted
     from kdprobe.distillers import option_types
     from kdprobe.recipe import read_recipe
-    from kdprobe.sweeps.cells import make_cells
+    from kdprobe.sweeps.cells import Cell, make_cells
     from kdprobe.sweeps.driver import Driver
     from kdprobe.sweeps.ledger import begin, check_folder
+    from kdprobe.sweeps.places import as_begun, under_old_names
     from kdprobe.sweeps.trial import try_cells
+    from kdprobe.training.places import require_inputs
     from kdprobe.training.signals import stop_requests
     from kdprobe.user_code import trusting
 
@@ -192,20 +194,27 @@ def _train_cells(
     values |= {"teacher_facts": told} if told else {}
     values = override(values, [*([] if data is None else [f"data.spec={quoted(data)}"]), *assignments])
     config = parse(values, option_types(), source=recipe)
-    cells = make_cells(config.model_dump(mode="json"), combinations(config), option_types())
-    named = {module for cell in cells for module in modules_in(cell.config)}
     name = Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
     folder = out or Path("sweeps") / name
+    base, grid = config.model_dump(mode="json"), combinations(config)
+    begun, places = as_begun(folder, base, grid)
+    cells = make_cells(begun, grid, option_types())
+    now = [Cell(cell.id, cell.values, base) for cell in cells]
+    named = {module for cell in now for module in modules_in(cell.config)}
     with trusting(named):
         check_folder(folder, cells, {})
-        inputs = try_cells(cells, option_types())
-        check_folder(folder, cells, inputs)
+        if folder.exists():
+            require_inputs(config, folder)
+        inputs = try_cells(now, option_types())
+        before = under_old_names(inputs, cells, now) if places else {}
+        inputs |= before
+        check_folder(folder, cells, inputs, moved=before)
     tell = (lambda _: None) if quiet else say
     with stop_requests() as stop:
         with trusting(named):
             runner = _engine(folder.resolve(), **engine)  # one that cannot be had leaves no folder
         try:
-            ledger = begin(folder, cells, inputs=inputs)
+            ledger = begin(folder, cells, inputs=inputs, places=places)
             tally = Driver(ledger, runner, retries=retries, say=tell, stop=stop, quiet=quiet).run()
         finally:
             runner.close()
@@ -263,8 +272,8 @@ def _engine(
 
 
 def _status_line(ledger: "Ledger", state: "State") -> str | None:
-    """What there is to say of a cell that runs, failed, or has a damaged result."""
-    damaged = "its result.json is damaged and does not count; " if state.damaged else ""
+    """What there is to say of a cell that runs, failed, or has a damaged result or damaged weights."""
+    damaged = f"{state.damaged}, so it is not done; " if state.damaged else ""
     attempt = state.attempt
     if state.name == "running" and attempt is not None:
         epochs = len(ledger.run(attempt.path.name.partition(".")[0]).metrics())

@@ -1,8 +1,8 @@
 """Images as uint8 squares: one, a batch or a whole split, decoded from files or resized.
 
-An image counts as a person sees it: turned as its EXIF orientation says, its transparent parts over white. Grey of
-16 bits and floats from 0 to 1 come down to 8 bits. Of 32-bit integers and of other floats nobody knows what is white:
-they are refused.
+An image is taken as a person sees it: rotated as its EXIF orientation says, with transparent parts over white. Grey of
+16 bits and floats from 0 to 1 are reduced to 8 bits. 32-bit integers and other floats are refused, because
+it is not known which value is white.
 """
 
 import os
@@ -30,7 +30,7 @@ _Item = TypeVar("_Item")
 _Done = TypeVar("_Done")
 _MOST_BYTES = 2**30  # of decoded images that are kept in memory
 _CHUNK = 256  # images resized at a time
-_AT_A_TIME = 16  # images that a thread decodes before it looks whether to go on
+_AT_A_TIME = 4  # images that a thread decodes before it looks whether to go on
 Box = tuple[float, float, float, float]
 #: formats that are decoded, by Pillow's names, with the endings of their files. Never those that Pillow hands to other
 #: programs, such as PostScript to Ghostscript: what a file holds decides, not how it is named
@@ -97,7 +97,7 @@ def decode(
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """An image of one of `_FORMATS`; whatever is raised meanwhile becomes one error with the path."""
+    """An image of one of `_FORMATS`; whatever is raised inside becomes one error with the path."""
     try:
         with open(path, "rb", opener=_without_waiting) as file, Image.open(file, formats=_NAMES) as image:
             yield image
@@ -108,7 +108,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe that nobody writes to is empty rather than waited for."""
+    """Open a file without blocking: a pipe without a writer is empty."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -129,7 +129,7 @@ def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
         return shown
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged remarks beside pixels that are whole
+    except Exception:  # damaged metadata beside pixels that are intact
         return shown
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return shown if turn is None else shown.transpose(turn)
@@ -146,8 +146,8 @@ def _grey(image: Image.Image, path: str) -> Image.Image:
     if integers or not 0 <= low <= high <= white:
         what = "floats" if image.mode == "F" else "integers"
         raise DataError(
-            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and nobody knows which "
-            "is white; save it with 8 or 16 bits, or as floats from 0 to 1"
+            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and it is not "
+            "known which value is white; save it with 8 or 16 bits, or as floats from 0 to 1"
         )
     if tags.get(_PHOTOMETRIC) == 0:
         values = white - values
@@ -167,9 +167,21 @@ def image_side(path: str) -> int:
 
 
 def decode_batch(
-    files: ImageFiles, index: Sequence[int], *, image_size: int, sources: Sequence[torch.Generator] | None = None
+    files: ImageFiles,
+    index: Sequence[int],
+    *,
+    image_size: int,
+    sources: Sequence[torch.Generator] | None = None,
+    unwanted: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Tensor]:
     """Decode some of a split's files, one after another.
+
+    Args:
+        files: the split's files.
+        index: the places of the wanted ones.
+        image_size: side in pixels.
+        sources: for each image, what decides the random part that is taken; none is taken if not given.
+        unwanted: asked before each image whether nothing waits for them any more; then the rest is left out.
 
     Returns:
         uint8 [B, 3, s, s], and which of `index` they are, int64 [B]: all of them, unless `files.skip_bad`.
@@ -180,6 +192,8 @@ def decode_batch(
     images = np.empty((len(index), 3, image_size, image_size), np.uint8)
     kept: list[int] = []
     for row, i in enumerate(index):
+        if unwanted():
+            break
         source = sources[row] if sources else None
         try:
             images[len(kept)] = decode(
@@ -205,12 +219,12 @@ def _centre(height: int, width: int, fraction: float, *, squash: bool = False) -
 
 
 def fits(n_images: int, image_size: int) -> bool:
-    """Whether so many square uint8 images stay within 1 GiB."""
+    """Whether this many square uint8 images stay within 1 GiB."""
     return n_images * 3 * image_size**2 <= _MOST_BYTES
 
 
 def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "n 3 s s"]:
-    """Resample bilinearly with antialiasing; the same tensor where the size is already right."""
+    """Resample bilinearly with antialiasing; the same tensor if it has that size already."""
     if images.shape[-1] == image_size:
         return images
     result = images.new_empty(len(images), 3, image_size, image_size)
@@ -222,7 +236,7 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
 def in_threads(function: Callable[[_Item], _Done], items: Sequence[_Item]) -> Iterator[_Done]:
     """The function of each item, in order, computed in threads: Pillow decodes outside the interpreter lock.
 
-    Whatever ends it, an error or an interrupt, does not wait for what was not yet begun.
+    An error or an interrupt does not wait for items that have not begun.
     """
     with ThreadPoolExecutor(usable_processors()) as pool:
         try:

@@ -82,12 +82,12 @@ def boxes(draws: Float[Tensor, "B p 4"], size: int) -> Int64[Tensor, "B 4"]:
 
 
 def uniform(keys: Int64[Tensor, " B"], count: int) -> Float[Tensor, "B n"]:
-    """So many numbers in [0, 1) for each key, float64."""
+    """`count` numbers in [0, 1) for each key, float64."""
     return counted(keys, count).double() / 2**32
 
 
 def counted(keys: Int64[Tensor, " B"], count: int) -> Int64[Tensor, "B n"]:
-    """So many random whole numbers in [0, 2^32) for each key: scrambled counters."""
+    """`count` random whole numbers in [0, 2^32) for each key: scrambled counters."""
     counter = scramble(_FAR + torch.arange(count, device=keys.device))
     return scramble(scramble(keys)[:, None] ^ counter)
 

@@ -5,6 +5,9 @@ Order and variation are functions of (seed, epoch) alone, and each image's varia
 View v of a split of n images is image v mod n, for the (v // n)-th time.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 from timm.data.auto_augment import RandAugment
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
@@ -43,16 +46,16 @@ class Batch:
 
 
 def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
-    """How many batches `training_batches` yields to each of so many processes.
+    """The number of batches that `training_batches` yields to each of `world` processes.
 
-    A rest that has not two images for each of them joins the batch before it.
+    A last batch with fewer than two images for each process joins the batch before it.
 
     Raises:
         ConfigError: if a batch has fewer images than there are processes.
-        DataError: if the split has.
+        DataError: if the split has fewer images than there are processes.
     """
     if batch_size < world:
-        raise ConfigError(f"each of {world} processes needs an image of each batch, but batches have {batch_size}")
+        raise ConfigError(f"each of {world} processes needs an image of each batch, but the batch size is {batch_size}")
     if n_images < world:
         raise DataError(f"each of {world} processes needs an image, but there are {n_images}")
     full, rest = divmod(n_images, batch_size)
@@ -74,19 +77,19 @@ def training_batches(
     """One epoch in random order with random variations.
 
     Every image comes exactly once, or, with `augment.repeats` r, a random part of them r times in a row (the
-    last of them fewer times) in an epoch of the same length. Where a single image would be left over for a process's
-    part of the last batch, which batch norm cannot take, or none, this batch joins the one before it.
+    last one perhaps fewer times) in an epoch of the same length. Where a process's part of the last batch would be a
+    single image, which batch norm cannot handle, or none, this batch joins the one before it.
 
     Args:
-        split: where from.
+        split: the images.
         batch_size: images per batch.
         augment: how images are varied.
-        seed: of the run.
-        epoch: which epoch's order and variations.
+        seed: the run's seed.
+        epoch: the epoch whose order and variations are wanted.
         workers: processes that decode files and apply `augment.rand_augment`; 0 does both in this one.
-        device: where the batches are wanted.
-        start: batches to leave out in front, for an epoch that was interrupted.
-        shard: (r, k) yields the r-th of k equal parts of each batch, for one process of k.
+        device: the device to put the batches on.
+        start: batches to leave out at the beginning, for an epoch that was interrupted.
+        shard: (r, k) yields the r-th of k equal parts of each batch, for process r of k.
 
     Raises:
         ConfigError: if `augment` asks for random areas of images in memory.
@@ -100,7 +103,7 @@ def training_batches(
     if augment.crop == "resized" and isinstance(split.images, Tensor):
         raise ConfigError("augment.crop 'resized' cuts from image files: it needs data.storage 'files'")
     if len(split) == 1 < batch_size:
-        raise DataError("training needs at least two images, but there is one")
+        raise DataError("training needs at least two images, but there is only one")
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
@@ -119,7 +122,7 @@ def training_batches(
 
 
 def _order(n_images: int, repeats: int, *, seed: int, epoch: int) -> Tensor:
-    """The views of an epoch, as many as there are images."""
+    """The views of an epoch, the same number as there are images."""
     order = torch.randperm(n_images, generator=generator(seed, epoch, 0))
     again = n_images * torch.arange(repeats)
     return (order[: -(-n_images // repeats), None] + again).flatten()[:n_images]
@@ -133,13 +136,13 @@ def evaluation_batches(
     device: str | torch.device = "cpu",
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """All images as they are, in the split's order.
+    """All images without variations, in the split's order.
 
     Args:
-        split: where from.
-        batch_size: images per batch; the last one has what is left.
+        split: the images.
+        batch_size: images per batch; the last batch has the remainder.
         workers: processes that decode files; 0 decodes in this one. Not used for images in memory.
-        device: where the batches are wanted.
+        device: the device to put the batches on.
         shard: (r, k) yields only the r-th of k parts of the split, without repeating any image.
 
     Raises:
@@ -159,7 +162,7 @@ def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int) -> Ba
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is to be made ready: the views of each batch, and how their images are varied one by one."""
+    """What to prepare: the views of each batch, and how each image is varied."""
 
     split: Split
     parts: Sequence[Tensor]
@@ -176,20 +179,31 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
         for views in work.parts:
             yield resize(images[(views % len(split)).to(device)], split.image_size), views
         return
+    prepared = _Prepared(work, in_workers=workers > 0)
     loader = DataLoader(
-        _Prepared(work),
+        prepared,
         batch_size=None,
         collate_fn=_as_it_is,  # else arrays would become tensors, which go through shared memory
         num_workers=min(workers, usable_processors()),
-        prefetch_factor=4 if workers else None,  # evens out files that take long
+        prefetch_factor=4 if workers else None,  # evens out files that take long to decode
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # else the loader draws from the global one
+        worker_init_fn=_obey,
     )
-    for item in loader:
-        if isinstance(item, str):
-            raise DataError(item)
-        images, views = map(torch.as_tensor, item)
-        yield images.to(device, non_blocking=True), views
+    try:
+        for item in loader:
+            if isinstance(item, str):
+                raise DataError(item)
+            images, views = map(torch.as_tensor, item)
+            yield images.to(device, non_blocking=True), views
+    finally:
+        prepared.unwanted.set()
+
+
+def _obey(_: int) -> None:
+    """Let a worker end in peace when all of a job's processes are told to: torch makes an error of any other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent, which ends its workers
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def _as_it_is(item: Any) -> Any:
@@ -197,9 +211,9 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _sendable(images: Tensor, views: Tensor) -> _Item:
-    """What gets from a worker to its parent even where the shared memory is full, as it soon is in a container.
+    """What reaches the parent of a worker even when shared memory is full, as it soon is in a container.
 
-    torch would ask for that memory in a thread of its own, where the error is lost and the parent waits for ever.
+    torch would ask for that memory in a thread of its own, where the error is lost and the parent waits forever.
     """
     if get_worker_info() is None:
         return images, views
@@ -210,10 +224,16 @@ def _sendable(images: Tensor, views: Tensor) -> _Item:
 
 
 class _Prepared(Dataset[_Item | str]):
-    """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker."""
+    """Decodes and varies one part per item; an error comes back as its text, which survives the way from a worker.
 
-    def __init__(self, work: _Work) -> None:
-        self.work = work
+    Attributes:
+        unwanted: set when nobody waits for further parts: torch gives each worker five seconds for ending the one
+            that it is at.
+    """
+
+    def __init__(self, work: _Work, *, in_workers: bool) -> None:
+        # not every system has what processes share; a single one needs none of it
+        self.work, self.unwanted = work, multiprocessing.Event() if in_workers else threading.Event()
         policy, size = work.augment.rand_augment, work.split.image_size
         self.policy: RandAugment | None = None if policy is None else make_policy(policy, image_size=size)
 
@@ -239,4 +259,6 @@ class _Prepared(Dataset[_Item | str]):
             return resize(split.images[index], split.image_size), torch.arange(len(views))
         resized = work.augment.crop == "resized"
         sources = [generator(work.seed, work.epoch, 2, view) for view in views.tolist()] if resized else None
-        return decode_batch(split.images, index.tolist(), image_size=split.image_size, sources=sources)
+        return decode_batch(
+            split.images, index.tolist(), image_size=split.image_size, sources=sources, unwanted=self.unwanted.is_set
+        )

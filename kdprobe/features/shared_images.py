@@ -1,4 +1,4 @@
-"""The same test images for several networks, each in its own input size."""
+"""The same test images for several networks, each at its own input size."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,8 +25,8 @@ class Views:
         data: the data SPEC.
         models: by role, `teacher` and `student`.
         splits: test images by role; one object where input sizes agree.
-        sha256: of the data set as the last network sees it, where that was asked for.
-        shown: which images these are and how they are shown, by role, where that was asked for.
+        sha256: sha256 of the data set as the last network sees it, if asked for.
+        shown: which images these are and how they are shown, by role, if asked for.
     """
 
     data: str
@@ -37,7 +37,7 @@ class Views:
 
     @property
     def n_samples(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(next(iter(self.splits.values())))
 
     @property
@@ -60,12 +60,12 @@ class Views:
         Roles of the same input size share one iterator.
 
         Args:
-            batch_size: images per minibatch; the last one of a pass has what is left.
-            passes: over the images; the first in their order, each further one in a random order of its own.
-            shard: (r, k) yields the minibatches r, r + k, ... of each pass, for one process of k.
-            device: where the images are wanted.
-            label: of the progress.
-            quiet: no progress.
+            batch_size: images per minibatch; the last one of a pass has the remainder.
+            passes: passes over the images; the first in their order, each further one in its own random order.
+            shard: (r, k): this is process r of k, which gets minibatches r, r + k, r + 2k, ...
+            device: the device to put the images on.
+            label: what the progress is called.
+            quiet: show no progress.
         """
         orders = [_chunks(self.n_samples, batch_size, number, shard) for number in range(passes)]
         return self._in_orders(orders, batch_size, device, label, quiet)
@@ -80,7 +80,7 @@ class Views:
         label: str = "",
         quiet: bool = True,
     ) -> Iterator[dict[str, Batch]]:
-        """The samples from start to stop in their order, for all roles at once."""
+        """The samples from start to stop, in order, for all roles at once."""
         loaders = self._in_orders([torch.arange(start, stop)], batch_size, device, label, quiet)
         distinct = {id(loader): loader for loader in loaders.values()}
         for batches in zip(*distinct.values(), strict=True):
@@ -113,14 +113,14 @@ def open_views(
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
-        download: fetch data that are not there.
+        download: fetch missing data.
         trust: modules whose code the checkpoints may name.
-        named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
-        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
-            that differs or is not known, as the data set has it.
-        identified: find out the sha256 of the data set.
-        shown: find out which images these are.
-        told: what the checkpoints' files do not say, as `kdprobe.models.checkpoint.facts_for` takes it.
+        named_by: by role, the file that names the checkpoint, if the person at the keyboard did not give it.
+        view: how image files are shown to all of them; what it leaves open is as for the networks' published
+            accuracies, or, if these differ or are not known, as the data set has it.
+        identified: compute the sha256 of the data set.
+        shown: identify the images.
+        told: facts that the checkpoints' files do not hold, as `kdprobe.models.checkpoint.facts_for` takes them.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -155,7 +155,7 @@ def open_views(
 
 
 def _chunks(n_samples: int, batch_size: int, number: int, shard: tuple[int, int]) -> Tensor:
-    """The samples of one pass that a process sees; a short minibatch stays the last one."""
+    """The samples of one pass that a process sees; a short minibatch stays last."""
     order = torch.arange(n_samples)
     if number:
         order = torch.randperm(n_samples, generator=torch.Generator().manual_seed(number))

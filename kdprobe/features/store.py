@@ -111,7 +111,7 @@ class FeatureStore:
             return str(self._dataset(role, self.layers(role)[0]).dtype)
 
     def network(self, role: str) -> Network:
-        """Who gave the features of a role."""
+        """The network whose features a role holds."""
         attributes = self._group(role).attrs
         with self._told(f"/{role}"):
             model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
@@ -235,11 +235,11 @@ class FeatureStore:
         with self._told(f"/{role}"):
             group = self._file[role]
             if not isinstance(group, h5py.Group):
-                raise StoreError(f"{self.path} is damaged: /{role} is no group")
+                raise StoreError(f"{self.path} is damaged: /{role} is not a group")
             return group
 
     def _dataset(self, role: str, layer: str) -> Any:
-        """A layer's values, of the right type and form; to be called where errors are told."""
+        """A layer's values, of the right type and form; to be called inside `_told`."""
         if (role, layer) not in self._checked:
             found = checks.dataset(self._file[role], layer)
             if self.content == "features":
@@ -267,7 +267,7 @@ class FeatureStore:
     def _check_parts(self) -> None:
         for name in checks.parts(self._file.attrs.get("parts")):
             if not self.path.with_name(name).is_file():
-                raise StoreError(f"{self.path} is joined of parts, of which {name} is missing")
+                raise StoreError(f"{self.path} is joined from several parts, and {name} is missing")
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:

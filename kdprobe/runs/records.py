@@ -1,13 +1,14 @@
 """What the small files of a run hold, checked where they are read."""
 
-from collections.abc import Iterable
-from pathlib import Path
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdprobe.errors import RunError
-from kdprobe.files import read_text
+from kdprobe.files import read_text, sha256
 from kdprobe.formats.jsons import parse_json
 
 #: what each line of `metrics.jsonl` holds at least
@@ -19,13 +20,13 @@ _Seconds = Annotated[float, Field(ge=0, lt=1e12)]
 
 
 class _Stored(BaseModel):
-    """Numbers are numbers and texts are texts; what is not named here may be there too."""
+    """A record of strict types; further fields are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Epoch(_Stored):
-    """A line of `metrics.jsonl`; the loss is null where none was finite. Its epoch is its place."""
+    """A line of `metrics.jsonl`; the loss is null if none was finite. Its epoch is the number of the line."""
 
     images: _Count
     lr: float
@@ -36,7 +37,7 @@ class Epoch(_Stored):
 
 
 class RunResult(_Stored):
-    """`result.json`, of which the results of other tasks than a training have a part."""
+    """`result.json`; the results of tasks other than training have some of these fields."""
 
     model: str = ""
     method: str = ""
@@ -58,13 +59,43 @@ class RunResult(_Stored):
     sha256: dict[str, str] = {}
 
 
+def weights_problem(folder: Path, result: Mapping[str, Any], *, hashed: bool = False) -> str:
+    """What is wrong with the weights that a result names, in words; empty if nothing is.
+
+    Snapshots and auxiliary modules may be missing, as who needs room removes them; what is there must be what it was.
+
+    Args:
+        folder: of the run.
+        result: its numbers; one without hashes, as of a task that leaves no weights, names none.
+        hashed: read the files and compare their hashes, else only look whether they are there.
+    """
+    for name, digest in result.get("sha256", {}).items():
+        pure, path = PurePosixPath(name), folder / name
+        if pure.is_absolute() or ".." in pure.parts:
+            return f"its result.json names weights outside its folder, {name!r:.80}"
+        if not os.path.isfile(path):
+            if pure.parts[:1] != ("snapshots",) and name != "auxiliary.safetensors":
+                return f"its {name:.80} is missing"
+        elif hashed and (wrong := _difference(path, digest)):
+            return f"its {name:.80} is damaged or of another run: {wrong}"
+    return ""
+
+
+def _difference(path: Path, digest: str) -> str:
+    try:
+        found = sha256(path)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return "" if found == digest else f"its sha256 is {found}, but result.json says {digest:.80}"
+
+
 def lacking(record: type[_Stored], values: Any, needed: Iterable[str] = ()) -> str:
     """What is wrong with a record, in words; empty if nothing is.
 
     Args:
         record: what it should be.
         values: what was read.
-        needed: keys that must be there besides the record's own.
+        needed: further keys that must be there.
     """
     if not isinstance(values, dict):
         return f"it is a {type(values).__name__}, not a mapping"

@@ -79,16 +79,7 @@ class Driver:
 
     def run(self) -> Counts:
         """Work until nothing is left, or until asked to stop."""
-        states = self.ledger.states()
-        self._n_cells = len(states)
-        for cell in self.ledger.distinct():
-            state = states[cell.id]
-            if state.name == "done":
-                self.counts.found += 1
-                continue
-            if state.damaged:
-                self.say(f"{cell.label}: its result.json is damaged; the cell is trained again")
-            self._later(cell, 0.0)
+        self._find()
         found = self.counts.found
         with progress(
             "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
@@ -97,6 +88,25 @@ class Driver:
                 self._submit()
                 self._collect()
         return self.counts
+
+    def _find(self) -> None:
+        """Find the cells that are done; before anything is begun, their weights are read."""
+        states = self.ledger.states()
+        self._n_cells = len(states)
+        with progress("checking", self._n_cells, unit="cells", quiet=self.quiet) as shown:
+            for cell in self.ledger.distinct():
+                if self.stop.reason is not None:
+                    return
+                state = states[cell.id]
+                if state.name == "done":
+                    state = self.ledger.state(cell.id, hashed=True)
+                if state.name == "done":
+                    self.counts.found += 1
+                else:
+                    self._later(cell, 0.0)
+                if state.damaged:
+                    self.say(f"{cell.label}: {state.damaged}; the cell is trained again")
+                shown(1)
 
     def _pace(self) -> str:
         """Which epochs the running cells have reached, and how fast they are together."""
@@ -117,7 +127,7 @@ class Driver:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now and len(self._running) < self.engine.slots:
             cell = heapq.heappop(self._waiting)[2]
-            state = self.ledger.state(cell.id, self._heartbeats)
+            state = self.ledger.state(cell.id, self._heartbeats, hashed=True)
             if state.name == "done":
                 self._finished(cell, "done elsewhere")
             elif state.name == "running":

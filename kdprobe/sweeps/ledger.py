@@ -1,7 +1,7 @@
 """The ledger of a sweep: a folder that records whether each cell is done, running, failed or left.
 
 sweep.json       what all cells have in common, and the cells of the latest grid
-cells/CELL/      a run folder; its `result.json`, written whole, is the only mark of done
+cells/CELL/      a run folder; done if its `result.json` and the weights named in it are whole
 cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
 attempts/CELL.N  which process trains or trained the cell, see `attempts`
 logs/CELL.log    what its trainings printed
@@ -12,7 +12,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +23,10 @@ from kdprobe.files import read_bytes, read_text, write_text
 from kdprobe.formats.parsing import parsing
 from kdprobe.results import provenance
 from kdprobe.runs.folder import FORMAT as RUN_FORMAT
+from kdprobe.runs.folder import PLACES, RunFolder, differing_keys
 from kdprobe.runs.folder import VERSION as RUN_VERSION
-from kdprobe.runs.folder import RunFolder, differing_keys
 from kdprobe.runs.inputs import Inputs
+from kdprobe.runs.records import weights_problem
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, Heartbeats, end, last_number, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell, input_names
 
@@ -46,13 +47,14 @@ class State:
         name: failed means that the last attempt ended with an error; left, that it was not begun or was interrupted.
         attempt: the newest one, read where the cell is not done.
         result: the run's numbers, where it is done.
-        damaged: there is a `result.json` that cannot be read; it does not count.
+        damaged: why a `result.json` that is there does not count: it cannot be read, or the weights that it names are
+            missing or others; empty otherwise.
     """
 
     name: StateName
     attempt: Attempt | None = None
     result: dict[str, Any] | None = None
-    damaged: bool = False
+    damaged: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class Ledger:
         cells: the grid's, in its order; cells with the same id are trained once.
         stale_after: seconds without a heartbeat after which an attempt is given up.
         inputs: sha256 of each teacher and data set of the cells, by their names (`cells.input_names`).
+        places: where the teacher and the data are now, by their keys in the configuration, if they have moved.
     """
 
     path: Path
     cells: Sequence[Cell]
     stale_after: float = STALE_AFTER
     inputs: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def attempts(self) -> Path:
@@ -85,6 +89,13 @@ class Ledger:
                     return RunFolder(working)
         return RunFolder(path)
 
+    def placed(self, config: RunConfig) -> RunConfig:
+        """A cell's configuration with the present places of its teacher and data; its id comes from the old ones."""
+        moved = {key: value for key, value in self.places.items() if key == "teacher"}
+        if spec := self.places.get("data.spec"):
+            return config.model_copy(update={**moved, "data": config.data.model_copy(update={"spec": spec})})
+        return config.model_copy(update=moved)
+
     def inputs_of(self, config: RunConfig) -> Inputs:
         """Which teacher and data a cell must learn from, as far as the sweep knows."""
         teacher, data = input_names(config)
@@ -94,15 +105,16 @@ class Ledger:
         """The cells, each id once."""
         return list({cell.id: cell for cell in self.cells}.values())
 
-    def state(self, cell: str, heartbeats: Heartbeats | None = None) -> State:
+    def state(self, cell: str, heartbeats: Heartbeats | None = None, *, hashed: bool = False) -> State:
         """Look at one cell.
 
         Args:
             cell: id.
+            hashed: read the weights of a cell that is done too; otherwise they need only be there.
             heartbeats: what watched them; without it, an attempt is running if its last heartbeat is not old by the
                 clock of this machine, which is good enough for showing it.
         """
-        return self._state(cell, last_number(self.attempts, cell), heartbeats)
+        return self._state(cell, last_number(self.attempts, cell), heartbeats, hashed=hashed)
 
     def states(self) -> dict[str, State]:
         """Look at all cells, once."""
@@ -119,8 +131,8 @@ class Ledger:
         if number and not (attempt := read_attempt(self.attempts, cell, number)).ended:
             end(attempt, error=error)
 
-    def _state(self, cell: str, number: int, heartbeats: Heartbeats | None) -> State:
-        result, damaged = read_result(f"{self.path}/cells/{cell}/result.json")
+    def _state(self, cell: str, number: int, heartbeats: Heartbeats | None, *, hashed: bool = False) -> State:
+        result, damaged = read_result(f"{self.path}/cells/{cell}/result.json", hashed=hashed)
         if result is not None:
             return State("done", result=result)
         if not number:
@@ -146,21 +158,33 @@ _RESULT: dict[str, Callable[[Any], bool]] = {
     "seed": lambda value: type(value) is int and value >= 0,
     **dict.fromkeys(("model", "data"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("teacher", "teacher_sha256", "data_sha256"), lambda value: isinstance(value, str | None)),
+    "sha256": lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
 }
 
 
-def read_result(path: str) -> tuple[dict[str, Any] | None, bool]:
-    """A run's numbers or None, and whether there is a file that is not whole."""
+def read_result(path: str, *, hashed: bool = False) -> tuple[dict[str, Any] | None, str]:
+    """A run's numbers if they count, else None.
+
+    Args:
+        path: that of `result.json`.
+        hashed: read the weights that it names and compare their hashes, else only look whether they are there.
+
+    Returns:
+        the numbers, and why they do not count where there is a file and they do not.
+    """
+    damaged = "its result.json is damaged"
     try:
         values = json.loads(read_bytes(Path(path)))
     except FileNotFoundError:
-        return None, False
+        return None, ""
     except Exception:  # whatever a parser raises: it does not count
-        return None, True
+        return None, damaged
     whole = isinstance(values, dict) and (values.get("format"), values.get("version")) == (RUN_FORMAT, RUN_VERSION)
     if not whole or any(key in values and not fits(values[key]) for key, fits in _RESULT.items()):
-        return None, True
-    return values, False
+        return None, damaged
+    if problem := weights_problem(Path(path).parent, values, hashed=hashed):
+        return None, problem
+    return values, ""
 
 
 def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
@@ -180,13 +204,13 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
     with parsing(plan, SweepError, expected="a sweep's plan"):
         RunConfig.model_validate(values["base"])
         cells = [Cell(entry["id"], entry["values"], values["base"]) for entry in values["cells"]]
-        inputs = values.get("inputs", {})
-    for wrong in _mistakes(cells, inputs):
+        inputs, places = values.get("inputs", {}), values.get("places", {})
+    for wrong in _mistakes(cells, inputs, places):
         raise SweepError(f"{plan} is not a sweep's plan or is damaged: {wrong}")
-    return Ledger(path, cells, stale_after, inputs)
+    return Ledger(path, cells, stale_after, inputs, places)
 
 
-def _mistakes(cells: Sequence[Cell], inputs: object) -> Iterator[str]:
+def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator[str]:
     """What is wrong with the content of a plan."""
     if not cells:
         yield "it has no cells"
@@ -197,10 +221,21 @@ def _mistakes(cells: Sequence[Cell], inputs: object) -> Iterator[str]:
             yield f"the values of the cell {cell.id} must be a mapping of keys to values, but are {cell.values!r:.40}"
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
         yield f"inputs must be a mapping of names to hashes, but is {inputs!r:.40}"
+    if not isinstance(places, dict) or not places.keys() <= set(PLACES) or not all(map(_is_text, places.values())):
+        yield f"places must be a mapping of {' and '.join(PLACES)} to where they are, but is {places!r:.40}"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def begin(
-    path: Path, cells: Sequence[Cell], *, inputs: Mapping[str, str] | None = None, stale_after: float = STALE_AFTER
+    path: Path,
+    cells: Sequence[Cell],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    places: Mapping[str, str] | None = None,
+    stale_after: float = STALE_AFTER,
 ) -> Ledger:
     """Put a grid into a folder: an empty one, or one with a sweep of the same configuration, whose cells are reused.
 
@@ -208,6 +243,7 @@ def begin(
         path: the folder.
         cells: cells with a common base.
         inputs: sha256 of each teacher and data set of the cells, by their names.
+        places: where the teacher and the data are now, if they have moved.
         stale_after: seconds without a heartbeat after which an attempt is given up.
 
     Raises:
@@ -217,17 +253,26 @@ def begin(
     inputs = {**check_folder(path, cells, inputs or {}), **(inputs or {})}
     entries = [{"id": cell.id, "values": cell.values} for cell in cells]
     plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "inputs": inputs}
+    plan |= {"places": places} if places else {}
     try:
         for name in ("cells", "attempts", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
         write_text(path / "sweep.json", json.dumps({**plan, "provenance": provenance()}) + "\n")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
-    return Ledger(path, cells, stale_after, inputs)
+    return Ledger(path, cells, stale_after, inputs, places or {})
 
 
-def check_folder(path: Path, cells: Sequence[Cell], inputs: Mapping[str, str]) -> Mapping[str, str]:
+def check_folder(
+    path: Path, cells: Sequence[Cell], inputs: Mapping[str, str], moved: Collection[str] = ()
+) -> Mapping[str, str]:
     """Find out whether a grid can be put into a folder, without writing anything.
+
+    Args:
+        path: the folder.
+        cells: with a common base.
+        inputs: sha256 of each teacher and data set of the cells, by their names.
+        moved: names of those that have moved, whose hashes must be known.
 
     Returns:
         the inputs of the sweep that is there.
@@ -238,14 +283,16 @@ def check_folder(path: Path, cells: Sequence[Cell], inputs: Mapping[str, str]) -
     if (path / "sweep.json").exists():
         before = open_ledger(path)
         _check_same(before, cells)
-        _check_inputs(before, cells, inputs)
+        _check_inputs(before, cells, inputs, moved)
         return before.inputs
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SweepError(f"{path} is not an empty folder and holds no sweep; choose another --out")
     return {}
 
 
-def _check_inputs(before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str]) -> None:
+def _check_inputs(
+    before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str], moved: Collection[str] = ()
+) -> None:
     """Refuse other teachers and data at the same path: by what the sweep recorded, else by its cells' results."""
     known = dict(before.inputs)
     for cell in [] if known else cells:
@@ -255,6 +302,11 @@ def _check_inputs(before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, st
             if name is not None and isinstance(result.get(key), str):
                 known.setdefault(name, result[key])
     for name, digest in inputs.items():
+        if known.get(name) is None and name in moved:
+            raise SweepError(
+                f"{before.path} cannot go on with its {name} at another place: it was begun by a kdprobe that did not "
+                "write down its sha256; put it back where it was, or choose another --out"
+            )
         if known.get(name, digest) != digest:
             raise SweepError(
                 f"{before.path} cannot go on: when it began, its {name} had the sha256 {known[name]}, but now it is "

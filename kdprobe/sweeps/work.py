@@ -18,7 +18,7 @@ import torch
 
 from kdprobe.config import RunConfig, parse
 from kdprobe.distillers import option_types
-from kdprobe.errors import DeviceError, KdprobeError, Stopped, SweepError
+from kdprobe.errors import DeviceError, KdprobeError, Stopped, SweepError, WeightsLost
 from kdprobe.files import sync_folder
 from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
@@ -99,15 +99,16 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
             if not _done(working):
                 _remove_damaged(working)
                 with trusting(order.trust):
-                    _function(order.task)(_resolved(config, cell), working.path, order.device)
+                    placed = open_ledger(order.folder).placed(_resolved(config, cell))
+                    _function(order.task)(placed, working.path, order.device)
             if not _done(working):
                 return Outcome("failed", f"{order.task} left no whole result.json")
             if superseded(attempt):
                 return Outcome("busy")  # and this folder was made again after it had been taken away
             _commit(working, run)
-    except Stopped as error:
+    except (Stopped, KeyboardInterrupt) as error:  # the second before there is anything to save
         print(error)
-        return Outcome("stopped", str(error))
+        return Outcome("stopped", str(error) or "interrupted")
     except Exception as error:
         traceback.print_exc()
         if superseded(attempt):
@@ -164,7 +165,12 @@ def train_cell(config: RunConfig, out: Path, device: str) -> None:
     if not resume and out.exists():
         shutil.rmtree(out)
     expected = open_ledger(out.parents[1]).inputs_of(config)
-    train(config, out, resume=resume, device=device, quiet=True, inputs=expected)
+    try:
+        train(config, out, resume=resume, device=device, quiet=True, inputs=expected)
+    except WeightsLost as error:
+        print(f"{error}; the cell is trained again")
+        shutil.rmtree(out)
+        train(config, out, device=device, quiet=True, inputs=expected)
 
 
 @contextmanager
@@ -185,13 +191,14 @@ def printing_to(path: Path) -> Iterator[None]:
 
 
 def _done(run: RunFolder) -> bool:
-    return read_result(str(run.result_path))[0] is not None
+    return read_result(str(run.result_path), hashed=True)[0] is not None
 
 
 def _remove_damaged(run: RunFolder) -> None:
-    if run.result_path.exists():
-        print(f"{run.result_path} is damaged; the cell is trained again")
-        run.result_path.unlink()
+    """Remove a run that is finished but not whole; its state may be as damaged as the rest."""
+    if problem := read_result(str(run.result_path), hashed=True)[1]:
+        print(f"{run.path}: {problem}; the cell is trained again")
+        shutil.rmtree(run.path)
 
 
 def _resolved(config: dict[str, Any], cell: str) -> RunConfig:

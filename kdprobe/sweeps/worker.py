@@ -5,6 +5,8 @@ the engine replaces it after a failure and when it is old (`local`).
 """
 
 import argparse
+import atexit
+import gc
 import json
 import os
 import sys
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--stale-after", type=float, required=True)
     parser.add_argument("--trust", nargs="*", type=str, default=())
     given = vars(parser.parse_args())
+    atexit.register(gc.freeze)  # as `cli.main` does
     _serve(Order(**{**given, "trust": tuple(given["trust"])}))
 
 

@@ -23,6 +23,7 @@ from kdprobe.training.objective import Teacher
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.precision import autocast, check_scale, compiled, make_scaler
 from kdprobe.training.saving import Keeper
+from kdprobe.training.signals import StopRequest
 from kdprobe.training.state import Position, Stateful
 from kdprobe.training.tally import Tally, accuracy, epoch_record
 
@@ -79,12 +80,15 @@ class Trainer:
         """
         self.group.seed(self.seed, position.epoch, position.step)
         if self.settings.cache_teacher and self.job.teacher is not None:
-            self._cache(self.job.teacher)
+            with keeper.stop.at_once():
+                self._cache(self.job.teacher)
         if position.epoch == position.step == 0:
             keeper.begin()
         while position.epoch < self.settings.epochs:
             self._train_epoch(position, keeper, watch)
-            score, n_undecoded = self._accuracy()
+            if (found := self._accuracy(keeper.stop)) is None:
+                raise keeper.stopped(position)
+            score, n_undecoded = found
             means, n_seen = self.tally.close(self.n_images)
             rate = self.optimizer.param_groups[0]["lr"]
             record = epoch_record(position, means, accuracy=score, rate=rate, n_images=n_seen)
@@ -100,7 +104,9 @@ class Trainer:
         settings, tally, look_every = self.settings, self.tally, _LOOK_EVERY.get(self.group.device.type, 20)
         self.objective.train()
         start = time.perf_counter() - position.epoch_seconds
-        for batch in watch.progress(self._batches(position), position, self.n_images):
+        batches = watch.progress(self._batches(position), position, self.n_images)
+        # one of several processes must not leave the others alone: they stop together, by `tally.asked`
+        for batch in keeper.stop.until(batches) if self.group.world == 1 else batches:
             progress = Progress(position.epoch + position.step / self.n_steps, settings.epochs)
             rate = set_rate(self.optimizer, rate_factor(settings.schedule, progress.epoch, settings.epochs))
             self.optimizer.zero_grad(set_to_none=True)
@@ -199,13 +205,15 @@ class Trainer:
         with autocast(self.settings.precision, self.group.device):
             teacher.cache(evaluation_batches(split, batch_size=512, workers=workers, device=self.group.device))
 
-    def _accuracy(self) -> tuple[float, int]:
-        """Fraction of the evaluation images that the exported network gets right, and how many were skipped."""
+    def _accuracy(self, stop: StopRequest) -> tuple[float, int] | None:
+        """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
+
+        None if the run is asked to stop before that is known.
+        """
         self.objective.eval()
         self._agree()
-        return accuracy(
-            self.exported, self.job.data.test, self.job.prepare, workers=self.data.workers, group=self.group
-        )
+        split, workers = self.job.data.test, self.data.workers
+        return accuracy(self.exported, split, self.job.prepare, workers=workers, group=self.group, stop=stop)
 
     def _agree(self) -> None:
         """Make networks and methods of all processes the same; their weights are already."""

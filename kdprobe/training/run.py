@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kdprobe.config import RunConfig
-from kdprobe.errors import Diverged, RunError
+from kdprobe.errors import Diverged, RunError, WeightsLost
 from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
@@ -17,6 +17,7 @@ from kdprobe.training.console import Watch
 from kdprobe.training.distributed import ranks
 from kdprobe.training.loop import Trainer
 from kdprobe.training.out_of_memory import out_of_memory_advice
+from kdprobe.training.places import require_inputs
 from kdprobe.training.precision import repeatable, warn_of_emulation, with_precision
 from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.saving import Keeper, resumed
@@ -65,6 +66,8 @@ def train(
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         folder, asked = RunFolder(Path(out)), config
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
+        if resume and folder.config_path.is_file():
+            require_inputs(config, out, download=download)
         with trusting(trust), stop.at_once():
             job = build(config, group.device, download=download, named_by=named_by)
         if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
@@ -80,11 +83,15 @@ def train(
                 watch.say(note)
         group.wait()
         if folder.finished:
-            return folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
+            result = folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
+            if group.main and (damage := folder.damage(hashed=True)):
+                raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
+            return result
         try:
             if not resume:
-                rehearse(trainer, config)
-                group.wait()  # a process that fails here ends them all before the folder is taken
+                with stop.at_once():
+                    rehearse(trainer, config)
+                    group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
@@ -117,7 +124,14 @@ def _run(
     )
     position = Position(n_images=trainer.n_images)
     if resume:
-        position = resumed(folder, trainer.stateful, n_images=trainer.n_images, group=group, say=watch.say)
+        position = resumed(
+            folder,
+            trainer.stateful,
+            n_epochs=config.training.epochs,
+            n_images=trainer.n_images,
+            group=group,
+            say=watch.say,
+        )
     try:
         trainer.run(position, keeper, watch)
     except Diverged as error:

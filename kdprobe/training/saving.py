@@ -11,9 +11,9 @@ from torch import nn
 
 from kdprobe.config import TrainingConfig
 from kdprobe.distillers import Method
-from kdprobe.errors import Diverged, RunError, Stopped
+from kdprobe.errors import CheckpointError, Diverged, RunError, Stopped, WeightsLost
 from kdprobe.files import write_text
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, save, save_tensors
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors, save, save_tensors
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training.distributed import Ranks
 from kdprobe.training.signals import StopRequest
@@ -74,10 +74,18 @@ class Keeper:
         """
         self._save_state(position)
         if stop:
-            raise Stopped(
-                f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
-                f"after step {position.step}; continue with --resume --out {self.folder.path}"
-            )
+            raise self._as_asked(position)
+
+    def stopped(self, position: Position) -> Stopped:
+        """Save the state before the epoch is evaluated to its end, because the run is to stop, and report that."""
+        self._save_state(position)
+        return self._as_asked(position)
+
+    def _as_asked(self, position: Position) -> Stopped:
+        return Stopped(
+            f"stopped by {self.stop.reason or 'a signal to another process'} in epoch {position.epoch + 1} "
+            f"after step {position.step}; continue with --resume --out {self.folder.path}"
+        )
 
     def save_epoch(self, position: Position, record: Mapping[str, Any], *, best: bool) -> None:
         """Append an epoch's metrics and save what is due after it."""
@@ -130,28 +138,55 @@ class Keeper:
 
 
 def resumed(
-    folder: RunFolder, stateful: Mapping[str, Stateful], *, n_images: int, group: Ranks, say: Callable[[str], None]
+    folder: RunFolder,
+    stateful: Mapping[str, Stateful],
+    *,
+    n_epochs: int,
+    n_images: int,
+    group: Ranks,
+    say: Callable[[str], None],
 ) -> Position:
     """Restore the newest state that verifies.
 
     Args:
         folder: the run's.
         stateful: everything with a state, by name; changed in place.
-        n_images: training images there are now.
+        n_epochs: epochs of the run.
+        n_images: training images that there are now.
         group: this process among all; several draw new random numbers, a single one goes on with those it had.
         say: called with a sentence about each damaged state that was passed over.
 
     Returns:
         the position of that state, or the beginning if there is none.
+
+    Raises:
+        RunError: as `restore_state`.
+        WeightsLost: if weights of epochs that are done are missing or damaged.
     """
     path, position = folder.state_path, Position(n_images=n_images)
     if path.is_file() or previous(path).is_file():
         position, problems = restore_state(path, stateful, n_images=n_images, random=group.world == 1)
         for problem in problems:
             say(problem)
+        if group.main:
+            _check_weights(folder, position, n_epochs)
     if group.main:
         folder.keep_metrics(position.epoch)  # a line may be there whose state was never saved
     return position
+
+
+def _check_weights(folder: RunFolder, position: Position, n_epochs: int) -> None:
+    """Weights that the run would end with, but that it does not write again, must be whole."""
+    needed = [BEST] if position.best_epoch else []
+    needed += [LAST] if position.epoch == n_epochs else []
+    for path in (folder.path / name for name in needed):
+        try:
+            read_tensors(path)
+        except CheckpointError as error:
+            raise WeightsLost(
+                f"{folder.path} cannot go on, as a file of an epoch that is done is lost: {error}; begin anew with "
+                "another --out"
+            ) from error
 
 
 def save_auxiliary(method: Method, config: dict[str, Any], path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 class StopRequest:
@@ -16,18 +19,31 @@ class StopRequest:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Remember the signal; a second one, or one while there is nothing to save, interrupts at once."""
-        if self.reason is not None or self._at_once:
+        again, self.reason = self.reason is not None, signal.Signals(number).name
+        if again or self._at_once:
             raise KeyboardInterrupt
-        self.reason = signal.Signals(number).name
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While there is nothing to save, a signal interrupts whatever is going on."""
+        """While nothing can be lost, a signal, even one that came before, interrupts whatever is going on."""
         self._at_once = True
         try:
+            if self.reason is not None:
+                raise KeyboardInterrupt
             yield
         finally:
             self._at_once = False
+
+    def until(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass items on until a signal comes, which also interrupts waiting for the next item."""
+        waited = iter(items)
+        while True:
+            try:
+                with self.at_once():
+                    item = next(waited)
+            except (StopIteration, KeyboardInterrupt):
+                return
+            yield item
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from kdprobe.data import Split, evaluation_batches
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import DataError, Diverged
 from kdprobe.training.distributed import Ranks
+from kdprobe.training.signals import StopRequest
 from kdprobe.training.state import Position
 
 
@@ -147,8 +148,14 @@ def epoch_record(
 
 @torch.no_grad()
 def accuracy(
-    model: nn.Module, split: Split, prepare: Callable[[Tensor], Tensor], *, workers: int, group: Ranks
-) -> tuple[float, int]:
+    model: nn.Module,
+    split: Split,
+    prepare: Callable[[Tensor], Tensor],
+    *,
+    workers: int,
+    group: Ranks,
+    stop: StopRequest | None = None,
+) -> tuple[float, int] | None:
     """Fraction of a split's images that a network gets right, over all processes.
 
     Args:
@@ -157,21 +164,28 @@ def accuracy(
         prepare: turns images in [0, 1] into the network's input.
         workers: processes that decode files.
         group: this process among all.
+        stop: ends the evaluation.
 
     Returns:
-        the fraction, and how many images were skipped because they could not be decoded.
+        the fraction, and how many images were skipped because they could not be decoded; None in all processes if one
+        of them was to stop.
 
     Raises:
         DataError: if not one image can be decoded.
         Diverged: if a logit is NaN or infinite, so that there is no class to be right or wrong.
     """
-    correct, seen, broken = (torch.zeros((), dtype=torch.int64, device=group.device) for _ in range(3))
-    for batch in evaluation_batches(split, batch_size=512, workers=workers, device=group.device, shard=group.shard):
+    correct, seen, broken, stopped = (torch.zeros((), dtype=torch.int64, device=group.device) for _ in range(4))
+    stop = stop or StopRequest()
+    batches = evaluation_batches(split, batch_size=512, workers=workers, device=group.device, shard=group.shard)
+    for batch in stop.until(batches):
         logits = model(prepare(batch.images))
         correct += (logits.argmax(1) == batch.labels).sum()
         broken += (~logits.isfinite()).any(1).sum()
         seen += len(batch.labels)
-    n_correct, n_seen, n_broken = group.sum(torch.stack([correct, seen, broken])).tolist()
+    stopped += stop.reason is not None
+    n_correct, n_seen, n_broken, n_stopped = group.sum(torch.stack([correct, seen, broken, stopped])).tolist()
+    if n_stopped:
+        return None
     if not n_seen:
         raise DataError(f"none of {len(split)} evaluation images can be decoded")
     if n_broken:

@@ -2,7 +2,7 @@
 
 An axis is a tuple of atoms, each a part of one root axis: a map [B, c, h, w] has the axes (b), (c), (y), (x); flattened
 to tokens [B, h w, c] it has (b), (y, x), (c); cut into windows, its y is two atoms, which are y again when they meet
-again. What is not known is the atom `?`.
+again. An unknown meaning is the atom `?`.
 """
 
 from collections.abc import Sequence

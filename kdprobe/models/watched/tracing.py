@@ -1,9 +1,8 @@
-"""One forward pass of a few images, watched: what each module's output means, and where the network can be cut.
+"""A watched forward pass of a few images: what each module's output means, and where the network can be cut.
 
-Every operation is seen by a `TorchFunctionMode`, which carries the meaning of axes along
-(`kdprobe.models.watched.axes`) and notes which operation needs what earlier ones made. A module's output is a *cut* if
-nothing behind it needs anything that was made before it, other than through it: the rest of the network can be run from
-it alone.
+A `TorchFunctionMode` sees every operation, carries the meaning of axes along (`kdprobe.models.watched.axes`) and notes
+which operation uses the results of which earlier one. A module's output is a *cut* if nothing after it uses anything
+from before it except through it: the rest of the network can be run from it alone.
 """
 
 import threading
@@ -122,7 +121,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
     Args:
         model: the network; its modes, buffers and attributes are put back.
-        args: of its call, with at least two rows per tensor, so that the axis of the images can be told.
+        args: of its call, with at least two rows per tensor, so that the axis of the images is recognised.
         kwargs: of its call.
     """
     watch = _Watch(model)
@@ -322,7 +321,7 @@ class _Watch(TorchFunctionMode):
             self._by_place[place] = meaning
 
     def _meaning(self, value: Tensor) -> Meaning | None:
-        """Of a tensor, or of one that an `autograd.Function` has wrapped anew, as reentrant checkpoints do."""
+        """The meaning of a tensor, also if an `autograd.Function` has wrapped it again, as reentrant checkpoints do."""
         if hasattr(value, _MARK) or id(value) in self._roles:
             found = getattr(value, _MARK, None)
             return found if isinstance(found, Meaning) else None

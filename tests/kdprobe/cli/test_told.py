@@ -57,7 +57,7 @@ def test_complexity_counts_names_and_files_as_told(weights):
 
 
 def test_mean_and_std_are_of_as_many_channels(weights):
-    with pytest.raises(CheckpointError, match=r"must be of as many channels, but are \(0\.5,\) and \(0\.2"):
+    with pytest.raises(CheckpointError, match=r"must have the same number of channels, but are \(0\.5,\) and \(0\.2"):
         kdprobe.load(weights, mean=[0.5])
 
 

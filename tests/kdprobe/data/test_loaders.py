@@ -1,5 +1,7 @@
 """Batches: every image once, the same for the same key, whatever the workers."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdprobe.config import AugmentConfig
-from kdprobe.data import Batch, ImageFiles, Split, evaluation_batches, load_data, n_batches, training_batches
+from kdprobe.data import Batch, ImageFiles, Split, evaluation_batches, load_data, loaders, n_batches, training_batches
 from kdprobe.data.decode import into_memory, resize
 from kdprobe.errors import ConfigError, DataError
 
@@ -76,6 +78,35 @@ def test_images_are_fractions_and_evaluation_is_in_order() -> None:
 
 
 ALL = AugmentConfig(padding=2, rand_augment="rand-m9-mstd0.5-inc1", erase=0.5, repeats=3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_hear_when_nothing_is_wanted_any_more(
+    files: Split, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    made: list[loaders._Prepared] = []
+
+    class Kept(loaders._Prepared):
+        def __init__(self, work: loaders._Work, *, in_workers: bool) -> None:
+            super().__init__(work, in_workers=in_workers)
+            made.append(self)
+
+    monkeypatch.setattr(loaders, "_Prepared", Kept)
+    batches = evaluation_batches(files, batch_size=2, workers=workers)
+    next(batches)
+    assert not made[0].unwanted.is_set()
+    batches.close()  # type: ignore[attr-defined]
+    assert made[0].unwanted.is_set()
+    images, views = made[0][0]
+    assert (len(images), len(views)) == (0, 0), "nothing more is decoded"
+
+
+def test_a_worker_that_is_told_to_stop_ends_without_an_error() -> None:
+    code = (
+        "import os, signal\nfrom kdprobe.data.loaders import _obey\n_obey(0)\n"
+        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM); raise SystemExit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -158,7 +189,9 @@ def test_each_process_has_as_many_batches_and_images_of_each(n: int, batch_size:
 
 def test_a_process_without_an_image_is_refused() -> None:
     options = {"augment": STILL, "seed": 0, "epoch": 0, "shard": (0, 4)}
-    with pytest.raises(ConfigError, match=r"each of 4 processes needs an image of each batch, but batches have 3$"):
+    with pytest.raises(
+        ConfigError, match=r"each of 4 processes needs an image of each batch, but the batch size is 3$"
+    ):
         next(training_batches(split_of(9), batch_size=3, **options))  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"each of 4 processes needs an image, but there are 3$"):
         next(training_batches(split_of(3), batch_size=8, **options))  # type: ignore[arg-type]
@@ -204,7 +237,7 @@ def test_random_areas_of_images_in_memory_are_refused() -> None:
 
 
 def test_one_image_cannot_be_trained_on() -> None:
-    with pytest.raises(DataError, match=r"training needs at least two images, but there is one"):
+    with pytest.raises(DataError, match=r"training needs at least two images, but there is only one"):
         next(training_batches(split_of(1), batch_size=3, augment=STILL, seed=0, epoch=0))
 
 

@@ -209,7 +209,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         group(gather([tmp_path / "new"]))
     for name in "ab":
         write_run(tmp_path / "twice" / name)
-    with pytest.raises(RunError, match=r"twice/a and .*twice/b are the same configuration and seed"):
+    with pytest.raises(RunError, match=r"twice/a and .*twice/b have the same configuration and seed"):
         group(gather([tmp_path / "twice"]))
 
 
@@ -449,8 +449,14 @@ def test_inputs_that_moved_are_no_other_configuration(tmp_path):
     after = before.model_copy(update={"teacher": "T2", "data": before.data.model_copy(update={"spec": "folder:D2"})})
     run.claim(before, resume=False)
     run.keep_inputs(now)
-    for other in (None, Inputs("c" * 64, "c" * 64)):
-        with pytest.raises(RunError, match=r"these keys differ: .*data\.spec"):
+    for other, message in (
+        (None, r"these keys differ: .*data\.spec"),
+        (
+            Inputs("c" * 64, "c" * 64),
+            "when it began, the teacher T2 had the sha256 a{64}, but now it is c{64}; the data ",
+        ),
+    ):
+        with pytest.raises(RunError, match=message):
             run.claim(after, resume=True, inputs=other)
     run.claim(after, resume=True, inputs=now)
     assert (run.values()["teacher"], run.values()["data"]["spec"]) == ("T2", "folder:D2")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +13,21 @@ import torch
 from PIL import Image
 
 from analyses.cka.epochs import cka_over_time
+from kdprobe.cli import sweep as sweep_commands
+from kdprobe.cli.group import run
 from kdprobe.data import ImageFiles, Split, identity, load_data
 from kdprobe.data.identity import content_sha256
-from kdprobe.errors import AnalysisError, DataError, RunError
+from kdprobe.errors import AnalysisError, DataError, RunError, SweepError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.models.identity import weights_sha256
 from kdprobe.runs.compare import group, unknown_inputs
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
+from kdprobe.sweeps.ledger import open_ledger
+from kdprobe.sweeps.work import Order, work
 from kdprobe.training import train
+from kdprobe.training.places import require_inputs
 from tests.kdprobe.runs.test_folder import write_run
 from tests.kdprobe.training.test_loop import config
 
@@ -203,7 +210,7 @@ def test_a_run_does_not_go_on_with_others(interrupted, what):
 def test_a_run_that_does_not_say_goes_on_with_a_word(interrupted, capsys):
     (interrupted / "R" / "inputs.json").unlink()
     train(chosen(interrupted), interrupted / "R", resume=True, device="cpu")
-    assert "was begun by a kdprobe that did not write down which teacher and data" in capsys.readouterr().err
+    assert "was begun by an older kdprobe, which did not record its teacher and data" in capsys.readouterr().err
 
 
 def test_what_was_not_written_before_a_kill_is_written_at_resume(interrupted, capsys):
@@ -239,10 +246,145 @@ def test_runs_of_different_teachers_or_data_are_not_compared(tmp_path, what):
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"data_sha256": "d", "teacher_sha256": "t", f"{what}_sha256": name * 64}))
     runs = [RunFolder(tmp_path / name) for name in "ab"]
-    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same, but of sha256 a+ and b+"):
+    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same: its sha256 was a+ and b+"):
         group(runs)
     assert unknown_inputs(group(runs[:1])) == ""
     (tmp_path / "a" / "result.json").write_text(
         (tmp_path / "a" / "result.json").read_text().replace("data_sha256", "x")
     )
-    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs do not say which teacher and data they learnt from")
+    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs name their teacher and data by path alone")
+
+
+@pytest.mark.parametrize("whole", ["run", "data", "teacher"])
+def test_what_moved_is_named_and_goes_on_from_its_new_place(interrupted, begun, whole, tmp_path):
+    names = {"run": "R", "data": "D", "teacher": "T.safetensors"}
+    out, at = interrupted / "R", {"teacher": f"{interrupted}/T.safetensors", "data.spec": f"folder:{interrupted}/D"}
+    new = (interrupted / names[whole]).rename(tmp_path / f"moved{(interrupted / names[whole]).suffix}")
+    if whole == "run":
+        out = new
+    else:
+        key, named = ("teacher", str(new)) if whole == "teacher" else ("data.spec", f"folder:{new}")
+        option = {"teacher": "is not there, say with --teacher CKPT", "data": "are not there, say with --data folder:"}
+        expected = (
+            rf"R cannot go on: its {whole} {re.escape(at[key])} {option[whole]}(DIR)? where (it|they) (is|are) now; "
+        )
+        with pytest.raises(RunError, match=expected):
+            train(chosen(interrupted), out, resume=True, device="cpu", quiet=True)
+        at[key] = named
+    assignments = [f"{key}={place}" for key, place in at.items()]
+    result = train(chosen(interrupted, *assignments), out, resume=True, device="cpu", quiet=True)
+    assert (result["teacher"], result["data"]) == (at["teacher"], at["data.spec"])
+    assert read_inputs(out / "inputs.json") == read_inputs(begun / "R" / "inputs.json")
+
+
+def test_other_content_at_a_new_place_is_refused(interrupted):
+    (interrupted / "D").rename(interrupted / "E")
+    flip(interrupted / "E/train/a/0.png")
+    with pytest.raises(
+        RunError, match=r"R cannot go on: when it began, the data .*/E had the sha256 .*, but now it is"
+    ):
+        train(
+            chosen(interrupted, f"data.spec=folder:{interrupted}/E"),
+            interrupted / "R",
+            resume=True,
+            device="cpu",
+            quiet=True,
+        )
+
+
+@pytest.mark.parametrize(
+    ("teacher", "data", "missing"),
+    [
+        ("resnet8@{}/none.pth", "digits", ["teacher"]),
+        ("resnet8@{}/there.pth#model", "digits", []),
+        ("timm:resnet18", "module:function", []),
+        ("{}/none", "folder:{}/none", ["teacher", "data"]),
+        ("{}/there.pth", "cifar10:{}/empty", ["data"]),
+    ],
+)
+def test_which_inputs_are_missing(tmp_path, teacher, data, missing):
+    (tmp_path / "there.pth").touch()
+    (tmp_path / "empty").mkdir()
+    settings = [f"teacher={teacher.format(tmp_path)}", f"data.spec={data.format(tmp_path)}"]
+    asked = config("digits/resnet8-kd", *settings)
+    try:
+        require_inputs(asked, "runs/a")
+        said = ""
+    except RunError as error:
+        said = str(error)
+    assert [what for what in ("teacher", "data") if f"its {what} " in said] == missing
+    if "data" not in missing:
+        return
+    if missing == ["data"]:
+        require_inputs(asked, "runs/a", download=True)
+
+
+class InProcess:
+    """An engine that trains here and now."""
+
+    slots = 1
+
+    def __init__(self, folder, **_options):
+        self.order = Order(folder, device="cpu")
+
+    def submit(self, cell, given_up=0):
+        future = Future()
+        future.set_result(work(self.order, cell.id, cell.config, given_up))
+        return future
+
+    def abandon(self, cell):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("what", ["teacher", "data"])
+def test_a_sweep_goes_on_where_its_inputs_lie_now(interrupted, what, monkeypatch, tmp_path):
+    monkeypatch.setattr(sweep_commands, "_engine", InProcess)
+    settings = ["data.image_size=16", "data.workers=0", "training.epochs=1", "training.batch_size=8"]
+    common = [
+        "sweep",
+        "run",
+        "digits/resnet8-kd",
+        "--out",
+        tmp_path / "S",
+        "--quiet",
+        *(f"--set={s}" for s in settings),
+    ]
+    places = {"teacher": interrupted / "T.safetensors", "data": interrupted / "D"}
+
+    def swept(n_seeds, **moved):
+        at = {**places, **moved}
+        run(*common, "--teacher", at["teacher"], "--data", f"folder:{at['data']}", "--grid", f"seed={n_seeds}")
+
+    swept("0,1")
+    ledger = open_ledger(tmp_path / "S")
+    written = {cell.id: ledger.run(cell.id).result_path.read_bytes() for cell in ledger.cells}
+    new = places[what].rename(tmp_path / f"moved{places[what].suffix}")
+    with pytest.raises(RunError, match=rf"S cannot go on: its {what} .* not there, say with --{what} "):
+        swept("0,1,2")
+    swept("0,1,2", **{what: new})
+    moved = open_ledger(tmp_path / "S")
+    assert [cell.id for cell in moved.cells][:2] == [cell.id for cell in ledger.cells]
+    assert {cell: moved.run(cell).result_path.read_bytes() for cell in written} == written, "they are not done again"
+    third = moved.run(moved.cells[2].id)
+    assert str(new) in third.config_path.read_text()
+    assert third.result()["data_sha256"] == json.loads(written[ledger.cells[0].id])["data_sha256"]
+    if what == "data":
+        flip(new / "train/a/0.png")
+    else:
+        save(create("resnet8", n_classes=2, image_size=16), new)
+    with pytest.raises(
+        SweepError, match=rf"S cannot go on: when it began, its {what} .* had the sha256 .*, but now it is"
+    ):
+        swept("0,1,2,3", **{what: new})
+    plan = json.loads((tmp_path / "S/sweep.json").read_text())
+    (tmp_path / "S/sweep.json").write_text(json.dumps({**plan, "inputs": {}}))
+    for cell in moved.cells:
+        result = moved.run(cell.id).result()
+        moved.run(cell.id).write_result({key: value for key, value in result.items() if not key.endswith("_sha256")})
+    with pytest.raises(
+        SweepError, match=rf"S cannot go on with its {what} .* at another place: it was begun by a kdprobe"
+    ):
+        swept("0,1,2,3", **{what: new})

@@ -18,6 +18,7 @@ from kdprobe.files import Lock
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_sweep
+from kdprobe.runs import records
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runs.records import RECORDED
@@ -267,6 +268,53 @@ class TestLedger:
             assert states[failed].attempt.error == "bad luck"
             assert {names[cell] for cell in left} == {"left"}
 
+    def test_weights_belong_to_what_is_done(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        (cell,) = ledger.cells
+        run = leave_weights(ledger.run(cell.id))
+
+        def looks():
+            states = (ledger.states()[cell.id], ledger.state(cell.id), ledger.state(cell.id, hashed=True))
+            return [(state.name, state.damaged) for state in states]
+
+        assert looks() == [("done", "")] * 3
+        for name in ("auxiliary.safetensors", "snapshots/epoch-0001.safetensors"):
+            (run.path / name).unlink()  # to make room
+        assert looks() == [("done", "")] * 3
+        for name in ("last.safetensors", "best.safetensors"):
+            whole = (run.path / name).read_bytes()
+            (run.path / name).write_bytes(whole[:-1] + b"x")
+            assert looks()[:2] == [("done", "")] * 2
+            assert looks()[2][0] == "left"
+            assert looks()[2][1].startswith(f"its {name} is damaged or of another run: its sha256 is ")
+            (run.path / name).unlink()
+            assert looks() == [("left", f"its {name} is missing")] * 3
+            (run.path / name).mkdir()  # nor is anything else the file
+            assert looks() == [("left", f"its {name} is missing")] * 3
+            (run.path / name).rmdir()
+            (run.path / name).write_bytes(whole)
+        (run.path / "snapshots/epoch-0001.safetensors").write_bytes(b"other")
+        assert looks()[2][0] == "left"
+
+    @pytest.mark.parametrize("name", ["../../sweep.json", "/dev/zero"])
+    def test_weights_elsewhere_are_not_read(self, tmp_path, name):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
+        ledger.run(ledger.cells[0].id).write_result({"accuracy": 0.5, "sha256": {name: "0"}})
+        state = ledger.state(ledger.cells[0].id, hashed=True)
+        assert (state.name, state.damaged) == (
+            "left",
+            f"its result.json names weights outside its folder, {name!r}",
+        )
+
+    def test_weights_that_cannot_be_read(self, tmp_path, monkeypatch):
+        run = leave_weights(RunFolder(tmp_path))
+
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(records, "sha256", refuse)
+        assert run.damage(hashed=True).endswith("is damaged or of another run: it cannot be read (Permission denied)")
+
     def test_a_changed_grid_reuses_its_cells(self, tmp_path):
         small = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
         for cell in small.cells:
@@ -311,6 +359,8 @@ class TestLedger:
             ("cells", [{"id": "0" * 16, "values": {"seed": None}}], "must be a mapping of keys to values, but are {"),
             ("inputs", [1], "inputs must be a mapping of names to hashes, but is [1]"),
             ("inputs", {"teacher": 3}, "inputs must be a mapping of names to hashes, but is {'teacher': 3}"),
+            ("places", {"seed": "a"}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
+            ("places", {"teacher": 3}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
         ],
     )
     def test_a_plan_of_other_types(self, tmp_path, key, value, message):
@@ -332,6 +382,8 @@ class TestLedger:
             {"data": {}},
             {"seconds": -1},
             {"version": 2},
+            {"sha256": ["last.safetensors"]},
+            {"sha256": {"last.safetensors": None}},
         ],
     )
     def test_a_result_of_other_types_does_not_count(self, tmp_path, change):
@@ -341,7 +393,7 @@ class TestLedger:
         assert ledger.state(ledger.cells[0].id).name == "done"
         run.result_path.write_text(json.dumps(json.loads(run.result_path.read_text()) | change))
         state = ledger.state(ledger.cells[0].id)
-        assert (state.name, state.damaged) == ("left", True)
+        assert (state.name, state.damaged) == ("left", "its result.json is damaged")
 
     def test_other_teachers_and_data_at_the_same_path(self, tmp_path):
         cells = sweeps.cells(rates=(0.5,))
@@ -438,6 +490,30 @@ class TestWork:
         ledger.run(cell.id).result_path.write_text('{"format": "kdprobe-run", "vers')
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
         assert "is damaged; the cell is trained again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
+
+    @pytest.mark.parametrize("change", ["flipped", "missing", "missing, with its result"])
+    def test_a_cell_that_lost_its_weights_is_trained_again(self, tmp_path, change):
+        assignments = ("data.spec=tests.tiny:digits", "training.epochs=1", "data.per_class=8", "method={name: plain}")
+        base = {**sweeps.base(*assignments), "teacher": None}
+        (cell,) = make_cells(base, [{"seed": 3}], option_types())
+        ledger = begin(tmp_path / "s", [cell])
+        order = Order(ledger.path, device="cpu")
+        assert work(order, cell.id, cell.config) == Outcome("done")
+        path = ledger.run(cell.id).path / "best.safetensors"
+        whole = path.read_bytes()
+        if change == "flipped":
+            path.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+        else:
+            path.unlink()
+        if change.endswith("result"):
+            ledger.run(cell.id).result_path.unlink()
+        assert work(order, cell.id, cell.config) == Outcome("done")
+        assert path.read_bytes() == whole
+        assert ledger.state(cell.id, hashed=True).name == "done"
+        log = (ledger.path / "logs" / f"{cell.id}.log").read_text()
+        assert (
+            sum("; the cell is trained again" in line and "best.safetensors" in line for line in log.splitlines()) == 1
+        )
 
     def test_a_failure_that_would_come_again_is_told_apart(self):
         passing = RunError("x")
@@ -540,6 +616,16 @@ class InProcess:
         pass
 
 
+def leave_weights(run):
+    """A run that is done, with something in place of its weights."""
+    for name in ("last", "best", "auxiliary", "snapshots/epoch-0001"):
+        path = run.path / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    run.write_result({"accuracy": 0.5, "seed": 0, "seconds": 1, "sha256": run.weights_sha256()})
+    return run
+
+
 def write_result(ledger, cell):
     path = ledger.run(cell.id).path
     path.mkdir(parents=True)
@@ -640,6 +726,24 @@ class TestDriver:
 
         Driver(ledger, InProcess(ledger, repair), say=said.append).run()
         assert "its result.json is damaged; the cell is trained again" in said[0]
+
+    @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"other")])
+    def test_a_cell_that_lost_its_weights_is_done_again(self, tmp_path, change):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+        for cell in ledger.cells:
+            leave_weights(ledger.run(cell.id))
+        lost, said = ledger.cells[2], []
+        change(ledger.run(lost.id).path / "last.safetensors")
+
+        def repair(ledger, cell):
+            leave_weights(ledger.run(cell.id))
+            return Outcome("done")
+
+        engine = InProcess(ledger, repair)
+        tally = Driver(ledger, engine, say=said.append).run()
+        assert (tally.found, tally.done, engine.calls) == (3, 1, [lost.id])
+        assert [line for line in said if "; the cell is trained again" in line] == said[:1]
+        assert said[0].startswith(f"{lost.label}: its last.safetensors is ")
 
     def test_cells_of_another_driver_are_waited_for(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
@@ -844,7 +948,7 @@ def test_status_shows_every_state(tmp_path, capsys):
         in text
     )
     assert "failed in attempt 1: no luck" in text
-    assert "its result.json is damaged and does not count" in text
+    assert "its result.json is damaged, so it is not done" in text
     assert "time to go: unknown" in text
 
 

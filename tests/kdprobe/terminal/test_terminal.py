@@ -1,3 +1,4 @@
+import gc
 import io
 import signal
 import sys
@@ -47,6 +48,14 @@ def test_nothing_else_writes_to_the_terminal():
                 text = path.read_text(encoding="utf-8")
                 assert "click.echo(" not in text, path
                 assert " print(" not in text, path
+
+
+def test_the_interpreter_ends_without_going_through_all_of_torch(monkeypatch):
+    kept = []
+    monkeypatch.setattr("atexit.register", kept.append)
+    monkeypatch.setattr(cli.cli, "main", lambda *_words, **_options: None)
+    cli.main([])
+    assert kept == [gc.freeze]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import kdprobe
 from kdprobe.config import override, parse, write_yaml
 from kdprobe.distillers import option_types
-from kdprobe.errors import ConfigError, Diverged, ModelError, RunError, Stopped
+from kdprobe.errors import ConfigError, Diverged, ModelError, RunError, Stopped, WeightsLost
 from kdprobe.models.checkpoint import AUXILIARY, LAST, read_meta
 from kdprobe.recipe import read_recipe
 from kdprobe.runs import Inputs
@@ -140,6 +140,52 @@ def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
         file.write('{"epoch": 2, "cut sho')
     train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
     assert outcome(out) == outcome(student[0])
+
+
+@pytest.mark.parametrize(
+    "where", ["kdprobe.training.loop.training_batches", "kdprobe.training.tally.evaluation_batches"]
+)
+def test_waiting_for_images_is_interrupted_and_resumed(student, teacher, tmp_path, monkeypatch, where):
+    module, _, name = where.rpartition(".")
+    original = getattr(sys.modules[module], name)
+
+    def batches(*arguments, **options):
+        yield next(original(*arguments, **options))
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on waiting")
+
+    monkeypatch.setattr(where, batches)
+    with pytest.raises(Stopped, match=f"stopped by SIGTERM in epoch 1 after step {1 if 'training_' in name else 6}"):
+        train(distilled(teacher), tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    train(distilled(teacher), tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert outcome(tmp_path / "run") == outcome(student[0])
+
+
+@pytest.mark.parametrize("name", ["run.rehearse", "loop.Trainer._cache"])
+def test_what_comes_before_the_first_step_is_interrupted(teacher, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(f"kdprobe.training.{name}", lambda *_: signal.raise_signal(signal.SIGTERM))
+    settings = ("training.cache_teacher=true", "data.augment={crop: none, flip: false}")
+    chosen = config("digits/resnet8-kd", f"teacher={teacher}", *settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+    assert not RunFolder(tmp_path / "run").lock_path.exists()
+
+
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors"])
+def test_a_run_that_lost_its_weights_does_not_pass_as_finished(student, teacher, tmp_path, name):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(student[0], run.path)
+    whole = (run.path / name).read_bytes()
+    (run.path / name).write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    message = rf"run is finished, but its {name} is damaged or of another run: .*; begin anew with another --out"
+    with pytest.raises(WeightsLost, match=message):
+        train(distilled(teacher), run.path, resume=True, device="cpu", quiet=True)
+    (run.path / name).unlink()
+    assert run.summary()["state"] == f"damaged: its {name} is missing"
+    run.result_path.unlink()
+    with pytest.raises(WeightsLost, match=rf"cannot go on, as a file of an epoch that is done is lost: .*{name}"):
+        train(distilled(teacher), run.path, resume=True, device="cpu", quiet=True)
 
 
 def stop_after(n_steps, monkeypatch):
