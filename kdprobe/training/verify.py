@@ -1,5 +1,6 @@
 """Is a run folder whole? One sentence for each thing that is not."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,9 @@ def _open(path: Path) -> None:
     if path.name == AUXILIARY:
         read_tensors(path)
     else:
-        load(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the run is not finished, which is no problem of it
+            load(path)
 
 
 def _contradictions(
