@@ -33,7 +33,7 @@ def problems(run: RunFolder) -> list[str]:
     found += state_problems(run.state_path)
     if result is not None and config is not None:
         found += _contradictions(run, config, records, result)
-    return found
+    return list(dict.fromkeys(found))  # what is wrong with one file may show in several
 
 
 def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
