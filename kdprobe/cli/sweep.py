@@ -60,7 +60,7 @@ def run_sweep(recipe: str, grids: tuple[str, ...], seeds: int | None, **options:
       kdprobe sweep digits/resnet8 --grid training.epochs=4,8 --seeds 3 --out sweeps/epochs
     """
     from kdprobe.sweeps.cells import product, read_axes
-    from kdprobe.sweeps.table import rows, summary, write_table
+    from kdprobe.sweeps.table import rows, worded_rows, write_table
 
     axes = read_axes(grids)
     if seeds is not None and "seed" in axes:
@@ -70,7 +70,7 @@ def run_sweep(recipe: str, grids: tuple[str, ...], seeds: int | None, **options:
     ledger = _train_cells(recipe, lambda _: product(axes), **options)
     found = rows(ledger)
     write_table(found, ledger.path / "sweep.csv")
-    echo(summary(found))
+    echo(worded_rows(found))
 
 
 @sweep.command("status")

@@ -97,7 +97,7 @@ def train(
 
 def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **options: Any) -> None:
     """Train, print what came out, and compare the student with its teacher where that is configured."""
-    from kdprobe.training.loop import train as run_training
+    from kdprobe.training import train as run_training
 
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import Stopped, SweepError
-from kdprobe.sweeps.cells import Cell, Methods, Values, make_cells
+from kdprobe.sweeps.cells import Cell, Methods, Settings, make_cells
 from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger, begin, check_folder
@@ -18,7 +18,7 @@ from kdprobe.training.signals import stop_requests
 def complete(
     folder: Path,
     config: RunConfig,
-    grid: Sequence[Values],
+    grid: Sequence[Settings],
     methods: Methods,
     open_engine: Callable[[], Engine],
     *,

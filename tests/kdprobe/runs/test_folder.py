@@ -30,7 +30,7 @@ from kdprobe.runs.compare import budget_differences, gather, group, shared, tabl
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.training.verify import problems
 from tests.saved_results import cka_result, comparison_result, evaluation_result
 

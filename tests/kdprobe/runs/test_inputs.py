@@ -26,7 +26,7 @@ from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
 from kdprobe.sweeps.ledger import open_ledger
 from kdprobe.sweeps.work import Order, work
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.training.places import require_inputs
 from tests.kdprobe.runs.test_folder import write_run
 from tests.kdprobe.training.test_loop import config

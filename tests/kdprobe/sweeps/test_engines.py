@@ -115,9 +115,11 @@ def check_all_done(ledger, n_cells=25):
 class TestLocal:
     def test_workers_are_killed(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s")
+        said = []
         with killing_workers(ledger, every=2.5) as kills:
-            tally = drive(ledger, LocalEngine(order_of(ledger, "tiny"), TWO))
+            tally = drive(ledger, LocalEngine(order_of(ledger, "tiny"), TWO), say=said.append)
         assert tally.done == 25
+        assert any("its process was killed by signal 9; trying again" in line for line in said)
         assert len(kills) >= 2
         check_all_done(ledger)
 
@@ -164,7 +166,7 @@ class TestLocal:
         said = []
         tally = drive(ledger, LocalEngine(order_of(ledger, "once_broken"), [Slot(1)]), say=said.append)
         assert tally.done == 4
-        assert sum("ValueError: no such luck; tried again" in line for line in said) == 4
+        assert sum("ValueError: no such luck; trying again" in line for line in said) == 4
         processes = {read_attempt(ledger.attempts, cell.id, 1).process for cell in ledger.cells}
         assert len(processes) == 4
 
@@ -319,7 +321,7 @@ class TestSlurm:
         engine = SlurmEngine(order_of(ledger, "once_broken"), cluster="local", look=0.3)
         tally = drive(ledger, engine, say=said.append)
         assert tally.done == 2
-        assert sum("ValueError: no such luck; tried again" in line for line in said) == 2
+        assert sum("ValueError: no such luck; trying again" in line for line in said) == 2
         assert all(state.name == "done" for state in ledger.states().values())
 
     def test_a_killed_job_is_tried_again(self, tmp_path):
