@@ -24,7 +24,7 @@ from figures.pictures import FIGURES, draw, draw_files
 from figures.pictures.cka import colour_label, stage_ends
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, save_result
