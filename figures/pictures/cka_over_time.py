@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
 from figures.pictures.cka import colour_label
-from figures.remarks import few, remarks_on
+from figures.remarks import first_few, remarks_on
 from figures.style import COLUMN_WIDTH, LABEL, MARKERS, RISING, colours, place, sheet, style
 from kdprobe.results import Result
 
@@ -27,7 +27,7 @@ def draw_cka_over_time(result: Result) -> Figure:
     names = [f"{shorten(one, 20)}, {shorten(other, 20)}" for one, other in pairs]
     across = max(1, min(len(names), int((COLUMN_WIDTH - 10) // (widest(names) + 34))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 20
-    remarks = few(remarks_on(result))
+    remarks = first_few(remarks_on(result))
     bottom = 28 + LABEL * LEADING * len(remarks)
     figure = sheet(COLUMN_WIDTH, bottom + 124 + legend)
     axes = place(figure, 34, bottom, COLUMN_WIDTH - 42, 124)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
-from figures.remarks import few, remarks_on
+from figures.remarks import first_few, remarks_on
 from figures.style import LABEL, PAGE_WIDTH, PALETTE, place, sheet, style
 from kdprobe.results import Result
 
@@ -35,7 +35,7 @@ def draw_curves(result: Result) -> Figure:
     epoch = result.arrays["epoch"]
     across = max(1, min(len(names), int((PAGE_WIDTH - 40) // (widest(names) + 40))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
-    remarks = few(remarks_on(result))
+    remarks = first_few(remarks_on(result))
     bottom = 28 + LABEL * LEADING * len(remarks)
     figure = sheet(PAGE_WIDTH, bottom + _HEIGHT + legend)
     note_below(figure, remarks)

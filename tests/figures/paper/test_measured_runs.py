@@ -13,7 +13,7 @@ from scipy.stats import t
 from figures.paper.measured_runs import RunGroup, repeats, run_groups
 from figures.paper.write import TABLES, published_grid, published_table
 from figures.pictures.dropout import draw_beside
-from kdprobe.cli import group as cli
+from kdprobe import cli
 from kdprobe.errors import ResultError
 from kdprobe.results import load_result, save_result
 from kdprobe.runs.folder import RunFolder

@@ -18,7 +18,7 @@ from figures.pictures import FIGURES
 from figures.report.page import SECTIONS, differing_parts
 from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import save_result
 from tests.saved_results import (

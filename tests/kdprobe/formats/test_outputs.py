@@ -23,7 +23,9 @@ from kdprobe.results import Result, load_result, permit_result, save_result
 from tests.saved_results import cka_result as cka
 from tests.saved_results import comparison_result as comparison
 
-REFUSED = r"{} is there already, and kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+REFUSED = (
+    r"{} already exists, and either kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+)
 
 
 @pytest.mark.parametrize("name", ["r.html", "t.md", "t.tex", "f.svg", "f.pdf"])
@@ -64,7 +66,7 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.html")
     (tmp_path / "dangling.html").symlink_to(tmp_path / "nothing")
     for name in ("folder.html", "pipe.html", "dangling.html"):
-        with pytest.raises(OutputError, match=rf"{name} is in the way and is no file; choose another --out"):
+        with pytest.raises(OutputError, match=rf"{name} is in the way and is not a file; choose another --out"):
             permit([Output(tmp_path / name, "report")], overwrite=True)
     with pytest.raises(FileError, match="File name too long"):
         permit([Output(tmp_path / ("a" * 300), "report")])
@@ -174,7 +176,7 @@ def test_results_of_other_networks_or_data_are_not_replaced(tmp_path, monkeypatc
     path, first = tmp_path / "r" / "evaluation.npz", {"checkpoints": ("runs/a",), "data": "digits"}
     saved_by(path, 1, **first)
     saved_by(path, 2, **first, batch_size=3)  # in another way
-    told = rf"evaluation\.npz is there already, the own result of checkpoints {tmp_path}/runs/a, data digits; ch"
+    told = rf"evaluation\.npz already exists, the own result of checkpoints {tmp_path}/runs/a, data digits; ch"
     with pytest.raises(OutputError, match=told):
         saved_by(path, 3, **{**first, **other})
     with pytest.raises(OutputError, match=told):
@@ -221,7 +223,7 @@ def test_a_result_of_an_older_kdprobe_is_replaced_by_the_very_same_command(tmp_p
     with path.open("wb") as file:
         np.savez(file, meta=np.array(json.dumps({**meta, "provenance": {"command": command}})))
     monkeypatch.setattr("sys.argv", ["kdprobe", "evaluate", "--checkpoint", "runs/b"])
-    with pytest.raises(OutputError, match=r"evaluation\.npz is there already, the own result of other networks"):
+    with pytest.raises(OutputError, match=r"evaluation\.npz already exists, the own result of other networks"):
         saved_by(path, checkpoints=("runs/b",))
     monkeypatch.setattr("sys.argv", command.split())
     saved_by(path, checkpoints=("runs/a",))

@@ -16,8 +16,7 @@ import figures
 from analyses.cka import epochs as cka_over_time
 from analyses.cka.networks import cka
 from analyses.evaluation.predictions import judge
-from kdprobe import load
-from kdprobe.cli import group as cli
+from kdprobe import cli, load
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
@@ -31,7 +30,7 @@ from kdprobe.runs.compare import budget_differences, gather, group, shared, tabl
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.training.verify import problems
 from tests.saved_results import cka_result, comparison_result, evaluation_result
 
@@ -228,7 +227,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         group(gather([tmp_path / "new"]))
     for name in "ab":
         write_run(tmp_path / "twice" / name)
-    with pytest.raises(RunError, match=r"twice/a and .*twice/b are the same configuration and seed"):
+    with pytest.raises(RunError, match=r"twice/a and .*twice/b have the same configuration and seed"):
         group(gather([tmp_path / "twice"]))
 
 
