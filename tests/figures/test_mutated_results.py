@@ -187,22 +187,22 @@ def try_all(tries: list[tuple[str, Result]]) -> dict[str, str]:
     return ends
 
 
-def every(kind: str) -> list[tuple[str, Result]]:
-    return list(mutations(RESULTS[kind]).items())
+def sample(kind: str, n: int) -> list[tuple[str, Result]]:
+    """Some of the more than ten thousand mutations, the same ones each time."""
+    return random.Random(31).sample(list(mutations(RESULTS[kind]).items()), n)
 
 
 def judge(ends: dict[str, str]) -> None:
-    told = {end for end in ends.values() if end != "drawn"}
-    assert len(told) > len(ends) / 4
-    assert all("\n" not in end and len(end) < 400 and "result: the" in end for end in told)
+    refusals = {end for end in ends.values() if end != "drawn"}
+    assert len(refusals) > len(ends) / 4
+    assert all("\n" not in end and len(end) < 400 and "result: the" in end for end in refusals)
 
 
-def test_a_sample_of_all_mutations():
-    random_one = random.Random(31)
-    judge(try_all([one for kind in RESULTS for one in random_one.sample(every(kind), 5)]))
+def test_a_few_mutations_of_every_kind():
+    judge(try_all([one for kind in RESULTS for one in sample(kind, 5)]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", RESULTS)
-def test_all_mutations(kind):
-    judge(try_all(every(kind)))
+def test_many_mutations(kind):
+    judge(try_all(sample(kind, 250)))
