@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Real
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import t
 
-_Values = Sequence[float] | NDArray[np.float64]
+_Values = Sequence[float] | NDArray[Any]
 _ROUNDING = 1e-12  # the most by which equal shares differ
 
 
