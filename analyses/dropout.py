@@ -21,7 +21,7 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result
 from kdprobe.sweeps.ledger import Ledger, open_ledger
 
-KINDS = ("feature", "logit")
+DROPOUTS = ("feature", "logit")
 _NETWORKS = ("teacher", "student")
 
 _Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ def dropout_results(folder: Path) -> list[Result]:
         found = sorted(map(str, done[key].dropna().unique()))
         if len(found) > 1:
             raise AnalysisError(f"the cells of {folder} were trained with different {what}: {', '.join(found)}")
-    kinds = [kind for kind in KINDS if kind in set(done["kind"])]
+    kinds = [kind for kind in DROPOUTS if kind in set(done["kind"])]
     return [_result(ledger, table[table["kind"] == kind], kind) for kind in kinds]
 
 
@@ -270,7 +270,7 @@ def _table(ledger: Ledger) -> pd.DataFrame:
     states = ledger.states()
     rows = []
     for cell in ledger.cells:
-        for kind in KINDS:
+        for kind in DROPOUTS:
             keys = [f"method.{kind}_rate_{network}" for network in _NETWORKS]
             if all(key in cell.values for key in keys):
                 if others := cell.values.keys() - {*keys, "seed"}:
@@ -303,7 +303,7 @@ def _result(ledger: Ledger, table: pd.DataFrame, kind: str) -> Result:
         accuracy[place] = row["accuracy"]
     done = table.dropna(subset=["accuracy"])
     n_images = None if done["evaluated_images"].isna().any() else int(done["evaluated_images"].min()) or None
-    base, other = ledger.cells[0].base, KINDS[1 - KINDS.index(kind)]
+    base, other = ledger.cells[0].base, DROPOUTS[1 - DROPOUTS.index(kind)]
     facts = {
         "kind": kind,
         "rates_teacher": rates[0],

@@ -108,14 +108,14 @@ def shown_maps(
         if trained is None or trained.model != given:
             raise AnalysisError(f"the run's {role} was {trained and trained.model}, but {given} is given")
     names = {role: shape.names for role, shape in shapes.items() if shape is not None}
-    used = {role: sorted({pair[place] for pair in method.pairs}) for place, role in enumerate(("teacher", "student"))}
+    used = {role: sorted({pair[place] for pair in method.pairs}) for place, role in enumerate(("student", "teacher"))}
 
     def take(role: str, images: Tensor) -> Mapping[str, Tensor]:
         maps = stages[role](images).maps
         return {names[role][stage]: maps[stage] for stage in used[role]}
 
     found = _gathered(views, take, {"reduce": "maps"}, batch_size=batch_size, device=device, quiet=quiet)
-    return found, [(names["teacher"][one], names["student"][other]) for one, other in method.pairs]
+    return found, [(names["teacher"][other], names["student"][own]) for own, other in method.pairs]
 
 
 def _gathered(

@@ -1,1 +1,42 @@
-"""Pictures of saved results, one file per kind of picture."""
+"""Pictures of saved results, the report about them, and the publication's tables and figures beside your own runs.
+
+In a notebook:
+
+    import figures
+
+    figures.draw("cka.npz")  # a matplotlib figure; also of a result at hand
+    figures.save_figure(figures.draw("cka.npz"), "cka.svg")
+    figures.write_report(["results"], "report.html", title="ViT to ResNet8")
+
+The public names are loaded on first use, so that importing the package does not import matplotlib.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "draw": "figures.pictures",
+    "draw_files": "figures.pictures",
+    "save_figure": "figures.style",
+    "write_paper": "figures.paper",
+    "write_report": "figures.report",
+}
+
+__all__ = ["draw", "draw_files", "save_figure", "write_paper", "write_report"]
+
+if TYPE_CHECKING:
+    from figures.paper import write_paper as write_paper
+    from figures.pictures import draw as draw
+    from figures.pictures import draw_files as draw_files
+    from figures.report import write_report as write_report
+    from figures.style import save_figure as save_figure
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'figures' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -7,44 +7,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdprobe.cli.options import flags, overwrite_option
-from kdprobe.formats.outputs import PICTURES
+from kdprobe.cli.options import (
+    FILE,
+    PATH,
+    flags,
+    format_option,
+    out_option,
+    overwrite_option,
+    quiet_option,
+    saving_options,
+)
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.results import Result
 
-_RESULT = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=_RESULT)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the pictures; beside each result if not given.",
-)
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    default=PICTURES,
-    show_default=True,
-    type=click.Choice(["pdf", "png", "svg"]),
-    help="May be given several times.",
-)
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Do not list the files written.")
+@click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=PATH)
+@out_option("Folder of the pictures.", show_default="beside each result")
+@format_option()
+@overwrite_option()
+@quiet_option()
 def figures(
     results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...], *, overwrite: bool, quiet: bool
 ) -> None:
-    """Draw one picture per saved RESULT, named after its file.
+    """Draw one picture of each saved RESULT.
+
+    A picture is named after the result's file.
 
     \b
     Example:
       kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
     """
-    from figures.pictures.draw import draw_files
+    from figures.pictures import draw_files
 
     for path in draw_files(results, formats, out=out, overwrite=overwrite):
         if not quiet:
@@ -52,27 +48,22 @@ def figures(
 
 
 @click.command()
-@click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=_RESULT)
-@click.option(
-    "--out",
-    default=Path("report.html"),
-    show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The page's file.",
-)
+@click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=PATH)
+@out_option("File of the page.", of=FILE, default="report.html")
 @click.option("--title", default="Teacher and students compared", show_default=True, help="Heading of the page.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Do not say where the page is.")
+@overwrite_option()
+@quiet_option()
 def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool, quiet: bool) -> None:
-    """Put saved results into one page that opens without a network.
+    """Put saved results into one page.
 
-    A FOLDER is searched through for results.
+    The page is a single file that opens without a network. A FOLDER is searched for results, and so are the folders in
+    it.
 
     \b
     Example:
       kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
     """
-    from figures.report.write import write_report
+    from figures.report import write_report
 
     write_report(results, out, title=title, overwrite=overwrite)
     if not quiet:
@@ -80,35 +71,20 @@ def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool,
 
 
 @click.command()
-@click.option(
-    "--out",
-    default=Path("paper"),
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of tables and figures.",
-)
-@click.option(
-    "--format",
-    "formats",
-    multiple=True,
-    default=PICTURES,
-    show_default=True,
-    type=click.Choice(["pdf", "png", "svg"]),
-    help="Of the figures; may be given several times.",
-)
+@saving_options("paper")
+@format_option()
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
-    help="Own runs and results in and below DIR come next to the numbers that they repeat.",
+    help="Folder of runs and results of your own, which are shown next to the published numbers that they repeat.",
 )
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Do not list the files written.")
 def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: bool, quiet: bool) -> None:
-    """Write the publication's tables and figures from the published numbers, alone or beside own ones.
+    """Write the tables and figures of the publication.
 
-    Tables come as LaTeX, Markdown and CSV; sources and misprints are footnoted. A run repeats a number if its networks,
-    method and kind of data are the published ones.
+    They hold the published numbers, alone or beside your own. Tables are written as LaTeX, Markdown and CSV, with
+    footnotes on sources and misprints. A run repeats a number if its networks, method and kind of data are the
+    published ones.
 
     \b
     Example:
@@ -129,7 +105,7 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: 
 
 
 def _own(runs: Path, out: Path, *, overwrite: bool) -> "list[Result]":
-    """Own runs as a comparison, which stays beside the tables, and the other results in their folder."""
+    """Compare the user's runs, save that beside the tables, and add the other results in their folder."""
     from kdprobe.cli.group import run
     from kdprobe.results import load_result, results_below
 

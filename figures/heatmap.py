@@ -1,17 +1,44 @@
-"""Cells of a matrix drawn as an image: the lines between them and the texts inside them."""
+"""A matrix as an image: its cells, the lines between them, the texts inside them, and the scale of its colours."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from figures.labels import widest
-from figures.style import LABEL, SMALLEST, readable_on
+from figures.style import LABEL, SMALLEST, place, readable_on
 
 ANNOTATED = 12  # rows and columns up to which texts are written into the cells
+
+
+def paint(
+    axes: Axes, values: NDArray[Any], ends: tuple[float, float], cmap: Colormap, *, upwards: bool = False
+) -> AxesImage:
+    """Paint the cells of a matrix.
+
+    Args:
+        axes: where to paint.
+        values: [rows, columns]; cells with NaN stay empty.
+        ends: the lowest and the highest value of the colour scale.
+        cmap: the scale's colours.
+        upwards: whether the first row is at the bottom; otherwise it is at the top.
+    """
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        cmap=cmap,
+        norm=Normalize(*ends),
+        origin="lower" if upwards else "upper",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    axes.spines[:].set_visible(False)
+    _part_cells(axes, *values.shape)
+    return image
 
 
 def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence[Sequence[str]], pitch: float) -> None:
@@ -25,9 +52,16 @@ def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence
             axes.text(column, row, texts[row][column], size=size, color=colour, ha="center", va="center_baseline")
 
 
-def part_cells(axes: Axes, shape: tuple[int, ...]) -> None:
+def colour_bar(figure: Figure, image: AxesImage, at: tuple[float, float, float], label: str) -> None:
+    """Draw the scale of an image's colours beside it; `at` is the image's right edge, bottom and height in points."""
+    right, bottom, height = at
+    bar = figure.colorbar(image, cax=place(figure, right + 7, bottom, 8, height))
+    bar.set_label(label, labelpad=3)
+    bar.outline.set_visible(False)
+
+
+def _part_cells(axes: Axes, n_rows: int, n_columns: int) -> None:
     """Thin white lines between the cells of a matrix small enough to be read cell by cell."""
-    n_rows, n_columns = shape
-    if max(shape) <= 2 * ANNOTATED:
+    if max(n_rows, n_columns) <= 2 * ANNOTATED:
         axes.hlines(np.arange(n_rows - 1) + 0.5, -0.5, n_columns - 0.5, color="white", linewidth=0.7)
         axes.vlines(np.arange(n_columns - 1) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=0.7)

@@ -1,4 +1,4 @@
-"""Names along an axis: as large as they can be, never on top of each other, never cut off."""
+"""Names along an axis and above it: as large as they can be, never on top of each other, never cut off."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from figures.style import LABEL, SMALLEST
+from figures.style import LABEL, SMALLEST, TITLE
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
 LEGEND_LEADING = 1.6  # the same between the lines of a legend
-_NARROWEST = 0.2  # width of a letter as a multiple of the font size: more letters need not be measured
+_NARROWEST = 0.2  # least width of a letter as a multiple of the font size: more letters can never fit
 PAD = 5.0  # points between the axis and its labels, tick included
 
 
 def shorten(name: str, limit: int = 34) -> str:
-    """A name of at most `limit` characters; the middle of a longer one gives way."""
+    """A name of at most `limit` characters; a longer one loses its middle."""
     name = " ".join(name.split())
     if len(name) <= limit:
         return name
@@ -26,7 +26,7 @@ def shorten(name: str, limit: int = 34) -> str:
 
 
 def fit(text: str, size: float, room: float) -> str:
-    """A line of text shortened to `room` points, though never below ten characters."""
+    """A line of text shortened to `room` points, but never to fewer than ten characters."""
     limit = min(len(text), 10 + int(room / (size * _NARROWEST)))
     while limit > 10 and text_width(shorten(text, limit), size) > room:
         limit -= 1
@@ -34,16 +34,11 @@ def fit(text: str, size: float, room: float) -> str:
 
 
 def note_below(figure: Figure, notes: Sequence[str]) -> None:
-    """Lines of text along the lower edge, from the top down; each has `LABEL * LEADING` points."""
+    """Write lines of text above the lower edge of a figure; each takes `LABEL * LEADING` points."""
     width, height = figure.get_size_inches() * 72
     for line, note in enumerate(reversed(notes)):
         text = fit(note, LABEL, width - 12)
         figure.text(6 / width, (3 + line * LABEL * LEADING) / height, text, size=LABEL, va="bottom")
-
-
-def few(notes: Sequence[str], most: int = 3) -> list[str]:
-    """So many of the notes, and how many more there are."""
-    return [*notes[:most], *([f"and {len(notes) - most} more such"] if len(notes) > most else [])]
 
 
 def text_width(text: str, size: float) -> float:
@@ -74,12 +69,18 @@ def label_columns(axes: Axes, names: Sequence[str], pitch: float) -> None:
     axes.set_xticks(range(0, len(names), step), names[::step], fontsize=size, rotation=0 if flat else 90)
 
 
+def head(axes: Axes, name: str, words: str, room: float, gap: float) -> None:
+    """Write a name above the axes, `room` points wide at most, and smaller words below it, `gap` points above them."""
+    for text, size, above in ((fit(name, TITLE, room), TITLE, gap + 9), (words, LABEL, gap)):
+        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+
+
 def _lies_flat(names: Sequence[str], pitch: float) -> bool:
     return widest(names) + 0.6 * LABEL <= pitch
 
 
 def _fit(pitch: float) -> tuple[float, int]:
-    """Font size, and every how many-th name is written."""
+    """Font size, and the number of names from one that is written to the next."""
     size = min(LABEL, max(SMALLEST, pitch / LEADING))
     return size, max(1, math.ceil(size * LEADING / pitch - 1e-9))
 

@@ -17,9 +17,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kdprobe.errors import OutputError
 from kdprobe.formats.outputs import write_sealed
 
-COLUMN, PAGE = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
+COLUMN_WIDTH, PAGE_WIDTH = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
 TITLE, LABEL, SMALLEST = 7.5, 6.5, 4.5  # font sizes
 
 INK, MUTED, HAIRLINE, BARE = "#1d2733", "#66717d", "#d5dae0", "#eef1f3"
@@ -78,13 +79,13 @@ _SETTINGS: Any = {
 def style() -> Iterator[None]:
     """The settings of all pictures, for drawing and for saving; also a decorator."""
     with mpl.rc_context():
-        mpl.rcdefaults()  # whatever the user's own matplotlibrc says
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
         mpl.rcParams.update(_SETTINGS)
         yield
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty figure of so many points, outside of any global state."""
+    """An empty figure, its size in points, outside of any global state."""
     figure = Figure(figsize=(width / 72, height / 72))
     FigureCanvasAgg(figure)
     return figure
@@ -97,24 +98,33 @@ def place(figure: Figure, left: float, bottom: float, width: float, height: floa
 
 
 @style()
-def save(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
-    """Write a figure as its name's ending says (pdf, png or svg); the same figure gives the same bytes.
+def rendered(figure: Figure, ending: str) -> bytes:
+    """A figure as a file's content (`pdf`, `png` or `svg`); the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=ending, metadata=_METADATA[ending])
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path, *, kind: str = "figure", overwrite: bool = False) -> None:
+    """Write a figure in the format that its name ends in (.pdf, .png or .svg).
 
     Args:
         figure: what is drawn.
-        path: where to.
-        kind: what it shows, in words: no figure of another kind is written over.
-        overwrite: also over files that are no such figure of kdprobe's.
+        path: the file to write.
+        kind: what it shows, in words: figures of other kinds are not overwritten.
+        overwrite: whether another file than such a figure of kdprobe's may be lost.
 
     Raises:
-        OutputError: if another file is in the way.
+        OutputError: if the name ends in something else, or another file is in the way.
         FileError: if the system does not let it be written.
     """
     path = Path(path)
     ending = path.suffix.removeprefix(".")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=ending, metadata=_METADATA[ending])
-    write_sealed(path, buffer.getvalue(), kind, overwrite=overwrite)
+    if ending not in FORMATS:
+        raise OutputError(
+            f"a picture's name must end in .{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}, but {path} does not"
+        )
+    write_sealed(path, rendered(figure, ending), kind, overwrite=overwrite)
 
 
 def colours(

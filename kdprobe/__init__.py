@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdprobe.cli.entry import main as main
     from kdprobe.errors import KdprobeError as KdprobeError
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
 
 __version__ = "0.1.0"
-__all__ = ["FeatureStore", "KdprobeError", "capture", "load"]
+__all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
 
 
 def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -41,5 +42,6 @@ __getattr__, __dir__ = face(
         "KdprobeError": "kdprobe.errors",
         "capture": "kdprobe.features.capturing",
         "load": "kdprobe.models.checkpoint",
+        "main": "kdprobe.cli.entry",
     },
 )

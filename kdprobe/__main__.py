@@ -1,6 +1,8 @@
 """`python -m kdprobe` is `kdprobe`."""
 
-from kdprobe.cli.group import main
+import sys
+
+from kdprobe import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """The configuration of a run: typed sections, read from YAML, checked as a whole, written back.
 
-A distillation method brings options of its own (`distillers`), which this module cannot know;
-`parse` is given the table of their types and reports their mistakes with all the others.
+A distillation method has options of its own (`distillers`), which this module cannot know;
+`parse` takes the table of their types and reports their mistakes with all the others.
 """
 
 import json
@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.yamls import read_yaml
 
 PositiveFloat = Field(gt=0)
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
@@ -28,7 +28,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_boolean(cls, value: Any, info: Any) -> Any:
-        """Python takes true for 1."""
+        """To Python, true is 1."""
         field = cls.model_fields[str(info.field_name)]
         items = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(item, bool) for item in items) and not _takes_booleans(field.annotation):
@@ -49,8 +49,8 @@ class AugmentConfig(Section):
         flip: mirror half of the images.
         rand_augment: timm's RandAugment policy, such as `rand-m9-mstd0.5-inc1`, before shift and flip.
         erase: probability of erasing a random box of an image.
-        repeats: each image comes so often in an epoch, varied in different ways; the epoch stays as long
-            and has as many times fewer of the images.
+        repeats: how often each image comes in an epoch, varied in different ways; the epoch stays as long
+            and holds fewer of the images.
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
@@ -112,7 +112,7 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(5e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[_Fraction, _Fraction] = (0.9, 0.999)
     decay_norms: bool = True
     auxiliary_lr_factor: float = Field(1.0, gt=0)
 
@@ -143,12 +143,12 @@ class ScheduleConfig(Section):
 
 
 class SavingConfig(Section):
-    """When a run saves what it needs to continue; it always does at its end and when it is told to stop.
+    """When a run saves what it needs to continue; it always does at its end and when it is asked to stop.
 
     Attributes:
-        epochs: after every so many epochs.
-        minutes: also inside an epoch, when so many minutes have passed since the last time.
-        snapshots: keep the network before training and after every so many epochs; none if not given.
+        epochs: save after each multiple of this number of epochs.
+        minutes: also save inside an epoch, when this many minutes have passed since the last time.
+        snapshots: keep the network before training and after each multiple of this number of epochs.
     """
 
     epochs: int = Field(1, ge=1)
@@ -162,7 +162,7 @@ class MixingConfig(Section):
     Attributes:
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of cutmix, 0 for none.
-        probability: of mixing a batch.
+        probability: probability that a batch is mixed.
         switch: probability of cutmix where both are on.
     """
 
@@ -178,21 +178,20 @@ class TrainingConfig(Section):
     Attributes:
         epochs: passes over the training images.
         batch_size: images per update, of all processes together.
-        accumulate: parts that a batch is computed in, one after another, to save memory.
-        optimizer: see there.
-        schedule: see there.
-        label_smoothing: of the cross entropy.
+        accumulate: pieces that a batch is computed in, one after another, to save memory.
+        optimizer: see `OptimizerConfig`.
+        schedule: see `ScheduleConfig`.
+        label_smoothing: that of the cross entropy.
         clip_grad_norm: largest norm of the gradient.
-        precision: of the forward pass; parameters stay float32. `auto` takes bf16 where the device computes it
-            natively, else fp32, when the run starts; a resumed run keeps what it started with.
+        precision: arithmetic of the forward pass; parameters stay float32. When the run starts, `auto` takes bf16 where
+            the device computes it natively, else fp32; a resumed run keeps what it started with.
         channels_last: memory layout of maps; `auto` takes it in half precision and on CUDA, where it pays.
         compile: run the networks through `torch.compile`.
         ema_decay: average the weights with this decay; the average is evaluated and exported.
-        sync_bn: batch norm over all processes' parts of the batch.
-        mixing: see there.
+        sync_bn: batch norm over the shards of all processes.
+        mixing: see `MixingConfig`.
         cache_teacher: compute the teacher's logits once; only without augmentation.
-        bad_steps: consecutive steps with a loss that is not finite, which are skipped, before the run stops.
-        saving: see there.
+        saving: see `SavingConfig`.
     """
 
     epochs: int = Field(1, ge=1)
@@ -209,18 +208,25 @@ class TrainingConfig(Section):
     sync_bn: bool = False
     mixing: MixingConfig = MixingConfig()
     cache_teacher: bool = False
-    bad_steps: int = Field(10, ge=1)
     saving: SavingConfig = SavingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bad_steps(cls, values: Any) -> Any:
+        """Leave out what configurations of 0.1.0 hold: after how many skipped steps to stop. No step is skipped now."""
+        return (
+            {key: value for key, value in values.items() if key != "bad_steps"} if isinstance(values, dict) else values
+        )
 
 
 class ProbeConfig(Section):
-    """Compare student and teacher (CKA) before training and after every so many epochs, when the run has ended."""
+    """Compare student and teacher (CKA) as they were after each multiple of `every` epochs, once the run has ended."""
 
     every: int = Field(ge=1)
 
 
 class TeacherFacts(Section):
-    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; found out or usual if not given.
+    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; inferred or the default if not given.
 
     Attributes:
         n_classes: C.
@@ -241,14 +247,14 @@ class RunConfig(Section):
     """Everything that decides the outcome of a run.
 
     Attributes:
-        data: where the images come from.
+        data: see `DataConfig`.
         model: the network that is trained (the student, where there is a teacher).
         teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
-        teacher_facts: what the teacher's file does not say.
+        teacher_facts: see `TeacherFacts`.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
-        probe: see there; nothing is compared if not given.
-        seed: of initialisation, shuffling and augmentation.
+        probe: see `ProbeConfig`; nothing is compared if not given.
+        seed: seed of initialisation, shuffling and augmentation.
     """
 
     data: DataConfig
@@ -268,7 +274,7 @@ class RunConfig(Section):
         return probe
 
     def keeps_snapshot(self, epoch: int) -> bool:
-        """Whether the network is kept as it is after so many epochs."""
+        """Whether the network is kept as it is after this many epochs."""
         wanted = (self.training.saving.snapshots, None if self.probe is None else self.probe.every)
         return any(every is not None and epoch % every == 0 for every in wanted)
 
@@ -282,7 +288,7 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
         source: file or recipe, for messages.
 
     Raises:
-        ConfigError: with every mistake and its dotted path, in one line.
+        ConfigError: if there are mistakes, naming every one with its dotted path in one line.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{source} must be a mapping of sections, but is {type(data).__name__}")

@@ -1,4 +1,4 @@
-"""Where to compute: a device by name, and never another one in silence; and on how many processors."""
+"""Where to compute: a device by name, never silently another one, and the number of processors."""
 
 import os
 
@@ -8,14 +8,14 @@ from kdprobe.errors import DeviceError
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name, if it is there.
+    """The device with a given name.
 
     Args:
         name: `cpu`, `cuda`, `cuda:N`, `mps`, or `auto`: the first CUDA device where there is one, else the CPU; or a
             device, which may also be of another kind.
 
     Raises:
-        DeviceError: for another name, or for a device that is not there.
+        DeviceError: for any other name, and for a device that this machine does not have.
     """
     if isinstance(name, torch.device):
         return pick_device(str(name)) if name.type in ("cuda", "mps") else name
@@ -24,7 +24,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     kind, colon, number = name.partition(":")
     known = kind in ("cpu", "cuda", "mps") and (not colon or (kind == "cuda" and number.isdecimal()))
     if not known:
-        raise DeviceError(f"a device is auto, cpu, cuda, cuda:N or mps, but got {name!r}")
+        raise DeviceError(f"the device must be auto, cpu, cuda, cuda:N or mps, but is {name!r}")
     if kind == "cuda" and (len(number) > 9 or int(number or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"there is no device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     if kind == "mps" and not torch.backends.mps.is_available():

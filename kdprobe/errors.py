@@ -1,4 +1,4 @@
-"""The errors a user can cause, each told in one sentence.
+"""The errors that a user can cause, each reported in one sentence.
 
 The command line prints a `KdprobeError` as one line and exits with status 2; every other
 exception is a defect of ours and keeps its traceback.
@@ -27,7 +27,7 @@ class DataError(KdprobeError):
 
 
 class NoTestImages(DataError):
-    """A data set without test images, of which none were held out either."""
+    """A data set without test images, and with none held out."""
 
 
 class ModelError(KdprobeError):
@@ -43,7 +43,7 @@ class CaptureError(KdprobeError):
 
 
 class TrustError(KdprobeError):
-    """Code that a received file names and nobody trusted."""
+    """Code that a received file names and that is not trusted."""
 
 
 class StoreError(KdprobeError):
@@ -58,7 +58,7 @@ class FileError(KdprobeError, OSError):
 
 
 class OutputError(KdprobeError):
-    """A file that kdprobe would write over, but did not write itself as that output."""
+    """A file that would be overwritten, but that kdprobe did not write as this output."""
 
 
 class ResultError(KdprobeError):
@@ -82,33 +82,33 @@ class SweepError(KdprobeError):
 
 
 class Stopped(RunError):
-    """A run that was told to stop and saved what it needs to continue."""
+    """A run that was asked to stop and saved what it needs to continue."""
 
     status = 130
 
 
 class AnalysisError(KdprobeError):
-    """Inputs on which a quantity is not defined."""
+    """Inputs for which a quantity is not defined."""
 
 
 class Undefined(AnalysisError):
-    """A number that given features do not have, with the reason; other features of the same analysis may have it."""
+    """A quantity that is not defined for some features, with the reason; for others of the same analysis it may be."""
 
 
 class DeviceError(KdprobeError):
-    """A device that is not there."""
+    """A device that does not exist on this machine."""
 
 
-_LONGEST = 200  # characters of a name that is compared and shown whole
+_LONGEST = 200  # characters: longer names are not compared, and are shown cut off
 
 
 def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
-    """Word the alternatives to a mistyped name.
+    """Suggest alternatives to a mistyped name, in words.
 
     Args:
         name: what was given.
         choices: the names that exist.
-        limit: at most so many near matches.
+        limit: the most near matches to show.
 
     Returns:
         `"; did you mean 'a' or 'b'?"` where something is near, else `"; known: ..."` with up

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary name, fsync, rename; and files that one process alone writes."""
+"""Files that are complete or absent (temporary name, fsync, rename), and locks on files that one process writes."""
 
 import errno
 import hashlib
@@ -21,20 +21,20 @@ if sys.platform != "win32":
     import fcntl
 
 _TEMPORARY = re.compile(r"\.(?P<of>.*)\.(?P<place>[0-9A-Za-z-]+)\.(?P<process>[0-9]+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
-_NAME_BYTES = 150  # of a file's name in that of its temporary file: file systems take 255 in all
-_FORGOTTEN = 7 * 24 * 3600  # seconds without a write after which nobody elsewhere is at work on a temporary file
+_NAME_BYTES = 150  # of a file's name that go into its temporary name: file systems allow 255 in all
+_FORGOTTEN = 7 * 24 * 3600  # seconds without a write after which another machine's temporary file counts as abandoned
 _CLEANED: set[str] = set()
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it over `path`.
+    """Yield a temporary path beside `path`; on success flush the file to disk and rename it to `path`.
 
-    An exception inside the block removes the temporary file and leaves `path` as it was. What killed processes had not
-    finished in the same folder goes too.
+    An exception inside the block removes the temporary file and leaves `path` as it was. Temporary files that killed
+    processes left in the same folder are removed too.
 
     Raises:
-        FileError: if the system does not let it be written.
+        FileError: if the file cannot be written.
     """
     path = Path(path)
     process = f"{_place()}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -48,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except FileError:
-        raise  # of another file, written inside
+        raise  # about another file, written inside the block
     except OSError as error:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
 
@@ -62,10 +62,10 @@ def put_in_place(finished: Path, path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out whether a file can be made beside `path`, before a long computation; it leaves nothing.
+    """Check, before a long computation, that a file can be written beside `path`; nothing is left behind.
 
     Raises:
-        FileError: if the system does not let it be written.
+        FileError: if it cannot.
     """
     missing = [folder for folder in (path.parent, *path.parent.parents) if not os.path.lexists(folder)]
     try:
@@ -87,7 +87,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def interrupted(path: Path) -> bool:
-    """Whether a process was killed, or is at work, before its new file took the name `path`."""
+    """Whether a process that was writing a new `path` was killed, or is still at work."""
     beginning = _beginning(path.name)
     try:
         found = [_TEMPORARY.fullmatch(name) for name in os.listdir(path.parent)]
@@ -101,7 +101,7 @@ def _beginning(name: str) -> str:
 
 
 def _place() -> str:
-    """This machine, and the container on it: where process numbers mean something."""
+    """This machine, and the container on it: where a process number identifies a process."""
     space = ""
     with suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")
@@ -109,7 +109,7 @@ def _place() -> str:
 
 
 def _clean(folder: Path) -> None:
-    """Remove, once for each folder, the temporary files whose processes are gone."""
+    """Remove, once per folder, the temporary files of processes that have ended."""
     key = os.path.realpath(folder)
     if key in _CLEANED:
         return
@@ -132,7 +132,7 @@ def _clean(folder: Path) -> None:
 def _runs(process: int) -> bool:
     """Whether there is a process of this number on this machine."""
     if os.name == "nt":
-        return True  # where asking would end it
+        return True  # there, asking would end the process
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -154,7 +154,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` as a whole."""
+    """Write `text` to `path`, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -163,10 +163,10 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: if it cannot be read, or is a pipe or device, which would be waited for.
+        OSError: if it cannot be read, or is a pipe or device, which could block.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     return path.read_bytes()
 
 
@@ -181,16 +181,16 @@ def read_text(path: Path) -> str:
 
 
 class Lock:
-    """Keeps others from a file while it is written; the system lets go of it when this process dies.
+    """Keeps other processes from a file while it is written; the system releases it when this process dies.
 
-    Where the system or the file system has no locks, it keeps nobody off.
+    Where the operating system or the file system has no locks, it does nothing.
 
     Args:
-        path: of the lock itself, an empty file that goes when it is released.
+        path: the lock file, which is empty and is removed on release.
 
     Raises:
-        BlockingIOError: if it is taken.
-        FileExistsError: if a file of another kind has its name.
+        BlockingIOError: if another process holds the lock.
+        FileExistsError: if another kind of file has its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -202,7 +202,7 @@ class Lock:
             _HELD.add(self._file)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._file is not None and not self._file.closed:
             self._path.unlink(missing_ok=True)
             self._file.close()
@@ -212,11 +212,11 @@ _HELD: "WeakSet[BinaryIO]" = WeakSet()
 
 
 def _locked(path: Path) -> BinaryIO | None:
-    """The locked file; None where its last holder has removed it meanwhile."""
+    """The locked file; None if its last holder has removed it in the meantime."""
     with suppress(FileNotFoundError):
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size:
-            raise FileExistsError(errno.EEXIST, "it is in the way and is no lock of kdprobe's", str(path))
+            raise FileExistsError(errno.EEXIST, "it is in the way and is not a kdprobe lock", str(path))
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -233,7 +233,7 @@ def _locked(path: Path) -> BinaryIO | None:
 
 
 def _forget() -> None:
-    """In a forked child, which would keep its parent's locks when that dies."""
+    """In a forked child, close inherited locks, which would otherwise outlive the parent."""
     for file in list(_HELD):
         file.close()
 

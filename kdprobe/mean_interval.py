@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import t
 
-Values = Sequence[float] | NDArray[np.float64]
-_ROUNDING = 1e-12  # of shares: by so much do equal ones differ
+_Values = Sequence[float] | NDArray[np.float64]
+_ROUNDING = 1e-12  # the most by which equal shares differ
 
 
-def mean_interval(values: Values, *, confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: _Values, *, confidence: float = 0.95) -> tuple[float, float]:
     """The mean and the half-width of Student's interval around it.
 
     Args:
-        values: independent ones; NaN where there is none.
-        confidence: of the interval, in (0, 1).
+        values: independent values; NaN where one is missing.
+        confidence: level of the interval, in (0, 1).
 
     Returns:
         mean (NaN without any value) and half-width (NaN with fewer than two).
@@ -31,16 +31,16 @@ def mean_interval(values: Values, *, confidence: float = 0.95) -> tuple[float, f
     return float(present.mean()), float(t.ppf(0.5 + confidence / 2, present.size - 1)) * error
 
 
-def seeds_interval(values: Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
-    """The mean share over seeds and the half-width of its interval, which ties of a small test set make no point.
+def seeds_interval(values: _Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
+    """The mean share over seeds and the half-width of its interval, which stays wide when all seeds agree.
 
     Args:
-        values: one per seed, a share of the same images each; NaN where there is none.
-        n_images: how many images; None where that is not known, or the values are no shares of images.
-        confidence: of the interval, in (0, 1).
+        values: one share of the same images per seed; NaN where one is missing.
+        n_images: number of images; None if it is not known, or if the values are not shares of images.
+        confidence: level of the interval, in (0, 1).
 
     Returns:
-        mean and half-width as `mean_interval`; of equal values the half-width that the images alone give, NaN where
+        mean and half-width as for `mean_interval`; for equal values the half-width that the images alone give, NaN if
         their number is not known.
     """
     mean, half = mean_interval(values, confidence=confidence)
@@ -50,19 +50,19 @@ def seeds_interval(values: Values, *, n_images: int | None, confidence: float = 
 
 
 def difference_interval(
-    first: Values, second: Values, *, n_images: int | None, confidence: float = 0.95
+    first: _Values, second: _Values, *, n_images: int | None, confidence: float = 0.95
 ) -> tuple[float, float]:
     """The mean difference of two shares over the seeds that both have, with the half-width of its interval.
 
     Args:
-        first: by seed; NaN where there is none.
-        second: subtracted.
+        first: values by seed; NaN where one is missing.
+        second: values that are subtracted.
         n_images: as `seeds_interval` takes it.
-        confidence: of the interval, in (0, 1).
+        confidence: level of the interval, in (0, 1).
 
     Returns:
-        mean and half-width; of equal differences that of two independent shares of the images, NaN where their number
-        is not known.
+        mean and half-width; for equal differences the half-width of two independent shares of the images, NaN if their
+        number is not known.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     mean, half = mean_interval(one - other, confidence=confidence)
@@ -72,37 +72,37 @@ def difference_interval(
     return mean, math.hypot(*(_of_images(float(each[both].mean()), n_images, confidence) for each in (one, other)))
 
 
-def all_equal(values: Values) -> bool:
+def all_equal(values: _Values) -> bool:
     """Whether there are several values and they do not differ."""
     present = _present(values)
     return present.size > 1 and float(np.ptp(present)) <= _ROUNDING * max(1.0, float(np.abs(present).max()))
 
 
 def worded_interval(
-    values: Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
+    values: _Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
 ) -> str:
     """`mean ± half-width`, `-` without a value; without an interval the mean alone, or `mean, all equal`.
 
     Args:
         values: as `seeds_interval` takes them.
-        scale: factor of what is shown.
-        digits: after the point.
+        scale: factor by which the shown numbers are multiplied.
+        digits: digits after the point.
         n_images: as `seeds_interval` takes it.
-        unit: after the numbers, with its space.
+        unit: text after the numbers, with its space.
     """
     mean, half = seeds_interval(values, n_images=n_images)
     return worded(scale * mean, scale * half, digits=digits, equal=all_equal(values), unit=unit)
 
 
 def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, unit: str = "") -> str:
-    """The same of a mean and its half-width.
+    """The words of `worded_interval` for a mean and its half-width.
 
     Args:
-        mean: NaN where there is no value.
-        half: NaN where there is no interval.
-        digits: after the point.
+        mean: NaN if there is no value.
+        half: NaN if there is no interval.
+        digits: digits after the point.
         equal: whether there is none because all values are equal.
-        unit: after the numbers, with its space.
+        unit: text after the numbers, with its space.
     """
     if math.isnan(mean):
         return "-"
@@ -113,11 +113,11 @@ def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, un
 
 
 def wilson(tallies: Real[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:
-    """A share with Wilson's interval, which no sample size makes a point: of 0 right of 88 it goes to 4.2 %.
+    """A share with Wilson's interval, which is never a point: for 0 right of 88 it reaches up to 4.2 %.
 
     Args:
         tallies: right and wrong images, or mean numbers of them.
-        confidence: in (0, 1).
+        confidence: level of the interval, in (0, 1).
 
     Returns:
         value, low, high; NaN without images.
@@ -138,12 +138,12 @@ def wilson(tallies: Real[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float
 
 
 def normal_quantile(confidence: float) -> float:
-    """How many standard deviations to both sides hold so much of a normal distribution."""
+    """The number of standard deviations to either side that hold this share of a normal distribution."""
     return float(ndtri((1 + confidence) / 2))
 
 
 def _of_images(share: float, n_images: int | None, confidence: float) -> float:
-    """Half-width around a share of so many images that holds Wilson's interval and the binomial one."""
+    """Half-width around a share of `n_images` images that covers both Wilson's interval and the binomial one."""
     if not n_images or not 0 <= share <= 1:
         return math.nan
     _, low, high = wilson(np.array([share, 1 - share]) * n_images, confidence=confidence)
@@ -151,5 +151,5 @@ def _of_images(share: float, n_images: int | None, confidence: float) -> float:
     return max(float(high) - share, share - float(low), binomial)
 
 
-def _present(values: Values) -> NDArray[np.float64]:
+def _present(values: _Values) -> NDArray[np.float64]:
     return np.asarray([value for value in values if not math.isnan(value)], dtype=np.float64)

@@ -1,10 +1,12 @@
-"""Recipes: configurations shipped with the package, and configurations of the user's, by one name."""
+"""Recipes: configurations by name, shipped with the package or in a file of the user's."""
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from kdprobe.config import RunConfig, Section, override, parse, quoted
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.files import read_text
 from kdprobe.formats.yamls import read_yaml
@@ -15,15 +17,15 @@ SWEEP_KEYS = {"kind", "rates", "max_gap", "seeds"}
 def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
     """The mapping in a YAML file, or in a shipped recipe such as `digits/resnet8-kd`.
 
-    A recipe's section `methods` holds the options that other methods than its own take in this setting, and
-    `sweep` what `read_sweep` returns; they are not part of what is returned.
+    A recipe's section `methods` holds the options of other methods in the same setting, and its section `sweep` holds
+    what `read_sweep` returns; neither is part of the returned mapping.
 
     Args:
         name: a file ending in .yaml, or the name of a shipped recipe.
         method: a method other than the recipe's own.
 
     Raises:
-        ConfigError: if there is neither, or it is not a mapping, or its section `methods` is none of options.
+        ConfigError: if there is no such file or recipe, it is not a mapping, or its section `methods` holds no options.
     """
     data = _read(name)
     data.pop("sweep", None)
@@ -31,7 +33,7 @@ def read_recipe(name: str, *, method: str | None = None) -> dict[str, Any]:
 
 
 def read_sweep(name: str) -> dict[str, Any]:
-    """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, where it has them.
+    """A recipe's section `sweep`: kind, rates, max_gap and seeds of its grid of dropout rates, as far as it has them.
 
     Raises:
         ConfigError: as `read_recipe`, or if the section has other keys, or seeds or max_gap are not numbers.
@@ -59,7 +61,7 @@ def _read(name: str) -> dict[str, Any]:
         try:
             text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{name} is not a text in UTF-8 that can be read ({type(error).__name__})") from error
+            raise ConfigError(f"{name} cannot be read as UTF-8 text ({type(error).__name__})") from error
     elif name in (known := recipes()):
         text = known[name].read_text(encoding="utf-8")
     else:
@@ -78,6 +80,41 @@ def _with_method(name: str, data: dict[str, Any], method: str | None) -> dict[st
     if method is None or (isinstance(own, dict) and own.get("name") == method):
         return data
     return data | {"method": {"name": method, **(options.get(method) or {})}}
+
+
+def configure(
+    values: dict[str, Any],
+    methods: Mapping[str, type[Section]],
+    *,
+    source: str,
+    assignments: Sequence[str] = (),
+    data: str | None = None,
+    skip_bad: bool = False,
+    **given: Any,
+) -> RunConfig:
+    """A configuration of what a recipe says and what is given beside it.
+
+    Args:
+        values: a mapping from `read_recipe`, or of a run's configuration.
+        methods: type of the options of each method, by name.
+        source: file or recipe, for messages.
+        assignments: `KEY.KEY=VALUE`, which win over everything else.
+        data: a data SPEC.
+        skip_bad: leave out images that cannot be decoded.
+        given: values of keys at the top, such as `teacher` and `seed`; None or empty leaves the recipe's.
+
+    Raises:
+        ConfigError: as `override` and `parse`.
+    """
+    said = [] if data is None else [f"data.spec={quoted(data)}"]
+    said += ["data.skip_bad=true"] if skip_bad else []
+    top = {key: value for key, value in given.items() if value not in (None, {})}
+    return parse(override(override(values | top, said), assignments), methods, source=source)
+
+
+def folder_name(recipe: str) -> str:
+    """What the folders of a recipe's runs and sweeps are called."""
+    return Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe.replace("/", "-")
 
 
 def recipes() -> dict[str, Traversable]:

@@ -10,14 +10,15 @@ A result is one `.npz` file without pickles. Its entry `meta` is JSON text:
     beside      sha256 of the CSV files beside it, by the ends of their names
     of          the networks and data that the command named: what else is a result of these may replace it
 
-Every other entry is a numeric array of that kind. Beside `NAME.npz` stands `NAME.csv`, the same
-numbers as a tidy table for people and spreadsheets.
+Every other entry is a numeric array of that kind; `kdprobe.kinds` says which arrays and facts there are. Beside
+`NAME.npz` stands `NAME.csv`, the same numbers as a tidy table for people and spreadsheets.
 """
 
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
+from kdprobe.kinds import find_kind
 from kdprobe.provenance import command_line, named
 
 FORMAT = "kdprobe-result"
@@ -74,11 +76,14 @@ def save_result(
         overwrite: also over files that are not such a result, of the same networks and data, of kdprobe's.
 
     Raises:
-        ResultError: if the name does not end in `.npz`.
+        ResultError: if the name does not end in `.npz`, or the result does not fit its kind.
         OutputError: if another file is in the way.
         FileError: if the system does not let it be written.
     """
     path, texts = Path(path), {".csv": table, **tables}
+    with naming(f"in this {result.kind!r} result"):
+        find_kind(result.kind).check_known(result.arrays, result.facts)
+    check_result(result)
     origin = _of(path, of) or {"origin": _origin(json.loads(json.dumps(result.provenance)))}
     _permit(path, result.kind, origin, tables=texts, overwrite=overwrite)
     with beside(path, texts) as digests, replacing(path) as temporary, temporary.open("wb") as file:
@@ -193,7 +198,8 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
         kind: the kind it must be; any if not given.
 
     Raises:
-        ResultError: if the file is missing, foreign, damaged, newer than this version, or of another kind.
+        ResultError: if the file is missing, foreign, damaged, newer than this version, of another kind, or does not
+            fit its kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -213,7 +219,48 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
             raise ResultError(f"{path} is not a kdprobe result: its {name} is no {of.__name__}")
     if kind is not None and meta["kind"] != kind:
         raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
-    return Result(meta["kind"], entries, meta["facts"], meta["provenance"])
+    result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
+    with naming(path):
+        check_result(result)
+    return result
+
+
+def check_result(result: Result, *, with_provenance: bool = True) -> None:
+    """Refuse a result that does not fit its kind, as `kdprobe.kinds` describes it.
+
+    Args:
+        result: as an analysis makes it; those that are saved or loaded have been checked.
+        with_provenance: also what it says of its origin, which numbers and pictures do not need.
+
+    Raises:
+        ResultError: naming the kind and the array, fact or origin that does not fit.
+    """
+    with naming(f"in this {result.kind!r} result"):
+        find_kind(result.kind).check(result.arrays, result.facts, result.provenance if with_provenance else None)
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Put what it is about, such as a file, before whatever is wrong with a result."""
+    try:
+        yield
+    except ResultError as error:
+        raise ResultError(f"{what}: {error}") from error
+
+
+def by_checkpoint(results: Iterable[Result], kind: str) -> dict[str, tuple[Result, int]]:
+    """Where each checkpoint stands in results of one kind: its sha256 -> the result, and the checkpoint's row in it.
+
+    Args:
+        results: of any kinds, whose provenance names `models`, one per row, or the `student` that they are about.
+        kind: of those that are looked at.
+    """
+    found: dict[str, tuple[Result, int]] = {}
+    for result in results:
+        if result.kind == kind:
+            models = result.provenance.get("models") or [result.provenance["student"]]
+            found |= {model["sha256"]: (result, row) for row, model in enumerate(models) if model.get("sha256")}
+    return found
 
 
 def results_below(folder: str | Path) -> list[Path]:

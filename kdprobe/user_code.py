@@ -1,8 +1,8 @@
-"""Code of the user's, named as `module:callable`, and whose word it takes to run it.
+"""The user's own code, named as `module:callable`, and who may ask for it to run.
 
-A name that the person at the keyboard gives (in the command line, in the recipe given to it, as an argument in Python)
-is imported. A name that stands in a file, which may come from anybody, is data: its module is imported only where the
-person named it too, with `--trust MODULE`, `trust=`, or the environment variable KDPROBE_TRUST.
+A name that the person at the keyboard gives (on the command line, in the recipe given there, as an argument in Python)
+is imported. A name in a file, which may come from anyone, is data: its module is imported only if the person has named
+it too, with `--trust MODULE`, `trust=`, or the environment variable KDPROBE_TRUST.
 """
 
 import inspect
@@ -28,13 +28,13 @@ _NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
 
 @contextmanager
 def trusting(modules: Iterable[str]) -> Iterator[None]:
-    """Let files name code of these modules inside.
+    """Inside the block, files may name code of these modules.
 
     Args:
-        modules: full names; a submodule is not meant by its package's name.
+        modules: full names; the name of a package does not include its submodules.
 
     Raises:
-        ConfigError: if one could not be a module's name.
+        ConfigError: for a text that cannot be the name of a module.
     """
     token = _NAMED.set(_NAMED.get() | {_module(name, "--trust") for name in modules})
     try:
@@ -56,27 +56,27 @@ def _installed() -> set[str]:
 
 
 def module_of(spec: str) -> str | None:
-    """The module in `module:callable` or `module:callable@FILE`; None where a text is of another form."""
+    """The module in `module:callable` or `module:callable@FILE`; None for a text of another form."""
     module, colon, function = spec.partition("@")[0].partition(":")
     return module if colon and is_name(module) and function.isidentifier() else None
 
 
 def own_object(name: str, *, named_by: str | Path | None = None) -> Any:
-    """What `module:name` names, imported; None where the module has nothing of that name.
+    """What `module:name` names, imported; None if the module has nothing of that name.
 
     Args:
-        name: of that form.
-        named_by: the file in which the name stands; None where the person at the keyboard gave it.
+        name: in the form `module:name`.
+        named_by: the file that holds the name; None if the person at the keyboard gave it.
 
     Raises:
-        TrustError: if a file names what nobody trusted.
+        TrustError: if a file names code that is not trusted.
         ModuleNotFoundError: if there is no such module.
     """
     module, _, attribute = name.partition(":")
     if named_by is None:
         return getattr(import_own(module), attribute, None)
     if module_of(name) is None:
-        raise ModuleNotFoundError(f"no module can be named {module!r}", name=module)
+        raise ModuleNotFoundError(f"{module!r} cannot be the name of a module", name=module)
     _check_trusted(module, name, named_by)
     found = getattr(import_own(module), attribute, None)
     home = found.__module__ if inspect.isroutine(found) or inspect.isclass(found) else module
@@ -86,7 +86,7 @@ def own_object(name: str, *, named_by: str | Path | None = None) -> Any:
 
 
 def import_own(module: str) -> ModuleType:
-    """Import a module that somebody named, also from the working folder, as `python -m` does.
+    """Import a module by name, also from the working folder, as `python -m` does.
 
     Args:
         module: its full name.
@@ -95,19 +95,28 @@ def import_own(module: str) -> ModuleType:
         ModuleNotFoundError: if there is none of that name.
     """
     if not is_name(module):
-        raise ModuleNotFoundError(f"no module can be named {module!r}", name=module)
+        raise ModuleNotFoundError(f"{module!r} cannot be the name of a module", name=module)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return import_module(module)
 
 
+def child_command(module: str) -> list[str]:
+    """The words that run a module of ours in another process, as `python -m` does, with this one's path for imports.
+
+    `python -m` puts the working folder first, where a file of the user's may bear the name of a module that we need.
+    """
+    program = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({module!r}, run_name='__main__')"
+    return [sys.executable, "-P", "-c", program]
+
+
 def is_missing(module: str, error: ModuleNotFoundError) -> bool:
-    """Whether it is this module that was not found, and not one that it imports."""
+    """Whether this module itself was not found, rather than one that it imports."""
     return f"{module}.".startswith(f"{error.name}.")
 
 
 def is_name(module: str) -> bool:
-    """Whether a text could be a module's full name."""
+    """Whether a text can be the full name of a module."""
     return all(part.isidentifier() for part in module.split("."))
 
 
@@ -120,7 +129,7 @@ def _check_trusted(module: str, name: str, named_by: str | Path) -> None:
 
 
 def _module(text: str, where: str) -> str:
-    """A module's name, also where the callable in it is named too."""
+    """The name of a module; a callable in it may be named as well."""
     module = module_of(text) or text
     if not is_name(module):
         raise ConfigError(f"{where} takes the name of a module, such as my_nets, but got {text!r}")

@@ -1,9 +1,13 @@
 """Small results of every kind, as the analyses save them, for the tests of figures and report."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
-from kdprobe.results import Result
+from kdprobe.results import FORMAT, VERSION, Result
 
 PROVENANCE = {
     "seed": 0,
@@ -11,6 +15,24 @@ PROVENANCE = {
     "versions": {"python": "3.11.2", "kdprobe": "0.1.0", "torch": "2.15.0"},
     "command": "kdprobe cka --teacher runs/vit --student runs/resnet8",
 }
+OF_PAIR = {**PROVENANCE, "teacher": {"sha256": "0" * 64}, "student": {"sha256": "1" * 64}}
+MINIBATCHES = {
+    "n_samples": 360,
+    "batch_size": 90,
+    "n_minibatches": 4,
+    "n_left_out": 0,
+    "kernel": "linear",
+    "estimator": "unbiased",
+    "weighting": "minibatches count by their samples",
+    "confidence": 0.95,
+    "permutations": 0,
+    "no_interval": "",
+}
+
+
+def of_models(names: tuple[str, ...]) -> dict[str, Any]:
+    """Provenance of what was measured of several networks."""
+    return {**PROVENANCE, "models": [{"name": name, "sha256": None} for name in names]}
 
 
 def cka_result(
@@ -45,16 +67,13 @@ def cka_result(
         "teacher_layers": teacher_layers,
         "student_layers": student_layers,
         "undefined": reasons,
-        "n_samples": 360,
-        "batch_size": 90,
-        "n_minibatches": 4,
-        "n_left_out": 0,
-        "kernel": "linear",
-        "estimator": "unbiased",
-        "confidence": 0.95,
+        "reduce": "flatten",
         "data": "digits",
+        **MINIBATCHES,
     }
-    return Result("cka", {"matrix": matrix, "low": matrix - 0.03, "high": matrix + 0.03}, facts, PROVENANCE)
+    hsic = {"hsic_xy": np.ones((4, n_teacher, n_student)), "hsic_xx": np.ones((4, n_teacher))}
+    arrays = {"matrix": matrix, "low": matrix - 0.03, "high": matrix + 0.03, **hsic, "hsic_yy": np.ones((4, n_student))}
+    return Result("cka", arrays, facts, OF_PAIR)
 
 
 def evaluation_result(
@@ -73,12 +92,25 @@ def evaluation_result(
         "confusion": confusion,
         "accuracy": interval,
         "uar": interval - 0.01,
+        "ece": interval / 20,
+        "recall": np.repeat(interval[:, None], n_classes, axis=1),
+        "precision": np.repeat(interval[:, None], n_classes, axis=1),
         "targets": targets,
         "predictions": predictions,
+        "confidences": np.where(wrong, 0.6, 0.9),
     }
-    classes = [str(index) for index in range(n_classes)]
-    facts = {"names": list(names), "classes": classes, "data": "digits", "confidence": 0.95}
-    return Result("evaluation", arrays, facts, PROVENANCE)
+    facts = {
+        "names": list(names),
+        "classes": [str(index) for index in range(n_classes)],
+        "data": "digits",
+        "evaluated_on": "test",
+        "n_images": n_samples,
+        "confidence": 0.95,
+        "against": None,
+        "interval": "Wilson's",
+        "undefined": "NaN: a class without images",
+    }
+    return Result("evaluation", arrays, facts, of_models(names))
 
 
 def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_seeds: int = 3) -> Result:
@@ -93,7 +125,8 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "data": "digits",
         "cka_layers": ["blocks.3", "layer3"],
     }
-    return Result("comparison", {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}, facts, PROVENANCE)
+    arrays = {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}
+    return Result("comparison", arrays, facts, {**PROVENANCE, "runs": [f"runs/{name}" for name in methods]})
 
 
 def dropout_result(
@@ -105,11 +138,12 @@ def dropout_result(
     means = 0.89 - 0.2 * (teacher - student) ** 2 - 0.1 * (student - 0.5) ** 2
     accuracy = means[..., None] + 0.002 * rng.standard_normal((*means.shape, n_seeds))
     accuracy[-1, 0] = np.nan
-    facts = {"kind": "feature", "rates_teacher": list(rates), "rates_student": list(rates), "data": "digits"}
+    facts: dict[str, Any] = {"kind": "feature", "rates_teacher": list(rates), "rates_student": list(rates)}
+    facts |= {"seeds": list(range(n_seeds)), "student": "resnet8", "data": "digits"}
     if answered:
         both = rates, rates
         facts |= {"equal_rate": equal_rates(accuracy, both), "best": best_against_neighbours(accuracy, both)}
-    return Result("dropout-sweep", {"accuracy": accuracy}, facts, PROVENANCE)
+    return Result("dropout-sweep", {"accuracy": accuracy}, facts, {**PROVENANCE, "sweep": "sweep", "config": {}})
 
 
 def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"), n_epochs: int = 12) -> Result:
@@ -117,10 +151,12 @@ def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"
     epoch = np.arange(1, n_epochs + 1)
     falling = np.exp(-epoch / 4) * (1 + 0.2 * np.arange(len(names)))[:, None]
     accuracy = 0.97 - 0.6 * falling + 0.01 * rng.standard_normal(falling.shape)
+    accuracy = np.clip(accuracy, 0, 1)
     loss = 2.3 * falling
     loss[0, n_epochs // 2 :] = accuracy[0, n_epochs // 2 :] = np.nan
     arrays = {"epoch": epoch, "train_loss": loss, "accuracy": accuracy}
-    return Result("training", arrays, {"names": list(names)}, PROVENANCE)
+    origin = {**PROVENANCE, "runs": [f"runs/{name}" for name in names]}
+    return Result("training", arrays, {"names": list(names)}, origin)
 
 
 def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = False, name: str = "resnet8") -> Result:
@@ -134,18 +170,28 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = 
         "student_layers": [f"layer{index + 1}" for index in range(n_pairs)],
         "confidence": 0.95,
         "method": "ridge",
+        "reduce": "gap",
+        "folds": 5,
+        "seed": 0,
+        "n_samples": 360,
+        "parts": ["whole", "general", "specific"],
+        "undefined": [],
+        "left_out": [],
         "data": "digits",
     }
-    arrays = {"teacher_general": interval, "student_general": np.abs(interval[::-1])}
+    general = {"teacher": interval, "student": interval[::-1] + 0.04}
+    arrays = {
+        **{f"{who}_general": ends for who, ends in general.items()},
+        **{f"{who}_specific": 1 - ends[:, [0, 2, 1]] for who, ends in general.items()},
+        **{f"{who}_by_fold": np.repeat(ends[:, :1], 5, axis=1) for who, ends in general.items()},
+        "dimension": np.full(n_pairs, np.nan),
+        "cka": np.full((n_pairs, 3, 3), np.nan),
+    }
     if measured:
         parts = np.stack([interval + shift for shift in (0.1, 0.05, 0.0)], axis=1)
         parts[0, 1] = np.nan
-        arrays |= {
-            "dimension": np.arange(n_pairs) * 100.0,
-            "cka": parts,
-            "teacher_probe": parts,
-            "student_probe": parts,
-        }
+        arrays |= {"dimension": np.arange(n_pairs) * 100.0}
+        arrays |= dict.fromkeys(("cka", "teacher_probe", "student_probe"), parts)
     if rates:
         kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
         arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
@@ -156,9 +202,10 @@ def knowledge_comparison_result(names: tuple[str, ...] = ("plain", "kd", "dropkd
     """General fractions of several students at equal layers."""
     one = knowledge_result(n_pairs)
     shifts = 0.02 * np.arange(len(names))[:, None, None]
-    arrays = {key: array + shifts for key, array in one.arrays.items()}
-    facts = {**one.facts, "names": list(names), "students": ["resnet8"] * len(names)}
-    return Result("knowledge-comparison", arrays, facts, PROVENANCE)
+    arrays = {key: one.arrays[key] + shifts for key in ("teacher_general", "student_general")}
+    kept = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
+    facts = {**{key: one.facts[key] for key in kept}, "names": list(names), "students": ["resnet8"] * len(names)}
+    return Result("knowledge-comparison", arrays, facts, {**PROVENANCE, "of": [one.provenance] * len(names)})
 
 
 def examples_result(n_images: int = 8, *, name: str = "vit_tiny") -> Result:
@@ -188,8 +235,9 @@ def reliability_result(names: tuple[str, ...] = ("plain", "kd", "dropkd")) -> Re
     count = np.arange(10) ** 2 * np.ones((len(names), 1), dtype=np.int64)
     accuracy = np.where(count > 0, 0.9 * (edges[:-1] + 0.05), np.nan)
     ece = np.full(len(names), 0.041)
-    arrays = {"edges": edges, "accuracy": accuracy, "count": count, "ece": ece}
-    return Result("reliability", arrays, {"names": list(names), "data": "digits"}, PROVENANCE)
+    arrays = {"edges": edges, "confidence": accuracy, "accuracy": accuracy, "count": count, "ece": ece}
+    facts = {"names": list(names), "data": "digits", "evaluated_on": "test", "n_images": 360, "undefined": "NaN: empty"}
+    return Result("reliability", arrays, facts, of_models(names))
 
 
 def over_time_result(n_pairs: int = 4, n_epochs: int = 8) -> Result:
@@ -201,9 +249,12 @@ def over_time_result(n_pairs: int = 4, n_epochs: int = 8) -> Result:
         "student": "resnet8",
         "teacher_layers": [f"blocks.{index}" for index in range(n_pairs)],
         "student_layers": [f"layer{index}" for index in range(n_pairs)],
+        "undefined": [{"pair": 0, "epoch": 1, "reason": "the student's features are constant"}],
         "data": "digits",
+        **MINIBATCHES,
     }
-    return Result("cka-over-time", {"epoch": epoch, "cka": cka}, facts, PROVENANCE)
+    arrays = {"epoch": epoch, "cka": cka, "low": np.full_like(cka, np.nan), "high": np.full_like(cka, np.nan)}
+    return Result("cka-over-time", arrays, facts, {**OF_PAIR, "run": "runs/resnet8"})
 
 
 def compound_result(names: tuple[str, ...] = ("plain", "dropkd")) -> Result:
@@ -212,8 +263,18 @@ def compound_result(names: tuple[str, ...] = ("plain", "dropkd")) -> Result:
         key: np.stack([value, value - 0.03, value + 0.03], axis=1) + shift
         for key, shift in (("both", 0.0), ("single", 0.4), ("single_top2", 0.58))
     }
-    facts = {"names": list(names), "data": "rafdb-compound:x", "confidence": 0.95, "n_images": 792}
-    return Result("compound", arrays, facts, PROVENANCE)
+    arrays["by_class"] = np.full((len(names), 2, 3), 0.5)
+    facts = {
+        "names": list(names),
+        "classes": ["happily surprised", "sadly angry"],
+        "data": "rafdb-compound:x",
+        "n_images": 792,
+        "confidence": 0.95,
+        "exclude_neutral": False,
+        "interval": "Wilson's",
+        "undefined": "NaN: compound class without images",
+    }
+    return Result("compound", arrays, facts, of_models(names))
 
 
 def complexity_result() -> Result:
@@ -225,11 +286,19 @@ def complexity_result() -> Result:
         "n_classes": [7, 7],
         "image_size": [224, 224],
         "conventions": conventions,
+        "parts": [[["conv1", 1728, 884736]], [["conv_stem", 864, 442368]]],
     }
-    return Result("complexity", arrays, facts, PROVENANCE)
+    return Result("complexity", arrays, facts, {**PROVENANCE, "models": facts["names"]})
 
 
 def similarity_result(n_teacher: int = 4, n_student: int = 5) -> Result:
     result = cka_result(n_teacher, n_student)
-    facts = {**result.facts, "measure": "Procrustes similarity", "reduce": "gap"}
+    facts = {key: value for key, value in result.facts.items() if key not in MINIBATCHES}
+    facts |= {"measure": "Procrustes similarity", "reduce": "gap", "n_samples": 360, "remarks": []}
     return Result("similarity", {"matrix": result.arrays["matrix"]}, facts, result.provenance)
+
+
+def write_bare(path: str | Path, kind: str = "cka") -> None:
+    """A file of a kind that holds nothing else, which is never written but may be found."""
+    meta = {"format": FORMAT, "version": VERSION, "kind": kind, "facts": {}, "provenance": {}}
+    np.savez(path, meta=np.array(json.dumps(meta)))

@@ -6,12 +6,12 @@ import torch
 import kdprobe
 from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
-from kdprobe.errors import Stopped
+from kdprobe.errors import Diverged, Stopped
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.loop import train
-from tests.kdprobe.training.test_loop import stop_after
+from kdprobe.training import train
+from tests.kdprobe.training.test_loop import spoil, stop_after
 
 pytestmark = pytest.mark.gpu
 
@@ -56,6 +56,13 @@ def test_a_stopped_run_equals_an_uninterrupted_one(teacher, tmp_path, monkeypatc
     monkeypatch.undo()
     train(chosen, tmp_path / "parts", resume=True, device="cuda", quiet=True)
     assert (tmp_path / "whole" / LAST).read_bytes() == (tmp_path / "parts" / LAST).read_bytes()
+
+
+def test_a_loss_that_is_not_finite_is_found_before_anything_is_saved(tmp_path, monkeypatch):
+    spoil(3, monkeypatch)
+    with pytest.raises(Diverged, match=r"in step 3 of epoch 1, .* 'ce' is nan; .*; no state was saved before that"):
+        train(config("digits/resnet8"), tmp_path / "run", device="cuda", quiet=True)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.suffix in (".pt", ".safetensors")]
 
 
 def test_cpu_and_gpu_agree_on_a_step(tmp_path):

@@ -89,6 +89,18 @@ class CKAResult:
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         return "\n".join([*table, counts, *gap])
 
+    def to_result(self) -> Result:
+        """The same as a result of kind "cka", which `save` writes and `figures.draw` draws."""
+        names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
+        names += [] if self.p_values is None else ["p_values"]
+        facts = {
+            **self.facts,
+            "teacher_layers": self.teacher_layers,
+            "student_layers": self.student_layers,
+            "undefined": self.undefined,
+        }
+        return Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
 
@@ -100,16 +112,7 @@ class CKAResult:
             ResultError: if the name does not end in `.npz`.
             OutputError: if another file is in the way.
         """
-        names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
-        names += [] if self.p_values is None else ["p_values"]
-        facts = {
-            **self.facts,
-            "teacher_layers": self.teacher_layers,
-            "student_layers": self.student_layers,
-            "undefined": self.undefined,
-        }
-        result = Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
-        save_result(result, path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
+        save_result(self.to_result(), path, table=self.to_frame().to_csv(index=False), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> "CKAResult":

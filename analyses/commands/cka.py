@@ -1,54 +1,63 @@
 """`kdprobe cka`; torch and the rest are imported when it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kdprobe.cli.options import (
-    facts_of_both_options,
-    flags,
+    PATH,
+    batch_size_option,
+    check_source,
+    data_option,
+    features_option,
+    layers_options,
+    out_option,
     overwrite_option,
-    trust_option,
-    view_options,
+    quiet_option,
+    reduce_option,
+    showing_both_options,
+    student_option,
+    teacher_option,
 )
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
+if TYPE_CHECKING:
+    from kdprobe.data import View
+
 
 @click.command()
-@click.option("--teacher", metavar="CKPT", help="Gives the rows.")
-@click.option("--student", metavar="CKPT", help="Gives the columns.")
-@click.option("--data", metavar="SPEC", help="The data set that the student's checkpoint names, if not given.")
+@teacher_option()
+@student_option()
+@data_option(show_default="that of the student's checkpoint")
+@features_option()
+@click.option("--run", type=PATH, help="Run whose snapshots are compared with its teacher, or with --teacher.")
+@click.option("--every", type=click.IntRange(min=1), metavar="K", help="Take only the snapshots of every K-th epoch.")
+@layers_options("stages")
+@reduce_option("flatten", "gap", "cls", "mean", "tokens")
 @click.option(
-    "--features",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE.h5",
-    help="A dump instead of networks; two for teacher and student dumped separately.",
+    "--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True, help="Kernel of CKA."
 )
 @click.option(
-    "--run",
-    type=click.Path(path_type=Path),
-    help="Compare each snapshot of this run with its teacher (or --teacher): CKA over epochs.",
+    "--estimator",
+    type=click.Choice(["unbiased", "biased"]),
+    default="unbiased",
+    show_default=True,
+    help="Estimator of HSIC in each minibatch.",
 )
-@click.option("--every", type=click.IntRange(min=1), metavar="K", help="With --run: only every K epochs.")
-@click.option("--teacher-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
-@click.option("--student-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
+@batch_size_option("Number of samples compared at a time.", least=4, show_default="64, or that of the dump")
 @click.option(
-    "--reduce", type=click.Choice(["flatten", "gap", "cls", "mean", "tokens"]), default="flatten", show_default=True
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Number of permutations behind each p value of no similarity; 0 for no p values.",
 )
-@click.option("--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True)
-@click.option("--estimator", type=click.Choice(["unbiased", "biased"]), default="unbiased", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=4), help="Samples compared at a time.  [default: 64]")
-@click.option("--permutations", type=click.IntRange(min=0), default=0, show_default=True, help="For p values.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: cka, or the run]")
-@view_options
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-@facts_of_both_options
-@trust_option
+@out_option("Folder of the results.", show_default="cka, or the run")
+@overwrite_option()
+@quiet_option()
+@showing_both_options
 def cka(
     teacher: str | None,
     student: str | None,
@@ -56,80 +65,60 @@ def cka(
     features: tuple[Path, ...],
     run: Path | None,
     every: int | None,
-    teacher_layers: tuple[str, ...],
-    student_layers: tuple[str, ...],
     reduce: str,
-    kernel: str,
-    estimator: str,
-    batch_size: int | None,
     permutations: int,
     out: Path | None,
     device: str,
-    view: dict[str, Any],
+    view: "View",
     told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
+    **chosen: Any,
 ) -> None:
-    """Similarity (CKA) of every teacher layer to every student layer, with 95 % intervals.
+    """Measure how alike the layers of two networks are, by CKA.
+
+    Every teacher layer (row) is compared with every student layer (column), each with a 95 % interval. With --run,
+    paired layers are compared epoch by epoch.
 
     \b
     Example:
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
     """
-    from analyses.cka.epochs import cka_over_time, over_time_summary, save_over_time
+    from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
     from analyses.cka.networks import views_cka
     from analyses.cka.stored import files_cka
-    from kdprobe.cli import group as cli
-    from kdprobe.data import View
+    from kdprobe.cli.saving import Saving
+    from kdprobe.data import AS_IT_IS
     from kdprobe.features.shared_images import open_views
-    from kdprobe.results import permit_result
     from kdprobe.training.distributed import ranks
 
-    if run and (student or features or reduce != "flatten" or permutations):
+    reduced, viewed = reduce != "flatten", view != AS_IT_IS
+    if run and (student or features or reduced or permutations):
         raise ConfigError("--run takes no --student, --features, --reduce or --permutations")
     if every and not run:
         raise ConfigError("--every chooses snapshots of a run; give the run with --run")
-    out = out or run or Path("cka")
-    path = out / ("cka-over-time.npz" if run else "cka.npz")
-    permit_result(path, path.stem, pictures=out, overwrite=overwrite)
-
-    chosen: dict[str, Any] = {
-        "teacher_layers": teacher_layers,
-        "student_layers": student_layers,
-        "batch_size": batch_size,
-        "kernel": kernel,
-        "estimator": estimator,
-    }
+    if not run:
+        networks = {"teacher": teacher, "student": student}
+        check_source(features, networks, data=data, reduce=reduced, crop_pct=viewed, classes=told)
+    path = (out or run or Path("cka")) / ("cka-over-time.npz" if run else "cka.npz")
+    saving = Saving({path: path.stem}, overwrite=overwrite, quiet=quiet)
     with ranks(device) as processes:
-        shard, where = processes.shard, processes.device
+        here: dict[str, Any] = {"shard": processes.shard, "device": processes.device, "quiet": quiet}
         if run:
-            over_time = cka_over_time(
-                run,
-                teacher=teacher,
-                data=data,
-                every=every,
-                shard=shard,
-                device=where,
-                quiet=quiet,
-                view=View(**view),
-                told=told,
-                **chosen,
-            )
-        elif features and not (teacher or student or data or any(view.values()) or told or reduce != "flatten"):
-            result = files_cka(features, shard=shard, permutations=permutations, **chosen)
-        elif teacher and student and not features:
-            views = open_views({"teacher": teacher, "student": student}, data=data, view=View(**view), told=told)
-            further: dict[str, Any] = {"reduce": reduce, "permutations": permutations, "device": where, "quiet": quiet}
-            result = views_cka(views, shard=shard, **chosen, **further)
+            given: dict[str, Any] = {"teacher": teacher, "data": data, "every": every, "view": view, "told": told}
+            over_time = cka_over_time(run, **given, **here, **chosen)
+        elif features:
+            result = files_cka(features, shard=processes.shard, permutations=permutations, **chosen)
         else:
-            raise ConfigError("give --teacher and --student with --data, --reduce, or --features alone")
+            views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
+            result = views_cka(views, reduce=reduce, permutations=permutations, **here, **chosen)
     if not processes.main:
         return
     if run:
-        save_over_time(over_time, path, overwrite=overwrite)
+        saving.save(path, over_time, over_time_table(over_time))
     else:
-        result.save(path, overwrite=overwrite)
+        saving.save(path, result.to_result(), result.to_frame())
     echo(over_time_summary(over_time) if run else result.summary())
-    cli.run("figures", path, "--out", out, *flags(overwrite=overwrite, quiet=quiet))
+    saving.draw()

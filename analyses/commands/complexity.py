@@ -5,34 +5,23 @@ from typing import Any
 
 import click
 
-from kdprobe.cli.options import (
-    facts_options,
-    overwrite_option,
-    trust_option,
-)
+from kdprobe.cli.options import facts_options, saving_options, trust_option
 from kdprobe.terminal import echo
 
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--stages", is_flag=True, help="Also show the parts of each network.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="complexity", show_default=True)
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Do not explain the columns.")
+@click.option("--stages", is_flag=True, help="Show the parts of each network too.")
+@saving_options("complexity")
 @facts_options
 @trust_option
 def complexity(
-    models: tuple[str, ...],
-    out: Path,
-    told: dict[str, Any],
-    *,
-    stages: bool,
-    overwrite: bool,
-    quiet: bool,
+    models: tuple[str, ...], out: Path, told: dict[str, Any], *, stages: bool, overwrite: bool, quiet: bool
 ) -> None:
-    """Parameters, MACs and FLOPs of networks, each by a convention that is named.
+    """Count parameters, MACs and FLOPs of networks.
 
-    MODEL is a run folder, a checkpoint, timm:NAME, or a network's name.
+    Each is counted by a convention that is named. MODEL is a run folder, a checkpoint file, NAME@FILE, timm:NAME, or
+    the name of a network.
 
     \b
     Example:
@@ -40,13 +29,12 @@ def complexity(
     """
     from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table, models_of
     from analyses.complexity import complexity as count
-    from kdprobe.results import permit_result, save_result
+    from kdprobe.cli.saving import Saving
 
-    permit_result(out / "complexity.npz", "complexity", overwrite=overwrite)
-    counted = [count(model) for model in models_of(models, told)]
-    result = complexity_result(models, counted)
-    table = complexity_table(result).to_csv(index=False)
-    save_result(result, out / "complexity.npz", table=table, overwrite=overwrite)
+    path = out / "complexity.npz"
+    saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)
+    result = complexity_result(models, [count(model) for model in models_of(models, told)])
+    saving.save(path, result, complexity_table(result))
     echo(complexity_summary(result))
     if stages:
         echo("\n" + complexity_table(result, parts=True).to_string(index=False))

@@ -1,65 +1,76 @@
 """`kdprobe decompose`; torch and the rest are imported when it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.options import facts_of_both_options, flags, overwrite_option, trust_option, view_options
-from kdprobe.errors import ConfigError
+from kdprobe.cli.options import (
+    check_source,
+    data_option,
+    features_option,
+    layers_option,
+    layers_options,
+    method_option,
+    reduce_option,
+    saving_options,
+    seed_option,
+    showing_both_options,
+    student_option,
+    teacher_option,
+)
 from kdprobe.terminal import echo
+
+if TYPE_CHECKING:
+    from kdprobe.data import View
 
 
 @click.command()
-@click.option("--teacher", metavar="CKPT", help="Shown above.")
-@click.option("--student", "students", multiple=True, metavar="CKPT", help="Repeat to compare at equal layers.")
-@click.option("--data", metavar="SPEC", help="The data set that the student's checkpoint names, if not given.")
-@click.option(
-    "--features",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE.h5",
-    help="A dump instead of networks; two for teacher and student dumped separately.",
+@teacher_option()
+@student_option("Student, given like the teacher; repeatable, to compare several at equal layers.", multiple=True)
+@data_option(show_default="that of the student's checkpoint")
+@features_option()
+@method_option(
+    "What counts as general.",
+    type=click.Choice(["ridge", "subspace", "dropkd"]),
+    default="ridge",
+    show_default=True,
 )
-@click.option("--method", type=click.Choice(["ridge", "subspace", "dropkd"]), default="ridge", show_default=True)
-@click.option("--layers", multiple=True, metavar="T=S", help="Pairs of layers.  [default: matched by relative depth]")
-@click.option("--teacher-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
-@click.option("--student-layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB")
-@click.option("--reduce", type=click.Choice(["gap", "flatten", "cls", "tokens"]), default="gap", show_default=True)
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the folds.")
-@click.option("--images", type=click.IntRange(min=1), help="Show so many images per network: the most specific ones.")
-@click.option("--probes/--no-probes", default=True, show_default=True, help="Linear classifiers on each part.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="knowledge", show_default=True)
-@view_options
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-@facts_of_both_options
-@trust_option
+@layers_option(
+    "Pair of a teacher layer and a student layer; repeatable.", "T=S", show_default="matched by relative depth"
+)
+@layers_options("stages")
+@reduce_option("gap", "flatten", "cls", "tokens")
+@click.option(
+    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Number of folds, held out in turn."
+)
+@seed_option("Seed of the folds.", default=0, show_default=True)
+@click.option(
+    "--images", "n_images", type=click.IntRange(min=1), help="Number of most specific images to show of each network."
+)
+@click.option(
+    "--probes/--no-probes", default=True, show_default=True, help="Whether to fit linear classifiers on each part."
+)
+@saving_options("knowledge")
+@showing_both_options
 def decompose(
     teacher: str | None,
     students: tuple[str, ...],
     data: str | None,
     features: tuple[Path, ...],
-    method: str,
-    layers: tuple[str, ...],
-    teacher_layers: tuple[str, ...],
-    student_layers: tuple[str, ...],
-    reduce: str,
-    folds: int,
-    seed: int,
-    images: int | None,
+    n_images: int | None,
     out: Path,
     device: str,
-    view: dict[str, Any],
+    view: "View",
     told: dict[str, Any],
     *,
-    probes: bool,
     overwrite: bool,
     quiet: bool,
+    **chosen: Any,
 ) -> None:
-    """General knowledge, which both networks have, and specific knowledge, which one alone has.
+    """Decompose features into general and specific knowledge.
+
+    General is what both networks have, specific what one alone has:
 
     \b
     ridge     general is what the other network's feature predicts out of fold
@@ -72,58 +83,35 @@ def decompose(
     """
     from analyses.evaluation.predictions import checkpoint_names
     from analyses.knowledge.examples import examples_table
-    from analyses.knowledge.layers import decompose_layers, features_and_pairs
+    from analyses.knowledge.layers import decompose_networks
     from analyses.knowledge.result import compare, comparison_table, knowledge_summary, knowledge_table
-    from kdprobe.cli.group import run
-    from kdprobe.data import View
-    from kdprobe.devices import pick_device
-    from kdprobe.results import Result, permit_result, save_result
+    from kdprobe.cli.saving import Saving
+    from kdprobe.data import AS_IT_IS
 
-    if bool(features) == bool(teacher and students) or (
-        features and (teacher or students or data or any(view.values()) or told)
-    ):
-        raise ConfigError("give --teacher and --student with --data if wanted, or --features alone")
-    chosen: dict[str, Any] = {"teacher_layers": teacher_layers, "student_layers": student_layers, "reduce": reduce}
-    names, where = checkpoint_names(students), pick_device(device)
-    folders = [out / name if len(students) > 1 else out for name in names or [""]]
-    of_each = {folder: {"students": (student,)} for student, folder in zip(students or (None,), folders, strict=True)}
-    for folder, of in of_each.items():
-        for kind in ("knowledge", *(["examples"] if images else [])):
-            permit_result(folder / f"{kind}.npz", kind, pictures=folder, of=of, overwrite=overwrite)
-    if len(students) > 1:
-        permit_result(out / "knowledge-comparison.npz", "knowledge-comparison", pictures=out, overwrite=overwrite)
-    decomposed, results = list[Result](), dict[Path, Result]()
-    for student, folder in zip(students or (None,), folders, strict=True):
-        taken, pairs = features_and_pairs(
-            *(teacher, student, data, features),
-            method=method,
-            layers=layers,
-            device=where,
-            quiet=quiet,
-            view=View(**view),
-            told=told,
-            **chosen,
-        )
-        result, examples = decompose_layers(
-            *(taken, pairs),
-            method=method,
-            auxiliary=Path(student) if method == "dropkd" and student else None,
-            folds=folds,
-            seed=seed,
-            probes=probes,
-            n_images=images or 0,
-        )
-        decomposed.append(result)
-        results[folder / "knowledge.npz"] = result
-        if examples is not None:
-            results[folder / "examples.npz"] = examples
-    if len(decomposed) > 1:
-        results[out / "knowledge-comparison.npz"] = compare(names, decomposed)
+    networks = {"teacher": teacher, "student": students}
+    check_source(features, networks, data=data, crop_pct=view != AS_IT_IS, classes=told)
+    names = checkpoint_names(students)
+    folders = [out / name for name in names] if len(names) > 1 else [out]
+    wanted = ("knowledge", "examples") if n_images else ("knowledge",)
+    kinds = {folder / f"{kind}.npz": kind for folder in folders for kind in wanted}
+    comparison = out / "knowledge-comparison.npz"
+    of_student = dict(zip(folders, students or (None,), strict=True))
+    of = {path: {"students": (of_student[path.parent],)} for path in kinds}
+    if len(names) > 1:
+        kinds[comparison] = "knowledge-comparison"
+    saving = Saving(kinds, of=of, overwrite=overwrite, quiet=quiet)
+    source: dict[str, Any] = {"data": data, "files": features, "view": view, "told": told}
+    found = [
+        decompose_networks(teacher, student, n_images=n_images or 0, device=device, quiet=quiet, **source, **chosen)
+        for student in students or (None,)
+    ]
+    results = {folder / f"{each.kind}.npz": each for folder, own in zip(folders, found, strict=True) for each in own}
+    decomposed = [own[0] for own in found]
+    if len(names) > 1:
+        results[comparison] = compare(names, decomposed)
     tables = {"knowledge": knowledge_table, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
-        of_it = None if result.kind == "knowledge-comparison" else of_each[path.parent]
-        table = tables[result.kind](result).to_csv(index=False)
-        save_result(result, path, table=table, of=of_it, overwrite=overwrite)
+        saving.save(path, result, tables[result.kind](result))
     for result in decomposed:
         echo(knowledge_summary(result))
-    run("figures", *results, *flags(overwrite=overwrite, quiet=quiet))
+    saving.draw()

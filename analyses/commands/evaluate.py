@@ -1,44 +1,38 @@
 """`kdprobe evaluate`; torch and the rest are imported when it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.options import (
-    facts_options,
-    flags,
-    overwrite_option,
-    trust_option,
-    view_options,
-)
+from kdprobe.cli.options import checkpoints_option, data_option, saving_options, showing_options
 from kdprobe.terminal import echo
+
+if TYPE_CHECKING:
+    from kdprobe.data import View
 
 
 @click.command()
-@click.option("--checkpoint", "checkpoints", multiple=True, required=True, metavar="CKPT", help="Repeat to compare.")
-@click.option("--data", metavar="SPEC", help="The data set that the first checkpoint names, if not given.")
-@click.option("--against", metavar="CKPT", help="Test each for a difference from this one, paired by image.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="evaluation", show_default=True)
-@view_options
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="No progress and no list of files.")
-@facts_options
-@trust_option
+@checkpoints_option()
+@data_option(show_default="that of the first checkpoint")
+@click.option("--against", metavar="CKPT", help="Network that each is tested against, paired by image.")
+@saving_options("evaluation")
+@showing_options
 def evaluate(
     checkpoints: tuple[str, ...],
     data: str | None,
     against: str | None,
     out: Path,
     device: str,
-    view: dict[str, Any],
+    view: "View",
     told: dict[str, Any],
     *,
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Accuracy, UAR, calibration (ECE) and confusion matrix on the test images, with 95 % intervals.
+    """Measure accuracy, UAR, calibration and confusion.
+
+    Networks are shown the test images; every number has a 95 % interval.
 
     \b
     Example:
@@ -48,19 +42,15 @@ def evaluate(
     from analyses.evaluation.accuracy import evaluation_summary, evaluation_table
     from analyses.evaluation.calibration import reliability_result, reliability_table
     from analyses.evaluation.predictions import judge
-    from kdprobe.cli.group import run
-    from kdprobe.data import View
-    from kdprobe.devices import pick_device
-    from kdprobe.results import permit_result, save_result
+    from kdprobe.cli.saving import Saving
 
-    paths = [out / "evaluation.npz", out / "reliability.npz"]
-    for path in paths:
-        permit_result(path, path.stem, pictures=out, overwrite=overwrite)
-    shown = [*checkpoints, *([against] if against is not None and against not in checkpoints else [])]
-    judged = judge(shown, data, device=pick_device(device), quiet=quiet, view=View(**view), told=told)
+    numbers, bins = out / "evaluation.npz", out / "reliability.npz"
+    saving = Saving({numbers: "evaluation", bins: "reliability"}, overwrite=overwrite, quiet=quiet)
+    shown = list(checkpoints) if against is None or against in checkpoints else [*checkpoints, against]
+    judged = judge(shown, data, device=device, quiet=quiet, view=view, told=told)
     result = run_evaluation(judged, against=None if against is None else shown.index(against))
-    bins = reliability_result(result)
-    save_result(result, paths[0], table=evaluation_table(result).to_csv(index=False), overwrite=overwrite)
-    save_result(bins, paths[1], table=reliability_table(bins).to_csv(index=False), overwrite=overwrite)
+    reliability = reliability_result(result)
+    saving.save(numbers, result, evaluation_table(result))
+    saving.save(bins, reliability, reliability_table(reliability))
     echo(evaluation_summary(result))
-    run("figures", *paths, "--out", out, *flags(overwrite=overwrite, quiet=quiet))
+    saving.draw()

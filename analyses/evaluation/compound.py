@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from analyses.evaluation.accuracy import worded_share
 from analyses.evaluation.predictions import Judged
 from kdprobe.data.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
@@ -111,6 +112,12 @@ def compound_table(result: Result) -> pd.DataFrame:
             of_class = zip(result.facts["classes"], result.arrays["by_class"][index, :, column], strict=True)
             rows += [{"model": name, "reading": reading, "class": label, "value": share} for label, share in of_class]
     return pd.DataFrame(rows, columns=["model", "reading", "class", "value", "low", "high"])
+
+
+def compound_summary(result: Result) -> str:
+    """Each network's three accuracies with their intervals, as a table."""
+    readings = {reading: [worded_share(interval) for interval in result.arrays[reading]] for reading in READINGS}
+    return pd.DataFrame({"model": result.facts["names"]} | readings).to_string(index=False)
 
 
 def _require_pairs(scores: Tensor, pairs: Tensor) -> None:

@@ -19,7 +19,7 @@ N_PERMUTATIONS = 999
 FULL_RANK, N_LEADING = 1024, 256
 
 
-class Split(NamedTuple):
+class Shared(NamedTuple):
     """What a method found general in two networks' coordinates.
 
     Attributes:

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from analyses.knowledge.canonical import Split
+from analyses.knowledge.canonical import Shared
 from analyses.knowledge.coordinates import Coordinates, coordinates
 from analyses.knowledge.dropkd import load_dropkd, reconstruct
 from analyses.knowledge.folds import explained, interval, split_samples, training_means
@@ -29,7 +29,7 @@ from analyses.knowledge.ridge import ridge
 from analyses.knowledge.subspace import subspace
 from kdprobe.errors import AnalysisError, near_matches
 
-LINEAR: dict[str, Callable[..., Split]] = {"ridge": ridge, "subspace": subspace}
+LINEAR: dict[str, Callable[..., Shared]] = {"ridge": ridge, "subspace": subspace}
 DECOMPOSITIONS = (*LINEAR, "dropkd")
 
 
@@ -188,7 +188,7 @@ def decompose(
     ]
     if method == "dropkd":
         parts = maps.teacher.double() - whole[0].mean, maps.student.double() - whole[1].mean
-        found = Split(*parts, None, torch.zeros(0), [])
+        found = Shared(*parts, None, torch.zeros(0), [])
     else:
         found = LINEAR[method](whole[0].values, whole[1].values, held_out, seed=seed)
     one = _side(whole[0], found.teacher, held_out, confidence, learned=method in LINEAR)

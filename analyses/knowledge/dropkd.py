@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kdprobe.distillers.dropkd import DropKD, DropKDOptions, resized, standardised
+from kdprobe.distillers.dropkd import DropKD, DropKDOptions, standardised
+from kdprobe.distillers.pairing import resized
 from kdprobe.distillers.projection import Projection, drop
 from kdprobe.errors import AnalysisError, CheckpointError
 from kdprobe.formats.parsing import parsing

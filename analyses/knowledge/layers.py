@@ -14,6 +14,7 @@ from analyses.knowledge.result import Pair, knowledge_result, measure_pair
 from analyses.layer_pairs import match_layers
 from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.data import AS_IT_IS, View
+from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.shared_images import open_views
 from kdprobe.results import Result
@@ -95,6 +96,44 @@ def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
     return pair._replace(numbers=pair.numbers | more)
 
 
+def decompose_networks(
+    teacher: str | None,
+    student: str | None,
+    *,
+    method: str = "ridge",
+    folds: int = 5,
+    seed: int = 0,
+    probes: bool = True,
+    n_images: int = 0,
+    device: str | torch.device = "cpu",
+    **source: Any,
+) -> list[Result]:
+    """Decompose a teacher and a student, or the feature files of both.
+
+    Args:
+        teacher: as `features_and_pairs` takes it.
+        student: likewise.
+        method: as `decompose_layers` takes it, and so the next four.
+        folds: held out in turn.
+        seed: of the folds.
+        probes: also measure linear probes.
+        n_images: pick this many images per network.
+        device: where the networks run.
+        source: what else `features_and_pairs` takes.
+
+    Returns:
+        a result of kind "knowledge", and one of kind "examples" if images were asked for.
+
+    Raises:
+        AnalysisError: as `features_and_pairs` and `decompose_layers`.
+    """
+    features, pairs = features_and_pairs(teacher, student, method=method, device=pick_device(device), **source)
+    auxiliary = Path(student) if method == "dropkd" and student else None
+    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes}
+    result, examples = decompose_layers(features, pairs, auxiliary=auxiliary, n_images=n_images, **options)
+    return [result] if examples is None else [result, examples]
+
+
 #: what is taken of networks unless chosen otherwise
 _USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
 
@@ -102,8 +141,8 @@ _USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce"
 def features_and_pairs(
     teacher: str | None,
     student: str | None,
-    data: str | None,
-    files: Sequence[Path],
+    data: str | None = None,
+    files: Sequence[Path] = (),
     *,
     method: str = "ridge",
     layers: Sequence[str] = (),

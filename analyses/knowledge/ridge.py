@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from analyses.knowledge.canonical import Split, canonical, shared_pairs
+from analyses.knowledge.canonical import Shared, canonical, shared_pairs
 from analyses.knowledge.fold_sums import Training, trainings
 
 
-def ridge(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Split:
+def ridge(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Shared:
     """Split both networks' coordinates by ridge regression on each other.
 
     The penalty of each regression is chosen in its training fold by generalised cross-validation. The dimension
@@ -29,7 +29,7 @@ def ridge(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 
         variates.append(fold.variates(pair))
         penalties.append(fold.relative_penalties())
     shared, correlations = shared_pairs(variates, seed=seed)
-    return Split(*parts, int(shared.sum()), correlations, penalties)
+    return Shared(*parts, int(shared.sum()), correlations, penalties)
 
 
 def _predicted(fold: Training, target: int) -> Tensor:

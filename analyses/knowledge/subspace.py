@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from analyses.knowledge.canonical import Split, canonical, shared_pairs
+from analyses.knowledge.canonical import Shared, canonical, shared_pairs
 from analyses.knowledge.fold_sums import trainings
 
 
-def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Split:
-    """Split both networks' coordinates by the canonical directions that they share.
+def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int = 0) -> Shared:
+    """Shared both networks' coordinates by the canonical directions that they share.
 
     Pairs of directions of a training fold are shared where they are correlated on held-out samples
     (`analyses.knowledge.canonical`). The general part of a sample is what its own shared variates predict by least
@@ -34,7 +34,7 @@ def subspace(teacher: Tensor, student: Tensor, folds: list[Tensor], *, seed: int
             common = shared.nonzero()[:, 0]
             slopes = torch.linalg.solve(inner[common][:, common], outer[common])
             part[held_out] = variate[:, common] @ slopes
-    return Split(*parts, len(common), correlations, penalties)
+    return Shared(*parts, len(common), correlations, penalties)
 
 
 def _products(directions: Tensor, squares: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Own runs that repeat a published number: the same networks, method and kind of data, on its test images.
+"""Your own runs that repeat a published number: the same networks, method and kind of data, on its test images.
 
-A network counts as a published one by the name it is created with; of MobileViTV2 and ViT-L/14 the publication leaves
-the variant open, so that every one counts. What a method's options are is left to the reader: runs of different
-configurations stand in lines of their own.
+A network counts as a published one if it is created under its name; the publication does not say which variants of
+MobileViTV2 and ViT-L/14 it means, so all of them count. Whether a method's options are the published ones is left to
+the reader: runs of different configurations have lines of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import require, require_length
 from figures.pictures.comparison import image_counts
+from figures.pictures.compound import READING_LABELS
+from kdprobe.errors import ResultError
 from kdprobe.mean_interval import seeds_interval
-from kdprobe.results import Result
+from kdprobe.results import Result, by_checkpoint
 
-NETWORKS = {
+NETWORK_NAMES = {
     "ResNet20": "resnet20",
     "ResNet32": "resnet32",
     "ResNet56": "resnet56",
@@ -32,10 +33,10 @@ NETWORKS = {
     "RegNetY-16GF": "regnety_160",
     "DeiT-Ti": "*:dense_deit",
 }
-DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # of the tables that are not about RAF-DB
-METHODS = {"Logit standardisation": "logit_standard"}  # that are not called as in the tables
-UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here repeats
-# method, student and teacher of the rows that do not say them themselves
+DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # data of the tables that are not about RAF-DB
+METHOD_NAMES = {"Logit standardisation": "logit_standard"}  # methods that have another name in the tables
+UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here can repeat
+# method, student and teacher of the rows whose names do not say them
 ROWS = {
     "ResNet50": ("plain", "ResNet50", None),
     "SCN": ("scn", "ResNet18", None),
@@ -47,22 +48,22 @@ ROWS = {
     "KD": ("kd", "MobileNetV2", "ViT-L/14"),
     "DropKD": ("dropkd", "MobileNetV2", "ViT-L/14"),
 }
-READINGS = {"Acc-both": "both", "Acc-single": "single", "Acc-single-top2": "single_top2"}
+_READINGS = {label: reading for reading, label in READING_LABELS.items()}
 COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
-COST_PIXELS = 224  # side of the images that the published operations are for
+COST_PIXELS = 224  # side of the images that the published counts of operations are for
 
 
 @dataclass(frozen=True)
-class Own:
+class RunGroup:
     """Runs that differ in the seed alone.
 
     Attributes:
         name: what tells them from the other runs at hand.
-        paths: of the runs.
+        paths: their run folders.
         trained: `method`, `model`, `teacher` (a model's name or None), `data`, `evaluated_on`.
-        measured: "accuracy" and `READINGS` in %, one number per run, NaN where there is none; `COSTS` in the units of
-            the table, one number for all runs.
-        n_images: by what was measured in %: on how many images, where that is known.
+        measured: accuracy and compound accuracies in %, one number per run, NaN where there is none; `COSTS` in the
+            units of the table, one number for all runs.
+        n_images: for what is measured in %: on how many images, if that is known.
     """
 
     name: str
@@ -72,49 +73,49 @@ class Own:
     n_images: Mapping[str, int | None] = field(default_factory=dict)
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
-        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and how many numbers there are."""
+        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and the number of values."""
         values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
         mean, half = seeds_interval(values / 100, n_images=self.n_images.get(quantity))
         return 100 * mean, 100 * half, int((~np.isnan(values)).sum())
 
 
-def own_runs(comparison: Result, others: Iterable[Result] = ()) -> list[Own]:
-    """All groups of a comparison, with what other results say of them.
+def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGroup]:
+    """All groups of a comparison, with what other results say about them.
 
     Args:
-        comparison: of kind "comparison".
-        others: of which "compound" belongs to runs by their checkpoints, "complexity" by model or run folder.
+        comparison: a result of kind "comparison".
+        others: results of any kind; those of kind "compound" are matched with runs by their checkpoints, those of kind
+            "complexity" by model or run folder.
 
     Raises:
-        ResultError: if a result lacks something.
+        ResultError: if the comparison does not say what was trained on what, as the demo's of 0.1.0.
     """
-    require(comparison, {"accuracy": 2}, ("methods", "groups"))
+    if "groups" not in comparison.facts:
+        raise ResultError("a comparison without groups does not say which runs repeat a published number")
     others = list(others)
     scores, operations = _compound_scores(others), _operations(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
-    names = require_length(comparison, "methods", len(accuracies), "rows")
-    groups = require_length(comparison, "groups", len(accuracies), "rows")
     found = []
-    n_compound = min((one.facts.get("n_images") or 0 for one in others if one.kind == "compound"), default=0) or None
-    for name, group, accuracy, judged in zip(
-        names, groups, accuracies, image_counts(comparison, "accuracy"), strict=True
-    ):
+    n_compound = min((one.facts["n_images"] for one in others if one.kind == "compound"), default=None)
+    parts = (comparison.facts["methods"], comparison.facts["groups"], accuracies, image_counts(comparison, "accuracy"))
+    for name, group, accuracy, count in zip(*parts, strict=True):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
-        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READINGS.values()}
+        percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READING_LABELS}
         counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
-        n_images = {"accuracy": judged, **dict.fromkeys(READINGS.values(), n_compound)}
-        measured = {"accuracy": accuracy.tolist(), **percents, **costs}
-        found.append(Own(name, group["runs"], group, measured, n_images))
+        n_images = {"accuracy": count, **dict.fromkeys(READING_LABELS, n_compound)}
+        found.append(
+            RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}, n_images)
+        )
     return found
 
 
-def repeats(own: Own, table: str, row: str, column: str) -> str | None:
-    """The quantity by which runs repeat a published number; None where they do not, or where it is no such number."""
+def repeats(group: RunGroup, table: str, row: str, column: str) -> str | None:
+    """Which of their quantities repeats a published number; None if none does."""
     if (row, column) in UNLIKE:
         return None
     method, student, teacher = _published(row, column)
-    trained, quantity = own.trained, (READINGS | COSTS).get(column, "accuracy")
+    trained, quantity = group.trained, (_READINGS | COSTS).get(column, "accuracy")
     alike = (
         trained["method"] == method
         and _is(trained["model"], student)
@@ -122,7 +123,7 @@ def repeats(own: Own, table: str, row: str, column: str) -> str | None:
         and trained["data"].partition(":")[0] == DATA.get(table, "rafdb")
         and trained["evaluated_on"] == "test"
     )
-    return quantity if alike and own.interval(quantity)[2] else None
+    return quantity if alike and group.interval(quantity)[2] else None
 
 
 def _published(row: str, column: str) -> tuple[str, str, str | None]:
@@ -132,7 +133,9 @@ def _published(row: str, column: str) -> tuple[str, str, str | None]:
     teacher, student = row.split(" to ")
     alone = {"Teacher": teacher, "Student": student}
     return (
-        ("plain", alone[column], None) if column in alone else (METHODS.get(column, column.lower()), student, teacher)
+        ("plain", alone[column], None)
+        if column in alone
+        else (METHOD_NAMES.get(column, column.lower()), student, teacher)
     )
 
 
@@ -141,22 +144,20 @@ def _is(model: str | None, network: str | None) -> bool:
     if model is None or network is None:
         return model is network
     untagged = model if ":" in model else model.partition(".")[0]
-    return fnmatch(untagged, NETWORKS[network])
+    return fnmatch(untagged, NETWORK_NAMES[network])
 
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
-    """A checkpoint's hash -> its scores in %."""
-    scores = {}
-    for result in results:
-        if result.kind == "compound" and not result.facts.get("exclude_neutral"):
-            require(result, dict.fromkeys(READINGS.values(), 2))
-            for index, model in enumerate(result.provenance.get("models", [])):
-                scores[model["sha256"]] = {key: 100 * float(result.arrays[key][index, 0]) for key in READINGS.values()}
-    return scores
+    """The scores in % of each checkpoint, by its hash."""
+    of_all_classes = [result for result in results if not result.facts.get("exclude_neutral")]
+    return {
+        digest: {key: 100 * float(result.arrays[key][row, 0]) for key in READING_LABELS}
+        for digest, (result, row) in by_checkpoint(of_all_classes, "compound").items()
+    }
 
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:
-    """A network's name, or run folder -> its operations in billions, counted as the publication's are, for its size."""
+    """Operations in billions by a network's name or run folder, counted as the publication counts them."""
     return {
         name: float(count) / 1e9
         for result in results

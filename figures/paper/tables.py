@@ -1,4 +1,4 @@
-"""Published numbers as tables, alone or beside own runs, as Markdown, LaTeX and CSV."""
+"""Published numbers as tables, alone or beside your own runs, as Markdown, LaTeX and CSV."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from figures.paper.measured_runs import Own, repeats
+from figures.paper.measured_runs import RunGroup, repeats
 
-_LONG = 30  # lines of a table that are set smaller, so that they stay within a page
+_LONG = 30  # lines from which on a table is set smaller, so that it stays within a page
 
 
 @dataclass(frozen=True)
-class Cell:
+class PrintedNumber:
     """One published number, as it is printed."""
 
     row: str
@@ -31,7 +31,7 @@ class PublishedTable:
 
     name: str
     caption: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PrintedNumber, ...]
 
     @property
     def rows(self) -> list[str]:
@@ -50,7 +50,7 @@ class PublishedTable:
 
     @property
     def heads(self) -> list[str]:
-        """What stands above the columns of `grid`, those of texts without numbers first."""
+        """Heads of the columns of `grid`, columns of names first."""
         return ["", *(self.rows if self.turned else self.columns)]
 
     @property
@@ -60,13 +60,13 @@ class PublishedTable:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Footnotes by their letter, in the order of reading; the same words are noted once."""
+        """Footnotes by their letter, in reading order; equal ones share a letter."""
         cells = sorted(self.cells, key=lambda cell: self.columns.index(cell.column)) if self.turned else self.cells
         return dict(zip(ascii_lowercase, dict.fromkeys(cell.note for cell in cells if cell.note), strict=False))
 
     @property
     def sources(self) -> dict[str, str]:
-        """Which numbers come from where, for all that the supplement does not print."""
+        """Where numbers come from that are not printed in the supplement: source -> numbers."""
         named: dict[str, dict[str, list[str]]] = {}
         for cell in self.cells:
             if not cell.source.startswith("supplement"):
@@ -76,13 +76,13 @@ class PublishedTable:
             for source, places in named.items()
         }
 
-    def marked(self, cell: Cell, mark: Callable[[str], str]) -> str:
-        """A number with the letter of its footnote, which `mark` words."""
+    def marked(self, cell: PrintedNumber, mark: Callable[[str], str]) -> str:
+        """A number and, as `mark` writes it, the letter of its footnote."""
         letters = {note: letter for letter, note in self.notes.items()}
         return cell.value + (mark(letters[cell.note]) if cell.note else "")
 
     def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
-        """Rows of texts, their name first."""
+        """Rows of texts, each with its name first."""
         found = {(cell.row, cell.column): self.marked(cell, mark) for cell in self.cells}
         if self.turned:
             return [[column, *(found.get((row, column), "") for row in self.rows)] for column in self.columns]
@@ -91,13 +91,13 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class ComparedTable(PublishedTable):
-    """A line for each published number, and for each group of own runs that repeats it.
+    """A line for each published number and each group of runs that repeats it.
 
     Attributes:
-        own: groups of runs, whether or not they repeat anything.
+        groups: your own runs, whether or not they repeat anything.
     """
 
-    own: Sequence[Own] = field(default_factory=tuple)
+    groups: Sequence[RunGroup] = field(default_factory=tuple)
 
     @property
     def turned(self) -> bool:
@@ -111,28 +111,27 @@ class ComparedTable(PublishedTable):
 
     @property
     def n_texts(self) -> int:
-        """Row, and column with what tells several groups of runs apart."""
+        """Two: the row, and the column with what tells groups of runs apart."""
         return 2
 
     @property
-    def used(self) -> list[Own]:
+    def used(self) -> list[RunGroup]:
         """The groups that repeat a number."""
-        return [own for own in self.own if any(repeats(own, self.name, cell.row, cell.column) for cell in self.cells)]
+        return [group for group in self.groups if any(self._quantity(group, cell) for cell in self.cells)]
 
-    def lines(self) -> list[tuple[Cell, str, list[str]]]:
-        """Each number with the name of a group, where there are several, and what the group measured.
+    def lines(self) -> list[tuple[PrintedNumber, str, list[str]]]:
+        """Each number with the name of a group, if there are several, and what the group measured.
 
-        Measured are mean, difference to the published number, ends of the mean's interval and number of runs; empty
-        where there is none.
+        Measured are the mean, its difference from the published number, the ends of its interval and the number of
+        runs; they are empty where there is none.
         """
         found = []
         for cell in self.cells:
-            quantities = [(own, repeats(own, self.name, cell.row, cell.column)) for own in self.own]
-            groups = [(own, quantity) for own, quantity in quantities if quantity]
-            for own, quantity in groups:
-                name = own.name.removeprefix(f"{own.trained['method']}, ") if len(groups) > 1 else ""
-                found.append((cell, name, _measured(float(cell.value), *own.interval(quantity))))
-            if not groups:
+            measured = [(group, quantity) for group in self.groups if (quantity := self._quantity(group, cell))]
+            for group, quantity in measured:
+                name = group.name.removeprefix(f"{group.trained['method']}, ") if len(measured) > 1 else ""
+                found.append((cell, name, _measured(float(cell.value), *group.interval(quantity))))
+            if not measured:
                 found.append((cell, "", [""] * 5))
         return found
 
@@ -157,6 +156,10 @@ class ComparedTable(PublishedTable):
             writer.writerow([cell.row, cell.column, cell.value, name, *measured, cell.source, cell.note])
         return text.getvalue()
 
+    def _quantity(self, group: RunGroup, cell: PrintedNumber) -> str | None:
+        """The quantity by which a group repeats a number, if it does."""
+        return repeats(group, self.name, cell.row, cell.column)
+
 
 def markdown(table: PublishedTable) -> str:
     """A table as Markdown, footnotes and sources below."""
@@ -169,7 +172,7 @@ def markdown(table: PublishedTable) -> str:
 
 
 def latex(table: PublishedTable) -> str:
-    """A table as LaTeX for the package booktabs: of several texts the first has lines of its own; notes are below."""
+    """A table as LaTeX for the package booktabs: of two names of a row the first has its own line; notes are below."""
     n = table.n_texts
     notes = [f"$^{letter}$ {_tex(note)}" for letter, note in table.notes.items()]
     notes += [f"From the {_tex(source)}: {_tex(places)}." for source, places in table.sources.items()]
@@ -210,13 +213,13 @@ def _row(texts: Sequence[str]) -> str:
 
 
 def _marked(text: str) -> str:
-    """A cell of a Markdown table: one line, in which no name is a tag but the footnotes' own."""
+    """A cell of a Markdown table: one line, without tags but those of footnotes."""
     line = " ".join(text.split()).replace("|", r"\|")
     return re.sub(r"<(?!sup>[a-z]</sup>|/sup>)", "&lt;", line)
 
 
 def _head(text: str) -> str:
-    """A column's name for LaTeX, that of a pair on two lines."""
+    """A column's name for LaTeX; a pair's is on two lines."""
     teacher, to, student = text.partition(" to ")
     return rf"\shortstack[r]{{{_tex(teacher)}\\to {_tex(student)}}}" if to else _tex(text)
 

@@ -1,7 +1,7 @@
 """The publication's tables and figures from the numbers kept in `published/`, each with its source.
 
-The publication is the supplement of DropKD (WACV 2025). Misprints and unlike comparisons are told
-in footnotes; where a number comes from elsewhere, its source says so.
+The publication is the supplement of DropKD (WACV 2025). Footnotes report misprints and comparisons of unlike things; if
+a number comes from elsewhere, its source says so.
 """
 
 import csv
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.paper.measured_runs import Own, own_runs
-from figures.paper.tables import Cell, ComparedTable, PublishedTable, latex, markdown
-from figures.pictures import confusion
-from figures.pictures.dropout import draw, draw_beside
-from figures.style import save
+from figures.paper.measured_runs import RunGroup, run_groups
+from figures.paper.tables import ComparedTable, PrintedNumber, PublishedTable, latex, markdown
+from figures.pictures.confusion import draw_confusion
+from figures.pictures.dropout import draw_beside, draw_dropout
+from figures.style import save_figure
 from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
-from kdprobe.results import Result, figure_kind
+from kdprobe.results import Result, check_result, figure_kind
 
 TABLES = {
     "table1": "CIFAR-100, pairs of CNNs: top-1 accuracy in %",
@@ -32,17 +32,17 @@ TABLES = {
 }
 GRIDS = {"figure2": "feature", "figure3": "logit"}
 NOT_DRAWN = (
-    "figure4 (confusion matrices and UAR) is published as a picture without numbers; it is drawn for networks of your "
-    "own on RAF-DB that kdprobe evaluate has judged"
+    "figure4 (confusion matrices and UAR) is published as a picture without numbers; it is drawn for your own "
+    "networks, once kdprobe evaluate has evaluated them on RAF-DB"
 )
 _TABLE = "table of the publication"
-_NAMED = 8  # runs named where more have no place
+_NAMED = 8  # runs that are named; of more, only the number is given
 
 
 def published_table(name: str) -> PublishedTable:
     """Read one of `TABLES`."""
     rows = csv.DictReader(io.StringIO(_read(name)))
-    return PublishedTable(name, TABLES[name], tuple(Cell(**row) for row in rows))
+    return PublishedTable(name, TABLES[name], tuple(PrintedNumber(**row) for row in rows))
 
 
 def published_grid(name: str) -> Result:
@@ -65,23 +65,25 @@ def write_paper(
     """Write all tables (LaTeX, Markdown, CSV) and the figures whose numbers are published.
 
     Args:
-        out: folder.
+        out: folder that they are written to.
         formats: of the figures: `pdf`, `png`, `svg`.
-        own: results about own runs, which come next to the published numbers that they repeat: one of kind
-            "comparison" first, then any others, of which "compound", "complexity", "dropout-sweep" and "evaluation"
-            have a place.
-        overwrite: also over files that are no such tables and figures of kdprobe's.
+        own: results about your own runs, which are put next to the published numbers that they repeat: first one of
+            kind "comparison", then others; those of kinds "compound", "complexity", "dropout-sweep" and "evaluation"
+            are used.
+        overwrite: whether other files than such tables and figures of kdprobe's may be lost.
 
     Returns:
         the files written, and which runs repeat no published number, in words.
 
     Raises:
-        ResultError: if a result about own runs lacks something.
+        ResultError: if a result about your own runs does not fit its kind.
         OutputError: if another file is in the way.
     """
+    for result in own or ():
+        check_result(result)
     out = Path(out)
     permit_tables(out, overwrite=overwrite)
-    runs = own_runs(own[0], own[1:]) if own else []
+    runs = run_groups(own[0], own[1:]) if own else []
     tables = [_compared(table, runs) if own else table for table in map(published_table, TABLES)]
     written = []
     for table in tables:
@@ -97,7 +99,7 @@ def write_paper(
     ]
     permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
     for path, figure, kind in figures:
-        save(figure, path, kind=kind, overwrite=overwrite)
+        save_figure(figure, path, kind=kind, overwrite=overwrite)
         written.append(path)
     return written, _unused(tables, runs)
 
@@ -114,46 +116,47 @@ def permit_tables(out: Path, *, overwrite: bool = False) -> None:
         permit(outputs, overwrite=overwrite)
 
 
-def _compared(table: PublishedTable, runs: Sequence[Own]) -> ComparedTable:
+def _compared(table: PublishedTable, runs: Sequence[RunGroup]) -> ComparedTable:
     caption = f"{table.caption}; measured: mean of own runs after the last epoch, Student's interval over seeds"
     return ComparedTable(table.name, caption, table.cells, runs)
 
 
 def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
-    """Each published grid, alone or beside every sweep of the same kind of rates; own confusion matrices."""
+    """Each published grid, alone or beside every sweep over the same kind of rates; your own confusion matrices."""
     rates, errors = figure_kind("dropout-sweep"), figure_kind("evaluation")
     for name, kind in GRIDS.items():
         published = published_grid(name)
-        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts.get("kind") == kind]
+        sweeps = [result for result in own if result.kind == "dropout-sweep" and result.facts["kind"] == kind]
         for number, sweep in enumerate(sweeps, start=1):
-            titles = f"published: {published.facts['student']} on RAF-DB", _told(sweep)
+            titles = f"published: {published.facts['student']} on RAF-DB", _described(sweep)
             yield f"{name}-{number}" if len(sweeps) > 1 else name, draw_beside(published, sweep, titles), rates
         if not sweeps:
-            yield name, draw(published), rates
+            yield name, draw_dropout(published), rates
     judged = [result for result in own if result.kind == "evaluation" and _on_rafdb(result)]
     for number, result in enumerate(judged, start=1):
-        yield f"figure4-{number}" if len(judged) > 1 else "figure4", confusion.draw(result), errors
+        yield f"figure4-{number}" if len(judged) > 1 else "figure4", draw_confusion(result), errors
 
 
 def _on_rafdb(result: Result) -> bool:
     facts = result.facts
-    return str(facts.get("data", "")).partition(":")[0] == "rafdb" and facts.get("evaluated_on") == "test"
+    return str(facts["data"]).partition(":")[0] == "rafdb" and facts["evaluated_on"] == "test"
 
 
-def _told(sweep: Result) -> str:
-    """What an own sweep was made with."""
+def _described(sweep: Result) -> str:
+    """What a sweep of your own was made with."""
     facts, n_seeds = sweep.facts, sweep.arrays["accuracy"].shape[-1]
-    data = str(facts.get("data", "unstated data"))
-    return f"measured: {facts.get('student', 'student')} on {data}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
+    return f"measured: {facts['student']} on {facts['data']}, {n_seeds} seed{'s' if n_seeds != 1 else ''}"
 
 
-def _unused(tables: Sequence[PublishedTable], runs: Sequence[Own]) -> str:
-    used = {path for table in tables if isinstance(table, ComparedTable) for own in table.used for path in own.paths}
-    others = [path for own in runs for path in own.paths if path not in used]
-    n_runs = sum(len(own.paths) for own in runs)
+def _unused(tables: Sequence[PublishedTable], runs: Sequence[RunGroup]) -> str:
+    used = {
+        path for table in tables if isinstance(table, ComparedTable) for group in table.used for path in group.paths
+    }
+    others = [path for group in runs for path in group.paths if path not in used]
+    n_runs = sum(len(group.paths) for group in runs)
     named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
     return f"{len(others)} of {n_runs} runs repeat no published number: {named}" if others else ""
 
 
 def _read(name: str) -> str:
-    return files("figures").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
+    return files("figures.paper").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")

@@ -7,21 +7,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
-from figures.heatmap import ANNOTATED, annotate, part_cells
+from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
-    COLUMN,
+    COLUMN_WIDTH,
     LABEL,
     MUTED,
-    PAGE,
+    PAGE_WIDTH,
     TITLE,
     colours,
     place,
@@ -31,12 +28,12 @@ from figures.style import (
 from kdprobe.results import Result
 
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
-_LEAST = 40.0  # points that are left to the matrix beside the widest names
+_LEAST = 40.0  # points that the widest names leave to the matrix
 _ONE_COLUMN = 8  # layers up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_cka(result: Result) -> Figure:
     """Draw a saved CKA matrix.
 
     Args:
@@ -44,27 +41,25 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, one column or one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its matrix.
     """
-    require(result, {"matrix": 2}, ("teacher", "student", "teacher_layers", "student_layers"))
     matrix = result.arrays["matrix"]
     n_rows, n_columns = matrix.shape
-    total = COLUMN if max(matrix.shape) <= _ONE_COLUMN else PAGE
+    total = COLUMN_WIDTH if max(matrix.shape) <= _ONE_COLUMN else PAGE_WIDTH
     most = total - _BAR_ROOM - TITLE - 16 - _LEAST
-    rows = [fit(shorten(name), LABEL, most) for name in require_length(result, "teacher_layers", n_rows, "rows")]
-    columns = [shorten(name) for name in require_length(result, "student_layers", n_columns, "columns")]
+    rows = [fit(shorten(name), LABEL, most) for name in result.facts["teacher_layers"]]
+    columns = [shorten(name) for name in result.facts["student_layers"]]
     undefined = np.isnan(matrix)
 
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
-    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN else 1.0
+    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
     bottom = room_below(columns, width / n_columns) + TITLE + 9
     figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
     axes = place(figure, left, bottom, width, height)
-    image = _paint(axes, matrix)
+    defined = matrix[~undefined]
+    ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
+    image = paint(axes, matrix, ends, colours(*ends), upwards=True)
     label_rows(axes, rows, height / n_rows)
     label_columns(axes, columns, width / n_columns)
     _title_axes(figure, result, (left + width / 2, bottom + height / 2))
@@ -73,55 +68,34 @@ def draw(result: Result) -> Figure:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
     if undefined.any():
         _hatch(axes, undefined)
-    bar = figure.colorbar(image, cax=place(figure, left + width + 7, bottom, 8, height))
-    bar.set_label(label, labelpad=3)
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, (left + width, bottom, height), label)
     return figure
 
 
 def colour_label(facts: Mapping[str, Any]) -> str:
-    """What the colours mean: CKA by which estimator, over which kernel unless it is linear, and how minibatches count.
+    """What the colours mean: the estimator of CKA, its kernel unless it is linear, and how minibatches count.
 
-    Of another measure its name.
+    For another measure, its name.
     """
     if "measure" in facts:
         return f"{facts['measure']}, {facts['reduce']} features"
-    kernel = facts.get("kernel", "linear")
-    batches = "minibatches by their samples" if "weighting" in facts else "minibatch"
-    traits = [facts.get("estimator", "unbiased"), *([] if kernel == "linear" else [f"{kernel} kernel"]), batches]
-    return f"CKA ({', '.join(traits)})"
+    kernel = [] if facts["kernel"] == "linear" else [f"{facts['kernel']} kernel"]
+    return f"CKA ({', '.join([facts['estimator'], *kernel, 'minibatches by their samples'])})"
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:
-    """Indices of the layers that a new stage begins with.
+    """Indices of the layers that begin a new stage.
 
-    A stage is what shares the name up to its first number (`layer2`, `stages.1`); no stages are
-    told where every layer, or the whole network, would be one.
+    A stage is what shares the name up to its first number (`layer2`, `stages.1`). There are no stages if every layer,
+    or the whole network, would be one.
     """
     stages = [re.split(r"(?<=\d)(?!\d)", name, maxsplit=1)[0] for name in layers]
     ends = [index for index in range(1, len(stages)) if stages[index] != stages[index - 1]]
     return ends if len(ends) < len(stages) - 1 else []
 
 
-def _paint(axes: Axes, matrix: NDArray[np.float64]) -> AxesImage:
-    defined = matrix[~np.isnan(matrix)]
-    lowest = min(0.0, float(defined.min(initial=0.0)))
-    highest = max(1.0, float(defined.max(initial=1.0)))
-    image = axes.imshow(
-        np.ma.masked_invalid(matrix),
-        cmap=colours(lowest, highest),
-        norm=Normalize(lowest, highest),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, matrix.shape)
-    return image
-
-
 def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
-    """Name the networks at the figure's edges, beside the matrix' centre where the text is not too long for that."""
+    """Name the networks at the figure's edges, centred on the matrix unless the text is too long for that."""
     width, height = figure.get_size_inches() * 72
     student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
     teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)

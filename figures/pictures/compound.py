@@ -5,17 +5,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import shorten, widest
-from figures.style import INK, LABEL, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.rows import frame_rows, mark
+from figures.style import PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
-READINGS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
+READING_LABELS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
 _ROW, _GAP = 24.0, 12.0  # points per model, and between panels
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_compound(result: Result) -> Figure:
     """Draw saved compound accuracies.
 
     Args:
@@ -23,17 +23,13 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, dict.fromkeys(READINGS, 2), ("names",))
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["both"]), "models")]
+    names = [shorten(name) for name in result.facts["names"]]
     left = widest(names, TITLE) + 12
-    width = (PAGE - left - 14 - _GAP * (len(READINGS) - 1)) / len(READINGS)
+    width = (PAGE_WIDTH - left - 14 - _GAP * (len(READING_LABELS) - 1)) / len(READING_LABELS)
     height = _ROW * len(names) + 6
-    figure = sheet(PAGE, 30 + height + 6)
-    for index, (reading, label) in enumerate(READINGS.items()):
+    figure = sheet(PAGE_WIDTH, 30 + height + 6)
+    for index, (reading, label) in enumerate(READING_LABELS.items()):
         axes = place(figure, left + index * (width + _GAP), 30, width, height)
         _panel(axes, 100 * result.arrays[reading], PALETTE[index])
         axes.set_xlabel(f"{label} in %", labelpad=2)
@@ -43,14 +39,5 @@ def draw(result: Result) -> Figure:
 
 def _panel(axes: Axes, percent: NDArray[np.float64], colour: str) -> None:
     for row, (value, low, high) in enumerate(percent):
-        axes.hlines(row, low, high, color=colour, linewidth=1.4)
-        axes.plot(value, row, "D", color=colour, markersize=4.6, mec="white", mew=0.7)
-        axes.annotate(
-            f"{value:.1f}", (value, row), (0, 5), textcoords="offset points", ha="center", size=LABEL, color=INK
-        )
-    axes.grid(axis="x")
-    axes.margins(x=0.15)
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_ylim(len(percent) - 0.5, -0.75)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+        mark(axes, row, (value, low, high), f"{value:.1f}", colour)
+    frame_rows(axes, len(percent) - 0.5, 0.15)

@@ -1,17 +1,16 @@
-"""Confusion matrices in a row, and the unweighted average recalls below them when there are several."""
+"""Confusion matrices in a row, and below them, if there are several, the unweighted average recalls."""
 
 import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
-from figures.heatmap import ANNOTATED, annotate, part_cells
-from figures.labels import fit, label_columns, label_rows, room_below, shorten, widest
-from figures.style import BARE, COLUMN, INK, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
+from figures.heatmap import ANNOTATED, annotate, paint
+from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
+from figures.style import BARE, COLUMN_WIDTH, INK, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
+from figures.words import percentage, with_ends
 from kdprobe.results import Result
 
 _HEAD = 24.0  # points above a matrix: name and accuracy
@@ -20,7 +19,7 @@ _BAR = 13.0  # points per bar
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_confusion(result: Result) -> Figure:
     """Draw saved evaluations.
 
     Args:
@@ -29,19 +28,15 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure: rows of the matrix coloured by the share of their true class, counts written up
-        to 12 classes; one bar per model when there are several.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
+        to 12 classes; one bar per model if there are several.
     """
-    require(result, {"confusion": 3, "accuracy": 2, "uar": 2}, ("names", "classes", "confidence"))
     confusion = result.arrays["confusion"]
-    names = [shorten(name) for name in require_length(result, "names", len(confusion), "matrices")]
-    classes = [shorten(name, 22) for name in require_length(result, "classes", confusion.shape[1], "classes")]
+    names = [shorten(name) for name in result.facts["names"]]
+    classes = [shorten(name, 22) for name in result.facts["classes"]]
 
     across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
     down = math.ceil(len(names) / across)
-    total = COLUMN if len(names) == 1 else PAGE
+    total = COLUMN_WIDTH if len(names) == 1 else PAGE_WIDTH
     left = widest(classes) + TITLE + 16
     side = (total - left - 8 - _GAP * (across - 1)) / across
     foot = room_below(classes, side / len(classes)) + 4
@@ -68,32 +63,18 @@ def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return confusion / np.where(sums == 0, np.nan, sums)
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage with one digit."""
-    return f"{100 * value:.1f} %"
-
-
 def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
     shares = row_shares(confusion)
     axes.set_facecolor(BARE)
-    image = axes.imshow(
-        np.ma.masked_invalid(shares),
-        cmap=colours(0.0, 1.0),
-        norm=Normalize(0, 1),
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, confusion.shape)
+    image = paint(axes, shares, (0.0, 1.0), colours(0.0, 1.0))
     if len(confusion) <= ANNOTATED:
-        shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay quiet
+        shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay without text
         annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    told = f"accuracy {percent(accuracy[0])}, UAR {percent(uar[0])}"
-    for text, size, above in ((fit(name, TITLE, side), TITLE, 13), (told, LABEL, 4)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+    words = f"accuracy {percentage(accuracy[0])}, UAR {percentage(uar[0])}"
+    head(axes, name, words, side, 4)
 
 
 def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
@@ -105,7 +86,7 @@ def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
 
 def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence: float) -> None:
     left = widest(names) + 16
-    axes = place(figure, left, 26, PAGE - left - 84, _BAR * len(names))
+    axes = place(figure, left, 26, PAGE_WIDTH - left - 84, _BAR * len(names))
     places = np.arange(len(names))[::-1]
     value, low, high = 100 * uar.T
     axes.barh(places, value, height=0.62, color=PALETTE[0])
@@ -116,9 +97,8 @@ def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval", labelpad=2)
     for row, position in enumerate(places):
-        told = f"{value[row]:.1f}  [{low[row]:.1f}, {high[row]:.1f}]"
         axes.annotate(
-            told,
+            with_ends((value[row], low[row], high[row]), " "),
             (1.0, position),
             (8, 0),
             xycoords=("axes fraction", "data"),

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from figures.checks import remarks_on, require, require_epochs, require_length
-from figures.labels import LEADING, LEGEND_LEADING, few, note_below, shorten, widest
-from figures.style import LABEL, PAGE, PALETTE, place, sheet, style
+from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
+from figures.remarks import first_few, remarks_on
+from figures.style import LABEL, PAGE_WIDTH, PALETTE, place, sheet, style
 from kdprobe.results import Result
 
 DASHES: Sequence[str | tuple[int, tuple[float, ...]]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
@@ -21,7 +21,7 @@ _GAP = 44.0  # points between them, for the second one's numbers and title
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_curves(result: Result) -> Figure:
     """Draw saved training curves.
 
     Args:
@@ -30,27 +30,24 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, {"epoch": 1, "train_loss": 2, "accuracy": 2}, ("names",))
-    require_epochs(result)
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "runs")]
+    names = [shorten(name) for name in result.facts["names"]]
     epoch = result.arrays["epoch"]
-    across = max(1, min(len(names), int((PAGE - 40) // (widest(names) + 40))))
+    across = max(1, min(len(names), int((PAGE_WIDTH - 40) // (widest(names) + 40))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
-    remarks = few(remarks_on(result))
+    remarks = first_few(remarks_on(result))
     bottom = 28 + LABEL * LEADING * len(remarks)
-    figure = sheet(PAGE, bottom + _HEIGHT + legend)
+    figure = sheet(PAGE_WIDTH, bottom + _HEIGHT + legend)
     note_below(figure, remarks)
-    width = (PAGE - 40 - _GAP - 8) / 2
+    width = (PAGE_WIDTH - 40 - _GAP - 8) / 2
     loss = place(figure, 40, bottom, width, _HEIGHT)
     accuracy = place(figure, 40 + width + _GAP, bottom, width, _HEIGHT)
     _lines(loss, epoch, result.arrays["train_loss"], "training loss")
     _lines(accuracy, epoch, 100 * result.arrays["accuracy"], "accuracy in %")
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE, 1.0), ncols=across, borderaxespad=0.3)
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE_WIDTH, 1.0), ncols=across, borderaxespad=0.3
+    )
     return figure
 
 

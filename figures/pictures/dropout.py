@@ -5,16 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
-from figures.heatmap import annotate, part_cells
+from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
-from figures.style import BARE, COLUMN, LABEL, PAGE, PALETTE, TITLE, colours, place, sheet, style
-from kdprobe.errors import ResultError
+from figures.style import BARE, COLUMN_WIDTH, LABEL, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
 from kdprobe.mean_interval import all_equal, seeds_interval
 from kdprobe.results import Result
 
@@ -25,21 +22,17 @@ _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_dropout(result: Result) -> Figure:
     """Draw a saved sweep over dropout rates.
 
     Args:
         result: of kind "dropout-sweep"; `accuracy` [teacher rates, student rates, seeds] as fractions,
-            NaN where a cell was not trained; the answers in `equal_rate` and `best` are written below if it has them.
+            NaN where a cell was not trained; `equal_rate` and `best`, if it has them, are answers written below.
 
     Returns:
         the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
-
-    Raises:
-        ResultError: if the result lacks something, its rates do not match, or no cell was trained.
     """
-    require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
-    grid = _grid(result, PAGE if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN)
+    grid = _grid(result, PAGE_WIDTH if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN_WIDTH)
     figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
     _paint(figure, grid, 0.0, grid.bottom)
     return figure
@@ -50,26 +43,21 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
     """Draw two sweeps beside each other, each in colours of its own range.
 
     Args:
-        left: as for `draw`.
-        right: as for `draw`.
+        left: as for `draw_dropout`.
+        right: as for `draw_dropout`.
         titles: above each.
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: as `draw`.
     """
-    for result in (left, right):
-        require(result, {"accuracy": 3}, ("kind", "rates_teacher", "rates_student"))
-    grids = [_grid(result, (PAGE - _BETWEEN) / 2) for result in (left, right)]
+    grids = [_grid(result, (PAGE_WIDTH - _BETWEEN) / 2) for result in (left, right)]
     bottom = max(grid.bottom for grid in grids)
     height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
-    figure = sheet(PAGE, height)
+    figure = sheet(PAGE_WIDTH, height)
     for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
         _paint(figure, grid, start, bottom)
         text = fit(title, TITLE, grid.total - 8)
-        figure.text((start + 3) / PAGE, 1 - 3 / height, text, size=TITLE, va="top")
+        figure.text((start + 3) / PAGE_WIDTH, 1 - 3 / height, text, size=TITLE, va="top")
     return figure
 
 
@@ -108,8 +96,8 @@ class _Grid:
 
 def _grid(result: Result, total: float) -> _Grid:
     means, halves = summarise(result)
-    rows = [f"{rate:g}" for rate in require_length(result, "rates_teacher", len(means), "rows")]
-    columns = [f"{rate:g}" for rate in require_length(result, "rates_student", means.shape[1], "columns")]
+    rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
+    columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
     return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
 
 
@@ -118,50 +106,34 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     across, up = grid.width / len(grid.columns), grid.height / len(grid.rows)
     axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
     axes.set_facecolor(BARE)
-    image = axes.imshow(
-        np.ma.masked_invalid(grid.means),
-        cmap=colours(0.0, 1.0),
-        norm=Normalize(*_range(grid.means)),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    axes.spines[:].set_visible(False)
-    part_cells(axes, grid.means.shape)
+    image = paint(axes, grid.means, _range(grid.means), colours(0.0, 1.0), upwards=True)
     annotate(axes, image, grid.means, _texts(grid), across)
     label_rows(axes, grid.rows, up)
     label_columns(axes, grid.columns, across)
     _frame_best(axes, grid.means)
     _title_axes(axes, grid, start, bottom)
-    bar = figure.colorbar(image, cax=place(figure, start + grid.left + grid.width + 7, bottom, 8, grid.height))
-    bar.set_label("accuracy in %", labelpad=3)
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, (start + grid.left + grid.width, bottom, grid.height), "accuracy in %")
 
 
 def summarise(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates].
-
-    Raises:
-        ResultError: if no cell has a value.
-    """
-    accuracy, n_images = result.arrays["accuracy"], result.facts.get("n_images")
-    if np.isnan(accuracy).all():
-        raise ResultError("a 'dropout-sweep' result needs at least one trained cell, but has none")
-    cells = np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in accuracy])
+    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates]."""
+    n_images = result.facts.get("n_images")
+    cells = np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in result.arrays["accuracy"]])
     return cells[..., 0], cells[..., 1]
 
 
 def answers(result: Result) -> list[str]:
-    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour; nothing if not known."""
+    """Whether the equal rate wins, and the best cell's least certain lead over a neighbour, if they are known."""
     facts, lines = result.facts, []
     if entries := facts.get("equal_rate"):
         counted = [[entry["wins"] for entry in entries if entry["fixed"] == fixed] for fixed in ("teacher", "student")]
         rows, columns = (f"{sum(wins)} of {len(wins)}" for wins in counted)
         lines.append(f"equal rate best in {rows} rows, {columns} columns")
-    leads = [entry for entry in (facts.get("best") or {}).get("neighbours", ()) if entry["difference"] is not None]
+    leads = [entry for entry in facts.get("best", {}).get("neighbours", ()) if entry["difference"] is not None]
     if leads:
         least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
-        ends = "" if least["low"] is None else f" [{100 * least['low']:.2f}, {100 * least['high']:.2f}]"
+        low, high = least["low"], least["high"]
+        ends = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
     cells = result.arrays["accuracy"].reshape(-1, result.arrays["accuracy"].shape[-1])
     if facts.get("n_images") is None and (ties := sum(map(all_equal, cells))):

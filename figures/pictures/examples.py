@@ -2,16 +2,15 @@
 
 from matplotlib.figure import Figure
 
-from figures.checks import require
 from figures.labels import fit, shorten
-from figures.style import LABEL, MUTED, PAGE, TITLE, place, sheet, style
+from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 _PER_ROW, _SPACE = 8, 4.0
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_examples(result: Result) -> Figure:
     """Draw the images in two blocks, the most specific one first.
 
     Args:
@@ -19,25 +18,20 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something.
     """
-    facts = ("teacher", "student", "teacher_layer", "student_layer", "classes", "data")
-    require(result, {"images": 5, "labels": 2, "specific": 2, "other": 2}, facts)
     images = result.arrays["images"]
-    side = (PAGE - 8) / _PER_ROW - _SPACE
+    side = (PAGE_WIDTH - 8) / _PER_ROW - _SPACE
     n_rows, pitch = -(-images.shape[1] // _PER_ROW), side + 2 * LABEL + 6
     block = n_rows * pitch + 16
     total = 2 * block + 16
-    figure = sheet(PAGE, total)
+    figure = sheet(PAGE_WIDTH, total)
     note = "below each image its specific part here | in the other network, in mean squared lengths of a feature"
-    figure.text(6 / PAGE, 7 / total, note, size=LABEL, va="center", color=MUTED)
+    figure.text(6 / PAGE_WIDTH, 7 / total, note, size=LABEL, va="center", color=MUTED)
     for row, who in enumerate(("teacher", "student")):
         top = (2 - row) * block + 14
         layer = f"{result.facts[who]}, {result.facts[f'{who}_layer']}"
-        heading = fit(f"largest specific part in the {who}: {layer}", TITLE, PAGE - 12)
-        figure.text(6 / PAGE, (top - 8) / total, heading, size=TITLE, va="center")
+        heading = fit(f"largest specific part in the {who}: {layer}", TITLE, PAGE_WIDTH - 12)
+        figure.text(6 / PAGE_WIDTH, (top - 8) / total, heading, size=TITLE, va="center")
         for number, image in enumerate(images[row]):
             x = 6 + (number % _PER_ROW) * (side + _SPACE)
             y = top - 16 - (number // _PER_ROW) * pitch - side
@@ -46,9 +40,9 @@ def draw(result: Result) -> Figure:
             axes.axis("off")
             values = [result.arrays[key][row, number] for key in ("specific", "other")]
             name = shorten(result.facts["classes"][int(result.arrays["labels"][row, number])], 14)
-            told = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
+            words = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
             axes.annotate(
-                told,
+                words,
                 (0.5, 0),
                 (0, -2),
                 xycoords="axes fraction",

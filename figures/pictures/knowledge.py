@@ -1,7 +1,7 @@
 """How much of what each network knows is general: bars per pair of layers, teacher above student.
 
 Beside the bars: the directions that both share, the CKA of whole, general and specific parts (R, G, S), and the
-accuracy of a linear probe on each, where the result has them. Below, for DropKD, what every dropout rate keeps.
+accuracy of a linear probe on each, if the result has them. Below, for DropKD: what each dropout rate keeps.
 """
 
 from typing import Any
@@ -12,45 +12,40 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
 from figures.labels import shorten, text_width, widest
-from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.words import number, with_ends
 from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
 _HEAD = 28.0
+_LEAST = 40.0  # points that are left to the bars beside the longest numbers
 _RATES = 130.0  # points for the curves over dropout rates
 _NETWORKS = ("teacher", "student")
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_knowledge(result: Result) -> Figure:
     """Draw a saved decomposition.
 
     Args:
         result: of kind "knowledge"; `teacher_general` and `student_general` [pairs, 3]: the fraction of
-            variance that is general (value, low, high), which may lie below zero. What is left to 1 is
-            specific. Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe`
-            [pairs, 3, 3] of whole, general and specific part; `rates` [r] with `teacher_by_rate` and
-            `student_by_rate` [pairs, r, 3].
+            variance that is general (value, low, high), which may lie below zero; the rest is specific.
+            Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe` [pairs, 3, 3] of
+            whole, general and specific part; `rates` [r] with `teacher_by_rate` and `student_by_rate` [pairs, r, 3].
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    facts = ("teacher", "student", "teacher_layers", "student_layers", "confidence")
-    require(result, {"teacher_general": 2, "student_general": 2}, facts)
     percents = [100 * result.arrays[f"{who}_general"].astype(np.float64) for who in _NETWORKS]
-    names = _names(result, len(percents[0]))
+    names = _names(result)
     columns = _columns(result, percents)
 
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
     below = _RATES if "rates" in result.arrays else 0.0
-    figure = sheet(PAGE, below + _HEAD + height + 30)
-    width = PAGE - left - 8 - sum(_width(*column) for column in columns)
+    figure = sheet(PAGE_WIDTH, below + _HEAD + height + 30)
+    width = max(_LEAST, PAGE_WIDTH - left - 8 - sum(_width(*column) for column in columns))
     axes = place(figure, left, below + _HEAD, width, height)
     places = np.arange(len(names)) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
@@ -71,8 +66,8 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _names(result: Result, n_pairs: int) -> list[tuple[str, str]]:
-    teacher, student = (require_length(result, f"{who}_layers", n_pairs, "pairs") for who in _NETWORKS)
+def _names(result: Result) -> list[tuple[str, str]]:
+    teacher, student = (result.facts[f"{who}_layers"] for who in _NETWORKS)
     return [
         (f"teacher {shorten(one, 20)}", f"student {shorten(other, 20)}")
         for one, other in zip(teacher, student, strict=True)
@@ -80,23 +75,19 @@ def _names(result: Result, n_pairs: int) -> list[tuple[str, str]]:
 
 
 def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, list[str]]]:
-    """Heading and one line per bar of each column beside the bars; an empty line where a number is of the pair."""
+    """The columns beside the bars: heading and a line per bar; the second one is empty for numbers of a pair."""
     arrays = result.arrays
     pairs = zip(*percents, strict=True)
-    columns = [("general in %", ["{:.1f} [{:.1f}, {:.1f}]".format(*ends) for pair in pairs for ends in pair])]
-    if "dimension" in arrays and not np.isnan(arrays["dimension"]).all():
+    columns = [("general in %", [with_ends(ends) for pair in pairs for ends in pair])]
+    if not np.isnan(arrays["dimension"]).all():
         columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
-    if "cka" in arrays:
-        told = ["  ".join(_number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
-        columns.append(("CKA R G S", [line for text in told for line in (text, "")]))
-    if "teacher_probe" in arrays and "student_probe" in arrays:
+    if not np.isnan(arrays["cka"]).all():
+        texts = ["  ".join(number(value, 2) for value in values) for values in arrays["cka"][:, :, 0]]
+        columns.append(("CKA R G S", [line for text in texts for line in (text, "")]))
+    if "teacher_probe" in arrays:
         probes = np.stack([arrays[f"{who}_probe"][:, :, 0] for who in _NETWORKS], 1).reshape(-1, 3)
-        columns.append(("probe R G S %", ["  ".join(_number(100 * value, 0) for value in row) for row in probes]))
+        columns.append(("probe R G S %", ["  ".join(number(100 * value, 0) for value in row) for row in probes]))
     return columns
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _width(heading: str, lines: list[str]) -> float:
@@ -127,7 +118,7 @@ def _kept(axes: Axes, result: Result) -> None:
 def _write(figure: Figure, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:
     height = figure.get_size_inches()[1] * 72
     for heading, lines in columns:
-        x = (start + 9) / PAGE
+        x = (start + 9) / PAGE_WIDTH
         figure.text(x, 1 - 24 / height, heading, size=LABEL, va="center", color=MUTED)
         for bar, line in enumerate(lines):
             alone = bar % 2 == 0 and lines[bar + 1] == ""
@@ -152,7 +143,7 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(left / PAGE, 1 - 2 / height),
+        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 2 / height),
         ncols=3,
         borderaxespad=0.3,
         fontsize=LABEL,
@@ -160,5 +151,5 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     )
     if "method" in result.facts:
         figure.text(
-            1 - 4 / PAGE, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
+            1 - 4 / PAGE_WIDTH, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
         )

@@ -4,16 +4,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from figures.checks import require, require_length
 from figures.labels import shorten, widest
-from figures.style import HAIRLINE, INK, LABEL, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.style import HAIRLINE, INK, LABEL, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_knowledge_comparison(result: Result) -> Figure:
     """Draw students side by side: left what is general in the teacher, right what is general in each student.
 
     Args:
@@ -21,25 +20,16 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, one page wide.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    facts = ("names", "teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
-    require(result, {"teacher_general": 3, "student_general": 3}, facts)
     n_students, n_pairs, _ = result.arrays["teacher_general"].shape
-    names = [shorten(name, 24) for name in require_length(result, "names", n_students, "students")]
+    names = [shorten(name, 24) for name in result.facts["names"]]
     layers = [
         f"{shorten(one, 18)} / {shorten(other, 18)}"
-        for one, other in zip(
-            require_length(result, "teacher_layers", n_pairs, "pairs"),
-            require_length(result, "student_layers", n_pairs, "pairs"),
-            strict=True,
-        )
+        for one, other in zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
     ]
     left, pitch = widest(layers) + 10, n_students * _BAR + _GAP
-    width, height = (PAGE - left - 24) / 2, n_pairs * pitch
-    figure = sheet(PAGE, 28 + height + 40)
+    width, height = (PAGE_WIDTH - left - 24) / 2, n_pairs * pitch
+    figure = sheet(PAGE_WIDTH, 28 + height + 40)
     for side, who in enumerate(("teacher", "student")):
         axes = place(figure, left + side * (width + 16), 28, width, height)
         percent = 100 * result.arrays[f"{who}_general"].astype(np.float64)
@@ -58,12 +48,12 @@ def draw(result: Result) -> Figure:
     confidence = 100 * float(result.facts["confidence"])
     title = f"{shorten(result.facts['teacher'], 30)} and its students, by {result.facts['method']}, on "
     title += f"{shorten(result.facts['data'], 30)}; {confidence:g} % intervals over folds"
-    figure.text(left / PAGE, 1 - 9 / total, title, size=TITLE, va="center")
+    figure.text(left / PAGE_WIDTH, 1 - 9 / total, title, size=TITLE, va="center")
     handles = [Patch(color=PALETTE[index % len(PALETTE)], label=name) for index, name in enumerate(names)]
     figure.legend(
         handles=handles,
         loc="upper left",
-        bbox_to_anchor=(left / PAGE, 1 - 16 / total),
+        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 16 / total),
         ncols=min(n_students, 4),
         borderaxespad=0.3,
         fontsize=LABEL,

@@ -1,4 +1,4 @@
-"""Reliability: how often the network is right when it is so confident, and how often it is so confident."""
+"""Reliability: how often a network is right at each level of confidence, and how often it is that confident."""
 
 import math
 
@@ -7,17 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from figures.checks import require, require_length
-from figures.labels import fit, shorten
-from figures.pictures.confusion import percent
-from figures.style import COLUMN, INK, LABEL, MUTED, PAGE, PALETTE, TITLE, place, sheet, style
+from figures.labels import head, shorten
+from figures.style import COLUMN_WIDTH, INK, LABEL, MUTED, PAGE_WIDTH, PALETTE, place, sheet, style
+from figures.words import percentage
 from kdprobe.results import Result
 
 _LEFT, _GAP, _HEAD, _COUNTS, _FOOT = 36.0, 12.0, 26.0, 26.0, 28.0  # points
 
 
 @style()
-def draw(result: Result) -> Figure:
+def draw_reliability(result: Result) -> Figure:
     """Draw a saved calibration.
 
     Args:
@@ -27,13 +26,9 @@ def draw(result: Result) -> Figure:
 
     Returns:
         the figure, up to four models in a row: bars against the diagonal, counts below.
-
-    Raises:
-        ResultError: if the result lacks something or its names do not match its numbers.
     """
-    require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names",))
-    names = [shorten(name) for name in require_length(result, "names", len(result.arrays["accuracy"]), "models")]
-    total, across = (COLUMN, 1) if len(names) == 1 else (PAGE, min(len(names), 4))
+    names = [shorten(name) for name in result.facts["names"]]
+    total, across = (COLUMN_WIDTH, 1) if len(names) == 1 else (PAGE_WIDTH, min(len(names), 4))
     down = math.ceil(len(names) / across)
     side = (total - _LEFT - 8 - _GAP * (across - 1)) / across
     height = min(side, 170.0)
@@ -46,7 +41,7 @@ def draw(result: Result) -> Figure:
         counts = place(figure, left, bottom, side, _COUNTS)
         _bars(bars, result.arrays["edges"], result.arrays["accuracy"][index])
         _counts(counts, result.arrays["edges"], result.arrays["count"][index])
-        _head(bars, name, float(result.arrays["ece"][index]), side)
+        head(bars, name, f"ECE {percentage(result.arrays['ece'][index])}", side, 5)
         if column:
             bars.set_yticklabels([])
         else:
@@ -71,8 +66,3 @@ def _counts(axes: Axes, edges: NDArray[np.float64], count: NDArray[np.int64]) ->
     axes.bar(middles, count, width=0.92 * widths, color=MUTED, alpha=0.7)
     axes.set(xlim=(0, 100), xticks=[25, 50, 75], yticks=[])
     axes.set_xlabel("confidence in %", labelpad=2)
-
-
-def _head(axes: Axes, name: str, ece: float, side: float) -> None:
-    for text, size, above in ((fit(name, TITLE, side), TITLE, 14), (f"ECE {percent(ece)}", LABEL, 5)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)

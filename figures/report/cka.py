@@ -1,99 +1,72 @@
 """CKA heatmaps with values under the pointer, one pair at a time."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from figures.checks import naming, require, require_length
 from figures.heatmap import ANNOTATED
 from figures.pictures.cka import colour_label
-from figures.report.chart import MUTED, Chart, Panel, Table, hover, numbers, scale
+from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
+from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover
+from figures.words import intervals
 from kdprobe.results import Result
 
-_FACTS = ("teacher", "student", "teacher_layers", "student_layers")
 
-
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """One panel for all pairs.
-
-    Args:
-        results: short file names and results of kind "cka".
-    """
+def cka_panels(results: Results) -> list[Panel]:
+    """One panel for all results of kind "cka"."""
     note = (
         "How alike the two networks represent the same images, layer by layer: 1 is equal up to rotation and "
         "scale, 0 is unrelated. Shallow layers are below and to the left."
     )
-    return [Panel("", note, [_named_chart(name, result, ("low", "high")) for name, result in results], choose="Pair")]
+    return one_at_a_time(results, _chart, choose="Pair", note=note)
 
 
-def similarity_panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """One panel for all pairs and measures.
-
-    Args:
-        results: short file names and results of kind "similarity".
-    """
+def similarity_panels(results: Results) -> list[Panel]:
+    """One panel for all results of kind "similarity", whatever their measure."""
     note = "How alike the two networks represent the same images by measures other than CKA, layer by layer."
-    return [Panel("", note, [_named_chart(name, result, ()) for name, result in results], choose="Pair and measure")]
-
-
-def _named_chart(name: str, result: Result, ends: Sequence[str]) -> Chart:
-    with naming(name):
-        require(result, dict.fromkeys(("matrix", *ends), 2), _FACTS)
-        return _chart(name, result)
+    return one_at_a_time(results, _chart, choose="Pair and measure", note=note)
 
 
 def _chart(name: str, result: Result) -> Chart:
     facts, matrix = result.facts, result.arrays["matrix"]
-    rows = require_length(result, "teacher_layers", matrix.shape[0], "rows")
-    columns = require_length(result, "student_layers", matrix.shape[1], "columns")
-    told = _told(result)
+    rows, columns = facts["teacher_layers"], facts["student_layers"]
+    cells = _cells(result)
     defined = matrix[~np.isnan(matrix)]
-    lowest, highest = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
-    few = max(matrix.shape) <= ANNOTATED
-    heat = {
-        "type": "heatmap",
-        "z": numbers(matrix, 4),
-        "zmin": lowest,
-        "zmax": highest,
-        "colorscale": scale(lowest, highest),
-        "customdata": [[hover(*cell) for cell in row] for row in told],
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "text": [["" if np.isnan(v) else f"{v:.2f}" for v in row] for row in matrix] if few else None,
-        "texttemplate": "%{text}" if few else None,
-        "hoverongaps": False,
-        "xgap": 1 if max(matrix.shape) <= 24 else 0,
-        "ygap": 1 if max(matrix.shape) <= 24 else 0,
-        "colorbar": {"title": {"text": colour_label(facts), "side": "right"}, "thickness": 12, "outlinewidth": 0},
-    }
-    layout = {
-        "height": int(np.clip(26 * len(rows), 240, 640)) + 130,
-        "width": max(480, 64 * len(columns) + 230),
-    }
+    ends = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
+    texts = [["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrix]
+    heat = heatmap(
+        matrix,
+        [[hover(*cell) for cell in row] for row in cells],
+        colour_label(facts),
+        ends=ends,
+        texts=texts if max(matrix.shape) <= ANNOTATED else None,
+        lines=max(matrix.shape) <= 2 * ANNOTATED,
+    )
+    table = [
+        [row, *("undefined" if np.isnan(value) else f"{value:.3f}" for value in values)]
+        for row, values in zip(rows, matrix, strict=True)
+    ]
     return Chart(
         name=f"{facts['teacher']} → {facts['student']} ({', '.join([*_other(facts), name])})",
         alt=_alt(result),
         caption=_caption(facts),
-        traces=[heat, *_undefined(matrix, told)],
-        layout=layout,
+        traces=[heat | {"hoverongaps": False}, *_undefined(matrix, cells)],
+        layout={
+            "height": int(np.clip(26 * len(rows), 240, 640)) + 130,
+            "width": max(480, 64 * len(columns) + 230),
+        },
         titles={"xaxis": f"student: {facts['student']}, layer", "yaxis": f"teacher: {facts['teacher']}, layer"},
         ticks={"xaxis": columns, "yaxis": rows},
-        table=Table(
-            ["teacher layer", *columns],
-            [
-                [row, *("undefined" if np.isnan(v) else f"{v:.3f}" for v in values)]
-                for row, values in zip(rows, matrix, strict=True)
-            ][::-1],
-        ),
+        table=Table(["teacher layer", *columns], table[::-1]),
     )
 
 
-def _told(result: Result) -> list[list[tuple[str, ...]]]:
+def _cells(result: Result) -> list[list[tuple[str, ...]]]:
     """What the pointer shows of each cell, line by line."""
     facts, arrays, nothing = result.facts, result.arrays, np.full(result.arrays["matrix"].shape, np.nan)
     ends = [arrays.get(key, nothing) for key in ("low", "high")]
-    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts.get("undefined", [])}
-    told: list[list[tuple[str, ...]]] = []
+    reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in facts["undefined"]}
+    rows: list[list[tuple[str, ...]]] = []
     for row, teacher_layer in enumerate(facts["teacher_layers"]):
         cells: list[tuple[str, ...]] = []
         for column, student_layer in enumerate(facts["student_layers"]):
@@ -102,11 +75,11 @@ def _told(result: Result) -> list[list[tuple[str, ...]]]:
             if np.isnan(value):
                 number = "undefined: " + reasons.get((teacher_layer, student_layer), "no reason stated")
             cells.append((f"teacher {teacher_layer}", f"student {student_layer}", number))
-        told.append(cells)
-    return told
+        rows.append(cells)
+    return rows
 
 
-def _undefined(matrix: Any, told: list[list[tuple[str, ...]]]) -> list[dict[str, Any]]:
+def _undefined(matrix: Any, cells: list[list[tuple[str, ...]]]) -> list[dict[str, Any]]:
     places = np.argwhere(np.isnan(matrix))
     if not len(places):
         return []
@@ -118,9 +91,9 @@ def _undefined(matrix: Any, told: list[list[tuple[str, ...]]]) -> list[dict[str,
             "showlegend": True,
             "x": places[:, 1].tolist(),
             "y": places[:, 0].tolist(),
-            "text": [hover(*told[row][column]) for row, column in places],
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": MUTED}},
+            "text": [hover(*cells[row][column]) for row, column in places],
+            "hovertemplate": HOVER,
+            "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.2, "color": THEMED_MUTED}},
         }
     ]
 
@@ -147,16 +120,14 @@ def _other(facts: dict[str, Any]) -> list[str]:
 
 
 def _caption(facts: dict[str, Any]) -> str:
-    parts = []
-    if "n_samples" in facts:
-        parts.append(f"{facts['n_samples']} images of {facts.get('data', 'unstated data')}")
-    if "n_minibatches" in facts:
-        parts.append(f"{facts['n_minibatches']} minibatches of {facts.get('batch_size', '?')}")
-    parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator") if key in facts]
-    parts += [f"{facts['reduce']} features"] if "reduce" in facts else []
-    if "confidence" in facts:
-        parts.append(f"{100 * facts['confidence']:g} % intervals")
-    if facts.get("undefined"):
+    parts = [f"{facts['n_samples']} images of {facts['data']}"]
+    if "measure" not in facts:
+        parts.append(f"{facts['n_minibatches']} minibatches of {facts['batch_size']}")
+        parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator")]
+    parts.append(f"{facts['reduce']} features")
+    if "measure" not in facts:
+        parts.append(intervals(facts))
+    if facts["undefined"]:
         reasons = sorted({cell["reason"] for cell in facts["undefined"]})
         parts.append(f"{len(facts['undefined'])} cells undefined ({'; '.join(reasons[:3])})")
-    return ", ".join(parts) + "." if parts else ""
+    return ", ".join(parts) + "."

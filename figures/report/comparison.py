@@ -5,30 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from figures.checks import naming, require, require_length
 from figures.pictures.comparison import QUANTITIES, image_counts
-from figures.report.chart import MUTED, SERIES, Chart, Panel, Table, hover
+from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
+from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
+from figures.words import number
 from kdprobe.mean_interval import seeds_interval, worded_interval
 from kdprobe.results import Result
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
 
 
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """A table and a row of charts for each comparison.
-
-    Args:
-        results: short file names and results of kind "comparison".
-    """
-    return [_panel(name, result, alone=len(results) == 1) for name, result in results]
+def comparison_panels(results: Results) -> list[Panel]:
+    """A table and a row of charts for each result of kind "comparison"."""
+    return one_below_the_other(results, _panel)
 
 
-def _panel(name: str, result: Result, *, alone: bool) -> Panel:
-    with naming(name):
-        _check(result)
+def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     shown = [key for key in QUANTITIES if not np.isnan(result.arrays[key]).all()]
-    counts = sorted({int(count) for count in (~np.isnan(result.arrays[shown[0]])).sum(axis=1)}) if shown else [0]
+    counts = sorted({int(count) for count in (~np.isnan(result.arrays[shown[0]])).sum(axis=1)})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     note = f"On {facts['data']}, {seeds} seed{'s' if counts[-1] != 1 else ''} per method"
     many = counts[-1] > 1
@@ -36,18 +31,12 @@ def _panel(name: str, result: Result, *, alone: bool) -> Panel:
     if differences := facts.get("budget_differences"):
         note += f" The {differences}."
     charts = [_chart(result, key, SERIES[index]) for index, key in enumerate(shown)]
-    return Panel("" if alone else name, note, charts, table=_table(result, shown))
-
-
-def _check(result: Result) -> None:
-    require(result, dict.fromkeys(QUANTITIES, 2), ("methods", "seeds", "teacher", "teacher_accuracy", "data"))
-    require_length(result, "methods", len(result.arrays["accuracy"]), "rows")
-    require_length(result, "seeds", result.arrays["accuracy"].shape[1], "columns")
+    return Panel(heading, note, charts, tables=[_table(result, shown)])
 
 
 def _table(result: Result, shown: Sequence[str]) -> Table:
-    facts = result.facts
-    rows = [[method, *(_worded(result, key)[index] for key in shown)] for index, method in enumerate(facts["methods"])]
+    facts, columns = result.facts, [_worded(result, key) for key in shown]
+    rows = [[method, *texts] for method, *texts in zip(facts["methods"], *columns, strict=True)]
     if facts["teacher_accuracy"] is not None:
         known = {"accuracy": f"{100 * facts['teacher_accuracy']:.1f}"}
         rows.append([f"teacher: {facts['teacher']}", *(known.get(key, "-") for key in shown)])
@@ -55,6 +44,7 @@ def _table(result: Result, shown: Sequence[str]) -> Table:
 
 
 def _worded(result: Result, key: str) -> list[str]:
+    """Mean and interval of each method."""
     _, factor, digits = QUANTITIES[key]
     return [
         worded_interval(row, scale=factor, digits=digits, n_images=n_images)
@@ -62,13 +52,39 @@ def _worded(result: Result, key: str) -> list[str]:
     ]
 
 
-def _chart(result: Result, key: str, colour: Any) -> Chart:
+def _chart(result: Result, key: str, colour: Themed) -> Chart:
     label, factor, digits = QUANTITIES[key]
-    methods, values = result.facts["methods"], result.arrays[key]
-    means = [seeds_interval(row, n_images=n) for row, n in zip(values, image_counts(result, key), strict=True)]
-    told = _worded(result, key)
+    facts, values, words = result.facts, result.arrays[key], _worded(result, key)
+    methods, seeds, teacher = facts["methods"], facts["seeds"], facts["teacher_accuracy"]
+    layout: dict[str, Any] = {"height": 100 + 42 * len(methods), "yaxis": {"range": [len(methods) - 0.5, -0.5]}}
+    caption = ""
+    if key == "accuracy" and teacher is not None:
+        layout["shapes"] = [dashed_line(yref="paper", y0=0, y1=1, x0=100 * teacher, x1=100 * teacher)]
+        caption = f"Dashed: teacher {facts['teacher']}, {100 * teacher:.1f} %."
+    each = ", ".join(f"{method} {text}" for method, text in zip(methods, words, strict=True))
+    rows = [
+        [method, *(number(factor * value, digits) for value in row)]
+        for method, row in zip(methods, values, strict=True)
+    ]
+    return Chart(
+        label,
+        f"{label} of {len(methods)} methods: {each}.",
+        caption,
+        [*([_seeds(result, key, colour)] if len(seeds) > 1 else []), _means(result, key, colour)],
+        layout,
+        {"xaxis": label},
+        {"yaxis": methods},
+        Table(["method", *(f"seed {seed}" for seed in seeds)], rows),
+    )
+
+
+def _means(result: Result, key: str, colour: Themed) -> dict[str, Any]:
+    label, factor, _ = QUANTITIES[key]
+    methods, words = result.facts["methods"], _worded(result, key)
+    rows = zip(result.arrays[key], image_counts(result, key), strict=True)
+    means = [seeds_interval(row, n_images=n_images) for row, n_images in rows]
     present = [index for index, (mean, _) in enumerate(means) if not np.isnan(mean)]
-    mean_trace = {
+    return {
         "type": "scatter",
         "mode": "markers",
         "x": [round(factor * means[index][0], 4) for index in present],
@@ -81,35 +97,12 @@ def _chart(result: Result, key: str, colour: Any) -> Chart:
             "color": colour,
         },
         "marker": {"size": 10, "symbol": "diamond", "color": colour},
-        "text": [hover(methods[index], f"{label}: {told[index]}") for index in present],
-        "hovertemplate": "%{text}<extra></extra>",
+        "text": [hover(methods[index], f"{label}: {words[index]}") for index in present],
+        "hovertemplate": HOVER,
     }
-    layout: dict[str, Any] = {
-        "height": 100 + 42 * len(methods),
-        "yaxis": {"range": [len(methods) - 0.5, -0.5]},
-    }
-    caption = ""
-    teacher = result.facts["teacher_accuracy"]
-    if key == "accuracy" and teacher is not None:
-        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": 100 * teacher, "x1": 100 * teacher}
-        layout["shapes"] = [{**line, "line": {"color": MUTED, "width": 1.5, "dash": "dash"}}]
-        caption = f"Dashed: teacher {result.facts['teacher']}, {100 * teacher:.1f} %."
-    alt = (
-        f"{label} of {len(methods)} methods: " + ", ".join(f"{m} {t}" for m, t in zip(methods, told, strict=True)) + "."
-    )
-    seeds = result.facts["seeds"]
-    table = Table(
-        ["method", *(f"seed {seed}" for seed in seeds)],
-        [
-            [m, *("-" if np.isnan(v) else f"{factor * v:.{digits}f}" for v in row)]
-            for m, row in zip(methods, values, strict=True)
-        ],
-    )
-    traces = [_seeds(result, key, colour), mean_trace] if len(seeds) > 1 else [mean_trace]
-    return Chart(label, alt, caption, traces, layout, {"xaxis": label}, {"yaxis": methods}, table)
 
 
-def _seeds(result: Result, key: str, colour: Any) -> dict[str, Any]:
+def _seeds(result: Result, key: str, colour: Themed) -> dict[str, Any]:
     label, factor, digits = QUANTITIES[key]
     methods, seeds = result.facts["methods"], result.facts["seeds"]
     places = np.argwhere(~np.isnan(result.arrays[key]))
@@ -124,5 +117,5 @@ def _seeds(result: Result, key: str, colour: Any) -> dict[str, Any]:
             hover(methods[row], f"seed {seeds[column]}: {label} {value:.{digits}f}")
             for (row, column), value in zip(places, values, strict=True)
         ],
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": HOVER,
     }

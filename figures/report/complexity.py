@@ -1,10 +1,8 @@
 """What the networks cost: a table, and the convention behind each count."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from figures.checks import naming, require, require_length
-from figures.report.chart import Panel, Table
+from figures.report.elements import Panel, Results, Table, one_below_the_other
 from kdprobe.results import Result
 
 _COUNTS = {
@@ -15,25 +13,15 @@ _COUNTS = {
 }
 
 
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """A table for each result.
-
-    Args:
-        results: short file names and results of kind "complexity".
-    """
-    found = []
-    for name, result in results:
-        with naming(name):
-            found.append(_panel(name if len(results) > 1 else "", result))
-    return found
+def complexity_panels(results: Results) -> list[Panel]:
+    """A table for each result of kind "complexity"."""
+    return one_below_the_other(results, _panel)
 
 
 def _panel(heading: str, result: Result) -> Panel:
-    require(result, dict.fromkeys(_COUNTS, 1), ("names", "n_classes", "image_size", "conventions"))
     facts = result.facts
-    networks = require_length(result, "names", len(result.arrays["macs"]), "networks")
-    folders = [Path(name).name for name in networks]
-    shown = folders if len({*folders}) == len(folders) else networks  # where networks are runs, not the way there
+    folders = [Path(name).name for name in facts["names"]]  # a run has its folder's name, without the path
+    shown = folders if len({*folders}) == len(folders) else facts["names"]
     rows = [
         [
             str(name),
@@ -44,6 +32,5 @@ def _panel(heading: str, result: Result) -> Panel:
         for index, name in enumerate(shown)
     ]
     note = "; ".join(f"{label}: {facts['conventions'][key]}" for key, (label, _) in _COUNTS.items()) + "."
-    return Panel(
-        heading, note, [], table=Table(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)
-    )
+    table = Table(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)
+    return Panel(heading, note, [], tables=[table])

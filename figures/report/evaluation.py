@@ -3,94 +3,78 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from figures.checks import naming, require, require_length
-from figures.pictures.confusion import percent, row_shares
-from figures.report.chart import Chart, Panel, Table, hover, numbers, scale
+from figures.heatmap import ANNOTATED
+from figures.pictures.confusion import row_shares
+from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.intervals import interval_chart
+from figures.report.traces import heatmap, hover
+from figures.words import intervals, percentage
 from kdprobe.results import Result
 
-_QUANTITIES = {"accuracy": "accuracy", "uar": "UAR"}
 
-
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """The intervals of all evaluations in one panel, all confusion matrices in another.
-
-    Args:
-        results: short file names and results of kind "evaluation".
-    """
-    for name, result in results:
-        with naming(name):
-            _check(result)
-    matrices = [_matrix(name, result, index) for name, result in results for index in range(len(result.facts["names"]))]
-    note = "Each row is shared out over the predicted classes: the diagonal is the recall of a class."
-    intervals = [_intervals(name, result) for name, result in results]
-    table = intervals[0].table if len(results) == 1 else None
+def evaluation_panels(results: Results) -> list[Panel]:
+    """The intervals of all results of kind "evaluation" in one panel, all confusion matrices in another."""
+    matrices = [
+        _matrix(f"{model} ({name})", result, index)
+        for name, result in results
+        for index, model in enumerate(result.facts["names"])
+    ]
+    note = "Each row shows how the images of a true class are shared among the predicted classes: the diagonal is the "
+    note += "recall of a class."
+    marks = [_intervals(name, result) for name, result in results]
+    tables = [marks[0].table] if len(results) == 1 else []
     return [
-        Panel("", "", intervals, choose="Evaluation", table=table),
+        Panel("", "", marks, choose="Evaluation", tables=tables),
         Panel("Confusion", note, matrices, choose="Model"),
     ]
 
 
-def _check(result: Result) -> None:
-    require(result, {"confusion": 3, "accuracy": 2, "uar": 2}, ("names", "classes", "data", "confidence"))
-    require_length(result, "names", len(result.arrays["confusion"]), "matrices")
-    require_length(result, "classes", result.arrays["confusion"].shape[1], "classes")
-
-
 def _intervals(name: str, result: Result) -> Chart:
-    facts = result.facts
-    shares = {label: result.arrays[key] for key, label in _QUANTITIES.items()}
-    caption = f"On {facts['data']}; {100 * facts['confidence']:g} % intervals."
-    return interval_chart(name, facts["names"], shares, caption)
+    facts, shares = result.facts, {"accuracy": result.arrays["accuracy"], "UAR": result.arrays["uar"]}
+    return interval_chart(name, facts["names"], shares, f"On {facts['data']}; {intervals(facts)}.")
 
 
 def _matrix(name: str, result: Result, index: int) -> Chart:
     confusion, classes = result.arrays["confusion"][index], result.facts["classes"]
-    model, shares = result.facts["names"][index], row_shares(confusion)
-    told = [
+    accuracy, uar = (percentage(result.arrays[key][index, 0]) for key in ("accuracy", "uar"))
+    model, counts = result.facts["names"][index], confusion.tolist()
+    few = len(classes) <= ANNOTATED
+    heat = heatmap(
+        row_shares(confusion),
+        _pointed(confusion, classes),
+        "share of the true class",
+        texts=[[str(count) if count else "" for count in row] for row in counts] if few else None,
+        lines=few,
+    )
+    return Chart(
+        name,
+        f"Confusion matrix of {model} over {len(classes)} classes; accuracy {accuracy}, UAR {uar}.",
+        f"{int(confusion.sum())} images of {result.facts['data']}; accuracy {accuracy}, UAR {uar}.",
+        [heat],
+        {
+            "height": int(np.clip(34 * len(classes), 240, 520)) + 130,
+            "width": max(480, 44 * len(classes) + 230),
+            "yaxis": {"autorange": "reversed"},
+        },
+        {"xaxis": "predicted class", "yaxis": "true class"},
+        {"xaxis": classes, "yaxis": classes},
+        Table(["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]),
+    )
+
+
+def _pointed(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[list[str]]:
+    """What the pointer shows of each cell."""
+    shares = np.nan_to_num(row_shares(confusion))
+    return [
         [
             hover(
                 f"true {true}",
                 f"predicted {predicted}",
-                f"{confusion[i, j]} images, {percent(float(np.nan_to_num(shares[i, j])))} of the row",
+                f"{confusion[row, column]} images, {percentage(shares[row, column])} of the row",
             )
-            for j, predicted in enumerate(classes)
+            for column, predicted in enumerate(classes)
         ]
-        for i, true in enumerate(classes)
+        for row, true in enumerate(classes)
     ]
-    few = len(classes) <= 12
-    heat = {
-        "type": "heatmap",
-        "z": numbers(shares, 4),
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": scale(0.0, 1.0),
-        "customdata": told,
-        "text": [[str(count) if count else "" for count in row] for row in confusion.tolist()] if few else None,
-        "texttemplate": "%{text}" if few else None,
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "xgap": 1 if few else 0,
-        "ygap": 1 if few else 0,
-        "colorbar": {"title": {"text": "share of the true class", "side": "right"}, "thickness": 12, "outlinewidth": 0},
-    }
-    layout = {
-        "height": int(np.clip(34 * len(classes), 240, 520)) + 130,
-        "width": max(480, 44 * len(classes) + 230),
-        "yaxis": {"autorange": "reversed"},
-    }
-    accuracy, uar = (float(result.arrays[key][index, 0]) for key in ("accuracy", "uar"))
-    images = int(confusion.sum())
-    alt = f"Confusion matrix of {model} over {len(classes)} classes; accuracy {percent(accuracy)}, UAR {percent(uar)}."
-    return Chart(
-        f"{model} ({name})",
-        alt,
-        f"{images} images of {result.facts['data']}; accuracy {percent(accuracy)}, UAR {percent(uar)}.",
-        [heat],
-        layout,
-        {"xaxis": "predicted class", "yaxis": "true class"},
-        {"xaxis": classes, "yaxis": classes},
-        Table(
-            ["true class", *classes], [[c, *map(str, row)] for c, row in zip(classes, confusion.tolist(), strict=True)]
-        ),
-    )

@@ -2,46 +2,43 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from figures.checks import naming, require
-from figures.report.chart import Gallery, Panel, Picture, Table
+from figures.report.elements import Gallery, Panel, Picture, Results, Table, one_at_a_time
 from kdprobe.results import Result
 
 _SIDE = 112  # pixels up to which images are kept as they are
 
 
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """One panel for all choices of images.
+def examples_panels(results: Results) -> list[Panel]:
+    """One panel for all results of kind "examples"."""
+    note = (
+        "The test images with the largest part that is specific to one network. Below each: its class, and its "
+        "specific part in this network | in the other one, as the mean squared length of a feature."
+    )
+    return one_at_a_time(results, _gallery, choose="Pair", note=note)
 
-    Args:
-        results: short file names and results of kind "examples".
-    """
-    galleries = []
-    for name, result in results:
-        with naming(name):
-            galleries.append(_gallery(name, result))
-    note = "The test images of which most is specific to one network. Below each: its class, and its specific part in "
-    note += "this network | in the other one, in mean squared lengths of a feature."
-    return [Panel("", note, galleries, choose="Pair")]
+
+class _Example(NamedTuple):
+    pixels: NDArray[np.uint8]
+    place: str
+    label: str
+    specific: str
+    other: str
 
 
 def _gallery(name: str, result: Result) -> Gallery:
     facts = result.facts
-    stated = ("teacher", "student", "teacher_layer", "student_layer", "classes", "data")
-    require(result, {"images": 5, "index": 2, "labels": 2, "specific": 2, "other": 2}, stated)
-    rows = []
-    numbers = []
+    rows, numbers = [], []
     for row, who in enumerate(("teacher", "student")):
-        network = f"{who} {facts[who]}, {facts[f'{who}_layer']}"
-        told = list(_told(result, row))
-        rows.append((f"largest specific part in the {network}", [_picture(who, *one) for one in told]))
-        numbers += [[network, *one[1:]] for one in told]
+        network, examples = f"{who} {facts[who]}, {facts[f'{who}_layer']}", list(_examples(result, row))
+        rows.append((f"largest specific part in the {network}", [_picture(who, example) for example in examples]))
+        numbers += [[network, *example[1:]] for example in examples]
     return Gallery(
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Test images of {facts['data']}.",
@@ -50,18 +47,19 @@ def _gallery(name: str, result: Result) -> Gallery:
     )
 
 
-def _told(result: Result, row: int) -> Iterator[tuple[NDArray[np.uint8], str, str, str, str]]:
-    """Pixels, place among the test images, class and both shares of each image."""
+def _examples(result: Result, row: int) -> Iterator[_Example]:
     arrays = result.arrays
     for number, pixels in enumerate(arrays["images"][row]):
         label = str(result.facts["classes"][int(arrays["labels"][row, number])])
         shares = (f"{float(arrays[key][row, number]):.2f}" for key in ("specific", "other"))
-        yield pixels, str(int(arrays["index"][row, number])), label, *shares
+        yield _Example(pixels, str(int(arrays["index"][row, number])), label, *shares)
 
 
-def _picture(who: str, pixels: NDArray[np.uint8], index: str, label: str, specific: str, other: str) -> Picture:
-    alt = f"Test image {index} of class {label}: specific part {specific} in the {who}, {other} in the other network."
-    return Picture(_address(pixels), alt, [label, f"{specific} | {other}"])
+def _picture(who: str, example: _Example) -> Picture:
+    specific, other = example.specific, example.other
+    alt = f"Test image {example.place} of class {example.label}: specific part {specific} in the {who}, "
+    alt += f"{other} in the other network."
+    return Picture(_address(example.pixels), alt, [example.label, f"{specific} | {other}"])
 
 
 def _address(pixels: NDArray[np.uint8]) -> str:

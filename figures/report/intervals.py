@@ -1,4 +1,4 @@
-"""Shares with an interval each, models below each other."""
+"""Percentages with an interval each: as marks below each other, as a table and in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.report.chart import SERIES, Chart, Table, hover, numbers
+from figures.report.elements import Chart, Table
+from figures.report.traces import HOVER, SERIES, error_bars, hover, numbers
+from figures.words import with_ends
 
 _SPREAD = 0.36  # of the distance of two models: how far apart their quantities lie
 
@@ -15,57 +17,61 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
     """A chart with a mark and an interval per model and quantity.
 
     Args:
-        name: of the chart.
+        name: the chart's name.
         models: m names.
         shares: what is measured -> [m, 3] (value, low, high; fractions).
         caption: how it was measured.
     """
-    percent = {label: 100 * values for label, values in shares.items()}
-    offsets = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(percent)) if len(percent) > 1 else [0.0]
+    labels, percents = list(shares), [100 * values for values in shares.values()]
+    offsets = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(labels)) if len(labels) > 1 else [0.0]
     traces = [
-        _trace(label, models, values, float(offset), SERIES[index])
-        for index, ((label, values), offset) in enumerate(zip(percent.items(), offsets, strict=True))
+        _marks(label, models, values, float(offset), SERIES[index])
+        for index, (label, values, offset) in enumerate(zip(labels, percents, offsets, strict=True))
     ]
-    rows = [[model, *(worded(values[index]) for values in percent.values())] for index, model in enumerate(models)]
-    each = "; ".join(f"{row[0]}: " + ", ".join(map(" ".join, zip(percent, row[1:], strict=True))) for row in rows)
     return Chart(
         name,
-        f"Shares in % with intervals. {each}.",
+        f"Shares in % with intervals. {interval_words(models, labels, percents)}.",
         caption,
         traces,
-        {"height": 120 + (16 + 14 * len(percent)) * len(models), "yaxis": {"range": [len(models) - 0.5, -0.5]}},
-        {"xaxis": "share of images in %" if len(percent) > 1 else next(iter(percent))},
+        {"height": 120 + (16 + 14 * len(labels)) * len(models), "yaxis": {"range": [len(models) - 0.5, -0.5]}},
+        {"xaxis": "share of images in %" if len(labels) > 1 else labels[0]},
         {"yaxis": list(models)},
-        Table(["model", *(f"{label} in %" for label in percent)], rows),
+        interval_table(["model", *(f"{label} in %" for label in labels)], models, percents),
     )
 
 
-def worded(percent: NDArray[np.float64]) -> str:
-    """Value and interval as they are printed."""
-    return "{:.1f} [{:.1f}, {:.1f}]".format(*percent)
+def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> Table:
+    """Percentages with their intervals as a table.
+
+    Args:
+        header: what the rows are, and a head for each column.
+        rows: n names.
+        percents: for each column [n, 3] (value, low, high).
+    """
+    return Table(header, [[row, *(with_ends(values[index]) for values in percents)] for index, row in enumerate(rows)])
 
 
-def _trace(
+def interval_words(rows: Sequence[str], labels: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> str:
+    """The same numbers as a text, for those who do not see the chart."""
+    return "; ".join(
+        f"{row}: "
+        + ", ".join(f"{label} {with_ends(values[index])}" for label, values in zip(labels, percents, strict=True))
+        for index, row in enumerate(rows)
+    )
+
+
+def _marks(
     label: str, models: Sequence[str], percent: NDArray[np.float64], offset: float, colour: Any
 ) -> dict[str, Any]:
-    value, low, high = percent.T
     return {
         "type": "scatter",
         "mode": "markers",
         "name": hover(label),
         "showlegend": True,
-        "x": numbers(value, 3),
+        "x": numbers(percent[:, 0], 3),
         "y": [index + offset for index in range(len(models))],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": numbers(high - value, 3),
-            "arrayminus": numbers(value - low, 3),
-            "thickness": 2,
-            "width": 4,
-            "color": colour,
-        },
+        "error_x": error_bars(percent, colour, 2),
         "marker": {"size": 9, "symbol": "diamond", "color": colour},
-        "text": [hover(model, f"{label} {worded(row)} %") for model, row in zip(models, percent, strict=True)],
-        "hovertemplate": "%{text}<extra></extra>",
+        "text": [hover(model, f"{label} {with_ends(row)} %") for model, row in zip(models, percent, strict=True)],
+        "hovertemplate": HOVER,
     }

@@ -6,83 +6,70 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.checks import naming, require, require_length
-from figures.report.chart import INK, SERIES, Chart, Panel, Table, hover, numbers
+from figures.report.elements import Chart, Panel, Results, one_at_a_time
+from figures.report.intervals import interval_table, interval_words
+from figures.report.traces import HOVER, SERIES, THEMED_INK, error_bars, hover, numbers
+from figures.words import intervals, with_ends
 from kdprobe.results import Result
 
-_FACTS = ("teacher", "student", "teacher_layers", "student_layers", "confidence", "data")
+SIDES = ("teacher", "student")
+PAIR = "teacher layer / student layer"
 
 
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """One panel for all decompositions.
-
-    Args:
-        results: short file names and results of kind "knowledge".
-    """
-    charts = []
-    for name, result in results:
-        with naming(name):
-            charts.append(_chart(name, result))
+def knowledge_panels(results: Results) -> list[Panel]:
+    """One panel for all results of kind "knowledge"."""
     note = "General is what the other network can have as well; what is left to 100 % is specific."
-    return [Panel("", note, charts, choose="Pair")]
+    return one_at_a_time(results, _chart, choose="Pair", note=note)
 
 
 def _chart(name: str, result: Result) -> Chart:
-    require(result, {"teacher_general": 2, "student_general": 2}, _FACTS)
-    facts, general = result.facts, {key: 100 * result.arrays[f"{key}_general"] for key in ("teacher", "student")}
-    layers = {key: require_length(result, f"{key}_layers", len(general[key]), "pairs") for key in general}
-    pairs = [f"{one} / {other}" for one, other in zip(layers["teacher"], layers["student"], strict=True)]
-    traces = [
-        bars(f"general, {key} {facts[key]}", layers[key], general[key], SERIES[index])
-        for index, key in enumerate(general)
-    ]
-    layout = {
-        "height": 120 + 64 * len(pairs),
-        "barmode": "group",
-        "xaxis": {"range": [min(0.0, float(np.nanmin(list(general.values())))), 100]},
-        "yaxis": {"autorange": "reversed"},
-    }
-    rows = [
-        [pair, *("{:.1f} [{:.1f}, {:.1f}]".format(*general[key][index]) for key in general)]
-        for index, pair in enumerate(pairs)
-    ]
-    each = "; ".join(f"{row[0]}: teacher {row[1]}, student {row[2]}" for row in rows)
+    facts, general = result.facts, [100 * result.arrays[f"{who}_general"] for who in SIDES]
+    pairs = layer_pairs(result)
     return Chart(
         f"{facts['teacher']} → {facts['student']} ({name})",
-        f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: {each}.",
-        f"On {facts['data']}; {100 * facts['confidence']:g} % intervals.",
-        traces,
-        layout,
+        f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: "
+        f"{interval_words(pairs, SIDES, general)}.",
+        f"On {facts['data']}; {intervals(facts)}.",
+        [
+            bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index])
+            for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))
+        ],
+        bars_layout(120 + 64 * len(pairs), general),
         {"xaxis": "general share of variance in %"},
         {"yaxis": pairs},
-        Table(["teacher layer / student layer", "teacher in %", "student in %"], rows),
+        interval_table([PAIR, *(f"{who} in %" for who in SIDES)], pairs, general),
     )
+
+
+def layer_pairs(result: Result) -> list[str]:
+    """Names of the pairs of layers."""
+    sides = (result.facts[f"{who}_layers"] for who in SIDES)
+    return [f"{one} / {other}" for one, other in zip(*sides, strict=True)]
 
 
 def bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any) -> dict[str, Any]:
     """Bars to the right with intervals, one per layer or pair of layers: percent [layers, 3] (value, low, high)."""
-    value, low, high = percent.T
     return {
         "type": "bar",
         "orientation": "h",
         "name": hover(name),
         "showlegend": True,
-        "x": numbers(value, 3),
+        "x": numbers(percent[:, 0], 3),
         "y": list(range(len(layers))),
         "marker": {"color": colour},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": numbers(high - value, 3),
-            "arrayminus": numbers(value - low, 3),
-            "thickness": 1.5,
-            "color": INK,
-            "width": 4,
-        },
-        "text": [
-            hover(name, layer, "{:.1f} % [{:.1f}, {:.1f}]".format(*row))
-            for layer, row in zip(layers, percent, strict=True)
-        ],
+        "error_x": error_bars(percent, THEMED_INK, 1.5),
+        "text": [hover(name, layer, with_ends(row, " %")) for layer, row in zip(layers, percent, strict=True)],
         "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": HOVER,
+    }
+
+
+def bars_layout(height: int, percents: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    """Layout of groups of such bars, the first one at the top; shares may lie below zero."""
+    lowest = min(0.0, *(float(np.nanmin(values)) for values in percents))
+    return {
+        "height": height,
+        "barmode": "group",
+        "xaxis": {"range": [lowest, 100]},
+        "yaxis": {"autorange": "reversed"},
     }

@@ -1,27 +1,22 @@
-"""How often each network is right when it is so confident."""
+"""How often each network is right at each level of confidence."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from figures.checks import naming, require, require_length
-from figures.report.chart import MUTED, SERIES, Chart, Panel, Table, hover, numbers
+from figures.report.elements import Chart, Panel, Results, Table
+from figures.report.traces import HOVER, SERIES, dashed_line, hover, numbers
+from figures.words import number
 from kdprobe.results import Result
 
 
-def panels(results: Sequence[tuple[str, Result]]) -> list[Panel]:
-    """One panel for all models.
-
-    Args:
-        results: short file names and results of kind "reliability".
-    """
-    charts = []
-    for name, result in results:
-        with naming(name):
-            require(result, {"edges": 1, "accuracy": 2, "count": 2, "ece": 1}, ("names", "data"))
-            names = require_length(result, "names", len(result.arrays["accuracy"]), "models")
-        charts += [_chart(f"{model} ({name})", result, index) for index, model in enumerate(names)]
+def reliability_panels(results: Results) -> list[Panel]:
+    """One panel for all models of all results of kind "reliability"."""
+    charts = [
+        _chart(f"{model} ({name})", result, index)
+        for name, result in results
+        for index, model in enumerate(result.facts["names"])
+    ]
     return [Panel("", "A calibrated network follows the dashed line.", charts, choose="Model")]
 
 
@@ -30,8 +25,7 @@ def _chart(name: str, result: Result, index: int) -> Chart:
     count, ece = result.arrays["count"][index], 100 * float(result.arrays["ece"][index])
     bins = [f"{low:g} to {high:g} %" for low, high in pairwise(edges.tolist())]
     rows = [
-        [which, "-" if np.isnan(share) else f"{share:.1f}", str(images)]
-        for which, share, images in zip(bins, accuracy, count.tolist(), strict=True)
+        [*row] for row in zip(bins, (number(share, 1) for share in accuracy), map(str, count.tolist()), strict=True)
     ]
     bars = {
         "type": "bar",
@@ -41,15 +35,14 @@ def _chart(name: str, result: Result, index: int) -> Chart:
         "marker": {"color": SERIES[0]},
         "text": [hover(f"confidence {row[0]}", f"accuracy {row[1]} %", f"{row[2]} images") for row in rows],
         "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": HOVER,
     }
-    diagonal = {"type": "line", "x0": 0, "y0": 0, "x1": 100, "y1": 100}
     layout = {
         "height": 380,
         "width": 520,
         "xaxis": {"range": [0, 100], "showgrid": False},
         "yaxis": {"range": [0, 100]},
-        "shapes": [{**diagonal, "line": {"color": MUTED, "width": 1.5, "dash": "dash"}}],
+        "shapes": [dashed_line(x0=0, y0=0, x1=100, y1=100)],
     }
     return Chart(
         name,

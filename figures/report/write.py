@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from figures.report.page import SECTIONS, page
-from kdprobe.errors import OutputError, ResultError, near_matches
+from figures.report.page import page
+from kdprobe.errors import OutputError, ResultError
 from kdprobe.formats.outputs import Output, permit, write_sealed
-from kdprobe.results import Result, load_result, results_below
+from kdprobe.results import load_result, results_below
 
 _KIND = "report"
 
 
-def find(places: Iterable[str | Path]) -> list[Path]:
-    """The result files among `places`: files as given, folders searched through, sorted.
+def result_files(places: Iterable[str | Path]) -> list[Path]:
+    """The result files in `places`: files as they are given, and those in and below folders, sorted.
 
     Raises:
-        ResultError: if a folder holds none, or a place is not there.
+        ResultError: if a folder holds none.
     """
     found: list[Path] = []
     for place in map(Path, places):
@@ -26,29 +26,14 @@ def find(places: Iterable[str | Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read(places: Sequence[str | Path]) -> list[tuple[Path, Result]]:
-    """Read all results in `places`.
-
-    Raises:
-        ResultError: as `find`, if a file is not a result, or one given by name has no section.
-    """
-    given = set(map(Path, places))
-    results = [(path, load_result(path)) for path in find(places)]
-    for path, result in results:
-        if path in given and result.kind not in SECTIONS:
-            known = near_matches(result.kind, SECTIONS)
-            raise ResultError(f"{path}: the report has no section for results of kind {result.kind!r}{known}")
-    return results
-
-
 def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, overwrite: bool = False) -> Path:
     """Write one self-contained page about all results in `places`.
 
     Args:
         places: result files and folders.
         out: the page's file.
-        title: heading of the page.
-        overwrite: also over a file that is no report of kdprobe's.
+        title: the page's heading.
+        overwrite: whether another file than a report of kdprobe's may be lost.
 
     Returns:
         `out`.
@@ -61,5 +46,6 @@ def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, o
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"a report's name must end in .html, but {out} does not")
     permit([Output(out, _KIND)], overwrite=overwrite)
-    write_sealed(out, page(read(places), title=title), _KIND, overwrite=overwrite)
+    results = [(path, load_result(path)) for path in result_files(places)]
+    write_sealed(out, page(results, title=title), _KIND, overwrite=overwrite)
     return out

@@ -1,17 +1,10 @@
 """`kdprobe data`; everything heavy is imported when it runs."""
 
-from typing import TYPE_CHECKING
-
 import click
 
-from kdprobe.cli.options import (
-    trust_option,
-)
+from kdprobe.cli.options import quiet_option, trust_option
 from kdprobe.errors import DataError
-from kdprobe.terminal import echo
-
-if TYPE_CHECKING:
-    pass
+from kdprobe.terminal import echo, worded_count
 
 
 @click.group()
@@ -21,23 +14,28 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("spec")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@quiet_option()
 @trust_option
 def check_data(spec: str, *, quiet: bool) -> None:
-    """Count the images of each class, decode every file, and compare with the published counts.
+    """Count and decode the images of a data set.
 
-    Example: kdprobe data check rafdb:/data/RAF-DB
+    The images of each class are counted, every file is decoded, and the counts are compared with the published ones.
+    SPEC is a data set, such as digits, cifar10:DIR or folder:DIR.
+
+    \b
+    Example:
+      kdprobe data check rafdb:/data/RAF-DB
     """
     from kdprobe.data.check import check
 
     found = check(spec, quiet=quiet)
     echo(found.counts.to_string(index=False))
-    for complaint in found.complaints:
-        echo(complaint)
-    for line in found.left_out:
+    for line in (*found.complaints, *found.left_out):
         echo(line)
     if found.complaints:
-        raise DataError(f"{spec} is not as it should be: {len(found.complaints)} complaints")
-    others = f"{found.n_left_out} other {'file or folder was' if found.n_left_out == 1 else 'files or folders were'}"
-    rest = f"{others} left out" if found.n_left_out else "nothing to complain of"
+        raise DataError(f"{spec} is not as it should be: {worded_count(found.complaints, 'problem')}")
+    others = (
+        "1 other file or folder was" if found.n_left_out == 1 else f"{found.n_left_out} other files or folders were"
+    )
+    rest = f"{others} left out" if found.n_left_out else "nothing is wrong"
     echo(f"{spec}: {found.counts.train.sum()} training and {found.counts.test.sum()} test images, {rest}")

@@ -6,41 +6,66 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.cli.options import (
-    facts_of_both_options,
+    FILE,
+    batch_size_option,
+    checkpoint_option,
+    data_option,
+    layers_option,
+    layers_options,
+    out_option,
     overwrite_option,
-    trust_option,
-    view_options,
+    quiet_option,
+    resume_option,
+    showing_both_options,
+    student_option,
+    teacher_option,
 )
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
-    pass
+    from kdprobe.data import View
 
 
 @click.command()
-@click.option("--teacher", metavar="CKPT", help="Network whose features go to /teacher.")
-@click.option("--student", metavar="CKPT", help="Network whose features go to /student.")
-@click.option("--checkpoint", metavar="CKPT", help="The same as --student, for a single network.")
-@click.option("--data", metavar="SPEC", help="The data set that the (student's) checkpoint names, if not given.")
-@click.option(
-    "--layers", multiple=True, default=("stages",), show_default=True, metavar="GLOB", help="Of both; repeatable."
+@teacher_option()
+@student_option()
+@checkpoint_option("The same as --student, for a single network.")
+@data_option(show_default="that of the student's, or only, checkpoint")
+@layers_option(
+    "Layer of each network: a name, a glob, stages or all; repeatable.",
+    "GLOB",
+    default=("stages",),
+    show_default=True,
 )
-@click.option("--teacher-layers", multiple=True, metavar="GLOB", help="Of the teacher instead of --layers.")
-@click.option("--student-layers", multiple=True, metavar="GLOB", help="Of the student instead of --layers.")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The new FILE.h5.")
-@click.option("--grams", is_flag=True, help="Gram matrices of each minibatch instead of features.")
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True)
-@click.option("--compression", type=click.Choice(["gzip", "none"]), default="gzip", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--shard-size", "part_size", type=click.IntRange(min=1), help="At most so many samples per file.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted dump.")
-@overwrite_option
-@view_options
-@click.option("--device", default="auto", show_default=True)
-@click.option("--quiet", is_flag=True, help="No progress.")
-@facts_of_both_options
-@trust_option
+@layers_options(instead=" instead of --layers")
+@out_option("File of the dump, FILE.h5.", of=FILE, required=True)
+@click.option("--grams", is_flag=True, help="Write the Gram matrices of each minibatch instead of the features.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the stored features.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["gzip", "none"]),
+    default="gzip",
+    show_default=True,
+    help="Compression of the stored features.",
+)
+@batch_size_option("Number of images per minibatch.", least=1, default=64, show_default=True)
+@click.option(
+    "--part-size",
+    type=click.IntRange(min=1),
+    show_default="one file per process",
+    help="Largest number of samples in one file of the dump.",
+)
+@resume_option("Continue an interrupted dump.")
+@overwrite_option()
+@quiet_option()
+@showing_both_options
 def dump(
     teacher: str | None,
     student: str | None,
@@ -59,17 +84,18 @@ def dump(
     resume: bool,
     overwrite: bool,
     device: str,
-    view: dict[str, Any],
+    view: "View",
     told: dict[str, Any],
     quiet: bool,
 ) -> None:
-    """Stream the features of one or two networks on the test images into an HDF5 file.
+    """Write the features of one or two networks to an HDF5 file.
 
-    Example: kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
+    They are those of the test images, in their order, minibatch by minibatch.
+
+    \b
+    Example:
+      kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
     """
-    from functools import partial
-
-    from kdprobe.data import View
     from kdprobe.features.dump import Dump, write
     from kdprobe.features.shared_images import open_views
     from kdprobe.files import require_writable
@@ -85,20 +111,16 @@ def dump(
     with ranks(device) as processes:
         if processes.main:
             require_writable(out)
-        views = open_views(checkpoints, data=data, view=View(**view), told=told, shown=True)
-        silent = quiet or not processes.main
-        wanted = Dump(
-            views.models,
-            partial(views.minibatches, batch_size=batch_size, device=processes.device, label="dump", quiet=silent),
-            n_samples=views.n_samples,
-            batch_size=batch_size,
+        views = open_views(checkpoints, data=data, view=view, told=told, shown=True)
+        wanted = Dump.of(
+            views,
             layers={"teacher": teacher_layers or layers, "student": student_layers or layers},
-            data=views.data,
-            shown=views.shown,
+            batch_size=batch_size,
             content="grams" if grams else "features",
             dtype=dtype,
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
+            quiet=quiet or not processes.main,
         )
         tell = (lambda _: None) if quiet else say
         write(wanted, out, part_size=part_size, resume=resume, overwrite=overwrite, shard=processes.shard, say=tell)

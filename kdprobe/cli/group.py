@@ -1,15 +1,9 @@
-"""The `kdprobe` command: finds its subcommands by entry point and tells errors in one line.
+"""The `kdprobe` command: a group that finds its subcommands by entry point.
 
 Any installed package can add a command by naming it under the entry-point group
 `kdprobe.commands`; nothing here knows what the commands are.
 """
 
-import atexit
-import gc
-import signal
-import sys
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
@@ -18,7 +12,8 @@ from typing import Any
 import click
 
 from kdprobe import __version__
-from kdprobe.errors import KdprobeError, near_matches
+from kdprobe.cli.hidden import check_not_hidden, hidden_module
+from kdprobe.errors import ConfigError, KdprobeError, near_matches
 from kdprobe.provenance import running
 from kdprobe.terminal import echo
 from kdprobe.terminal.progress import phase
@@ -39,10 +34,9 @@ class Commands(click.Group):
         if entry is None:
             return None
         try:
-            command: click.Command = entry.load()
-        except (ImportError, AttributeError) as error:
-            return _broken(cmd_name, entry.value, error)
-        return command
+            return _load(entry)
+        except KdprobeError as error:
+            return _broken(entry, error)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -59,6 +53,25 @@ def cli() -> None:
     """Train students by knowledge distillation, look inside, measure and draw."""
 
 
+def run_line(words: Sequence[str]) -> int:
+    """Run a whole command line.
+
+    Returns:
+        0, or 2 where there was no command and its help is shown.
+
+    Raises:
+        KdprobeError: as the command raises it, or for a line that no command takes.
+        KeyboardInterrupt: if it is stopped.
+    """
+    with phase(words[0] if words else "kdprobe", quiet="--quiet" in words), _usage_errors():
+        try:
+            cli.main(list(words), prog_name="kdprobe", standalone_mode=False)
+        except click.exceptions.NoArgsIsHelpError as error:
+            echo(error.ctx.get_help() if error.ctx else str(error))
+            return 2
+    return 0
+
+
 def run(name: str, *arguments: object) -> Any:
     """Run an installed command in this process, as if typed, and let its errors through.
 
@@ -67,83 +80,60 @@ def run(name: str, *arguments: object) -> Any:
         arguments: its arguments, each turned into text.
 
     Raises:
-        KdprobeError: as the command raises it, or if there is no such command.
+        KdprobeError: as the command raises it, or if there is no such command, or it takes no such arguments.
     """
     entry = _entry_points().get(name)
     if entry is None:
         raise KdprobeError(f"no command {name!r} is installed{near_matches(name, _entry_points())}")
-    command: click.Command = entry.load()
-    words = [str(argument) for argument in arguments]
-    with running([name, *words]), phase(name, quiet="--quiet" in words):
+    command, words = _load(entry), [str(argument) for argument in arguments]
+    with running([name, *words]), phase(name, quiet="--quiet" in words), _usage_errors():
         return command.main(words, prog_name=f"kdprobe {name}", standalone_mode=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script; exit status 2 and one line for a user's error."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    atexit.register(gc.freeze)  # else the interpreter goes through all of torch for a second or more before it ends
-    try:
-        with _stoppable(), warnings.catch_warnings(), phase(words[0] if words else "kdprobe", quiet="--quiet" in words):
-            warnings.showwarning = _warn
-            cli.main(words, prog_name="kdprobe", standalone_mode=False)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("stopped", 130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        echo(error.ctx.get_help() if error.ctx else str(error))
-        sys.exit(2)
-    except click.ClickException as error:
-        _fail(error.format_message(), 2)
-    except KdprobeError as error:
-        _fail(str(error), error.status)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            _fail("there is not enough memory for this; choose smaller images, batches or fewer layers", 2)
-        raise
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            sys.exit(1)  # whoever read the output has had enough
-        place = "" if error.filename is None else f"{error.filename}: "
-        _fail(f"{place}{error.strerror or error}", 2)
-
-
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: what is half written goes, and one line says that it was stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _usage_errors() -> Iterator[None]:
+    """Turn click's errors into ours."""
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None where it was not Python's
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        raise ConfigError(error.format_message()) from error
 
 
-def _broken(name: str, target: str, error: Exception) -> click.Command:
+def _load(entry: EntryPoint) -> click.Command:
+    """Import a command.
+
+    Raises:
+        KdprobeError: if it cannot be imported, naming a file of the user's where that is the reason.
+    """
+    try:
+        check_not_hidden(entry.module)
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        reason = hidden_module(error) or f"command {entry.name!r} cannot be imported from {entry.value}: {error}"
+        raise KdprobeError(reason) from error
+    if not isinstance(found, click.Command):
+        raise KdprobeError(
+            f"command {entry.name!r} cannot be run: {entry.value} is not a click command, but a {type(found).__name__}"
+        )
+    return found
+
+
+def _broken(entry: EntryPoint, error: KdprobeError) -> click.Command:
+    """A command that says why it cannot be had, so that the others can."""
+
     def fail() -> None:
-        raise KdprobeError(f"command {name!r} cannot be imported from {target}: {error}{_shadow(target)}")
+        raise error
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(
-        name, callback=fail, short_help=f"(cannot be imported from {target})", context_settings=anything
+        entry.name,
+        callback=fail,
+        short_help=f"(cannot be imported from {entry.value})",
+        context_settings=anything,
+        add_help_option=False,
     )
-
-
-def _shadow(target: str) -> str:
-    """Which file of the user's stands where a package should be, if one does."""
-    package = sys.modules.get(target.partition(".")[0])
-    path = getattr(package, "__file__", None)
-    hidden = path is not None and not hasattr(package, "__path__")
-    return f"; {path} is imported instead, rename it or work in another folder" if hidden else ""
-
-
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    echo("warning: " + " ".join(str(message).split()), err=True)
-
-
-def _fail(message: str, status: int) -> None:
-    echo("kdprobe: " + " ".join(message.split()), err=True)
-    sys.exit(status)
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -1,18 +1,28 @@
-"""Options that several commands share, each defined once."""
+"""Every option that several commands have, defined once.
+
+What ends in `_option` gives one option, and what ends in `_options` several; where a docstring says so, the command
+gets their values as one.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import reduce, wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
+from kdprobe.cli.named_modules import modules_given
 from kdprobe.errors import ConfigError
-from kdprobe.user_code import module_of, trusting
+from kdprobe.formats.outputs import PICTURES
+from kdprobe.user_code import trusting
 
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Also over files in the way that kdprobe did not write as this very output."
-)
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def flags(**options: bool) -> list[str]:
@@ -20,39 +30,227 @@ def flags(**options: bool) -> list[str]:
     return [f"--{name}" for name, value in options.items() if value]
 
 
-#: parameters of commands that hold a CKPT, a data SPEC or a network's name
-_SPECS = ("data", "spec", "teacher", "student", "students", "checkpoint", "checkpoints", "against", "models")
+def quiet_option(text: str = "Print results and problems only, no progress and no list of files.") -> Decorator:
+    """`--quiet`."""
+    return click.option("--quiet", is_flag=True, help=text)
 
 
-def trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--trust MODULE`: inside the command, files may name code of the modules that the command line names."""
+def overwrite_option() -> Decorator:
+    """`--overwrite`."""
+    return click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace files that are in the way, even if kdprobe did not write them as this very output.",
+    )
+
+
+def out_option(text: str, *, of: click.Path = FOLDER, default: str | None = None, **settings: Any) -> Decorator:
+    """`--out`: a folder unless `of` says otherwise; `show_default` words a default that the command computes."""
+    shown = {"show_default": True} | settings if default else settings
+    return click.option("--out", type=of, default=default, help=text, **shown)
+
+
+def saving_options(default: str) -> Decorator:
+    """`--out`, `--overwrite` and `--quiet` of a command that saves results into a folder."""
+    return _group(out_option("Folder of the results.", default=default), overwrite_option(), quiet_option())
+
+
+def resume_option(text: str) -> Decorator:
+    """`--resume`."""
+    return click.option("--resume", is_flag=True, help=text)
+
+
+def format_option() -> Decorator:
+    """`--format`, several times; the command gets `formats`."""
+    return click.option(
+        "--format",
+        "formats",
+        multiple=True,
+        default=PICTURES,
+        show_default=True,
+        type=click.Choice(["pdf", "png", "svg"]),
+        help="File format of the pictures; repeatable.",
+    )
+
+
+def teacher_option(text: str = "Teacher: a run folder, a checkpoint file, NAME@FILE or timm:NAME.") -> Decorator:
+    """`--teacher`."""
+    return click.option("--teacher", metavar="CKPT", help=text)
+
+
+def student_option(text: str = "Student, given like the teacher.", **settings: Any) -> Decorator:
+    """`--student`; with `multiple=True` the command gets `students`."""
+    names = ("--student", "students") if settings.get("multiple") else ("--student",)
+    return click.option(*names, metavar="CKPT", help=text, **settings)
+
+
+def checkpoint_option(text: str, **settings: Any) -> Decorator:
+    """`--checkpoint`; with `multiple=True` the command gets `checkpoints`."""
+    names = ("--checkpoint", "checkpoints") if settings.get("multiple") else ("--checkpoint",)
+    return click.option(*names, metavar="CKPT", help=text, **settings)
+
+
+def checkpoints_option() -> Decorator:
+    """`--checkpoint`, once or several times; the command gets `checkpoints`."""
+    text = "Network: a run folder, a checkpoint file, NAME@FILE or timm:NAME; repeatable, to compare several."
+    return checkpoint_option(text, multiple=True, required=True)
+
+
+def data_option(text: str = "Data set, such as digits, cifar10:DIR or folder:DIR.", **settings: Any) -> Decorator:
+    """`--data`; `show_default` words whose data set is taken instead."""
+    return click.option("--data", metavar="SPEC", help=text, **settings)
+
+
+def features_option(**settings: Any) -> Decorator:
+    """`--features`, once or twice."""
+    return click.option(
+        "--features",
+        multiple=True,
+        type=PATH,
+        metavar="FILE.h5",
+        help="Dump of both networks; give two where teacher and student were dumped separately.",
+        **settings,
+    )
+
+
+def layers_option(text: str, metavar: str, **settings: Any) -> Decorator:
+    """`--layers`: of both networks at once."""
+    return click.option("--layers", multiple=True, metavar=metavar, help=text, **settings)
+
+
+def layers_options(default: str | None = None, *, instead: str = "") -> Decorator:
+    """`--teacher-layers` and `--student-layers`."""
+    shown: dict[str, Any] = {"default": (default,), "show_default": True} if default else {}
+
+    def of(role: str) -> Decorator:
+        text = f"Layer of the {role}{instead}: a name, a glob, stages or all; repeatable."
+        return click.option(f"--{role}-layers", multiple=True, metavar="GLOB", help=text, **shown)
+
+    return _group(of("teacher"), of("student"))
+
+
+def reduce_option(default: str, *others: str) -> Decorator:
+    """`--reduce`: the default, and what else there is."""
+    return click.option(
+        "--reduce",
+        type=click.Choice([default, *others]),
+        default=default,
+        show_default=True,
+        help="How maps and tokens become features.",
+    )
+
+
+def batch_size_option(text: str, *, least: int, **settings: Any) -> Decorator:
+    """`--batch-size`."""
+    return click.option("--batch-size", type=click.IntRange(min=least), help=text, **settings)
+
+
+def device_option() -> Decorator:
+    """`--device`."""
+    return click.option(
+        "--device", default="auto", show_default=True, help="Device to compute on: auto, cpu, cuda, cuda:N or mps."
+    )
+
+
+def set_option() -> Decorator:
+    """`--set`, several times; the command gets `assignments`."""
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY.KEY=VALUE",
+        help="Set one value of the configuration, written as in YAML; repeatable.",
+    )
+
+
+def method_option(text: str, **settings: Any) -> Decorator:
+    """`--method`: of a training, or of an analysis."""
+    return click.option("--method", help=text, **settings)
+
+
+def seed_option(text: str, **settings: Any) -> Decorator:
+    """`--seed`."""
+    return click.option("--seed", type=int, help=text, **settings)
+
+
+def seeds_option(text: str, **settings: Any) -> Decorator:
+    """`--seeds`: a number of seeds."""
+    return click.option("--seeds", type=click.IntRange(min=1), metavar="N", help=text, **settings)
+
+
+def sweep_options(command: Command) -> Command:
+    """What every sweep takes: its trainings, and where they run."""
+    options = (
+        set_option(),
+        teacher_option(),
+        data_option(show_default="the recipe's"),
+        seeds_option("Number of trainings of each cell, with the seeds 0 to N - 1."),
+        out_option("Folder of the sweep.", of=PATH, show_default="sweeps/RECIPE"),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray", "slurm"]),
+            default="local",
+            show_default=True,
+            help="What runs the trainings: this machine, a Ray cluster or Slurm.",
+        ),
+        click.option("--slots", type=int, help="Number of cells that this machine trains at a time."),
+        click.option(
+            "--address",
+            help="Address of a running Ray cluster, auto or HOST:PORT; without it one is started on this machine.",
+        ),
+        click.option(
+            "--processors", type=click.FloatRange(min=0), show_default="1", help="Processors that Ray gives each cell."
+        ),
+        click.option(
+            "--gpus",
+            type=click.FloatRange(min=0),
+            show_default="1 if there are any",
+            help="GPUs that Ray gives each cell; a fraction shares one.",
+        ),
+        click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=2,
+            show_default=True,
+            help="Number of further tries of a cell that fails.",
+        ),
+        device_option(),
+        quiet_option(),
+        facts_options,
+        trust_option,
+    )
+    return _group(*options)(command)
+
+
+def trust_option(command: Command) -> Command:
+    """`--trust`: inside the command, files may name code of its modules and of those that the command line names."""
 
     @click.option(
         "--trust",
         multiple=True,
         metavar="MODULE",
-        help="Let received files name code of this module, a network or data set of yours; repeatable.",
+        help="Module whose networks and data sets received files may name, because you trust it; repeatable.",
     )
     @wraps(command)
     def with_trust(*arguments: Any, trust: tuple[str, ...], **given: Any) -> Any:
-        words = [word for name in _SPECS for word in _words(given.get(name))]
-        with trusting([*trust, *modules_named(*words)]):
+        with trusting([*trust, *modules_given(given)]):
             return command(*arguments, **given)
 
     return with_trust
 
 
-def facts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def facts_options(command: Command) -> Command:
     """What `kdprobe.load` takes of networks whose files do not say it; the command gets them as `told`, a mapping."""
     return _facts_options(command, ("",))
 
 
-def facts_of_both_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def facts_of_both_options(command: Command) -> Command:
     """The same, and each once more for the teacher and for the student alone: `told` maps these to mappings."""
     return _facts_options(command, ("", "teacher", "student"))
 
 
-def _facts_options(command: Callable[..., Any], sides: tuple[str, ...]) -> Callable[..., Any]:
+def _facts_options(command: Command, sides: tuple[str, ...]) -> Command:
     @wraps(command)
     def with_facts(*arguments: Any, **given: Any) -> Any:
         told: dict[str, Any] = {}
@@ -62,13 +260,13 @@ def _facts_options(command: Callable[..., Any], sides: tuple[str, ...]) -> Calla
             told |= ({side: facts} if facts else {}) if side else facts
         return command(*arguments, told=told, **given)
 
-    decorated: Callable[..., Any] = with_facts
-    for side in reversed(sides):
-        for key, (name, settings, text) in reversed(_FACTS.items()):
-            told = f"--{name} of the {side} alone." if side else text
-            option, parameter = f"{side}-{name}".strip("-"), f"{side}_{key}".strip("_")
-            decorated = click.option(f"--{option}", parameter, **settings, help=told)(decorated)
-    return decorated
+    def option(side: str, key: str) -> Decorator:
+        name, settings, text = _FACTS[key]
+        shown = f"The same as --{name}, for the {side} alone." if side else text
+        words = f"--{side}-{name}" if side else f"--{name}", f"{side}_{key}".strip("_")
+        return click.option(*words, **settings, help=shown)
+
+    return _group(*(option(side, key) for side in sides for key in _FACTS))(with_facts)
 
 
 def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -94,67 +292,93 @@ def _arguments(_context: click.Context, _option: click.Parameter, texts: tuple[s
 
 #: by the name that `kdprobe.load` has for it: option, its settings, and help
 _FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "n_classes": ("classes", {"type": click.IntRange(min=0)}, "Of NAME@FILE, where the file does not show it."),
-    "image_size": ("image-size", {"type": click.IntRange(1, 10_000)}, "Of NAME@FILE and timm:NAME, in pixels."),
-    "mean": ("mean", {"callback": _numbers, "metavar": "R,G,B"}, "Of their input, for images in [0, 1]."),
-    "std": ("std", {"callback": _numbers, "metavar": "R,G,B"}, "Of their input."),
+    "n_classes": (
+        "classes",
+        {"type": click.IntRange(min=0)},
+        "Number of classes of NAME@FILE, where the file does not show it.",
+    ),
+    "image_size": (
+        "image-size",
+        {"type": click.IntRange(1, 10_000)},
+        "Side of the images that NAME@FILE or timm:NAME takes, in pixels.",
+    ),
+    "mean": (
+        "mean",
+        {"callback": _numbers, "metavar": "R,G,B"},
+        "Channel means that NAME@FILE or timm:NAME subtracts from images in [0, 1].",
+    ),
+    "std": (
+        "std",
+        {"callback": _numbers, "metavar": "R,G,B"},
+        "Channel standard deviations that NAME@FILE or timm:NAME then divides by.",
+    ),
     "args": (
         "args",
         {"callback": _arguments, "metavar": "KEY=VALUE", "multiple": True},
-        "Argument of NAME@FILE's network, such as global_pool=avg; repeatable.",
+        "Argument of the network of NAME@FILE, such as global_pool=avg; repeatable.",
     ),
 }
 
 
-def modules_named(*specs: object) -> Iterator[str]:
-    """The modules in those of the texts that are `module:callable` or `module:callable@FILE`."""
-    for spec in specs:
-        module = module_of(spec) if isinstance(spec, str) else None
-        if module is not None and not _is_ours(module):
-            yield module
-
-
-def modules_in(config: Any) -> Iterator[str]:
-    """The modules that a configuration, which may lack sections, names: of its network, data set and teacher."""
-    if isinstance(config, dict):
-        sections = [(config.get(section), key) for section, key in (("model", "name"), ("data", "spec"))]
-        yield from modules_named(
-            config.get("teacher"), *(section.get(key) for section, key in sections if isinstance(section, dict))
-        )
-
-
-def _words(value: object) -> Iterable[str]:
-    if isinstance(value, str):
-        return (value,)
-    return [word for word in value if isinstance(word, str)] if isinstance(value, tuple) else ()
-
-
-def _is_ours(word: str) -> bool:
-    """Whether it begins SPECs and CKPTs of kdprobe's own, such as `folder:faces`."""
-    from kdprobe.data import DATASETS
-
-    return word == "timm" or word in DATASETS
-
-
-def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options for how image files are shown to networks; the command gets them as `view`, a mapping for `View`."""
+def view_options(command: Command) -> Command:
+    """How image files are shown to networks; the command gets `view`, a `kdprobe.data.View`."""
+    default = "as the networks were published, or as the data set has it"
 
     @click.option(
         "--crop-pct",
         type=click.FloatRange(0, 1, min_open=True),
         metavar="FRACTION",
-        help="Side of the centred square of image files that is shown, as a fraction of the shorter side.  "
-        "[default: as the networks were published, or as the data set has it]",
+        show_default=default,
+        help="Side of the centred square of each image file that is shown, as a fraction of its shorter side.",
     )
     @click.option(
         "--interpolation",
         type=click.Choice(["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]),
-        help="How image files are resampled.  [default: likewise]",
+        show_default=default,
+        help="How image files are resampled.",
     )
     @wraps(command)
     def with_view(*args: Any, crop_pct: float | None, interpolation: str | None, **options: Any) -> Any:
+        from kdprobe.data import View
+
         mode = None if crop_pct is None else "center"
-        view = {"crop_pct": crop_pct, "interpolation": interpolation, "crop_mode": mode}
-        return command(*args, view=view, **options)
+        return command(*args, view=View(crop_pct=crop_pct, interpolation=interpolation, crop_mode=mode), **options)
 
     return with_view
+
+
+def showing_options(command: Command) -> Command:
+    """What commands take that show images to networks: where, how (`view`), and what files do not say (`told`)."""
+    return _group(device_option(), view_options, facts_options, trust_option)(command)
+
+
+def showing_both_options(command: Command) -> Command:
+    """The same, where these are a teacher and a student."""
+    return _group(device_option(), view_options, facts_of_both_options, trust_option)(command)
+
+
+def check_source(features: tuple[Path, ...], networks: Mapping[str, object], **others: object) -> None:
+    """Refuse networks and dumps together, and neither.
+
+    Args:
+        features: value of `--features`.
+        networks: values of the options that name networks, by name.
+        others: values of further options that only networks take, false where they were not given.
+
+    Raises:
+        ConfigError: naming the options.
+    """
+    if not features and not all(networks.values()):
+        raise ConfigError("give --teacher and --student, or --features with dumps of both")
+    unused = [name for name, value in {**networks, **others}.items() if value]
+    if features and unused:
+        raise ConfigError(f"--features takes no {_named(unused)}: a dump has been made with them")
+
+
+def _named(names: list[str]) -> str:
+    return " or ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def _group(*options: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)

@@ -1,38 +1,29 @@
 """The commands that look at run folders; everything heavy is imported when a command runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kdprobe.cli.options import flags, overwrite_option, trust_option
+from kdprobe.cli.options import FILE, PATH, out_option, overwrite_option, quiet_option, trust_option
 from kdprobe.errors import KdprobeError, RunError
-from kdprobe.terminal import echo
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_PATHS = click.Path(path_type=Path)
-_RESULT = click.Path(dir_okay=False, path_type=Path)
-
-
-def _counted(found: "Sequence[object]") -> str:
-    return f"{len(found)} run{'s' if len(found) > 1 else ''}"
+from kdprobe.terminal import echo, worded_count
 
 
 @click.group()
 def runs() -> None:
-    """Look at run folders."""
+    """List, show, compare, verify and draw run folders."""
 
 
 @runs.command("ls")
-@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@click.argument("folder", default="runs", type=PATH)
 def list_runs(folder: Path) -> None:
-    """List the runs below FOLDER.
+    """List the runs in and below FOLDER.
 
     Folders that cannot be read as a run are named on standard error and left out.
 
-    Example: kdprobe runs ls runs
+    \b
+    Example:
+      kdprobe runs ls runs
     """
     import pandas as pd
 
@@ -48,11 +39,15 @@ def list_runs(folder: Path) -> None:
 
 
 @runs.command("show")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 def show_run(run: Path) -> None:
-    """Show one run: configuration, last epochs, result; works while it is training.
+    """Show one run, which may still be training.
 
-    Example: kdprobe runs show runs/digits-resnet8-seed0
+    It shows the configuration, the last epochs and the state.
+
+    \b
+    Example:
+      kdprobe runs show runs/digits-resnet8-seed0
     """
     import pandas as pd
 
@@ -71,23 +66,26 @@ def show_run(run: Path) -> None:
 
 
 @runs.command("compare")
-@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
-@click.option("--best", is_flag=True, help="Also accuracies after each run's best epoch.")
-@click.option("--out", type=_RESULT, help="Save the comparison as FILE.npz, which `kdprobe figures` draws.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Only what is wrong with the comparison.")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=PATH)
+@click.option("--best", is_flag=True, help="Show the accuracy after each run's best epoch too.")
+@out_option("File to save the comparison in, FILE.npz, which `kdprobe figures` draws.", of=FILE)
+@overwrite_option()
+@quiet_option("Print only what is wrong with the comparison.")
 def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwrite: bool, quiet: bool) -> None:
-    """Put finished runs side by side: means and 95 % intervals over seeds.
+    """Put finished runs side by side.
 
-    Runs that differ in the seed alone are one row. Accuracies are those after the last epoch.
+    The table has means and 95 % intervals over seeds. Runs that differ in the seed alone are one row. Accuracies are
+    those after the last epoch.
 
-    Example: kdprobe runs compare runs --out comparison.npz
+    \b
+    Example:
+      kdprobe runs compare runs --out comparison.npz
     """
-    from kdprobe.results import permit_result, save_result
+    from kdprobe.cli.saving import Saving
     from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result, unknown_inputs
 
-    if out is not None:
-        permit_result(out, "comparison", overwrite=overwrite)
+    kinds = {} if out is None else {out: "comparison"}
+    saving = Saving(kinds, drawn=False, overwrite=overwrite, quiet=quiet)
     found = gather(runs)
     groups = group(found)
     if not quiet:
@@ -101,50 +99,54 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
     if unknown := unknown_inputs(groups):
         echo(unknown)
     if out is not None:
-        result, rows = to_result(groups)
-        save_result(result, out, table=rows, overwrite=overwrite)
+        saving.save(out, *to_result(groups))
 
 
 @runs.command("verify")
-@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
-@click.option("--quiet", is_flag=True, help="Only the problems.")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=PATH)
+@quiet_option()
 @trust_option
 def verify_runs(runs: tuple[Path, ...], *, quiet: bool) -> None:
-    """Check that run folders are whole: configuration, metrics, networks, states, result.
+    """Check that run folders are whole.
 
-    Prints one line for each problem; exit status 2 if there is any.
+    Configuration, metrics, networks, states and result are read. It prints one line for each problem, and its exit
+    status is 2 if there is any.
 
-    Example: kdprobe runs verify runs
+    \b
+    Example:
+      kdprobe runs verify runs
     """
     from kdprobe.runs.compare import gather
     from kdprobe.training.verify import problems
 
     found = gather(runs)
-    said = [problem for run in found for problem in problems(run)]
-    for problem in said:
+    wrong = [problem for run in found for problem in problems(run)]
+    for problem in wrong:
         echo(problem)
-    if said:
-        raise RunError(f"{len(said)} problem{'s' if len(said) > 1 else ''} in {_counted(found)}")
+    if wrong:
+        raise RunError(f"{worded_count(wrong, 'problem')} in {worded_count(found, 'run')}")
     if not quiet:
-        echo(f"nothing is wrong with {_counted(found)}")
+        echo(f"nothing is wrong with {worded_count(found, 'run')}")
 
 
 @runs.command("curves")
-@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=_PATHS)
-@click.option("--out", required=True, type=_RESULT, help="The new FILE.npz; its picture is drawn beside it.")
-@overwrite_option
-@click.option("--quiet", is_flag=True, help="Do not list the files written.")
+@click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=PATH)
+@out_option("File to save the curves in, FILE.npz; their picture is drawn beside it.", of=FILE, required=True)
+@overwrite_option()
+@quiet_option()
 def draw_curves(runs: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
-    """Save and draw loss and accuracy over the epochs of runs, finished or not.
+    """Draw loss and accuracy over the epochs of runs.
 
-    Example: kdprobe runs curves runs --out curves.npz
+    The runs need not be finished; the curves are saved too.
+
+    \b
+    Example:
+      kdprobe runs curves runs --out curves.npz
     """
-    from kdprobe.cli.group import run as run_command
-    from kdprobe.results import permit_result, save_result
+    from kdprobe.cli.saving import Saving
     from kdprobe.runs.compare import gather
     from kdprobe.runs.curves import training_curves
 
-    permit_result(out, "training", pictures=out.parent, overwrite=overwrite)
-    result, rows = training_curves(gather(runs))
-    save_result(result, out, table=rows, overwrite=overwrite)
-    run_command("figures", out, *flags(overwrite=overwrite, quiet=quiet))
+    saving = Saving({out: "training"}, overwrite=overwrite, quiet=quiet)
+    saving.save(out, *training_curves(gather(runs)))
+    saving.draw()

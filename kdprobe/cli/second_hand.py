@@ -1,4 +1,4 @@
-"""Another process that runs commands one after another, on another processor than the one that gives them."""
+"""Another process that runs commands one after another, on a processor of its own."""
 
 import json
 import os
@@ -10,23 +10,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_PROGRAM = "from kdprobe.cli.second_hand import serve; serve()"
+from kdprobe.user_code import child_command
+
 _END = ""
 
 
 class SecondHand:
-    """Runs kdprobe's commands in a process of its own, in one thread; it dies when the one that it helps dies.
+    """Runs kdprobe's commands in a process of its own, in one thread; it ends when the process that it helps ends.
 
-    Whether a command succeeds is not asked: who gives them looks for what they leave.
+    It does not report whether a command succeeded: whoever gives the commands looks for what they leave behind.
 
     Args:
-        log: file to which what it prints is appended.
+        log: file to which its output is appended.
     """
 
     def __init__(self, log: Path) -> None:
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM],
+                child_command("kdprobe.cli.second_hand"),
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
@@ -35,7 +36,7 @@ class SecondHand:
             )
 
     def give(self, words: Sequence[str]) -> None:
-        """Another command, for when it has done those before."""
+        """Queue another command behind those before it."""
         self._write(words)
 
     def finish(self) -> None:
@@ -44,33 +45,34 @@ class SecondHand:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it now."""
+        """End the process now."""
         self._process.kill()
         self._process.wait()
-        with suppress(OSError):  # what it was still to be told
+        with suppress(OSError):  # what was not yet written to it
             self._process.stdin.close()  # type: ignore[union-attr]
 
     def _write(self, message: object) -> None:
         assert self._process.stdin is not None
-        with suppress(OSError):  # it is gone: what it should have done is still to be done
+        with suppress(OSError):  # it is gone: its commands are still to be run
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
 
-def serve() -> None:
+def _serve() -> None:
     """Run the commands that come over standard input, until the empty one."""
-    from kdprobe.cli.group import main
+    from kdprobe.cli.entry import main
 
     waiting: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(waiting,), daemon=True).start()
     while words := waiting.get():
-        try:
-            main(words)
-        except SystemExit:
-            continue  # a failure is in the log, and whoever gave the command meets it again
+        main(words)  # a failure is in the log, and whoever gave the command meets it again
 
 
 def _listen(waiting: "queue.SimpleQueue[list[str]]") -> None:
     for line in sys.stdin:
         waiting.put(json.loads(line))
     os._exit(1)  # nobody is there any more
+
+
+if __name__ == "__main__":
+    _serve()

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
+    PATH,
+    data_option,
+    device_option,
     facts_options,
-    modules_in,
+    flags,
+    method_option,
+    out_option,
+    quiet_option,
+    resume_option,
+    seed_option,
+    set_option,
+    teacher_option,
     trust_option,
 )
 from kdprobe.errors import ConfigError, near_matches
@@ -20,80 +31,77 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="Override one value; repeatable.")
-@click.option("--teacher", metavar="CKPT", help="Run folder, checkpoint file or timm:NAME.")
-@click.option("--method", metavar="NAME", help="Instead of the recipe's, with the recipe's options for it.")
-@click.option("--data", metavar="SPEC", help="digits, cifar10:DIR, folder:DIR, ...")
-@click.option("--seed", type=int, help="Of initialisation, shuffling and augmentation.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/RECIPE[-METHOD]-seedN if not given.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@set_option()
+@teacher_option()
+@method_option("Method instead of the recipe's, with the recipe's options for it.", metavar="NAME")
+@data_option(show_default="the recipe's")
+@seed_option("Seed of initialisation, shuffling and augmentation.")
+@out_option("Run folder.", of=PATH, show_default="runs/RECIPE[-METHOD]-seedN")
+@resume_option("Continue the run in --out.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
-@click.option("--skip-bad", is_flag=True, help="Count and leave out images that cannot be decoded.")
+@click.option("--skip-bad", is_flag=True, help="Count images that cannot be decoded, and leave them out.")
 @click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--quiet", is_flag=True, help="No progress.")
+@device_option()
+@quiet_option()
 @facts_options
 @trust_option
 def train(
     recipe: str | None,
     assignments: tuple[str, ...],
-    teacher: str | None,
     method: str | None,
-    data: str | None,
     seed: int | None,
     out: Path | None,
     *,
     resume: bool,
     download: bool,
-    skip_bad: bool,
     tensorboard: bool,
     device: str,
     told: dict[str, Any],
     quiet: bool,
+    **given: Any,
 ) -> None:
     """Train a teacher, or a student with a method.
 
     RECIPE is a YAML file or the name of a shipped recipe.
 
-    Example: kdprobe train digits/resnet8-dropkd --teacher runs/digits-vit-teacher-seed0
+    \b
+    Example:
+      kdprobe train digits/resnet8-dropkd --teacher runs/digits-vit-teacher-seed0
     """
-    from kdprobe.config import override, parse, quoted
+    from kdprobe.config import override
     from kdprobe.distillers import option_types
-    from kdprobe.recipe import read_recipe, recipes
+    from kdprobe.recipe import configure, folder_name, read_recipe, recipes
     from kdprobe.runs.folder import RunFolder
     from kdprobe.user_code import trusting
 
     received: Path | None = None
-    if recipe is None:
-        if not resume or out is None:
-            raise ConfigError(f"give a recipe{near_matches('', recipes())}; or --resume with --out RUN")
-        received = RunFolder(out).config_path
-        values: dict[str, Any] = RunFolder(out).config(option_types()).model_dump(mode="json")
-    else:
+    if recipe is not None:
         values = read_recipe(recipe, method=method)
-    chosen = {"teacher": teacher, "teacher_facts": told or None, "seed": seed}
-    values |= {key: value for key, value in chosen.items() if value is not None}
-    if data is not None:
-        values = override(values, [f"data.spec={quoted(data)}"])
-    if skip_bad:
-        values = override(values, ["data.skip_bad=true"])
-    config = parse(override(values, assignments), option_types(), source=recipe or str(out))
+    elif resume and out is not None:
+        received = RunFolder(out).config_path
+        values = RunFolder(out).config(option_types()).model_dump(mode="json")
+    else:
+        raise ConfigError(f"give a recipe, or --resume with --out RUN{near_matches('', recipes())}")
+    options: dict[str, Any] = {"assignments": assignments, "seed": seed, "teacher_facts": told}
+    config = configure(values, option_types(), source=recipe or str(out), **options, **given)
     if out is None:
-        name = Path(str(recipe)).stem if str(recipe).endswith((".yaml", ".yml")) else str(recipe).replace("/", "-")
-        out = Path("runs") / "-".join([name, *([method] if method else []), f"seed{config.seed}"])
+        parts = [folder_name(str(recipe)), *([method] if method else []), f"seed{config.seed}"]
+        out = Path("runs") / "-".join(parts)
     named = [*modules_in(override({}, assignments)), *(modules_in(values) if received is None else ())]
-    options = {"download": download, "tensorboard": tensorboard, "named_by": received}
     with trusting(named):
-        _train(config, out, resume=resume, device=device, quiet=quiet, **options)
+        _train(
+            config, out, device=device, quiet=quiet, resume=resume, download=download, tensorboard=tensorboard,
+            named_by=received,
+        )  # fmt: skip
 
 
 def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **options: Any) -> None:
-    """Train, say what came out, and compare the student with its teacher where that is configured."""
-    from kdprobe.training.loop import train as run_training
+    """Train, print what came out, and compare the student with its teacher where that is configured."""
+    from kdprobe.training import train as run_training
 
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
-        return  # one of several processes: the first one speaks
+        return  # of several processes the first one prints
     echo(
         f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
         f"in {result['seconds']:.1f} s"
@@ -109,4 +117,4 @@ def _probe(out: Path, *, every: int, device: str, quiet: bool) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         echo(f"{out}: get CKA over epochs with kdprobe cka --run {out} --every {every}")
         return
-    run("cka", "--run", out, "--every", every, "--device", device, *(["--quiet"] if quiet else []))
+    run("cka", "--run", out, "--every", every, "--device", device, *flags(quiet=quiet))

@@ -32,17 +32,17 @@ class Variation(NamedTuple):
     flip: Bool[Tensor, " n"]
 
 
-def draw(n: int, augment: AugmentConfig, *, seed: int, epoch: int) -> Variation:
+def draw_variations(n: int, augment: AugmentConfig, *, seed: int, epoch: int) -> Variation:
     """The variations of an epoch, one per view of an image.
 
     Args:
-        n: views: images in the split, times how often each can come.
+        n: number of views: images in the split, times the repeats of each.
         augment: what to vary.
-        seed: of the run.
-        epoch: whose variations.
+        seed: the run's seed.
+        epoch: the epoch whose variations are wanted.
 
     Returns:
-        shifts in 0 to twice the padding, flips with probability 1/2; none of what `augment` leaves out.
+        shifts from 0 to twice the padding, and flips with probability 1/2, as far as `augment` asks for them.
     """
     source = generator(seed, epoch, 1)
     reach = 2 * augment.padding if augment.crop == "pad" else 0
@@ -57,8 +57,8 @@ def shift_and_flip(
     """Cut each image out of its zero-padded self and mirror it where asked, in one gather.
 
     Args:
-        images: of any type.
-        variation: one per image, on the images' device.
+        images: images of any type.
+        variation: one variation per image, on the images' device.
         padding: width of the zero border in pixels; shifts are at most twice as large.
     """
     batch, channels, size, _ = images.shape
@@ -75,8 +75,8 @@ def random_box(height: int, width: int, source: torch.Generator) -> tuple[int, i
     """A random part of an image for `crop: resized`: 8 to 100 % of its area, sides 3:4 to 4:3.
 
     Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
         source: decides which part.
 
     Returns:

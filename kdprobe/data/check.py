@@ -1,4 +1,4 @@
-"""Is a data set whole? Images per class, files that are missing, surplus or damaged, and the published counts."""
+"""Is a data set complete? Images per class; files that are missing, surplus or damaged; and the published counts."""
 
 import os
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Findings:
         counts: columns class, train, test: images that are there.
         missing: files that the list names but that are not there.
         surplus: files that the list does not name.
-        damaged: what is said of each file that cannot be decoded.
-        differences: from the published counts, in words.
+        damaged: the error for each file that cannot be decoded.
+        differences: differences from the published counts, in words.
         untested: classes that have no test images, in words.
         shared: test images that are training images too, in words.
-        left_out: how many files are not counted, by the reason, in words; no complaint, but to be known.
-        n_left_out: how many that are.
+        left_out: files that are not counted, one line per reason; not a complaint, but worth knowing.
+        n_left_out: the number of these files.
     """
 
     counts: pd.DataFrame
@@ -52,7 +52,7 @@ class Findings:
 
     @property
     def complaints(self) -> list[str]:
-        """All that is not as it should be, one sentence each."""
+        """Everything that is wrong, one sentence each."""
         missing = [f"{path} is named in the list but missing" for path in self.missing]
         surplus = [f"{path} is not in the list" for path in self.surplus]
         return [*missing, *self.damaged, *surplus, *self.differences, *self.untested, *self.shared]
@@ -124,8 +124,8 @@ def _shared(data: DataSet) -> list[str]:
     """How many test images are training images too, in words; nothing where none is."""
     paths = shared_files(data)
     if len(paths) < 2:
-        return [f"{path} is a training image too, so it tests nothing" for path in paths]
-    return [f"{len(paths)} test images are training images too, the first {paths[0]}, so they test nothing"]
+        return [f"{path} is also a training image, so it tests nothing" for path in paths]
+    return [f"{len(paths)} test images are also training images, the first {paths[0]}, so they test nothing"]
 
 
 def _surplus(data: DataSet) -> list[str]:
@@ -138,7 +138,7 @@ def _surplus(data: DataSet) -> list[str]:
 
 
 def _damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
-    """What is said of each file that cannot be decoded; every file is tried."""
+    """The error for each file that cannot be decoded; every file is tried."""
     paths = [path for split in (data.train, data.test) for path in _paths(split)]
     found = []
     with progress("decoding", len(paths), quiet=quiet) as shown:

@@ -50,8 +50,8 @@ class Shown:
     """Which images a network is shown, and how.
 
     Attributes:
-        identity: of the images (`identity.images_identity`); empty where it was not asked for.
-        view: of image files, nothing left open; images in memory have none.
+        identity: what the images are (`identity.images_identity`); empty if it was not asked for.
+        view: how image files are shown, with nothing left open; images in memory have none.
     """
 
     identity: str = ""
@@ -92,8 +92,8 @@ class ImageFiles:
             raise DataError(f"no interpolation {interpolation!r}{near_matches(interpolation, INTERPOLATIONS)}")
         if mode not in ("center", "squash"):
             raise DataError(
-                f"images can be cropped at their centre or squashed, not shown with crop_mode {mode!r}, as this "
-                "network's published accuracy was measured; give --crop-pct, which crops at the centre"
+                f"this network's published accuracy was measured with crop_mode {mode!r}, but images can only be "
+                "cropped at their centre or squashed; give --crop-pct, which crops at the centre"
             )
         return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
 
@@ -133,8 +133,8 @@ class Split:
             raise DataError(f"labels must be int64 [n], but are {self.labels.dtype} {list(self.labels.shape)}")
         if len(self.images) != len(self.labels):
             raise DataError(
-                f"a split needs images with a label each, but has "
-                f"{len(self.images)} images and {len(self.labels)} labels"
+                f"each image of a split needs a label, but there are {len(self.images)} images and "
+                f"{len(self.labels)} labels"
             )
 
     def __len__(self) -> int:
@@ -153,16 +153,16 @@ class DataSet:
     """Training and evaluation images of the same classes.
 
     Attributes:
-        spec: what was asked for.
+        spec: the SPEC that was asked for.
         train: images to learn from.
-        test: images to evaluate on; none where the data set has none of its own, so that some are to be held out.
+        test: images to evaluate on; none if the data set has none of its own, so some must be held out.
         classes: names, in the order of the labels.
-        mean, std: of the training images' channels, for images in [0, 1].
+        mean, std: mean and standard deviation of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
         left_out: paths beside the images that are not counted, each with the reason.
-        shared: files of `test` that are files of `train` too, where that was asked for.
-        sha256: of its content, where that was asked for (`identity.content_sha256`).
+        shared: files of `test` that are also files of `train`, if asked for.
+        sha256: sha256 of its content (`identity.content_sha256`), if asked for.
         shown: what `test` holds and how it is shown.
     """
 
@@ -192,12 +192,12 @@ class DataSet:
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.classes)
 
     @property
     def notes(self) -> list[str]:
-        """What whoever uses it should know, one line each."""
+        """What a user of the data set should know, one line each."""
         more, found = shlex.join(["kdprobe", "data", "check", self.spec]), []
         if self.left_out:
             (reason, most), *others = Counter(reason for _, reason in self.left_out).most_common()
@@ -207,8 +207,8 @@ class DataSet:
             found.append(f"{what.format(self.spec)} left out ({why}); see {more}")
         if self.shared:
             found.append(
-                f"{len(self.shared)} of {len(self.test)} evaluation images are training images too (the first: "
-                f"{self.shared[0]}), so the accuracy says too much; see {more}"
+                f"{len(self.shared)} of {len(self.test)} evaluation images are also training images (the first is "
+                f"{self.shared[0]}), so the accuracy is overstated; see {more}"
             )
         return found
 
@@ -220,14 +220,14 @@ def stratified(
 
     Args:
         labels: class of each sample.
-        fraction: of each class that is taken, in (0, 1).
-        generator: decides which.
+        fraction: the part of each class that is taken, in (0, 1).
+        generator: decides which samples.
 
     Returns:
         indices of the rest and of the taken samples, ascending.
 
     Raises:
-        DataError: if a class would be missing on either side.
+        DataError: if a class would have no images on one side.
     """
     taken = []
     for label in labels.bincount().nonzero().flatten().tolist():
@@ -244,13 +244,13 @@ def stratified(
     return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
 
 
-def few(split: Split, per_class: int, generator: torch.Generator) -> Split:
-    """At most so many images of each class, in the split's order.
+def few_of_each(split: Split, per_class: int, generator: torch.Generator) -> Split:
+    """A limited number of images of each class, in the split's order.
 
     Args:
-        split: where from.
-        per_class: images of each class; of a smaller class all.
-        generator: decides which.
+        split: the images to choose from.
+        per_class: the most images of each class; all of a smaller class.
+        generator: decides which images.
     """
     order = torch.randperm(len(split), generator=generator)
     labels = split.labels[order]
@@ -262,7 +262,7 @@ def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> Data
     """Evaluate on a stratified fraction of the training images, which are no longer learned from.
 
     Raises:
-        DataError: if a class would be missing on either side.
+        DataError: if a class would have no images on one side.
     """
     rest, held = stratified(data.train.labels, fraction, generator)
     return replace(data, train=data.train.take(rest), test=data.train.take(held), evaluated_on="holdout")

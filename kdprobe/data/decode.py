@@ -1,8 +1,8 @@
 """Images as uint8 squares: one, a batch or a whole split, decoded from files or resized.
 
-An image counts as a person sees it: turned as its EXIF orientation says, its transparent parts over white. Grey of
-16 bits and floats from 0 to 1 come down to 8 bits. Of 32-bit integers and of other floats nobody knows what is white:
-they are refused.
+An image is taken as a person sees it: rotated as its EXIF orientation says, with transparent parts over white. Grey of
+16 bits and floats from 0 to 1 are reduced to 8 bits. 32-bit integers and other floats are refused, because
+it is not known which value is white.
 """
 
 import os
@@ -73,12 +73,12 @@ def decode(
     """Decode an image and bring one part of it to a square.
 
     Args:
-        path: of the image file.
+        path: the image file.
         image_size: side of the square in pixels.
-        crop_fraction: centred square that is kept, as a fraction of the shorter side.
+        crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
         interpolation: a name in `kdprobe.data.dataset.INTERPOLATIONS`.
-        squash: keep the fraction of both sides instead of a square.
-        source: where given, a random part is taken instead of the centre.
+        squash: keep that fraction of both sides instead of a square.
+        source: if given, it decides on a random part that is taken instead of the centre.
 
     Returns:
         [3, s, s], resampled with antialiasing.
@@ -97,7 +97,7 @@ def decode(
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """An image of one of `_FORMATS`; whatever is raised meanwhile becomes one error with the path."""
+    """An image of one of `_FORMATS`; whatever is raised inside becomes one error with the path."""
     try:
         with open(path, "rb", opener=_without_waiting) as file, Image.open(file, formats=_NAMES) as image:
             yield image
@@ -108,7 +108,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe that nobody writes to is empty rather than waited for."""
+    """Open a file without blocking: a pipe without a writer is empty."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -129,7 +129,7 @@ def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
         return shown
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged remarks beside pixels that are whole
+    except Exception:  # damaged metadata beside pixels that are intact
         return shown
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return shown if turn is None else shown.transpose(turn)
@@ -146,8 +146,8 @@ def _grey(image: Image.Image, path: str) -> Image.Image:
     if integers or not 0 <= low <= high <= white:
         what = "floats" if image.mode == "F" else "integers"
         raise DataError(
-            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and nobody knows which "
-            "is white; save it with 8 or 16 bits, or as floats from 0 to 1"
+            f"{path} cannot be decoded as an image: it holds {what} from {low:g} to {high:g}, and it is not "
+            "known which value is white; save it with 8 or 16 bits, or as floats from 0 to 1"
         )
     if tags.get(_PHOTOMETRIC) == 0:
         values = white - values
@@ -177,11 +177,11 @@ def decode_batch(
     """Decode some of a split's files, one after another.
 
     Args:
-        files: of the split.
-        index: which of them.
+        files: the split's files.
+        index: the places of the wanted ones.
         image_size: side in pixels.
-        sources: of the random part of each image, where one is taken.
-        unwanted: asked before each image whether nobody waits for them any more; then the rest is left out.
+        sources: for each image, what decides the random part that is taken; none is taken if not given.
+        unwanted: asked before each image whether nothing waits for them any more; then the rest is left out.
 
     Returns:
         uint8 [B, 3, s, s], and which of `index` they are, int64 [B]: all of them, unless `files.skip_bad`.
@@ -219,12 +219,12 @@ def _centre(height: int, width: int, fraction: float, *, squash: bool = False) -
 
 
 def fits(n_images: int, image_size: int) -> bool:
-    """Whether so many square uint8 images stay within 1 GiB."""
+    """Whether this many square uint8 images stay within 1 GiB."""
     return n_images * 3 * image_size**2 <= _MOST_BYTES
 
 
 def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "n 3 s s"]:
-    """Resample bilinearly with antialiasing; the same tensor where the size is already right."""
+    """Resample bilinearly with antialiasing; the same tensor if it has that size already."""
     if images.shape[-1] == image_size:
         return images
     result = images.new_empty(len(images), 3, image_size, image_size)
@@ -236,7 +236,7 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
 def in_threads(function: Callable[[_Item], _Done], items: Sequence[_Item]) -> Iterator[_Done]:
     """The function of each item, in order, computed in threads: Pillow decodes outside the interpreter lock.
 
-    Whatever ends it, an error or an interrupt, does not wait for what was not yet begun.
+    An error or an interrupt does not wait for items that have not begun.
     """
     with ThreadPoolExecutor(usable_processors()) as pool:
         try:

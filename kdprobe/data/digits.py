@@ -16,7 +16,7 @@ MEAN, STD = 0.3051, 0.3235
 
 
 def read_digits(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
-    """Read the digits, at 32x32 pixels if not told otherwise, with a fixed stratified split of 80 to 20.
+    """Read the digits, at 32x32 pixels by default, with a fixed stratified split of 80 to 20.
 
     Raises:
         DataError: if a folder is given: there is none.

@@ -28,9 +28,9 @@ def erase(
     """Fill a random box of some images with noise.
 
     Args:
-        images: of any number of channels.
+        images: images with any number of channels.
         keys: one per image, on the images' device; equal keys give equal boxes and noise.
-        probability: of erasing an image, in [0, 1].
+        probability: probability of erasing an image, in [0, 1].
 
     Returns:
         new images; a box covers 2 to 33 % of its image, with sides between 3:10 and 10:3.
@@ -47,7 +47,7 @@ def erase(
 def _noise(keys: Tensor, like: Tensor) -> Tensor:
     """Random bytes in the shape of some images: four of each number."""
     count = like.shape[1:].numel()
-    numbers = counted(keys, -(-count // 4)).to(torch.int32)
+    numbers = random_integers(keys, -(-count // 4)).to(torch.int32)
     return numbers.view(torch.uint8)[:, :count].reshape(like.shape)
 
 
@@ -82,12 +82,12 @@ def boxes(draws: Float[Tensor, "B p 4"], size: int) -> Int64[Tensor, "B 4"]:
 
 
 def uniform(keys: Int64[Tensor, " B"], count: int) -> Float[Tensor, "B n"]:
-    """So many numbers in [0, 1) for each key, float64."""
-    return counted(keys, count).double() / 2**32
+    """`count` numbers in [0, 1) for each key, float64."""
+    return random_integers(keys, count).double() / 2**32
 
 
-def counted(keys: Int64[Tensor, " B"], count: int) -> Int64[Tensor, "B n"]:
-    """So many random whole numbers in [0, 2^32) for each key: scrambled counters."""
+def random_integers(keys: Int64[Tensor, " B"], count: int) -> Int64[Tensor, "B n"]:
+    """`count` random whole numbers in [0, 2^32) for each key: scrambled counters."""
     counter = scramble(_FAR + torch.arange(count, device=keys.device))
     return scramble(scramble(keys)[:, None] ^ counter)
 

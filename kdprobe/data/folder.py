@@ -29,7 +29,7 @@ def read_folder(spec: str, folder: str, *, image_size: int | None, download: boo
 
 
 def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
-    """Read ImageNet's layout, at 224 pixels if not told otherwise; the centre is cut at 7/8 of the shorter side.
+    """Read ImageNet's layout, at 224 pixels by default; the centre is cropped at 7/8 of the shorter side.
 
     Raises:
         DataError: as `read_folder`.

@@ -1,10 +1,10 @@
-"""What a data set is by its content, wherever it lies: one sha256 of images, labels and classes in their order.
+"""What a data set is by its content, wherever it is stored: one sha256 of images, labels and classes in their order.
 
 Of images in memory all pixels count. Of image files their names below the folder that holds them all, their sizes and
 their bytes count; where the files are more than 4 GiB together, the bytes of 1,024 of them at equal distances, so that
 a run on ImageNet need not read all of it first. Then an image replaced by another one of the same size in bytes can go
-unnoticed; anything added, removed, renamed, moved to another class, cut short or encoded anew cannot.
-Nothing is cached: what is said is what was read.
+unnoticed; anything added, removed, renamed, moved to another class, cut short or encoded again cannot.
+Nothing is cached: the hash is always of what was just read.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def content_sha256(data: DataSet) -> str:
     """The hexadecimal sha256 of a data set's images, labels and classes.
 
     Args:
-        data: as it was read: before images are held out, decoded or left out.
+        data: the data set as it was read, before images are held out, decoded or left out.
 
     Raises:
         DataError: naming a file that cannot be read.

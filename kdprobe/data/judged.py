@@ -1,4 +1,4 @@
-"""The images on which a network is judged, or looked into: the test images of its data, or what its run held out."""
+"""The images that a network is judged on: the test images of its data set, or those that its run held out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +13,14 @@ from kdprobe.runs.folder import RunFolder
 def load_judged(
     spec: str, checkpoint: str | Path | None, *, named_by: str | Path | None = None, **options: Any
 ) -> DataSet:
-    """A data set as a network of a run can be judged on it.
+    """A data set for judging a run's network.
 
-    Bad training images are no obstacle where the run left them out. Where there are no test images, `test` is the part
+    Bad training images are no obstacle if the run left them out. Where there are no test images, `test` is the part
     of the training images that the run held out, and `evaluated_on` says so.
 
     Args:
-        spec: of the data.
-        checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, says anything about images.
+        spec: the data SPEC.
+        checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, knows about images.
         named_by: as `load_data` takes it.
         options: likewise.
 
@@ -59,8 +59,8 @@ def check_held_out(spec: str, data: DataSet, first: str, other: str) -> None:
     if two and (one["holdout"], one["seed"]) != (two["holdout"], two["seed"]):
         raise DataError(
             f"{other} held out {two['holdout']:g} of the training images by seed {two['seed']}, but {first} "
-            f"{one['holdout']:g} by seed {one['seed']}, so that one learnt from images on which the other is judged; "
-            "judge them one by one, or give test images with --data"
+            f"{one['holdout']:g} by seed {one['seed']}, so one learnt from images that the other is judged on; "
+            "judge them one at a time, or give test images with --data"
         )
 
 
@@ -73,7 +73,7 @@ def held_out_by(checkpoint: str | Path | None, spec: str) -> dict[str, Any]:
     try:
         values = folder.values()
     except KdprobeError:
-        return {}  # whoever reads the checkpoint says what is wrong with its run, where that matters
+        return {}  # where it matters, reading the checkpoint reports what is wrong with its run
     data = values["data"]
     if data["spec"] != spec:
         return {}

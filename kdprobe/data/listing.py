@@ -1,7 +1,7 @@
-"""Which files of a data set's folders are images of a class, and which are left out, with the reason.
+"""Which files in a data set's folders are images of a class, and which are left out, with the reason.
 
-Hidden files and folders are no images, at any depth. Links to folders are followed, but no folder is read twice in a
-split. Names that differ only in how their accents are written (composed or decomposed) are one class.
+Hidden files and folders never count as images, at any depth. Links to folders are followed, but no folder is read
+twice in a split. Names that differ only in how their accents are written (composed or decomposed) are one class.
 """
 
 import os
@@ -53,7 +53,7 @@ def list_classes(split: Path) -> Listing:
         elif _is_folder(entry):
             folders.append(entry)
         else:
-            walk.left_out.append(LeftOut(entry.path, "in no class's folder"))
+            walk.left_out.append(LeftOut(entry.path, "not in a class's folder"))
     for entry in sorted(folders, key=lambda entry: entry.is_symlink()):
         walk.read(entry.path, composed(entry.name))
     walk.follow_links()
@@ -66,7 +66,7 @@ def composed(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is there for a program or a system, and not for the user."""
+    """Whether a file or folder belongs to a program or the system, rather than to the user."""
     return name.startswith(".") or name in _OF_SYSTEMS
 
 
@@ -84,7 +84,7 @@ def grouped(left_out: Iterable[LeftOut]) -> list[str]:
 
 
 class _Walk:
-    """Goes through the folders of all classes of a split, through each once, where it really is rather than by a link.
+    """Visits the folders of all classes of a split, each once, at its real place rather than through a link.
 
     Attributes:
         images: paths of each class.
@@ -119,11 +119,11 @@ class _Walk:
                     waiting.append(entry.path)
 
     def follow_links(self) -> None:
-        """Read what links lead to, unless it was read before or lies around the split."""
+        """Read what links lead to, unless it was read before or contains the split."""
         while self._links:
             path, label = self._links.popleft()
             if Path(os.path.realpath(path)) in (self._split, *self._split.parents):
-                self.left_out.append(LeftOut(path, "a link that leads back"))
+                self.left_out.append(LeftOut(path, "a link to a folder that contains it"))
             else:
                 self.read(path, label)
 
@@ -150,7 +150,7 @@ def _why_not(entry: "os.DirEntry[str]") -> str:
     """Why a file is no image; empty if it is one, or a broken link to one, which decoding reports."""
     if not entry.name.lower().endswith(SUFFIXES):
         suffix = os.path.splitext(entry.name)[1]
-        return f"{suffix} is no ending of images" if suffix else "without an ending of images"
+        return f"{suffix} is not an image file extension" if suffix else "no image file extension"
     if entry.is_symlink():
-        return "" if not os.path.exists(entry.path) or os.path.isfile(entry.path) else "no regular file"
-    return "" if entry.is_file() else "no regular file"
+        return "" if not os.path.exists(entry.path) or os.path.isfile(entry.path) else "not a regular file"
+    return "" if entry.is_file() else "not a regular file"

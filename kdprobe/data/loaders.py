@@ -20,7 +20,7 @@ from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kdprobe.config import AugmentConfig
-from kdprobe.data.augment import Variation, draw, generator, shift_and_flip
+from kdprobe.data.augment import Variation, draw_variations, generator, shift_and_flip
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch, resize
 from kdprobe.data.erase import erase
@@ -46,16 +46,16 @@ class Batch:
 
 
 def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
-    """How many batches `training_batches` yields to each of so many processes.
+    """The number of batches that `training_batches` yields to each of `world` processes.
 
-    A rest that has not two images for each of them joins the batch before it.
+    A last batch with fewer than two images for each process joins the batch before it.
 
     Raises:
         ConfigError: if a batch has fewer images than there are processes.
-        DataError: if the split has.
+        DataError: if the split has fewer images than there are processes.
     """
     if batch_size < world:
-        raise ConfigError(f"each of {world} processes needs an image of each batch, but batches have {batch_size}")
+        raise ConfigError(f"each of {world} processes needs an image of each batch, but the batch size is {batch_size}")
     if n_images < world:
         raise DataError(f"each of {world} processes needs an image, but there are {n_images}")
     full, rest = divmod(n_images, batch_size)
@@ -77,19 +77,19 @@ def training_batches(
     """One epoch in random order with random variations.
 
     Every image comes exactly once, or, with `augment.repeats` r, a random part of them r times in a row (the
-    last of them fewer times) in an epoch of the same length. Where a single image would be left over for a process's
-    part of the last batch, which batch norm cannot take, or none, this batch joins the one before it.
+    last one perhaps fewer times) in an epoch of the same length. Where a process's part of the last batch would be a
+    single image, which batch norm cannot handle, or none, this batch joins the one before it.
 
     Args:
-        split: where from.
+        split: the images.
         batch_size: images per batch.
         augment: how images are varied.
-        seed: of the run.
-        epoch: which epoch's order and variations.
+        seed: the run's seed.
+        epoch: the epoch whose order and variations are wanted.
         workers: processes that decode files and apply `augment.rand_augment`; 0 does both in this one.
-        device: where the batches are wanted.
-        start: batches to leave out in front, for an epoch that was interrupted.
-        shard: (r, k) yields the r-th of k equal parts of each batch, for one process of k.
+        device: the device to put the batches on.
+        start: batches to leave out at the beginning, for an epoch that was interrupted.
+        shard: (r, k) yields the r-th of k equal parts of each batch, for process r of k.
 
     Raises:
         ConfigError: if `augment` asks for random areas of images in memory.
@@ -103,11 +103,11 @@ def training_batches(
     if augment.crop == "resized" and isinstance(split.images, Tensor):
         raise ConfigError("augment.crop 'resized' cuts from image files: it needs data.storage 'files'")
     if len(split) == 1 < batch_size:
-        raise DataError("training needs at least two images, but there is one")
+        raise DataError("training needs at least two images, but there is only one")
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
-    variation = draw(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
+    variation = draw_variations(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
     padding = augment.padding if augment.crop == "pad" else 0
     first_key = generator(seed, epoch, 3).initial_seed() % 2**32
     work = _Work(split, parts, augment, seed, epoch)
@@ -122,7 +122,7 @@ def training_batches(
 
 
 def _order(n_images: int, repeats: int, *, seed: int, epoch: int) -> Tensor:
-    """The views of an epoch, as many as there are images."""
+    """The views of an epoch, the same number as there are images."""
     order = torch.randperm(n_images, generator=generator(seed, epoch, 0))
     again = n_images * torch.arange(repeats)
     return (order[: -(-n_images // repeats), None] + again).flatten()[:n_images]
@@ -136,13 +136,13 @@ def evaluation_batches(
     device: str | torch.device = "cpu",
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """All images as they are, in the split's order.
+    """All images without variations, in the split's order.
 
     Args:
-        split: where from.
-        batch_size: images per batch; the last one has what is left.
+        split: the images.
+        batch_size: images per batch; the last batch has the remainder.
         workers: processes that decode files; 0 decodes in this one. Not used for images in memory.
-        device: where the batches are wanted.
+        device: the device to put the batches on.
         shard: (r, k) yields only the r-th of k parts of the split, without repeating any image.
 
     Raises:
@@ -162,7 +162,7 @@ def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int) -> Ba
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is to be made ready: the views of each batch, and how their images are varied one by one."""
+    """What to prepare: the views of each batch, and how each image is varied."""
 
     split: Split
     parts: Sequence[Tensor]
@@ -185,7 +185,7 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
         batch_size=None,
         collate_fn=_as_it_is,  # else arrays would become tensors, which go through shared memory
         num_workers=min(workers, usable_processors()),
-        prefetch_factor=4 if workers else None,  # evens out files that take long
+        prefetch_factor=4 if workers else None,  # evens out files that take long to decode
         pin_memory=torch.device(device).type == "cuda",
         generator=torch.Generator(),  # else the loader draws from the global one
         worker_init_fn=_obey,
@@ -211,9 +211,9 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _sendable(images: Tensor, views: Tensor) -> _Item:
-    """What gets from a worker to its parent even where the shared memory is full, as it soon is in a container.
+    """What reaches the parent of a worker even when shared memory is full, as it soon is in a container.
 
-    torch would ask for that memory in a thread of its own, where the error is lost and the parent waits for ever.
+    torch would ask for that memory in a thread of its own, where the error is lost and the parent waits forever.
     """
     if get_worker_info() is None:
         return images, views

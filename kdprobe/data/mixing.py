@@ -26,13 +26,13 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
     """Mix each image with the batch's reverse.
 
     Args:
-        mixer: from `make_mixer`.
-        images: [B, c, s, s].
-        labels: [B].
-        key: what the draw depends on.
+        mixer: a mixer from `make_mixer`.
+        images: images [B, c, s, s].
+        labels: classes [B].
+        key: numbers that the draw depends on.
 
     Returns:
-        mixed images [B, c, s, s] and the classes' shares [B, C]; the last image of an odd batch is left out, but a
+        mixed images [B, c, s, s] and soft labels [B, C]; the last image of an odd batch is left out, but a
         single image stays as it is.
     """
     if len(labels) == 1:
@@ -40,5 +40,5 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
     even = len(labels) // 2 * 2
     with global_states_lent():
         np.random.seed(np.random.SeedSequence(key).generate_state(4))  # noqa: NPY002
-        mixed, shares = mixer(images[:even].clone(), labels[:even])
-    return mixed, shares
+        mixed, soft_labels = mixer(images[:even].clone(), labels[:even])
+    return mixed, soft_labels

@@ -55,10 +55,10 @@ def vary(
 
     Args:
         images: in this process's memory.
-        policy: from `make_policy`.
-        views: which ones they are.
-        seed: of the run.
-        epoch: on which each image's draw depends, as on seed and view.
+        policy: a policy from `make_policy`.
+        views: the view that each image is.
+        seed: the run's seed.
+        epoch: the epoch; each image's draw depends on seed, epoch and view.
     """
     varied = np.empty((len(images), *images.shape[2:], 3), np.uint8)
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()

@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
-    """Read the basic emotions, at 224 pixels if not told otherwise.
+    """Read the basic emotions, at 224 pixels by default.
 
     Raises:
         DataError: if the list is missing or has a line that cannot be read, or an image is missing.
@@ -59,7 +59,7 @@ def read_rafdb(spec: str, folder: str, *, image_size: int | None, download: bool
 def read_rafdb_compound(
     spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False
 ) -> DataSet:
-    """Read the compound emotions, at 224 pixels if not told otherwise.
+    """Read the compound emotions, at 224 pixels by default.
 
     Raises:
         DataError: as `read_rafdb`.
@@ -147,7 +147,7 @@ def _entry(line: str, n_classes: int, where: str) -> Entry:
     number = int(label) if len(label) <= _DIGITS else 0
     if not 1 <= number <= n_classes:
         shown = label if len(label) <= _DIGITS else f"one of {len(label):,} digits"
-        raise DataError(f"{where}: labels are 1 to {n_classes}, but {name} has {shown}")
+        raise DataError(f"{where}: labels run from 1 to {n_classes}, but {name} has {shown}")
     return Entry("train" if split == "train" else "test", f"{stem}_aligned.jpg", number - 1)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
 from kdprobe.data.cifar import read_cifar10, read_cifar100
-from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few_of_each, hold_out
 from kdprobe.data.decode import fits, into_memory
 from kdprobe.data.digits import read_digits
 from kdprobe.data.folder import read_folder, read_imagenet
@@ -62,18 +62,18 @@ def load_data(
         image_size: side in pixels at which networks see the images; the data set's own if not given.
         storage: `memory` decodes everything now; `files` leaves image files to the workers; `auto` takes
             memory where all decoded images stay within 1 GiB and nothing asks for the files.
-        holdout: fraction of each class's training images that takes the place of the test images.
-        per_class: at most this many of the (remaining) training images of each class; all if not given.
+        holdout: the fraction of each class's training images that replaces the test images.
+        per_class: the most training images to keep of each class, after any hold-out; all if not given.
         seed: decides which images are held out, and which few are taken.
         download: fetch what is missing, where the data set can be fetched.
-        augment: what training will ask for: `crop: resized` needs the files.
+        augment: the variations that training will need: `crop: resized` needs the files.
         skip_bad: leave out image files that cannot be decoded.
-        named_by: the file in which the SPEC stands, if the person at the keyboard did not give it: then a function of
-            yours is called only where its module is trusted.
-        view: how image files are shown for evaluation, where the data set's own way is not wanted.
-        identified: find out the sha256 of its content, for which all of it is read, and what its splits share.
-        shown: find out which test images these are, for which they are read.
-        decode: whether image files may be decoded now; not for who needs only a few of them.
+        named_by: the file that holds the SPEC, if the person at the keyboard did not give it; a function of your own is
+            then called only if its module is trusted.
+        view: how image files are shown for evaluation, instead of the data set's own way.
+        identified: compute the sha256 of its content, for which all of it is read, and find files that splits share.
+        shown: identify the test images, for which they are read.
+        decode: whether image files may be decoded now; no, if only a few of them are needed.
 
     Returns:
         the data set; its `evaluated_on` says whether `test` was held out.
@@ -92,7 +92,7 @@ def load_data(
     if identified:
         data = replace(data, shared=shared_files(data))
     if per_class:
-        data = replace(data, train=few(data.train, per_class, generator(seed, 1)))
+        data = replace(data, train=few_of_each(data.train, per_class, generator(seed, 1)))
     if isinstance(data.test.images, ImageFiles):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     if not len(data.test):
@@ -124,7 +124,7 @@ def read_data(
 
     Raises:
         DataError: for an unknown name, and for data that are missing or empty.
-        TrustError: if a file names a function of a module that nobody trusted.
+        TrustError: if a file names a function of a module that is not trusted.
     """
     name, colon, rest = spec.partition(":")
     if name in DATASETS:
@@ -152,16 +152,16 @@ def _user_function(module: str, name: str, spec: str, named_by: str | Path | Non
 
 
 def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
-    """What a function of the user's returns, whether it takes the size of the images or nothing."""
+    """What the user's function returns, whether it takes the size of the images or no argument."""
     for options in ({"image_size": image_size}, {}):
         try:
             signature(function).bind(**options)
         except TypeError:
             continue
-        except ValueError:  # one that does not say what it takes
+        except ValueError:  # a function without a known signature
             pass
         return function(**options)
-    raise DataError(f"{spec} must take image_size or nothing, but takes {signature(function)}")
+    raise DataError(f"{spec} must take image_size or no argument, but takes {signature(function)}")
 
 
 def _skipping(split: Split) -> Split:

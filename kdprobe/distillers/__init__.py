@@ -22,6 +22,8 @@ from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
 from kdprobe.distillers.scn import SCN
 
+__all__ = ["DISTILLERS", "Method", "Progress", "option_types"]
+
 DISTILLERS: dict[str, type[Method]] = {
     "plain": Plain,
     "kd": KD,

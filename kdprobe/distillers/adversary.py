@@ -33,7 +33,7 @@ def adversarial_terms(
     backward pass trains each with its own loss alone.
 
     Args:
-        discriminator: from features to logits [B, 1].
+        discriminator: turns features into logits [B, 1].
         real: the teacher's features.
         fake: the student's.
         saturating: the generator minimises log(1 - D), as printed, rather than -log D.

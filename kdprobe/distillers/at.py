@@ -3,7 +3,7 @@
 Reference:
     S. Zagoruyko and N. Komodakis, "Paying more attention to attention", 2017. The distance is the
     one of the authors' code (mean of squares), not the one printed in the paper (a norm): the
-    customary weight of 1000 belongs to it.
+    customary weight of 1000 goes with it.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def at_loss(
 
     Args:
         student_maps: [B, c, h, w] for each stage, after the activation.
-        teacher_maps: as many; channels may differ, and of two sizes the larger is averaged down.
+        teacher_maps: one for each of these; channels may differ, and the larger of two sizes is averaged down.
         p: power of the activations.
     """
     pairs = zip(student_maps, teacher_maps, strict=True)
@@ -54,10 +54,10 @@ class ATOptions(Section):
     """Options of attention transfer.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the attention term. A mean over positions of maps of unit length weighs 64 times more on a 4x4 grid
-            than on the 32x32 for which 1000 was chosen: with a ViT of 16 patches on the digits (8 epochs, one seed)
-            ResNet8 reaches 67.7 %, with 100 97.5 %.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the attention term. A mean over positions of maps of unit length weighs 64 times more on a
+            4x4 grid than on the 32x32 for which 1000 was chosen: with a ViT of 16 patches on the digits (8 epochs, one
+            seed) ResNet8 reaches 67.7 %, and 97.5 % with 100.
         p: power of the activations.
         stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
     """

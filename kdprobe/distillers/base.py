@@ -1,14 +1,14 @@
 """The contract of a distillation method.
 
 A method is an `nn.Module` that owns its auxiliary modules and turns the features of both networks into
-named loss terms. It owns neither network: what it needs of them it says in `student_needs` and
-`teacher_needs`, and it is built from their measured `Shapes`. The training loop adds the terms up,
+named loss terms. It owns neither network: `student_needs` and `teacher_needs` say what it
+needs of them, and it is built from their measured `Shapes`. The training loop adds the terms up,
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,8 @@ from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
+
+_Teacher = TypeVar("_Teacher")
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,15 @@ class Progress:
     n_epochs: int
 
     def ramp(self, epochs: float) -> float:
-        """Linear rise from 0 at the first step to 1 after so many epochs; 1 at once for 0 epochs."""
+        """Linear rise from 0 at the first step to 1 after this many epochs; 1 from the start for 0 epochs."""
         return 1.0 if epochs <= 0 else min(self.epoch / epochs, 1.0)
 
     def warmup(self, epochs: int, *, first: int = 1) -> float:
         """Rise by whole epochs, as the benchmarks do: `first` / epochs all through the first one; at most 1.
 
         Args:
-            epochs: after how many it is 1; always for 0.
-            first: what the first epoch counts: 1, as in mdistiller, or 0, as in ReviewKD's own script.
+            epochs: number of epochs after which it is 1; it always is for 0.
+            first: what the first epoch counts as: 1, as in mdistiller, or 0, as in ReviewKD's own script.
         """
         return 1.0 if epochs <= 0 else min((int(self.epoch) + first) / epochs, 1.0)
 
@@ -82,21 +84,21 @@ class Method(nn.Module):
         return float(getattr(self.options, "ce_weight", 1.0))
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """What is learnt from: images of the student and of the teacher [k B, c, s, s] in [0, 1], classes [k B].
+        """The student's and the teacher's images [k B, c, s, s] in [0, 1], and their classes [k B].
 
-        Methods of k views of each image return them one view after the other; the default is the batch itself.
+        Methods that use k views of each image return them one view after the other; the default is the batch itself.
         """
         return batch.images, batch.images, batch.labels
 
     def logits(self, student: Features) -> Tensor:
-        """What the cross entropy with the labels is of [k B, C]: by default the student's logits."""
+        """Logits [k B, C] for the cross entropy with the labels; by default the student's."""
         return student.logits
 
     def agree(self, join: Callable[[Tensor], list[int]]) -> None:
-        """Learn what the other processes found out about single images; at the end of each epoch and before saving.
+        """Exchange with the other processes what is known of single images; called before evaluating and saving.
 
         Args:
-            join: from this process's whole numbers to those of all processes, in their order.
+            join: turns this process's whole numbers into those of all processes, in their order.
         """
 
     def forward(
@@ -108,7 +110,7 @@ class Method(nn.Module):
             student: features with gradients.
             teacher: features without gradients.
             labels: classes, as from `inputs`.
-            progress: for warm-ups and schedules.
+            progress: how far training has come, for warm-ups and schedules.
 
         Returns:
             weighted scalar terms by name; their sum is added to the loss.
@@ -116,14 +118,14 @@ class Method(nn.Module):
         return {}
 
 
-def needs_teacher(method: str, teacher: Shapes | None) -> Shapes:
-    """The teacher's shapes, for a method that cannot do without.
+def needs_teacher(method: str, teacher: _Teacher | None) -> _Teacher:
+    """The teacher, or its shapes, of a method that cannot do without.
 
     Raises:
         ModelError: if there is no teacher.
     """
     if teacher is None:
-        raise ModelError(f"method {method!r} needs a teacher: give a run folder, a checkpoint or timm:NAME")
+        raise ModelError(f"method {method!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
     return teacher
 
 

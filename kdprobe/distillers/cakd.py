@@ -74,7 +74,7 @@ def scores(qkv: Float[Tensor, "3 batch heads n d"], *, scale_values: bool) -> tu
 
 
 def group_index(height: int, width: int) -> Int[Tensor, " n"]:
-    """Number of the 4x4 square that each position of a grid, row by row, lies in."""
+    """For each position of a grid, row by row, the number of the 4x4 square that it lies in."""
     rows, columns = torch.arange(height) // SIDE, torch.arange(width) // SIDE
     return (rows[:, None] * -(-width // SIDE) + columns).flatten()
 
@@ -86,7 +86,7 @@ class GroupLinear(nn.Module):
         channels: c.
         out: width of the teacher's tokens.
         size: (h, w) with n = h w.
-        dropout: in front of it.
+        dropout: rate of the dropout in front of it.
     """
 
     index: Tensor
@@ -146,23 +146,23 @@ class CAKDOptions(Section):
 
     Attributes:
         preset: `paper` or `code`, see above.
-        ce_weight: of the cross entropy.
-        attention_weight: of the attention term. 1 as printed, with means for norms, is much at a learning rate of 0.1:
-            on the digits (8 epochs, one seed) ResNet8 reaches 33.7 %, and 94.2 % with 0.04, which is the authors'
-            code's 0.2 times the 0.2 that its ramp ends at.
-        token_weight: of the terms of tokens (and, in `code`, logits and the class token).
-        adversarial_weight: of the generator's term; by default 0.1 in `paper` and 1 in `code`.
-        discriminator_weight: of the discriminator's, which no other term sees: with SGD, its learning rate as a
-            fraction of the student's (0.01 in the authors' code; 1 diverged at rate 0.1).
-        mixing: `paper`: share of elements replaced by the teacher's.
-        dropout: `paper`: in front of the group-wise linear layers.
+        ce_weight: weight of the cross entropy.
+        attention_weight: weight of the attention term. 1 as printed, with means for norms, is much at a learning rate
+            of 0.1: on the digits (8 epochs, one seed) ResNet8 reaches 33.7 %, and 94.2 % with 0.04, which is the
+            authors' code's 0.2 times the 0.2 that its ramp ends at.
+        token_weight: weight of the terms of tokens (and, in `code`, logits and the class token).
+        adversarial_weight: weight of the generator's term; by default 0.1 in `paper` and 1 in `code`.
+        discriminator_weight: weight of the discriminator's term, which no other term sees: with SGD, its learning rate
+            as a fraction of the student's (0.01 in the authors' code; 1 diverged at rate 0.1).
+        mixing: `paper`: fraction of elements replaced by the teacher's.
+        dropout: `paper`: rate of the dropout in front of the group-wise linear layers.
         heads: `code`: attention heads of the student, by default the largest divisor of its width up to 16.
         saturating: `paper`: the generator minimises log(1 - D), as printed, which has no lower bound, instead
             of -log D.
         dead_generator: cut the generator's gradient off, as the authors' readable code does.
         perturb: probability that the student sees a strongly augmented view of an image.
         warmup: `code`: rise of the weights over the epochs (see `ramp`).
-        stage: of the student; by default the one whose grid is nearest to the teacher's.
+        stage: the student's; by default the one whose grid is nearest to the teacher's.
     """
 
     preset: Literal["paper", "code"] = "paper"

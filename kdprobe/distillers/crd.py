@@ -8,8 +8,8 @@ The form differs from the authors'. Theirs keeps a memory with a place for each 
 (`nce_m` 0.5) at each visit, and draws 16,384 images of other classes from it for each anchor. Here the negatives are
 all embeddings of other classes among the 16,384 most recent, the batch's own included, so that the method needs to
 know neither the size of the data set nor an image's place in it. Theirs measures the scale of the similarities once,
-on the first batch against a memory that is still random; here it is what that comes to on average. Equal are the loss,
-with as many negatives as N, and the numbers: weight 0.8, temperature 0.07, 128 dimensions.
+on the first batch against a memory that is still random; here it is what that comes to on average. The loss,
+with N the number of negatives, and the numbers are the same: weight 0.8, temperature 0.07, 128 dimensions.
 """
 
 from typing import ClassVar
@@ -63,8 +63,8 @@ class CRDOptions(Section):
     """Options of contrastive distillation; the defaults are those of the authors' code.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the contrastive term.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the contrastive term.
         dim: width of the embeddings.
         memory: how many recent embeddings of each network are kept.
         temperature: T.

@@ -19,7 +19,7 @@ from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
 
 Decay = Literal["linear", "x2", "cos"]
-Kind = Literal["hard", "soft"]
+TargetKind = Literal["hard", "soft"]
 
 
 def fusion_ratio(progress: float, decay: Decay = "linear") -> float:
@@ -38,7 +38,7 @@ def fused_teacher(dense: Float[Tensor, "batch classes h w"], ratio: float) -> Fl
 
     Args:
         dense: the teacher's logits [B, C, h, w].
-        ratio: in [0, 1], from `fusion_ratio`.
+        ratio: what `fusion_ratio` returns, in [0, 1].
     """
     return ratio * dense + (1 - ratio) * dense.mean(dim=(2, 3), keepdim=True)
 
@@ -48,13 +48,13 @@ def dense_loss(
     student_dense: Float[Tensor, "batch classes hs ws"],
     teacher_dense: Float[Tensor, "batch classes ht wt"],
     *,
-    kind: Kind = "hard",
+    kind: TargetKind = "hard",
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
     """How far the student's logits at each place are from the teacher's.
 
     Args:
-        student_dense: [B, C, h, w]; averaged onto the teacher's grid where that is another.
+        student_dense: [B, C, h, w]; averaged onto the teacher's grid where the two differ.
         teacher_dense: [B, C, h', w'], from `fused_teacher`.
         kind: `hard` is the cross entropy with the teacher's class, mean over samples and places (published);
             `soft` is `T^2` times KL(teacher || student), summed over places and averaged over samples.
@@ -71,7 +71,7 @@ def token_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
     *,
-    kind: Kind = "hard",
+    kind: TargetKind = "hard",
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
     """Loss of the distillation token, as in DeiT.
@@ -103,21 +103,21 @@ class CSKDOptions(Section):
     """Options of spatial distillation; the defaults are the published ones.
 
     Attributes:
-        ce_weight: of the cross entropy of the class token.
-        token_weight: of the distillation token's term.
-        dense_weight: of the patch tokens' term.
+        ce_weight: weight of the cross entropy of the class token.
+        token_weight: weight of the distillation token's term.
+        dense_weight: weight of the patch tokens' term.
         decay: how the local teacher fades.
         token_kind: `hard` or `soft`, see `token_loss`.
         dense_kind: `hard` or `soft`, see `dense_loss`.
-        temperature: of the soft kinds.
+        temperature: T of the soft kinds.
     """
 
     ce_weight: float = Field(0.5, ge=0)
     token_weight: float = Field(0.5, ge=0)
     dense_weight: float = Field(1.0, ge=0)
     decay: Decay = "linear"
-    token_kind: Kind = "hard"
-    dense_kind: Kind = "hard"
+    token_kind: TargetKind = "hard"
+    dense_kind: TargetKind = "hard"
     temperature: float = Field(1.0, gt=0)
 
 

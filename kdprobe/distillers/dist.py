@@ -58,7 +58,7 @@ class DISTOptions(Section):
     """Weights and temperature; the defaults are those of the authors' configuration for CIFAR-100.
 
     Attributes:
-        ce_weight: of the cross entropy.
+        ce_weight: weight of the cross entropy.
         inter_weight: beta, of the relations between the classes of a sample. The authors' code has beta and gamma 1
             and weights their sum by 2, on CIFAR-100 and on ImageNet.
         intra_weight: gamma, of the relations between the samples of a class.

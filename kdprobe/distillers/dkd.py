@@ -33,7 +33,7 @@ def dkd_loss(
     """`alpha` times the target part plus `beta` times the non-target part (see `dkd_parts`).
 
     Raises:
-        AnalysisError: for two classes, where there is one other class and nothing to rank.
+        AnalysisError: if there are only two classes, so that there is nothing to rank.
     """
     target_part, other_part = dkd_parts(student_logits, teacher_logits, target, temperature=temperature)
     return alpha * target_part + beta * other_part
@@ -61,7 +61,7 @@ def dkd_parts(
         the part of (target, not target) and the part among the classes that are not the target.
 
     Raises:
-        AnalysisError: for two classes.
+        AnalysisError: if there are only two classes.
     """
     _check_classes(student_logits.shape[1])
     student = _split(student_logits / temperature, target)
@@ -94,13 +94,13 @@ class DKDOptions(Section):
     """Options of decoupled distillation.
 
     Attributes:
-        ce_weight: of the cross entropy.
+        ce_weight: weight of the cross entropy.
         alpha: weight of the target part.
         beta: weight of the part among the other classes; its best value depends on the pair of networks
             (2 for ResNet56 to ResNet20, 8 for wider pairs, 0.5 on ImageNet).
         temperature: T.
         warmup_epochs: whole epochs over which both parts rise.
-        warmup_from: what the first epoch counts, 1 or 0 (see `Progress.warmup`).
+        warmup_from: what the first epoch counts as, 1 or 0 (see `Progress.warmup`).
     """
 
     ce_weight: float = Field(1.0, ge=0)

@@ -5,7 +5,7 @@ Reference:
 
 The authors' code was never published. Stated are: a hybrid map, in which random places hold the teacher's
 features and the others the student's; an encoder and a decoder on it; a reconstruction loss towards the
-teacher's map; and a share of the teacher's features that grows with the gap between the two networks, measured
+teacher's map; and a fraction of the teacher's features that grows with the gap between the two networks, measured
 by minibatch CKA. Reconstructed are the layers (window attention), the running mean of CKA, that a place is
 taken from the teacher with probability 1 - CKA, and every weight.
 """
@@ -38,7 +38,7 @@ def hybrid(
 
 
 def similarity(student: Float[Tensor, "n ..."], teacher: Float[Tensor, "n ..."]) -> float | None:
-    """Linear CKA of the samples of a batch, from unbiased HSIC, brought into [0, 1] to serve as a probability.
+    """Linear CKA of the samples of a batch, from unbiased HSIC, clamped to [0, 1] to serve as a probability.
 
     None for fewer than 4 samples, or where one side does not vary: it is not defined there.
     """
@@ -77,7 +77,7 @@ class PriorBlock(nn.Module):
 
     Args:
         student: (c, h, w) of the student's map, which also gives the common grid and width.
-        teacher_channels: of the teacher's map.
+        teacher_channels: channels of the teacher's map.
         n_blocks: attention blocks of each encoder and of the decoder.
     """
 
@@ -110,13 +110,13 @@ class DPKOptions(Section):
     """Options of dynamic prior knowledge.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the reconstruction of each pair of stages.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the reconstruction of each pair of stages.
         n_blocks: attention blocks of each encoder and of the decoder.
-        prior_ratio: share of places taken from the teacher; by default one minus the running mean of CKA.
-        momentum: of the running mean.
+        prior_ratio: fraction of places taken from the teacher; by default one minus the running mean of CKA.
+        momentum: momentum of the running mean.
         n_stages: how many of the pairs at equal relative depths, counted from the deepest.
-        stages: pairs of stage numbers (student, teacher) instead.
+        stages: pairs of stage numbers (student, teacher) to use instead.
     """
 
     ce_weight: float = Field(1.0, ge=0)

@@ -1,7 +1,8 @@
 """DropKD: dropout in a shared projection space removes specific knowledge, the general rest is transferred.
 
 Reference:
-    "DropKD", WACV 2025, with its supplement.
+    Lee, Hong, Shin, Ku and Ko, "Dropout connects transformers and CNNs: transfer general knowledge for knowledge
+    distillation", WACV 2025, pages 8335-8344, with its supplement.
 
 What the publication states: representations (feature maps and logits) are general plus specific knowledge;
 specific knowledge is removed on both sides by dropout in a projection space; there is feature dropout
@@ -9,7 +10,7 @@ distillation with a rate for the teacher and one for the student, and logit drop
 rates of its own; each network has an encoder, a decoder and a classifier of the same architecture, which
 do not share weights; the student costs nothing more at inference; rates of 0.5 came out best.
 
-What is reconstructed here, because it is not readable in the publication: the layers of encoder, decoder
+What is reconstructed here, because the publication does not show it legibly: the layers of encoder, decoder
 and classifier, the width of the projection space, how masks of the two networks relate, where logits are
 dropped, the form of every loss, the weights, the temperature, the warm-up and the layer choice. Each of
 them is an option of `DropKDOptions`.
@@ -29,8 +30,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
+from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.kd import kd_loss
+from kdprobe.distillers.pairing import at_equal_depth, resized
 from kdprobe.distillers.projection import Projection, drop, keep_masks
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
@@ -54,17 +56,17 @@ class DropKDOptions(Section):
         granularity: what is dropped as a whole in feature maps: an element, a channel, or a position.
         dim: d, width of the projection space.
         encoder: `conv` (1x1 then 3x3 convolution) or `token` (layer norms and linear layers).
-        grid: whose grid the two maps are brought to.
-        resize: how; `pool` averages, `bilinear` interpolates.
+        grid: the network whose grid both maps are resized to.
+        resize: how they are resized; `pool` averages, `bilinear` interpolates.
         stages: student stages, counted as Python does; the teacher's are those at the same relative depth.
-        metric: of the feature term: squared distance of channel-normalised vectors per position, mean squared
+        metric: distance of the feature term: squared distance of channel-normalised vectors per position, mean squared
             error, or one minus the cosine.
         space: where features are compared: `encoder`, or `decoder` (where both networks have equal widths).
         logit_source: whose logits are distilled: `classifier` (of the projection space), `head` (the networks'
             own, behind a dropped pooled vector), or `logits` (masks on the class logits themselves).
         dropped: what a dropped class logit becomes with `logit_source: logits`: `zero`, or `exclude` (the
             distribution is taken over the classes that both networks keep; samples without any are skipped).
-        ce_weight: of the cross entropy of the student's own logits.
+        ce_weight: weight of the cross entropy of the student's own logits.
         feature_weight: w_f.
         logit_weight: w_l.
         classifier_weight: w_c.
@@ -152,7 +154,7 @@ class DropKD(Method):
     """
 
     Options: ClassVar[type[Section]] = DropKDOptions
-    reference = "DropKD, WACV 2025"
+    reference = "Lee, Hong, Shin, Ku, Ko 2025"
     student_needs: tuple[Need, ...] = ("maps",)
     teacher_needs: tuple[Need, ...] = ("maps",)
     options: DropKDOptions
@@ -160,21 +162,16 @@ class DropKD(Method):
     def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("dropkd", teacher)
-        needs_maps("dropkd", student, teacher)
         if options.logit_source == "head":
             self.student_needs = self.teacher_needs = ("maps", "pooled", "head")
-        self.pairs = [_stage_pair(index, student, teacher) for index in options.stages]
+        self.pairs = at_equal_depth("dropkd", options.stages, student, teacher)
         self.sizes = []
-        for teacher_stage, student_stage in self.pairs:
-            owner = student.maps[student_stage] if options.grid == "student" else teacher.maps[teacher_stage]
+        for own, other in self.pairs:
+            owner = student.maps[own] if options.grid == "student" else teacher.maps[other]
             self.sizes.append(owner[1:])
-            self._check_widths(teacher.maps[teacher_stage][0], student.maps[student_stage][0])
-        self.teacher_projections = nn.ModuleList(
-            self._projection(teacher, teacher_stage) for teacher_stage, _ in self.pairs
-        )
-        self.student_projections = nn.ModuleList(
-            self._projection(student, student_stage) for _, student_stage in self.pairs
-        )
+            self._check_widths(teacher.maps[other][0], student.maps[own][0])
+        self.teacher_projections = nn.ModuleList(self._projection(teacher, other) for _, other in self.pairs)
+        self.student_projections = nn.ModuleList(self._projection(student, own) for own, _ in self.pairs)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
@@ -182,8 +179,8 @@ class DropKD(Method):
         """Loss terms of one batch, see the class."""
         assert teacher is not None
         stages = [
-            self._stage(index, student.maps[pair[1]], teacher.maps[pair[0]], labels)
-            for index, pair in enumerate(self.pairs)
+            self._stage(index, student.maps[own], teacher.maps[other], labels)
+            for index, (own, other) in enumerate(self.pairs)
         ]
         terms = {name: torch.stack([stage[name] for stage in stages]).mean() for name in stages[0]}
         if self.options.logit_source != "classifier":
@@ -301,24 +298,6 @@ class DropKD(Method):
                 f"dropkd compares decoder outputs only where both networks have equal widths, but the teacher's map "
                 f"has {teacher} channels and the student's {student}; use space: encoder"
             )
-
-
-def _stage_pair(index: int, student: Shapes, teacher: Shapes) -> tuple[int, int]:
-    """(teacher stage, student stage) at the same relative depth."""
-    n_student, n_teacher = len(student.maps), len(teacher.maps)
-    if not -n_student <= index < n_student:
-        raise ModelError(f"dropkd: stage {index} does not exist, {student.model} has stages 0 to {n_student - 1}")
-    stage = index % n_student
-    return max(round((stage + 1) / n_student * n_teacher) - 1, 0), stage
-
-
-def resized(x: Tensor, size: tuple[int, int], how: str) -> Tensor:
-    """Maps [B, c, h, w] on a grid of another size; `pool` averages, anything else interpolates."""
-    if x.shape[2:] == size:
-        return x
-    if how == "pool":
-        return F.adaptive_avg_pool2d(x, size)
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 @widened

@@ -38,7 +38,7 @@ class Regressor(nn.Module):
         teacher: (c, h, w).
 
     Raises:
-        ModelError: where no single such convolution leads from one size to the other.
+        ModelError: if no single such convolution leads from one size to the other.
     """
 
     def __init__(self, student: Shape, teacher: Shape) -> None:
@@ -70,8 +70,8 @@ class FitNetOptions(Section):
     """Options of hint regression.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the hint term.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the hint term.
         stages: numbers of the student's and the teacher's stage; by default the second of the pairs at equal
             relative depths, as in the benchmarks.
     """

@@ -21,7 +21,7 @@ from kdprobe.models.stages import Features
 
 
 @widened
-def standardised(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+def standardised_logits(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
     """Logits of mean 0 and standard deviation 1 (unbiased) for each sample; equal logits become 0."""
     degrees_of_freedom = logits.shape[1] - 1
     return unit(centred(logits, dim=1), dim=1) * sqrt(degrees_of_freedom)
@@ -34,8 +34,8 @@ class LogitStandardOptions(Section):
     ResNet20 had temperature 4 and weight 12, and some other pairs temperature 3. On ImageNet `ce_weight` is 1.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        kd_weight: of the divergence of the standardised logits.
+        ce_weight: weight of the cross entropy.
+        kd_weight: weight of the divergence of the standardised logits.
         temperature: T, in standard deviations of the logits.
     """
 
@@ -56,5 +56,5 @@ class LogitStandard(Method):
     ) -> dict[str, Tensor]:
         """One term, `kd`."""
         assert teacher is not None
-        ours, theirs = standardised(student.logits), standardised(teacher.logits)
+        ours, theirs = standardised_logits(student.logits), standardised_logits(teacher.logits)
         return {"kd": self.options.kd_weight * kd_loss(ours, theirs, temperature=self.options.temperature)}

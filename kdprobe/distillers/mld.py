@@ -94,11 +94,11 @@ def mld_parts(
     return levels(student_views, teacher_views, temperatures)
 
 
-Views = tuple[Tensor, Tensor]
+_Views = tuple[Tensor, Tensor]
 Level = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def _clean(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+def _clean(student: _Views, teacher: _Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
     samples, classes = uncertain(teacher[0])
     levels: dict[str, tuple[Level, Tensor]] = {
         "instance": (_instance, samples),
@@ -115,7 +115,7 @@ def _clean(student: Views, teacher: Views, temperatures: Sequence[float]) -> dic
     }
 
 
-def _reference(student: Views, teacher: Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
+def _reference(student: _Views, teacher: _Views, temperatures: Sequence[float]) -> dict[str, Tensor]:
     (weak, strong), (teacher_weak, teacher_strong) = student, teacher
     samples, classes = (mask.to(weak.dtype).mean() for mask in uncertain(teacher_weak))
 
@@ -138,8 +138,8 @@ class MLDOptions(Section):
     """Options of multi-level logit distillation.
 
     Attributes:
-        ce_weight: of the cross entropy of each of the two views.
-        weight: of each of the three levels.
+        ce_weight: weight of the cross entropy of each of the two views.
+        weight: weight of each of the three levels.
         temperatures: summed over; five of them for `reference`.
         variant: `reference` is the published code, from which the published numbers come; `clean` is what it seems
             to mean (see `mld_parts`). On the digits, from a ViT to ResNet8 (8 epochs, one seed, learning rate 0.1),

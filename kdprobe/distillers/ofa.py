@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
-from kdprobe.distillers.pairing import USUAL, check_stage, levels, spread
+from kdprobe.distillers.pairing import N_STAGES, check_stage, levels, spread
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -61,7 +61,7 @@ def conv_exit(channels: int, *, stage: int, n_stages: int, width: int, n_classes
         channels: c of the stage's map [B, c, h, w].
         stage: 1 is the shallowest.
         n_stages: stages of the network.
-        width: in front of the classifier.
+        width: features in front of the classifier.
         n_classes: C.
 
     Returns:
@@ -165,11 +165,11 @@ class OFAOptions(Section):
     """Options of one-for-all distillation.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the term of the network's own logits.
-        exit_weight: of the terms of the exits.
+        ce_weight: weight of the cross entropy.
+        weight: weight of the term of the network's own logits.
+        exit_weight: weight of the terms of the exits.
         eps: enhancement of the network's own term (1.5 for DeiT-T to ResNet18 on ImageNet).
-        exit_eps: of the exits, shallow to deep; a single one is for all.
+        exit_eps: eps of each exit, shallow to deep; a single value is for all.
         temperature: T.
         stages: numbers of the student's stages with an exit; by default four, at equal distances but for the blocks 2,
             4, 10 and 12 of a transformer of twelve.
@@ -231,7 +231,7 @@ def _usual_stages(student: Shapes) -> tuple[int, ...]:
     found = levels(student)
     if student.tokens is not None and len(found) == 12:
         return OF_TWELVE
-    return spread(found, min(USUAL, len(found)))
+    return spread(found, min(N_STAGES, len(found)))
 
 
 def _exit(student: Shapes, stage: int, place: int, n_stages: int, width: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """Which stage of the student learns from which stage of the teacher."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,10 +10,10 @@ from kdprobe.distillers.base import needs_maps
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Shapes
 
-#: names that a stem's output goes by
+#: beginnings of the names of a stem's output
 STEM = ("act", "bn", "conv", "norm", "stem")
 #: stages of the usual networks, without the stem
-USUAL = 4
+N_STAGES = 4
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -25,11 +26,11 @@ def levels(shapes: Shapes) -> tuple[int, ...]:
     found = tuple(range(len(shapes.maps)))
     if shapes.names and shapes.names[0].startswith(STEM):
         found = found[1:]
-    return found if shapes.tokens is not None else found[-USUAL:]
+    return found if shapes.tokens is not None else found[-N_STAGES:]
 
 
 def spread(stages: Sequence[int], count: int) -> tuple[int, ...]:
-    """So many of the stages at equal distances, the deepest among them."""
+    """This many of the stages at equal distances, the deepest among them."""
     return tuple(stages[round((place + 1) / count * len(stages)) - 1] for place in range(count))
 
 
@@ -37,10 +38,10 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
     """(student stage, teacher stage), shallow to deep, at the same relative depths.
 
     Args:
-        method: for messages.
-        student: sizes of its stages.
-        teacher: sizes of its stages.
-        chosen: pairs of stage numbers instead.
+        method: its name, for messages.
+        student: sizes of the student's stages.
+        teacher: sizes of the teacher's stages.
+        chosen: pairs of stage numbers to use instead.
 
     Raises:
         ModelError: if a network has no stages, or not the chosen ones.
@@ -52,8 +53,26 @@ def stage_pairs(method: str, student: Shapes, teacher: Shapes, chosen: Pairs | N
             check_stage(method, pair[1], teacher)
         return chosen
     ours, theirs = levels(student), levels(teacher)
-    count = min(len(ours), len(theirs), USUAL)
+    count = min(len(ours), len(theirs), N_STAGES)
     return tuple(zip(spread(ours, count), spread(theirs, count), strict=True))
+
+
+def at_equal_depth(method: str, stages: Sequence[int], student: Shapes, teacher: Shapes) -> Pairs:
+    """(student stage, teacher stage) for chosen stages of the student, counted as Python does.
+
+    The teacher's stage is the one at the same relative depth, of all of its stages.
+
+    Raises:
+        ModelError: if a network has no stages, or the student not the chosen ones.
+    """
+    needs_maps(method, student, teacher)
+    pairs = []
+    for stage in stages:
+        check_stage(method, stage, student)
+        place = stage % len(student.maps)
+        other = round((place + 1) / len(student.maps) * len(teacher.maps)) - 1
+        pairs.append((place, max(other, 0)))
+    return tuple(pairs)
 
 
 def check_stage(method: str, stage: int, shapes: Shapes) -> None:
@@ -66,10 +85,16 @@ def check_stage(method: str, stage: int, shapes: Shapes) -> None:
         raise ModelError(f"{method}: there is no stage {stage}, {shapes.model} has stages 0 to {len(shapes.maps) - 1}")
 
 
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map on another grid: averaged where it is larger on both sides, interpolated otherwise."""
+def resized(maps: Tensor, size: tuple[int, int], how: Literal["auto", "pool", "bilinear"] = "auto") -> Tensor:
+    """Maps [B, c, h, w] on another grid.
+
+    Args:
+        maps: a stage's.
+        size: (h, w) of the grid.
+        how: `pool` averages, `bilinear` interpolates, `auto` averages maps that are larger on both sides.
+    """
     if (maps.shape[2], maps.shape[3]) == tuple(size):
         return maps
-    if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
+    if how == "pool" or (how == "auto" and maps.shape[2] >= size[0] and maps.shape[3] >= size[1]):
         return F.adaptive_avg_pool2d(maps, size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)

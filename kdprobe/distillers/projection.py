@@ -20,7 +20,7 @@ def keep_masks(
         reference: tensor whose device the masks are made on, and whose shape they have if none is given.
         rates: probabilities of being dropped (teacher, student), each in [0, 1).
         nested: one uniform draw for both networks, so that the higher rate keeps a subset of what the lower keeps.
-        shape: of the masks; it must broadcast against the reference.
+        shape: shape of the masks; it must broadcast against the reference.
 
     Returns:
         two boolean masks (teacher, student), True where kept.

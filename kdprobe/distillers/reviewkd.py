@@ -52,9 +52,9 @@ class FusionBlock(nn.Module):
     """Fuses a student's map with what came from the deeper level, and predicts the teacher's map.
 
     Args:
-        in_channels: of the student's map.
-        mid_channels: of what is handed from level to level.
-        out_channels: of the teacher's map.
+        in_channels: channels of the student's map.
+        mid_channels: channels of what is passed from level to level.
+        out_channels: channels of the teacher's map.
         fuse: false for the deepest level, which has nothing to fuse with.
     """
 
@@ -101,8 +101,8 @@ class FusionChain(nn.Module):
     """One fusion block for each level, from deep to shallow.
 
     Args:
-        in_channels: of the student's maps, shallow to deep.
-        out_channels: of the teacher's maps, shallow to deep.
+        in_channels: channels of the student's maps, shallow to deep.
+        out_channels: channels of the teacher's maps, shallow to deep.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: Sequence[int]) -> None:
@@ -126,11 +126,11 @@ class ReviewKDOptions(Section):
     """Options of knowledge review.
 
     Attributes:
-        ce_weight: of the cross entropy.
-        weight: of the pyramid term (0.6 for ResNet56 to ResNet20, 1 for ResNet110 to ResNet32 and on ImageNet,
+        ce_weight: weight of the cross entropy.
+        weight: weight of the pyramid term (0.6 for ResNet56 to ResNet20, 1 for ResNet110 to ResNet32 and on ImageNet,
             5 to 8 for wider pairs).
         warmup_epochs: whole epochs over which the term rises.
-        warmup_from: what the first epoch counts, 1 or 0 (see `Progress.warmup`).
+        warmup_from: what the first epoch counts as, 1 or 0 (see `Progress.warmup`).
         student_preacts: take the student's maps before their last activation too (the ImageNet setting).
         stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
     """

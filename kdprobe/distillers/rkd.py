@@ -34,7 +34,7 @@ def distance_loss(student: Float[Tensor, "batch d_s"], teacher: Float[Tensor, "b
         teacher: features [B, d_t].
 
     Raises:
-        AnalysisError: for a batch of one, which has no distances.
+        AnalysisError: if the batch has a single sample, so that there are no distances.
     """
     if len(student) < 2:
         raise AnalysisError("relational distillation needs a batch of at least 2 samples, but got 1")

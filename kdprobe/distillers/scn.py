@@ -58,11 +58,11 @@ class SCNOptions(Section):
     """Options of self-cure.
 
     Attributes:
-        ce_weight: of the cross entropy of the weighted logits.
-        rank_weight: of the rank regularisation.
+        ce_weight: weight of the cross entropy of the weighted logits.
+        rank_weight: weight of the rank regularisation.
         beta: fraction of the batch in the high group.
-        margin: between the mean weights of the two groups (0.07 goes with a batch of 64, 0.15 with 1024).
-        relabel_margin: by which a prediction must be surer than the label to replace it.
+        margin: wanted difference of the mean weights of the two groups (0.07 goes with a batch of 64, 0.15 with 1024).
+        relabel_margin: how much more probable than the label a prediction must be to replace it.
         relabel_epochs: epochs before the first relabelling.
     """
 
@@ -92,7 +92,7 @@ class SCN(Method):
         needs_pooled("scn", student)
         self.importance = nn.Linear(student.width, 1)
         self.cured: dict[int, int] = {}
-        self._fresh: dict[int, int] = {}  # of these, what the other processes do not know yet
+        self._fresh: dict[int, int] = {}  # those that the other processes do not know yet
         self._index: list[int] = []
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +127,7 @@ class SCN(Method):
                 self.cured[index] = self._fresh[index] = new
 
     def agree(self, join: Callable[[Tensor], list[int]]) -> None:
-        """Take the other processes' relabelled samples over."""
+        """Adopt the samples that the other processes relabelled."""
         found = join(torch.tensor(list(self._fresh.items()), dtype=torch.int64).flatten())
         self.cured |= dict(zip(found[::2], found[1::2], strict=True))
         self._fresh = {}

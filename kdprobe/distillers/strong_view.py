@@ -16,7 +16,7 @@ def strong_view(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 
     Random numbers come from torch's global generator of the CPU.
 
     Args:
-        images: in [0, 1].
+        images: values in [0, 1].
 
     Returns:
         new images in [0, 1].

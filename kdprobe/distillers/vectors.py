@@ -1,4 +1,4 @@
-"""Directions of vectors, and their deviations from their mean, where there may be none."""
+"""Directions of vectors, and their deviations from their mean, either of which may be zero."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def centred(vectors: Tensor, dim: int) -> Tensor:
     """Vectors minus the mean of their elements; a vector of equal elements becomes exactly zero and passes no gradient.
 
-    The mean of equal numbers is often off by a rounding error, which whoever divides by the length would blow up.
+    The mean of equal numbers is often off by a rounding error, which a division by the length would blow up.
     """
     deviations = vectors - vectors.mean(dim, keepdim=True)
     lengths = [torch.linalg.vector_norm(values, dim=dim, keepdim=True) for values in (deviations, vectors)]

@@ -1,13 +1,13 @@
-"""Features of chosen layers, taken by forward hooks that exist only inside a `with` block.
+"""Features of chosen layers, captured by forward hooks that exist only inside a `with` block.
 
     with capture(model, "stages", reduce="gap") as features:
         model(images)
         features["layer4"]  # [B, c]
 
-A feature is copied or reduced inside the hook, before an in-place operation behind the layer can
-overwrite it. A module that runs several times in one forward pass gives one layer per call, named
-`relu#1`, `relu#2` and so on. The first pass is preceded by one of two of its images, which is watched to tell what the
-dimensions of outputs mean (`kdprobe.models.facts`).
+A feature is copied or reduced inside the hook, before an in-place operation after the layer can overwrite it. A module
+that runs several times in one forward pass gives one layer per call, named `relu#1`, `relu#2` and so on. Before the
+first pass, two of its images are passed through the network, which is watched to find out what the dimensions of
+outputs mean (`kdprobe.models.facts`).
 """
 
 from collections import Counter
@@ -39,22 +39,22 @@ def capture(
     evaluate: bool = True,
     detach: bool = True,
 ) -> "Capture":
-    """Take the outputs of layers while the model runs inside `with`.
+    """Capture the outputs of layers while the model runs inside `with`.
 
-    In the first pass with images of a size, the model runs twice: before, two of the images are shown to it without
-    gradients, in evaluation mode. Buffers, attributes of its modules and the random state are put back after that.
+    In the first pass with images of a given size, the model runs twice: first with two of the images, without
+    gradients, in evaluation mode. Buffers, attributes of its modules and the random state are then restored.
 
-    Of a layer's output of several tensors with a row per image, the one that is a map or tokens counts. Where several
-    are, of different shapes, the first is taken of layers that a glob or group chose, and `notes` says so; a
-    layer chosen by name is refused, unless `reduce` is a function, which is given the whole output.
+    If a layer's output holds several tensors with a row per image, the one that is a map or tokens is taken. If there
+    are several of these, with different shapes, the first is taken for layers that a glob or group chose, and `notes`
+    says so; a layer chosen by name is refused, unless `reduce` is a function, which is given the whole output.
 
     Args:
-        model: any network that is called with a tensor or a list of images; compiled ones run uncompiled inside the
-            block, wrapped ones are looked through.
+        model: any network that is called with a tensor or a list of images; a compiled network runs uncompiled inside
+            the block, and wrappers are looked through.
         layers: module names or modules, globs (`*` spans dots), `stages` (the ends of all stages; the blocks of a
             network of one resolution), `leaves` (modules without children that are not identities or dropouts), `all`;
-            `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out what did not run and what
-            has no row per image, such as windows; `left_out` of the result says so.
+            `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out layers that did not run or
+            have no row per image, such as windows; `left_out` of the result lists them.
         reduce: `flatten` [B, d]; `gap` or `mean` [B, c], over positions without prefix tokens; `cls` [B, d];
             `tokens` [B, n, d] without prefix; `gram` [B, B] float64 of centred features; `whole`;
             or a function of the output.
@@ -62,12 +62,12 @@ def capture(
         detach: cut the features off the autograd graph.
 
     Returns:
-        a mapping of layer name -> feature of the last forward pass, in the order of execution.
+        a mapping of layer name to feature of the last forward pass, in the order of execution.
 
     Raises:
-        CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a chosen
-            layer or call of it that did not run, or that gave no tensor with a row per image, for stages that cannot
-            be told, and for a reducer that a layer's output does not suit.
+        CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a layer
+            chosen by name that did not run or gave no tensor with a row per image, for stages that cannot be
+            determined, and for a reducer that does not suit a layer's output.
     """
     return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach)
 
@@ -78,13 +78,13 @@ def select_layers(model: nn.Module, layers: Layers, *, images: Tensor | None = N
     Args:
         model: the network, unwrapped.
         layers: as `capture` takes them.
-        images: that `stages` are looked for with; made-up ones of the size in the network's description, if not given.
+        images: images for finding `stages`; made-up ones of the size in the network's description if not given.
 
     Returns:
         names in the order of `named_modules`; a chosen single call keeps its `#number`.
 
     Raises:
-        CaptureError: if a name or glob matches nothing, with near matches, or nothing remains.
+        CaptureError: if a name or glob matches nothing, with near matches, or if nothing remains.
     """
     choices = as_choices(model, layers)
     return list(select(model, choices, stage_names(model, images) if _asks_for_stages(choices) else ()).names)
@@ -94,8 +94,8 @@ class Capture(Mapping[str, Tensor]):
     """Features of the last forward pass by layer name; made by `capture`.
 
     Attributes:
-        left_out: layers that a glob or group chose and that have no feature, with the reason.
-        notes: layers of which one of several tensors was taken that nothing decides between, with their shapes.
+        left_out: layers that a glob or group chose but that have no feature, with the reason.
+        notes: layers for which the first of several equally good tensors was taken, with their shapes.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Capture(Mapping[str, Tensor]):
     def _unfit(self, output: Any, tensor: Tensor | None, one: LayerOutput, rivals: str) -> str | None:
         n_images = self._pass.n_images
         if tensor is None:
-            return f"gives {_described(output)}, in which there is no floating tensor"
+            return f"gives {_described(output)}, which holds no floating-point tensor"
         if n_images is not None and (tensor.ndim < 2 or tensor.shape[0] != n_images):
             return f"gives {list(tensor.shape)} for {n_images} images, not one row per image"
         if n_images is not None and not self._seen.has_images_first(
@@ -306,7 +306,9 @@ class Capture(Mapping[str, Tensor]):
         for name in needed:
             module, number = module_name(name), call_number(name)
             if number is not None and not 1 <= number <= ran[module]:
-                raise CaptureError(f"there is no call {name!r}: {module!r} ran {ran[module]} times, counted from 1")
+                raise CaptureError(
+                    f"there is no call {name!r}: {module!r} ran {ran[module]} times, and calls count from 1"
+                )
 
     def _check_refused(self) -> None:
         refused = {one.name: one.refused for one in self._pass.outputs if one.refused and not one.unfit}

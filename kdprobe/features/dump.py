@@ -1,7 +1,7 @@
 """Run networks over images and stream their features into files.
 
-A dump has one part per process, or more where parts are to stay small. An interrupted part is continued behind
-its last complete minibatch: what was complete is copied into a new file, which proves it readable.
+A dump has one part per process, or more if parts are to stay small. An interrupted part is continued after
+its last complete minibatch: the complete ones are copied into a new file, which proves that they can be read.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.parts import join
-from kdprobe.features.shared_images import show
+from kdprobe.features.shared_images import Views, show
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import describe
@@ -37,17 +37,17 @@ class Dump:
     """What to write.
 
     Attributes:
-        models: by role, `teacher` and `student`.
-        minibatches: gives the samples from start to stop, each role's in its input size.
-        n_samples: how many there are.
-        batch_size: of the minibatches.
+        models: the networks by role, `teacher` and `student`.
+        minibatches: gives the samples from start to stop, for each role in its input size.
+        n_samples: number of samples.
+        batch_size: samples per minibatch.
         layers: by role, as `kdprobe.capture` takes them; `stages` if not given.
         data: the data SPEC, for the record.
-        shown: which images these are and how they are shown, by role, for the record and for who compares.
+        shown: which images these are and how they are shown, by role, for the record and for comparisons.
         content: `features`, or `grams` of each minibatch.
-        dtype: of features, `float32` or `float16`.
+        dtype: type of stored features, `float32` or `float16`.
         compression: `gzip` or `none`.
-        device: where the networks run.
+        device: the device that the networks run on.
     """
 
     models: Mapping[str, nn.Module]
@@ -62,10 +62,20 @@ class Dump:
     compression: Compression = "gzip"
     device: str | torch.device = "cpu"
 
+    @classmethod
+    def of(
+        cls, views: Views, *, batch_size: int, device: str | torch.device = "cpu", quiet: bool = True, **options: Any
+    ) -> "Dump":
+        """A dump of networks on the test images that they are shown, with progress on standard error unless quiet."""
+        shown: dict[str, Any] = {"batch_size": batch_size, "device": device}
+        minibatches = partial(views.minibatches, **shown, label="dump", quiet=quiet)
+        facts: dict[str, Any] = {"n_samples": views.n_samples, "data": views.data, "shown": views.shown}
+        return cls(views.models, minibatches, **facts, **shown, **options)
+
 
 @dataclass(frozen=True)
 class Part:
-    """Samples [start, stop) and the file that they go to."""
+    """Samples [start, stop) and the file that holds them."""
 
     path: Path
     start: int
@@ -87,15 +97,14 @@ def write(
     Args:
         dump: what to write.
         path: the `.h5` file.
-        part_size: at most so many samples per file; one file per process if not given.
+        part_size: the most samples per file; one file per process if not given.
         resume: continue an interrupted dump.
-        overwrite: also over whatever has the file's name.
-        shard: which of how many processes this is; each writes parts of its own, the first one joins them.
-        say: told the size before the start.
+        overwrite: replace whatever has the file's name.
+        shard: (r, k): this is process r of k; each writes its own parts, and the first one joins them.
+        say: receives lines for the user, such as the size before the start.
 
     Raises:
-        StoreError: if there is such a dump already, it does not fit on the disk or into float16, or what is to be
-            resumed is another dump.
+        StoreError: if the dump exists already, does not fit on the disk or into float16, or is to resume another dump.
         CaptureError: for an unknown layer.
         AnalysisError: for features that are NaN or infinite.
     """
@@ -103,7 +112,7 @@ def write(
     path = Path(path)
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if resume and overwrite:
-        raise StoreError("--resume goes on with what is there, and --overwrite loses it; give one of them")
+        raise StoreError("--resume continues what is there, and --overwrite discards it; give one of them")
     if not (resume or overwrite):
         _refuse_existing(path, parts)
         if shard[1] > 1:
@@ -128,7 +137,9 @@ def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n
         StoreError: if a part would be smaller than a minibatch.
     """
     if part_size is not None and part_size < batch_size:
-        raise StoreError(f"a part must hold a minibatch of {batch_size} samples, but is to hold {part_size}")
+        raise StoreError(
+            f"a part must hold at least one minibatch of {batch_size} samples, but part_size is {part_size}"
+        )
     n_minibatches = -(-n_samples // batch_size)
     per_part = part_size // batch_size if part_size else -(-n_minibatches // n_ranks)
     starts = list(range(0, n_samples, per_part * batch_size))
@@ -197,7 +208,7 @@ def _writer(dump: Dump, path: Path, *, keep: Path | None, overwrite: bool) -> Fe
 
 
 def _kept_path(path: Path) -> Path:
-    """Where the unfinished file is set aside; one that was set aside before holds more."""
+    """Where the unfinished file is set aside; an earlier one there holds more samples."""
     return path.with_name(path.name + ".kept.partial")
 
 
@@ -212,7 +223,7 @@ def _copy(
     try:
         store = FeatureStore.open(kept, salvage=True)
     except StoreError as error:
-        say(f"begins anew: {error}")
+        say(f"starts again from the beginning: {error}")
         return
     with store:
         _check_same(dump, part, store, say)
@@ -223,7 +234,7 @@ def _copy(
             index = next(iter(read.values()))[0]
             features = {role: layers for role, (_, layers) in read.items()}
             writer.append(index, labels, features, layouts=layouts, stages=stages)
-        say(f"continues behind {store.n_samples} samples")
+        say(f"continues after {store.n_samples} samples")
 
 
 def _check_finished(dump: Dump, part: Part, say: Callable[[str], None]) -> None:
@@ -234,7 +245,7 @@ def _check_finished(dump: Dump, part: Part, say: Callable[[str], None]) -> None:
 
 
 def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str], None]) -> None:
-    """Refuse what would not be the beginning of this part."""
+    """Refuse a file that is not the beginning of this part."""
     dtype = "float64" if dump.content == "grams" else dump.dtype
     wanted = {"batch_size": dump.batch_size, "content": dump.content, "dtype": dtype, **_facts(_networks(dump))}
     networks = {role: store.network(role) for role in store.roles}
@@ -243,7 +254,7 @@ def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str]
     if not all(f"{role} images" in facts for role in networks for facts in (wanted, found)):
         wanted, found = {"data": dump.data, **wanted}, {"data": store.data, **found}  # by where they lie
     if unsaid:
-        say(f"{store.path} does not say its {', '.join(unsaid)}, so whether they are still the same is not checked")
+        say(f"{store.path} does not hold its {', '.join(unsaid)}, so it is not checked whether they are still the same")
     different = [
         f"{key} was {found.get(key, 'not there')}, but now is {wanted.get(key, 'not there')}"
         for key in dict.fromkeys((*found, *wanted))
@@ -284,7 +295,7 @@ def _refuse_broken(taken: Mapping[str, Mapping[str, Tensor]], start: int, batch_
 def _check_room(
     dump: Dump, taken: Mapping[str, Capture], folder: Path, n_samples: int, say: Callable[[str], None]
 ) -> None:
-    """Tell the size before compression, and refuse what cannot fit."""
+    """Report the size before compression, and refuse a dump that cannot fit."""
     features = [feature for layers in taken.values() for feature in layers.values()]
     if dump.content == "grams":
         size = len(features) * 8 * dump.batch_size * n_samples
@@ -302,7 +313,7 @@ def _check_room(
 
 @contextmanager
 def _behind(function: Callable[..., Any], *, depth: int = 2) -> Iterator[Callable[..., None]]:
-    """Call a function in a thread, at most `depth` calls behind; its errors reach the caller."""
+    """Call a function in a thread that lags at most `depth` calls behind; its errors reach the caller."""
     pending: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(1) as executor:
 
@@ -320,7 +331,7 @@ _SEEN = (" images", " crop_pct", " interpolation", " crop_mode")
 
 
 def _facts(networks: Mapping[str, Network]) -> dict[str, Any]:
-    """What must stay the same of networks and of what they see, each by its name."""
+    """The facts of networks, and of what they see, that must stay the same."""
     facts: dict[str, Any] = {}
     for role, network in networks.items():
         named = {"model": network.model, "sha256": network.sha256, "images": network.images, **network.preprocessing}

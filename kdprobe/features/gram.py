@@ -27,8 +27,7 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
 
     Half precision is widened to float32 first; float32 and float64 are multiplied as they are.
     Where float32 products overflow although every feature is finite, or are too small for its digits, float64 is used.
-    Features that are the same for every sample but for rounding (`kdprobe.features.rounding`) give a matrix of
-    exact zeros.
+    Features that differ between samples by rounding alone (`kdprobe.features.rounding`) give a matrix of exact zeros.
 
     Args:
         features: one row, map or token sequence per sample.
@@ -37,8 +36,8 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
         a float64 matrix on the features' device.
 
     Raises:
-        AnalysisError: if a feature is NaN or infinite, with their number, or so large or small that even the squares
-            of products leave float64.
+        AnalysisError: if features are NaN or infinite, with their number, or so large or small that the squares of
+            their products are out of float64's range.
     """
     rows = _rows(features.detach())
     dtype = torch.promote_types(rows.dtype, torch.float32)
@@ -47,7 +46,7 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
         total = float(gram.trace())  # not finite where any product is not
         if not math.isfinite(total):
             _refuse_non_finite(rows)
-        if total == 0 and bool((rows == rows[0]).all()):  # as behind the zeros that residual branches begin with
+        if total == 0 and bool((rows == rows[0]).all()):  # as after the zeros that residual branches begin with
             return gram
         if dtype == torch.float32 and not _LEAST * len(rows) < total < math.inf:
             gram = _gram(rows, torch.float64)
@@ -56,7 +55,7 @@ def centred_gram(features: Float[Tensor, "n ..."]) -> Float[Tensor, "n n"]:
 
 
 def _without_rounding(gram: Tensor, total: float, rows: Tensor) -> Tensor:
-    """The matrix, without what only rounding tells apart; looked at where the spread is as small as that."""
+    """The matrix without columns that vary by rounding alone; these are looked for only where the spread is small."""
     n = len(rows)
     assumed = rows.dtype if torch.finfo(rows.dtype).bits == 16 else torch.bfloat16  # which were perhaps widened
     if total <= n * most_rounding(rows[0], assumed) ** 2:
@@ -67,8 +66,8 @@ def _without_rounding(gram: Tensor, total: float, rows: Tensor) -> Tensor:
         total = float(gram.trace())
     if not 1 / _MOST < total / n < _MOST:
         raise AnalysisError(
-            f"the features vary by {math.sqrt(total / n):.1g} around their mean, so that the squares of their products "
-            "leave float64; scale them to a size nearer to 1"
+            f"the features vary by {math.sqrt(total / n):.1g} around their mean, so the squares of their products "
+            "are out of float64's range; scale them closer to 1"
         )
     return gram
 

@@ -22,7 +22,7 @@ def unbiased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "m m"]) ->
     With the diagonals set to zero (K, L) it equals
     [tr(KL) + 1'K1 1'L1 / ((n-1)(n-2)) - 2/(n-2) 1'KL1] / (n(n-3)); computed here as the mean
     product of the U-centred matrices, which is the same number without the cancellation of large
-    sums, and unchanged when the features behind a matrix are shifted.
+    sums, and unchanged when the features of a matrix are shifted.
 
     Args:
         gram_x: symmetric; n is at least 4.

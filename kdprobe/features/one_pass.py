@@ -1,4 +1,4 @@
-"""One call of a network, and what its layers gave."""
+"""One call of a network, and the outputs of its layers."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass
 class LayerOutput:
-    """What one call of a layer gave."""
+    """The output of one call of a layer."""
 
     name: str
     number: int
@@ -20,7 +20,7 @@ class LayerOutput:
 
 @dataclass
 class Pass:
-    """One call of the network: how many images there were, and what its layers gave."""
+    """One call of the network: the number of images, and the outputs of its layers."""
 
     n_images: int | None = None
     with_gradients: bool = False

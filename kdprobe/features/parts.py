@@ -1,4 +1,4 @@
-"""A feature file in parts: where it grows, and one file made of several finished ones."""
+"""Feature files in parts: where a file grows, and one file joined from several finished ones."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,9 @@ def join(path: Path, parts: Sequence[Path]) -> None:
         roles = [role for role in ("teacher", "student") if role in files[0]]
         for file, part in zip(files, parts, strict=True):
             if any(role not in file or file[role].attrs["layers"] != files[0][role].attrs["layers"] for role in roles):
-                raise StoreError(f"{part} has other layers than {parts[0]}; remove what is not wanted and resume")
+                raise StoreError(
+                    f"{part} has other layers than {parts[0]}; remove the one that is not wanted, then resume"
+                )
         made = stack.enter_context(h5py.File(partial_path(path), "w", libver="latest"))
         made.attrs.update(files[0].attrs)
         made.attrs["parts"] = json.dumps([part.name for part in parts])

@@ -1,4 +1,4 @@
-"""What can be taken of a layer's output, whose layout `kdprobe.models.layout` describes."""
+"""Ways to reduce a layer's output, whose layout `kdprobe.models.layout` describes."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def cls(output: Tensor, layout: Layout) -> Tensor:
     if layout.kind != "tokens" or layout.class_token is None:
         by_hand = "if there is one, give a function as `reduce`, such as `lambda tokens: tokens[:, 0]`"
         if layout.kind == "other":
-            raise CaptureError(f"it is not known whether {list(output.shape)} has a class token, and where; {by_hand}")
+            raise CaptureError(f"it is not known whether {list(output.shape)} has a class token, or where; {by_hand}")
         if layout.n_prefix:
             raise CaptureError(
                 f"there is no class token in {layout} of shape {list(output.shape)} whose name says that it is one; "
@@ -62,7 +62,7 @@ def gram(output: Tensor, layout: Layout) -> Tensor:
     return centred_gram(output)
 
 
-#: those that ask what the dimensions mean
+#: reducers that depend on what the dimensions mean
 BY_LAYOUT = (gap, cls, tokens)
 REDUCERS: dict[str, Callable[[Tensor, Layout], Tensor]] = {
     "whole": whole,

@@ -1,7 +1,7 @@
-"""How much of the variation of features is only the rounding of the numbers that they are made of.
+"""How much of the variation of features is only rounding.
 
-Rounding is not variation: it is neither a direction of canonical correlations, nor makes it a constant feature one that
-varies, nor is a tie of two distances broken by it. Its size belongs to the precision in which numbers were *stored or
+Rounding is not variation: it is not a direction of canonical correlations, it does not make a constant feature vary,
+and it does not break a tie of two distances. Its size belongs to the precision in which numbers were *stored or
 computed*, not to the one in which they are held: float32 features that were widened to float64 are float32 features,
 and halves that were widened to either are halves. Counts, one-hot vectors and other multiples of one step fit into
 halves as well, but were not rounded to them; they are exact.
@@ -24,8 +24,8 @@ def precision_of(features: Tensor, stored: torch.dtype | None = None) -> torch.d
     """The precision that features were stored or computed in.
 
     Args:
-        features: of any floating type.
-        stored: that of the file that they come from, where it is known.
+        features: features of any floating type.
+        stored: the precision of the file that they come from, if known.
     """
     if stored is not None:
         return stored

@@ -1,4 +1,4 @@
-"""The same test images for several networks, each in its own input size."""
+"""The same test images for several networks, each at its own input size."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +24,10 @@ class Views:
 
     Attributes:
         data: the data SPEC.
-        models: by role, `teacher` and `student`.
-        splits: test images by role; one object where input sizes agree.
-        sha256: of the data set as the last network sees it, where that was asked for.
-        shown: which images these are and how they are shown, by role, where that was asked for.
+        models: networks by role, `teacher` and `student`.
+        splits: test images by role; one object if input sizes agree.
+        sha256: sha256 of the data set as the last network sees it, if asked for.
+        shown: which images these are and how they are shown, by role, if asked for.
     """
 
     data: str
@@ -38,7 +38,7 @@ class Views:
 
     @property
     def n_samples(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(next(iter(self.splits.values())))
 
     @property
@@ -63,12 +63,12 @@ class Views:
 
         Args:
             start: the first image.
-            stop: the image behind the last one; all if not given.
-            batch_size: images per minibatch; the last one has what is left.
-            shard: (r, k) yields minibatches r, r + k, ..., for one process of k.
-            device: where the images are wanted.
-            label: of the progress on standard error.
-            quiet: no progress.
+            stop: the end, exclusive; all images if not given.
+            batch_size: images per minibatch; the last one has the remainder.
+            shard: (r, k) yields minibatches r, r + k, ..., for process r of k.
+            device: the device to put the images on.
+            label: what the progress on standard error is called.
+            quiet: show no progress.
         """
         minibatches = torch.split(torch.arange(self.n_samples)[start:stop], batch_size)
         order = torch.cat([torch.arange(0), *minibatches[shard[0] :: shard[1]]])  # a short minibatch is the last one
@@ -108,14 +108,14 @@ def open_views(
     Args:
         checkpoints: by role, as `kdprobe.load` takes them.
         data: a data SPEC; that of the last network's checkpoint if not given.
-        download: fetch data that are not there.
+        download: fetch missing data.
         trust: modules whose code the checkpoints may name.
-        named_by: by role, the file in which the checkpoint stands, if the person at the keyboard did not give it.
-        view: how image files are shown to all of them; what it leaves open is as all were published, or, where
-            that differs or is not known, as the data set has it.
-        identified: find out the sha256 of the data set.
-        shown: find out which images these are.
-        told: what the checkpoints' files do not say, as `kdprobe.models.checkpoint.facts_for` takes it.
+        named_by: by role, the file that names the checkpoint, if the person at the keyboard did not give it.
+        view: how image files are shown to all of them; what it leaves open is as for the networks' published
+            accuracies, or, if these differ or are not known, as the data set has it.
+        identified: compute the sha256 of the data set.
+        shown: identify the images.
+        told: facts that the checkpoints' files do not hold, as `kdprobe.models.checkpoint.facts_for` takes them.
 
     Raises:
         ConfigError: if no data set is given and the checkpoint names none.
@@ -161,12 +161,12 @@ def shown_batches(
     """All images of a split in its order, with progress on standard error unless quiet.
 
     Args:
-        split: where from.
-        batch_size: images per batch; the last one has what is left.
+        split: the images.
+        batch_size: images per batch; the last one has the remainder.
         workers: processes that decode files.
-        device: where the batches are wanted.
-        label: of the progress.
-        quiet: no progress.
+        device: the device to put the batches on.
+        label: what the progress is called.
+        quiet: show no progress.
     """
     with progress(label, len(split), quiet=quiet) as shown:
         for batch in evaluation_batches(split, batch_size=batch_size, workers=workers, device=device):
@@ -178,9 +178,9 @@ def show(model: nn.Module, images: Tensor, *, where: str) -> Any:
     """The output of a network for images, which are normalised for it.
 
     Args:
-        model: on the device of the images.
-        images: [B, 3, s, s] in [0, 1].
-        where: put before an error, such as `minibatch 3 of resnet18`.
+        model: the network, on the device of the images.
+        images: images [B, 3, s, s] in [0, 1].
+        where: what an error begins with, such as `minibatch 3 of resnet18`.
 
     Raises:
         AnalysisError: for a captured feature that is not finite.

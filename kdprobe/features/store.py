@@ -6,7 +6,7 @@ The file, version 1, readable with plain HDF5 tools:
                          `data` (the data SPEC), `batch_size`, `kdprobe` (version)
     /samples/index       int64 [n]: place of each sample in the split, in the order of the dump
     /samples/label       int64 [n]: its class
-    /samples/valid       int64 []: how many samples are complete; rows behind it are not to be read
+    /samples/valid       int64 []: how many samples are complete; rows after it must not be read
     /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
                          image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
                          (sha256 of the images that it saw; dumps of 0.1.0 lack it), `remark` (likewise), `layers`
@@ -105,13 +105,13 @@ class FeatureStore:
 
     @property
     def dtype(self) -> str:
-        """Of what is stored: `float32`, `float16`, or `float64` of Gram matrices."""
+        """The type that is stored: `float32`, `float16`, or `float64` for Gram matrices."""
         with self._told("the features"):
             role = self.roles[0]
             return str(self._dataset(role, self.layers(role)[0]).dtype)
 
     def network(self, role: str) -> Network:
-        """Who gave the features of a role."""
+        """The network whose features a role holds."""
         attributes = self._group(role).attrs
         with self._told(f"/{role}"):
             model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
@@ -235,11 +235,11 @@ class FeatureStore:
         with self._told(f"/{role}"):
             group = self._file[role]
             if not isinstance(group, h5py.Group):
-                raise StoreError(f"{self.path} is damaged: /{role} is no group")
+                raise StoreError(f"{self.path} is damaged: /{role} is not a group")
             return group
 
     def _dataset(self, role: str, layer: str) -> Any:
-        """A layer's values, of the right type and form; to be called where errors are told."""
+        """A layer's values, of the right type and form; to be called inside `_told`."""
         if (role, layer) not in self._checked:
             found = checks.dataset(self._file[role], layer)
             if self.content == "features":
@@ -267,7 +267,7 @@ class FeatureStore:
     def _check_parts(self) -> None:
         for name in checks.parts(self._file.attrs.get("parts")):
             if not self.path.with_name(name).is_file():
-                raise StoreError(f"{self.path} is joined of parts, of which {name} is missing")
+                raise StoreError(f"{self.path} is joined from several parts, and {name} is missing")
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What a feature file must hold, checked where it is read; an error says what is wrong."""
+"""What a feature file must hold, checked where it is read; errors say what is wrong."""
 
 from typing import Any, get_args
 
@@ -12,16 +12,16 @@ _DIMENSIONS = {"NCHW": 4, "NHWC": 4, "tokens": 3, "vector": 2}
 
 
 def text(value: Any) -> str:
-    """A text among attributes."""
+    """A text attribute."""
     if not isinstance(value, str):
-        raise TypeError(f"{_shown(value)} is no text")
+        raise TypeError(f"{_shown(value)} is not text")
     return value
 
 
 def count(value: Any, *, least: int = 0, most: int = 2**53) -> int:
     """A whole number from `least` to `most`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{_shown(value)} is no whole number")
+        raise TypeError(f"{_shown(value)} is not a whole number")
     if not least <= value <= most:
         raise ValueError(f"{value} is not from {least} to {most}")
     return int(value)
@@ -31,7 +31,7 @@ def names(value: Any) -> list[str]:
     """Distinct names, stored as JSON."""
     found = parse_json(text(value))
     if not isinstance(found, list) or not all(isinstance(name, str) and name for name in found):
-        raise ValueError(f"{_shown(value)} is no list of names")
+        raise ValueError(f"{_shown(value)} is not a list of names")
     if len(set(found)) < len(found):
         raise ValueError(f"{_shown(value)} has a name twice")
     return found
@@ -41,17 +41,17 @@ def mapping(value: Any) -> dict[str, Any]:
     """A mapping, stored as JSON."""
     found = parse_json(text(value))
     if not isinstance(found, dict):
-        raise TypeError(f"{_shown(value)} is no mapping")
+        raise TypeError(f"{_shown(value)} is not a mapping")
     return found
 
 
 def dataset(group: Any, name: str) -> Any:
-    """A dataset of a group; neither a group nor a link to another place."""
+    """A dataset in a group; not a group, and not a link to another place."""
     if not isinstance(group, h5py.Group):
-        raise TypeError("it is no group")
+        raise TypeError("it is not a group")
     found = group[name]
     if not isinstance(found, h5py.Dataset) or group.get(name, getlink=True).__class__ is not h5py.HardLink:
-        raise ValueError("it is no dataset")
+        raise ValueError("it is not a dataset")
     return found
 
 
@@ -67,16 +67,16 @@ def column(group: Any, name: str, n_rows: int) -> Any:
 
 
 def features(found: Any, n_rows: int) -> Any:
-    """Features of so many samples: floating-point numbers [n, ...] in the byte order of this machine or the other."""
+    """Features of `n_rows` samples: floating-point numbers [n, ...] in either byte order."""
     if found.dtype.kind != "f" or found.dtype.itemsize > 8 or found.ndim < 2 or len(found) < n_rows:
         raise ValueError(f"it holds {found.dtype} {list(found.shape)}, not features of {n_rows} samples")
     if 0 in found.shape[1:]:
-        raise ValueError(f"it holds features without values, of the shape {list(found.shape[1:])}")
+        raise ValueError(f"it holds features without values, of shape {list(found.shape[1:])}")
     return found
 
 
 def grams(found: Any, n_rows: int, batch_size: int) -> Any:
-    """So many Gram matrices of minibatches."""
+    """Gram matrices of `n_rows` minibatches."""
     if found.dtype != np.float64 or found.shape[1:] != (batch_size, batch_size) or len(found) < n_rows:
         raise ValueError(f"it holds {found.dtype} {list(found.shape)}, not {n_rows} Gram matrices of {batch_size}")
     return found
@@ -93,7 +93,7 @@ def layout(found: Any, *, of_samples: bool) -> Layout:
     if kind not in get_args(LayoutKind):
         raise ValueError(f"the layout {kind!r} is none of {', '.join(get_args(LayoutKind))}")
     if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
-        raise ValueError(f"features of the shape {list(found.shape)} have not the layout {kind}")
+        raise ValueError(f"features of shape {list(found.shape)} cannot have the layout {kind}")
     most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53
     n_prefix = count(found.attrs["n_prefix"], most=most)
     place = count(found.attrs.get("class_token", -1), least=-1, most=n_prefix - 1)  # dumps of 0.1.0 do not say
@@ -113,7 +113,7 @@ def parts(value: Any) -> list[str]:
     found = [] if value is None else names(value)
     for name in found:
         if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise ValueError(f"{name!r} is no file's name")
+            raise ValueError(f"{name!r} is not a file name")
     return found
 
 

@@ -36,14 +36,14 @@ Compression = Literal["gzip", "none"]
 
 @dataclass(frozen=True)
 class Network:
-    """Who gave the features.
+    """The network whose features a file holds.
 
     Attributes:
         model: its name.
-        sha256: of its checkpoint; empty where it has none.
+        sha256: sha256 of its checkpoint; empty if it has none.
         preprocessing: image_size, mean, std; of image files also crop_pct, interpolation, crop_mode.
-        images: which images it saw (`kdprobe.data.identity.images_identity`); empty where that is not known.
-        remark: what has to be known of its weights, such as that its run is unfinished; mostly empty.
+        images: the images that it saw (`kdprobe.data.identity.images_identity`); empty if not known.
+        remark: what must be known about its weights, such as that its run is unfinished; usually empty.
     """
 
     model: str
@@ -56,24 +56,25 @@ class Network:
 class FeatureWriter:
     """Appends minibatches to a new feature file; made by `FeatureStore.create`, used in a `with` block.
 
-    While it is written, NAME.lock keeps other writers off. Leaving the block finishes the file; an exception leaves
-    what was appended, if anything, as NAME.partial. After a minibatch that could not be written no other one is taken,
-    so that none is missing in between.
+    While the file is written, NAME.lock keeps other writers away. Leaving the block finishes the file; after an
+    exception, the minibatches that were appended, if any, stay in NAME.partial. After a minibatch that could not be
+    written no further one is accepted, so that none is missing in between.
 
     Args:
         path: the `.h5` file.
-        networks: who gives the features, by role.
+        networks: the networks whose features these are, by role.
         data: the data SPEC.
         batch_size: samples of each minibatch but the last.
         content: `features` or `grams`.
-        dtype: of features, `float32` or `float16`.
+        dtype: type of stored features, `float32` or `float16`.
         compression: `gzip` or `none`.
-        keep: where an unfinished file goes that is there already, unless something is there too; it is written over
-            if not given.
-        overwrite: also over files that are no feature files of kdprobe's.
+        keep: where to move an unfinished file that exists already, unless that place is taken; it is overwritten if
+            not given.
+        overwrite: also replace files that are not kdprobe feature files.
 
     Raises:
-        StoreError: for another dtype, or if the file is being written or cannot be, or another file is in the way.
+        StoreError: for another dtype, if the file is being written by another process or cannot be written, or if
+            another file is in the way.
     """
 
     def __init__(
@@ -144,9 +145,9 @@ class FeatureWriter:
 
         Args:
             index: places of the samples [b].
-            labels: their classes [b].
-            features: per role and layer, [b, ...], or Gram matrices [b, b].
-            layouts: of each role's layers; needed with the first minibatch only.
+            labels: classes of the samples [b].
+            features: features [b, ...] or Gram matrices [b, b], by role and layer.
+            layouts: layouts of each role's layers; needed with the first minibatch only.
             stages: layers that end a stage, per role.
 
         Raises:
@@ -155,7 +156,7 @@ class FeatureWriter:
         """
         if self._failed:
             raise StoreError(
-                f"{partial_path(self.path)} takes no more minibatches: the one behind its first {self.n_samples} "
+                f"{partial_path(self.path)} takes no more minibatches: the one after its first {self.n_samples} "
                 "samples could not be written"
             )
         self._failed = True  # until all of it is written
@@ -175,7 +176,7 @@ class FeatureWriter:
                 for name, values in layers.items():
                     self._put(f"{role}/{name}", values, row)
                     self._put(f"checksums/{role}/{name}", checksums(values), row)
-            self._file.flush()  # the rows are in the file before they are said to be
+            self._file.flush()  # the rows are in the file before they count as complete
             self._file["samples/valid"][()] = stop
             self._file.flush()
         self.n_samples, self._failed = stop, False
@@ -198,7 +199,7 @@ class FeatureWriter:
         if kind is None:
             self.finish()
         else:
-            with suppress(OSError, RuntimeError):  # of a full disk; the first error is the one to tell
+            with suppress(OSError, RuntimeError):  # as on a full disk; the first error is the one to report
                 self._file.close()
             if not self.n_samples:
                 partial_path(self.path).unlink(missing_ok=True)
@@ -282,7 +283,7 @@ class FeatureWriter:
         for start in range(0, len(values), step):
             piece = values[start : start + step]
             dataset[row + start : row + start + len(piece)] = piece
-            dataset.flush()  # here a failure is told; when a dataset is closed HDF5 can only drop what does not fit
+            dataset.flush()  # reports a failure here; when a dataset is closed, HDF5 can only drop what does not fit
             self._settle(piece.nbytes)
 
     def _settle(self, n_bytes: int) -> None:
@@ -307,11 +308,11 @@ class FeatureWriter:
 def halving(array: NDArray[np.float32], largest: float) -> tuple[float, float]:
     """What float16 changes in the differences between samples [b, ...], and these themselves: sums of squares.
 
-    Both are 0 for features that only rounding tells apart, which float16 makes no worse.
+    Both are 0 for features that vary by rounding alone, which float16 makes no worse.
 
     Args:
         array: features.
-        largest: of their sizes.
+        largest: the largest absolute value among them.
     """
     if largest == 0 or not np.isfinite(largest):
         return 0.0, 0.0
@@ -329,22 +330,27 @@ def _square(values: NDArray[Any]) -> float:
 
 
 def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
-    """CRC-32 of the bytes of each row; many times faster than the checksum filter of HDF5."""
+    """CRC-32 of the bytes of each row: damage is found by sample, at about the cost of HDF5's own checksum filter.
+
+    Measured per GB: the filter takes 0.9 to 1.3 times as long as this function does, when writing and when reading.
+    """
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
 
 
 def _reason(error: OSError | RuntimeError) -> str:
-    """The system's, without HDF5's own account of it."""
+    """The operating system's reason, without HDF5's account of it."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return " ".join(reason.split())
 
 
 def _refuse_others(path: Path, partial: Path) -> None:
-    """Refuse to write over what is no feature file of kdprobe's, or no beginning of one."""
+    """Refuse to overwrite what is not a kdprobe feature file, or the beginning of one."""
     if path.is_file() and path.stat().st_size and not _is_own(path):
-        raise StoreError(f"{path} is no feature file of kdprobe's; give another name, or consent to losing it")
+        raise StoreError(
+            f"{path} is not a kdprobe feature file; give another name, or --overwrite (overwrite=True) to lose it"
+        )
     if partial.is_file() and not _begins_as_hdf5(partial):
-        raise StoreError(f"{partial} is no unfinished feature file of kdprobe's; give another name or move it away")
+        raise StoreError(f"{partial} is not an unfinished kdprobe feature file; give another name or move it away")
 
 
 def _is_own(path: Path) -> bool:
@@ -356,7 +362,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _begins_as_hdf5(path: Path) -> bool:
-    """Also a file that a process was killed over before it wrote anything."""
+    """Whether a file begins as HDF5 does, or is empty because its process was killed before it wrote anything."""
     with path.open("rb") as file:
         return file.read(8) in (b"", b"\x89HDF\r\n\x1a\n")
 

@@ -1,4 +1,4 @@
-"""Formats of files: JSON, YAML, CSV, and outputs that say what they are."""
+"""File formats: JSON, YAML, CSV, and outputs with a seal that says what they are."""
 
 from typing import TYPE_CHECKING
 

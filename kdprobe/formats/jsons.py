@@ -1,4 +1,4 @@
-"""The one way to read JSON that comes from a file."""
+"""Reading JSON from files, in one place."""
 
 import json
 import math
@@ -18,8 +18,8 @@ def read_json(path: str | Path, error: type[KdprobeError], *, expected: str) -> 
 
     Args:
         path: the file.
-        error: the class that is raised.
-        expected: what the file should be, with its article.
+        error: the class to raise.
+        expected: what the file should be, with an article.
 
     Raises:
         KdprobeError: of the given class, naming the file, if it cannot be read or `parse_json` refuses it.
@@ -29,14 +29,14 @@ def read_json(path: str | Path, error: type[KdprobeError], *, expected: str) -> 
 
 
 def parse_json(text: str, *, finite: bool = False) -> Any:
-    """Read JSON text in which each key of a mapping stands once.
+    """Read JSON text in which each key of a mapping appears once.
 
     Args:
         text: as `json.dumps` writes it.
-        finite: refuse NaN and numbers that no float holds.
+        finite: refuse NaN and numbers too large for a float.
 
     Raises:
-        ValueError: if it is not, or is nested deeper, or has larger whole numbers, than anything that kdprobe writes.
+        ValueError: for anything else, and for deeper nesting or larger whole numbers than kdprobe ever writes.
     """
     try:
         value = json.loads(
@@ -53,7 +53,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} appears twice")
     return found
 
 
@@ -72,7 +72,7 @@ def _finite(text: str) -> float:
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _check_depth(value: Any, left: int) -> None:

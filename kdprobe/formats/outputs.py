@@ -1,11 +1,11 @@
-"""What may be written over: a file that kdprobe wrote as that very output and that nobody has changed since.
+"""What may be overwritten: a file that kdprobe wrote as the same output and that has not been changed since.
 
-That very output is of the same kind and, where it says of which networks and data it is, of the same ones: those that
-lie at the same places, seen from anywhere or from the file itself, whatever they hold by now.
+The same output is of the same kind and, if it says which networks and data it is of, of the same ones: those at the
+same places, seen from anywhere or from the file itself, whatever they hold by now.
 
-Every output says itself what it is. Its seal is JSON text with its kind and the sha256 of everything else in the file:
+Every output says what it is. Its seal is JSON text with its kind and the sha256 of everything else in the file:
 in a PNG a text chunk `kdprobe`, in other formats a comment in the last line. A CSV file can hold no comment, so the
-file that it stands beside holds its sha256, as results do in their `meta`.
+file beside which it is written holds its sha256, as results do in their `meta`.
 """
 
 import hashlib
@@ -44,11 +44,11 @@ class Output(NamedTuple):
     """A file that is to be written.
 
     Attributes:
-        path: its name.
+        path: its path.
         kind: what it is, in words: "report", "figure of a cka result".
-        seal: gives what an existing file's seal says; its own if not given.
-        key: of a CSV file beside the one that is sealed: the end of its name.
-        of: the networks and data that it is of, in several ways to say so; one that agrees with the seal is enough.
+        seal: returns what an existing file's seal says; the file's own seal if not given.
+        key: the end of the name of a CSV file beside the one that is sealed.
+        of: the networks and data that it is of, described in several ways; one that agrees with the seal is enough.
     """
 
     path: Path
@@ -58,9 +58,9 @@ class Output(NamedTuple):
     of: Mapping[str, Any] | None = None
 
     def objection(self) -> str:
-        """Why the file that is there may not be replaced by this output; empty where it may."""
+        """Why the existing file may not be replaced by this output; empty if it may."""
         seal = read_seal(self.path) if self.seal is None else self.seal()
-        unlike = f"and kdprobe did not write it as a {self.kind} or it was changed since"
+        unlike = f"and either kdprobe did not write it as a {self.kind} or it was changed since"
         if seal is None or seal.get("kind") != self.kind:
             return unlike
         if self.key and sha256(self.path) != _mapping(seal.get("beside")).get(self.key):
@@ -72,13 +72,13 @@ class Output(NamedTuple):
 
 
 def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
-    """Find out, before anything is written, whether all these files may be.
+    """Check, before anything is written, that all these files may be written.
 
-    A file whose replacement was interrupted may: that was permitted before.
+    A file whose replacement was interrupted may be: that was permitted before.
 
     Args:
-        outputs: what is to be written.
-        overwrite: the user's consent to lose whatever is there.
+        outputs: the files to be written.
+        overwrite: the user consents to losing whatever is there.
 
     Raises:
         OutputError: naming a file in the way.
@@ -88,7 +88,7 @@ def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
         try:
             output.path.lstat()
             if not output.path.is_file():
-                raise OutputError(f"{output.path} is in the way and is no file; choose another --out")
+                raise OutputError(f"{output.path} is in the way and is not a file; choose another --out")
             if overwrite or interrupted(output.path) or not (objection := output.objection()):
                 continue
         except FileNotFoundError:
@@ -96,7 +96,7 @@ def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
         except OSError as error:
             raise FileError(error.errno, error.strerror or str(error), str(output.path)) from error
         raise OutputError(
-            f"{output.path} is there already, {objection}; choose another --out, or give --overwrite to lose it"
+            f"{output.path} already exists, {objection}; choose another --out, or give --overwrite to lose it"
         )
 
 
@@ -107,14 +107,14 @@ def write_sealed(
 
     Args:
         path: ends in .html, .svg, .md, .tex, .pdf or .png.
-        content: without the seal.
+        content: the content without the seal.
         kind: what it is, in words.
-        tables: CSV texts by what their names have instead of the ending of `path`.
-        overwrite: the user's consent.
+        tables: CSV texts, by the ending that replaces that of `path` in their names.
+        overwrite: the user consents to losing what is there.
 
     Raises:
         OutputError: if something else is in the way.
-        FileError: if the system does not let it be written.
+        FileError: if it cannot be written.
     """
     permit([Output(path, kind), *tables_beside(path, kind, tables or ())], overwrite=overwrite)
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
@@ -136,11 +136,11 @@ def tables_beside(
 
 @contextmanager
 def beside(path: Path, tables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Write CSV files as `path` is written inside the block: all of them or none, and `path` takes its name first.
+    """Write CSV files while `path` is written inside the block: all or none, and `path` gets its name first.
 
     Args:
         path: the output that they belong to.
-        tables: CSV texts by what their names have instead of the ending of `path`.
+        tables: CSV texts, by the ending that replaces that of `path` in their names.
 
     Yields:
         the sha256 of each, for the seal.
@@ -158,9 +158,9 @@ def sealed(content: bytes, kind: str, suffix: str, beside: Mapping[str, str] = M
     """A file's content with its seal.
 
     Args:
-        content: without.
+        content: the content without the seal.
         kind: what it is.
-        suffix: of the file's name: its format.
+        suffix: ending of the file's name, which decides its format.
         beside: the sha256 of each CSV file beside it.
     """
     seal = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **({"beside": dict(beside)} if beside else {})}
@@ -174,7 +174,7 @@ def sealed(content: bytes, kind: str, suffix: str, beside: Mapping[str, str] = M
 
 
 def read_seal(path: Path) -> Seal | None:
-    """What a file says that it is; None where it says nothing, or was changed since it said so."""
+    """What a file says it is; None if it says nothing, or was changed since."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))

@@ -1,6 +1,6 @@
-"""One place where what a parser raises becomes one line with the file's name.
+"""Whatever a parser raises becomes one line with the file's name, here.
 
-Parsers of other people's formats raise far more than their documentation says: `ValueError`, `TypeError`,
+Parsers of other formats raise far more than their documentation says: `ValueError`, `TypeError`,
 `RecursionError`, `MemoryError`, `zlib.error`, errors of their own. Over a damaged file each of them means the same.
 """
 
@@ -17,11 +17,11 @@ def parsing(path: Path | str, error: type[KdprobeError], *, expected: str) -> It
 
     Args:
         path: the file, or the file and the part of it that is read.
-        error: the class that is raised.
-        expected: what the file should have been, with its article: `"a kdprobe result"`.
+        error: the class to raise.
+        expected: what the file should have been, with an article: `"a kdprobe result"`.
 
     Raises:
-        KdprobeError: of the given class. Errors of kdprobe's own pass unchanged, and so does an interrupt.
+        KdprobeError: of the given class. kdprobe's own errors and interrupts pass unchanged.
     """
     try:
         yield

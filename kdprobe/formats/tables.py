@@ -11,7 +11,7 @@ _QUOTED = re.compile(r"[,;|\"\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 def safe_csv(text: str) -> str:
     """CSV in which no cell is a formula: an apostrophe stands before a name that a spreadsheet would compute.
 
-    Numbers stay as they are, and so does everything else. Cells that hold what some programs take for the end of a cell
+    Numbers stay as they are, and so does everything else. Cells that contain what some programs take for their end
     are quoted.
     """
     rows = csv.reader(io.StringIO(text, newline=""))

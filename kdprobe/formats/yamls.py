@@ -1,4 +1,4 @@
-"""The one way to read YAML."""
+"""Reading YAML, in one place."""
 
 import re
 from typing import Any
@@ -14,16 +14,14 @@ _LARGEST = 1_000_000  # values, each counted as often as it is referred to
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 numbers and booleans: `1e-3` is a number, `no` and `2024-01-01` are words, `0012` is twelve.
 
-    A key stands once.
+    Each key appears once.
     """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """As PyYAML does, but for keys that stand twice."""
+        """As PyYAML does, but refuse keys that appear twice."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if again := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {again[0]!r} stands there twice", node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"the key {again[0]!r} appears twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -53,7 +51,7 @@ def read_yaml(text: str, *, source: str) -> Any:
         source: file or option, for messages.
 
     Raises:
-        ConfigError: naming the line where the text is not YAML, or if it is nested too deeply.
+        ConfigError: if the text is not YAML, naming the line, or if it is nested too deeply.
     """
     try:
         value = yaml.load(text, Loader=_Loader)

@@ -1,14 +1,14 @@
-"""Checkpoints that describe themselves: weights in safetensors, everything needed to use them in the metadata.
+"""Checkpoints that describe themselves: weights in safetensors, and in the metadata everything needed to use them.
 
-The file's metadata hold one key, `kdprobe`, whose JSON text says
+The file's metadata has one key, `kdprobe`, whose JSON text says
 
     format, version    "kdprobe-checkpoint", 1
     model              the `ModelInfo`: name, arguments, classes, input size, mean, std, data, method
     training           epoch, metrics, kdprobe version
     tensors_sha256     hash of the tensors' names, types, shapes and values, which is checked when they are read
 
-so that `load` needs no other file. One key, because safetensors does not keep the order of several.
-Weights of others are read by `kdprobe.models.foreign`.
+so `load` needs no other file. It is one key because safetensors does not keep the order of several.
+Weights from elsewhere are read by `kdprobe.models.foreign`.
 """
 
 import json
@@ -44,12 +44,12 @@ LAST, BEST, AUXILIARY = "last.safetensors", "best.safetensors", "auxiliary.safet
 
 
 def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = None) -> None:
-    """Write a network with its description, as a whole.
+    """Write a network with its description, completely or not at all.
 
     Args:
         model: from `create` or `load`.
         path: a `.safetensors` file.
-        training: epoch, metrics: JSON values.
+        training: epoch and metrics, as JSON values.
     """
     meta = {
         "format": FORMAT,
@@ -61,7 +61,7 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
-    """Write named tensors with JSON metadata, as a whole; the same content gives the same bytes."""
+    """Write named tensors with JSON metadata, completely or not at all; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     meta = {**meta, "tensors_sha256": tensors_sha256(contiguous)}
     with replacing(path) as temporary:
@@ -72,7 +72,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """The metadata of one of our `.safetensors` files.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, foreign or of another version.
+        CheckpointError: if the file is missing, damaged, foreign or of another format version.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
@@ -88,17 +88,17 @@ def read_meta(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its metadata cannot be read ({error})") from error
     if not isinstance(meta, dict):
-        raise CheckpointError(f"{path} is damaged: its metadata are a {type(meta).__name__}")
+        raise CheckpointError(f"{path} is damaged: its metadata is a {type(meta).__name__}")
     if meta.get("version") != VERSION:
         raise CheckpointError(f"{path} has format version {meta.get('version')}; this kdprobe reads {VERSION}")
     return meta
 
 
 def read_info(path: Path) -> ModelInfo:
-    """What one of our checkpoints says of its network, which is not made.
+    """What one of our checkpoints says about its network, without building it.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, foreign or of another version.
+        CheckpointError: if the file is missing, damaged, foreign or of another format version.
     """
     return _info(read_meta(path), path)
 
@@ -107,15 +107,15 @@ def _info(meta: Mapping[str, Any], path: Path) -> ModelInfo:
     try:
         return ModelInfo.from_json(meta["model"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: its metadata do not describe a network ({error})") from error
+        raise CheckpointError(f"{path} is damaged: its metadata does not describe a network ({error})") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Metadata and tensors of one of our `.safetensors` files, which is as it was written.
+    """Metadata and tensors of one of our `.safetensors` files, checked against their recorded hashes.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, foreign or of another version, or has other values than
-            its own hash, or the result of the run that it lies in, says.
+        CheckpointError: if the file is missing, damaged, foreign or of another format version, or does not match its
+            own hash or the hash in the result of its run.
     """
     meta = read_meta(path)
     with parsing(path, CheckpointError, expected="a safetensors file"):
@@ -156,21 +156,24 @@ def load(
             weights file together with `model`, or the same as one word, `NAME@FILE`; where the file holds several
             networks, `FILE#KEY`.
         model: name of the network that foreign weights belong to.
-        n_classes: of foreign weights; read from the classifier's shape if not given; 0 for none.
-        image_size: input side of a foreign or timm network; if not given, that of the file's position embeddings, or
-            the default.
-        default_size: of a foreign network; that of its published weights, or 32, if not given.
+        n_classes: number of classes of foreign weights; read from the shape of the classifier if not given; 0 for a
+            network without one.
+        image_size: input side of a foreign or timm network; that of the file's position embeddings, or the default,
+            if not given.
+        default_size: input side of a foreign network whose file does not show it; that of its published weights, or
+            32, if not given.
         args: further constructor arguments of a foreign network.
-        mean: per channel, that the input of a foreign or timm network is standardised with; if not given, that of
-            its published weights, for a CIFAR ResNet with 10 or 100 classes CIFAR's, else ImageNet's.
-        std: per channel, likewise.
-        device: where to put it; `auto`: the first CUDA device where there is one, else the CPU.
-        trust: modules whose code the file may name: a network of yours, `module:callable`, in a checkpoint.
-        named_by: the file in which `spec` stands, if the person at the keyboard did not give it.
+        mean: mean of each channel, with which the input of a foreign or timm network is standardised; if not given,
+            that of its published weights, CIFAR's for a CIFAR ResNet with 10 or 100 classes, else ImageNet's.
+        std: standard deviation of each channel, likewise.
+        device: the device to put it on; `auto` is the first CUDA device if there is one, else the CPU.
+        trust: modules whose code the checkpoint may name, such as that of a network of your own.
+        named_by: the file that holds `spec`, if the person at the keyboard did not give it.
 
     Raises:
-        TrustError: if a file names code of a module that nobody trusted.
-        CheckpointError: if the file is missing, damaged, foreign without a name, does not fit, or would run code.
+        TrustError: if a file names code of a module that is not trusted.
+        CheckpointError: if the file is missing or damaged, is foreign and comes without a name, does not fit, or would
+            run code.
         ModelError: for an unknown name.
     """
     place = pick_device(device)
@@ -179,7 +182,7 @@ def load(
     if unknown := [key for key, value in facts.items() if value is not None and key not in FACTS[kind]]:
         if kind == "own":
             read_info(_own_path(text))
-        raise CheckpointError(f"{text} says its {unknown[0]} itself; leave it out, or give weights as NAME@FILE")
+        raise CheckpointError(f"{text} specifies its own {unknown[0]}; leave it out, or give weights as NAME@FILE")
     if kind == "foreign" and model is None:
         model, _, text = text.partition("@")
     with trusting(trust):
@@ -194,29 +197,31 @@ def load(
     for key, values in given.items():
         if values is not None and max(map(abs, values), default=0) > 1:
             raise CheckpointError(
-                f"{key} is for images in [0, 1], but is {','.join(f'{v:g}' for v in values)}; divide what is for "
-                f"pixels of 0 to 255 by 255: {','.join(f'{value / 255:.4g}' for value in values)}"
+                f"{key} is for images in [0, 1], but is {','.join(f'{v:g}' for v in values)}; divide values for "
+                f"pixels from 0 to 255 by 255: {','.join(f'{value / 255:.4g}' for value in values)}"
             )
     if remark := describe(loaded).remark:
         warnings.warn(remark, UserWarning, stacklevel=2)
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
     info = describe(loaded)
     if len(info.mean) != len(info.std):
-        raise CheckpointError(f"{spec}: mean and std must be of as many channels, but are {info.mean} and {info.std}")
+        raise CheckpointError(
+            f"{spec}: mean and std must have the same number of channels, but are {info.mean} and {info.std}"
+        )
     return loaded.to(place).eval()
 
 
 def facts_for(specs: Sequence[str], told: Mapping[str, Any], roles: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """What of the facts that a user gives is for each of several checkpoints: those that do not say it themselves.
+    """The facts that a user gives, for each of several checkpoints those that its file does not hold itself.
 
     Args:
         specs: as `load` takes them.
-        told: `n_classes`, `image_size`, `mean`, `std`, `args`, where given, for all that need them; by `teacher` and
-            `student` those of one alone.
-        roles: of the checkpoints.
+        told: `n_classes`, `image_size`, `mean`, `std`, `args`, as far as given, for all that need them; under `teacher`
+            and `student` those for one alone.
+        roles: the role of each checkpoint.
 
     Raises:
-        CheckpointError: if one is for none of them.
+        CheckpointError: for a fact that none of them needs.
     """
     plain = {key: value for key, value in told.items() if key not in ROLES}
     alone = [told.get(role, {}) for role in roles] or [{} for _ in specs]
@@ -234,22 +239,22 @@ def facts_for(specs: Sequence[str], told: Mapping[str, Any], roles: Sequence[str
 
 
 def _refuse_untaken(facts: Iterable[str], specs: Sequence[str]) -> None:
-    """Refuse facts that none of the checkpoints takes, or say what is wrong with those as a checkpoint."""
+    """Refuse facts that none of the checkpoints takes; a file that is no checkpoint at all is reported first."""
     for key in facts:
         if any(takes(spec, key) for spec in specs):
             continue
         for spec in specs:
             if _kind(spec) == "own":
-                read_info(_own_path(spec))  # what says nothing itself is no checkpoint of ours
+                read_info(_own_path(spec))  # reports a file that is no checkpoint of ours
         raise CheckpointError(
-            f"{key} was given, but {' and '.join(specs)} {'say' if len(specs) > 1 else 'says'} it "
-            f"{'themselves' if len(specs) > 1 else 'itself'}; it is for weights given as NAME@FILE"
+            f"{key} was given, but {' and '.join(specs)} {'specify their' if len(specs) > 1 else 'specifies its'} own; "
+            "it is only for weights given as NAME@FILE"
         )
 
 
 ROLES = ("teacher", "student")
 
-#: what `load` may be told of each kind of checkpoint
+#: the facts that `load` takes for each kind of checkpoint
 FACTS = {
     "own": (),
     "timm": ("image_size", "mean", "std"),
@@ -265,7 +270,7 @@ def _kind(spec: str | Path) -> Literal["own", "timm", "foreign"]:
 
 
 def takes(spec: str | Path, fact: str) -> bool:
-    """Whether a checkpoint does not say a fact itself, so that `load` can be told it."""
+    """Whether `load` takes a fact for a checkpoint, because its file does not hold it."""
     return fact in FACTS[_kind(spec)]
 
 
@@ -283,7 +288,7 @@ def _checkpoint_path(path: Path) -> Path:
 
 
 def _own_path(spec: str) -> Path:
-    """The file of one of our checkpoints, unless it is seen at once that there is none."""
+    """The file of one of our checkpoints, unless its name alone shows that it is none."""
     path = _checkpoint_path(Path(spec))
     if not path.exists() and (spec in CIFAR_NAMES or timm.is_model(spec.partition(".")[0])):
         raise CheckpointError(f"there is no checkpoint {spec}: a network's name has no weights; give {spec}@FILE")
@@ -351,7 +356,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _recorded_sha256(path: Path) -> str | None:
-    """What the result of the run that a file lies in says of it; None where it says nothing."""
+    """The sha256 that the result of a file's run holds for it; None if it holds none."""
     for folder in (path.parent, path.parent.parent):
         try:
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -360,5 +365,5 @@ def _recorded_sha256(path: Path) -> str | None:
             ):
                 return str(found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            continue  # no run's result; whether a damaged one is a problem, `kdprobe runs verify` says
+            continue  # no result of a run; `kdprobe runs verify` reports a damaged one
     return None

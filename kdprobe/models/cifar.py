@@ -1,4 +1,4 @@
-"""The residual networks for 32x32 images that the distillation literature is measured on, absent from timm.
+"""The residual networks for 32x32 images that the distillation literature uses and timm lacks.
 
 Reference: He, Zhang, Ren, Sun (2016), Deep Residual Learning for Image Recognition, section 4.2. Parameter names
 are those of the weights that the field exchanges (`conv1`, `layer1.0.conv1`, `layer2.0.downsample.0`, `fc`).
@@ -29,7 +29,7 @@ class PadShortcut(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut; `act2` is not in place, so that its input can be captured."""
+    """Two 3x3 convolutions and a shortcut; `act2` is not in place, so its input can be captured."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class CifarResNet(nn.Module):
     """ResNet-n with n = 6k + 2 layers: a 3x3 stem and three stages of k blocks, widths 16, 32, 64.
 
     Args:
-        depth: n.
+        depth: number of layers, n.
         num_classes: width of the classifier.
         shortcut: `B` projects where a stage changes size (the benchmarks' choice), `A` pads with zeros.
-        in_chans: channels of the image.
+        in_chans: number of channels of the image.
     """
 
     def __init__(self, depth: int, *, num_classes: int = 100, shortcut: Shortcut = "B", in_chans: int = 3) -> None:
@@ -109,10 +109,10 @@ def _stage(in_channels: int, out_channels: int, n_blocks: int, *, stride: int, s
 
 
 def cifar_resnet(name: str, **arguments: object) -> CifarResNet:
-    """`resnet20` and so on by name; arguments as `CifarResNet` takes them.
+    """A CIFAR ResNet by name, such as `resnet20`; arguments as `CifarResNet` takes them.
 
     Raises:
-        ValueError: for another shortcut than A and B.
+        ValueError: for a shortcut other than A and B.
     """
     if (shortcut := arguments.get("shortcut", "B")) not in get_args(Shortcut):
         raise ValueError(f"shortcut must be A or B, but is {shortcut!r}")

@@ -18,10 +18,10 @@ from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.user_code import own_object
 
-#: arguments by which timm fetches or reads weights, besides all that begin with `pretrained`
+#: arguments that make timm fetch or read weights, besides all that begin with `pretrained`
 _FETCHING = {"checkpoint_path", "cache_dir", "model_name"}
 
-#: arguments that are passed on whatever else is given, and what decides them
+#: arguments that are always passed, and what decides them
 _DECIDED = {
     "num_classes": "the classes of the data decide it",
     "image_size": "data.image_size decides it",
@@ -29,28 +29,27 @@ _DECIDED = {
     "model_name": "model.name decides it",
 }
 
-#: what a constructor of one's own raises over arguments, rather than by a mistake in it
+#: what arguments can make any constructor raise, rather than a mistake in the user's own
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is needed to build a network again and to feed it.
+    """What is needed to rebuild a network and to prepare its input.
 
     Attributes:
         name: a CIFAR ResNet, a timm name, or `module:callable`.
         args: further arguments of its constructor.
-        n_classes: C.
+        n_classes: number of classes, C.
         image_size: side of its input in pixels.
-        mean: per channel, of images in [0, 1].
-        std: per channel.
+        mean: mean of each channel, for images in [0, 1].
+        std: standard deviation of each channel.
         classes: names of the classes, where known.
         data: the data set it was trained on, as a data SPEC.
         method: how it was trained; empty if not by kdprobe.
-        sha256: of the file it was loaded from.
-        view: how image files were shown to it where its accuracy was published; where nothing is known the data set
-            decides.
-        remark: what has to be known of its weights, in words, such as that its run is unfinished; mostly empty.
+        sha256: sha256 of the file it was loaded from.
+        view: how image files were shown to it for its published accuracy; what is not known is left to the data set.
+        remark: what must be known about its weights, in words, such as that its run is unfinished; usually empty.
     """
 
     name: str
@@ -74,7 +73,7 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without what goes with a file, and without a view that is left to the data set."""
+        """As JSON values, without what belongs to a file, and without a view that is left to the data set."""
         values = asdict(self)
         del values["sha256"], values["remark"]
         values["view"] = {key: value for key, value in values["view"].items() if value is not None}
@@ -89,8 +88,8 @@ class ModelInfo:
         """The inverse of `to_json`, with types and ranges checked.
 
         Raises:
-            KeyError: for a field that is missing.
-            TypeError: for one that is unknown or of another type.
+            KeyError: for a missing field.
+            TypeError: for a field that is unknown or has another type.
             ValueError: for a number out of range.
         """
         sequences = {key: tuple(_listed(key, values[key])) for key in ("mean", "std", "classes")}
@@ -164,28 +163,29 @@ def create(
     Args:
         name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called
             with `num_classes`, `image_size` and the arguments; modules in the working folder are found.
-        n_classes: C.
-        image_size: side of the input in pixels; handed on to networks with a fixed grid.
+        n_classes: number of classes, C.
+        image_size: side of the input in pixels; passed to networks with a fixed grid.
         args: further arguments of the constructor (patch size, depth, width, ...).
-        pretrained: timm's published weights, fetched where a network can be reached.
-        mean: per channel, that its input is standardised with.
-        std: per channel.
-        classes: their names.
-        data: the data set it is meant for.
-        named_by: the file in which name and arguments stand, if the person at the keyboard did not give them: then a
-            `module:callable` is called only where its module is trusted, and timm gets no argument by which it
-            would read or fetch a file.
+        pretrained: load timm's published weights, which are downloaded if need be.
+        mean: mean of each channel, with which its input is standardised.
+        std: standard deviation of each channel.
+        classes: names of the classes.
+        data: the data set that it is meant for.
+        named_by: the file that holds name and arguments, if the person at the keyboard did not give them; a
+            `module:callable` is then called only if its module is trusted, and timm gets no argument that would make
+            it read or fetch a file.
 
     Raises:
-        TrustError: if a file names what nobody trusted.
-        ModelError: for an unknown name, arguments or an image size it does not take, or weights that cannot be fetched.
+        TrustError: if a file names code that is not trusted.
+        ModelError: for an unknown name, for arguments or an image size that it does not take, and for weights that
+            cannot be fetched.
     """
     args = args or {}
     fetching = [key for key in args if ":" not in name and (key in _FETCHING or key.startswith("pretrained"))]
     if fetching and named_by is not None:
         raise TrustError(
-            f"{named_by} gives {name!r} the argument {fetching[0]!r}, by which files are read or fetched; "
-            "only a recipe or --set on the command line may do so"
+            f"{named_by} gives {name!r} the argument {fetching[0]!r}, which makes timm read or fetch a file; "
+            "only a recipe or --set on the command line may do that"
         )
     try:
         model = _constructor(name, image_size, pretrained, named_by)(num_classes=n_classes, **args)
@@ -201,14 +201,14 @@ def create(
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name!r} must be a torch.nn.Module, but is {type(model).__name__}")
     if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
-        raise ModelError(f"model {name!r} with {args} has no patch as small as an image of {image_size} px")
+        raise ModelError(f"the patches of model {name!r} with {args} are larger than an image of {image_size} px")
     args = {key: value for key, value in args.items() if key not in fetching}  # the weights are in the network now
     info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
     return attach(model, info)
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
-    """Let a network remember its description."""
+    """Attach a description to a network."""
     model.kdprobe_info = info  # type: ignore[assignment]
     return model
 
@@ -253,7 +253,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def known_names() -> list[str]:
-    """All names that `create` knows without importing anything more."""
+    """All names that `create` knows by itself."""
     return [*CIFAR_NAMES, *timm.list_models()]
 
 
@@ -288,7 +288,7 @@ def _own_constructor(name: str, image_size: int, named_by: str | Path | None) ->
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
-    hub.setLevel(logging.ERROR)  # it warns of every retry; what comes of them is told below
+    hub.setLevel(logging.ERROR)  # it warns of every retry; the outcome is reported below
     try:
         try:
             model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **args)
@@ -309,7 +309,7 @@ def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, An
 def _argument_mistake(error: TypeError, name: str) -> str:
     twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
     if twice is not None and twice[1] in _DECIDED:
-        return f"argument {twice[1]!r} is not to be given: {_DECIDED[twice[1]]}"
+        return f"argument {twice[1]!r} must not be given: {_DECIDED[twice[1]]}"
     match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if match is None:
         return str(error)

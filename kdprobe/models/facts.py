@@ -1,9 +1,9 @@
 """The facts of a network: what its layers' outputs are, which tokens are prefixes, and which modules end its stages.
 
-They are not looked up by class names but seen in one forward pass of two images (`kdprobe.models.watched.tracing`),
-so that they hold for networks of timm, torchvision, transformers and one's own alike, alone or inside another module.
-What cannot be seen is an error that says what to give instead. Where timm's `feature_info` names ends of stages, they
-are called as it calls them.
+They are not looked up by class but observed in one forward pass of two images (`kdprobe.models.watched.tracing`), so
+they hold for networks from timm, torchvision, transformers and your own code alike, alone or inside another module.
+What cannot be observed is an error that says what to give instead. Where timm's `feature_info` names the ends of
+stages, its names are used. What distillation methods are given are stage maps instead (`kdprobe.models.stages`).
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ def layout_of(call: Call | None, shape: tuple[int, ...]) -> Layout:
     """What the dimensions of a layer's output mean.
 
     Args:
-        call: of the layer, in a watched forward pass; None if it was not seen.
-        shape: of the output, [B, ...], of any number of images.
+        call: the layer's call in a watched forward pass; None if it was not seen.
+        shape: shape of the output, [B, ...], for any number of images.
 
     Returns:
-        the layout; `other` where the meaning of a dimension is not known.
+        the layout; `other` if the meaning of a dimension is not known.
     """
     if len(shape) == 2:
         return Layout("vector")
@@ -54,9 +54,9 @@ def _class_in(prefix: tuple[str, ...]) -> int | None:
 
 
 def watched(model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Trace:
-    """A watched forward pass of the first of several arguments that the network takes.
+    """A watched forward pass with the first of several arguments that the network accepts.
 
-    Where it takes none of them, nothing is seen: the pass itself, whose arguments are the last ones, will say why.
+    If it accepts none of them, nothing is seen: the actual pass, with the last of the arguments, will report why.
     """
     failure = ""
     for args, kwargs in inputs:
@@ -72,23 +72,23 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
 
     Args:
         model: the network.
-        seen: a forward pass of it.
+        seen: a watched forward pass of it.
 
     Raises:
-        CaptureError: if they cannot be told, or those that the network names did not run.
+        CaptureError: if they cannot be determined, or if those that the network itself names did not run.
     """
     told, name = _told(model), type(model).__name__
     calls = {call.name: call for call in seen.calls}
     silent = [one for one in told if one not in calls]
     if not seen.calls:
         raise CaptureError(
-            f"no module of {name} could be seen running, so that its stages are not known "
+            f"no module of {name} could be seen running, so its stages are not known "
             f"({seen.failure or 'hooks do not run in traced networks'}); choose layers by name"
         )
     if silent:
         raise CaptureError(
-            f"stages {', '.join(map(repr, silent))} of {name} exist but did not run, as with gradient checkpointing; "
-            "turn it off, or choose layers by name"
+            f"stages {', '.join(map(repr, silent))} of {name} exist but did not run, as happens with gradient "
+            "checkpointing; turn it off, or choose layers by name"
         )
     maps = [calls[one] for one in told if _is_map(calls[one])]
     if told and len(maps) == len(told) and all(seen.is_cut(call) for call in maps):
@@ -104,8 +104,8 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     if maps and len(maps) == len(told):
         return told
     raise CaptureError(
-        f"the stages of {name} cannot be told: no module's output is known to be a map, or tokens behind their prefix, "
-        "that all later ones build on alone; choose layers by name, or 'leaves'"
+        f"the stages of {name} cannot be determined: no module's output is known to be a map, or tokens after "
+        "their prefix, that all later ones build on alone; choose layers by name, or 'leaves'"
     )
 
 
@@ -113,8 +113,8 @@ def _refuse_around(missing: dict[int, str], found: list[str], name: str) -> None
     if missing:
         others = ", ".join(f"{one!r} ({count} positions)" for count, one in missing.items())
         raise CaptureError(
-            f"the stages of {name} cannot be told: later modules build on {', '.join(map(repr, found))} alone, but on "
-            f"none of {others} alone, as skip connections lead around them; choose layers by name"
+            f"the stages of {name} cannot be determined: later modules build on {', '.join(map(repr, found))} alone, "
+            f"but on none of {others} alone, as skip connections lead around them; choose layers by name"
         )
 
 
@@ -131,13 +131,13 @@ def _positions(call: Call) -> int:
 
 
 def _told(model: nn.Module) -> list[str]:
-    """What timm's `feature_info` names; a list of modules is never called itself, but its last one is."""
+    """The modules that timm's `feature_info` names; for a list of modules, which is never called, its last one."""
     modules = dict(model.named_modules())
     telling = [name for name, module in modules.items() if getattr(module, "feature_info", None)]
     outermost = [
         name for name in telling if not any(f"{name}.".startswith(f"{o}.".lstrip(".")) for o in telling if o != name)
     ]
-    if len(outermost) != 1:  # of several networks side by side, none tells the stages of the whole
+    if len(outermost) != 1:  # of several networks side by side, none knows the stages of the whole
         return []
     infos = modules[outermost[0]].feature_info
     infos = getattr(infos, "info", infos)
@@ -156,10 +156,10 @@ def stage_names(model: nn.Module, images: Tensor | None = None) -> list[str]:
 
     Args:
         model: the network.
-        images: [B, c, h, w] to be shown to it; made-up ones of the size that its description names, if not given.
+        images: images [B, c, h, w] to show to it; made-up ones of the size in its description if not given.
 
     Raises:
-        CaptureError: if the stages cannot be told, or no images are given and the network does not say which it takes.
+        CaptureError: if the stages cannot be determined, or if no images are given and its input is not known.
     """
     model = unwrap(model)
     if images is None:
@@ -167,7 +167,7 @@ def stage_names(model: nn.Module, images: Tensor | None = None) -> list[str]:
             images = made_up_images(model)
         except ModelError as error:
             raise CaptureError(
-                f"the stages of {type(model).__name__} show in a forward pass, and {error}; or give images"
+                f"the stages of {type(model).__name__} are found in a forward pass, but {error}; or give images"
             ) from error
     return stages_in(model, watched(model, few_images((images,), {}, len(images), 2), ((images,), {})))
 
@@ -189,7 +189,7 @@ def made_up_images(model: nn.Module) -> Tensor:
 
 
 def in_precision_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Floating images in the precision of the network's parameters, if these have one; autocast chooses its own."""
+    """Floating images in the precision of the network's parameters, if they share one; autocast chooses by itself."""
     precisions = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     cast = len(precisions) == 1 and images.is_floating_point() and not torch.is_autocast_enabled(images.device.type)
     return images.to(precisions.pop()) if cast else images

@@ -1,8 +1,8 @@
-"""Weights of others in a network of a known name: every tensor of the network comes from the file, or it is refused.
+"""Weights from elsewhere in a network of a known name: every tensor comes from the file, or the file is refused.
 
 The network is looked for wherever it stands in the file: below keys (`state_dict`, `model`), below the beginnings that
-wrappers give to names (`module.`, `backbone.`). What else the file holds must be known to be harmless; where there is
-more than one network, or something unknown beside it, `FILE#KEY` says what is meant.
+wrappers give to names (`module.`, `backbone.`). Anything else in the file must be known to be harmless; if there is
+more than one network, or something unknown besides it, `FILE#KEY` says what is meant.
 """
 
 import re
@@ -37,7 +37,7 @@ _TRAINING = re.compile(
     r"(?:^|[._])(?:opt|optim\w*|sched\w*|lr|scaler|amp|rng|random|callbacks?|loops?|loss\w*|criterion|metrics?|hyper\w*|args?"
     r"|config\w*|cfg|history)(?:$|[._])"
 )
-_PROBE = 1013  # classes that no layer has by chance
+_PROBE = 1013  # a number of classes that no layer has by chance
 _SHOWN = 6
 
 
@@ -55,10 +55,10 @@ def load_foreign(
 
     Args:
         spec: FILE or FILE#KEY.
-        name: of the network.
-        n_classes: read from the file if not given; 0 for a network without classifier.
-        image_size: if not given, that of the file's position embeddings, where they say it.
-        default_size: where neither says it; that of the published weights, or 32, if not given.
+        name: name of the network.
+        n_classes: number of classes; read from the file if not given; 0 for a network without classifier.
+        image_size: input side; that of the file's position embeddings, where they show it, if not given.
+        default_size: input side where neither shows it; that of the published weights, or 32, if not given.
         args: further arguments of the constructor.
         named_by: as `create` takes it.
 
@@ -92,7 +92,7 @@ def load_foreign(
 
 
 def split_key(spec: str) -> tuple[Path, str | None]:
-    """FILE and KEY of FILE#KEY; no KEY where a file has the whole name."""
+    """FILE and KEY of FILE#KEY; no KEY if a file has the whole name."""
     file, mark, key = spec.rpartition("#")
     return (Path(spec), None) if not mark or Path(spec).exists() else (Path(file), key)
 
@@ -126,7 +126,7 @@ def _argument_sets(name: str, args: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _attempt(
     build: "partial[nn.Module]", groups: Groups, n_classes: int | None, size: int, named: tuple[Path, str | None]
 ) -> tuple[int, nn.Module, list[Place]]:
-    """Classes, a network of as many, and the places where it might stand, the best ones first."""
+    """The number of classes, a network with that many, and where in the file it may be, the best place first."""
     if n_classes is None:
         probe = _probe(build, size)
         names = [name for name, shape in probe.items() if shape and shape[0] == _PROBE]
@@ -140,7 +140,7 @@ def _attempt(
 
 
 def _probe(build: "partial[nn.Module]", size: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of a network whose classifier can be told from the rest; without values, where it can be so built."""
+    """Shapes of a network with a classifier that stands out; without values, if it can be built that way."""
     try:
         with torch.device("meta"):
             model = build(n_classes=_PROBE, image_size=size)
@@ -152,12 +152,12 @@ def _probe(build: "partial[nn.Module]", size: int) -> dict[str, tuple[int, ...]]
 
 
 def _places(shapes: Mapping[str, tuple[int, ...]], groups: Groups, of_any_width: Sequence[str] = ()) -> list[Place]:
-    """Where names of the network stand, the best place first.
+    """The places in a file where names of the network are found, the best place first.
 
     Args:
-        shapes: of the network's tensors.
-        groups: the file's.
-        of_any_width: names whose first extent does not matter.
+        shapes: shapes of the network's tensors.
+        groups: the file's tensors.
+        of_any_width: names whose first dimension does not matter.
     """
     found = []
     for group, tensors in groups.items():
@@ -228,9 +228,9 @@ def _at_its_size(
         if any(place.fits for place in shown):
             if any(patches % side == 0 for side in range(2, isqrt(patches))):
                 raise CheckpointError(
-                    f"{path} was not trained at {describe(model).image_size} px: its position embeddings are of "
+                    f"{path} was not trained at {describe(model).image_size} px: its position embeddings are for "
                     f"{patches} patches; if its images were square, give image_size={size} (--image-size {size}); "
-                    "networks of others cannot be used here"
+                    "networks for other images cannot be used here"
                 )
             return other, shown
     return model, places
@@ -265,7 +265,7 @@ def _check_size(model: nn.Module, image_size: int | None, path: Path) -> None:
     size = describe(model).image_size
     if image_size not in (None, size):
         raise CheckpointError(
-            f"{path} was trained at {size} px, as its position embeddings say, but image_size is {image_size}; give "
+            f"{path} was trained at {size} px, as its position embeddings show, but image_size is {image_size}; give "
             f"image_size={size} (--image-size {size})"
         )
 
@@ -287,12 +287,14 @@ def _only(places: Sequence[Place], groups: Groups, path: Path, key: str | None) 
     choices = [f"{path}#{'.'.join(filter(None, (key, place.key)))}" for place in fitting]
     if len(fitting) > 1:
         raise CheckpointError(
-            f"{path} holds {len(fitting)} networks of this form; say which is meant: {' or '.join(choices[:_SHOWN])}"
+            f"{path} holds {len(fitting)} networks of this form; say which one is meant: "
+            f"{' or '.join(choices[:_SHOWN])}"
         )
     if unknown := [*others, *fitting[0].beside]:
         where = f", whose tensors' names begin with {fitting[0].prefix!r}" if fitting[0].prefix else ""
         raise CheckpointError(
-            f"{path} holds other tensors, {listed(unknown)}, beside the network{where}; {choices[0]} takes that alone"
+            f"{path} holds other tensors, {listed(unknown)}, besides the network{where}; {choices[0]} takes the "
+            "network alone"
         )
     return fitting[0]
 

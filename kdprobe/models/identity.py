@@ -14,7 +14,7 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 of named tensors: names, types, shapes and values, in whatever order they come."""
+    """The sha256 of named tensors: names, types, shapes and values, whatever their order."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()

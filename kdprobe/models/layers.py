@@ -1,4 +1,4 @@
-"""Choosing layers: by name, by glob, in groups, or the modules themselves."""
+"""Choosing layers: by name, by glob, by group, or as modules."""
 
 import re
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ class Selection:
 
     Attributes:
         names: in the order of `named_modules`; a chosen single call keeps its `#number`.
-        needed: those of them that must run and give one row per image: stages, and what was chosen by name.
-        wide: for each glob and group, what it chose.
+        needed: those that must run and give one row per image: stages, and layers chosen by name.
+        wide: the names that each glob and group chose.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ def as_choices(model: nn.Module, layers: Layers) -> list[str]:
     """Layers as words; modules as their names.
 
     Raises:
-        CaptureError: for a module that is not part of the network, or what is neither.
+        CaptureError: for a module that is not part of the network, and for anything that is neither text nor module.
     """
     names: dict[int, str] = {id(module): name for name, module in model.named_modules() if name}
     choices = []
@@ -50,11 +50,11 @@ def select(model: nn.Module, choices: Sequence[str], stages: Sequence[str] | Non
 
     Args:
         model: the network, unwrapped.
-        choices: names, globs and groups, `!` in front of what is left out.
-        stages: what `stages` stands for; None while it is not known.
+        choices: names, globs and groups; `!` in front leaves out.
+        stages: the layers that `stages` stands for; None while they are not known.
 
     Raises:
-        CaptureError: if a name or glob matches nothing, with near matches, or nothing remains.
+        CaptureError: if a name or glob matches nothing, with near matches, or if nothing remains.
     """
     names = [name for name, _ in model.named_modules() if name]
     every = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
@@ -95,7 +95,7 @@ def _matching(
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """No children, and more than handing on what comes in, as identities and inactive dropouts do."""
+    """Whether it has no children and does more than pass its input on, as identities and inactive dropouts do."""
     hands_on = isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd) or type(module).__name__ == "DropPath"
     return not hands_on and not any(module.children())
 
@@ -116,7 +116,7 @@ def call_number(layer: str) -> int | None:
 
 
 def other_names(model: nn.Module) -> dict[str, str]:
-    """For each name of a module that has several, the first one."""
+    """For modules with several names: each further name, with the first one."""
     first: dict[int, str] = {}
     return {
         name: one

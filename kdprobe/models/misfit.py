@@ -1,4 +1,4 @@
-"""Where a network's tensors may stand in a file of others, and what may help where they do not fit."""
+"""Where a network's tensors may be in a file from elsewhere, and what may help if they do not fit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Place:
 
     Attributes:
         group: key of the mapping.
-        prefix: that its names have there, with its dot.
-        tensors: below the prefix, by the network's names.
-        missing: what the network needs and the file lacks.
-        surplus: what stands below the prefix and the network has not.
-        shapes: what has another shape than the network's.
-        beside: what else stands in the mapping.
+        prefix: the prefix of the network's names there, with its dot.
+        tensors: those below the prefix, by the network's names.
+        missing: names that the network needs and the file lacks.
+        surplus: names below the prefix that the network does not have.
+        shapes: names whose shape differs from the network's.
+        beside: other names in the mapping.
     """
 
     group: str
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        """As `FILE#KEY` takes it."""
+        """The KEY that `FILE#KEY` takes."""
         return ".".join(filter(None, (self.group, self.prefix.removesuffix("."))))
 
     @property
@@ -77,14 +77,14 @@ def misfit(path: Path, groups: Groups, model: nn.Module, places: Sequence[Place]
 
 
 def _way_out(model: nn.Module, best: Place) -> str:
-    """What may help, where that can be known."""
+    """What may help, if that is known."""
     if best.shapes and not best.missing and not best.surplus:
         return _way_out_of_shapes(model, best)
     return next((hint for hint in _hints(model, best) if hint), _OTHERWISE)
 
 
 def _hints(model: nn.Module, best: Place) -> Iterator[str]:
-    """What may help where names differ, where that can be known."""
+    """What may help if names differ, if that is known."""
     info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
     if best.missing and not best.shapes and parents <= _classifiers(model) | set(CLASSIFIERS):
@@ -103,7 +103,7 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
     if best.missing and all(name.endswith(("running_mean", "running_var")) for name in best.missing):
         yield "; batch normalisation needs its running statistics: save network.state_dict(), which holds them"
     if best.surplus and not best.missing:
-        yield "; save a file without what the network has not, or name the network that has it"
+        yield "; save a file without these, or name the network that has them"
 
 
 def _way_out_of_shapes(model: nn.Module, best: Place) -> str:
@@ -126,7 +126,7 @@ def _classifiers(model: nn.Module) -> set[str]:
     """Names of what the network itself calls its classifier, and of the layers in it."""
     try:
         given = model.get_classifier()  # type: ignore[operator]
-    except Exception:  # of networks of one's own, which may have none, or one that takes arguments
+    except Exception:  # the user's own networks may have none, or one that takes arguments
         return set()
     heads = [head for head in (given if isinstance(given, list | tuple) else [given]) if isinstance(head, nn.Module)]
     inner = {id(module) for head in heads for module in head.modules()}

@@ -28,18 +28,17 @@ LOGITS: tuple[Need, ...] = ("logits",)
 
 @dataclass(frozen=True)
 class Features:
-    """What one forward pass gave; a field that was not asked for is None or empty.
+    """The results of one forward pass; a field that was not asked for is None or empty.
 
     Attributes:
         logits: [B, C].
         pooled: [B, d], the classifier's input.
         maps: stage outputs [B, c, h, w], shallow to deep; of a ViT the patch tokens of each block as a grid,
             before the final norm.
-        preacts: the maps before the activation that their stage ends with; the maps themselves where it ends
-            with none.
-        tokens: [B, n_prefix + n, d] after the final norm, of networks with tokens; prefix tokens first.
+        preacts: the maps before the activation that ends their stage; the maps themselves where no activation does.
+        tokens: [B, n_prefix + n, d] after the final norm, for networks with tokens; prefix tokens first.
         qkv: queries, keys and values of the last attention, [3, B, heads, n_prefix + n, d / heads].
-        n_prefix: class, distillation and register tokens in front.
+        n_prefix: number of class, distillation and register tokens in front.
         heads: the classifiers themselves, pooled features [B, d] -> logits [B, C]; two of distilled networks.
     """
 
@@ -60,20 +59,20 @@ class Features:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes of a network's features, measured, for building auxiliary modules.
+    """Measured sizes of a network's features, for building auxiliary modules.
 
     Attributes:
         model: its name.
         names: module paths of the stages, shallow to deep.
-        maps: (c, h, w) of each stage map; empty where the network offers no stages.
+        maps: (c, h, w) of each stage map; empty if the network offers none.
         width: d of the pooled features; 0 where they are not known.
         n_classes: C.
         tokens: (n_prefix + n, d), or None for networks without tokens.
         n_prefix: prefix tokens.
         n_heads: classifiers, two of distilled networks.
         qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
-        averaged: whether the network classifies the plain mean of its last map by a linear layer, so that this layer
-            gives the logits of each place of that map too.
+        averaged: whether the network applies a linear layer to the plain mean of its last map, so that this layer also
+            gives the logits of each place of that map.
     """
 
     model: str
@@ -145,7 +144,7 @@ class Stages(nn.Module):
 
 
 def one_tensor(output: Any, name: str) -> Tensor:
-    """A network's output, which must be its logits alone.
+    """A network's output, which must be nothing but its logits.
 
     Raises:
         ModelError: naming the network and what it gives instead.
@@ -260,7 +259,7 @@ def declared_layout(output: Tensor, channels: int, n_prefix: int) -> Layout:
     """The layout of a stage's output whose number of channels the network declares, as `feature_info` does.
 
     Args:
-        output: of the stage.
+        output: output of the stage.
         channels: c.
         n_prefix: tokens in front of the patch tokens.
     """

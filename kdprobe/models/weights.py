@@ -1,8 +1,8 @@
-"""Weights files of others: which tensors one holds, by where they stand in it, without running anything.
+"""Weights files from elsewhere: the tensors in one, by their place in it, without running any code.
 
-What a file is, its content decides, not its name. Pickles are read with `weights_only=True`; beside tensors they may
-hold harmless types: plain data of the standard library and numpy, which are made here, and configurations of well-known
-libraries, which become plain mappings: no code of those libraries runs, and they need not be installed.
+The content of a file decides what it is, not its name. Pickles are read with `weights_only=True`; besides tensors they
+may hold harmless types: plain data of the standard library and numpy, which are created here, and configurations of
+well-known libraries, which become plain mappings: no code of those libraries runs, and they need not be installed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from kdprobe.formats.parsing import parsing
 #: tensors by name, by the dotted key of the mapping that holds them; the outermost one's key is empty
 Groups = dict[str, dict[str, Tensor]]
 
-_DEEPEST = 20  # mappings within mappings
+_DEEPEST = 20  # levels of nested mappings
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
@@ -66,7 +66,7 @@ def chosen(groups: Groups, key: str, path: Path) -> Groups:
     """The tensors below a dotted key, as `FILE#KEY` asks for them; part of it may be the beginning of tensors' names.
 
     Raises:
-        CheckpointError: if there are none; the keys that there are, are named.
+        CheckpointError: if there are none, naming the keys that exist.
     """
     found: Groups = {}
     for group, tensors in groups.items():
@@ -87,12 +87,12 @@ def refuse_broken(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor], pa
     """Refuse weights that are not numbers, as a training that diverged leaves them.
 
     Args:
-        tensors: of a file, by the network's names.
-        built: the network's own before it got them, which may be infinite on purpose, as masks are.
+        tensors: tensors of a file, by the network's names.
+        built: the network's own tensors before loading, which may be infinite on purpose, as masks are.
         path: the file.
 
     Raises:
-        CheckpointError: naming the first tensor with NaN or infinite values that the new network has not.
+        CheckpointError: naming the first tensor with NaN or infinite values that the new network does not have.
     """
     for name, tensor in tensors.items():
         if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.isfinite().all()):
@@ -102,7 +102,7 @@ def refuse_broken(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor], pa
         nan, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
         raise CheckpointError(
             f"{path} cannot be used: {nan} NaN and {infinite} infinite values among the {tensor.numel()} of its "
-            f"{name!r}, as where a training diverged; give the weights of an earlier epoch"
+            f"{name!r}, as when training diverged; give the weights of an earlier epoch"
         )
 
 
@@ -139,10 +139,12 @@ def _kind(path: Path) -> str:
         return "torch"
     for start, what in _OTHERS.items():
         if head.lstrip().lower().startswith(start):
-            raise CheckpointError(f"{path} is {what}, not a weights file of torch or safetensors")
+            raise CheckpointError(f"{path} is {what}, not a torch or safetensors weights file")
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} is truncated or not a safetensors file")
-    raise CheckpointError(f"{path} is truncated or not a weights file: it is neither torch's nor safetensors")
+    raise CheckpointError(
+        f"{path} is truncated or not a weights file: it is in neither torch's nor safetensors' format"
+    )
 
 
 _OTHERS = {
@@ -170,9 +172,9 @@ def _check_archive(path: Path) -> None:
         )
     if not any(name.endswith("data.pkl") for name in names):
         what = "a NumPy archive" if any(name.endswith(".npy") for name in names) else "a zip archive"
-        raise CheckpointError(f"{path} is {what}, not a weights file of torch or safetensors")
+        raise CheckpointError(f"{path} is {what}, not a torch or safetensors weights file")
     if damaged is not None:
-        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it is another one")
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it does not match")
 
 
 def _named_tensors(path: Path) -> dict[str, Tensor]:
@@ -198,22 +200,22 @@ def _unpickled(path: Path) -> Any:
             raise CheckpointError(f"{path} is truncated or not a weights file ({_cause(reason)})") from error
         what = next(filter(None, named.groups()))
         raise CheckpointError(
-            f"{path} is refused: loading it could run code, for it holds {what[:100]}; where you trust it, save its "
-            "tensors alone, as torch.save(network.state_dict(), FILE) does"
+            f"{path} is refused: loading it could run code, because it holds {what[:100]}; if you trust it, save "
+            "its tensors alone, as torch.save(network.state_dict(), FILE) does"
         ) from error
     except Exception as error:  # whatever a damaged pickle or archive makes torch raise
         raise CheckpointError(f"{path} is truncated or not a weights file ({first_sentence(error)})") from error
 
 
 def _cause(reason: str) -> str:
-    """Of torch's long message what concerns the file."""
+    """The part of torch's long message that concerns the file."""
     return reason.rpartition("error: ")[2].partition(". ")[0][:160]
 
 
 def _tensors(content: Mapping[Any, Any], keys: tuple[str, ...], path: Path) -> Iterator[tuple[str, str, Tensor]]:
     """Key of the mapping, name and tensor of all tensors."""
     if len(keys) > _DEEPEST:
-        raise CheckpointError(f"{path} holds mappings within mappings without an end")
+        raise CheckpointError(f"{path} holds mappings that are nested too deeply")
     for key, value in content.items():
         if isinstance(value, Tensor):
             yield ".".join(keys), str(key), value
@@ -229,7 +231,7 @@ def _without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_sentence(error: Exception) -> str:
-    """Of a message what fits into one line."""
+    """As much of a message as fits into one line."""
     return " ".join(str(error).split()).partition(". ")[0][:160] or type(error).__name__
 
 
@@ -246,12 +248,12 @@ def _array(*_: Any) -> Any:
 
 
 def _mapping(*_: Any) -> dict[Any, Any]:
-    """Of a default dictionary what is in it."""
+    """The content of a default dictionary."""
     return {}
 
 
 def _list(*_: Any) -> list[Any]:
-    """Of a queue what is in it."""
+    """The content of a queue."""
     return []
 
 

@@ -1,8 +1,8 @@
-"""Finished runs side by side: those that differ in the seed alone are one group."""
+"""Finished runs side by side: those that differ in the seed alone form one group."""
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import worded_interval
 from kdprobe.provenance import provenance
-from kdprobe.results import Result
+from kdprobe.results import Result, by_checkpoint
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 
 PARTS = ("method", "model", "teacher", "data")
@@ -32,10 +32,10 @@ class Group:
     """Finished runs of one configuration.
 
     Attributes:
-        name: what tells the group from the others, the method first.
-        config: without the seed and what cannot change the outcome.
+        name: what distinguishes the group from the others, the method first.
+        config: the configuration without the seed and whatever cannot change the outcome.
         runs: one per seed, in the order of the seeds.
-        results: of each run.
+        results: the result of each run.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the runs."""
+        """The seeds of the runs."""
         return [result["seed"] for result in self.results]
 
     def values(self, key: str) -> list[float]:
-        """One number of each run's result."""
+        """One number from each run's result."""
         return [float(result[key]) for result in self.results]
 
     @property
@@ -59,13 +59,13 @@ class Group:
 
     @property
     def speed(self) -> float:
-        """Training images per second, over all runs; NaN where these took less than the hundredth recorded."""
+        """Training images per second, over all runs; NaN if these took less time than is recorded (10 ms)."""
         seconds = sum(self.values("seconds"))
         return sum(self.values("images_seen")) / seconds if seconds else math.nan
 
 
 def gather(paths: Iterable[str | Path]) -> list[RunFolder]:
-    """Runs, and all runs in and below folders, each once.
+    """The runs in folders and below them, each once.
 
     Raises:
         RunError: if there is no such folder, or no run in it.
@@ -83,7 +83,7 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
     """Put finished runs of one configuration together, in the order of method, model, teacher and data.
 
     Raises:
-        RunError: if none is finished, one is damaged, two are the same configuration and seed, or two had different
+        RunError: if none is finished, one is damaged, two have the same configuration and seed, or two had different
             teachers or data at the same path.
     """
     finished = [(_comparable(run.values()), run, run.result(_NEEDED)) for run in runs if run.finished]
@@ -96,7 +96,7 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
         configs, members, results = zip(*same, strict=True)
         for one, other in zip(range(len(members)), range(1, len(members)), strict=False):
             if results[one]["seed"] == results[other]["seed"]:
-                raise RunError(f"{members[one].path} and {members[other].path} are the same configuration and seed")
+                raise RunError(f"{members[one].path} and {members[other].path} have the same configuration and seed")
         groups.append(Group("", configs[0], members, results))
     return [
         Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(_names(groups), groups, strict=True)
@@ -104,7 +104,7 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
 
 
 def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, Any]]]) -> None:
-    """Refuse to put runs side by side whose teachers or data bear one name and are not the same."""
+    """Refuse runs whose teachers or data have the same name but not the same content."""
     seen: dict[tuple[str, Any, Any], tuple[str, Path]] = {}
     for config, run, result in finished:
         names = {"teacher": (config["teacher"], None), "data": (config["data"]["spec"], config["data"]["image_size"])}
@@ -115,13 +115,13 @@ def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, 
             other, where = seen.setdefault((what, *name), (digest, run.path))
             if other != digest:
                 raise RunError(
-                    f"{where} and {run.path} cannot be compared: their {what} {name[0]} was not the same, but of "
-                    f"sha256 {other} and {digest}; compare runs of one {what}"
+                    f"{where} and {run.path} cannot be compared: their {what} {name[0]} was not the same: its sha256 "
+                    f"was {other} and {digest}; compare runs that share one {what}"
                 )
 
 
 def unknown_inputs(groups: Sequence[Group]) -> str:
-    """How many runs do not say by its content what they learnt from, in one sentence; empty where all do."""
+    """The number of runs that do not identify what they learnt from by its content, in a sentence; empty if all do."""
     results = [(result, entry.config["teacher"]) for entry in groups for result in entry.results]
     count = sum(
         not isinstance(result.get("data_sha256"), str)
@@ -129,19 +129,19 @@ def unknown_inputs(groups: Sequence[Group]) -> str:
         for result, teacher in results
     )
     return (
-        f"{count} of {len(results)} runs do not say which teacher and data they learnt from, but by path: an older "
-        "kdprobe trained them"
+        f"{count} of {len(results)} runs name their teacher and data by path alone, because an older kdprobe trained "
+        "them"
         if count
         else ""
     )
 
 
 def table(groups: Sequence[Group], *, best: bool = False) -> pd.DataFrame:
-    """A row for each group: what it cost and what came out.
+    """A row for each group: its cost and its accuracy.
 
     Args:
-        groups: from `group`.
-        best: also the accuracy after each run's best epoch, which was chosen on the evaluation images.
+        groups: groups from `group`.
+        best: also show the accuracy after each run's best epoch, which was chosen on the evaluation images.
     """
     rows = []
     for entry in groups:
@@ -165,7 +165,7 @@ def _percent(entry: Group, key: str) -> str:
 
 
 def shared(groups: Sequence[Group]) -> str:
-    """What all groups have in common of model, teacher and data, in words."""
+    """The method, model, teacher and data that all groups share, in words."""
     values = {part: {_parts(entry.config)[part] for entry in groups} for part in PARTS}
     return ", ".join(
         f"{part} {next(iter(found))}" for part, found in values.items() if len(found) == 1 and found != {None}
@@ -173,7 +173,7 @@ def shared(groups: Sequence[Group]) -> str:
 
 
 def budget_differences(groups: Sequence[Group]) -> str:
-    """Which budgets differ between the groups, in one sentence; empty where none do."""
+    """Which budgets differ between the groups, in one sentence; empty if none do."""
     budgets = [_budget(entry) for entry in groups]
     keys = dict.fromkeys(key for budget in budgets for key in differing_keys(budgets[0], budget))
     said = []
@@ -183,13 +183,27 @@ def budget_differences(groups: Sequence[Group]) -> str:
     return f"budgets differ in {', '.join(said)}" if said else ""
 
 
-def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
-    """A result of kind "comparison" and its table as CSV text."""
+def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple[Result, str]:
+    """A result of kind "comparison" and its table as CSV text.
+
+    Args:
+        groups: groups from `group`.
+        measured: results of the kinds "evaluation" and "cka", of which those of the runs' last checkpoints, by their
+            hashes, give the UAR and the CKA of the last layers; NaN where there is none.
+    """
     seeds = sorted({seed for entry in groups for seed in entry.seeds})
-    accuracy = np.full((len(groups), len(seeds)), math.nan)
+    evaluations, ckas = (by_checkpoint(measured, kind) for kind in ("evaluation", "cka"))
+    columns: dict[str, Callable[[dict[str, Any]], float]] = {
+        "accuracy": lambda run: float(run["accuracy"]),
+        "uar": lambda run: _joined(run, evaluations, lambda result, row: result.arrays["uar"][row, 0]),
+        "cka": lambda run: _joined(run, ckas, lambda result, _: result.arrays["matrix"][-1, -1]),
+    }
+    arrays = {name: np.full((len(groups), len(seeds)), math.nan) for name in columns}
     for row, entry in enumerate(groups):
-        accuracy[row, [seeds.index(seed) for seed in entry.seeds]] = entry.values("accuracy")
-    absent = np.full_like(accuracy, math.nan)
+        for run in entry.results:
+            for name, value in columns.items():
+                arrays[name][row, seeds.index(run["seed"])] = value(run)
+    layers = [[result.facts[f"{who}_layers"][-1] for who in ("teacher", "student")] for result, _ in ckas.values()]
     teacher, teacher_accuracy = _teacher(groups)
     facts = {
         "methods": [entry.name for entry in groups],
@@ -197,7 +211,7 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
         "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
-        "cka_layers": [],
+        "cka_layers": layers[-1] if layers else [],
         "n_images": [entry.n_images for entry in groups],
         "budget_differences": budget_differences(groups),
         "groups": _described(groups),
@@ -207,13 +221,21 @@ def to_result(groups: Sequence[Group]) -> tuple[Result, str]:
         {
             "group": entry.name,
             **_parts(entry.config),
-            **{key: result[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
+            **{key: run[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
+            **({name: columns[name](run) for name in ("uar", "cka")} if measured else {}),
         }
         for entry in groups
-        for result in entry.results
+        for run in entry.results
     ]
-    arrays = {"accuracy": accuracy, "uar": absent, "cka": absent}
     return Result("comparison", arrays, facts, origin), pd.DataFrame(rows).to_csv(index=False)
+
+
+def _joined(
+    run: dict[str, Any], places: dict[str, tuple[Result, int]], number: Callable[[Result, int], float]
+) -> float:
+    """A number of the run's last checkpoint, wherever it was measured."""
+    place = places.get(run.get("sha256", {}).get("last.safetensors", ""))
+    return math.nan if place is None else float(number(*place))
 
 
 def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -232,7 +254,7 @@ def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def _model(spec: str | None) -> str | None:
-    """Model of a checkpoint that is not among the runs; None where it cannot be told any more."""
+    """The model of a checkpoint that is not among the runs; None if it can no longer be known."""
     if spec is None:
         return None
     name, colon, weights = spec.partition(":")
@@ -247,7 +269,7 @@ def _model(spec: str | None) -> str | None:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what may differ between the runs of a group."""
+    """The configuration without what may differ between runs of a group."""
     kept: dict[str, Any] = json.loads(json.dumps(config))
     for *parents, last in _APART:
         section = kept
@@ -284,7 +306,7 @@ def _names(groups: Sequence[Group]) -> list[str]:
 
 
 def _options(entry: Group, alike: Sequence[Group]) -> str:
-    """What tells a group from others of the same method, model, teacher and data: the method's options if they do."""
+    """What tells a group from others of the same method, model, teacher and data: the method's options, if they do."""
     keys = list(dict.fromkeys(key for other in alike for key in differing_keys(alike[0].config, other.config)))
     of_method = [key for key in keys if key.startswith("method.")]
     told = {tuple(_worded(_at(other.config, key)) for key in of_method) for other in alike}

@@ -1,4 +1,4 @@
-"""Training curves of runs as a result that figures draw."""
+"""Training curves of runs, as a result that can be drawn."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where and with what a run happens."""
+"""Where a run happens and with which versions."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from kdprobe.provenance import provenance
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a run happens."""
+    """Where a run happens and with which versions."""
     facts = {"platform": platform.platform(), "processors": os.cpu_count(), "git": git_state()}
     return provenance(**facts)
 

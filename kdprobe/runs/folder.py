@@ -1,21 +1,20 @@
-"""The run folder: everything a training leaves behind, each file whole or absent.
+"""The run folder: everything a training leaves behind, each file complete or absent.
 
 config.yaml           the resolved configuration
-env.json              versions, command, git state, device, threads, and the precision that `auto` came to
+env.json              versions, command, git state, device, threads, and the precision that `auto` resolved to
 inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
 metrics.jsonl         one line per epoch, appended and flushed
-result.json           written at the end: its presence says that the run is finished
-failure.txt           instead of it, where the loss or the logits were not finite: what was not
+result.json           written at the end: its presence means that the run is finished
+failure.txt           instead of it, if the loss or the logits were not finite: which of them
 last.safetensors      the network after the last epoch; best.safetensors after its best epoch
-auxiliary.safetensors the method's own modules, where it has any
-snapshots/            epoch-0000.safetensors, ...: the network after so many epochs, where they are asked for
+auxiliary.safetensors the method's own modules, if it has any
+snapshots/            epoch-0000.safetensors, ...: the network after that number of epochs, if asked for
 state.pt              everything needed to continue
-training.lock         while a process trains in it
+training.lock         exists while a process trains in the folder
 """
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,100 +25,44 @@ from pydantic import ValidationError
 
 from kdprobe.config import RunConfig, Section, parse, write_yaml
 from kdprobe.errors import RunError
-from kdprobe.files import Lock, is_temporary, sha256, write_text
+from kdprobe.files import Lock, is_temporary, write_text
 from kdprobe.formats.jsons import read_json
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.runs.environment import environment
 from kdprobe.runs.inputs import Inputs, read_inputs
+from kdprobe.runs.paths import LOCK, RunPaths
 from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weights_problem
 
 FORMAT = "kdprobe-run"
 VERSION = 1
-_LOCK = "training.lock"
-PLACES = ("teacher", "data.spec")  # of a configuration: where the inputs lie
+PLACES = ("teacher", "data.spec")  # keys of a configuration that say where the inputs are
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths and small files of one run.
+class RunFolder(RunPaths):
+    """A run's folder and its small files.
 
     Attributes:
         path: the folder.
     """
 
-    path: Path
-
-    def __post_init__(self) -> None:
-        """Take a path that is text as well."""
-        object.__setattr__(self, "path", Path(self.path))
-
-    @property
-    def config_path(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def lock_path(self) -> Path:
-        """Held while a process trains in the folder."""
-        return self.path / _LOCK
-
-    @property
-    def inputs_path(self) -> Path:
-        """Which teacher and which data."""
-        return self.path / "inputs.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON line per epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def state_path(self) -> Path:
-        """Everything needed to continue."""
-        return self.path / "state.pt"
-
-    @property
-    def result_path(self) -> Path:
-        """The final numbers."""
-        return self.path / "result.json"
-
-    @property
-    def failure_path(self) -> Path:
-        """Why the run came to no result, where its loss or its logits were not finite."""
-        return self.path / "failure.txt"
-
-    def snapshot_path(self, epoch: int) -> Path:
-        """The network after so many epochs."""
-        return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
-
-    def snapshots(self) -> dict[int, Path]:
-        """The networks kept during training, by the epochs trained before."""
-        paths = sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
-        epochs = {path.stem.removeprefix("epoch-"): path for path in paths}
-        return {int(epoch): path for epoch, path in epochs.items() if re.fullmatch("[0-9]{1,12}", epoch)}
-
-    def weights_sha256(self) -> dict[str, str]:
-        """The sha256 of each weights file, snapshots included, by its path in the folder."""
-        paths = sorted([*self.path.glob("*.safetensors"), *self.path.glob("snapshots/*.safetensors")])
-        return {path.relative_to(self.path).as_posix(): sha256(path) for path in paths}
-
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         return self.result_path.is_file()
 
     @property
     def state(self) -> str:
-        """`finished`, or `damaged` and why, `failed` where the loss or the logits were not finite, or `unfinished`."""
+        """`finished`, `damaged: ` and why, `failed` if the loss or the logits were not finite, or `unfinished`."""
         if self.finished:
             return f"damaged: {damage}" if (damage := self.damage()) else "finished"
         return "failed" if self.failure_path.is_file() else "unfinished"
 
     def damage(self, *, hashed: bool = False) -> str:
-        """Why a finished run is not whole, in words; empty if it is, or is not finished.
+        """What is wrong with a finished run, in words; empty if nothing is, or if it is not finished.
 
         Args:
-            hashed: read its weights and compare their hashes, else only look whether they are there.
+            hashed: read its weights and compare their hashes, instead of only checking that they exist.
         """
         if not self.finished:
             return ""
@@ -129,12 +72,12 @@ class RunFolder:
             return str(error)
 
     def check_free(self, config: RunConfig, *, resume: bool, inputs: Inputs | None = None) -> None:
-        """Find out whether the folder can be claimed, without writing anything.
+        """Check that the folder can be claimed, without writing anything.
 
         Args:
-            config: of the run.
+            config: configuration of the run.
             resume: continue what is there.
-            inputs: teacher and data as they are now; where they are those that the run began with, they may have moved.
+            inputs: teacher and data as they are now; if the run began with the same ones, they may have moved.
 
         Raises:
             RunError: as `claim` does.
@@ -150,17 +93,17 @@ class RunFolder:
     def claim(
         self, config: RunConfig, *, resume: bool, precision: str | None = None, inputs: Inputs | None = None
     ) -> None:
-        """Take an empty folder for a new run, or one with the same configuration to continue it; inside `held`.
+        """Take an empty folder for a new run, or continue one of the same configuration; to be called inside `held`.
 
         Args:
-            config: of the run.
+            config: configuration of the run.
             resume: continue what is there.
-            precision: that the run computes in, where the configuration leaves it open.
-            inputs: as `check_free`; where they moved, the configuration that is kept says where they lie now.
+            precision: the precision that the run computes in, if the configuration leaves it open.
+            inputs: as for `check_free`; if they have moved, the stored configuration gets their new place.
 
         Raises:
-            RunError: if the folder holds another run or other files, cannot be written, or there is nothing
-                to resume, or the configuration differs (the keys are listed).
+            RunError: if the folder holds another run or other files, cannot be written, or holds nothing to resume, or
+                if the configuration differs (the keys are listed).
         """
         self.check_free(config, resume=resume, inputs=inputs)
         environment_path = self.path / "env.json"
@@ -168,15 +111,15 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if not resume or differing_keys(_written(self.config_path), config.model_dump(mode="json")):
                 write_text(self.config_path, write_yaml(config))
-            if not environment_path.exists():  # nor is it there after a kill between the two files
+            if not environment_path.exists():  # missing too after a kill between the two files
                 write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training in the folder, where the system has locks; it drops those of the dead.
+        """Keep other processes from training in the folder; the system releases the lock of a process that dies.
 
         Raises:
-            RunError: if another process trains in it, or it cannot be written.
+            RunError: if another process trains in it, or if it cannot be written.
         """
         try:
             with _writing(self.path):
@@ -190,10 +133,10 @@ class RunFolder:
             lock.release()
 
     def inputs(self) -> Inputs | None:
-        """Which teacher and data the run learns from; None where an older kdprobe did not write it down.
+        """Which teacher and data the run learns from; None if an older kdprobe did not record it.
 
         Raises:
-            RunError: if what is written down is damaged.
+            RunError: if the record is damaged.
         """
         written = read_inputs(self.inputs_path)
         if written is not None or not self.finished:
@@ -203,38 +146,38 @@ class RunFolder:
         return Inputs(*(value if isinstance(value, str) else None for value in hashes))
 
     def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
-        """Find out whether teacher and data are those that the run began with.
+        """Check that teacher and data are those that the run began with.
 
         Returns:
-            a sentence where that cannot be known.
+            a sentence for the user if that cannot be known.
 
         Raises:
-            RunError: if one is another, naming both hashes.
+            RunError: if one of them has changed, naming both hashes.
         """
         before = self.inputs()
         if before is None:
             return (
-                f"{self.path} was begun by a kdprobe that did not write down which teacher and data it learns from, so "
-                "whether they are still the same is not checked"
+                f"{self.path} was begun by an older kdprobe, which did not record its teacher and data, so it is not "
+                "checked whether they are still the same"
                 if self._trained
                 else None
             )
         if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
             raise RunError(
-                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or begin "
-                "anew with another --out"
+                f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or start "
+                "again with another --out"
             )
         return None
 
     def keep_inputs(self, now: Inputs) -> None:
-        """Write down which teacher and data the run learns from, before it does."""
+        """Record which teacher and data the run learns from, before it begins."""
         if not self.inputs_path.exists() and not self._trained:
             with _writing(self.path):
                 now.write(self.inputs_path)
 
     @property
     def _trained(self) -> bool:
-        """Whether something was learnt that is kept."""
+        """Whether the folder holds anything that was learnt."""
         return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
     def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
@@ -245,7 +188,7 @@ class RunFolder:
         differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
         changed = [key for key in differing if key not in same]
         if inputs is not None and set(changed) <= set(PLACES):
-            self.check_inputs(inputs, config)  # at another place there is something else
+            self.check_inputs(inputs, config)  # something else is at the new place
         if changed:
             raise RunError(
                 f"{self.path} was started with another configuration; these keys differ: {', '.join(changed)}"
@@ -260,7 +203,7 @@ class RunFolder:
         return parse(_written(self.config_path), methods, source=str(self.config_path))
 
     def values(self) -> dict[str, Any]:
-        """The configuration, with defaults for what did not exist yet when it was written.
+        """The configuration, with defaults for options that did not exist when it was written.
 
         Raises:
             RunError: if this is not a run folder.
@@ -272,11 +215,11 @@ class RunFolder:
             raise RunError(f"{self.config_path} is not the configuration of a run") from error
 
     def precision(self) -> str | None:
-        """What the run computes in, as it was found out when the run began; None where that is not known."""
+        """The precision that the run computes in, as determined when it began; None if not known."""
         try:
             facts = read_json(self.path / "env.json", RunError, expected="the environment of a run")
         except RunError:
-            return None  # `runs verify` tells of a damaged file; it holds nothing else that a run needs
+            return None  # `runs verify` reports a damaged file; it holds nothing else that a run needs
         found = facts.get("precision") if isinstance(facts, dict) else None
         return found if isinstance(found, str) else None
 
@@ -296,7 +239,7 @@ class RunFolder:
         return read_epochs(self.metrics_path)
 
     def keep_metrics(self, n_epochs: int) -> None:
-        """Forget the lines of epochs after the first `n_epochs`, before they are trained again."""
+        """Drop the lines of epochs after the first `n_epochs`, before these are trained again."""
         lines = [json.dumps(record) + "\n" for record in self.metrics() if record["epoch"] <= n_epochs]
         write_text(self.metrics_path, "".join(lines))
 
@@ -326,7 +269,7 @@ class RunFolder:
             needed: keys that must be there.
 
         Raises:
-            RunError: if the run is not finished, the file is not ours, or it lacks a key.
+            RunError: if the run is not finished, the file is foreign, or it lacks a key.
         """
         if not self.finished:
             raise RunError(f"{self.path} holds no finished run: it has no result.json")
@@ -340,7 +283,7 @@ class RunFolder:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Report what the system says against writing there, but for a lock that another process holds."""
+    """Report an error of the system as one of the folder, except for a lock that another process holds."""
     try:
         yield
     except BlockingIOError:
@@ -350,8 +293,8 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _foreign(path: Path) -> bool:
-    """Whether a file is more than what a process that was killed may have left in a folder that it had just taken."""
-    return path.name != _LOCK and not is_temporary(path)
+    """Whether a file is more than what a killed process may leave in a folder that it has just taken."""
+    return path.name != LOCK and not is_temporary(path)
 
 
 def _written(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Which teacher and which data: what they are by their content, not by the path they lie at."""
+"""Which teacher and which data: identified by their content, not by their path."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,22 +16,22 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Inputs:
-    """The sha256 of what a training learns from; None where there is none, or where it is not known.
+    """The sha256 of what a training learns from; None if there is none, or if it is not known.
 
     Attributes:
-        teacher: of the teacher's weights.
-        data: of the data set's images, labels and classes.
+        teacher: sha256 of the teacher's weights.
+        data: sha256 of the data set's images, labels and classes.
     """
 
     teacher: str | None = None
     data: str | None = None
 
     def changes(self, now: "Inputs", *, teacher: object, data: object) -> list[str]:
-        """A sentence about each input that is another one now, naming both hashes.
+        """A sentence about each input that has changed, naming both hashes.
 
         Args:
-            now: what is there.
-            teacher: where the teacher lies.
+            now: the inputs as they are now.
+            teacher: the teacher's path.
             data: the data SPEC.
         """
         pairs = ((f"the teacher {teacher}", self.teacher, now.teacher), (f"the data {data}", self.data, now.data))
@@ -42,7 +42,7 @@ class Inputs:
         ]
 
     def same(self, now: "Inputs") -> set[str]:
-        """The keys of a configuration that say where inputs lie whose content is known to be the same now."""
+        """The keys of a configuration that name inputs whose content is known to be unchanged."""
         pairs = {"teacher": (self.teacher, now.teacher), "data.spec": (self.data, now.data)}
         return {key for key, (before, after) in pairs.items() if before is not None and before == after}
 
@@ -52,7 +52,7 @@ class Inputs:
 
 
 def read_inputs(path: Path) -> Inputs | None:
-    """What `Inputs.write` wrote; None where there is no file.
+    """What `Inputs.write` wrote; None if there is no file.
 
     Raises:
         RunError: if the file is damaged or foreign.
@@ -64,10 +64,10 @@ def read_inputs(path: Path) -> Inputs | None:
 
 
 def from_json(values: Any, source: Path) -> Inputs:
-    """Inputs from what JSON gave.
+    """Inputs from parsed JSON.
 
     Raises:
-        RunError: if they are none.
+        RunError: if it does not hold inputs.
     """
     known = {"format": FORMAT, "version": VERSION}
     if not isinstance(values, dict) or {key: values.get(key) for key in known} != known:

@@ -20,13 +20,13 @@ _Seconds = Annotated[float, Field(ge=0, lt=1e12)]
 
 
 class _Stored(BaseModel):
-    """Numbers are numbers and texts are texts; what is not named here may be there too."""
+    """A record of strict types; further fields are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Epoch(_Stored):
-    """A line of `metrics.jsonl`; the loss is null where none was finite. Its epoch is its place."""
+    """A line of `metrics.jsonl`; the loss is null if none was finite. Its epoch is the number of the line."""
 
     images: _Count
     lr: float
@@ -37,7 +37,7 @@ class Epoch(_Stored):
 
 
 class RunResult(_Stored):
-    """`result.json`, of which the results of other tasks than a training have a part."""
+    """`result.json`; the results of tasks other than training have some of these fields."""
 
     model: str = ""
     method: str = ""
@@ -62,12 +62,13 @@ class RunResult(_Stored):
 def weights_problem(folder: Path, result: Mapping[str, Any], *, hashed: bool = False) -> str:
     """What is wrong with the weights that a result names, in words; empty if nothing is.
 
-    Snapshots and auxiliary modules may be missing, as who needs room removes them; what is there must be what it was.
+    Snapshots and auxiliary modules may be missing, because users remove them to save space; those that exist must be
+    unchanged.
 
     Args:
-        folder: of the run.
-        result: its numbers; one without hashes, as of a task that leaves no weights, names none.
-        hashed: read the files and compare their hashes, else only look whether they are there.
+        folder: the run's folder.
+        result: the run's result; without hashes, as for a task that leaves no weights, it names none.
+        hashed: read the files and compare their hashes, instead of only checking that they exist.
     """
     for name, digest in result.get("sha256", {}).items():
         pure, path = PurePosixPath(name), folder / name
@@ -95,7 +96,7 @@ def lacking(record: type[_Stored], values: Any, needed: Iterable[str] = ()) -> s
     Args:
         record: what it should be.
         values: what was read.
-        needed: keys that must be there besides the record's own.
+        needed: further keys that must be there.
     """
     if not isinstance(values, dict):
         return f"it is a {type(values).__name__}, not a mapping"

@@ -1,14 +1,14 @@
 """Attempts at cells: who trains a cell now, and whether they are still alive.
 
-An attempt is a file `CELL.N` that only one process can create (`O_EXCL`). Its content says who: host and process; each
+An attempt is a file `CELL.N` that only one process can create (`O_EXCL`). It names the host and the process; each
 heartbeat changes its modification time. The attempt with the highest number counts, and its number is the token of the
 lease: its process works in a folder of that number, which a successor takes away by renaming it, so that nothing that
 a process writes after it was given up reaches the cell, whenever it wakes up (`work`).
 
-Whoever finds an attempt ended, or its process gone, may create number N + 1, and again only one process can. So may a
-worker whose driver has watched that the heartbeat does not change any more: for long enough by the driver's own clock,
-and looking often enough in that time. What the file's time says does not count: clocks differ and jump, and a machine
-that was suspended has not watched. A process that wakes up after it was given up finds the higher number and ends
+A process that finds an attempt ended, or its process gone, may create number N + 1, and again only one process can. So
+may a worker whose driver has seen the heartbeat stand still: for long enough by the driver's own clock, and looking
+often enough in that time. The time of the file does not count: clocks differ and jump, and a machine that was suspended
+has not watched. A process that wakes up after it was given up finds the higher number and ends
 itself. Attempts are never removed: there is no lock to lose.
 """
 
@@ -32,17 +32,17 @@ BEATS = 6  # heartbeats in that time
 
 @dataclass(frozen=True)
 class Attempt:
-    """One process' try at one cell.
+    """One process's try at one cell.
 
     Attributes:
         path: the file.
         number: 1 for the first try at this cell.
-        host: where; empty while the file is being written.
-        space: the process numbers' space there, which containers on one host do not share.
+        host: the machine; empty while the file is being written.
+        space: namespace of its process number, which containers on one host do not share.
         process: number of the process.
         started: seconds since 1970.
         beat: nanoseconds of the last heartbeat, by the file system's clock: a counter, good for seeing it change.
-        ended: whether the process said that it is over.
+        ended: whether its process recorded that it is over.
         error: why it failed, if it did.
     """
 
@@ -82,7 +82,7 @@ def read_attempt(folder: Path, cell: str, number: int) -> Attempt:
     unknown = Attempt(path, number, "", "", 0, beat / 1e9, beat)
     try:
         said = json.loads(read_text(path))
-    except Exception:  # whatever a parser raises over a damaged file: its heartbeat tells of it all the same
+    except Exception:  # whatever a parser raises over a damaged file: its heartbeat counts all the same
         return unknown
     if not isinstance(said, dict) or said.keys() - _SAID.keys():
         return unknown
@@ -112,7 +112,7 @@ _SAID: dict[str, Callable[[object], bool]] = {
 
 
 def over(attempt: Attempt) -> bool:
-    """Whether an attempt has surely ended: it said so, or its process was here and is gone."""
+    """Whether an attempt has certainly ended: that is recorded, or its process ran on this machine and is gone."""
     here = (attempt.host, attempt.space) == (socket.gethostname(), _space())
     return attempt.ended or (here and os.name != "nt" and not _exists(attempt.process))
 
@@ -129,7 +129,7 @@ class Heartbeats:
         self._seen: dict[Path, tuple[int, float, float]] = {}
 
     def silent(self, attempt: Attempt) -> bool:
-        """Whether an attempt's heartbeat was watched not to change for long enough; ask every few seconds.
+        """Whether an attempt's heartbeat has not changed for long enough; ask every few seconds.
 
         Only watched time counts: after a pause of this process, a worker that paused with it has its time again.
         """
@@ -147,9 +147,9 @@ def claim(folder: Path, cell: str, *, given_up: int = 0) -> Attempt | None:
     """Begin the next attempt at a cell; None if another process is at it.
 
     Args:
-        folder: of the attempts.
+        folder: the folder of the attempts.
         cell: id.
-        given_up: number of the attempt that was watched to be silent.
+        given_up: number of the attempt that was found to be silent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     number = last_number(folder, cell)
@@ -172,7 +172,7 @@ def superseded(attempt: Attempt) -> bool:
 
 
 def end(attempt: Attempt, *, error: str | None = None) -> None:
-    """Say that an attempt is over, and why if it failed."""
+    """Record that an attempt is over, and why if it failed."""
     said = {name: getattr(attempt, name) for name in ("host", "space", "process", "started")}
     write_text(attempt.path, json.dumps({**said, "ended": True, "error": error}))
 
@@ -200,7 +200,7 @@ def beating(attempt: Attempt, *, stale_after: float = STALE_AFTER) -> Iterator[N
 
 @cache
 def _space() -> str:
-    """What tells this machine, since it was started, and this container from all others of the same name."""
+    """What distinguishes this machine, since its start, and this container from all others of the same name."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -12,7 +12,7 @@ from kdprobe.errors import ConfigError
 from kdprobe.formats.yamls import read_yaml
 
 Methods = Mapping[str, type[Section]]
-Values = dict[str, Any]
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Cell:
     Attributes:
         id: hash of the resolved configuration; the name of its folder.
         values: the swept keys, dotted, and this cell's values.
-        base: what all cells share, as a nested mapping.
+        base: what all cells have in common, as a nested mapping.
     """
 
     id: str
-    values: Values
+    values: Settings
     base: dict[str, Any]
 
     @property
@@ -47,22 +47,22 @@ def cell_id(config: RunConfig) -> str:
 
 
 def input_names(config: RunConfig) -> tuple[str | None, str]:
-    """What a cell's teacher and data are called in a sweep: by where they lie, and the data also by their size."""
+    """Names of a cell's teacher and data in a sweep: by where they are, and the data also by their size."""
     size = config.data.image_size
     data = f"data {config.data.spec}" + (f" at {size} px" if size else "")
     return (None if config.teacher is None else f"teacher {config.teacher}"), data
 
 
-def with_values(base: dict[str, Any], values: Values) -> dict[str, Any]:
+def with_values(base: dict[str, Any], values: Settings) -> dict[str, Any]:
     """A copy of a nested mapping with some dotted keys set."""
     return override(base, [f"{key}={json.dumps(value)}" for key, value in values.items()])
 
 
-def make_cells(base: dict[str, Any], grid: Iterable[Values], methods: Methods) -> list[Cell]:
+def make_cells(base: dict[str, Any], grid: Iterable[Settings], methods: Methods) -> list[Cell]:
     """Check every combination and name it; combinations that mean the same configuration share an id.
 
     Raises:
-        ConfigError: naming the first combination that is not a configuration, or if there is none at all.
+        ConfigError: naming the first combination that is not a configuration, or if there is no combination.
     """
     cells = []
     for values in grid:
@@ -94,7 +94,7 @@ def read_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
     return axes
 
 
-def product(axes: Mapping[str, Sequence[Any]]) -> list[Values]:
+def product(axes: Mapping[str, Sequence[Any]]) -> list[Settings]:
     """Every combination of the axes' values, the last axis fastest."""
     return [dict(zip(axes, chosen, strict=True)) for chosen in itertools.product(*axes.values())]
 
@@ -122,13 +122,13 @@ def read_rates(text: str) -> list[float]:
     return sorted(rates)
 
 
-def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max_gap: float | None) -> list[Values]:
+def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max_gap: float | None) -> list[Settings]:
     """Teacher rate times student rate times seed.
 
     Args:
         kind: `feature` or `logit`: which pair of rates varies; the other pair stays as configured.
-        rates: of both networks, in [0, 1).
-        seeds: of each cell.
+        rates: rates of both networks, in [0, 1).
+        seeds: each cell is trained with each of them.
         max_gap: largest difference of the two rates; cells further from the diagonal are left out.
     """
     axes = {f"method.{kind}_rate_teacher": rates, f"method.{kind}_rate_student": rates, "seed": seeds}
@@ -136,6 +136,6 @@ def dropout_grid(kind: str, rates: Sequence[float], *, seeds: Sequence[int], max
     return [values for values in product(axes) if abs(_rates(values)[0] - _rates(values)[1]) <= gap]
 
 
-def _rates(values: Values) -> tuple[float, float]:
+def _rates(values: Settings) -> tuple[float, float]:
     teacher, student, _ = values.values()
     return teacher, student

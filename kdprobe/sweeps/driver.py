@@ -18,19 +18,19 @@ from kdprobe.terminal.progress import progress
 from kdprobe.training.signals import StopRequest
 
 RETRIES = 2  # of a cell that failed by itself
-LOSSES = 20  # of a cell whose worker was lost: machines die more often than they should, and states are saved
+LOSSES = 20  # of a cell whose worker was lost: machines die often enough, and states are saved
 _LONGEST = 30.0  # seconds between two tries
 
 
 @dataclass
-class Tally:
-    """What came of a sweep.
+class Counts:
+    """The outcome of a sweep.
 
     Attributes:
         found: cells that were done at the beginning.
-        done: cells that were finished meanwhile, by whomever.
+        done: cells that were finished since, by any process.
         failed: reason of each cell that was given up, by id.
-        tries: how often a worker was asked.
+        tries: how often a cell was given to a worker.
     """
 
     found: int = 0
@@ -43,14 +43,14 @@ class Driver:
     """Brings every cell of a ledger to its end.
 
     Args:
-        ledger: of the sweep.
-        engine: stays open.
+        ledger: the sweep's.
+        engine: brings cells to processors; it stays open.
         retries: further tries of a cell that failed.
         backoff: seconds before the first of them; doubled each time.
-        look: seconds between looks at cells that another driver's workers are at.
-        say: is given a line about each event.
+        look: seconds between looks at cells that other drivers' workers train.
+        say: called with a line about each event.
         quiet: show no progress.
-        stop: set when somebody asks to stop.
+        stop: set when the sweep is asked to stop.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Driver:
         self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
         self.stop, self.quiet = stop or StopRequest(), quiet
         self._shown: Callable[[int], object] = lambda _: None
-        self.tally = Tally()
+        self.counts = Counts()
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waiting: list[tuple[float, int, Cell]] = []
         self._running: dict[Future[Outcome], Cell] = {}
@@ -77,20 +77,20 @@ class Driver:
         self._heartbeats, self._watched_at = Heartbeats(ledger.stale_after), time.monotonic()
         self._order = 0
 
-    def run(self) -> Tally:
+    def run(self) -> Counts:
         """Work until nothing is left, or until asked to stop."""
         self._find()
-        found = self.tally.found
+        found = self.counts.found
         with progress(
             "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
         ) as self._shown:
             while (self._waiting or self._running) and self.stop.reason is None:
                 self._submit()
                 self._collect()
-        return self.tally
+        return self.counts
 
     def _find(self) -> None:
-        """What is done; here, before anything is begun, the weights of such cells are read."""
+        """Find the cells that are done; before anything is begun, their weights are read."""
         states = self.ledger.states()
         self._n_cells = len(states)
         with progress("checking", self._n_cells, unit="cells", quiet=self.quiet) as shown:
@@ -101,15 +101,15 @@ class Driver:
                 if state.name == "done":
                     state = self.ledger.state(cell.id, hashed=True)
                 if state.name == "done":
-                    self.tally.found += 1
+                    self.counts.found += 1
                 else:
                     self._later(cell, 0.0)
                 if state.damaged:
-                    self.say(f"{cell.label}: {state.damaged}; the cell is done again")
+                    self.say(f"{cell.label}: {state.damaged}; the cell is trained again")
                 shown(1)
 
     def _pace(self) -> str:
-        """How far the cells are that run now, and how fast together."""
+        """Which epochs the running cells have reached, and how fast they are together."""
         last = [lines[-1] for cell in list(self._running.values()) if (lines := self._metrics(cell))]
         if not last:
             return f"{len(self._running)} running"
@@ -133,7 +133,7 @@ class Driver:
             elif state.name == "running":
                 self._later(cell, self.look)
             else:
-                self.tally.tries += 1
+                self.counts.tries += 1
                 number = 0 if state.attempt is None else state.attempt.number
                 self._given_up[cell.id] = number
                 self._running[self.engine.submit(cell, number)] = cell
@@ -148,7 +148,7 @@ class Driver:
         self._watch()
 
     def _watch(self) -> None:
-        """Give up workers of our own that show no sign of life any more, as frozen ones do."""
+        """Give up workers of this driver that no longer show signs of life, such as frozen ones."""
         if time.monotonic() - self._watched_at < self.ledger.stale_after / BEATS:
             return
         self._watched_at = time.monotonic()
@@ -181,19 +181,19 @@ class Driver:
         if self.stop.reason is not None:
             return
         if tries >= limit:
-            self.tally.failed[cell.id] = reason
+            self.counts.failed[cell.id] = reason
             self.ledger.give_up(cell.id, reason)
             self.say(f"{cell.label}: given up: {reason}")
             return
         self._tries[cell.id, kind] += 1
         delay = min(self.backoff * 2**tries, _LONGEST)
-        self.say(f"{cell.label}: {reason}; tried again in {delay:g} s")
+        self.say(f"{cell.label}: {reason}; trying again in {delay:g} s")
         self._later(cell, delay)
 
     def _finished(self, cell: Cell, how: str) -> None:
-        self.tally.done += 1
+        self.counts.done += 1
         self._shown(1)
-        n_done = self.tally.found + self.tally.done
+        n_done = self.counts.found + self.counts.done
         accuracy = (self.ledger.state(cell.id).result or {}).get("accuracy")
         worded = "" if accuracy is None else f", accuracy {accuracy:.4f}"
         self.say(f"[{n_done}/{self._n_cells}] {cell.label}: {how}{worded}")

@@ -1,4 +1,4 @@
-"""What an engine is: it takes a cell and promises its outcome, nothing else."""
+"""What an engine is: it takes a cell and promises its outcome, and does nothing else."""
 
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
@@ -21,15 +21,15 @@ class Engine(Protocol):
         """Have `work.work` called on a cell, once; an exception in the future means that its worker was lost.
 
         Args:
-            cell: to be worked on.
-            given_up: number of the attempt at it that was watched to be silent.
+            cell: the cell to train.
+            given_up: number of the attempt at it that was found to be silent.
         """
         ...
 
     def abandon(self, cell: Cell) -> None:
-        """End the worker that is at a cell, which shows no sign of life any more: its future says that it is lost."""
+        """End a cell's worker, which no longer shows signs of life: the future then says that it is lost."""
         ...
 
     def close(self) -> None:
-        """Ask what still runs to stop and to save its state, wait for it, and let all processors go."""
+        """Ask what still runs to stop and to save its state, wait for it, and release all processors."""
         ...

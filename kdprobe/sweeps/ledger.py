@@ -1,9 +1,9 @@
-"""The ledger of a sweep: a folder that says of each cell whether it is done, running, failed or left.
+"""The ledger of a sweep: a folder that records whether each cell is done, running, failed or left.
 
-sweep.json       what all cells share, and the cells of the grid asked for last
-cells/CELL/      a run folder; done where its `result.json` and the weights that this names are whole
+sweep.json       what all cells have in common, and the cells of the latest grid
+cells/CELL/      a run folder; done if its `result.json` and the weights named in it are whole
 cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
-attempts/CELL.N  who is or was at the cell, see `attempts`
+attempts/CELL.N  which process trains or trained the cell, see `attempts`
 logs/CELL.log    what its trainings printed
 """
 
@@ -41,7 +41,7 @@ StateName = Literal["done", "running", "failed", "left"]
 
 @dataclass(frozen=True)
 class State:
-    """How far one cell is.
+    """The state of one cell.
 
     Attributes:
         name: failed means that the last attempt ended with an error; left, that it was not begun or was interrupted.
@@ -63,10 +63,10 @@ class Ledger:
 
     Attributes:
         path: the folder.
-        cells: of the grid, in its order; cells with one id are trained once.
+        cells: the grid's, in its order; cells with the same id are trained once.
         stale_after: seconds without a heartbeat after which an attempt is given up.
         inputs: sha256 of each teacher and data set of the cells, by their names (`cells.input_names`).
-        places: where the teacher and the data lie now, by their keys in the configuration, where they moved.
+        places: where the teacher and the data are now, by their keys in the configuration, if they have moved.
     """
 
     path: Path
@@ -90,7 +90,7 @@ class Ledger:
         return RunFolder(path)
 
     def placed(self, config: RunConfig) -> RunConfig:
-        """A cell's configuration with its teacher and data where they lie now; its id is that of where they lay."""
+        """A cell's configuration with the present places of its teacher and data; its id comes from the old ones."""
         moved = {key: value for key, value in self.places.items() if key == "teacher"}
         if spec := self.places.get("data.spec"):
             return config.model_copy(update={**moved, "data": config.data.model_copy(update={"spec": spec})})
@@ -110,9 +110,9 @@ class Ledger:
 
         Args:
             cell: id.
-            hashed: read the weights of a cell that is done, too; else they need only be there.
-            heartbeats: who has watched them; without, an attempt is running if the last one is not old by the clock of
-                this machine, which is good enough for showing it.
+            hashed: read the weights of a cell that is done too; otherwise they need only be there.
+            heartbeats: what watched them; without it, an attempt is running if its last heartbeat is not old by the
+                clock of this machine, which is good enough for showing it.
         """
         return self._state(cell, last_number(self.attempts, cell), heartbeats, hashed=hashed)
 
@@ -126,7 +126,7 @@ class Ledger:
         return max(time.time() - attempt.beat / 1e9, 0.0)
 
     def give_up(self, cell: str, error: str) -> None:
-        """Write down why a cell is not tried again, where its last attempt could not do so itself."""
+        """Record why a cell is not tried again, unless its last attempt could do so itself."""
         number = last_number(self.attempts, cell)
         if number and not (attempt := read_attempt(self.attempts, cell, number)).ended:
             end(attempt, error=error)
@@ -163,10 +163,10 @@ _RESULT: dict[str, Callable[[Any], bool]] = {
 
 
 def read_result(path: str, *, hashed: bool = False) -> tuple[dict[str, Any] | None, str]:
-    """A run's numbers where they count, else None.
+    """A run's numbers if they count, else None.
 
     Args:
-        path: of `result.json`.
+        path: that of `result.json`.
         hashed: read the weights that it names and compare their hashes, else only look whether they are there.
 
     Returns:
@@ -222,7 +222,7 @@ def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
         yield f"inputs must be a mapping of names to hashes, but is {inputs!r:.40}"
     if not isinstance(places, dict) or not places.keys() <= set(PLACES) or not all(map(_is_text, places.values())):
-        yield f"places must be a mapping of {' and '.join(PLACES)} to where they lie, but is {places!r:.40}"
+        yield f"places must be a mapping of {' and '.join(PLACES)} to where they are, but is {places!r:.40}"
 
 
 def _is_text(value: object) -> bool:
@@ -241,9 +241,9 @@ def begin(
 
     Args:
         path: the folder.
-        cells: with a common base.
+        cells: cells with a common base.
         inputs: sha256 of each teacher and data set of the cells, by their names.
-        places: where the teacher and the data lie now, where they moved.
+        places: where the teacher and the data are now, if they have moved.
         stale_after: seconds without a heartbeat after which an attempt is given up.
 
     Raises:
@@ -272,7 +272,7 @@ def check_folder(
         path: the folder.
         cells: with a common base.
         inputs: sha256 of each teacher and data set of the cells, by their names.
-        moved: names of those that lie elsewhere now, which must be known.
+        moved: names of those that have moved, whose hashes must be known.
 
     Returns:
         the inputs of the sweep that is there.
@@ -293,7 +293,7 @@ def check_folder(
 def _check_inputs(
     before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str], moved: Collection[str] = ()
 ) -> None:
-    """Refuse other teachers and data at the same path: by what the sweep wrote down, else by its cells' results."""
+    """Refuse other teachers and data at the same path: by what the sweep recorded, else by its cells' results."""
     known = dict(before.inputs)
     for cell in [] if known else cells:
         result = read_result(str(before.run(cell.id).result_path))[0] or {}
@@ -332,7 +332,7 @@ def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
 def seconds_to_go(ledger: Ledger, states: Iterable[State]) -> float | None:
     """How long the rest will take at the present pace; None while nothing runs or nothing is done yet.
 
-    A running cell counts half: on the average it is halfway.
+    A running cell counts half: on average it is halfway.
     """
     states = list(states)
     running = [state.attempt for state in states if state.name == "running" and state.attempt]

@@ -1,14 +1,13 @@
-"""The local engine: one child process per slot, each pinned to its GPU or its share of the processors.
+"""The local engine: one child process per slot, each pinned to its GPU or to processors of its own.
 
 A child serves short cells one after another, which saves importing torch for each. It is replaced when it dies, after
-a cell that failed, and when it is a minute old, so that long cells have a process each and a failure leaves nothing.
+a cell that failed, and when it is a minute old: long cells have a process each, and a failure leaves nothing behind.
 """
 
 import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome
+from kdprobe.user_code import child_command
 
 _OLD = 60.0  # seconds of life after which a child gets no further cell
-_PATIENCE = 60.0  # seconds that a child has for saving its state
+_PATIENCE = 60.0  # seconds that a child has to save its state
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Slot:
     """Room for one cell at a time.
 
     Attributes:
-        threads: for the CPU part of the work.
+        threads: threads for the work on the CPU.
         gpu: value of CUDA_VISIBLE_DEVICES; None leaves it alone.
     """
 
@@ -50,9 +50,9 @@ def make_slots(
     Args:
         count: slots; one per GPU if not given, or without GPUs one per four processors, two at least where
             there are two.
-        processors: of the machine.
-        n_gpus: that torch sees; 0 to compute on the CPU.
-        environment: where CUDA_VISIBLE_DEVICES may name the GPUs, and OMP_NUM_THREADS allow fewer threads per cell.
+        processors: how many the machine has.
+        n_gpus: how many torch sees; 0 to compute on the CPU.
+        environment: CUDA_VISIBLE_DEVICES may name the GPUs in it, and OMP_NUM_THREADS may limit the threads per cell.
 
     Raises:
         SweepError: if there would be no slot.
@@ -63,8 +63,8 @@ def make_slots(
     environment = os.environ if environment is None else environment
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == n_gpus and all(visible) else [str(number) for number in range(n_gpus)]
-    share, allowed = max(processors // n_slots, 1), environment.get("OMP_NUM_THREADS", "")
-    threads = min(share, int(allowed)) if allowed.isdecimal() and int(allowed) else share
+    each, allowed = max(processors // n_slots, 1), environment.get("OMP_NUM_THREADS", "")
+    threads = min(each, int(allowed)) if allowed.isdecimal() and int(allowed) else each
     return [Slot(threads, names[number % n_gpus] if n_gpus else None) for number in range(n_slots)]
 
 
@@ -73,7 +73,7 @@ class LocalEngine:
 
     Args:
         order: the sweep and the task.
-        slots: where to compute.
+        slots: what cells run in.
     """
 
     def __init__(self, order: Order, slots: Sequence[Slot]) -> None:
@@ -94,7 +94,7 @@ class LocalEngine:
         return future
 
     def abandon(self, cell: Cell) -> None:
-        """Kill the child that is at a cell."""
+        """Kill the child that trains a cell."""
         for child in list(self._children.values()):
             if child.cell == cell.id:
                 child.process.kill()
@@ -141,7 +141,7 @@ class _Child:
     """One worker process."""
 
     def __init__(self, order: Order, slot: Slot, number: int) -> None:
-        command = [sys.executable, "-m", "kdprobe.sweeps.worker", str(order.folder), "--task", order.task]
+        command = [*child_command("kdprobe.sweeps.worker"), str(order.folder), "--task", order.task]
         command += ["--device", order.device, "--stale-after", str(order.stale_after)]
         command += ["--trust", *order.trust]
         with (order.folder / "logs" / f"slot-{number}.log").open("ab") as log:
@@ -152,7 +152,7 @@ class _Child:
                 stderr=log,
                 text=True,
                 env={**os.environ, **slot.environment},
-                start_new_session=True,  # Ctrl-C reaches the driver alone, which asks each child once
+                start_new_session=True,  # Ctrl-C reaches only the driver, which asks each child once
             )
         self.born = time.monotonic()
         self.spent = False
@@ -177,12 +177,12 @@ class _Child:
         self.cell = None
         if not reply:
             status = self.process.wait()
-            how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise ChildProcessError(f"its process was {how}" if status < 0 else f"its process {how}")
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise ChildProcessError(f"its process {how}")
         return Outcome(**json.loads(reply))
 
     def dismiss(self) -> None:
-        """End it: it leaves when nothing more can come."""
+        """End it: it leaves when there can be no more cells."""
         try:
             self.process.communicate(timeout=_PATIENCE)
         except subprocess.TimeoutExpired:

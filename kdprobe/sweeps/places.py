@@ -1,4 +1,4 @@
-"""A sweep whose teacher or data moved: its cells keep the names that they have from where these lay."""
+"""A sweep whose teacher or data moved: its cells keep the names that they got from the old places."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import Any
 
 from kdprobe.config import RunConfig, override
 from kdprobe.runs.folder import PLACES
-from kdprobe.sweeps.cells import Cell, Values, input_names
+from kdprobe.sweeps.cells import Cell, Settings, input_names
 from kdprobe.sweeps.ledger import open_ledger
 
 
-def as_begun(path: Path, base: dict[str, Any], grid: Iterable[Values]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration that all cells share as the sweep in a folder began with it, and what lies elsewhere now.
+def as_begun(path: Path, base: dict[str, Any], grid: Iterable[Settings]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The common configuration as the sweep in a folder began with it, and what has moved since.
 
     Args:
-        path: of the sweep; there need be none.
-        base: what all cells share now.
+        path: the sweep's folder; it need not exist.
+        base: what all cells have in common now.
         grid: the values of each cell; what is swept does not move.
 
     Raises:
@@ -39,9 +39,9 @@ def under_old_names(inputs: Mapping[str, str], cells: Sequence[Cell], now: Seque
     """The sha256 of what moved, by the names that the sweep knows it by.
 
     Args:
-        inputs: by the names that it has now.
-        cells: with the configuration that the sweep began with.
-        now: the same with the configuration of now.
+        inputs: sha256 by the present names.
+        cells: cells with the configuration that the sweep began with.
+        now: the same cells with the present configuration.
     """
     found = {}
     for one, other in zip(cells, now, strict=True):

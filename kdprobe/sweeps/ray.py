@@ -24,7 +24,7 @@ from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
 
-_PATIENCE = 10.0  # seconds that a cluster has for answering
+_PATIENCE = 10.0  # seconds that a cluster has to answer
 
 
 class RayEngine:
@@ -33,9 +33,9 @@ class RayEngine:
     Args:
         order: the sweep and the task.
         address: `auto` or HOST:PORT of a running cluster; None starts one here, for this machine alone.
-        processors: that a cell takes.
-        gpus: that a cell takes; fractions share one. One, where the cluster has any and the device is not `cpu`, if
-            not given. A cell that takes none computes on the CPU.
+        processors: how many a cell takes.
+        gpus: how many a cell takes; fractions share one. If not given, one where the cluster has any and the device
+            is not `cpu`. A cell that takes none computes on the CPU.
 
     Raises:
         SweepError: if Ray is not installed, or the cluster does not answer or lacks what a cell takes.
@@ -44,7 +44,7 @@ class RayEngine:
     def __init__(
         self, order: Order, *, address: str | None = None, processors: float = 1, gpus: float | None = None
     ) -> None:
-        self.slots = 1000  # queued tasks are what lets a cluster grow
+        self.slots = 1000  # queued tasks are what makes a cluster grow
         with _on_this_machine_alone() if address is None else nullcontext():
             try:
                 import ray
@@ -109,11 +109,11 @@ class RayEngine:
 
 @contextmanager
 def _on_this_machine_alone() -> Iterator[None]:
-    """A cluster that is started inside listens on 127.0.0.1, and to those alone who know its token.
+    """A cluster that is started inside listens on 127.0.0.1, and only to those who know its token.
 
-    Ray reads both when it is imported. Where it is already, it makes the token itself (since version 2.59).
+    Ray reads both when it is imported. Where it is imported already, it makes the token itself (since version 2.59).
     """
-    wanted = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # its name for: not only on this machine
+    wanted = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # its name for a cluster of more than this machine
     if "ray" not in sys.modules:
         wanted |= {"RAY_AUTH_MODE": "token"}
         if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
@@ -143,7 +143,7 @@ def _check_answers(address: str) -> None:
     """Ask for an answer before Ray does, which would wait for minutes.
 
     Raises:
-        SweepError: if the address is none, nobody listens there, or who listens is no Ray cluster.
+        SweepError: if this is not an address, nothing listens there, or what listens is not a Ray cluster.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -158,4 +158,4 @@ def _check_answers(address: str) -> None:
     except subprocess.TimeoutExpired:
         healthy = False
     if not healthy:
-        raise SweepError(f"what listens at {address!r} is no Ray cluster, or does not answer")
+        raise SweepError(f"what listens at {address!r} is not a Ray cluster, or does not answer")

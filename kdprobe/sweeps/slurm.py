@@ -1,4 +1,4 @@
-"""The Slurm engine, through submitit: cells handed in together become one job array.
+"""The Slurm engine, through submitit: cells submitted together become one job array.
 
 A job that Slurm stops and puts back into the queue continues from the cell's own checkpoint.
 """
@@ -14,7 +14,7 @@ from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
 
 
-class Job:
+class SlurmJob:
     """What a Slurm job calls; submitit pickles it again when the job is put back into the queue."""
 
     def __call__(self, order: Order, cell: str, config: dict[str, Any], given_up: int) -> Outcome:
@@ -33,7 +33,7 @@ class SlurmEngine:
 
     Args:
         order: the sweep and the task.
-        options: submitit's parameters, such as `slurm_partition`, `timeout_min`, `gpus_per_node`, `cpus_per_task`,
+        options: parameters for submitit, such as `slurm_partition`, `timeout_min`, `gpus_per_node`, `cpus_per_task`,
             `slurm_array_parallelism`.
         cluster: `slurm`; `local` and `debug` of submitit are for trying out.
         look: seconds between looks at the jobs, and in which cells are gathered for one array.
@@ -90,20 +90,20 @@ class SlurmEngine:
             with self._lock:
                 gathered, self._gathered = self._gathered, []
             if gathered:
-                self._hand_in(gathered)
+                self._submit_together(gathered)
             for job, asked in self._jobs:
                 if job.done():
                     _settle(job, asked.future)
             self._jobs = [(job, asked) for job, asked in self._jobs if not asked.future.done()]
 
-    def _hand_in(self, gathered: "list[_Asked]") -> None:
+    def _submit_together(self, gathered: "list[_Asked]") -> None:
         try:
             with self._executor.batch():
                 jobs = [
-                    self._executor.submit(Job(), self._order, asked.cell.id, asked.cell.config, asked.given_up)
+                    self._executor.submit(SlurmJob(), self._order, asked.cell.id, asked.cell.config, asked.given_up)
                     for asked in gathered
                 ]
-        except Exception as error:  # submitit passes on whatever sbatch said
+        except Exception as error:  # submitit passes on whatever sbatch printed
             for asked in gathered:
                 asked.future.set_exception(error)
             return

@@ -47,7 +47,7 @@ def write_table(found: list[Row], path: Path) -> None:
     write_text(path, safe_csv(text.getvalue()))
 
 
-def summary(found: list[Row]) -> str:
+def worded_rows(found: list[Row]) -> str:
     """Mean accuracy and its 95 % interval over the seeds of each combination of values."""
     groups: dict[str, list[Row]] = {}
     for row in found:

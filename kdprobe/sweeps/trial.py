@@ -1,8 +1,8 @@
 """What is wrong with a sweep's cells, found before anything is written: the first step of some of them is tried.
 
-Not of all: a mistake that all cells have shows in the first one, and one that a value of an axis brings in the first
-cell that has this value. Of the numbers on an axis the smallest and the largest are tried, and nothing of axes that
-cannot matter before the second step.
+Not all are needed: a mistake that all cells have shows in the first one, and a mistake in a value of an axis shows in
+the first cell that has this value. Of the numbers on an axis, the smallest and the largest are tried; axes that cannot
+matter before the second step are left out.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 from kdprobe.config import RunConfig, parse
 from kdprobe.data import DataSet
 from kdprobe.sweeps.cells import Cell, Methods, input_names
-from kdprobe.training.build import read
-from kdprobe.training.trial import try_out
+from kdprobe.training.build import data_of
+from kdprobe.training.rehearsal import try_out
 
 _LATER = ("seed", "data.workers", "probe", *(f"training.{k}" for k in ("epochs", "optimizer", "schedule", "saving")))
 
@@ -22,14 +22,14 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
     """Try the first step of some cells.
 
     Args:
-        cells: of one grid.
+        cells: cells of one grid.
         methods: type of the options of each method, by name.
 
     Returns:
         sha256 of each teacher and data set, by their names.
 
     Raises:
-        KdprobeError: as `training.trial.try_out`.
+        KdprobeError: as `training.rehearsal.try_out`.
     """
     sets: dict[str, DataSet] = {}
     found: dict[str, str] = {}
@@ -37,7 +37,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
         config = parse(cell.config, methods, source=f"the cell {cell.label}")
         key = json.dumps([config.data.model_dump(mode="json"), config.seed])
         if key not in sets:
-            sets[key] = read(config, decode=False)
+            sets[key] = data_of(config, decode=False)
         inputs = try_out(_uncompiled(config), sets[key])
         hashes = zip(input_names(config), (inputs.teacher, inputs.data), strict=True)
         found |= {name: digest for name, digest in hashes if name is not None and digest is not None}

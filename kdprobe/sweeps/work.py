@@ -1,6 +1,6 @@
-"""One cell, trained by whoever has its attempt.
+"""One cell, trained by the process that holds its attempt.
 
-Everything heavy is imported above, before there is an attempt: no process holds a cell that it is not working on.
+Everything heavy is imported before there is an attempt, so that no process holds a cell that it is not working on.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
 from kdprobe.sweeps.cells import cell_id
 from kdprobe.sweeps.ledger import open_ledger, read_result, working_folder
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.user_code import trusting
 
 TRAIN = "kdprobe.sweeps.work:train_cell"
@@ -37,9 +37,9 @@ class Order:
     """What a worker needs to know besides the cell.
 
     Attributes:
-        folder: the sweep's.
+        folder: the sweep's folder.
         task: `module:function` that makes a run folder of a configuration on a device.
-        device: where the task computes.
+        device: the device that the task computes on.
         stale_after: seconds without a heartbeat after which an attempt is given up.
         trust: modules whose code checkpoints may name, as the person at the driver named them.
     """
@@ -53,12 +53,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell that was given to a worker.
+    """The outcome of a cell that was given to a worker.
 
     Attributes:
-        name: `busy` means that another process is at the cell, `stopped` that this one was told to stop.
+        name: `busy` means that another process trains the cell, `stopped` that this one was asked to stop.
         error: the reason of a failure, in one line.
-        final: the failure is of the cell itself, and would come again.
+        final: the failure is the cell's own and would happen again.
     """
 
     name: Literal["done", "busy", "stopped", "failed"]
@@ -67,13 +67,13 @@ class Outcome:
 
 
 def work(order: Order, cell: str, config: dict[str, Any], given_up: int = 0) -> Outcome:
-    """Bring one cell to its end, unless it is there already or another process is at it.
+    """Train one cell to its end, unless it is done already or another process trains it.
 
     Args:
         order: the sweep and the task.
         cell: id.
         config: its configuration as a nested mapping.
-        given_up: number of the attempt at it that the driver has watched to be silent.
+        given_up: number of the attempt at it that the driver found to be silent.
     """
     run = RunFolder(order.folder / "cells" / cell)
     if _done(run):
@@ -104,7 +104,7 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
             if not _done(working):
                 return Outcome("failed", f"{order.task} left no whole result.json")
             if superseded(attempt):
-                return Outcome("busy")  # and this folder is one that was made anew after it was taken away
+                return Outcome("busy")  # and this folder was made again after it had been taken away
             _commit(working, run)
     except (Stopped, KeyboardInterrupt) as error:  # the second before there is anything to save
         print(error)
@@ -119,7 +119,7 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
 
 
 def comes_again(error: BaseException) -> bool:
-    """Whether a failure is of the configuration, so that the same would come of it again.
+    """Whether a failure is due to the configuration, so that it would happen again.
 
     A full disk, a folder in use, a device that is not there or has no memory left are not: they can pass.
     """
@@ -132,7 +132,7 @@ def comes_again(error: BaseException) -> bool:
 def _take_over(sweep: Path, cell: str, number: int) -> Path:
     """The working folder of an attempt, with what the newest one before it left.
 
-    It is taken away from that attempt in one step: if its process still writes, it writes no longer here.
+    It is taken away from that attempt in one step: if its process still writes, it no longer writes here.
     """
     mine = working_folder(sweep, cell, number)
     left = [working_folder(sweep, cell, before) for before in range(number - 1, 0, -1)] + [sweep / "cells" / cell]
@@ -141,12 +141,12 @@ def _take_over(sweep: Path, cell: str, number: int) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.is_dir():
             folder.rename(mine)
-    RunFolder(mine).lock_path.unlink(missing_ok=True)  # which its holder, frozen, may never let go
+    RunFolder(mine).lock_path.unlink(missing_ok=True)  # which its holder, if frozen, may never release
     return mine
 
 
 def _commit(working: RunFolder, run: RunFolder) -> None:
-    """Let the cell be done, in one step that fails where a successor has taken the folder away."""
+    """Mark the cell as done, in one step that fails if a successor has taken the folder away."""
     try:
         working.path.rename(run.path)
     except OSError:
@@ -158,7 +158,7 @@ def _commit(working: RunFolder, run: RunFolder) -> None:
 
 
 def train_cell(config: RunConfig, out: Path, device: str) -> None:
-    """Train a cell, from where an earlier attempt stopped; what never came to a saved state begins anew."""
+    """Train a cell, from where an earlier attempt stopped; one that never saved a state begins again."""
     folder = RunFolder(out)
     states = (folder.state_path, folder.state_path.with_suffix(".previous.pt"))
     resume = folder.config_path.is_file() and any(state.is_file() for state in states)
@@ -168,7 +168,7 @@ def train_cell(config: RunConfig, out: Path, device: str) -> None:
     try:
         train(config, out, resume=resume, device=device, quiet=True, inputs=expected)
     except WeightsLost as error:
-        print(f"{error}; the cell is done again")
+        print(f"{error}; the cell is trained again")
         shutil.rmtree(out)
         train(config, out, device=device, quiet=True, inputs=expected)
 
@@ -195,9 +195,9 @@ def _done(run: RunFolder) -> bool:
 
 
 def _remove_damaged(run: RunFolder) -> None:
-    """Remove a run that came to its end and is not whole; its state may be as damaged as the rest."""
+    """Remove a run that is finished but not whole; its state may be as damaged as the rest."""
     if problem := read_result(str(run.result_path), hashed=True)[1]:
-        print(f"{run.path}: {problem}; the cell is done again")
+        print(f"{run.path}: {problem}; the cell is trained again")
         shutil.rmtree(run.path)
 
 

@@ -1,6 +1,6 @@
 """A worker process of the local engine: cells come as lines on standard input, outcomes go back as lines.
 
-It serves several cells one after another, because importing torch takes longer than a small cell, but not for ever:
+It serves several cells one after another, because importing torch takes longer than a small cell, but not forever:
 the engine replaces it after a failure and when it is old (`local`).
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from kdprobe.sweeps.work import Order, work
 
 
-def serve(order: Order) -> None:
-    """Work until standard input ends, which it does when the driver ends, however it does."""
+def _serve(order: Order) -> None:
+    """Work until standard input ends, as it does however the driver ends."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no reply
     if hasattr(os, "register_at_fork"):
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--trust", nargs="*", type=str, default=())
     given = vars(parser.parse_args())
     atexit.register(gc.freeze)  # as `cli.main` does
-    serve(Order(**{**given, "trust": tuple(given["trust"])}))
+    _serve(Order(**{**given, "trust": tuple(given["trust"])}))
 
 
 if __name__ == "__main__":

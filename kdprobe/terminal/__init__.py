@@ -6,22 +6,31 @@ colours or clear the screen. They are shown as escapes, and so is what the termi
 
 import re
 import sys
+from collections.abc import Sized
 
-import click
+__all__ = ["echo", "printable", "worded_count"]
 
 # all but the end of a line and the tab; marks that turn the direction of writing; halves of characters
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def echo(text: object = "", *, err: bool = False) -> None:
-    """Write a line to standard output, or to standard error.
+    """Write a line: what a command is asked for to standard output, what is said about it to standard error.
+
+    What is said while something goes on is `kdprobe.terminal.progress.say`'s, so that it does not tear a bar apart.
 
     Args:
-        text: as it is, but for characters that a terminal would obey.
-        err: to standard error.
+        text: written as it is, except for characters that a terminal would obey.
+        err: write to standard error.
     """
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    click.echo(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), err=err)
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(printable(str(text)).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def worded_count(things: Sized, name: str) -> str:
+    """How many things there are, in words: `1 run`, `2 runs`."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def printable(text: str) -> str:

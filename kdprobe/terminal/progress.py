@@ -1,7 +1,8 @@
 """How far something is: a bar on a terminal, elsewhere a plain line on standard error every few seconds.
 
-Whatever takes long says so here: `progress` where it can be counted, `phase` where it cannot. Lines come from a thread
-of their own, so that long steps (the first one, a compilation, loading) give a sign of life as well.
+Whatever takes long says so here: `progress` where it can be counted, `phase` where it cannot; `say` writes a line in
+between. Lines come from a thread of their own, so that long steps (the first one, a compilation, loading) give a sign
+of life as well.
 """
 
 import os
@@ -37,14 +38,14 @@ def progress(
     Args:
         label: what it is.
         total: how much there is.
-        unit: of what is counted.
-        done: what was there at the beginning.
-        after: what follows of the same kind when this is done, for the time left.
-        detail: asked when a line is written.
+        unit: what is counted, in the plural.
+        done: how much was done at the beginning.
+        after: how much of the same kind follows when this is done, for the time left.
+        detail: gives what else a line says, when it is written.
         quiet: show nothing.
 
     Yields:
-        a function to be called after each step with what it did.
+        a function to be called after each step with how much it did.
     """
     if quiet or not _speaks():
         yield lambda _: None
@@ -80,7 +81,7 @@ def phase(label: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """One line on standard error, which counts as a sign of life."""
+    """Write a line about what is going on to standard error, above a bar; it counts as a sign of life."""
     if _BRIEF.get():
         return
     _PULSE.last = time.monotonic()
@@ -94,7 +95,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def brief() -> Iterator[None]:
-    """Leave out the lines of `say` inside: only how far it is is shown."""
+    """Leave out the lines of `say` inside, and show only how far things are."""
     token = _BRIEF.set(True)
     try:
         yield
@@ -116,7 +117,7 @@ def worded_time(seconds: float) -> str:
 
 
 def _speaks() -> bool:
-    """Whether nobody asked for silence; of the processes that torchrun starts, the first one speaks."""
+    """Whether anything may be shown: nobody asked for silence, and this is the first of torchrun's processes."""
     return not _SILENT.get() and os.environ.get("RANK", "0") == "0"
 
 
@@ -141,7 +142,7 @@ class _Counted(_Task):
         self.steps = self.largest = 0
 
     def update(self, count: int) -> None:
-        """Another step, which did so much."""
+        """Count another step, which did this much."""
         self.done += count
         self.steps += 1
         self.largest = max(self.largest, count)
@@ -167,7 +168,7 @@ def _rate(value: float) -> str:
 
 
 class _Pulse:
-    """The thread that writes a line when none was written for a while."""
+    """A thread that writes a line whenever none has been written for a while."""
 
     def __init__(self) -> None:
         self.last = 0.0

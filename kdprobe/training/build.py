@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
+from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
-from kdprobe.models import Stages, create, describe, load
+from kdprobe.models import create, describe, load
 from kdprobe.models.creation import relabel
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.objective import Objective
+from kdprobe.training.objective import Objective, Teacher
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,21 @@ class Job:
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
+        layout: memory layout of images and maps.
         inputs: which teacher and which data these are, by their content.
     """
 
     data: DataSet
     student: nn.Module
-    teacher: Stages | None
+    teacher: Teacher | None
     method: Method
     objective: Objective
+    layout: torch.memory_format
     inputs: Inputs
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The student's input from images in [0, 1]."""
+        return describe(self.student).normalise(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -50,42 +57,42 @@ def build(
     """Make everything that a training needs.
 
     Args:
-        config: what to do.
-        device: where to put the networks.
+        config: the run's.
+        device: the networks are moved there.
         download: fetch data that are not there.
-        named_by: the file that holds the configuration, if the person at the keyboard did not give it.
-        data: from `read`; read now if not given.
+        named_by: the file that holds the configuration, unless the person at the keyboard gave it.
+        data: what `data_of` returned; it is read now if not given.
 
     Raises:
-        KdprobeError: for anything in the configuration that cannot be used.
+        KdprobeError: if something in the configuration cannot be used.
     """
-    data = data or read(config, download=download, named_by=named_by)
+    data = data or data_of(config, download=download, named_by=named_by)
     student = _student(config, data, named_by).to(device)
     teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
-    view = None if teacher is None else Stages(teacher, needs=method.teacher_needs).eval()
     _check_cache(config, method)
-    for module in (objective, view):
-        if module is not None and channels_last(config, device):
-            module.to(memory_format=torch.channels_last)
-    taught = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
-    return Job(data, student, view, method, objective, Inputs(taught, data.sha256))
+    layout = _layout(config, device)
+    if layout == torch.channels_last:
+        objective.to(memory_format=layout)
+    digest = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
+    return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
 
 
-def read(
+def data_of(
     config: RunConfig, *, download: bool = False, named_by: str | Path | None = None, decode: bool = True
 ) -> DataSet:
     """The data set of a configuration, with its sha256.
 
     Args:
-        config: what to do.
+        config: the run's.
         download: fetch data that are not there.
         named_by: as `build`.
-        decode: whether image files may be decoded now; not for who needs only a few of them.
+        decode: whether image files may be decoded now; false if only a few of them are needed.
 
     Raises:
-        KdprobeError: for data that cannot be used.
+        KdprobeError: if the data cannot be used.
     """
     settings = config.data
     return load_data(
@@ -104,10 +111,11 @@ def read(
     )
 
 
-def channels_last(config: RunConfig, device: torch.device) -> bool:
-    """Whether maps are laid out channels-last: as configured, or where it pays."""
+def _layout(config: RunConfig, device: torch.device) -> torch.memory_format:
+    """Channels-last as configured, or where it pays."""
     chosen = config.training.channels_last
-    return (config.training.precision != "fp32" or device.type == "cuda") if chosen == "auto" else chosen
+    pays = config.training.precision != "fp32" or device.type == "cuda"
+    return torch.channels_last if chosen is True or (chosen == "auto" and pays) else torch.contiguous_format
 
 
 def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> nn.Module:
@@ -143,26 +151,22 @@ def _teacher(
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
-    if config.teacher is None:
-        raise ModelError(f"method {name!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
-    expected = describe(student)
+    path, expected = needs_teacher(name, config.teacher), describe(student)
     facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
-    teacher = load(config.teacher, device=device, named_by=named_by, default_size=expected.image_size, **facts)
+    teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
     given = describe(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
-        raise ModelError(
-            f"the teacher {config.teacher} has {given.n_classes} classes, but the student has {expected.n_classes}"
-        )
+        raise ModelError(f"the teacher {path} has {given.n_classes} classes, but the student has {expected.n_classes}")
     names = zip(given.classes, expected.classes, strict=False)
     for number, (taught, named) in enumerate(names):
         if taught != named:
             raise ModelError(
-                f"the teacher {config.teacher} has other classes than the data, or in another order: class {number} is "
+                f"the teacher {path} has other classes than the data, or in another order: class {number} is "
                 f"{taught!r} to the teacher, but {named!r} in the data"
             )
     if given.image_size != expected.image_size:
         raise ModelError(
-            f"the teacher {config.teacher} takes {given.image_size} px images, but the student takes "
+            f"the teacher {path} takes {given.image_size} px images, but the student takes "
             f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
         )
     return teacher
@@ -176,7 +180,7 @@ def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) ->
 
 
 def _check_cache(config: RunConfig, method: Method) -> None:
-    """Cached teacher logits belong to images that never vary."""
+    """Teacher logits can be cached only for images that never vary."""
     if not config.training.cache_teacher:
         return
     if config.data.skip_bad:

@@ -1,12 +1,11 @@
 """What a run shows while it goes on: a bar, a line per epoch, metrics, and event files on request."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from kdprobe.config import RunConfig
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import ConfigError
-from kdprobe.runs.folder import RunFolder
 from kdprobe.terminal.progress import progress, say
 from kdprobe.training.state import Position
 
@@ -15,19 +14,18 @@ class Watch:
     """Shows progress on standard error.
 
     Args:
-        folder: of the run.
-        config: of the run.
+        n_epochs: epochs of the run.
         quiet: show nothing.
-        tensorboard: write event files.
+        events: folder of event files for TensorBoard; none are written if it is not given.
 
     Raises:
         ConfigError: if event files are wanted and TensorBoard is not installed.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig, *, quiet: bool, tensorboard: bool) -> None:
-        self.n_epochs, self.quiet = config.training.epochs, quiet
-        self.event_path, self.event_writer = folder.path / "tensorboard", _event_writer() if tensorboard else None
-        self.events: Any = None
+    def __init__(self, n_epochs: int, *, quiet: bool, events: Path | None = None) -> None:
+        self.n_epochs, self.quiet, self.events = n_epochs, quiet, events
+        self._writer = None if events is None else _event_writer()
+        self._opened: Any = None
 
     def say(self, text: str) -> None:
         """One line on standard error."""
@@ -42,64 +40,35 @@ class Watch:
                 yield batch
                 shown(len(batch.labels))
 
-    def epoch(
-        self,
-        position: Position,
-        losses: dict[str, float | None],
-        accuracy: float,
-        seconds: float,
-        *,
-        rate: float,
-        n_images: int,
-        steps: int,
-    ) -> dict[str, Any]:
-        """Show and return the record of an epoch.
+    def epoch(self, record: Mapping[str, Any], position: Position) -> None:
+        """Show the metrics of an epoch.
 
         Args:
-            position: after the epoch.
-            losses: mean of each term; None where no step's loss was finite.
-            accuracy: on the evaluation images, a fraction.
-            seconds: of training.
-            rate: learning rate of the last step.
-            n_images: trained on.
-            steps: in the epoch.
+            record: what `tally.epoch_record` returned.
+            position: that after the epoch.
         """
-        means = {name: value for name, value in losses.items() if value is not None}
-        loss, speed = sum(means.values()) if means else None, n_images / seconds
+        loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
-        terms = "  ".join(f"{name} {value:.3f}" for name, value in means.items()) if len(means) > 1 else ""
-        shown = "not finite" if loss is None else f"{loss:.3f}"
+        each = "  ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
         self.say(
-            f"epoch {position.epoch}/{self.n_epochs}  loss {shown}  accuracy {accuracy:.4f}  "
-            f"{speed:,.0f} images/s  {left:.0f} s left  {terms}".rstrip()
+            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}  "
+            f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
         )
-        summed = {} if loss is None else {"loss": loss}
-        self._write_events(position.epoch, {**summed, "accuracy": accuracy, "lr": rate, **means})
-        return {
-            "epoch": position.epoch,
-            "steps": steps,
-            "images": n_images,
-            "lr": rate,
-            "loss": loss,
-            "terms": losses,
-            "accuracy": accuracy,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(speed, 1),
-        }
+        self._write_events(position.epoch, {"loss": loss, "accuracy": accuracy, "lr": record["lr"], **terms})
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
-        """Say how many images could not be decoded, if any, and return it for the record."""
+        """Report how many images could not be decoded, if any, and return the numbers for the record."""
         if n_training or n_evaluation:
             self.say(f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded")
         return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
-    def _write_events(self, epoch: int, values: dict[str, float]) -> None:
-        if self.event_writer is None:
+    def _write_events(self, epoch: int, values: Mapping[str, float]) -> None:
+        if self._writer is None:
             return
-        self.events = self.events or self.event_writer(str(self.event_path))
+        self._opened = self._opened or self._writer(str(self.events))
         for name, value in values.items():
-            self.events.add_scalar(name, value, epoch)
-        self.events.flush()
+            self._opened.add_scalar(name, value, epoch)
+        self._opened.flush()
 
 
 def _event_writer() -> Any:

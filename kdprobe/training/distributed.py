@@ -1,4 +1,4 @@
-"""One process or many: the processes that `torchrun` starts, and what they tell each other.
+"""One process or many: the processes that `torchrun` starts, and what they exchange.
 
 With one process nothing here costs anything: the same code runs with a world of one.
 """
@@ -6,7 +6,7 @@ With one process nothing here costs anything: the same code runs with a world of
 import inspect
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,9 +28,9 @@ class Ranks:
     """This process among all.
 
     Attributes:
-        rank: of this process; rank 0 writes.
+        rank: number of this process; rank 0 writes.
         world: number of processes.
-        device: of this process.
+        device: this process's.
     """
 
     rank: int
@@ -44,7 +44,7 @@ class Ranks:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """This process's part of each batch."""
+        """Which shard of each batch is this process's: (rank, number of processes)."""
         return self.rank, self.world
 
     def wrap(self, module: nn.Module, *, sync_bn: bool) -> nn.Module:
@@ -65,8 +65,26 @@ class Ranks:
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
         return DistributedDataParallel(module, **options)
 
+    def synchronising(self, module: nn.Module, wanted: bool) -> AbstractContextManager[object]:
+        """Whether the backward passes inside average the gradients of a wrapped module over all processes."""
+        return nullcontext() if wanted or self.world == 1 else module.no_sync()  # type: ignore[operator]
+
+    def weight(self, n_here: int, n_all: int | None = None) -> float | Tensor:
+        """What the mean over this process's images counts in the mean over the processes: 1 if all have equally many.
+
+        Args:
+            n_here: images of this process.
+            n_all: images of all processes; they ask one another if it is not given.
+        """
+        if self.world == 1:
+            return 1.0
+        if n_all is not None:
+            return n_here * self.world / n_all
+        mine = torch.tensor(float(n_here), device=self.device)
+        return mine * self.world / self.sum(mine.clone())
+
     def seed(self, *key: int) -> None:
-        """Random numbers of its own for each of many processes; those of a single one go on as they are."""
+        """Give each of several processes random numbers of its own; a single process goes on with those it has."""
         if self.world > 1:
             torch.manual_seed(hash((*key, self.rank)))
 
@@ -80,9 +98,9 @@ class Ranks:
         """The numbers of all processes, in their order, in every process."""
         if self.world == 1:
             return numbers.tolist()
-        parts: list[list[int]] = [[] for _ in range(self.world)]
-        dist.all_gather_object(parts, numbers.tolist())
-        return [number for part in parts for number in part]
+        found: list[list[int]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(found, numbers.tolist())
+        return [number for one in found for number in one]
 
     @torch.no_grad()
     def average_statistics(self, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's teacher and data lie, and what to give where they have moved."""
+"""Where a run's teacher and data are, and what to give if they have moved."""
 
 import os
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from kdprobe.errors import RunError
 
 
 def require_inputs(config: RunConfig, whose: str | Path, *, download: bool = False) -> None:
-    """Find out whether what a run that is to go on learns from is still where it was.
+    """Check that the teacher and the data of a run or sweep that is to go on are still where they were.
 
     Args:
-        config: of the run.
+        config: the run's.
         whose: folder of the run or sweep.
-        download: data that are not there are fetched.
+        download: whether data that are not there are fetched.
 
     Raises:
         RunError: naming each input that is not there, and the option that says where it is now.
@@ -39,8 +39,8 @@ def _missing(config: RunConfig, *, download: bool) -> Iterator[str]:
 
 
 def _gone(place: str) -> bool:
-    """Whether there is nothing, or an empty folder, as one is left where a disk is not mounted any more."""
+    """Whether there is nothing, or an empty folder, as is left where a disk is no longer mounted."""
     try:
         return not (place and os.path.exists(place)) or (os.path.isdir(place) and not os.listdir(place))
     except (OSError, ValueError):
-        return False  # what is wrong with it, reading it says
+        return False  # reading it will say what is wrong with it

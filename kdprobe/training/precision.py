@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
+from kdprobe.errors import Diverged
 from kdprobe.models import describe
 from kdprobe.terminal.progress import say
 from kdprobe.training.distributed import Ranks
@@ -18,6 +19,7 @@ from kdprobe.training.distributed import Ranks
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: limits of oneDNN (`ONEDNN_MAX_CPU_ISA`) below which it emulates bfloat16
 _WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+_SMALLEST_SCALE = 2.0**-16  # of the loss in fp16
 _TRIAL_SECONDS = 0.4  # of repeating a step, in each precision
 
 
@@ -25,7 +27,7 @@ def computes_bf16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 itself; where it emulates it, float32 is many times faster.
 
     A processor does with AVX512-BF16, AMX or ARM's BF16 instructions, unless `ONEDNN_MAX_CPU_ISA` forbids them. What
-    torch knows nothing about does not.
+    torch does not know of does not.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -46,9 +48,9 @@ def with_precision(config: RunConfig, group: Ranks, *, begun: str | None = None)
     """The configuration with a precision instead of `auto`.
 
     Args:
-        config: of the run.
+        config: the run's.
         group: all processes, which compute alike.
-        begun: what a run that is continued began with.
+        begun: the precision that a resumed run began with.
     """
     if config.training.precision != "auto":
         return config
@@ -58,7 +60,7 @@ def with_precision(config: RunConfig, group: Ranks, *, begun: str | None = None)
 
 
 def warn_of_emulation(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Tell what half precision costs where the device has to emulate it."""
+    """Report what half precision costs on a device that has to emulate it."""
     emulated = not computes_bf16(device) if precision == "bf16" else precision == "fp16" and device.type == "cpu"
     if not emulated:
         return
@@ -76,7 +78,7 @@ def emulation_cost(model: nn.Module, images: Tensor, precision: str) -> float:
     Args:
         model: the network; its gradients are cleared, nothing else changes.
         images: [B, 3, s, s]; a few are enough.
-        precision: to compare with `fp32`.
+        precision: what is compared with `fp32`.
     """
     training = model.training
     model.eval()  # statistics stay as they are, and a single image will do
@@ -113,8 +115,23 @@ def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
+def check_scale(scaler: torch.amp.GradScaler) -> None:
+    """Check that the loss scaler of `fp16` has found a scale at which gradients are finite; this waits for the device.
+
+    It halves its scale, 65536 at first, in each step that it leaves out: many of them in a row show in the scale.
+
+    Raises:
+        Diverged: if more than 32 steps in a row were left out.
+    """
+    if scaler.is_enabled() and (scale := scaler.get_scale()) < _SMALLEST_SCALE:
+        raise Diverged(
+            f"gradients in fp16 are not finite even at a loss scale of {scale:.1e}: more than 32 steps in a row were "
+            "left out; set training.precision to bf16 or fp32, or lower the learning rate"
+        )
+
+
 def compiled(module: nn.Module, wanted: bool) -> nn.Module:
-    """Compile a module in place if wanted; where no compiler works, say so and go on without."""
+    """Compile a module in place if wanted; without a working compiler, report that and go on uncompiled."""
     if not wanted:
         return module
     try:

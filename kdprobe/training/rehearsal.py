@@ -7,61 +7,92 @@ a run gives the same bytes with a rehearsal as without.
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import Batch, training_batches
+from kdprobe.config import RunConfig
+from kdprobe.data import Batch, DataSet, training_batches
 from kdprobe.distillers import Progress
-from kdprobe.errors import Diverged, KdprobeError, ModelError
+from kdprobe.errors import Diverged, KdprobeError, ModelError, RunError
+from kdprobe.models import describe
 from kdprobe.models.stages import one_tensor
-from kdprobe.training.precision import autocast
+from kdprobe.runs.inputs import Inputs
+from kdprobe.training.build import build
+from kdprobe.training.distributed import Ranks
+from kdprobe.training.loop import Trainer
+from kdprobe.training.out_of_memory import out_of_memory_advice
+from kdprobe.training.precision import autocast, repeatable, with_precision
 from kdprobe.training.state import Position
-
-if TYPE_CHECKING:
-    from kdprobe.training.loop import Trainer
 
 IMAGES = 8  # of each process; on a GPU they are repeated until the batch, and so the memory it takes, is whole
 _OWN = frozenset(vars(nn.Module()))  # what every module has; hooks and the like, which a step does not change
 _Found = TypeVar("_Found")
 
 
-def rehearse(trainer: "Trainer") -> None:
-    """Take the first step of a training and leave no trace of it.
+def try_out(config: RunConfig, data: DataSet) -> Inputs:
+    """Rehearse the first step of a training on this machine's processor, which leaves its accelerators alone.
+
+    Args:
+        config: what would be done.
+        data: the configuration's, read by `build.data_of`.
+
+    Returns:
+        which teacher and data it would learn from.
 
     Raises:
-        ModelError: if a network or the method cannot be trained on such a batch, or a network gives something else
+        KdprobeError: for any mistake that a first batch reveals.
+    """
+    group = Ranks(0, 1, torch.device("cpu"))
+    config = with_precision(config, group)
+    with repeatable(config.seed, group.device):
+        job = build(config, group.device, data=data)
+        try:
+            rehearse(Trainer(config.training, config.data, job, group, seed=config.seed), config)
+        except torch.OutOfMemoryError as error:
+            raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
+    return job.inputs
+
+
+def rehearse(trainer: Trainer, config: RunConfig) -> None:
+    """Take the first step of a training and leave no trace of it.
+
+    Args:
+        trainer: whose networks take it.
+        config: names them in messages.
+
+    Raises:
+        ModelError: if a network or the method cannot be trained on such a batch, or a network returns something other
             than finite logits of all classes.
         Diverged: if a term of the loss is not finite.
         KdprobeError: if the images cannot be read.
     """
     job = trainer.job
-    modules = [module for part in (job.objective, job.teacher) if part is not None for module in part.modules()]
-    with undone(modules, trainer.device), _uncompiled(trainer.settings.compile):
+    taught = [] if job.teacher is None else job.teacher.stages.modules()
+    with undone([*job.objective.modules(), *taught], trainer.group.device), _uncompiled(trainer.settings.compile):
         try:
-            _step(trainer)
+            _step(trainer, method=config.method["name"], teacher=config.teacher)
         finally:
             job.objective.zero_grad(set_to_none=True)
 
 
-def _step(trainer: "Trainer") -> None:
-    job, name, info = trainer.job, trainer.config.method["name"], trainer.info
-    batch, shares = trainer._mixed(_first(trainer), Position())
+def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
+    job, info = trainer.job, describe(trainer.job.student)
+    batch, soft_labels = trainer.mixed(_first(trainer), Position())
     trainer.objective.train()
-    images, shown, _ = _tried(lambda: trainer.method.inputs(batch), f"method {name!r} fails", batch.images)
-    prepared = trainer._prepared(images)
-    with autocast(trainer.settings.precision, trainer.device):
+    images, shown, _ = _tried(lambda: job.method.inputs(batch), f"method {method!r} fails", batch.images)
+    prepared = job.prepare(images)
+    with autocast(trainer.settings.precision, trainer.group.device):
         what = f"network {info.name!r} cannot be trained"
         logits = _tried(lambda: job.objective.student(prepared).logits, what, prepared)
         _check_logits(logits, f"network {info.name!r}", info.n_classes, prepared, "in training")
-        if trainer.teacher_info is not None:
-            who, n_classes = f"the teacher {trainer.config.teacher}", trainer.teacher_info.n_classes
-            taught = _tried(lambda: trainer._teach(shown, batch.index), f"{who} fails", shown)
-            assert taught is not None
-            _check_logits(taught.logits, who, n_classes, shown, "as a teacher")
+        if (teach := job.teacher) is not None:
+            who, n_classes = f"the teacher {teacher}", teach.info.n_classes
+            logits = _tried(lambda: teach(shown, batch.index).logits, f"{who} fails", shown)
+            _check_logits(logits, who, n_classes, shown, "as a teacher")
     del logits
     trainer.objective.eval()
     with torch.no_grad():
@@ -69,15 +100,14 @@ def _step(trainer: "Trainer") -> None:
         logits = one_tensor(_tried(lambda: trainer.exported(prepared), what, prepared), info.name)
     _check_logits(logits, f"network {info.name!r}", info.n_classes, prepared, "in evaluation")
     trainer.objective.train()
-    pair = "" if job.teacher is None else f" with the teacher {trainer.config.teacher}"
-    what = f"method {name!r} cannot train {info.name!r}{pair}"
-    _tried(lambda: _gradients(trainer, batch, shares), what, batch.images)
+    pair = "" if teacher is None else f" with the teacher {teacher}"
+    what = f"method {method!r} cannot train {info.name!r}{pair}"
+    _tried(lambda: _gradients(trainer, batch, soft_labels), what, batch.images)
 
 
-def _gradients(trainer: "Trainer", batch: Batch, shares: Tensor | None) -> None:
-    alone = nullcontext() if trainer.group.world == 1 else trainer.objective.no_sync()  # type: ignore[operator]
-    with alone:
-        terms = trainer._losses(batch, shares, Progress(0.0, trainer.settings.epochs))
+def _gradients(trainer: Trainer, batch: Batch, soft_labels: Tensor | None) -> None:
+    with trainer.group.synchronising(trainer.objective, False):
+        terms = trainer.losses(batch, soft_labels, Progress(0.0, trainer.settings.epochs))
         if broken := [name for name, value in terms.items() if not torch.isfinite(value).all()]:
             raise Diverged(
                 f"the loss term {broken[0]!r} is not finite on the first images, so that nothing can be learnt; "
@@ -86,35 +116,35 @@ def _gradients(trainer: "Trainer", batch: Batch, shares: Tensor | None) -> None:
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def _first(trainer: "Trainer") -> Batch:
-    """The first images of this process's part of the first batch; on a GPU as many as are computed at a time."""
-    settings, world = trainer.settings, trainer.group.world
-    few = settings.batch_size if trainer.config.data.skip_bad else min(settings.batch_size, IMAGES * world)
+def _first(trainer: Trainer) -> Batch:
+    """The first images of this process's shard of the first batch; on a GPU as many as are computed at a time."""
+    settings, group = trainer.settings, trainer.group
+    few = settings.batch_size if trainer.data.skip_bad else min(settings.batch_size, IMAGES * group.world)
     batches = training_batches(
         trainer.job.data.train,
         batch_size=few,
-        augment=trainer.config.data.augment,
-        seed=trainer.config.seed,
+        augment=trainer.data.augment,
+        seed=trainer.seed,
         epoch=0,
         workers=0,
-        device=trainer.device,
-        shard=trainer.group.shard,
+        device=group.device,
+        shard=group.shard,
     )
     batch = next(iter(batches))
-    if trainer.device.type != "cuda":
+    if group.device.type != "cuda":
         return batch
-    share = min(settings.batch_size, trainer.n_images) // world
-    wanted = max(share // max(min(settings.accumulate, share // 2), 1), len(batch.labels))
-    places = torch.arange(wanted, device=trainer.device) % len(batch.labels)
+    size = min(settings.batch_size, trainer.n_images) // group.world
+    wanted = max(size // max(min(settings.accumulate, size // 2), 1), len(batch.labels))
+    places = torch.arange(wanted, device=group.device) % len(batch.labels)
     return Batch(batch.images[places], batch.labels[places], batch.index[places])
 
 
 def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:
-    """What a call gives; what it raises becomes one sentence.
+    """What a call returns; an error becomes one sentence.
 
     Raises:
         ModelError: beginning with `what`.
-        OutOfMemoryError: where memory is wanting, which whoever trains has advice for.
+        OutOfMemoryError: if there is not enough memory; the caller adds what to lower.
     """
     try:
         return call()

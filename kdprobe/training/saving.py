@@ -1,7 +1,7 @@
-"""What a run leaves behind while it goes on and when it ends: states, checkpoints, metrics, the result."""
+"""What a run saves while it goes on: states, checkpoints, metrics; and where a resumed run begins."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,70 +9,75 @@ from typing import Any
 
 from torch import nn
 
-from kdprobe.config import RunConfig
+from kdprobe.config import TrainingConfig
 from kdprobe.distillers import Method
 from kdprobe.errors import CheckpointError, Diverged, RunError, Stopped, WeightsLost
 from kdprobe.files import write_text
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors, save, save_tensors
-from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.build import Job
-from kdprobe.training.console import Watch
 from kdprobe.training.distributed import Ranks
 from kdprobe.training.signals import StopRequest
 from kdprobe.training.state import Position, Stateful, previous, restore_state, save_state
 
 
 class Keeper:
-    """Saves and restores one run; only the first process writes.
+    """Saves one run; only the first process writes.
 
     Args:
-        config: of the run.
-        job: networks and data.
         folder: claimed.
-        group: this process among all.
-        stop: set when somebody asks the run to stop.
-        watch: for telling about damaged states.
-        parts: everything with a state, by name.
+        settings: the section `training`.
+        stop: set when the run is asked to stop.
+        keeps_snapshot: whether the network is kept as it is after this many epochs, 0 included.
+        method: the distillation method, whose own modules are kept beside the network.
+        options: name and options of the method.
         exported: the network that checkpoints hold.
+        stateful: everything with a state, by name.
+        writes: whether this is the process that writes.
     """
 
     def __init__(
         self,
-        config: RunConfig,
-        job: Job,
         folder: RunFolder,
-        group: Ranks,
+        settings: TrainingConfig,
         stop: StopRequest,
-        watch: Watch,
         *,
-        parts: dict[str, Stateful],
+        keeps_snapshot: Callable[[int], bool],
+        method: Method,
+        options: dict[str, Any],
         exported: nn.Module,
+        stateful: Mapping[str, Stateful],
+        writes: bool,
     ) -> None:
-        self.config, self.job, self.folder, self.group, self.stop, self.watch = config, job, folder, group, stop, watch
-        self.settings, self.parts, self.exported = config.training, parts, exported
-        self.n_images = len(job.data.train)
-        self.saved_at = time.monotonic()
+        self.folder, self.settings, self.stop, self.keeps_snapshot = folder, settings, stop, keeps_snapshot
+        self.method, self.options, self.exported, self.stateful = method, options, exported, stateful
+        self.writes = writes
+        self._saved_at = time.monotonic()
 
     @property
-    def due(self) -> bool:
-        """Whether the configured minutes have gone by since the last state was saved."""
+    def wishes(self) -> tuple[bool, bool]:
+        """Whether the run was asked to stop, and whether the configured minutes since the last state have passed."""
         minutes = self.settings.saving.minutes
-        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        is_due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        return self.stop.reason is not None, is_due
+
+    def begin(self) -> None:
+        """Save the network as it is before training, if snapshots are wanted."""
+        if self.writes:
+            with self._writing():
+                self._save_snapshot(0, {"epoch": 0})
 
     def save_inside(self, position: Position, *, stop: bool) -> None:
-        """Save inside an epoch, all processes at the same step.
+        """Save the state inside an epoch, all processes at the same step.
 
         Raises:
-            Stopped: after that, if the run is to stop.
+            Stopped: once the state is saved, if the run is to stop.
         """
-        self.agree()
         self._save_state(position)
         if stop:
             raise self._as_asked(position)
 
     def stopped(self, position: Position) -> Stopped:
-        """Save before the epoch is evaluated to its end, because the run is to stop, and say so."""
+        """Save the state before the epoch is evaluated to its end, because the run is to stop, and report that."""
         self._save_state(position)
         return self._as_asked(position)
 
@@ -82,81 +87,48 @@ class Keeper:
             f"after step {position.step}; continue with --resume --out {self.folder.path}"
         )
 
-    def agree(self) -> None:
-        """Make networks and methods of all processes the same; their weights are already."""
-        self.job.method.agree(self.group.join)
-        for part in self.parts.values():
-            if isinstance(part, nn.Module):
-                self.group.average_statistics(part)
-
-    def _save_state(self, position: Position) -> None:
-        if self.group.main:
-            save_state(self.folder.state_path, self.parts, position)
-        self.saved_at = time.monotonic()
-
-    def restore(self) -> Position:
-        """The position of the newest state that verifies, everything restored; the beginning where there is none."""
-        path = self.folder.state_path
-        if not path.is_file() and not previous(path).is_file():
-            if self.group.main:
-                self.folder.keep_metrics(0)  # a line may stand there whose state was not saved any more
-            return Position(n_images=self.n_images)
-        alone = self.group.world == 1
-        position, problems = restore_state(path, self.parts, n_images=self.n_images, random=alone)
-        for problem in problems:
-            self.watch.say(problem)
-        if self.group.main:
-            self._check_weights(position)
-            self.folder.keep_metrics(position.epoch)
-        return position
-
-    def _check_weights(self, position: Position) -> None:
-        """Weights that the run would end with, but that it does not write again, must be whole.
-
-        Raises:
-            WeightsLost: if they are missing or damaged.
-        """
-        needed = [BEST] if position.best_epoch else []
-        needed += [LAST] if position.epoch == self.settings.epochs else []
-        for path in (self.folder.path / name for name in needed):
-            try:
-                read_tensors(path)
-            except CheckpointError as error:
-                raise WeightsLost(
-                    f"{self.folder.path} cannot go on, as a file of an epoch that is done is lost: {error}; begin anew "
-                    "with another --out"
-                ) from error
-
-    def begin(self) -> None:
-        """Keep the network as it is before training, if asked to."""
-        if self.group.main:
-            with self._told():
-                self._save_snapshot(0, {"epoch": 0})
-
-    def save_epoch(self, position: Position, record: dict[str, Any], *, best: bool) -> None:
-        """Append the epoch's metrics and save what is due after it."""
-        if not self.group.main:
+    def save_epoch(self, position: Position, record: Mapping[str, Any], *, best: bool) -> None:
+        """Append an epoch's metrics and save what is due after it."""
+        if not self.writes:
             return
         training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
-        with self._told():
+        with self._writing():
             self.folder.append_metrics(record)
             if best:
                 save(self.exported, self.folder.path / BEST, training=training)
             self._save_snapshot(position.epoch, training)
-            every, last = self.settings.saving.epochs, self.settings.epochs
-            if position.epoch % every == 0 or position.epoch == last:
+            if position.epoch % self.settings.saving.epochs == 0 or position.epoch == self.settings.epochs:
                 save(self.exported, self.folder.path / LAST, training=training)
-                if self.job.method.state_dict():
-                    save_auxiliary(self.job.method, self.config.method, self.folder.path / AUXILIARY)
+                if self.method.state_dict():
+                    save_auxiliary(self.method, self.options, self.folder.path / AUXILIARY)
                 self._save_state(position)
 
+    def failed(self, error: Diverged) -> Diverged:
+        """Write down why the run comes to no result, and where it could go on; all of that in the error returned."""
+        states = self.folder.state_path, previous(self.folder.state_path)
+        left = (
+            f"{self.folder.path} holds the state saved before that; --resume continues from it"
+            if any(path.is_file() for path in states)
+            else "no state was saved before that"
+        )
+        reported = Diverged(f"{error}; {left}")
+        if self.writes:
+            with self._writing():
+                write_text(self.folder.failure_path, f"{reported}\n")
+        return reported
+
+    def _save_state(self, position: Position) -> None:
+        if self.writes:
+            save_state(self.folder.state_path, self.stateful, position)
+        self._saved_at = time.monotonic()
+
     def _save_snapshot(self, epoch: int, training: dict[str, Any]) -> None:
-        if self.config.keeps_snapshot(epoch):
+        if self.keeps_snapshot(epoch):
             save(self.exported, self.folder.snapshot_path(epoch), training=training)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell in one line when the disk does not take what is written."""
+    def _writing(self) -> Iterator[None]:
+        """Report in one line that something could not be written."""
         try:
             yield
         except OSError as error:
@@ -164,55 +136,57 @@ class Keeper:
                 f"{self.folder.path} could not be written: {error.strerror}; what was there is whole"
             ) from error
 
-    def start(self) -> None:
-        """Forget why the run failed before, which it may not do again."""
-        if self.group.main:
-            self.folder.failure_path.unlink(missing_ok=True)
 
-    def fail(self, error: Diverged) -> None:
-        """Write down that the run came to no result, and why."""
-        if self.group.main:
-            with self._told():
-                write_text(self.folder.failure_path, f"{error}\n")
+def resumed(
+    folder: RunFolder,
+    stateful: Mapping[str, Stateful],
+    *,
+    n_epochs: int,
+    n_images: int,
+    group: Ranks,
+    say: Callable[[str], None],
+) -> Position:
+    """Restore the newest state that verifies.
 
-    def finish(self, position: Position) -> dict[str, Any]:
-        """Write the result and return it.
+    Args:
+        folder: the run's.
+        stateful: everything with a state, by name; changed in place.
+        n_epochs: epochs of the run.
+        n_images: training images that there are now.
+        group: this process among all; several draw new random numbers, a single one goes on with those it had.
+        say: called with a sentence about each damaged state that was passed over.
 
-        Raises:
-            Diverged: if no step of the last epoch had a finite loss.
-        """
-        self.group.wait()
-        metrics = self.folder.metrics()
-        if metrics[-1]["loss"] is None:
-            raise Diverged(
-                f"no step of the last epoch, {position.epoch}, had a finite loss, so all of them were left out"
-            )
-        if self.group.main:
-            config, inputs = self.config, self.job.inputs
-            result = {
-                "model": config.model.name,
-                "method": config.method["name"],
-                "teacher": config.teacher,
-                "teacher_sha256": inputs.teacher,
-                "data": self.job.data.spec,
-                "data_sha256": inputs.data,
-                "evaluated_on": self.job.data.evaluated_on,
-                "evaluated_images": len(self.job.data.test),
-                "seed": config.seed,
-                "epochs": position.epoch,
-                "precision": config.training.precision,
-                "images_seen": sum(record["images"] for record in metrics),
-                "accuracy": metrics[-1]["accuracy"],
-                "best_accuracy": position.best_accuracy,
-                "best_epoch": position.best_epoch,
-                "parameters": count_parameters(self.job.student),
-                "auxiliary_parameters": count_parameters(self.job.method),
-                "seconds": round(position.seconds, 2),
-                "sha256": self.folder.weights_sha256(),
-            }
-            self.folder.write_result(result)
-        self.group.wait()
-        return self.folder.result()
+    Returns:
+        the position of that state, or the beginning if there is none.
+
+    Raises:
+        RunError: as `restore_state`.
+        WeightsLost: if weights of epochs that are done are missing or damaged.
+    """
+    path, position = folder.state_path, Position(n_images=n_images)
+    if path.is_file() or previous(path).is_file():
+        position, problems = restore_state(path, stateful, n_images=n_images, random=group.world == 1)
+        for problem in problems:
+            say(problem)
+        if group.main:
+            _check_weights(folder, position, n_epochs)
+    if group.main:
+        folder.keep_metrics(position.epoch)  # a line may be there whose state was never saved
+    return position
+
+
+def _check_weights(folder: RunFolder, position: Position, n_epochs: int) -> None:
+    """Weights that the run would end with, but that it does not write again, must be whole."""
+    needed = [BEST] if position.best_epoch else []
+    needed += [LAST] if position.epoch == n_epochs else []
+    for path in (folder.path / name for name in needed):
+        try:
+            read_tensors(path)
+        except CheckpointError as error:
+            raise WeightsLost(
+                f"{folder.path} cannot go on, as a file of an epoch that is done is lost: {error}; begin anew with "
+                "another --out"
+            ) from error
 
 
 def save_auxiliary(method: Method, config: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Being told to stop: remembered until the step is done and everything is saved."""
+"""Requests to stop: remembered until the step is done and everything is saved."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop, and how."""
+    """Whether the run was asked to stop, and how."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -25,7 +25,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside nothing is lost: a signal, also one that came before, interrupts whatever is waited for."""
+        """While nothing can be lost, a signal, even one that came before, interrupts whatever is going on."""
         self._at_once = True
         try:
             if self.reason is not None:
@@ -35,7 +35,7 @@ class StopRequest:
             self._at_once = False
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Pass items on until a signal comes, which also ends the waiting for the next one."""
+        """Pass items on until a signal comes, which also interrupts waiting for the next item."""
         waited = iter(items)
         while True:
             try:

@@ -6,17 +6,16 @@ verified before it is used; the newest that verifies is, and a damaged one is na
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from kdprobe.errors import RunError
 from kdprobe.files import replacing, sync_folder
 
-VERSION = 1
+VERSION = 2  # version 1 is continued too
 
 
 @runtime_checkable
@@ -38,14 +37,10 @@ class Position:
         epoch: epochs done.
         step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
-        best_epoch: after which epoch.
+        best_epoch: the epoch after which it was reached.
         seconds: spent in training in the epochs done.
         epoch_seconds: spent in the epoch that is under way.
-        sums: of the loss terms over all processes' images in the epoch that is under way.
-        n_summed: how many images these are: those of steps with a finite loss.
-        bad_steps: consecutive steps without a finite loss.
         n_images: training images, which must not change.
-        n_skipped: images that could not be decoded in the epoch that is under way.
     """
 
     epoch: int = 0
@@ -54,11 +49,16 @@ class Position:
     best_epoch: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    n_summed: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    bad_steps: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     n_images: int = 0
-    n_skipped: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+
+    def end_epoch(self, accuracy: float) -> bool:
+        """Move on to the next epoch; whether the one that ends is the best so far."""
+        is_best = accuracy > self.best_accuracy
+        if is_best:
+            self.best_accuracy, self.best_epoch = accuracy, self.epoch + 1
+        self.seconds += self.epoch_seconds
+        self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0
+        return is_best
 
 
 def previous(path: Path) -> Path:
@@ -66,12 +66,12 @@ def previous(path: Path) -> Path:
     return path.with_suffix(".previous.pt")
 
 
-def save_state(path: Path, parts: Mapping[str, Stateful], position: Position) -> None:
-    """Write all parts, the random states and the position; the state before becomes the previous generation.
+def save_state(path: Path, stateful: Mapping[str, Stateful], position: Position) -> None:
+    """Write all states, the random ones too, and the position; the file before becomes the previous generation.
 
     Args:
-        path: of the newest generation.
-        parts: objective, optimizer, scaler, ...: by name.
+        path: file of the newest generation.
+        stateful: objective, optimizer, scaler, ...: by name.
         position: how far the run has come.
 
     Raises:
@@ -79,7 +79,7 @@ def save_state(path: Path, parts: Mapping[str, Stateful], position: Position) ->
     """
     state = {
         "version": VERSION,
-        "parts": {name: part.state_dict() for name, part in parts.items()},
+        "parts": {name: one.state_dict() for name, one in stateful.items()},
         "random": {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -100,15 +100,15 @@ def save_state(path: Path, parts: Mapping[str, Stateful], position: Position) ->
 
 
 def restore_state(
-    path: Path, parts: Mapping[str, Stateful], *, n_images: int, random: bool = True
+    path: Path, stateful: Mapping[str, Stateful], *, n_images: int, random: bool = True
 ) -> tuple[Position, list[str]]:
     """Restore the newest state that verifies.
 
     Args:
-        path: of the newest generation.
-        parts: built from the same configuration; changed in place.
-        n_images: training images there are now.
-        random: restore the random states too.
+        path: file of the newest generation.
+        stateful: what was saved, built from the same configuration; changed in place.
+        n_images: training images that there are now.
+        random: whether to restore the random states too.
 
     Returns:
         the position, and a sentence about each damaged file that was passed over.
@@ -121,8 +121,8 @@ def restore_state(
     if position.n_images != n_images:
         raise RunError(f"{path} was saved with {position.n_images} training images, but now there are {n_images}")
     try:
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
+        for name, one in stateful.items():
+            one.load_state_dict(state["parts"][name])
         if random:
             torch.set_rng_state(state["random"]["cpu"])
             for device, numbers in zip(range(torch.cuda.device_count()), state["random"]["cuda"], strict=False):
@@ -138,7 +138,7 @@ def state_problems(path: Path) -> list[str]:
 
 
 def _position(path: Path, values: dict[str, Any]) -> Position:
-    """The saved position; between epochs, what it does not know of yet has its default."""
+    """The saved position; between epochs, missing values have their defaults."""
     known = {entry.name for entry in fields(Position)}
     missing = known - set(values) if values.get("step", 1) else set()
     if differing := (set(values) - known) | missing:
@@ -185,6 +185,17 @@ def _verified(path: Path) -> dict[str, Any]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise TypeError("it holds no state")
+    if state.get("version") == 1:
+        return _upgraded(state)
     if state.get("version") != VERSION:
-        raise RunError(f"{path} has version {state.get('version')}; this kdprobe continues version {VERSION}")
+        raise RunError(f"{path} has version {state.get('version')}; this kdprobe continues versions 1 and {VERSION}")
     return state
+
+
+def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
+    """A state of version 1, which kept the sums in its position, and counted steps that it had left out."""
+    position = dict(state.get("position", {}))
+    tally = {"sums": position.pop("sums", {}), "n_skipped": position.pop("n_skipped", torch.zeros(()))}
+    for gone in ("bad_steps", "n_summed"):
+        position.pop(gone, None)
+    return {**state, "parts": {**state.get("parts", {}), "tally": tally}, "position": position}

@@ -1,5 +1,6 @@
 """Is a run folder whole? One sentence for each thing that is not."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ def problems(run: RunFolder) -> list[str]:
     found += state_problems(run.state_path)
     if result is not None and config is not None:
         found += _contradictions(run, config, records, result)
-    return found
+    return list(dict.fromkeys(found))  # what is wrong with one file may show in several
 
 
 def _tried(found: list[str], read: Callable[[], _Read]) -> _Read | None:
@@ -69,13 +70,15 @@ def _open(path: Path) -> None:
     if path.name == AUXILIARY:
         read_tensors(path)
     else:
-        load(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the run is not finished, which is no problem of it
+            load(path)
 
 
 def _contradictions(
     run: RunFolder, config: RunConfig, records: list[dict[str, Any]], result: dict[str, Any]
 ) -> Iterator[str]:
-    """Where the result says something else than configuration, metrics, files and teacher."""
+    """Where the result contradicts configuration, metrics, files or teacher."""
     hashes: dict[str, str] = result.get("sha256", {})
     accuracies = [record["accuracy"] for record in records]
     expected = {

@@ -29,7 +29,7 @@ from kdprobe.distillers.kd import kd_loss
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.loop import train
+from kdprobe.training import train
 
 BATCH = 64
 N_CLASSES = 100

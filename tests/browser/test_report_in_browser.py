@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from figures.report.write import write_report
+from figures.report import write_report
 from kdprobe.results import save_result
 from tests.saved_results import cka_result, comparison_result, evaluation_result
 

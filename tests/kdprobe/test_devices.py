@@ -36,5 +36,5 @@ def test_no_silent_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:", "cuda:one", "mps:1", ""])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(DeviceError, match=rf"a device is auto, cpu, cuda, cuda:N or mps, but got '{name}'"):
+    with pytest.raises(DeviceError, match=rf"the device must be auto, cpu, cuda, cuda:N or mps, but is '{name}'"):
         pick_device(name)

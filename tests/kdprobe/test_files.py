@@ -151,14 +151,14 @@ def test_a_name_as_long_as_file_systems_take_can_be_written(tmp_path):
 def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
     path = tmp_path / "x.lock"
     path.write_text("the user's own")
-    with pytest.raises(FileExistsError, match=r"in the way and is no lock of kdprobe's"):
+    with pytest.raises(FileExistsError, match=r"in the way and is not a kdprobe lock"):
         Lock(path)
     assert path.read_text() == "the user's own"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="is no regular file"):
+    with pytest.raises(OSError, match="is not a regular file"):
         read_text(tmp_path / "pipe")
     write_text(tmp_path / "file", "caf\u00e9")
     assert read_text(tmp_path / "file") == "caf\u00e9"

@@ -7,16 +7,16 @@ from kdprobe.errors import ResultError
 from kdprobe.provenance import provenance, versions
 from kdprobe.results import Result, load_result, save_result
 
-RESULT = Result("cka", {"matrix": np.array([[0.1, np.nan]])}, {"teacher": "vit"}, {"seed": 0})
+RESULT = Result("poem", {"metre": np.array([[0.1, np.nan]])}, {"author": "vit"}, {"seed": 0})  # of no known kind
 
 
 def test_a_result_survives_its_file(tmp_path):
-    path = tmp_path / "cka.npz"
+    path = tmp_path / "poem.npz"
     save_result(RESULT, path, table="a,b\n1,2\n")
-    loaded = load_result(path, kind="cka")
-    assert np.array_equal(loaded.arrays["matrix"], RESULT.arrays["matrix"], equal_nan=True)
-    assert (loaded.kind, loaded.facts, loaded.provenance) == ("cka", RESULT.facts, RESULT.provenance)
-    assert (tmp_path / "cka.csv").read_text() == "a,b\n1,2\n"
+    loaded = load_result(path, kind="poem")
+    assert np.array_equal(loaded.arrays["metre"], RESULT.arrays["metre"], equal_nan=True)
+    assert (loaded.kind, loaded.facts, loaded.provenance) == ("poem", RESULT.facts, RESULT.provenance)
+    assert (tmp_path / "poem.csv").read_text() == "a,b\n1,2\n"
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):
@@ -26,8 +26,8 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
 
 
 def test_a_name_must_end_in_npz(tmp_path):
-    with pytest.raises(ResultError, match=r"a result's name must end in \.npz, but .*cka\.txt does not"):
-        save_result(RESULT, tmp_path / "cka.txt", table="")
+    with pytest.raises(ResultError, match=r"a result's name must end in \.npz, but .*poem\.txt does not"):
+        save_result(RESULT, tmp_path / "poem.txt", table="")
 
 
 def test_missing_and_foreign_files_are_told(tmp_path):
@@ -43,8 +43,8 @@ def test_missing_and_foreign_files_are_told(tmp_path):
 
 @pytest.mark.parametrize("position", [0.2, 0.5, 0.8])
 def test_damage_is_told(tmp_path, position):
-    path = tmp_path / "cka.npz"
-    save_result(Result("cka", {"x": np.random.default_rng(0).random(1000)}), path, table="")
+    path = tmp_path / "poem.npz"
+    save_result(Result("poem", {"x": np.random.default_rng(0).random(1000)}), path, table="")
     content = bytearray(path.read_bytes())
     content[int(len(content) * position)] ^= 255
     path.write_bytes(content)
@@ -53,13 +53,13 @@ def test_damage_is_told(tmp_path, position):
 
 
 def test_other_versions_and_kinds_are_told(tmp_path):
-    meta = {"format": "kdprobe-result", "version": 99, "kind": "cka", "facts": {}, "provenance": {}}
+    meta = {"format": "kdprobe-result", "version": 99, "kind": "poem", "facts": {}, "provenance": {}}
     np.savez(tmp_path / "new.npz", meta=np.array(json.dumps(meta)))
     with pytest.raises(ResultError, match="version 99; this kdprobe reads 'kdprobe-result' version 1"):
         load_result(tmp_path / "new.npz")
-    save_result(RESULT, tmp_path / "cka.npz", table="")
-    with pytest.raises(ResultError, match="holds a result of kind 'cka', but 'evaluation' is needed"):
-        load_result(tmp_path / "cka.npz", kind="evaluation")
+    save_result(RESULT, tmp_path / "poem.npz", table="")
+    with pytest.raises(ResultError, match="holds a result of kind 'poem', but 'evaluation' is needed"):
+        load_result(tmp_path / "poem.npz", kind="evaluation")
 
 
 def test_provenance_says_versions_and_command():

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import kdprobe
 from kdprobe.cli.group import cli
-from kdprobe.cli.options import modules_in, modules_named
+from kdprobe.cli.named_modules import modules_in, modules_named
 from kdprobe.config import parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, DataError, ModelError, TrustError
@@ -108,7 +108,7 @@ def test_trust_in_a_module_is_none_in_what_it_imports(folder):
 def test_a_received_file_has_timm_read_no_other(folder, key):
     file = checkpoint(folder / "sent.safetensors", name="resnet18", args={key: "weights.pth"})
     with pytest.raises(
-        TrustError, match=rf"sent\.safetensors gives 'resnet18' the argument '{key}', by which files are"
+        TrustError, match=rf"sent\.safetensors gives 'resnet18' the argument '{key}', which makes timm read"
     ):
         kdprobe.load(file, trust=["timm"])
 
@@ -183,7 +183,7 @@ def test_arguments_in_a_received_run_read_no_file(tmp_path):
     values = yaml.safe_load(config.read_text())
     values["model"] |= {"name": "resnet18", "args": {"checkpoint_path": "weights.pth"}}
     config.write_text(yaml.safe_dump(values))
-    assert "by which files are read" in run("train", "--resume", "--out", tmp_path / "run", "--quiet")[1]
+    assert "which makes timm read or fetch a file" in run("train", "--resume", "--out", tmp_path / "run", "--quiet")[1]
 
 
 def test_what_installed_packages_offer_is_trusted(folder, monkeypatch):

@@ -1,1 +1,1 @@
-"""A forward pass of a few images, watched, from which the facts of a network are read."""
+"""A watched forward pass of a few images, from which the facts of a network are read."""

@@ -2,7 +2,7 @@
 
 An axis is a tuple of atoms, each a part of one root axis: a map [B, c, h, w] has the axes (b), (c), (y), (x); flattened
 to tokens [B, h w, c] it has (b), (y, x), (c); cut into windows, its y is two atoms, which are y again when they meet
-again. What is not known is the atom `?`.
+again. An unknown meaning is the atom `?`.
 """
 
 from collections.abc import Sequence
@@ -44,10 +44,10 @@ class Meaning(NamedTuple):
     Attributes:
         axes: one for each dimension; () where its size is 1 and nothing is known.
         prefix: kinds of the tokens in front of the positions, of the axis `n`; of all tokens of the axis `p`.
-        patches: what the axis `n` is behind its prefix.
+        patches: what the axis `n` is after its prefix.
         pooled: whether it was averaged over all positions, or to a fixed grid.
         born: number of the operation that made it.
-        worked: number of the last operation behind which values were only moved, padded or resized.
+        worked: number of the last operation after which values were only moved, padded or resized.
         heads: layers whose values these are (`kdprobe.models.watched.lineage`).
     """
 

@@ -65,9 +65,9 @@ def counting(
     """Which of several tensors of an output counts: the one with a row per image; of several, the map or the tokens.
 
     Args:
-        shapes: of all floating tensors, in order.
+        shapes: shapes of all floating tensors, in order.
         n_images: number of rows; None if not known.
-        known: for each, whether it is known to be a map or tokens; those that are missing are not known.
+        known: for each place, whether it is known to be a map or tokens; missing places are not.
 
     Returns:
         its place, None where there is no tensor; and the shapes among which nothing decides, if there are such.

@@ -13,11 +13,11 @@ class Operation(NamedTuple):
     """A call of a function of torch.
 
     Attributes:
-        name: of the function or method.
-        args: as given.
-        kwargs: as given.
+        name: name of the function or method.
+        args: arguments as given.
+        kwargs: keyword arguments as given.
         entered: tensors that depend on the images, with their meaning and their shape before the operation.
-        role: which kind of token a tensor is, that does not depend on the images; None if no token.
+        role: tells the kind of token that a tensor is which does not depend on the images; None if it is none.
     """
 
     name: str

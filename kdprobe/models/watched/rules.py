@@ -267,7 +267,7 @@ def _einsum(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
 
 
 def _unfold(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
-    """Patches of a map, as columns: [B, c k k, h w]; rows and columns are told where there are as many of each."""
+    """Patches of a map, as columns: [B, c k k, h w]; rows and columns are known if there is the same number of each."""
     meaning, _ = first(operation)
     if made[0].ndim != 3:
         return nothing(operation, made)

@@ -16,7 +16,7 @@ def ends_of_stages(trace: Trace) -> list[str]:
     """Names of modules, shallow to deep; none where no module's output is a map or tokens and a cut.
 
     Args:
-        trace: of a forward pass of the whole network.
+        trace: trace of a forward pass of the whole network.
     """
     often = Counter(call.name for call in trace.calls)
     cuts = [call for call in trace.calls if _positions(call) and trace.is_cut(call) and not _is_none(trace, call)]
@@ -44,7 +44,7 @@ def _is_none(trace: Trace, call: Call) -> bool:
 
 
 def _called_again(cuts: Sequence[Call], often: Counter[str], ends: Sequence[Call]) -> list[Call]:
-    """Of modules called several times, the last outermost call of each resolution that no stage has."""
+    """For modules called several times: the last outermost call of each resolution that no stage has."""
     had, last = {_positions(call) for call in ends}, {}
     for call in cuts:
         if often[call.name] > 1 and _positions(call) not in had and call.entered is not None:
@@ -56,8 +56,8 @@ def around(trace: Trace, names: Sequence[str]) -> list[Call]:
     """Calls of resolutions that no stage has, in no module that is a cut: what skip connections lead around.
 
     Args:
-        trace: of a forward pass of the whole network.
-        names: of modules that end a stage.
+        trace: trace of a forward pass of the whole network.
+        names: names of modules that end a stage.
     """
     cuts = {call.name: call for call in trace.calls if trace.is_cut(call) and _positions(call)}
     had = {_positions(call) for call in cuts.values()}
@@ -79,7 +79,7 @@ def _born(call: Call) -> int:
 
 
 def _goes_on_unknown(trace: Trace, last: Call) -> bool:
-    """Whether modules behind the last end give what looks like maps, of which nothing is known."""
+    """Whether modules after the last end give what look like maps, but nothing is known about these."""
     return any(
         call.composite
         and trace.is_cut(call)
@@ -154,7 +154,7 @@ def _repeated(maps: Sequence[Call], positions: int | None) -> list[str]:
 
 
 def _named_alike(ends: Sequence[Call], maps: Sequence[Call]) -> list[str]:
-    """Of the modules that give the same tensor, the one that is a child of what most stages are children of."""
+    """Among modules that give the same tensor, the one whose parent is that of most stages."""
     alike: dict[int, list[str]] = defaultdict(list)
     for call in maps:
         if call.meaning is not None:

@@ -60,7 +60,7 @@ def stack(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
 def _joined_tokens(
     operation: Operation, pieces: list[Tensor], metas: list[Meaning | None], place: int, dim: int
 ) -> tuple[tuple[str, ...], Axis] | None:
-    """Prefix and patches of tokens put together; None where anything stands behind the patches."""
+    """Prefix and patches of tokens put together; None if anything follows the patches."""
     main = metas[place]
     if main is None or len(pieces) > place + 1:
         return None
@@ -130,7 +130,7 @@ def _cut_tokens(meaning: Meaning, start: int, stop: int, whole: int) -> tuple[Ax
 
 
 def split(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:
-    """Parts one behind the other along a dimension."""
+    """Consecutive parts along a dimension."""
     meaning, shape = first(operation)
     dim = int(operation.option(2, "dim", 0)) % len(shape)
     start, found = 0, []

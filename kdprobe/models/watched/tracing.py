@@ -1,9 +1,8 @@
-"""One forward pass of a few images, watched: what each module's output means, and where the network can be cut.
+"""A watched forward pass of a few images: what each module's output means, and where the network can be cut.
 
-Every operation is seen by a `TorchFunctionMode`, which carries the meaning of axes along
-(`kdprobe.models.watched.axes`) and notes which operation needs what earlier ones made. A module's output is a *cut* if
-nothing behind it needs anything that was made before it, other than through it: the rest of the network can be run from
-it alone.
+A `TorchFunctionMode` sees every operation, carries the meaning of axes along (`kdprobe.models.watched.axes`) and notes
+which operation uses the results of which earlier one. A module's output is a *cut* if nothing after it uses anything
+from before it except through it: the rest of the network can be run from it alone.
 """
 
 import threading
@@ -36,14 +35,14 @@ class Call:
 
     Attributes:
         name: the module's dotted name.
-        number: which call of this module it is, from 1.
-        shape: of the output that counts.
-        meaning: of this output, None if nothing is known.
-        entered: of the first input.
-        composite: whether it is made of several layers.
-        kind: its class.
-        place: of this output among the floating tensors of an output of several.
-        rivals: shapes of several among which nothing decides.
+        number: the number of this call of the module, from 1.
+        shape: shape of the output that counts.
+        meaning: meaning of that output; None if nothing is known.
+        entered: meaning of the first input.
+        composite: whether the module is made of several layers.
+        kind: the module's class.
+        place: place of that output among the floating tensors of an output of several.
+        rivals: shapes of several tensors between which nothing decides.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Call:
 
     @property
     def moves_alone(self) -> bool:
-        """Whether what enters is only moved, padded, cut or resized."""
+        """Whether it only moves, pads, cuts or resizes its input."""
         return self.meaning is not None and self.entered is not None and self.meaning.worked <= self.entered.worked
 
 
@@ -72,11 +71,11 @@ class Trace:
     """What was seen.
 
     Attributes:
-        calls: of modules, in the order in which they ended.
-        bridged: for each operation, whether a later one needs what an earlier one made.
+        calls: calls of modules, in the order in which they ended.
+        bridged: for each operation, whether a later one uses what an earlier one made.
         failure: why nothing was seen.
-        n_images: that were shown.
-        heads: layers whose values the network's output is, so that their maps are logits of places.
+        n_images: number of images shown.
+        heads: layers whose values are the network's output, so that their maps are logits of places.
     """
 
     calls: tuple[Call, ...]
@@ -86,7 +85,7 @@ class Trace:
     heads: frozenset[int] = frozenset()
 
     def is_cut(self, call: Call) -> bool:
-        """Whether all that runs behind it needs of the images only its output."""
+        """Whether everything that runs after it depends on the images through its output alone."""
         return call.meaning is not None and not self.bridged[call.meaning.born]
 
     def is_head(self, call: Call) -> bool:
@@ -94,7 +93,7 @@ class Trace:
         return call.meaning is not None and bool(call.meaning.heads & self.heads)
 
     def call(self, name: str, number: int) -> Call | None:
-        """The call of this number of a module, None if it did not run as often."""
+        """A module's call with this number; None if it did not run that often."""
         return self._by_number.get((name, number))
 
     @cached_property
@@ -102,9 +101,9 @@ class Trace:
         return {(call.name, call.number): call for call in self.calls}
 
     def has_images_first(self, name: str, number: int, shape: tuple[int, ...], n_images: int) -> bool:
-        """Whether the first dimension of an output, as large as the number of images, holds them.
+        """Whether the first dimension of an output, which has the size of the number of images, is that of the images.
 
-        Where the call was not seen, what looks like [positions, images, d] does not count.
+        If the call was not seen, a shape that looks like [positions, images, d] does not count.
         """
         call = self.call(name, number)
         if call is not None and call.shape[:1] != (self.n_images,):
@@ -122,8 +121,8 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
     Args:
         model: the network; its modes, buffers and attributes are put back.
-        args: of its call, with at least two rows per tensor, so that the axis of the images can be told.
-        kwargs: of its call.
+        args: arguments of its call, with at least two rows per tensor, so that the axis of the images is recognised.
+        kwargs: keyword arguments of its call.
     """
     watch = _Watch(model)
     with ExitStack() as stack:
@@ -156,7 +155,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a forward pass may change of a module: attributes, such as counters, and buffers, such as queues."""
+    """What a forward pass may change in a module: attributes, such as counters, and buffers, such as queues."""
 
     module: nn.Module
     training: bool
@@ -191,7 +190,7 @@ def _put_back(kept: list[_Kept]) -> None:
 
 
 def is_watching() -> bool:
-    """Whether this thread is inside a watched pass, which hooks of others need not look at."""
+    """Whether this thread is inside a watched pass, which other hooks can ignore."""
     return bool(getattr(_state, "active", False))
 
 
@@ -199,9 +198,9 @@ def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = 
     """The number of images in a call: of rows of its first tensor, or of images in a list; None without tensors.
 
     Args:
-        args: of the call.
-        kwargs: of the call.
-        most: of the tensor with most rows instead of the first one.
+        args: arguments of the call.
+        kwargs: keyword arguments of the call.
+        most: count the tensor with most rows instead of the first one.
     """
     counts = []
     for value in [*args, *kwargs.values()]:
@@ -278,7 +277,7 @@ class _Watch(TorchFunctionMode):
         return out
 
     def before(self, name: str) -> Any:
-        """Notes what enters the module of this name, before it changes that in place."""
+        """A hook that notes the input of the module of this name, before an in-place operation changes it."""
 
         def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
             known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
@@ -287,7 +286,7 @@ class _Watch(TorchFunctionMode):
         return keep
 
     def hook(self, name: str, module: nn.Module) -> Any:
-        """For the module of this name."""
+        """A hook that notes a call of the module of this name."""
         composite = sum(1 for _ in module.modules()) > 1 and not _is_norm(module)
 
         def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -306,7 +305,7 @@ class _Watch(TorchFunctionMode):
         return keep
 
     def _see(self, entered: list[tuple[Tensor, Meaning]], made: list[Tensor]) -> None:
-        """What was made where the mode does not see it: in a scripted module or an `autograd.Function`."""
+        """Note what was made out of sight of the mode: in a scripted module or an `autograd.Function`."""
         for one in made:
             if not entered or self._meaning(one) is not None or self._role(one) is not None:
                 continue
@@ -322,7 +321,7 @@ class _Watch(TorchFunctionMode):
             self._by_place[place] = meaning
 
     def _meaning(self, value: Tensor) -> Meaning | None:
-        """Of a tensor, or of one that an `autograd.Function` has wrapped anew, as reentrant checkpoints do."""
+        """The meaning of a tensor, also if an `autograd.Function` has wrapped it again, as reentrant checkpoints do."""
         if hasattr(value, _MARK) or id(value) in self._roles:
             found = getattr(value, _MARK, None)
             return found if isinstance(found, Meaning) else None

@@ -15,7 +15,7 @@ from kdprobe.features.shared_images import open_views
 from kdprobe.models.checkpoint import LAST, load, read_meta
 from kdprobe.results import load_result
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from tests.kdprobe.training.test_loop import config, stop_after
 
 

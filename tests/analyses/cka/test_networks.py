@@ -382,7 +382,7 @@ def test_command(checkpoints, tmp_path):
 
 @pytest.mark.parametrize("arguments", [(), ("--teacher", "a"), ("--features", "a.h5", "--student", "b")])
 def test_command_needs_networks_or_dumps(arguments):
-    with pytest.raises(ConfigError, match="give --teacher and --student"):
+    with pytest.raises(ConfigError, match=r"give --teacher and --student, or --features|--features takes no --student"):
         run(*arguments)
 
 

@@ -106,7 +106,7 @@ def test_what_cannot_be_evaluated_is_refused(checkpoints: list[str]) -> None:
     with pytest.raises(DataError, match=r"no data set 'digit'; did you mean 'digits'"):
         judge(checkpoints[:1], "digit")
     arguments = ["--checkpoint", checkpoints[0], "--device", "gpu"]
-    with pytest.raises(DeviceError, match=r"a device is auto, cpu"):
+    with pytest.raises(DeviceError, match=r"the device must be auto, cpu"):
         CliRunner().invoke(command, arguments, catch_exceptions=False, standalone_mode=False)
     with pytest.raises(AnalysisError, match=r"run0 is given twice"):
         judge([checkpoints[0]] * 2)

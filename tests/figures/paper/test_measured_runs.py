@@ -1,4 +1,4 @@
-"""Own runs next to the published numbers: which run repeats which number, and how it is told."""
+"""Own runs next to the published numbers: which run repeats which number, and how it is shown."""
 
 import csv
 import json
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from figures.paper.measured_runs import Own, own_runs, repeats
+from figures.paper.measured_runs import RunGroup, repeats, run_groups
 from figures.paper.write import TABLES, published_grid, published_table
 from figures.pictures.dropout import draw_beside
-from kdprobe.cli import group as cli
+from kdprobe import cli
 from kdprobe.errors import ResultError
 from kdprobe.results import load_result, save_result
 from kdprobe.runs.folder import RunFolder
@@ -111,7 +111,8 @@ def test_compound_scores_belong_to_the_runs_of_their_checkpoints(tmp_path: Path)
         given = ["model.name=mobilenetv2_100", "data.spec=rafdb:x", f"seed={seed}"]
         trained(tmp_path / f"plain{seed}", 0.84 + 0.01 * seed, *given, sha256={"last.safetensors": f"hash{seed}"})
     models = [{"sha256": f"hash{seed}"} for seed in (0, 1)]
-    scores = replace(compound_result(("one", "two")), provenance={"models": models})
+    scores = compound_result(("one", "two"))
+    scores = replace(scores, provenance={**scores.provenance, "models": models})
     save_result(scores, tmp_path / "compound.npz", table="")
     lines = paper(tmp_path, "table5")
     assert [line["column"] for line in lines] == ["Acc-both", "Acc-single", "Acc-single-top2"]
@@ -182,7 +183,7 @@ def test_networks_are_known_by_the_names_that_create_them(
     model: str, teacher: str | None, method: str, data: str, places: int
 ) -> None:
     told = {"model": model, "teacher": teacher, "method": method, "data": data, "evaluated_on": "test"}
-    own = Own("own", ["runs/own"], told, {"accuracy": [70.0]})
+    own = RunGroup("own", ["runs/own"], told, {"accuracy": [70.0]})
     cells = [(name, cell) for name in TABLES for cell in published_table(name).cells]
     assert sum(repeats(own, name, cell.row, cell.column) == "accuracy" for name, cell in cells) == places
 
@@ -232,5 +233,5 @@ def test_a_folder_without_runs_is_told_in_one_line(
 
 
 def test_a_comparison_of_an_older_version_is_refused() -> None:
-    with pytest.raises(ResultError, match="does not state 'groups'"):
-        own_runs(comparison_result())
+    with pytest.raises(ResultError, match="a comparison without groups does not say which runs repeat"):
+        run_groups(comparison_result())

@@ -10,7 +10,7 @@ import pytest
 from figures.paper.tables import latex, markdown
 from figures.paper.write import GRIDS, TABLES, published_grid, published_table, write_paper
 from figures.pictures.dropout import best_cell
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 
 
 @pytest.mark.parametrize("name", TABLES)

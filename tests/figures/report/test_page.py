@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from figures.pictures.draw import FIGURES
-from figures.report.chart import hover, numbers, scale, themed
-from figures.report.page import SECTIONS, safe_json, short_names
-from figures.report.write import find, read, write_report
-from kdprobe.cli.group import main
+from figures.pictures import FIGURES
+from figures.report.page import SECTIONS, differing_parts
+from figures.report.traces import hover, numbers, scale, themed
+from figures.report.write import result_files, write_report
+from kdprobe.cli import main
 from kdprobe.errors import ResultError
-from kdprobe.results import Result, save_result
+from kdprobe.results import save_result
 from tests.saved_results import (
     cka_result,
     comparison_result,
@@ -35,6 +35,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    write_bare,
 )
 
 HOSTILE = "<b>x</b></script><script>alert(1)</script> & \"quoted\" 'too' $title"
@@ -122,7 +123,8 @@ def test_names_are_text(page: Page, text: str) -> None:
     assert "<b>x" not in text
     assert HOSTILE in "".join(page.texts)
     (title,) = re.findall("<h1>(.*?)</h1>", text)
-    assert title == html.escape(HOSTILE)
+    assert html.unescape(title) == HOSTILE
+    assert not set("<>'\"") & set(title)
 
 
 def test_hover_texts_are_escaped_for_plotly(text: str) -> None:
@@ -132,13 +134,14 @@ def test_hover_texts_are_escaped_for_plotly(text: str) -> None:
             assert not re.search(r"<(?!br>)", told)
 
 
-def test_safe_json_survives_any_text() -> None:
-    value = {"a": "</script><!-- & \u2028", "b": [1.5, None]}
-    text = safe_json(value)
-    assert not set("<>&\u2028") & set(text)
-    assert json.loads(text) == value
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        safe_json(float("nan"))
+@pytest.mark.parametrize("hostile", ["</script>", "<!-- <script>", "\u2028 \u2029", "& ' \" \\"])
+def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
+    save_result(cka_result(teacher=hostile), tmp_path / "cka.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
+    assert found
+    assert not set("<>&'\u2028\u2029") & set(found[1])
+    assert json.loads(found[1])["chart-0"]["titles"]["yaxis"] == f"teacher: {hostile}, layer"
 
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
@@ -203,51 +206,40 @@ def test_remarks_and_what_is_left_out_are_listed_once_and_escaped(tmp_path: Path
     hostile = "<script>alert(1)</script> & more"
     cells = [{"teacher_layer": "a", "student_layer": "b", "reason": f"few samples {hostile}"}] * 2
     left_out = [{"teacher_layer": hostile, "student_layer": "fc", "reason": "it is constant"}]
-    origin = {**cka_result().provenance, "teacher": {"remark": "the run <b>x</b> is unfinished"}}
-    told = {"remarks": cells, "left_out": left_out, "n_left_out": 3, "no_interval": "too few"}
-    for name in ("one", "two"):
-        result = cka_result()
-        facts = {**result.facts, **(told if name == "one" else {})}
-        given = replace(result, facts=facts, provenance=origin if name == "one" else result.provenance)
-        save_result(given, tmp_path / name / "cka.npz", table="")
+    plain = cka_result()
+    origin = plain.provenance | {"teacher": {"remark": "the run <b>x</b> is unfinished"}}
+    facts = plain.facts | {"remarks": cells, "left_out": left_out, "n_left_out": 3, "no_interval": "too few"}
+    for name, result in (("one", replace(plain, facts=facts, provenance=origin)), ("two", plain)):
+        save_result(result, tmp_path / name / "cka.npz", table="")
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
-    (listed,) = re.findall(r'<ul class="remarks".*?</ul>', text)
-    assert html.unescape(re.sub("</li>", "\n", re.sub("<(?!/li).*?>", "", listed))).splitlines() == [
+    (listed,) = re.findall(r'<ul class="remarks".*?</ul>', text, re.S)
+    assert [html.unescape(re.sub("<.*?>", "", line)) for line in re.findall("<li>(.*?)</li>", listed)] == [
         f"one: few samples {hostile} (2 times)",
         f"one: left out: {hostile} and fc: it is constant",
         "one: 3 images are left out, in minibatches too small to be counted",
+        f"one: {plain.facts['weighting']}",
         "one: no interval where none is shown: too few",
         "one: the run <b>x</b> is unfinished",
+        f"two: {plain.facts['weighting']}",
     ]
 
 
-def test_the_epochs_of_a_curve_go_up(tmp_path: Path) -> None:
-    for result in (training_result(), over_time_result()):
-        kind = result.kind
-        result.arrays["epoch"][1] = result.arrays["epoch"][0]
-        save_result(result, tmp_path / f"{kind}.npz", table="")
-        with pytest.raises(ResultError, match=rf"the epochs of a '{kind}' result must go up from 0 or more"):
-            write_report([tmp_path / f"{kind}.npz"], tmp_path / "r.html", title="t")
-        with pytest.raises(ResultError, match="must go up from 0 or more"):
-            FIGURES[kind](result)
-
-
-def test_find_searches_folders_in_order(tmp_path: Path) -> None:
+def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     for name in ("b/z.npz", "b/a/y.npz", "a.npz"):
         save_result(cka_result(), tmp_path / name, table="")
-    names = [str(path.relative_to(tmp_path)) for path in find([tmp_path / "b", tmp_path / "a.npz", tmp_path])]
+    names = [str(path.relative_to(tmp_path)) for path in result_files([tmp_path / "b", tmp_path / "a.npz", tmp_path])]
     assert names == ["b/a/y.npz", "b/z.npz", "a.npz"]
 
 
 def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path) -> None:
     save_result(cka_result(), tmp_path / "mine.npz", table="")
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
-    assert find([tmp_path]) == [tmp_path / "mine.npz"]
+    assert result_files([tmp_path]) == [tmp_path / "mine.npz"]
     with pytest.raises(ResultError, match=r"foreign\.npz cannot be read as a kdprobe result"):
-        read([tmp_path / "foreign.npz"])
+        write_report([tmp_path / "foreign.npz"], tmp_path / "r.html", title="t")
     (tmp_path / "damaged.npz").write_bytes(b"no archive")
     with pytest.raises(ResultError, match=r"damaged\.npz cannot be read as a kdprobe result"):
-        read([tmp_path])
+        write_report([tmp_path], tmp_path / "r.html", title="t")
 
 
 @pytest.mark.parametrize(
@@ -259,15 +251,8 @@ def test_archives_that_are_no_results_are_passed_over_in_folders(tmp_path: Path)
         (["out/cka"], ["cka"]),
     ],
 )
-def test_short_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
-    assert short_names([Path(f"{path}.npz") for path in paths]) == names
-
-
-def test_other_kinds_in_a_folder_are_only_listed(tmp_path: Path) -> None:
-    save_result(Result("poem", {}, {}, {"command": "kdprobe rhyme"}), tmp_path / "poem.npz", table="")
-    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
-    assert "kdprobe rhyme" in text
-    assert charts(text) == {}
+def test_names_leave_out_what_all_share(paths: list[str], names: list[str]) -> None:
+    assert differing_parts([Path(f"{path}.npz") for path in paths]) == names
 
 
 def test_numbers_and_scales_are_json() -> None:
@@ -283,8 +268,7 @@ def test_numbers_and_scales_are_json() -> None:
     [
         (["absent.npz"], "there is no result"),
         (["empty"], "there is no result (.npz) in the folder"),
-        (["poem.npz"], "poem.npz: the report has no section for results of kind 'poem'; known: cka"),
-        (["bare.npz"], "bare: this 'cka' result has no array 'matrix'"),
+        (["bare.npz"], "bare.npz: in this 'cka' result: the array 'matrix' is missing"),
         (["foreign.npz"], "cannot be read as a kdprobe result"),
     ],
 )
@@ -298,8 +282,7 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("foreign.npz").write_bytes(b"PK")
-    save_result(Result("poem", {}), Path("poem.npz"), table="")
-    save_result(Result("cka", {}), Path("bare.npz"), table="")
+    write_bare("bare.npz")
     with pytest.raises(SystemExit) as stop:
         main(["report", *arguments])
     told = capsys.readouterr().err
@@ -307,13 +290,6 @@ def test_bad_input_is_one_line(
     assert message in told
     assert told.count("\n") == 1
     assert not Path("report.html").exists()
-
-
-@pytest.mark.parametrize("kind", SECTIONS)
-def test_what_is_missing_is_named(tmp_path: Path, kind: str) -> None:
-    save_result(Result(kind, {}), tmp_path / "bare.npz", table="")
-    with pytest.raises(ResultError, match=r"^bare: this '"):
-        write_report([tmp_path], tmp_path / "r.html", title="t")
 
 
 def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from kdprobe.cli import group as cli
-from kdprobe.cli.demo import Steps, differences, table, verdict
+from kdprobe import cli
+from kdprobe.cli.demo import METHODS, conclusions, differences, looks, methods_table, remove_dump, verdict
+from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, load_result
@@ -88,8 +89,8 @@ def test_equal_seeds_help_only_beyond_what_the_test_images_can_tell():
         shares = np.array(accuracies)
         facts = {"methods": ["kd", "plain"], "seeds": [0, 1], "n_images": [330, 330], "teacher_accuracy": 0.9}
         result = Result("comparison", {"accuracy": shares, "uar": shares, "cka": np.array([[0.5, 0.5]] * 2)}, facts)
-        assert re.search(told, table(result), re.DOTALL)
-        assert "0.500, all equal" in table(result)
+        assert re.search(told, methods_table(result), re.DOTALL)
+        assert "0.500, all equal" in methods_table(result)
 
 
 def test_differences_are_taken_on_the_same_images():
@@ -98,17 +99,25 @@ def test_differences_are_taken_on_the_same_images():
     assert differences(result)["kd"] == pytest.approx([10.0, 5.0])
 
 
-def test_what_a_killed_demo_left_is_no_obstacle(tmp_path, monkeypatch):
+def test_what_a_killed_demo_left_is_no_obstacle(tmp_path):
     steps = Steps(tmp_path / "demo", device="cpu", quiet=True)
     for name in ("features.h5", "features.h5.partial", "features.h5.kept.partial"):
         (steps.out / name).write_text("half")
-    ran = []
-    monkeypatch.setattr(steps, "run", lambda *words: ran.append(words))
-    steps.dump(tmp_path, tmp_path)
+    remove_dump(steps.out)
     assert not list(steps.out.glob("features*"))
-    assert ran[0][0] == "dump"
     steps.close()
     Steps(tmp_path / "demo", device="cpu", quiet=True).close()  # killed before its first command
+
+
+def test_the_story_has_an_estimate_for_each_of_its_commands(tmp_path, capsys):
+    students = {method: [tmp_path / f"{method}-seed{seed}" for seed in range(5)] for method in METHODS}
+    story = [*looks(tmp_path, tmp_path / "t", students), *conclusions(tmp_path, tmp_path / "t", students)]
+    assert [words[0] for words in story].count("cka") == 15
+    steps = Steps(tmp_path / "demo", device="cpu", quiet=False)
+    steps.announce(15, story)
+    assert (steps.n_steps, steps.expected) == (43, 142.5)
+    assert capsys.readouterr().out.startswith("a teacher, 15 students and what there is to see in them: about 2 min")
+    steps.close()
 
 
 def test_two_demos_do_not_share_a_folder(tmp_path):

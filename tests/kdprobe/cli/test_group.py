@@ -1,29 +1,26 @@
-import os
-import subprocess
-import sys
+import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
 import pytest
 
-from kdprobe.cli import group as cli
-from kdprobe.errors import KdprobeError, near_matches
+import kdprobe
+from kdprobe.cli import group, main
+from kdprobe.errors import ConfigError, KdprobeError, near_matches
 
-ROOT = Path(__file__).parents[3]
 
-
-def exit_of(capsys, *arguments):
-    """Exit status and standard error of a command line."""
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    return caught.value.code, capsys.readouterr().err
+def status_of(capsys, *arguments):
+    """Exit status and standard error of a command line, without the signs of life that a slow machine gives."""
+    status = kdprobe.main(arguments)
+    return status, re.sub(r"^.* so far\n", "", capsys.readouterr().err, flags=re.MULTILINE)
 
 
 BAD = {
     "command": (["trian"], "no command 'trian'; did you mean 'train'?"),
     "option": (["train", "--sed", "1"], "No such option"),
     "recipe": (["train", "digits/resnet9"], "no recipe 'digits/resnet9'; did you mean 'digits/resnet8'"),
-    "no recipe": (["train"], "give a recipe"),
+    "no recipe": (["train"], "give a recipe, or --resume with --out RUN; known: cifar"),
     "data": (["train", "digits/resnet8", "--data", "digts"], "no data set 'digts'; did you mean 'digits'?"),
     "model": (["train", "digits/resnet8", "--set", "model.name=resnet9"], "no model 'resnet9'; did you mean 'resnet"),
     "argument": (
@@ -42,6 +39,23 @@ BAD = {
     "folder as it is written": (["train", "digits/resnet8", "--data", "folder:my set #1"], "no folder my set #1"),
     "missing folder": (["train", "digits/resnet8", "--data", "folder:nowhere"], "nowhere"),
     "runs": (["runs", "ls", "nowhere"], "there is no folder nowhere"),
+    "one network twice": (
+        ["dump", "--checkpoint", "a", "--student", "b", "--out", "c.h5"],
+        "--checkpoint and --student mean the same network; give one of them",
+    ),
+    "no network": (["dump", "--out", "c.h5"], "give at least one network with --teacher, --student or --checkpoint"),
+    "other engine": (
+        ["sweep", "digits/resnet8", "--grid", "seed=0,1", "--gpus", "1"],
+        "--gpus is for --engine ray, not for local",
+    ),
+    "seeds twice": (
+        ["sweep", "digits/resnet8", "--grid", "seed=0,1", "--seeds", "2"],
+        "--seeds and --grid seed=... both choose seeds; give one of them",
+    ),
+    "another method": (
+        ["sweep-dropout", "digits/resnet8"],
+        "sweep-dropout varies the rates of method 'dropkd', but digits/resnet8 has method 'plain'",
+    ),
 }
 
 
@@ -49,7 +63,7 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[case]
-    status, text = exit_of(capsys, *arguments)
+    status, text = status_of(capsys, *arguments)
     assert status == 2
     assert message in text
     assert text.count("\n") == 1, text
@@ -60,61 +74,104 @@ def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch)
 def test_a_place_that_cannot_be_written_is_one_line(place, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    status, text = exit_of(capsys, "complexity", "resnet8", "--out", place)
+    status, text = status_of(capsys, "complexity", "resnet8", "--out", place)
     assert status == 2
     assert place.split("/")[-2] in text
     assert text.count("\n") == 1, text
 
 
+def test_the_exit_status_is_returned_or_ends_the_process(capsys):
+    assert kdprobe.main(["runs", "ls", Path(__file__).parent]) == 0
+    assert main(["--version"]) is None
+    with pytest.raises(SystemExit) as stop:
+        main(["trian"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().out == f"no runs below {Path(__file__).parent}\nkdprobe, version {kdprobe.__version__}\n"
+
+
 def test_run_lets_errors_through():
     with pytest.raises(KdprobeError, match="no command 'trian' is installed; did you mean 'train'"):
-        cli.run("trian")
+        group.run("trian")
+    with pytest.raises(ConfigError, match="No such option"):
+        group.run("train", "--sed", 1)
 
 
-def test_a_command_that_cannot_be_imported_breaks_only_itself(monkeypatch, capsys):
-    from importlib.metadata import EntryPoint
-
-    broken = EntryPoint("broken", "nowhere_at_all:thing", cli.GROUP)
-    monkeypatch.setattr(cli, "_entry_points", lambda: {"broken": broken})
-    cli.cli.main(["--help"], standalone_mode=False)
-    assert "(cannot be imported from nowhere_at_all:thing)" in capsys.readouterr().out
-    status, text = exit_of(capsys, "broken")
-    assert status == 2
-    assert "command 'broken' cannot be imported from nowhere_at_all:thing: No module named 'nowhere_at_all'" in text
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (
+            "nowhere_at_all:thing",
+            "command 'broken' cannot be imported from nowhere_at_all:thing: No module named 'nowhere_at_all'",
+        ),
+        ("math:nothing", "command 'broken' cannot be imported from math:nothing: module 'math' has no attribute"),
+        ("math:pi", "command 'broken' cannot be run: math:pi is not a click command, but a float"),
+    ],
+)
+def test_a_command_that_cannot_be_imported_breaks_only_itself(target, reason, monkeypatch, capsys):
+    broken = EntryPoint("broken", target, group.GROUP)
+    monkeypatch.setattr(group, "_entry_points", lambda: {"broken": broken})
+    assert kdprobe.main(["--help"]) == 0
+    assert f"(cannot be imported from {target})" in capsys.readouterr().out
+    for words in (["broken"], ["broken", "--help"], ["broken", "--out", "x"]):
+        status, text = status_of(capsys, *words)
+        assert (status, reason in text, text.count("\n")) == (2, True, 1)
 
 
 def test_no_arguments_show_the_help(capsys):
-    status, text = exit_of(capsys)
-    assert status == 2
-    assert text == ""
+    assert kdprobe.main([]) == 2
+    shown = capsys.readouterr()
+    assert (shown.err, shown.out.startswith("Usage: kdprobe")) == ("", True)
+
+
+def test_no_summary_in_the_list_of_commands_is_cut_short(capsys):
+    for words in ([], ["runs"], ["sweep"], ["data"]):
+        assert kdprobe.main([*words, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
 
 
 def test_stopping_is_one_line(monkeypatch, capsys):
     def stop(*_arguments, **_options):
         raise click.Abort
 
-    monkeypatch.setattr(cli.cli, "main", stop)
-    assert exit_of(capsys, "train") == (130, "kdprobe: stopped\n")
+    monkeypatch.setattr(group.cli, "main", stop)
+    assert status_of(capsys, "train") == (130, "kdprobe: stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (MemoryError(), 2, "kdprobe: there is not enough memory for this; choose smaller images"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 2, "kdprobe: there is not enough memory"),
+        (OSError(28, "No space left on device", "a.npz"), 2, "kdprobe: a.npz: No space left on device\n"),
+        (OSError("what else"), 2, "kdprobe: what else\n"),
+        (BrokenPipeError(), 1, ""),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, status, said, monkeypatch, capsys):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(group.cli, "main", fail)
+    found, text = status_of(capsys, "train")
+    assert (found, text.startswith(said), text.count("\n")) == (status, True, int(bool(said)))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of ours"), AttributeError("of ours"), ImportError("of ours")])
+def test_a_defect_keeps_its_traceback(error, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(group.cli, "main", fail)
+    with pytest.raises(type(error), match="of ours"):
+        kdprobe.main(["train"])
 
 
 def test_near_matches_list_what_is_known_where_nothing_is_near():
     assert near_matches("zzz", ["b", "a"]) == "; known: a, b"
     assert near_matches("zzz", []) == ""
     assert near_matches("zzz", [f"n{i:02}" for i in range(20)]).endswith("n11, ...")
-
-
-def test_a_file_of_the_users_in_place_of_a_package_is_named(tmp_path):
-    (tmp_path / "figures.py").write_text("SIZE = 3\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "kdprobe", "paper", "--out", "p", "--quiet"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 2
-    assert f"{tmp_path / 'figures.py'} is imported instead, rename it or work in another folder" in done.stderr
 
 
 def test_huge_names_are_neither_compared_nor_shown_whole():

@@ -50,14 +50,14 @@ def test_complexity_counts_names_and_files_as_told(weights):
     table = pd.read_csv("c/complexity.csv")
     assert (table.pixels.tolist(), table.classes.tolist()) == ([16, 16], [10, 100])
     save(create("resnet8", n_classes=3, image_size=8), Path("own.safetensors"))
-    with pytest.raises(CheckpointError, match=r"image_size was given, but own\.safetensors says it itself"):
-        invoke("complexity", "own.safetensors", "--image-size", 16, "--out", "c", "--quiet")
+    with pytest.raises(CheckpointError, match=r"image_size was given, but own\.safetensors specifies its own"):
+        invoke("complexity", "own.safetensors", "--image-size", 16, "--out", "e", "--quiet")
     invoke("complexity", "own.safetensors", "resnet8", "--image-size", 16, "--out", "d", "--quiet")
     assert pd.read_csv("d/complexity.csv").pixels.tolist() == [8, 16]
 
 
 def test_mean_and_std_are_of_as_many_channels(weights):
-    with pytest.raises(CheckpointError, match=r"must be of as many channels, but are \(0\.5,\) and \(0\.2"):
+    with pytest.raises(CheckpointError, match=r"must have the same number of channels, but are \(0\.5,\) and \(0\.2"):
         kdprobe.load(weights, mean=[0.5])
 
 

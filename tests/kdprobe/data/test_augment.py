@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kdprobe.config import AugmentConfig
-from kdprobe.data.augment import Variation, draw, generator, random_box, shift_and_flip
+from kdprobe.data.augment import Variation, draw_variations, generator, random_box, shift_and_flip
 
 PAD = AugmentConfig(crop="pad", padding=4, flip=True)
 
@@ -31,7 +31,7 @@ def slow_shift_and_flip(images: Tensor, variation: Variation, padding: int) -> T
 @settings(deadline=None, max_examples=30)
 def test_shift_and_flip_equals_the_pixel_loop(size: int, padding: int, n: int, seed: int) -> None:
     images = torch.randint(1, 256, (n, 3, size, size), dtype=torch.uint8, generator=generator(seed))
-    variation = draw(n, AugmentConfig(padding=padding), seed=seed, epoch=0)
+    variation = draw_variations(n, AugmentConfig(padding=padding), seed=seed, epoch=0)
     expected = slow_shift_and_flip(images, variation, padding)
     assert torch.equal(shift_and_flip(images, variation, padding=padding), expected)
 
@@ -43,7 +43,7 @@ def test_the_middle_shift_without_flip_changes_nothing() -> None:
 
 
 def test_variations_are_independent_between_images_and_epochs() -> None:
-    first, second = draw(20_000, PAD, seed=0, epoch=0), draw(20_000, PAD, seed=0, epoch=1)
+    first, second = draw_variations(20_000, PAD, seed=0, epoch=0), draw_variations(20_000, PAD, seed=0, epoch=1)
     counts = first.shift[:, 0] * 9 + first.shift[:, 1]
     frequencies = counts.bincount(minlength=81) / 20_000
     assert frequencies.min() > 0.5 / 81
@@ -53,7 +53,7 @@ def test_variations_are_independent_between_images_and_epochs() -> None:
 
 
 def test_what_is_not_asked_for_stays() -> None:
-    variation = draw(50, AugmentConfig(crop="none", flip=False), seed=0, epoch=0)
+    variation = draw_variations(50, AugmentConfig(crop="none", flip=False), seed=0, epoch=0)
     assert not variation.shift.any()
     assert not variation.flip.any()
 
@@ -61,7 +61,7 @@ def test_what_is_not_asked_for_stays() -> None:
 def test_global_random_state_is_untouched() -> None:
     torch.manual_seed(5)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1]
-    draw(10, PAD, seed=0, epoch=0)
+    draw_variations(10, PAD, seed=0, epoch=0)
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == numpy_before).all()
 

@@ -258,7 +258,9 @@ def test_a_function_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(DataError, match=r"my_own_data:wrong must return a kdprobe\.data\.DataSet, but returned int"):
         load_data("my_own_data:wrong")
     assert load_data("my_own_data:plain").image_size == 8
-    with pytest.raises(DataError, match=r"my_own_data:asking must take image_size or nothing, but takes \(colour\)"):
+    with pytest.raises(
+        DataError, match=r"my_own_data:asking must take image_size or no argument, but takes \(colour\)"
+    ):
         load_data("my_own_data:asking")
     with pytest.raises(DataError, match=r"module 'my_own_data' has no function 'missing' that returns a DataSet"):
         load_data("my_own_data:missing")
@@ -291,7 +293,7 @@ def test_splits_and_data_sets_check_themselves() -> None:
         Split(images.float(), labels, 8)
     with pytest.raises(DataError, match=r"labels must be int64 \[n\], but are torch\.float32 \[2\]"):
         Split(images, labels.float(), 8)
-    with pytest.raises(DataError, match=r"needs images with a label each, but has 2 images and 1 labels"):
+    with pytest.raises(DataError, match=r"each image of a split needs a label, but there are 2 images and 1 labels"):
         Split(images, labels[:1], 8)
     split, empty = Split(images, labels, 8), Split(images[:0], labels[:0], 8)
     with pytest.raises(DataError, match=r"mine has no training images"):

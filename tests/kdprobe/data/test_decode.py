@@ -87,7 +87,7 @@ def test_floats_from_0_to_1(tmp_path: Path, name: str) -> None:
 )
 def test_numbers_without_a_white_are_refused(tmp_path: Path, pixels: NDArray[Any], what: str) -> None:
     path = save(tmp_path / "x.tif", pixels)
-    with pytest.raises(DataError, match=rf"x\.tif cannot be decoded as an image: it holds {what}, and nobody knows"):
+    with pytest.raises(DataError, match=rf"x\.tif cannot be decoded as an image: it holds {what}, and it is not known"):
         shown(path)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kdprobe.data.erase import boxes, counted, erase, scramble, uniform
+from kdprobe.data.erase import boxes, erase, random_integers, scramble, uniform
 
 KEYS = torch.arange(4000)
 
@@ -38,7 +38,7 @@ def test_numbers_are_uniform_and_unrelated() -> None:
     assert draws.mean(0).sub(0.5).abs().max() < 0.02
     assert (torch.corrcoef(draws.T) - torch.eye(8)).abs().max() < 0.06
     assert torch.corrcoef(torch.stack([draws[:-1, 0], draws[1:, 0]]))[0, 1].abs() < 0.06
-    assert len(counted(KEYS, 8).unique()) > 0.9999 * draws.numel()
+    assert len(random_integers(KEYS, 8).unique()) > 0.9999 * draws.numel()
 
 
 def test_the_stated_fraction_of_images_is_erased() -> None:

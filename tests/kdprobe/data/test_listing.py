@@ -52,7 +52,7 @@ def test_hidden_files_and_folders_are_no_images_at_any_depth(root: Path) -> None
     first, second = found.left_out
     assert first.startswith("7 files or folders are left out, the first ")
     assert first.endswith(": hidden")
-    assert second == f"{root / 'train' / 'beside.png'} is left out: in no class's folder"
+    assert second == f"{root / 'train' / 'beside.png'} is left out: not in a class's folder"
     assert not found.complaints
 
 
@@ -61,9 +61,9 @@ def test_what_is_no_image_is_counted_by_its_ending(root: Path) -> None:
     os.mkfifo(root / "train" / "cat" / "pipe.png")
     assert names(root)["cat"] == ["0.png", "1.png", "2.JPG", "3.jfif", "4.webp"]
     said = check(f"folder:{root}").left_out
-    assert any("2 files or folders" in line and ".heic is no ending of images" in line for line in said)
-    assert any("README is left out: without an ending of images" in line for line in said)
-    assert f"{root / 'train' / 'cat' / 'pipe.png'} is left out: no regular file" in said
+    assert any("2 files or folders" in line and ".heic is not an image file extension" in line for line in said)
+    assert any("README is left out: no image file extension" in line for line in said)
+    assert f"{root / 'train' / 'cat' / 'pipe.png'} is left out: not a regular file" in said
 
 
 def test_class_folders_that_hold_each_other(root: Path) -> None:
@@ -90,7 +90,7 @@ def test_links_to_elsewhere_are_followed_once(root: Path, tmp_path: Path) -> Non
     assert found["emu"] == ["e.png"]
     assert (found["cat"], found["dog"]) == (["0.png", "1.png", "p.png"], ["0.png", "1.png"])
     reasons = {Path(one.path).name: one.reason for one in list_classes(root / "train").left_out}
-    assert reasons["up"] == "a link that leads back"
+    assert reasons["up"] == "a link to a folder that contains it"
 
 
 def test_a_broken_link_to_an_image_is_reported_when_it_is_decoded(root: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_class_may_have_no_test_images(root: Path) -> None:
 
 def test_a_class_of_left_out_files_says_why(root: Path) -> None:
     images(root / "train" / "emu", "0.heic")
-    with pytest.raises(DataError, match=r"class 'emu' has no images in .*0\.heic is left out: \.heic is no ending"):
+    with pytest.raises(DataError, match=r"class 'emu' has no images in .*0\.heic is left out: \.heic is not an image"):
         load_data(f"folder:{root}")
 
 
@@ -186,11 +186,14 @@ def test_test_images_that_are_training_images_are_a_complaint(root: Path, how: s
     else:
         (test / "dog" / "2.png").hardlink_to(train / "cat" / "0.png")
     count, first = {"split": (4, "cat/0.png"), "class": (2, "dog/0.png")}.get(how, (1, "dog/2.png"))
-    said = f"{count} test images are training images too, the first {test / first}, so they test nothing"
-    alone = f"{test / first} is a training image too, so it tests nothing"
+    said = f"{count} test images are also training images, the first {test / first}, so they test nothing"
+    alone = f"{test / first} is also a training image, so it tests nothing"
     assert check(f"folder:{root}").complaints == [alone if count == 1 else said]
     (note,) = load_data(f"folder:{root}", identified=True).notes
-    assert f"evaluation images are training images too (the first: {test / first}), so the accuracy says" in note
+    assert (
+        f"evaluation images are also training images (the first is {test / first}), so the accuracy is overstated"
+        in note
+    )
     held_out = load_data(f"folder:{root}", identified=True, holdout=0.5)
     assert held_out.notes == []
 
@@ -210,7 +213,10 @@ def test_training_and_evaluation_say_what_is_left_out(
     images(root / "train" / "dog", "2.tga", "3.tga", "4.psd")
     words = ["train", "digits/resnet8", "--data", f"folder:{root}", "--out", tmp_path / "run", "--device", "cpu"]
     settings = ("training.epochs=1", "data.image_size=8", "data.workers=0")
-    said = r"4 files or folders of .* are left out \(3 as '.tga is no ending of images', the others for other reasons\)"
+    said = (
+        r"4 files or folders of .* are left out \(3 as '.tga is not an image file extension', "
+        r"the others for other reasons\)"
+    )
     run(*words, *(word for one in settings for word in ("--set", one)))
     assert len(re.findall(said, capsys.readouterr().err)) == 1
     judge(tmp_path / "run", workers=0, quiet=False)

@@ -189,7 +189,9 @@ def test_each_process_has_as_many_batches_and_images_of_each(n: int, batch_size:
 
 def test_a_process_without_an_image_is_refused() -> None:
     options = {"augment": STILL, "seed": 0, "epoch": 0, "shard": (0, 4)}
-    with pytest.raises(ConfigError, match=r"each of 4 processes needs an image of each batch, but batches have 3$"):
+    with pytest.raises(
+        ConfigError, match=r"each of 4 processes needs an image of each batch, but the batch size is 3$"
+    ):
         next(training_batches(split_of(9), batch_size=3, **options))  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"each of 4 processes needs an image, but there are 3$"):
         next(training_batches(split_of(3), batch_size=8, **options))  # type: ignore[arg-type]
@@ -235,7 +237,7 @@ def test_random_areas_of_images_in_memory_are_refused() -> None:
 
 
 def test_one_image_cannot_be_trained_on() -> None:
-    with pytest.raises(DataError, match=r"training needs at least two images, but there is one"):
+    with pytest.raises(DataError, match=r"training needs at least two images, but there is only one"):
         next(training_batches(split_of(1), batch_size=3, augment=STILL, seed=0, epoch=0))
 
 

@@ -71,8 +71,8 @@ def error(spec: str) -> str:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train_00020.jpg 8", "labels are 1 to 7, but train_00020.jpg has 8"),
-        ("test_0020.jpg 0", "labels are 1 to 7, but test_0020.jpg has 0"),
+        ("train_00020.jpg 8", "labels run from 1 to 7, but train_00020.jpg has 8"),
+        ("test_0020.jpg 0", "labels run from 1 to 7, but test_0020.jpg has 0"),
         ("train_00020.jpg", "a line must read `train_00001.jpg 5` or `test_0001.jpg 5`, but is 'train_00020.jpg'"),
         ("valid_00020.jpg 5", "a line must read `train_00001.jpg 5` or `test_0001.jpg 5`, but is 'valid_00020.jpg 5'"),
         ("train_00020.png 5", "a line must read `train_00001.jpg 5` or `test_0001.jpg 5`, but is 'train_00020.png 5'"),
@@ -88,7 +88,7 @@ def test_a_bad_line_is_named_by_its_number(rafdb: Path, line: str, said: str) ->
 def test_a_compound_label_outside_is_named(rafdb: Path) -> None:
     path = rafdb / "compound" / LIST
     path.write_text("train_00001.jpg 12\n")
-    assert error(f"rafdb-compound:{rafdb}") == f"{path}, line 1: labels are 1 to 11, but train_00001.jpg has 12"
+    assert error(f"rafdb-compound:{rafdb}") == f"{path}, line 1: labels run from 1 to 11, but train_00001.jpg has 12"
 
 
 def test_missing_things_are_named(rafdb: Path) -> None:
@@ -170,9 +170,9 @@ def test_the_published_counts_add_up() -> None:
 
 def test_the_check_command(rafdb: Path) -> None:
     whole = CliRunner().invoke(check_data, ["digits"], catch_exceptions=False, standalone_mode=False)
-    assert "digits: 1438 training and 359 test images, nothing to complain of" in whole.stdout
+    assert "digits: 1438 training and 359 test images, nothing is wrong" in whole.stdout
     runner = CliRunner()
-    with pytest.raises(DataError, match=r"rafdb-compound:.* is not as it should be: 2 complaints"):
+    with pytest.raises(DataError, match=r"rafdb-compound:.* is not as it should be: 2 problems"):
         runner.invoke(check_data, [f"rafdb-compound:{rafdb}"], catch_exceptions=False, standalone_mode=False)
 
 
@@ -180,5 +180,5 @@ def test_a_label_of_thousands_of_digits(rafdb: Path) -> None:
     path = rafdb / "basic" / LIST
     path.write_text(f"train_00001.jpg {'9' * 5000}\n")
     assert error(f"rafdb:{rafdb}") == (
-        f"{path}, line 1: labels are 1 to 7, but train_00001.jpg has one of 5,000 digits"
+        f"{path}, line 1: labels run from 1 to 7, but train_00001.jpg has one of 5,000 digits"
     )

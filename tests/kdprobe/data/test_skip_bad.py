@@ -13,7 +13,7 @@ from kdprobe.data import evaluation_batches, load_data, training_batches
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, DataError
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.loop import train
+from kdprobe.training import train
 
 N_BAD = {"train": 3, "test": 1}
 

@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from analyses.evaluation.predictions import judge
-from kdprobe.cli.group import main
+from kdprobe.cli import main
 from kdprobe.data import View, load_data
 from kdprobe.data.dataset import ImageFiles
 from kdprobe.data.decode import decode
@@ -77,7 +77,7 @@ def test_what_cannot_be_shown_is_said() -> None:
         files.seen(View(1.5))
     with pytest.raises(DataError, match=r"no interpolation 'cubic'; did you mean 'bicubic'"):
         files.seen(View(interpolation="cubic"))
-    with pytest.raises(DataError, match=r"not shown with crop_mode 'border', .*; give --crop-pct"):
+    with pytest.raises(DataError, match=r"measured with crop_mode 'border', but .*; give --crop-pct"):
         files.seen(View(1.0, crop_mode="border"))
 
 

@@ -229,8 +229,8 @@ def test_the_first_floating_tensor_of_an_output(images, make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: None, "'inner' gives NoneType, in which there is no floating tensor"),
-        (lambda x: x.long(), "'inner' gives Tensor, in which there is no floating tensor"),
+        (lambda x: None, "'inner' gives NoneType, which holds no floating-point tensor"),
+        (lambda x: x.long(), "'inner' gives Tensor, which holds no floating-point tensor"),
         (lambda x: x.reshape(8, -1), r"'inner' gives \[8, 96\] for 4 images, not one row per image; .*'!inner'"),
         (lambda x: x.sum(), r"'inner' gives \[\] for 4 images"),
     ],
@@ -444,7 +444,7 @@ def test_layers_that_did_not_run_or_have_no_rows_are_left_out_of_globs(images):
     assert list(taken) == ["conv"]
     assert taken.left_out == {
         "part": "gives [16, 3, 4, 4] for 4 images, not one row per image",
-        "number": "gives Tensor, in which there is no floating tensor",
+        "number": "gives Tensor, which holds no floating-point tensor",
         "never": "did not run",
     }
     message = "no layer that 'n\\*' chooses has a feature: 'never' did not run, and so on; hooks do not run in traced"

@@ -154,7 +154,7 @@ def test_comparable_products_are_hsic():
     for name, hsic in (("unbiased", unbiased_hsic), ("biased", biased_hsic)):
         product = (comparable(one, "linear", name) * comparable(other, "linear", name)).sum()
         assert float(product) == pytest.approx(float(hsic(one, other)))
-    with pytest.raises(AnalysisError, match="'rbv'; did you mean 'rbf'"):
+    with pytest.raises(AnalysisError, match="no kernel 'rbv'; did you mean 'rbf'"):
         comparable(one, "rbv")
     with pytest.raises(AnalysisError, match="no kernel 'rfb'; did you mean 'rbf'"):
         comparable(torch.eye(5), "rfb")

@@ -155,7 +155,7 @@ def test_layers_must_stay_the_same(path):
 def test_behind_a_minibatch_that_could_not_be_written_no_other_is_taken(path):
     index = torch.arange(8)
     writer = FeatureStore.create(path, NETWORKS, batch_size=8, dtype="float16")
-    with pytest.raises(StoreError, match="takes no more minibatches: the one behind its first 8 samples"), writer:
+    with pytest.raises(StoreError, match="takes no more minibatches: the one after its first 8 samples"), writer:
         writer.append(index, index, features(0, 8))
         with pytest.raises(StoreError, match="float16 cannot hold"):
             writer.append(index + 8, index, features(8, 8, scale=1e6))
@@ -234,6 +234,14 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
         FeatureStore.open(path)
 
 
+def test_another_content_is_said(path):
+    write(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["content"] = "logits"
+    with pytest.raises(StoreError, match="the content 'logits' is neither features nor grams"):
+        FeatureStore.open(path)
+
+
 @pytest.fixture(scope="module")
 def nets():
     return small_nets()
@@ -296,7 +304,7 @@ def test_parts_are_joined_and_missed(nets, path, content):
                 assert list(one[1]) == list(other[1])
                 assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
     (moved / names[1]).unlink()
-    with pytest.raises(StoreError, match=r"joined of parts, of which features\.0001\.h5 is missing"):
+    with pytest.raises(StoreError, match=r"joined from several parts, and features\.0001\.h5 is missing"):
         FeatureStore.open(moved / "features.h5")
 
 
@@ -304,7 +312,7 @@ def test_division_into_parts(path):
     assert [(part.start, part.stop) for part in divide(path, 20, 8, None, 1)] == [(0, 20)]
     assert [(part.start, part.stop) for part in divide(path, 20, 8, None, 2)] == [(0, 16), (16, 20)]
     assert [(part.start, part.stop) for part in divide(path, 50, 8, 20, 1)] == [(0, 16), (16, 32), (32, 48), (48, 50)]
-    with pytest.raises(StoreError, match="must hold a minibatch of 8 samples, but is to hold 7"):
+    with pytest.raises(StoreError, match="must hold at least one minibatch of 8 samples, but part_size is 7"):
         divide(path, 20, 8, 7, 1)
 
 
@@ -383,7 +391,7 @@ def test_another_dump_is_not_continued(nets, path):
         write_dump(wanted(nets, layers={"student": "layer1"}), path, resume=True)
     told = []
     write_dump(wanted(nets), path, resume=True, say=told.append)
-    assert told[0] == "continues behind 8 samples"
+    assert told[0] == "continues after 8 samples"
     assert FeatureStore.open(path).n_samples == 20
 
 
@@ -410,7 +418,10 @@ def test_a_dump_of_an_older_kdprobe_is_continued_with_a_word(nets, path):
     with pytest.raises(ZeroDivisionError):
         write_dump(wanted(student, minibatches=stopping(student, after=8)), path)
     write_dump(wanted(student, shown={"student": Shown("a", View(1.0))}), path, resume=True, say=told.append)
-    assert "does not say its student images, student crop_pct, so whether they are still the same" in told[0]
+    assert (
+        "does not hold its student images, student crop_pct, so it is not checked whether they are still the same"
+        in told[0]
+    )
 
 
 def test_another_precision_or_other_parts_are_not_continued(nets, path):
@@ -450,7 +461,7 @@ def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, pat
     partial_path(path).write_bytes(b"")
     told = []
     write_dump(wanted(nets), path, resume=True, say=told.append)
-    assert told[0].startswith("begins anew: ")
+    assert told[0].startswith("starts again from the beginning: ")
     assert FeatureStore.open(path).n_samples == 20
 
 
@@ -648,10 +659,12 @@ def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
         lambda: write_dump(wanted(nets), path),
         lambda: FeatureStore.create(path, NETWORKS),
     ):
-        with pytest.raises(StoreError, match=r"features\.h5 (exists already; .*--overwrite|is no feature file)"):
+        with pytest.raises(
+            StoreError, match=r"features\.h5 (exists already; give another name|is not a kdprobe feature file)"
+        ):
             ask()
     assert path.read_text() == "the user's own"
-    with pytest.raises(StoreError, match=r"--resume goes on with what is there, and --overwrite loses it"):
+    with pytest.raises(StoreError, match=r"--resume continues what is there, and --overwrite discards it"):
         write_dump(wanted(nets), path, resume=True, overwrite=True)
     for _ in range(2):
         write_dump(wanted(nets), path, overwrite=True)
@@ -660,7 +673,7 @@ def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     partial = path.with_name("features.h5.partial")
     partial.write_text("the user's own")
     path.unlink()
-    with pytest.raises(StoreError, match=r"features\.h5\.partial is no unfinished feature file of kdprobe's"):
+    with pytest.raises(StoreError, match=r"features\.h5\.partial is not an unfinished kdprobe feature file"):
         write_dump(wanted(nets), path, resume=True)
     assert partial.read_text() == "the user's own"
 

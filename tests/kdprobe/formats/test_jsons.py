@@ -8,11 +8,11 @@ from kdprobe.formats.yamls import read_yaml
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"a": 1, "a": 2}', "the key 'a' stands there twice"),
+        ('{"a": 1, "a": 2}', "the key 'a' appears twice"),
         ("[" * 100_000, "nested too deeply"),
         ("[" * 200 + "]" * 200, "nested too deeply"),
         ("1" * 5000, "the number 1{24} is too large"),
-        ("NaN", "NaN is no number"),
+        ("NaN", "NaN is not a number"),
         ("[1e999]", "the number 1e999 is too large"),
         (b"\xff", "UnicodeDecodeError"),
         ("{", "JSONDecodeError"),
@@ -34,7 +34,7 @@ def test_results_may_say_nan():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a: 1\na: 2", "at line 1: the key 'a' stands there twice"),
+        ("a: 1\na: 2", "at line 1: the key 'a' appears twice"),
         ("&a [*a]", "nested too deeply"),
         ("[" * 3000, "nested too deeply"),
         ("9" * 6000, "Exceeds the limit"),

@@ -14,16 +14,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from figures.paper.write import write_paper
-from figures.pictures.draw import draw_files
-from figures.report.write import write_report
-from figures.style import save
+from figures.pictures import draw_files
+from figures.report import write_report
+from figures.style import save_figure
 from kdprobe.errors import FileError, OutputError
 from kdprobe.formats.outputs import Output, permit, read_seal, sealed, write_sealed
 from kdprobe.results import Result, load_result, permit_result, save_result
 from tests.saved_results import cka_result as cka
 from tests.saved_results import comparison_result as comparison
 
-REFUSED = r"{} is there already, and kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+REFUSED = (
+    r"{} already exists, and either kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+)
 
 
 @pytest.mark.parametrize("name", ["r.html", "t.md", "t.tex", "f.svg", "f.pdf"])
@@ -44,7 +46,7 @@ def test_what_was_written_is_written_anew_until_somebody_changes_it(tmp_path, na
 
 def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     path = tmp_path / "f.png"
-    save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+    save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
     with Image.open(path) as image:
         image.load()
         assert '"figure of a cka result"' in image.text["kdprobe"]
@@ -52,7 +54,7 @@ def test_a_png_stays_a_picture_and_says_what_it_is(tmp_path):
     Image.new("RGB", (3, 3)).save(path)
     assert read_seal(path) is None
     with pytest.raises(OutputError, match=REFUSED.format(r"f\.png")):
-        save(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
+        save_figure(Figure(figsize=(1, 1)), path, kind="figure of a cka result")
 
 
 def test_a_seal_cannot_end_the_comment_it_stands_in():
@@ -64,14 +66,14 @@ def test_what_is_no_file_is_never_written_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.html")
     (tmp_path / "dangling.html").symlink_to(tmp_path / "nothing")
     for name in ("folder.html", "pipe.html", "dangling.html"):
-        with pytest.raises(OutputError, match=rf"{name} is in the way and is no file; choose another --out"):
+        with pytest.raises(OutputError, match=rf"{name} is in the way and is not a file; choose another --out"):
             permit([Output(tmp_path / name, "report")], overwrite=True)
     with pytest.raises(FileError, match="File name too long"):
         permit([Output(tmp_path / ("a" * 300), "report")])
 
 
 def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
-    path, result = tmp_path / "r.npz", Result("cka", {"x": np.arange(3)})
+    path, result = tmp_path / "r.npz", Result("own", {"x": np.arange(3)})
     (tmp_path / "r.csv").write_text("the user's own\n")
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.csv")):
         save_result(result, path, table="x\n1\n")
@@ -86,8 +88,8 @@ def test_a_table_beside_a_result_is_as_safe_as_the_result(tmp_path):
             save_result(result, path, table="x\n3\n", tables={"-more.csv": "x\n3\n"})
         (tmp_path / name).write_text(kept)
     with pytest.raises(OutputError, match=REFUSED.format(r"r\.npz")):
-        save_result(Result("evaluation", {}), path, table="x\n2\n")
-    assert load_result(path).kind == "cka"
+        save_result(Result("other", {}), path, table="x\n2\n")
+    assert load_result(path).kind == "own"
 
 
 def test_pictures_in_the_way_are_found_before_a_long_computation(tmp_path):
@@ -109,13 +111,13 @@ def test_a_kill_between_a_result_and_its_table_needs_no_consent(tmp_path, rename
         "        if count.count(1) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.addaudithook(hook)\n"
         "for number in range(2):\n"
-        "    save_result(Result('cka', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
+        "    save_result(Result('own', {'x': np.arange(number)}), sys.argv[1], table=f'x\\n{number}\\n')\n"
         "    count.append('armed')\n"
     )
     path = tmp_path / "r.npz"
     done = subprocess.run([sys.executable, "-c", code, str(path), str(rename)], check=False)
     assert done.returncode == -signal.SIGKILL
-    save_result(Result("cka", {"x": np.arange(2)}), path, table="x\n2\n")
+    save_result(Result("own", {"x": np.arange(2)}), path, table="x\n2\n")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r.csv", "r.npz"]
     assert (tmp_path / "r.csv").read_text() == "x\n2\n"
 
@@ -152,8 +154,8 @@ def saved_by(path, number=0, of=None, **named):
     """Save a result as a command does that was given these parameters."""
     with click.Context(click.Command("evaluate")) as context:
         context.params = {"out": path.parent, "device": "cpu", "overwrite": False, **named}
-        permit_result(path, "evaluation", of=of)
-        save_result(Result("evaluation", {"x": np.array(number)}), path, table="x\n", of=of)
+        permit_result(path, "own", of=of)
+        save_result(Result("own", {"x": np.array(number)}), path, table="x\n", of=of)
 
 
 @pytest.mark.parametrize(
@@ -174,16 +176,16 @@ def test_results_of_other_networks_or_data_are_not_replaced(tmp_path, monkeypatc
     path, first = tmp_path / "r" / "evaluation.npz", {"checkpoints": ("runs/a",), "data": "digits"}
     saved_by(path, 1, **first)
     saved_by(path, 2, **first, batch_size=3)  # in another way
-    told = rf"evaluation\.npz is there already, the evaluation result of checkpoints {tmp_path}/runs/a, data digits; ch"
+    told = rf"evaluation\.npz already exists, the own result of checkpoints {tmp_path}/runs/a, data digits; ch"
     with pytest.raises(OutputError, match=told):
         saved_by(path, 3, **{**first, **other})
     with pytest.raises(OutputError, match=told):
-        save_result(Result("evaluation", {}), path, table="x\n")  # from Python, which names no networks
+        save_result(Result("own", {}), path, table="x\n")  # from Python, which names no networks
     assert load_result(path).arrays["x"] == 2
-    save_result(Result("evaluation", {}), path, table="x\n", overwrite=True)
-    save_result(Result("evaluation", {}), path, table="x\n")
-    with pytest.raises(OutputError, match=r"the evaluation result of other networks or data; choose"):
-        save_result(Result("evaluation", {}, {}, {"teacher": "another"}), path, table="x\n")
+    save_result(Result("own", {}), path, table="x\n", overwrite=True)
+    save_result(Result("own", {}), path, table="x\n")
+    with pytest.raises(OutputError, match=r"the own result of other networks or data; choose"):
+        save_result(Result("own", {}, {}, {"teacher": "another"}), path, table="x\n")
 
 
 def test_the_same_networks_may_be_named_from_elsewhere_and_move_with_their_results(tmp_path, monkeypatch):
@@ -210,18 +212,18 @@ def test_a_result_of_one_network_of_several_goes_by_that_one(tmp_path):
     path = tmp_path / "a" / "evaluation.npz"
     saved_by(path, students=("a", "b"), of={"students": ("a",)})
     saved_by(path, students=("a", "c"), of={"students": ("a",)})
-    with pytest.raises(OutputError, match="the evaluation result of students a; choose"):
+    with pytest.raises(OutputError, match="the own result of students a; choose"):
         saved_by(path, students=("a", "c"), of={"students": ("c",)})
 
 
 def test_a_result_of_an_older_kdprobe_is_replaced_by_the_very_same_command(tmp_path, monkeypatch):
     path = tmp_path / "evaluation.npz"
     command = "kdprobe evaluate --checkpoint runs/a"
-    meta = {"format": "kdprobe-result", "version": 1, "kind": "evaluation", "facts": {}, "beside": {}}
+    meta = {"format": "kdprobe-result", "version": 1, "kind": "own", "facts": {}, "beside": {}}
     with path.open("wb") as file:
         np.savez(file, meta=np.array(json.dumps({**meta, "provenance": {"command": command}})))
     monkeypatch.setattr("sys.argv", ["kdprobe", "evaluate", "--checkpoint", "runs/b"])
-    with pytest.raises(OutputError, match=r"evaluation\.npz is there already, the evaluation result of other networks"):
+    with pytest.raises(OutputError, match=r"evaluation\.npz already exists, the own result of other networks"):
         saved_by(path, checkpoints=("runs/b",))
     monkeypatch.setattr("sys.argv", command.split())
     saved_by(path, checkpoints=("runs/a",))

@@ -176,10 +176,10 @@ def test_damaged_metadata_are_told(tmp_path):
     with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged: its metadata cannot be read"):
         kdprobe.load(path)
     save_file(tensors, path, {"kdprobe": "[1]"})
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged: its metadata are a list"):
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged: its metadata is a list"):
         kdprobe.load(path)
     save_tensors(tensors, path, {"format": "kdprobe-checkpoint", "version": 1, "model": {"name": "resnet8"}})
-    with pytest.raises(CheckpointError, match=r"is damaged: its metadata do not describe a network \('mean'\)"):
+    with pytest.raises(CheckpointError, match=r"is damaged: its metadata does not describe a network \('mean'\)"):
         kdprobe.load(path)
 
 

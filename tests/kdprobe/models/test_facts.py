@@ -239,7 +239,7 @@ def test_stages_end_each_resolution_and_the_rest_runs_from_each(make, names, pos
 
 def test_stages_without_a_described_size_ask_for_images():
     with pytest.raises(
-        CaptureError, match=r"stages of Late show in a forward pass, and nothing is known .* give images"
+        CaptureError, match=r"stages of Late are found in a forward pass, but nothing is known .* give images"
     ):
         stage_names(Late())
 
@@ -253,7 +253,9 @@ def test_networks_without_stages_are_refused():
         def forward(self, x):
             return self.one(x) @ self.other(x)
 
-    with pytest.raises(CaptureError, match=r"the stages of Branches cannot be told: no module's output .* by name"):
+    with pytest.raises(
+        CaptureError, match=r"the stages of Branches cannot be determined: no module's output .* by name"
+    ):
         reduced(Branches(), "stages", "flatten", torch.randn(2, 3, 8, 8))
     with warnings.catch_warnings(action="ignore"):  # torch deprecates what people still have
         traced = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval(), torch.randn(2, 3, 8, 8))
@@ -283,7 +285,7 @@ def test_two_networks_side_by_side_have_no_stages_of_one():
         def forward(self, x):
             return self.a(x) + self.b(x)
 
-    with pytest.raises(CaptureError, match="the stages of Two cannot be told"):
+    with pytest.raises(CaptureError, match="the stages of Two cannot be determined"):
         stage_names(Two(), torch.randn(2, 3, 32, 32))
 
 

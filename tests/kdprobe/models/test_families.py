@@ -29,7 +29,7 @@ def test_family(family):
     with torch.inference_mode():
         seen = Stages(model, needs=("maps", "pooled"))(images)
     if family in NO_STAGES:
-        with pytest.raises(CaptureError, match="cannot be told"):
+        with pytest.raises(CaptureError, match="cannot be determined"):
             stage_names(model, images)
     else:
         with torch.inference_mode(), capture(model, "stages", reduce="whole") as ends:

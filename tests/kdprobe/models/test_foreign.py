@@ -124,7 +124,7 @@ def test_several_networks_are_refused_and_one_is_taken(state, other, loaded, one
     for key, tensors in ((one, state), (another, other)):
         first, _, rest = key.partition(".")
         content.setdefault(first, {}).update(below(f"{rest}." if rest else "", tensors))
-    with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which is meant") as told:
+    with pytest.raises(CheckpointError, match="holds 2 networks of this form; say which one is meant") as told:
         loaded(content)
     assert f"#{one} or" in str(told.value) or f"#{another} or" in str(told.value)
     taken = [loaded(content, f"#{key}") for key in (one, another)]
@@ -138,7 +138,8 @@ def test_networks_of_other_widths_are_several_too(state, loaded):
         loaded(content)
     assert describe(loaded(content, "#teacher")).n_classes == 100
     with pytest.raises(
-        CheckpointError, match=r"holds other tensors, 'teacher', beside the network; .*#student takes that"
+        CheckpointError,
+        match=r"holds other tensors, 'teacher', besides the network; .*#student takes the network alone",
     ):
         loaded({"student": state, "teacher": net(2, "resnet20").state_dict()})
 
@@ -152,7 +153,7 @@ def test_the_outermost_network_beside_an_average(state, other, loaded):
 def test_unknown_tensors_beside_a_network_are_named(state, loaded):
     content = {"state_dict": {**below("model.", state), "projector.0.weight": torch.ones(3, 3)}}
     told = (
-        r"holds other tensors, 'projector\.0\.weight', beside the network, whose tensors' names begin with 'model\.'; "
+        r"holds other tensors, 'projector\.0\.weight', besides the network, whose tensors' names begin with 'model\.'; "
     )
     with pytest.raises(CheckpointError, match=told):
         loaded(content)
@@ -232,7 +233,7 @@ def test_a_row_of_position_embeddings_does_not_say_rows_and_columns(loaded):
         for told in ({}, {"default_size": 96}, {"image_size": 48}):
             with pytest.raises(
                 CheckpointError,
-                match=r"was not trained at \d+ px: .* of 16 patches; if its images were square, give im",
+                match=r"was not trained at \d+ px: .* for 16 patches; if its images were square, give im",
             ):
                 loaded(state, name="vit_tiny_patch16_224", args=args, **told)
     model = loaded(state, name="vit_tiny_patch16_224", args=args, image_size=64)
@@ -268,7 +269,7 @@ def test_position_embeddings_say_the_image_size(loaded, name, size):
         (lambda s: {k: t for k, t in s.items() if "running" not in k}, {}, "batch normalisation needs its running sta"),
         (lambda s: {k: t for k, t in s.items() if "layer4" not in k}, {}, "name the network that it is of, with its"),
         (lambda s: {**s, "fc.weight": s["fc.weight"].T.contiguous()}, {}, r"\[512, 7\] instead of .* to be transposed"),
-        (lambda s: {**s, "aux.weight": torch.ones(3, 512)}, {}, "save a file without what the network has not"),
+        (lambda s: {**s, "aux.weight": torch.ones(3, 512)}, {}, "save a file without these"),
         (lambda s: {k: t.numpy() for k, t in s.items()}, {}, "holds NumPy arrays, not tensors; save"),
         (lambda s: s, {"n_classes": 0}, r"it has a classifier: leave n_classes=0 \(--classes 0\) out"),
     ],
@@ -343,6 +344,12 @@ class Plain:
     pass
 
 
+def test_a_numpy_number_without_bytes_is_refused(state, loaded):
+    number = Runs(np.float64(1).__reduce__()[0], np.dtype("f8"), "eight")
+    with pytest.raises(CheckpointError, match=r"is truncated or not a weights file .*a numpy scalar of float64"):
+        loaded({**state, "number": number})
+
+
 def installed(monkeypatch, full_name, kind):
     """Give a class the name of one in a library, as long as it is pickled."""
     *modules, name = full_name.split(".")
@@ -407,7 +414,7 @@ def test_what_could_run_code_is_refused_by_its_name(tmp_path, value, named):
     path = tmp_path / "w.pt"
     torch.save({"state_dict": net().state_dict(), "value": value}, path)
     told = (
-        rf"is refused: loading it could run code, for it holds .*{named}.*; where you trust it, save its tensors alone"
+        rf"is refused: loading it could run code, because it holds .*{named}.*; if you trust it, save its tensors alone"
     )
     with pytest.raises(CheckpointError, match=told):
         kdprobe.load(f"resnet8@{path}")
@@ -427,8 +434,8 @@ def test_the_content_decides_what_a_file_is(state, tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid", r"is the pointer that Git LFS puts .* \(git lfs pull"),
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "is an HDF5 file"),
         (b"\x1f\x8b\x08" + bytes(30), "is compressed with gzip"),
-        (b'{"a": 1}', "is JSON, not a weights file of torch or safetensors"),
-        (b"hello", "is truncated or not a weights file: it is neither torch's nor safetensors"),
+        (b'{"a": 1}', "is JSON, not a torch or safetensors weights file"),
+        (b"hello", "is truncated or not a weights file: it is in neither torch's nor safetensors' format"),
         (b"", "is truncated or not a weights file"),
         (b"\x80\x02}q\x00.", "is truncated or not a weights file"),
         (b"\x20" + bytes(7) + b"{" + b"x" * 60, r"is truncated or not a safetensors file \("),
@@ -442,7 +449,7 @@ def test_other_files_are_told_by_their_kind(tmp_path, content, said):
 
 def test_other_archives_are_told(tmp_path):
     np.savez(tmp_path / "w.npz", a=np.ones(2))
-    with pytest.raises(CheckpointError, match="is a NumPy archive, not a weights file"):
+    with pytest.raises(CheckpointError, match="is a NumPy archive, not a torch"):
         kdprobe.load(f"resnet8@{tmp_path / 'w.npz'}")
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("a/constants.pkl", b"")
@@ -459,7 +466,7 @@ def test_one_bit_of_an_archive_is_noticed(state, tmp_path):
     values = state["layer2.0.conv1.weight"].numpy().tobytes()
     content[content.index(values) + 7] ^= 8
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it is another one"):
+    with pytest.raises(CheckpointError, match=r"w\.pth is damaged: the checksum of w/data/\d+ in it does not match"):
         kdprobe.load(f"resnet8@{path}")
     torch.serialization.set_crc32_options(False)
     try:
@@ -474,7 +481,7 @@ def test_mappings_without_end_are_refused(tmp_path):
     for _ in range(40):
         content = {"b": content}
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="holds mappings within mappings without an end"):
+    with pytest.raises(CheckpointError, match="holds mappings that are nested too deeply"):
         kdprobe.load(f"resnet8@{tmp_path / 'w.pth'}")
 
 
@@ -486,16 +493,17 @@ def test_facts_are_for_weights_that_do_not_say_them(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint runs/a"):
         facts_for(["runs/a", "timm:x"], told)
     with pytest.raises(
-        CheckpointError, match=r"n_classes was given, but .*own\.safetensors and timm:x say it themselves; it is for"
+        CheckpointError,
+        match=r"n_classes was given, but .*own\.safetensors and timm:x specify their own; it is only for",
     ):
         facts_for([str(own), "timm:x"], told)
 
     save(create("resnet8", n_classes=3, image_size=8), tmp_path / "a.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"a\.safetensors says its image_size itself; leave it out, or give weights"
+        CheckpointError, match=r"a\.safetensors specifies its own image_size; leave it out, or give weights"
     ):
         kdprobe.load(tmp_path / "a.safetensors", image_size=16)
-    with pytest.raises(CheckpointError, match="timm:resnet18 says its n_classes itself"):
+    with pytest.raises(CheckpointError, match="timm:resnet18 specifies its own n_classes"):
         kdprobe.load("timm:resnet18", n_classes=3)
 
 
@@ -538,7 +546,7 @@ def test_metadata_of_ours_are_not_read_as_numbers_of_another_type(tmp_path):
     for key, value in changes.items():
         described = {"format": "kdprobe-checkpoint", "version": 1, "model": {**meta, key: value}}
         save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"kdprobe": json.dumps(described)})
-        with pytest.raises(CheckpointError, match="its metadata do not describe a network"):
+        with pytest.raises(CheckpointError, match="its metadata does not describe a network"):
             kdprobe.load(tmp_path / "a.safetensors")
 
 
@@ -551,7 +559,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
         broken = {key: tensor.clone() for key, tensor in state.items()}
         broken[name].view(-1)[0] = value
         torch.save(broken, tmp_path / "w.pth")
-        with pytest.raises(CheckpointError, match=f"w.pth cannot be used: {said}, as where a training diverged"):
+        with pytest.raises(CheckpointError, match=f"w.pth cannot be used: {said}, as when training diverged"):
             kdprobe.load(tmp_path / "w.pth", model="resnet8")
         model = create("resnet8", n_classes=10, image_size=16)
         model.load_state_dict(broken)

@@ -200,11 +200,11 @@ def test_sizes_that_do_not_fit_are_told():
         ("vit_tiny_patch16_224", {"num_heads": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
         ("vit_tiny_patch16_224", {"patch_size": 0}, 32, "cannot be built with .* at 32 px .ZeroDivisionError: "),
         ("vit_tiny_patch16_224", {"act_layer": "foo"}, 32, "cannot be built with .* at 32 px .KeyError: 'foo'"),
-        ("vit_tiny_patch16_224", {"depth": 1}, 8, "has no patch as small as an image of 8 px"),
+        ("vit_tiny_patch16_224", {"depth": 1}, 8, "are larger than an image of 8 px"),
         ("resnet8", {"shortcut": "C"}, 32, "cannot be built with .*: shortcut must be A or B, but is 'C'"),
         ("resnet18.foo", {}, 32, "cannot be built with .*: Invalid pretrained tag"),
-        (":foo", {}, 32, "cannot be imported: no module can be named ''"),
-        (".x:foo", {}, 32, "cannot be imported: no module can be named '.x'"),
+        (":foo", {}, 32, "cannot be imported: '' cannot be the name of a module"),
+        (".x:foo", {}, 32, "cannot be imported: '.x' cannot be the name of a module"),
         ("builtins:dict", {}, 32, "must be a torch.nn.Module, but is dict"),
     ],
 )
@@ -283,10 +283,23 @@ def test_info_survives_json():
 
 
 @pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"image_size": 0}, "n_classes is 2 and image_size 0"),
+        ({"std": [0.0]}, r"mean is \(0.1,\) and std \(0.0,\)"),
+        ({"classes": ["a"]}, "n_classes is 2, but 1 classes are named"),
+        ({"view": {"crop_pct": "all"}}, "view is {'crop_pct': 'all'}"),
+    ],
+)
+def test_info_that_cannot_be_is_refused(wrong, said):
+    stored = ModelInfo("vit", 2, 32, mean=(0.1,), std=(0.2,), classes=("a", "b")).to_json()
+    with pytest.raises((TypeError, ValueError), match=said):
+        ModelInfo.from_json({**stored, **wrong})
+
+
+@pytest.mark.parametrize(
     "name", ["resnet8", "resnet18", "vit_tiny_patch16_224", "kdprobe.models.dense_deit:dense_deit"]
 )
 def test_the_number_of_classes_is_no_argument(name):
-    with pytest.raises(
-        ModelError, match="argument 'num_classes' is not to be given: the classes of the data decide it"
-    ):
+    with pytest.raises(ModelError, match="argument 'num_classes' must not be given: the classes of the data decide it"):
         create(name, n_classes=3, image_size=32, args={"num_classes": 5})

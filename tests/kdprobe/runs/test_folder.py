@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import figures
 from analyses.cka import epochs as cka_over_time
 from analyses.cka.networks import cka
 from analyses.evaluation.predictions import judge
-from figures.pictures import comparison as comparison_figure
-from figures.pictures import curves as curves_figure
-from kdprobe import load
-from kdprobe.cli import group as cli
+from kdprobe import cli, load
 from kdprobe.config import override, parse, read_yaml, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
@@ -26,13 +25,14 @@ from kdprobe.mean_interval import mean_interval
 from kdprobe.models import create, describe
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
-from kdprobe.results import load_result
+from kdprobe.results import check_result, load_result
 from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.training.verify import problems
+from tests.saved_results import cka_result, comparison_result, evaluation_result
 
 
 def write_run(path, *assignments, accuracies=(0.5, 0.7, 0.6), method="plain", finished=True):
@@ -131,7 +131,7 @@ def test_a_comparison_is_saved_and_can_be_drawn(tmp_path):
     assert result.facts["seeds"] == [0, 1, 3]
     assert result.facts["teacher_accuracy"] is None
     assert csv.splitlines()[1].startswith("kd,kd,resnet8,runs/gone,digits,1,2,2000,0.9,")
-    comparison_figure.draw(result)
+    figures.draw(result)
 
 
 def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
@@ -178,6 +178,24 @@ def test_a_teacher_that_moved_is_known_by_its_hash(tmp_path):
     assert kd["teacher"] == "resnet8"
 
 
+def test_results_are_joined_with_runs_by_the_hashes_of_their_last_checkpoints(tmp_path):
+    for seed in (0, 1):
+        run = write_run(tmp_path / f"run{seed}", f"seed={seed}")
+        hashes = {"best.safetensors": f"best{seed}", "last.safetensors": f"last{seed}"}
+        run.result_path.write_text(json.dumps({**run.result(), "sha256": hashes}))
+    models = [{"sha256": digest} for digest in ("best0", "last0", None)]
+    evaluation, cka = evaluation_result(("a", "b", "c")), cka_result()
+    evaluation = replace(evaluation, provenance={**evaluation.provenance, "models": models})
+    cka = replace(cka, provenance={**cka.provenance, "student": {"sha256": "last1"}})
+    result, csv = to_result(group(gather([tmp_path])), [evaluation, cka, comparison_result()])
+    check_result(result)
+    np.testing.assert_array_equal(result.arrays["accuracy"], [[0.6, 0.6]])
+    np.testing.assert_array_equal(result.arrays["uar"], [[evaluation.arrays["uar"][1, 0], np.nan]])
+    np.testing.assert_array_equal(result.arrays["cka"], [[np.nan, cka.arrays["matrix"][-1, -1]]])
+    assert result.facts["cka_layers"] == ["blocks.3", "layer3.3.conv2"]
+    assert csv.splitlines()[0].endswith(",accuracy,seconds,uar,cka")
+
+
 def test_compare_prints_and_saves(tmp_path, capsys):
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
@@ -209,7 +227,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         group(gather([tmp_path / "new"]))
     for name in "ab":
         write_run(tmp_path / "twice" / name)
-    with pytest.raises(RunError, match=r"twice/a and .*twice/b are the same configuration and seed"):
+    with pytest.raises(RunError, match=r"twice/a and .*twice/b have the same configuration and seed"):
         group(gather([tmp_path / "twice"]))
 
 
@@ -223,7 +241,7 @@ def test_curves_of_different_lengths(tmp_path, capsys):
     np.testing.assert_array_equal(result.arrays["epoch"], [1, 2, 3])
     np.testing.assert_array_equal(result.arrays["accuracy"], [[0.1, 0.2, 0.3], [0.4, math.nan, math.nan]])
     np.testing.assert_allclose(result.arrays["train_loss"], [[1, 1 / 2, 1 / 3], [1, math.nan, math.nan]])
-    curves_figure.draw(result)
+    figures.draw(result)
     assert (tmp_path / "curves.csv").read_text().splitlines()[4] == "short,1,1.0,0.4,0.1,2.0"
 
 
@@ -534,7 +552,7 @@ def test_curves_say_which_runs_are_not_finished(tmp_path):
     cut.keep_metrics(2)
     result, _ = training_curves(gather([tmp_path]))
     assert result.facts["remarks"] == [{"reason": "cut is unfinished: 2 of 3 epochs"}]
-    texts = [text.get_text() for text in curves_figure.draw(result).texts]
+    texts = [text.get_text() for text in figures.draw(result).texts]
     assert texts == ["cut is unfinished: 2 of 3 epochs"]
 
 
@@ -562,5 +580,5 @@ def test_equal_seeds_are_as_uncertain_as_the_images_they_were_judged_on(tmp_path
     assert table(groups)["accuracy %"].tolist() == [told]
     result, _ = to_result(groups)
     assert result.facts["n_images"] == [known or None]
-    texts = [text.get_text() for axes in comparison_figure.draw(result).axes for text in axes.texts]
+    texts = [text.get_text() for axes in figures.draw(result).axes for text in axes.texts]
     assert texts == [f"{told[:4]}{' ± 4.4' if known else ', all equal'}"]

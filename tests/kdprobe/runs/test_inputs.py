@@ -26,7 +26,7 @@ from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
 from kdprobe.sweeps.ledger import open_ledger
 from kdprobe.sweeps.work import Order, work
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from kdprobe.training.places import require_inputs
 from tests.kdprobe.runs.test_folder import write_run
 from tests.kdprobe.training.test_loop import config
@@ -210,7 +210,7 @@ def test_a_run_does_not_go_on_with_others(interrupted, what):
 def test_a_run_that_does_not_say_goes_on_with_a_word(interrupted, capsys):
     (interrupted / "R" / "inputs.json").unlink()
     train(chosen(interrupted), interrupted / "R", resume=True, device="cpu")
-    assert "was begun by a kdprobe that did not write down which teacher and data" in capsys.readouterr().err
+    assert "was begun by an older kdprobe, which did not record its teacher and data" in capsys.readouterr().err
 
 
 def test_what_was_not_written_before_a_kill_is_written_at_resume(interrupted, capsys):
@@ -248,13 +248,13 @@ def test_runs_of_different_teachers_or_data_are_not_compared(tmp_path, what):
         result = json.loads(path.read_text())
         path.write_text(json.dumps(result | {"data_sha256": "d", "teacher_sha256": "t", f"{what}_sha256": name * 64}))
     runs = [RunFolder(tmp_path / name) for name in "ab"]
-    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same, but of sha256 a+ and b+"):
+    with pytest.raises(RunError, match=rf"compared: their {what} \S+ was not the same: its sha256 was a+ and b+"):
         group(runs)
     assert unknown_inputs(group(runs[:1])) == ""
     (tmp_path / "a" / "result.json").write_text(
         (tmp_path / "a" / "result.json").read_text().replace("data_sha256", "x")
     )
-    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs do not say which teacher and data they learnt from")
+    assert unknown_inputs(group(runs[:1])).startswith("1 of 1 runs name their teacher and data by path alone")
 
 
 @pytest.mark.parametrize("whole", ["run", "data", "teacher"])

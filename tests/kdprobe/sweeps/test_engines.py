@@ -25,7 +25,7 @@ from kdprobe.sweeps.ray import RayEngine
 from kdprobe.sweeps.slurm import SlurmEngine
 from kdprobe.sweeps.work import Order
 from tests import small_sweeps as sweeps
-from tests.kdprobe.cli.test_group import exit_of
+from tests.kdprobe.cli.test_group import status_of
 from tests.small_sweeps import until
 
 pytestmark = pytest.mark.slow
@@ -115,9 +115,11 @@ def check_all_done(ledger, n_cells=25):
 class TestLocal:
     def test_workers_are_killed(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s")
+        said = []
         with killing_workers(ledger, every=2.5) as kills:
-            tally = drive(ledger, LocalEngine(order_of(ledger, "tiny"), TWO))
+            tally = drive(ledger, LocalEngine(order_of(ledger, "tiny"), TWO), say=said.append)
         assert tally.done == 25
+        assert any("its process was killed by signal 9; trying again" in line for line in said)
         assert len(kills) >= 2
         check_all_done(ledger)
 
@@ -164,7 +166,7 @@ class TestLocal:
         said = []
         tally = drive(ledger, LocalEngine(order_of(ledger, "once_broken"), [Slot(1)]), say=said.append)
         assert tally.done == 4
-        assert sum("ValueError: no such luck; tried again" in line for line in said) == 4
+        assert sum("ValueError: no such luck; trying again" in line for line in said) == 4
         processes = {read_attempt(ledger.attempts, cell.id, 1).process for cell in ledger.cells}
         assert len(processes) == 4
 
@@ -287,7 +289,7 @@ class TestNoCluster:
             address = f"127.0.0.1:{listener.getsockname()[1]}"
             start = time.perf_counter()
             arguments = ["sweep", "digits/resnet8", "--grid", "seed=1,2", "--engine", "ray", "--address", address]
-            status, text = exit_of(capsys, *arguments)
+            status, text = status_of(capsys, *arguments)
             seconds = time.perf_counter() - start
         assert status == 2
         said = "is no Ray cluster, or does not answer" if listening else "no Ray cluster answers at"
@@ -319,7 +321,7 @@ class TestSlurm:
         engine = SlurmEngine(order_of(ledger, "once_broken"), cluster="local", look=0.3)
         tally = drive(ledger, engine, say=said.append)
         assert tally.done == 2
-        assert sum("ValueError: no such luck; tried again" in line for line in said) == 2
+        assert sum("ValueError: no such luck; trying again" in line for line in said) == 2
         assert all(state.name == "done" for state in ledger.states().values())
 
     def test_a_killed_job_is_tried_again(self, tmp_path):

@@ -28,12 +28,12 @@ from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, rea
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
-from kdprobe.sweeps.table import rows, summary, write_table
+from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
 from tests import tiny_cells
-from tests.kdprobe.cli.test_group import exit_of
+from tests.kdprobe.cli.test_group import status_of
 
 
 class TestCells:
@@ -66,7 +66,7 @@ class TestCells:
             (["=1,2"], "--grid takes KEY.KEY=VALUE,VALUE,..., but got '=1,2'"),
             (["seed=1,,2"], "the list in --grid seed=1,,2 is not YAML"),
             (["seed=[1"], r"the list in --grid seed=[1 is not YAML"),
-            (["seed=1", "seed=2"], "--grid names 'seed' twice"),
+            (["seed=1", "seed=2"], "--grid names 'seed' twice; put all its values into one list"),
             (["seed=1,2,1"], "--grid seed=1,2,1 names a value twice"),
         ],
     )
@@ -359,8 +359,8 @@ class TestLedger:
             ("cells", [{"id": "0" * 16, "values": {"seed": None}}], "must be a mapping of keys to values, but are {"),
             ("inputs", [1], "inputs must be a mapping of names to hashes, but is [1]"),
             ("inputs", {"teacher": 3}, "inputs must be a mapping of names to hashes, but is {'teacher': 3}"),
-            ("places", {"seed": "a"}, "places must be a mapping of teacher and data.spec to where they lie, but is {"),
-            ("places", {"teacher": 3}, "places must be a mapping of teacher and data.spec to where they lie, but is {"),
+            ("places", {"seed": "a"}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
+            ("places", {"teacher": 3}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
         ],
     )
     def test_a_plan_of_other_types(self, tmp_path, key, value, message):
@@ -489,7 +489,7 @@ class TestWork:
         ledger.run(cell.id).path.mkdir(parents=True)
         ledger.run(cell.id).result_path.write_text('{"format": "kdprobe-run", "vers')
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
-        assert "is damaged; the cell is done again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
+        assert "is damaged; the cell is trained again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
 
     @pytest.mark.parametrize("change", ["flipped", "missing", "missing, with its result"])
     def test_a_cell_that_lost_its_weights_is_trained_again(self, tmp_path, change):
@@ -511,7 +511,9 @@ class TestWork:
         assert path.read_bytes() == whole
         assert ledger.state(cell.id, hashed=True).name == "done"
         log = (ledger.path / "logs" / f"{cell.id}.log").read_text()
-        assert sum("; the cell is done again" in line and "best.safetensors" in line for line in log.splitlines()) == 1
+        assert (
+            sum("; the cell is trained again" in line and "best.safetensors" in line for line in log.splitlines()) == 1
+        )
 
     def test_a_failure_that_would_come_again_is_told_apart(self):
         passing = RunError("x")
@@ -663,7 +665,7 @@ class TestDriver:
         assert tally.failed == {bad: "no luck"}
         assert tally.done == 3
         assert engine.calls.count(bad) == 3
-        assert any("no luck; tried again in 0.02 s" in line for line in said)
+        assert any("no luck; trying again in 0.02 s" in line for line in said)
         assert any("given up: no luck" in line for line in said)
 
     def test_a_failure_of_the_cell_itself_is_not_tried_again(self, tmp_path):
@@ -723,7 +725,7 @@ class TestDriver:
             return write_result(ledger, cell)
 
         Driver(ledger, InProcess(ledger, repair), say=said.append).run()
-        assert "its result.json is damaged; the cell is done again" in said[0]
+        assert "its result.json is damaged; the cell is trained again" in said[0]
 
     @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"other")])
     def test_a_cell_that_lost_its_weights_is_done_again(self, tmp_path, change):
@@ -740,7 +742,7 @@ class TestDriver:
         engine = InProcess(ledger, repair)
         tally = Driver(ledger, engine, say=said.append).run()
         assert (tally.found, tally.done, engine.calls) == (3, 1, [lost.id])
-        assert [line for line in said if "; the cell is done again" in line] == said[:1]
+        assert [line for line in said if "; the cell is trained again" in line] == said[:1]
         assert said[0].startswith(f"{lost.label}: its last.safetensors is ")
 
     def test_cells_of_another_driver_are_waited_for(self, tmp_path):
@@ -787,12 +789,12 @@ class TestTable:
         assert text[0] == "training.epochs,seed,accuracy,evaluated_images,seconds,run"
         assert text[1] == f"1,0,0.5,60,1,cells/{cells[0].id}"
         assert len(text) == 4
-        assert "training.epochs=1  55.00 ± 63.53 %" in summary(found)
-        assert "training.epochs=2  70.00 %" in summary(found)
+        assert "training.epochs=1  55.00 ± 63.53 %" in worded_rows(found)
+        assert "training.epochs=2  70.00 %" in worded_rows(found)
         ties = [{**row, "accuracy": 0.5} for row in found]
-        assert "training.epochs=1  50.00 ± 12.65 %" in summary(ties)
+        assert "training.epochs=1  50.00 ± 12.65 %" in worded_rows(ties)
         older = [{**row, "evaluated_images": None} for row in ties]
-        assert "training.epochs=1  50.00 %, all equal" in summary(older)
+        assert "training.epochs=1  50.00 %, all equal" in worded_rows(older)
 
 
 class TestSlots:
@@ -850,7 +852,7 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[case]
-    status, text = exit_of(capsys, *arguments)
+    status, text = status_of(capsys, *arguments)
     assert status == 2
     assert message in text
     assert text.count("\n") == 1, text
@@ -861,8 +863,8 @@ def test_the_data_are_taken_as_they_are_written(capsys, monkeypatch):
     def told(base, *_given):
         raise SweepError(base["data"]["spec"])
 
-    monkeypatch.setattr("kdprobe.sweeps.cells.make_cells", told)
-    assert exit_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
+    monkeypatch.setattr("kdprobe.sweeps.completion.make_cells", told)
+    assert status_of(capsys, *SWEEP, "seed=1", "--data", "folder:my set #1") == (2, "kdprobe: folder:my set #1\n")
 
 
 @pytest.mark.parametrize("teacher", ["@", "@@", "resnet20@w.pth", "notes.txt", "three.safetensors", "nowhere", ".", ""])
@@ -872,7 +874,7 @@ def test_a_teacher_that_no_cell_can_use_is_found_before_anything_is_written(teac
     save(create("resnet8", n_classes=3, image_size=32), Path("three.safetensors"))
     before = sorted(tmp_path.iterdir())
     sweep = ["sweep", "digits/resnet8-kd", "--grid", "seed=1", "--teacher", teacher, "--out", "s"]
-    status, text = exit_of(capsys, *sweep)
+    status, text = status_of(capsys, *sweep)
     assert status == 2
     assert text.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
@@ -887,7 +889,7 @@ def test_what_some_cells_alone_cannot_do_is_found_before_anything_is_written(cap
     }.items():
         sweep = ["sweep", "digits/resnet8", "--grid", axis, "--seeds", "2", "--out", "s"]
         more = ["--set", "model.name=mobilenetv2_050"] if "batch" in axis else []
-        status, text = exit_of(capsys, *sweep, *more)
+        status, text = status_of(capsys, *sweep, *more)
         assert status == 2, text
         assert message in text
         assert not list(tmp_path.iterdir())
@@ -908,7 +910,7 @@ def test_which_cells_are_tried():
 def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweeps.ledger(Path("s"))
-    status, text = exit_of(capsys, *SWEEP, "seed=1,2")
+    status, text = status_of(capsys, *SWEEP, "seed=1,2")
     assert status == 2
     assert "s holds another sweep; these keys differ: teacher, method" in text
     assert " more; choose another --out" in text
@@ -918,7 +920,7 @@ def test_another_sweep_in_the_folder_is_one_line(capsys, tmp_path, monkeypatch):
 def test_an_engine_that_is_not_installed(engine, package, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    status, text = exit_of(capsys, *SWEEP, "seed=1,2", "--engine", engine)
+    status, text = status_of(capsys, *SWEEP, "seed=1,2", "--engine", engine)
     assert status == 2
     assert f"the engine '{engine}' is not installed; pip install 'kdprobe[{engine}]'" in text
     assert text.count("\n") == 1

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from kdprobe.cli import group as cli
+import kdprobe
+from kdprobe.cli import group
 from kdprobe.terminal import progress
 from tests.small_sweeps import until
 
@@ -152,15 +153,16 @@ def test_nobody_listens(often, monkeypatch):
 
 @pytest.mark.parametrize("quiet", [True, False])
 def test_commands_are_phases(often, capsys, monkeypatch, quiet):
-    monkeypatch.setattr(cli.cli, "main", lambda words, **_: quiet or heard(capsys, r"^dump: 0 s so far$"))
-    cli.main(["dump", "--out", "x", *(["--quiet"] if quiet else [])])
+    monkeypatch.setattr(group.cli, "main", lambda words, **_: quiet or heard(capsys, r"^dump: 0 s so far$"))
+    kdprobe.main(["dump", "--out", "x", *(["--quiet"] if quiet else [])])
 
 
 @pytest.mark.slow
 def test_a_training_whose_outputs_are_files_says_how_far_it_is(tmp_path):
     code = (
-        "from kdprobe import progress, cli; progress.EVERY = 0.01; "
-        "cli.main(['train', 'digits/demo-student', '--method', 'plain', '--set', 'training.epochs=3', '--out', 'run'])"
+        "import kdprobe; from kdprobe.terminal import progress; progress.EVERY = 0.01; "
+        "kdprobe.main(['train', 'digits/demo-student', '--method', 'plain', '--set', 'training.epochs=3', "
+        "'--out', 'run'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert re.search(r"^train, epoch \d/3: step \d/5, \d+/50 images, \d+ images/s, \d+ s left$", done.stderr, re.M)

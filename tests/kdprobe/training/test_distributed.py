@@ -133,9 +133,10 @@ def test_a_run_told_to_stop_saves_first_and_resumes_exactly_with_another_number(
     stopped = set(re.findall(r"stopped by .* in epoch (\d) after step (\d+); continue with --resume", text))
     assert len(stopped) == 1, text
     assert "kdprobe/training" not in text, "our processes print no traceback"
-    position = torch.load(out / "state.pt", weights_only=True)["position"]
+    saved = torch.load(out / "state.pt", weights_only=True)
+    position = saved["position"]
     assert (position["epoch"] + 1, position["step"]) == tuple(map(int, stopped.pop()))
-    assert position["sums"]
+    assert saved["parts"]["tally"]["sums"]
     run(3, out, *arguments, extra=["--resume"])
     assert losses(out) == pytest.approx(losses(alone), abs=1e-5)
 
@@ -201,9 +202,9 @@ def test_each_process_draws_numbers_of_its_own(tmp_path):
     script = """
 from kdprobe.training import loop
 
-def look(self, position):
+def look(self, *given):
     print("drawn", int(torch.randint(2**40, ())), flush=True)
-    original(self, position)
+    original(self, *given)
 
 original, loop.Trainer._train_epoch = loop.Trainer._train_epoch, look
 """
@@ -229,7 +230,7 @@ def look(self, batch, position):
     print("share", self.group.rank, position.step, len(batch.labels), float(share), flush=True)
     return share
 
-original, loop.Trainer._rank_share = loop.Trainer._rank_share, look
+original, loop.Trainer._weight = loop.Trainer._weight, look
 """
     for split, classes in (("train", "ab"), ("test", "ab")):
         for name in classes:

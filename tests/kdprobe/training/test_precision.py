@@ -13,8 +13,7 @@ from kdprobe.errors import Stopped
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe, recipes
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training import precision
-from kdprobe.training.loop import train
+from kdprobe.training import precision, train
 from tests.kdprobe.training.test_loop import stop_after
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 import pytest
 
 from kdprobe.errors import Stopped
-from kdprobe.training.loop import train
+from kdprobe.training import train
 from tests.kdprobe.training.test_loop import config, outcome, stop_after
 
 

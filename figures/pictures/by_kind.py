@@ -1,0 +1,84 @@
+"""Which kind of result is drawn by what."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from matplotlib.figure import Figure
+
+from figures.pictures.cka import draw_cka
+from figures.pictures.cka_over_time import draw_cka_over_time
+from figures.pictures.comparison import draw_comparison
+from figures.pictures.compound import draw_compound
+from figures.pictures.confusion import draw_confusion
+from figures.pictures.curves import draw_curves
+from figures.pictures.dropout import draw_dropout
+from figures.pictures.examples import draw_examples
+from figures.pictures.knowledge import draw_knowledge
+from figures.pictures.knowledge_comparison import draw_knowledge_comparison
+from figures.pictures.reliability import draw_reliability
+from kdprobe.errors import ResultError, near_matches
+from kdprobe.kinds import installed, offered
+from kdprobe.results import Result, check_result, load_result
+
+_GROUP = "kdprobe.figures"  # entry points of other packages: kind -> a function like those below
+
+FIGURES: dict[str, Callable[[Result], Figure]] = {
+    "cka": draw_cka,
+    "cka-over-time": draw_cka_over_time,
+    "comparison": draw_comparison,
+    "compound": draw_compound,
+    "dropout-sweep": draw_dropout,
+    "evaluation": draw_confusion,
+    "examples": draw_examples,
+    "knowledge": draw_knowledge,
+    "knowledge-comparison": draw_knowledge_comparison,
+    "reliability": draw_reliability,
+    "similarity": draw_cka,
+    "training": draw_curves,
+}
+
+
+class Analysis(Protocol):
+    """What an analysis found, as an object of its own."""
+
+    def to_result(self) -> Result:
+        """The same as a result."""
+
+
+def draw(result: Result | Analysis | str | Path) -> Figure:
+    """Draw a result as its kind asks for.
+
+    Args:
+        result: a result, a saved one's file, or what an analysis found (`analyses.cka.CKAResult`).
+
+    Returns:
+        a matplotlib figure, which a notebook shows and `figures.save_figure` writes.
+
+    Raises:
+        ResultError: if it cannot be read, does not fit its kind, or its kind has no picture.
+    """
+    if isinstance(result, str | Path):
+        result = load_result(result)
+    elif not isinstance(result, Result):
+        result = result.to_result()
+    check_result(result, with_provenance=False)
+    return drawer(result.kind)(result)
+
+
+def drawer(kind: str) -> Callable[[Result], Figure]:
+    """The function that draws results of a kind.
+
+    Raises:
+        ResultError: if there is none, or another package's cannot be imported.
+    """
+    found: Callable[[Result], Figure] | None = FIGURES.get(kind) or installed(_GROUP, kind)
+    if found is None:
+        near = near_matches(kind, FIGURES.keys() | offered(_GROUP))
+        raise ResultError(f"results of kind {kind!r} have no picture (kdprobe report shows their numbers){near}")
+    return found
+
+
+def has_picture(kind: str) -> bool:
+    """Whether results of a kind can be drawn."""
+    return kind in FIGURES or kind in offered(_GROUP)

@@ -1,0 +1,56 @@
+"""From result files to picture files, and what the files are called."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from figures.pictures.by_kind import drawer
+from figures.style import save_figure
+from kdprobe.errors import ResultError
+from kdprobe.formats.outputs import Output, permit
+from kdprobe.results import Result, figure_kind, load_result, naming
+
+
+def draw_files(
+    paths: Sequence[str | Path], formats: Iterable[str], *, out: str | Path | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Draw each result into files named after it; all are read before the first is written.
+
+    Args:
+        paths: result files (`.npz`).
+        formats: of `pdf`, `png`, `svg`.
+        out: folder of the pictures; beside each result if not given.
+        overwrite: whether other files than such figures of kdprobe's may be lost.
+
+    Returns:
+        the files written.
+
+    Raises:
+        ResultError: naming the file that cannot be drawn, or two that would get one name.
+        OutputError: if another file is in the way.
+    """
+    targets: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        target = Path(out or path.parent) / path.stem
+        if target in targets:
+            raise ResultError(f"{targets[target]} and {path} would both be drawn as {target}; give one at a time")
+        targets[target] = path
+    results = {target: _read(path) for target, path in targets.items()}
+    pictures = {
+        target: [target.with_name(f"{target.name}.{ending}") for ending in dict.fromkeys(formats)] for target in targets
+    }
+    for target, result in results.items():
+        permit([Output(path, figure_kind(result.kind)) for path in pictures[target]], overwrite=overwrite)
+    for target, result in results.items():
+        with naming(targets[target]):
+            figure = drawer(result.kind)(result)
+        for path in pictures[target]:
+            save_figure(figure, path, kind=figure_kind(result.kind), overwrite=overwrite)
+    return [path for written in pictures.values() for path in written]
+
+
+def _read(path: Path) -> Result:
+    """Read a result of a kind that has a picture."""
+    result = load_result(path)
+    with naming(path):
+        drawer(result.kind)
+    return result

@@ -1,0 +1,137 @@
+"""What a section of the report is made of: panels that hold charts, galleries and tables.
+
+Texts are plain here, whatever they say. They are escaped where they meet markup: by the page's templates for HTML, by
+`figures.report.traces.hover` for plotly.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdprobe.results import Result
+
+Results = Sequence[tuple[str, Result]]  # short file names, and results of one kind
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of texts, and a note above them; empty for none."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One interactive chart.
+
+    Attributes:
+        name: what tells it from its neighbours, in a selector or as its heading.
+        alt: what it shows, in words.
+        caption: how it was measured.
+        traces: plotly traces.
+        layout: plotly layout, without the look that all charts share.
+        titles: axis titles (`xaxis`, `yaxis`); the page shortens them to the room there is.
+        ticks: names at 0, 1, ... of an axis (`xaxis`, `yaxis`); the page thins them out.
+        table: the same numbers.
+    """
+
+    name: str
+    alt: str
+    caption: str
+    traces: list[dict[str, Any]]
+    layout: dict[str, Any]
+    titles: dict[str, str]
+    ticks: dict[str, list[str]]
+    table: Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image in a gallery.
+
+    Attributes:
+        source: a `data:` address.
+        alt: what it shows, in words.
+        lines: texts below it.
+    """
+
+    source: str
+    alt: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of images.
+
+    Attributes:
+        name: what tells it from its neighbours, in a selector or as its heading.
+        caption: how the images were chosen.
+        rows: a heading (which may be empty) with its images, for each row.
+        table: the same numbers, if there are any.
+        large: whether each image is as wide as the page; otherwise they are thumbnails.
+    """
+
+    name: str
+    caption: str
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+    table: Table | None
+    large: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Charts or galleries that belong together: side by side, or one at a time with a selector.
+
+    Attributes:
+        heading: above them; empty for none.
+        note: a sentence below the heading; empty for none.
+        charts: what is shown; may be empty if there are tables.
+        choose: the selector's label ("Pair"); empty to show the charts side by side.
+        tables: always open, above the charts.
+    """
+
+    heading: str
+    note: str
+    charts: Sequence[Chart | Gallery]
+    choose: str = ""
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class KindSection:
+    """How the report shows all results of one kind.
+
+    Attributes:
+        heading: the section's title.
+        panels: makes its panels from the results and their short file names.
+    """
+
+    heading: str
+    panels: Callable[[Results], list[Panel]]
+
+
+def one_at_a_time(
+    results: Results, build: Callable[[str, Result], Chart | Gallery], *, choose: str, note: str
+) -> list[Panel]:
+    """One panel with a chart for each result and a selector.
+
+    Args:
+        results: what is shown.
+        build: makes a chart from a short file name and a result.
+        choose: the selector's label.
+        note: text above the charts.
+    """
+    return [Panel("", note, [build(name, result) for name, result in results], choose=choose)]
+
+
+def one_below_the_other(results: Results, build: Callable[[str, Result], Panel]) -> list[Panel]:
+    """A panel for each result, under its file's name if there are several.
+
+    Args:
+        results: what is shown.
+        build: makes a panel from its heading and a result.
+    """
+    return [build(name if len(results) > 1 else "", result) for name, result in results]

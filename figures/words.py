@@ -1,0 +1,26 @@
+"""Numbers as pictures, tables and captions write them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def number(value: float, digits: int) -> str:
+    """A number, or `-` where there is none."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percentage(value: float) -> str:
+    """A fraction as a percentage with one digit."""
+    return f"{100 * value:.1f} %"
+
+
+def with_ends(percents: Iterable[float], unit: str = "") -> str:
+    """A percentage and the ends of its interval."""
+    value, low, high = percents
+    return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
+
+
+def intervals(facts: Mapping[str, Any]) -> str:
+    """What kind of intervals a result has."""
+    return f"{100 * facts['confidence']:g} % intervals"

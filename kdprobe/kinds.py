@@ -1,0 +1,382 @@
+"""The one schema of stored results: what each kind of them holds.
+
+`save_result` and `load_result` check every result against it, so that readers need no checks of their own. Names of
+dimensions are shared within a kind: `"teacher_layers"` is both the number of rows of CKA's matrix and the number of
+its fact of that name.
+
+To add a kind from a package of one's own, describe it, name it under the entry point `kdprobe.kinds`, and, if it has a
+picture, name what draws that under `kdprobe.figures`; a kind without a picture is a table in the report:
+
+    # rhymes/kinds.py
+    from kdprobe.kinds import ORIGIN, SHARE, Kind, List, Text, Values
+
+    RHYME = Kind(
+        arrays={"purity": Values("poems lines", within=SHARE, nan="some")},
+        facts={"poems": List(Text(), "poems"), "data": Text()},
+        provenance=ORIGIN,
+    )
+
+    # setup.cfg
+    [options.entry_points]
+    kdprobe.kinds =
+        rhyme = rhymes.kinds:RHYME
+    kdprobe.figures =
+        rhyme = rhymes.pictures:draw
+
+`draw(result: kdprobe.results.Result) -> matplotlib.figure.Figure` gets a result that fits. A kind that no installed
+package registers may hold any numbers and any JSON values; it is saved, loaded and shown as a table.
+"""
+
+from importlib.metadata import entry_points
+from math import inf
+from typing import Any
+
+from kdprobe.errors import ResultError
+from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
+
+__all__ = [
+    "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Dict", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
+    "Record", "Text", "Values", "find_kind", "installed", "offered",
+]  # fmt: skip
+
+SHARE = (0.0, 1.0)
+COUNT = (0.0, inf)
+OPEN = Kind(open=True)
+ORIGIN: dict[str, Fact] = {"versions": Dict(Text()), "command": Text()}  # as `kdprobe.provenance.provenance` says it
+
+_LABEL = Text(longest=200)  # stands in pictures as it is
+_NUMBER, _COUNTED = Maybe(Number()), Number(COUNT, whole=True)
+_DIFFERENCE = {"difference": _NUMBER, "low": _NUMBER, "high": _NUMBER}
+_NETWORK = Record({"sha256": Maybe(Text(), required=False)})
+_ORIGIN_OF_PAIR = {**ORIGIN, "data": Text(), "teacher": _NETWORK, "student": _NETWORK}
+_ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": Maybe(Text())}), "names")}
+_PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
+_MINIBATCHES = {
+    "n_samples": _COUNTED,
+    "n_minibatches": _COUNTED,
+    "n_left_out": _COUNTED,
+    "batch_size": _COUNTED,
+    "kernel": _LABEL,
+    "estimator": _LABEL,
+    "weighting": Text(),
+    "confidence": Number(SHARE),
+    "permutations": _COUNTED,
+    "no_interval": Text(),
+}
+_LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
+_PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
+_CELLS = List(Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()}))
+_GROUP = {
+    "method": Text(),
+    "model": Text(),
+    "teacher": Maybe(Text()),
+    "data": Text(),
+    "evaluated_on": Text(),
+    "parameters": _COUNTED,
+    "runs": List(Text()),
+    "sha256": List(List(Text())),
+}
+_NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_DIFFERENCE}
+
+KINDS = {
+    "cka": Kind(
+        arrays={
+            "matrix": Values("teacher_layers student_layers", nan="all"),
+            "low": Values("teacher_layers student_layers", nan="all", at_most="high"),
+            "high": Values("teacher_layers student_layers", nan="all"),
+            "hsic_xy": Values("minibatches teacher_layers student_layers"),
+            "hsic_xx": Values("minibatches teacher_layers"),
+            "hsic_yy": Values("minibatches student_layers"),
+            "p_values": Values("teacher_layers student_layers", within=SHARE, nan="all", required=False),
+        },
+        facts={
+            **_PAIR,
+            **_LAYERS,
+            **_MINIBATCHES,
+            "reduce": _LABEL,
+            "until": Maybe(Number(COUNT), required=False),  # of 0.1.0
+            "undefined": _CELLS,
+        },
+        provenance=_ORIGIN_OF_PAIR,
+    ),
+    "cka-over-time": Kind(
+        arrays={
+            "epoch": Values("epochs", "whole", within=COUNT, rising=True),
+            "cka": Values("pairs epochs", nan="all"),
+            "low": Values("pairs epochs", nan="all", at_most="high"),
+            "high": Values("pairs epochs", nan="all"),
+        },
+        facts={
+            **_PAIR,
+            **_PAIRS,
+            **_MINIBATCHES,
+            "undefined": List(Record({"pair": _COUNTED, "epoch": _COUNTED, "reason": Text()})),
+            "missing_epochs": List(_COUNTED, required=False),
+        },
+        provenance={**ORIGIN, "data": Text(), "run": Text(), "teacher": _NETWORK},
+    ),
+    "comparison": Kind(
+        arrays={
+            "accuracy": Values("methods seeds", within=SHARE, nan="some"),
+            "uar": Values("methods seeds", within=SHARE, nan="all"),
+            "cka": Values("methods seeds", nan="all"),
+        },
+        facts={
+            "methods": List(Text(), "methods"),
+            "seeds": List(Number(whole=True), "seeds"),
+            "teacher": Maybe(Text()),
+            "teacher_accuracy": Maybe(Number(SHARE)),
+            "data": Text(),
+            "cka_layers": List(Text()),
+            # the demo of 0.1.0 states none of these
+            "n_images": List(Maybe(_COUNTED), "methods", required=False),
+            "budget_differences": Text(required=False),
+            "groups": List(Record(_GROUP), "methods", required=False),
+        },
+        provenance={**ORIGIN, "runs": List(Text())},
+    ),
+    "complexity": Kind(
+        arrays={
+            "parameters": Values("names", "whole", within=COUNT),
+            "macs": Values("names", "whole", within=COUNT),
+            "flops": Values("names", "whole", within=COUNT),
+            "module_operations": Values("names", "whole", within=COUNT),
+        },
+        facts={
+            "names": List(Text(), "names"),
+            "n_classes": List(_COUNTED, "names"),
+            "image_size": List(_COUNTED, "names"),
+            "conventions": Record({key: Text() for key in ("parameters", "macs", "flops", "module_operations")}),
+            "parts": List(List(List(Anything(), "3")), "names"),
+        },
+        provenance={**ORIGIN, "models": List(Text(), "names")},
+    ),
+    "compound": Kind(
+        arrays={
+            "both": Values("names interval", within=SHARE),
+            "single": Values("names interval", within=SHARE),
+            "single_top2": Values("names interval", within=SHARE),
+            "by_class": Values("names classes 3", within=SHARE, nan="all"),
+        },
+        facts={
+            "names": List(Text(), "names"),
+            "classes": List(Text(), "classes"),
+            "data": Text(),
+            "n_images": _COUNTED,
+            "confidence": Number(SHARE),
+            "exclude_neutral": Flag(),
+            "interval": Text(),
+            "undefined": Text(),
+        },
+        provenance=_ORIGIN_OF_MODELS,
+    ),
+    "dropout-sweep": Kind(
+        arrays={"accuracy": Values("rates_teacher rates_student seeds", within=SHARE, nan="some")},
+        facts={
+            "kind": Text(words=("feature", "logit")),
+            "rates_teacher": List(Number(SHARE), "rates_teacher"),
+            "rates_student": List(Number(SHARE), "rates_student"),
+            "student": Text(),
+            "data": Text(),
+            # of sweeps, not of published numbers:
+            "seeds": List(Number(whole=True), "seeds", required=False),
+            "teacher": Maybe(Text(), required=False),
+            "fixed_rates": Dict(_NUMBER, required=False),
+            "n_images": Maybe(_COUNTED, required=False),
+            "n_missing": Number(COUNT, whole=True, required=False),
+            "confidence": Number(SHARE, required=False),
+            "equal_rate": List(
+                Record(
+                    {
+                        "fixed": Text(words=("teacher", "student")),
+                        "rate": Number(SHARE),
+                        "other": Number(SHARE),
+                        "wins": Flag(),
+                        **_DIFFERENCE,
+                    }
+                ),
+                required=False,
+            ),
+            "best": Record(
+                {
+                    "teacher_rate": Number(SHARE),
+                    "student_rate": Number(SHARE),
+                    "mean": Number(SHARE),
+                    "neighbours": List(Record(_NEIGHBOUR)),
+                    "distinguishable": Maybe(Flag()),
+                },
+                required=False,
+            ),
+        },
+        provenance={**ORIGIN, "sweep": Text(), "config": Record()},
+    ),
+    "evaluation": Kind(
+        arrays={
+            "confusion": Values("names classes classes", "whole", within=COUNT),
+            "targets": Values("images", "whole", index="classes"),
+            "predictions": Values("names images", "whole", index="classes"),
+            "confidences": Values("names images", within=SHARE),
+            "accuracy": Values("names interval", within=SHARE),
+            "uar": Values("names interval", within=SHARE),
+            "ece": Values("names interval", within=SHARE),
+            "recall": Values("names classes interval", within=SHARE, nan="all"),
+            "precision": Values("names classes interval", within=SHARE, nan="all"),
+            "accuracy_difference": Values("names 2", within=(-1.0, 1.0), required=False),
+            "uar_difference": Values("names 2", within=(-1.0, 1.0), required=False),
+        },
+        facts={
+            "names": List(Text(), "names"),
+            "classes": List(Text(), "classes"),
+            "data": Text(),
+            "evaluated_on": Text(),
+            "n_images": _COUNTED,
+            "confidence": Number(SHARE),
+            "against": Maybe(Text()),
+            "interval": Text(),
+            "undefined": Text(),
+        },
+        provenance=_ORIGIN_OF_MODELS,
+        together=[("accuracy_difference", "uar_difference")],
+    ),
+    "examples": Kind(
+        arrays={
+            "images": Values("2 images height width 3", "uint8"),
+            "index": Values("2 images", "whole", within=COUNT),
+            "labels": Values("2 images", "whole", index="classes"),
+            "specific": Values("2 images", within=COUNT),
+            "other": Values("2 images", within=COUNT),
+        },
+        facts={
+            **_PAIR,
+            "teacher_layer": Text(),
+            "student_layer": Text(),
+            "classes": List(Text(), "classes"),
+            "method": Text(required=False),
+            "reduce": Text(required=False),
+        },
+        provenance={**ORIGIN, "data": Text()},
+    ),
+    "knowledge": Kind(
+        arrays={
+            "teacher_general": Values("pairs interval", nan="some"),
+            "teacher_specific": Values("pairs interval", nan="some"),
+            "student_general": Values("pairs interval", nan="some"),
+            "student_specific": Values("pairs interval", nan="some"),
+            "teacher_by_fold": Values("pairs folds", nan="some"),
+            "student_by_fold": Values("pairs folds", nan="some"),
+            "dimension": Values("pairs", within=COUNT, nan="all"),
+            "cka": Values("pairs 3 interval", nan="all"),
+            "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
+            "student_probe": Values("pairs 3 interval", nan="all", required=False),
+            "rates": Values("rates", within=SHARE, rising=True, required=False),
+            "teacher_by_rate": Values("pairs rates interval", nan="some", required=False),
+            "student_by_rate": Values("pairs rates interval", nan="some", required=False),
+        },
+        facts={
+            **_PAIR,
+            **_PAIRS,
+            "method": _LABEL,
+            "reduce": Text(required=False),
+            "folds": _COUNTED,
+            "seed": Number(whole=True),
+            "confidence": Number(SHARE),
+            "n_samples": _COUNTED,
+            "parts": List(Text(), "3"),
+            "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
+            "left_out": _CELLS,
+        },
+        provenance=ORIGIN,
+        together=[("teacher_probe", "student_probe"), ("rates", "teacher_by_rate", "student_by_rate")],
+    ),
+    "knowledge-comparison": Kind(
+        arrays={
+            "teacher_general": Values("names pairs interval", nan="some"),
+            "student_general": Values("names pairs interval", nan="some"),
+        },
+        facts={
+            **_PAIRS,
+            "names": List(Text(), "names"),
+            "students": List(Text(), "names"),
+            "teacher": Text(),
+            "data": Text(),
+            "method": _LABEL,
+            "confidence": Number(SHARE),
+        },
+        provenance={**ORIGIN, "of": List(Record())},
+    ),
+    "reliability": Kind(
+        arrays={
+            "edges": Values("bins+1", within=SHARE, rising=True),
+            "count": Values("names bins", "whole", within=COUNT),
+            "confidence": Values("names bins", within=SHARE, nan="some"),
+            "accuracy": Values("names bins", within=SHARE, nan="some"),
+            "ece": Values("names", within=SHARE),
+        },
+        facts={
+            "names": List(Text(), "names"),
+            "data": Text(),
+            "evaluated_on": Text(),
+            "n_images": _COUNTED,
+            "undefined": Text(),
+        },
+        provenance=_ORIGIN_OF_MODELS,
+    ),
+    "similarity": Kind(
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all")},
+        facts={
+            **_PAIR,
+            **_LAYERS,
+            "measure": _LABEL,
+            "reduce": _LABEL,
+            "n_samples": _COUNTED,
+            "undefined": _CELLS,
+            "remarks": _CELLS,
+        },
+        provenance=_ORIGIN_OF_PAIR,
+    ),
+    "training": Kind(
+        arrays={
+            "epoch": Values("epochs", "whole", within=COUNT, rising=True),
+            "train_loss": Values("names epochs", nan="all"),
+            "accuracy": Values("names epochs", within=SHARE, nan="all"),
+        },
+        facts={"names": List(Text(), "names")},
+        provenance={**ORIGIN, "runs": List(Text(), "names")},
+    ),
+}
+
+
+def find_kind(name: str) -> Kind:
+    """The schema of a kind: kdprobe's own, what an installed package registers, or `OPEN`, which takes anything.
+
+    Raises:
+        ResultError: if what is registered cannot be imported, or is no `Kind`.
+    """
+    found = KINDS.get(name) or installed("kdprobe.kinds", name) or OPEN
+    if not isinstance(found, Kind):
+        raise ResultError(
+            f"what is registered as {name!r} must be a kdprobe.kinds.Kind, but is a {type(found).__name__}"
+        )
+    return found
+
+
+def offered(group: str) -> set[str]:
+    """The names under which installed packages offer something in an entry-point group."""
+    return {entry.name for entry in entry_points(group=group)}
+
+
+def installed(group: str, name: str) -> Any:
+    """What an installed package offers under a name of an entry-point group; None if none does.
+
+    Raises:
+        ResultError: if it cannot be imported, or several packages offer different things.
+    """
+    targets = sorted({entry.value: entry for entry in entry_points(group=group, name=name)}.items())
+    if len(targets) > 1:
+        raise ResultError(f"{name!r} of {group} is registered as {targets[0][0]} and as {targets[1][0]}; uninstall one")
+    for target, entry in targets:
+        try:
+            return entry.load()
+        except Exception as error:
+            raise ResultError(f"{name!r} of {group} cannot be imported from {target}: {error}") from error
+    return None

@@ -1,0 +1,169 @@
+"""One training, from a configuration to a finished run folder."""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdprobe.config import RunConfig
+from kdprobe.errors import Diverged, RunError, WeightsLost
+from kdprobe.models.creation import count_parameters
+from kdprobe.runs.folder import RunFolder
+from kdprobe.runs.inputs import Inputs
+from kdprobe.training.build import Job, build
+from kdprobe.training.console import Watch
+from kdprobe.training.distributed import ranks
+from kdprobe.training.loop import Trainer
+from kdprobe.training.out_of_memory import out_of_memory_advice
+from kdprobe.training.places import require_inputs
+from kdprobe.training.precision import repeatable, warn_of_emulation, with_precision
+from kdprobe.training.rehearsal import rehearse
+from kdprobe.training.saving import Keeper, resumed
+from kdprobe.training.signals import StopRequest, stop_requests
+from kdprobe.training.state import Position
+from kdprobe.user_code import trusting
+
+
+def train(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    download: bool = False,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    trust: Iterable[str] = (),
+    named_by: str | Path | None = None,
+    inputs: Inputs | None = None,
+) -> dict[str, Any]:
+    """Train one network as configured and leave a run folder.
+
+    Under `torchrun`, all processes train together and the first one writes.
+
+    Args:
+        config: the run's, complete.
+        out: the run folder; empty or absent, or with `resume` one that holds the same configuration.
+        resume: continue where the run stopped; a finished run is left as it is.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        download: fetch a data set that is not there, where that can be done.
+        quiet: no progress on standard error.
+        tensorboard: write event files into the run folder too.
+        trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
+        named_by: the file that holds the configuration, unless the person at the keyboard gave it.
+        inputs: which teacher and data these must be, by their content.
+
+    Returns:
+        the content of `result.json`.
+
+    Raises:
+        KdprobeError: for anything in the configuration that cannot be used, before anything is written.
+        Diverged: if a loss or a logit is not finite.
+        Stopped: on SIGINT or SIGTERM, after everything was saved.
+    """
+    with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
+        folder, asked = RunFolder(Path(out)), config
+        config = with_precision(asked, group, begun=folder.precision() if resume else None)
+        if resume and folder.config_path.is_file():
+            require_inputs(config, out, download=download)
+        with trusting(trust), stop.at_once():
+            job = build(config, group.device, download=download, named_by=named_by)
+        if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
+            raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
+        events = folder.path / "tensorboard" if tensorboard and group.main else None
+        watch = Watch(config.training.epochs, quiet=quiet or not group.main, events=events)
+        trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
+        if group.main:
+            folder.check_free(asked, resume=resume, inputs=job.inputs)
+            if note := folder.check_inputs(job.inputs, asked):
+                watch.say(note)
+            for note in job.data.notes:
+                watch.say(note)
+        group.wait()
+        if folder.finished:
+            result = folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
+            if group.main and (damage := folder.damage(hashed=True)):
+                raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
+            return result
+        try:
+            if not resume:
+                with stop.at_once():
+                    rehearse(trainer, config)
+                    group.wait()  # a process that fails here ends them all before the folder is taken
+            if group.main:
+                watch.say(f"computing in {config.training.precision} on {group.device}")
+                warn_of_emulation(job.student, config.training.precision, group.device)
+            with folder.held() if group.main else nullcontext():
+                if group.main:
+                    folder.claim(asked, resume=resume, precision=config.training.precision, inputs=job.inputs)
+                    folder.keep_inputs(job.inputs)
+                    folder.failure_path.unlink(missing_ok=True)  # it may not fail again
+                group.wait()
+                return _run(config, trainer, folder, stop, watch, resume=resume)
+        except torch.OutOfMemoryError as error:
+            raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
+
+
+def _run(
+    config: RunConfig, trainer: Trainer, folder: RunFolder, stop: StopRequest, watch: Watch, *, resume: bool
+) -> dict[str, Any]:
+    """Train in a folder that is claimed, and write the result."""
+    job, group = trainer.job, trainer.group
+    keeper = Keeper(
+        folder,
+        config.training,
+        stop,
+        keeps_snapshot=config.keeps_snapshot,
+        method=job.method,
+        options=config.method,
+        exported=trainer.exported,
+        stateful=trainer.stateful,
+        writes=group.main,
+    )
+    position = Position(n_images=trainer.n_images)
+    if resume:
+        position = resumed(
+            folder,
+            trainer.stateful,
+            n_epochs=config.training.epochs,
+            n_images=trainer.n_images,
+            group=group,
+            say=watch.say,
+        )
+    try:
+        trainer.run(position, keeper, watch)
+    except Diverged as error:
+        raise keeper.failed(error) from None
+    group.wait()
+    if group.main:
+        folder.write_result(_result(config, job, folder, position))
+    group.wait()
+    return folder.result()
+
+
+def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) -> dict[str, Any]:
+    """The content of `result.json`."""
+    metrics = folder.metrics()
+    return {
+        "model": config.model.name,
+        "method": config.method["name"],
+        "teacher": config.teacher,
+        "teacher_sha256": job.inputs.teacher,
+        "data": job.data.spec,
+        "data_sha256": job.inputs.data,
+        "evaluated_on": job.data.evaluated_on,
+        "evaluated_images": len(job.data.test),
+        "seed": config.seed,
+        "epochs": position.epoch,
+        "precision": config.training.precision,
+        "images_seen": sum(record["images"] for record in metrics),
+        "accuracy": metrics[-1]["accuracy"],
+        "best_accuracy": position.best_accuracy,
+        "best_epoch": position.best_epoch,
+        "parameters": count_parameters(job.student),
+        "auxiliary_parameters": count_parameters(job.method),
+        "seconds": round(position.seconds, 2),
+        "sha256": folder.weights_sha256(),
+    }

@@ -1,0 +1,106 @@
+"""The options that commands share, and what every help page shows."""
+
+import ast
+import re
+from collections import defaultdict
+from inspect import cleandoc
+from pathlib import Path
+
+import click
+import pytest
+
+from kdprobe.cli import group, options
+from kdprobe.cli.options import check_source, flags
+from kdprobe.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+
+
+def commands():
+    """All commands with their subcommands, by name."""
+    context = click.Context(group.cli)
+    for name in group.cli.list_commands(context):
+        command = group.cli.get_command(context, name)
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {member}", each) for member, each in command.commands.items())
+
+
+COMMANDS = dict(commands())
+
+
+def declared_outside():
+    """Flags of the options that are not declared in options.py, and where they are."""
+    for package in ("kdprobe", "analyses", "figures"):
+        for path in (ROOT / package).rglob("*.py"):
+            if path != Path(options.__file__):
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("click.option", "option"):
+                        words = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                        yield from ((word.split("/")[0], path.name) for word in words if word.startswith("--"))
+
+
+def test_an_option_of_two_commands_is_declared_among_the_options_alone():
+    holders = defaultdict(set)
+    for name, command in COMMANDS.items():
+        for parameter in command.params:
+            for flag in parameter.opts if isinstance(parameter, click.Option) else ():
+                holders[flag].add(name)
+    shared = {flag for flag, names in holders.items() if len(names) > 1}
+    assert {"--quiet", "--device", "--out", "--overwrite", "--retries", "--teacher-mean"} <= shared
+    assert not [(flag, place) for flag, place in declared_outside() if flag in shared]
+
+
+def test_an_option_says_the_same_wherever_it_means_the_same():
+    texts = defaultdict(set)
+    for command in COMMANDS.values():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                texts[parameter.opts[0]].add(parameter.help)
+    differing = {flag for flag, found in texts.items() if len(found) > 1}
+    # what is written, seeded, compared or continued is another thing in each command
+    of_its_own = {"--out", "--seed", "--seeds", "--method", "--layers", "--resume", "--batch-size"}
+    a_little = {"--quiet", "--data", "--student", "--checkpoint", "--teacher-layers", "--student-layers"}
+    assert differing <= of_its_own | a_little
+    assert all(len(texts[flag]) == 2 for flag in a_little)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_help_page_is_in_sentences_and_has_an_example_that_is_a_command_line(name):
+    command = COMMANDS[name]
+    summary, _, rest = cleandoc(command.help).partition("\n\n")
+    assert re.fullmatch(r"[A-Z][^\n]*\.", summary), summary
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert re.fullmatch(r"[A-Z].*[a-z)Z1].*\.", parameter.help, re.DOTALL), f"{name}: {parameter.opts}"
+    examples = re.findall(r"^  kdprobe (.+)$", rest, re.MULTILINE)
+    assert examples or isinstance(command, click.Group)
+    for example in examples:
+        _parse(example)
+
+
+def _parse(line):
+    """Let click take a command line apart, without running it."""
+    words = re.findall(r'"[^"]*"|\S+', line)
+    context, command = click.Context(group.cli), group.cli
+    while isinstance(command, click.Group):
+        _, command, words = command.resolve_command(context, words)
+        if isinstance(command, click.Group) and words[0] not in command.commands:
+            command = command.commands["run"]
+    command.make_context(command.name, [word.strip('"') for word in words])
+
+
+def test_flags_are_those_that_are_set():
+    assert flags(overwrite=True, quiet=False, resume=True) == ["--overwrite", "--resume"]
+
+
+def test_networks_or_dumps_but_not_both():
+    networks = {"teacher": "a", "student": ("b",)}
+    check_source((), networks, data="digits")
+    check_source((Path("a.h5"),), {"teacher": None, "student": ()}, data=None)
+    with pytest.raises(ConfigError, match="give --teacher and --student, or --features with dumps of both"):
+        check_source((), networks | {"student": ()})
+    with pytest.raises(ConfigError, match="--features takes no --teacher or --student or --data: a dump has been made"):
+        check_source((Path("a.h5"),), networks, data="digits")
+    with pytest.raises(ConfigError, match="--features takes no --crop-pct: a dump has been made with them"):
+        check_source((Path("a.h5"),), {"teacher": None}, crop_pct=True, data=None)
