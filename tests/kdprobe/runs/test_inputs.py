@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from analyses.cka.epochs import cka_over_time
-from kdprobe.cli import sweep as sweep_commands
 from kdprobe.cli.group import run
 from kdprobe.data import ImageFiles, Split, identity, load_data
 from kdprobe.data.identity import content_sha256
@@ -24,8 +23,9 @@ from kdprobe.models.identity import weights_sha256
 from kdprobe.runs.compare import group, unknown_inputs
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
+from kdprobe.sweeps import engines
 from kdprobe.sweeps.ledger import open_ledger
-from kdprobe.sweeps.work import Order, work
+from kdprobe.sweeps.work import work
 from kdprobe.training import train
 from kdprobe.training.places import require_inputs
 from tests.kdprobe.runs.test_folder import write_run
@@ -326,8 +326,8 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, folder, **_options):
-        self.order = Order(folder, device="cpu")
+    def __init__(self, _name, order, **_options):
+        self.order = order
 
     def submit(self, cell, given_up=0):
         future = Future()
@@ -343,7 +343,7 @@ class InProcess:
 
 @pytest.mark.parametrize("what", ["teacher", "data"])
 def test_a_sweep_goes_on_where_its_inputs_lie_now(interrupted, what, monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep_commands, "_engine", InProcess)
+    monkeypatch.setattr(engines, "make_engine", InProcess)
     settings = ["data.image_size=16", "data.workers=0", "training.epochs=1", "training.batch_size=8"]
     common = [
         "sweep",
