@@ -3,6 +3,8 @@
 Minibatches are weighted by their number of samples: from few samples, the unbiased estimate is mostly noise.
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +46,7 @@ class HSICSums:
     teacher_layers: list[str] = field(default_factory=list)
     student_layers: list[str] = field(default_factory=list)
     _sums: list[Array] = field(default_factory=list)  # of the triples (xy, xx, yy) over samples, in float64
-    _triples: tuple[list[PerMinibatch], ...] = field(default_factory=lambda: ([], [], []))  # in the order of `sizes`
+    _triples: list[Any] = field(default_factory=lambda: [array("f") for _ in range(3)])  # of each minibatch
     _varies: tuple[Any, ...] = ()  # whether any minibatch of each teacher's and student's layer varies
     _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples
     _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
@@ -75,7 +77,7 @@ class HSICSums:
         flags = tuple(_squares(grams).any(1) for grams in (teacher, student))
         self._varies = tuple(map(np.logical_or, self._varies, flags)) if self._varies else flags
         products *= np.outer(own[0] > 0, own[1] > 0)
-        triple = (products, *own)
+        triple = [products, *own]
         before = self._sums or [np.zeros_like(part) for part in triple]
         self._sums = [total + self.sizes[number] * part for total, part in zip(before, triple, strict=True)]
         self._append(triple)
@@ -92,10 +94,11 @@ class HSICSums:
         numbered = sorted(
             (number, place, row) for place, part in enumerate(filled) for row, number in enumerate(part.sizes)
         )
-        self.sizes, self._triples = {}, ([], [], [])
+        rows = [part._rows() for part in filled]
+        self.sizes, self._triples = {}, [array("f") for _ in range(3)]
         for number, place, row in numbered:
             self.sizes[number] = filled[place].sizes[number]
-            self._append(tuple(rows[row] for rows in filled[place]._triples))
+            self._append([values[row] for values in rows[place]])
         self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
         observed = [part._observed for part in filled if part._observed is not None]
         self._observed = np.sum(observed, axis=0) if observed else None
@@ -118,7 +121,7 @@ class HSICSums:
             )
         mean_xy, mean_xx, mean_yy = (total / sum(self.sizes.values()) for total in self._sums)
         matrix = ratio(mean_xy, mean_xx[:, None], mean_yy)
-        xy, xx, yy = (np.stack(rows) for rows in self._triples)
+        xy, xx, yy = self._rows()
         sizes = list(self.sizes.values())
         weights = sizes if len(set(sizes)) > 1 else None
         low, high = ratio_intervals(xy, xx, yy, sizes=weights, confidence=confidence)
@@ -142,10 +145,26 @@ class HSICSums:
             provenance=provenance or {},
         )
 
-    def _append(self, triple: tuple[PerMinibatch, ...]) -> None:
-        for rows, row in zip(self._triples, triple, strict=True):
-            narrow = (not rows or rows[-1].dtype == np.float32) and _fits(row)
-            rows.append(row.astype(np.float32) if narrow else row.astype(np.float64))
+    def _append(self, triple: Sequence[PerMinibatch]) -> None:
+        """In float32 as long as that holds them; arrays that grow in place leave no holes in memory, as lists do."""
+        for place, row in enumerate(triple):
+            values = self._triples[place]
+            if values.typecode == "f" and not _fits(row):
+                values = array("d", values)
+            try:
+                values.frombytes(row.astype(values.typecode).tobytes())
+            except BufferError:  # a result has a view of them
+                values = values[:]
+                values.frombytes(row.astype(values.typecode).tobytes())
+            self._triples[place] = values
+
+    def _rows(self) -> list[PerMinibatch]:
+        """The triple of each minibatch, in the order of `sizes`: views [k, Lt, Ls], [k, Lt], [k, Ls]."""
+        n_rows, n_columns = len(self.teacher_layers), len(self.student_layers)
+        return [
+            np.frombuffer(values, values.typecode).reshape(len(self.sizes), *shape)
+            for values, shape in zip(self._triples, ((n_rows, n_columns), (n_rows,), (n_columns,)), strict=True)
+        ]
 
     def _expect(self, teacher: list[str], student: list[str], number: int) -> None:
         if not self.sizes:

@@ -191,7 +191,7 @@ def _ends(ends: ndarray) -> dict[str, float]:
 def _about_dimension(found: Decomposition) -> str:
     """Why there is no dimension, or why it is a lower bound, where it is one."""
     if found.dimension is None:
-        return f"{found.method} splits single images, without directions that could be counted"
+        return f"{found.method} keeps parts of single images, not directions that could be counted"
     widths = [side.whole.values.shape[1] for side in (found.teacher, found.student)]
     n_pairs = len(found.correlations)
     if not found.dimension == n_pairs < min(widths):

@@ -89,7 +89,7 @@ def test_independent_features_are_not_alike():
 
 
 def test_unequal_features_and_features_that_do_not_vary():
-    with pytest.raises(AnalysisError, match=r"but got \[2, 5, 3\] and \[2, 6, 3\]"):
+    with pytest.raises(AnalysisError, match=r"but have the shapes \[2, 5, 3\] and \[2, 6, 3\]"):
         minibatch_cka(normal(2, 5, 3), normal(2, 6, 3))
     with pytest.raises(AnalysisError, match="at least 4 samples, but got 3"):
         minibatch_cka(normal(2, 3, 3), normal(2, 3, 3))

@@ -34,3 +34,14 @@ def test_what_float32_cannot_hold_is_kept_in_float64_from_there_on(scale):
     assert result.hsic_xx[3, 0] == pytest.approx(scale**4 * float(usual.hsic_xx[3, 0]), rel=1e-6)
     np.testing.assert_array_equal(result.hsic_xx[:3], usual.hsic_xx[:3])
     assert result.hsic_xx[4, 0] != np.float32(result.hsic_xx[4, 0])
+
+
+def test_a_result_outlives_later_minibatches():
+    sums = HSICSums()
+    sums.add(grams(0), grams(0))
+    first = sums.result()
+    before = first.hsic_xy.copy()
+    sums.add(grams(1), grams(1))
+    np.testing.assert_array_equal(first.hsic_xy, before)
+    assert sums.result().hsic_xy.shape == (2, 1, 1)
+    np.testing.assert_array_equal(sums.result().hsic_xy[:1], before)
