@@ -11,7 +11,7 @@ _LAYERS = ("teacher_layer", "student_layer", "layer")
 
 def remarks_on(result: Result) -> list[str]:
     """The remarks on its numbers, each of them once, with the number of cells that it is about."""
-    counts = Counter(remark["reason"] for remark in result.facts.get("remarks", ()))
+    counts = Counter(remark["reason"] for remark in result.facts.get("remarks", ()) if remark["reason"])
     return [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts.items()]
 
 
@@ -29,7 +29,7 @@ def all_remarks(result: Result) -> list[str]:
 
 def first_few(remarks: Sequence[str], most: int = 3) -> list[str]:
     """The first remarks, and the number of further ones."""
-    return [*remarks[:most], *([f"and {len(remarks) - most} more such"] if len(remarks) > most else [])]
+    return [*remarks[:most], *([f"and {len(remarks) - most} more"] if len(remarks) > most else [])]
 
 
 def _left_out(cells: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analyses.bootstrap import Array
 from analyses.layer_pairs import pairs_table
+from kdprobe.kinds import KINDS
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
@@ -124,5 +125,7 @@ class CKAResult:
         result = load_result(Path(path), kind="cka")
         facts = dict(result.facts)
         named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
-        arrays: dict[str, Any] = result.arrays
+        arrays: dict[str, Any] = {
+            name: result.arrays[name] for name in KINDS["cka"].arrays.keys() & result.arrays.keys()
+        }
         return cls(**arrays, **named, facts=facts, provenance=result.provenance)

@@ -137,7 +137,7 @@ def answers(result: Result) -> list[str]:
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")
     cells = result.arrays["accuracy"].reshape(-1, result.arrays["accuracy"].shape[-1])
     if facts.get("n_images") is None and (ties := sum(map(all_equal, cells))):
-        lines.append(f"no interval of {ties} cell{'s' if ties > 1 else ''} whose seeds are all equal")
+        lines.append(f"no interval for {ties} cell{'s' if ties > 1 else ''} whose seeds are all equal")
     return lines
 
 

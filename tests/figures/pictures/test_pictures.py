@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -43,6 +44,13 @@ from tests.saved_results import (
     write_bare,
 )
 
+
+def remarked(result: Result) -> Result:
+    """A result of runs that are not finished."""
+    remarks = [{"reason": f"run{number} is stopped: {number} of 12 epochs"} for number in range(5)]
+    return replace(result, facts={**result.facts, "remarks": [*remarks, remarks[0]]})
+
+
 LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
 RESULTS = {
     "small": cka_result(),
@@ -66,6 +74,8 @@ RESULTS = {
     "many rates answered": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9)), answered=True),
     "many rates": dropout_result(2, tuple(round(0.1 * index, 1) for index in range(9))),
     "training": training_result(),
+    "unfinished runs": remarked(training_result()),
+    "over time, unfinished": remarked(over_time_result()),
     "many runs": training_result(tuple(f"{LONG} {index}" for index in range(20))),
     "knowledge": knowledge_result(),
     "one pair": knowledge_result(1),
@@ -285,7 +295,9 @@ def test_the_best_cell_is_framed() -> None:
     axes = draw(result).axes[0]
     (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert frame.get_xy() == (0.5, 2.5)
-    assert "99.00\n± 0.00" in written(axes.figure)  # type: ignore[arg-type]
+    lines = written(axes.figure)  # type: ignore[arg-type]
+    assert "99.00" in lines
+    assert "no interval for 1 cell whose seeds are all equal" in lines
 
 
 def test_answers_about_the_rates_are_written_below() -> None:
@@ -311,6 +323,15 @@ def test_answers_about_the_rates_are_written_below() -> None:
     least |= {"low": None, "high": None, "difference": -0.002}
     leads[0]["low"] = None
     assert "best over neighbours, least clear: -0.20 points" in written(draw(result))
+
+
+@pytest.mark.parametrize("name", ["unfinished runs", "over time, unfinished"])
+def test_the_first_remarks_are_written_below(name: str) -> None:
+    lines = written(draw(RESULTS[name]))
+    assert "run0 is stopped: 0 of 12 epochs (2 times)" in lines
+    assert "run2 is stopped: 2 of 12 epochs" in lines
+    assert "and 2 more" in lines
+    assert not any("run3" in line for line in lines)
 
 
 def test_lines_differ_in_colour_or_dashes() -> None:
