@@ -2,14 +2,17 @@
 
 import html
 import re
+import textwrap
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import figures
+import figures.report
 from figures.report import KindSection, Panel, Table
 from figures.style import sheet
 from kdprobe.errors import ResultError
@@ -103,6 +106,15 @@ def test_a_package_brings_a_section_of_its_own(tmp_path: Path, monkeypatch: pyte
     assert "<h2>The woods</h2>" in text
     assert "<p>All trees.</p>" in text
     assert "leaves" not in text.split("<script")[0]
+
+
+def test_the_example_of_a_section_runs() -> None:
+    found = re.search(r"# rhymes/section.py\n(.*?)\n    # setup.cfg", figures.report.__doc__ or "", re.S)
+    assert found
+    scope: dict[str, Any] = {}
+    exec(textwrap.dedent(found[1]), scope)
+    (panel,) = scope["SECTION"].panels([("one", Result("rhyme", {"purity": np.array([[0.5, 1.0]])}))])
+    assert panel.tables[0].rows == [["one", "0.75"]]
 
 
 def test_kdprobes_own_pictures_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
