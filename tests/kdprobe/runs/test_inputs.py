@@ -23,6 +23,7 @@ from kdprobe.models.identity import weights_sha256
 from kdprobe.runs.compare import group, unknown_inputs
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs, read_inputs
+from kdprobe.sweeps import engines
 from kdprobe.sweeps.ledger import open_ledger
 from kdprobe.sweeps.work import work
 from kdprobe.training import train
@@ -325,7 +326,7 @@ class InProcess:
 
     slots = 1
 
-    def __init__(self, order):
+    def __init__(self, _name, order, **_options):
         self.order = order
 
     def submit(self, cell, given_up=0):
@@ -342,7 +343,7 @@ class InProcess:
 
 @pytest.mark.parametrize("what", ["teacher", "data"])
 def test_a_sweep_goes_on_where_its_inputs_lie_now(interrupted, what, monkeypatch, tmp_path):
-    monkeypatch.setattr("kdprobe.sweeps.engines.make_engine", lambda _name, order, **_: InProcess(order))
+    monkeypatch.setattr(engines, "make_engine", InProcess)
     settings = ["data.image_size=16", "data.workers=0", "training.epochs=1", "training.batch_size=8"]
     common = [
         "sweep",
