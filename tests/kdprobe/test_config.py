@@ -180,7 +180,7 @@ def test_a_configuration_file_must_be_a_mapping(tmp_path):
 def test_a_configuration_file_must_be_utf_8(tmp_path):
     path = tmp_path / "latin.yaml"
     path.write_bytes("model: {name: é}".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"latin\.yaml is not a text in UTF-8 that can be read"):
+    with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read as UTF-8 text"):
         read_recipe(str(path))
 
 

@@ -15,13 +15,10 @@ from safetensors.torch import save_file
 import kdprobe
 from kdprobe.cli.group import cli
 from kdprobe.cli.named_modules import modules_in, modules_named
-from kdprobe.config import parse
-from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, DataError, ModelError, TrustError
 from kdprobe.features.shared_images import open_views
 from kdprobe.models import create
-from kdprobe.models.checkpoint import LAST, read_meta, save
-from kdprobe.sweeps.cells import cell_id
+from kdprobe.models.checkpoint import read_meta, save
 from kdprobe.sweeps.work import Order, work
 from kdprobe.user_code import module_of, own_object, trusted_modules, trusting
 from tests import small_sweeps as sweeps
@@ -166,8 +163,7 @@ def test_a_received_run_is_resumed_only_with_trust(folder):
     assert run("train", "t.yaml", "--out", "run", "--quiet")[0] == 0
     sys.modules.pop("own_nets")
     Path("ran").unlink()
-    for finished in ("result.json", LAST):
-        Path("run", finished).unlink()
+    Path("run/result.json").unlink()
     status, told = run("train", "--resume", "--out", "run", "--quiet")
     assert (status, "run/config.yaml names code" in told, "--trust own_nets" in told) == (2, True, True)
     assert not Path("ran").exists()
@@ -209,10 +205,10 @@ def test_modules_in_texts_and_configurations():
 
 
 def test_trust_travels_to_the_workers_of_a_sweep(tmp_path):
-    config = parse(sweeps.base(), option_types())
+    (cell,) = sweeps.ledger(tmp_path, rates=(0.5,)).cells
     order = Order(tmp_path, task="tests.tiny_cells:trusting_cell", trust=("own_data", "own_nets"))
-    assert work(order, cell_id(config), config.model_dump(mode="json")).name == "done"
-    assert "own_data own_nets" in (tmp_path / "journal" / cell_id(config)).read_text()
+    assert work(order, cell.id, cell.config).name == "done"
+    assert "own_data own_nets" in (tmp_path / "journal" / cell.id).read_text()
     assert trusted_modules() == {"tests.tiny"}  # as conftest.py says
 
 
