@@ -11,6 +11,7 @@ differently.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -137,15 +138,18 @@ def main() -> None:
     """Run all commands in a new folder and print what they left."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
+    lines: list[str] = []
     for words in commands():
         done = subprocess.run(["kdprobe", *words], cwd=folder, capture_output=True, text=True, check=False)
         print(f"{' '.join(words)}: {done.returncode}", file=sys.stderr)
         if done.returncode:
             print("   ", done.stderr[-600:], file=sys.stderr)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            for name, value in fields(path):
-                print(path.relative_to(folder), name, value)
+    for path in filter(Path.is_file, folder.rglob("*")):
+        shown = re.sub(
+            "(?<=cells/)[0-9a-f]+", "CELL", str(path.relative_to(folder))
+        )  # ids go by the configuration's keys
+        lines += [f"{shown} {name} {value}" for name, value in fields(path)]
+    print(*sorted(lines), sep="\n")
 
 
 if __name__ == "__main__":
