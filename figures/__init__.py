@@ -11,18 +11,9 @@ In a notebook:
 The public names are loaded on first use, so that importing the package does not import matplotlib.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "draw": "figures.pictures",
-    "draw_files": "figures.pictures",
-    "save_figure": "figures.style",
-    "write_paper": "figures.paper",
-    "write_report": "figures.report",
-}
-
-__all__ = ["draw", "draw_files", "save_figure", "write_paper", "write_report"]
+from kdprobe import face
 
 if TYPE_CHECKING:
     from figures.paper import write_paper as write_paper
@@ -31,12 +22,15 @@ if TYPE_CHECKING:
     from figures.report import write_report as write_report
     from figures.style import save_figure as save_figure
 
+__all__ = ["draw", "draw_files", "save_figure", "write_paper", "write_report"]
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'figures' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "draw": "figures.pictures",
+        "draw_files": "figures.pictures",
+        "save_figure": "figures.style",
+        "write_paper": "figures.paper",
+        "write_report": "figures.report",
+    },
+)

@@ -3,7 +3,6 @@
 The public names are loaded on first use, so that importing the package costs nothing.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(homes[name]), name)
 
-    return load_name, lambda: sorted({*vars(sys.modules[package]), *homes})
+    return load_name, lambda: sorted(homes)
 
 
 __getattr__, __dir__ = face(

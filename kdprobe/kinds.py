@@ -58,14 +58,15 @@ _MINIBATCHES = {
     "batch_size": _COUNTED,
     "kernel": _LABEL,
     "estimator": _LABEL,
-    "weighting": Text(),
+    "weighting": Text(required=False),
     "confidence": Number(SHARE),
     "permutations": _COUNTED,
     "no_interval": Text(),
 }
 _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
-_CELLS = List(Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()}))
+_CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
+_CELLS = List(_CELL)
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -174,8 +175,8 @@ KINDS = {
         arrays={"accuracy": Values("rates_teacher rates_student seeds", within=SHARE, nan="some")},
         facts={
             "kind": Text(words=("feature", "logit")),
-            "rates_teacher": List(Number(SHARE), "rates_teacher"),
-            "rates_student": List(Number(SHARE), "rates_student"),
+            "rates_teacher": List(Number(SHARE), "rates_teacher", rising=True),
+            "rates_student": List(Number(SHARE), "rates_student", rising=True),
             "student": Text(),
             "data": Text(),
             # of sweeps, not of published numbers:
@@ -218,7 +219,7 @@ KINDS = {
             "confidences": Values("names images", within=SHARE),
             "accuracy": Values("names interval", within=SHARE),
             "uar": Values("names interval", within=SHARE),
-            "ece": Values("names interval", within=SHARE),
+            "ece": Values("names interval", within=(-1.0, 1.0)),  # intervals once reached below 0
             "recall": Values("names classes interval", within=SHARE, nan="all"),
             "precision": Values("names classes interval", within=SHARE, nan="all"),
             "accuracy_difference": Values("names 2", within=(-1.0, 1.0), required=False),
@@ -283,7 +284,7 @@ KINDS = {
             "n_samples": _COUNTED,
             "parts": List(Text(), "3"),
             "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
-            "left_out": _CELLS,
+            "left_out": List(_CELL, required=False),
         },
         provenance=ORIGIN,
         together=[("teacher_probe", "student_probe"), ("rates", "teacher_by_rate", "student_by_rate")],

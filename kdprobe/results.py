@@ -32,6 +32,7 @@ from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
+from kdprobe.formats.schema import shown
 from kdprobe.kinds import find_kind
 from kdprobe.provenance import command_line, named
 
@@ -81,7 +82,7 @@ def save_result(
         FileError: if the system does not let it be written.
     """
     path, texts = Path(path), {".csv": table, **tables}
-    with naming(f"in this {result.kind!r} result"):
+    with naming(f"in this {shown(result.kind)} result"):
         find_kind(result.kind).check_known(result.arrays, result.facts)
     check_result(result)
     origin = _of(path, of) or {"origin": _origin(json.loads(json.dumps(result.provenance)))}
@@ -204,21 +205,25 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
     path = Path(path)
     if not path.is_file():
         raise ResultError(f"there is no result {path}")
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        begins_as_archive = file.read(2) == b"PK"
+    if not begins_as_archive or not zipfile.is_zipfile(path):
         raise ResultError(f"{path} cannot be read as a kdprobe result (it is no archive of arrays)")
     with parsing(path, ResultError, expected="a kdprobe result"):
-        with np.load(path, allow_pickle=False) as file:
-            entries = {name: file[name] for name in file.files}
+        with np.load(path, allow_pickle=False) as archive:
+            entries = {name: archive[name] for name in archive.files}
         meta = parse_json(str(entries.pop("meta")))
-        found = meta["format"], meta["version"]
-    if found != (FORMAT, VERSION):
+    if not isinstance(meta, dict):
+        raise ResultError(f"{path} is not a kdprobe result: its meta is not a mapping")
+    found = meta.get("format"), meta.get("version")
+    if found != (FORMAT, VERSION) or type(found[1]) is not int:
         raise ResultError(f"{path} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
     types = {"kind": str, "facts": dict, "provenance": dict}
     for name, of in types.items():
         if not isinstance(meta.get(name), of):
-            raise ResultError(f"{path} is not a kdprobe result: its {name} is no {of.__name__}")
+            raise ResultError(f"{path} is not a kdprobe result: its {name} is not a {of.__name__}")
     if kind is not None and meta["kind"] != kind:
-        raise ResultError(f"{path} holds a result of kind {meta['kind']!r}, but {kind!r} is needed")
+        raise ResultError(f"{path} holds a result of kind {shown(meta['kind'])}, but {kind!r} is needed")
     result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
     with naming(path):
         check_result(result)

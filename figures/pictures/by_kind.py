@@ -61,6 +61,8 @@ def draw(result: Result | Analysis | str | Path) -> Figure:
     if isinstance(result, str | Path):
         result = load_result(result)
     elif not isinstance(result, Result):
+        if not hasattr(result, "to_result"):
+            raise ResultError(f"draw takes a result, its file, or what an analysis found, but got {result!r:.60}")
         result = result.to_result()
     check_result(result, with_provenance=False)
     return drawer(result.kind)(result)

@@ -94,6 +94,9 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
     unfinished = [str(run.path) for run in found if not run.finished]
     if unfinished:
         echo(f"left out, not finished: {', '.join(unfinished)}")
+    for run in found:
+        if run.finished and (damage := run.damage()):
+            echo(f"{run.path} counts by its result.json, but {damage}", err=True)
     if differences := budget_differences(groups):
         echo(differences)
     if unknown := unknown_inputs(groups):

@@ -7,6 +7,7 @@ as the fact `List(Text(), "pairs")` has items.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf, isfinite
 from typing import Any, Literal
 
@@ -149,10 +150,17 @@ class Flag(Fact):
 
 @dataclass(frozen=True)
 class List(Fact):
-    """A list of one type, with as many items as `dim` says: the name of a dimension, or a digit."""
+    """A list of one type.
+
+    Attributes:
+        of: the type of its items.
+        dim: the name of the dimension, or the digit, that says how many there are.
+        rising: whether each item is larger than the one before it.
+    """
 
     of: Fact
     dim: str = ""
+    rising: bool = False
 
     def check(self, value: Any, place: str, sizes: Sizes) -> None:
         """As `Fact.check`."""
@@ -162,6 +170,8 @@ class List(Fact):
             _note_size(self.dim, len(value), place, sizes)
         for number, item in enumerate(value):
             self.of.check(item, f"{place}[{number}]", sizes)
+        if self.rising and any(one >= other for one, other in pairwise(value)):
+            raise ResultError(f"{place} must rise, but is {shown(value)}")
 
 
 @dataclass(frozen=True)

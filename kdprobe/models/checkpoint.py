@@ -283,6 +283,8 @@ def _checkpoint_path(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / LAST).is_file():
+        if RunFolder(path).finished:
+            raise CheckpointError(f"the run {path} is finished, but its {LAST} is missing; give another of its files")
         raise CheckpointError(f"{path} is not a run folder with a finished epoch: it has no {LAST}")
     return path / LAST
 

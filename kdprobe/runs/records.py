@@ -68,7 +68,7 @@ def weights_problem(folder: Path, result: Mapping[str, Any], *, hashed: bool = F
     Args:
         folder: the run's folder.
         result: the run's result; without hashes, as for a task that leaves no weights, it names none.
-        hashed: read the files and compare their hashes, instead of only checking that they exist.
+        hashed: read the files and compare their hashes, instead of only checking that they exist and are not cut.
     """
     for name, digest in result.get("sha256", {}).items():
         pure, path = PurePosixPath(name), folder / name
@@ -77,9 +77,24 @@ def weights_problem(folder: Path, result: Mapping[str, Any], *, hashed: bool = F
         if not os.path.isfile(path):
             if pure.parts[:1] != ("snapshots",) and name != "auxiliary.safetensors":
                 return f"its {name:.80} is missing"
+        elif _is_cut(path):
+            return f"its {name:.80} is damaged: it does not have the length that its header says"
         elif hashed and (wrong := _difference(path, digest)):
             return f"its {name:.80} is damaged or of another run: {wrong}"
     return ""
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a safetensors file is shorter or longer than it says, which is seen without reading its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="numpy"):
+            return False
+    except (SafetensorError, OSError):
+        return True
 
 
 def _difference(path: Path, digest: str) -> str:

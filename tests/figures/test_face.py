@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import figures
 from analyses.cka.result import CKAResult
 from figures.style import rendered
-from kdprobe.errors import OutputError
+from kdprobe.errors import OutputError, ResultError
 from kdprobe.results import save_result
 from tests.saved_results import cka_result
 
@@ -21,7 +21,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_every_public_name_is_there():
-    assert set(figures.__all__) <= set(dir(figures))
+    assert figures.__all__ == dir(figures)
     assert all(callable(getattr(figures, name)) for name in figures.__all__)
     with pytest.raises(AttributeError, match="module 'figures' has no attribute 'nothing'"):
         _ = figures.nothing
@@ -33,6 +33,11 @@ def test_results_files_and_analyses_are_drawn_alike(tmp_path):
     drawn = [figures.draw(one) for one in given]
     assert all(isinstance(figure, Figure) for figure in drawn)
     assert len({rendered(figure, "svg") for figure in drawn}) == 1
+
+
+def test_what_is_no_result_is_not_drawn():
+    with pytest.raises(ResultError, match="draw takes a result, its file, or what an analysis found, but got None"):
+        figures.draw(None)
 
 
 def test_a_picture_is_written_in_the_format_of_its_name(tmp_path: Path):

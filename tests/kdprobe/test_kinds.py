@@ -24,7 +24,7 @@ from kdprobe.kinds import (
 )
 from kdprobe.results import Result, check_result, load_result, save_result
 from tests import saved_results
-from tests.saved_results import PROVENANCE, cka_result
+from tests.saved_results import PROVENANCE, cka_result, dropout_result, evaluation_result, knowledge_result
 
 RESULTS = [make() for name, make in vars(saved_results).items() if name.endswith("_result")]
 
@@ -42,6 +42,25 @@ def test_every_array_and_fact_is_looked_for(result):
             less = replace(result, **{what: {key: value for key, value in held.items() if key != name}})
             with pytest.raises(ResultError, match=rf"^in this '{result.kind}' result: the \w+ '{name}' is missing$"):
                 check_result(less)
+
+
+def test_results_of_earlier_versions_fit():
+    old = cka_result()
+    old.facts.pop("weighting", None)
+    check_result(old)
+    old = knowledge_result()
+    old.facts.pop("left_out", None)
+    check_result(old)
+    old = evaluation_result()
+    old.arrays["ece"][:, 1] = -0.018  # an end of an interval
+    check_result(old)
+
+
+def test_rates_rise():
+    grid = dropout_result()
+    grid.facts["rates_teacher"] = [grid.facts["rates_teacher"][0]] * len(grid.facts["rates_teacher"])
+    with pytest.raises(ResultError, match=r"the fact 'rates_teacher' must rise, but is \["):
+        check_result(grid)
 
 
 @pytest.mark.parametrize(

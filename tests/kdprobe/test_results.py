@@ -36,7 +36,8 @@ def test_missing_and_foreign_files_are_told(tmp_path):
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
     (tmp_path / "noise.npz").write_bytes(b"noise")
     np.savez(tmp_path / "pickled.npz", meta=np.array({"a": 1}, dtype=object))
-    for name in ("foreign", "noise", "pickled"):
+    (tmp_path / "behind.npz").write_bytes(b"abc" + (tmp_path / "foreign.npz").read_bytes())
+    for name in ("foreign", "noise", "pickled", "behind"):
         with pytest.raises(ResultError, match=f"{name}.npz cannot be read as a kdprobe result"):
             load_result(tmp_path / f"{name}.npz")
 
@@ -57,6 +58,12 @@ def test_other_versions_and_kinds_are_told(tmp_path):
     np.savez(tmp_path / "new.npz", meta=np.array(json.dumps(meta)))
     with pytest.raises(ResultError, match="version 99; this kdprobe reads 'kdprobe-result' version 1"):
         load_result(tmp_path / "new.npz")
+    np.savez(tmp_path / "list.npz", meta=np.array("[1]"))
+    with pytest.raises(ResultError, match="is not a kdprobe result: its meta is not a mapping"):
+        load_result(tmp_path / "list.npz")
+    np.savez(tmp_path / "true.npz", meta=np.array(json.dumps({**meta, "version": True})))
+    with pytest.raises(ResultError, match="version True; this kdprobe reads"):
+        load_result(tmp_path / "true.npz")
     save_result(RESULT, tmp_path / "poem.npz", table="")
     with pytest.raises(ResultError, match="holds a result of kind 'poem', but 'evaluation' is needed"):
         load_result(tmp_path / "poem.npz", kind="evaluation")

@@ -401,7 +401,7 @@ def test_the_public_name_is_callable_before_and_after_its_module_is_imported():
         "for _ in range(2):\n"
         "    with kdprobe.capture(model, ['0']) as features:\n"
         "        model(torch.ones(4, 3))\n"
-        "    import kdprobe.capture\n"
+        "    import kdprobe.features.capturing\n"
         "print(list(features))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

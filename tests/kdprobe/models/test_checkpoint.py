@@ -52,6 +52,9 @@ def test_a_run_folder_gives_its_last_epoch(model, tmp_path):
 def test_a_folder_without_an_epoch_is_told(tmp_path):
     with pytest.raises(CheckpointError, match="is not a run folder with a finished epoch"):
         kdprobe.load(tmp_path)
+    (tmp_path / "result.json").touch()
+    with pytest.raises(CheckpointError, match=r"is finished, but its last\.safetensors is missing; give another of"):
+        kdprobe.load(tmp_path)
 
 
 def test_a_missing_file_is_named():

@@ -198,10 +198,13 @@ def test_results_are_joined_with_runs_by_the_hashes_of_their_last_checkpoints(tm
 
 def test_compare_prints_and_saves(tmp_path, capsys):
     write_run(tmp_path / "runs" / "a")
-    write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
+    lost = write_run(tmp_path / "runs" / "b", accuracies=(0.1,), method="kd")
     write_run(tmp_path / "runs" / "c", finished=False)
+    lost.result_path.write_text(json.dumps({**lost.result(), "sha256": {"last.safetensors": "ab"}}))
     cli.run("runs", "compare", tmp_path / "runs", tmp_path / "runs" / "a", "--out", tmp_path / "c.npz")
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err == f"{lost.path} counts by its result.json, but its last.safetensors is missing\n"
+    lines = printed.out.splitlines()
     assert lines[0] == "model resnet8, data digits"
     assert lines[3].split() == ["plain", "3", "3,000", "0", "60.00", "500", "0"]
     assert lines[4] == f"left out, not finished: {tmp_path / 'runs' / 'c'}"

@@ -292,7 +292,7 @@ class TestNoCluster:
             status, text = status_of(capsys, *arguments)
             seconds = time.perf_counter() - start
         assert status == 2
-        said = "is no Ray cluster, or does not answer" if listening else "no Ray cluster answers at"
+        said = "is not a Ray cluster, or does not answer" if listening else "no Ray cluster answers at"
         assert said in text
         assert text.count("\n") == 1
         assert seconds < 60, "Ray itself waits for minutes"

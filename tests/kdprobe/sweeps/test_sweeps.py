@@ -9,7 +9,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from kdprobe.config import parse, read_yaml
 from kdprobe.distillers import option_types
@@ -287,6 +289,8 @@ class TestLedger:
             assert looks()[:2] == [("done", "")] * 2
             assert looks()[2][0] == "left"
             assert looks()[2][1].startswith(f"its {name} is damaged or of another run: its sha256 is ")
+            (run.path / name).write_bytes(whole[:-1])
+            assert looks() == [("left", f"its {name} is damaged: it does not have the length that its header says")] * 3
             (run.path / name).unlink()
             assert looks() == [("left", f"its {name} is missing")] * 3
             (run.path / name).mkdir()  # nor is anything else the file
@@ -621,7 +625,7 @@ def leave_weights(run):
     for name in ("last", "best", "auxiliary", "snapshots/epoch-0001"):
         path = run.path / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(safetensors.numpy.save({"x": np.frombuffer(name.encode(), np.uint8)}))
     run.write_result({"accuracy": 0.5, "seed": 0, "seconds": 1, "sha256": run.weights_sha256()})
     return run
 
