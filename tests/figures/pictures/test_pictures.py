@@ -169,6 +169,7 @@ def test_cka_axes_show_names_as_long_as_the_figure() -> None:
     assert "teacher: vit_tiny_patch16_224, layer" in written(draw(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
 
 
+@pytest.mark.slow
 def test_names_of_thousands_of_letters_leave_room_for_the_matrix() -> None:
     result = cka_result(3, 3, teacher="m" * 3000)
     for key in ("teacher_layers", "student_layers"):

@@ -212,15 +212,17 @@ def two_stages_of_blocks():
             [f"encoder.layers.encoder_layer_{i}" for i in (0, 1)],
             [17, 17],
         ),
-        (
+        pytest.param(
             lambda: Wrapped(timm.create_model("test_resnet", num_classes=0), 96),
             ["backbone.act1", *(f"backbone.layer{i}" for i in range(1, 5))],
             [256, 64, 16, 4, 1],
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             lambda: torchvision.models.squeezenet1_1(num_classes=5),
             ["features.1", "features.4", "features.7", "features.12"],
             [225, 49, 9, 1],
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -257,6 +257,7 @@ def test_describe_reads_timm_networks_and_refuses_others():
         describe(nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 def test_unwrap_finds_the_network():
     model = make("resnet8")
     assert unwrap(torch.compile(model)) is model

@@ -640,6 +640,7 @@ def write_result(ledger, cell):
 
 
 class TestDriver:
+    @pytest.mark.slow
     def test_a_thousand_cells_within_ten_seconds(self, tmp_path):
         ledger = begin(tmp_path / "s", sweeps.cells(n_seeds=40))
         engine = InProcess(ledger, write_result)
@@ -679,6 +680,7 @@ class TestDriver:
         assert len(engine.calls) == 1
         assert tally.failed == {ledger.cells[0].id: "no such model"}
 
+    @pytest.mark.slow
     def test_a_silent_worker_of_ones_own_is_given_up(self, tmp_path):
         ledger = begin(tmp_path / "s", sweeps.cells(rates=(0.5,)), stale_after=0.2)
 

@@ -126,7 +126,7 @@ def test_another_seed_gives_another_network(student, teacher, tmp_path):
     assert outcome(tmp_path / "other")[0] != outcome(student[0])[0]
 
 
-@pytest.mark.parametrize("n_steps", [1, 6, 8])
+@pytest.mark.parametrize("n_steps", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 8))])
 def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
     student, teacher, tmp_path, monkeypatch, n_steps
 ):
@@ -714,7 +714,7 @@ def test_metrics_of_an_epoch_that_an_older_kdprobe_left_out_are_read(student, tm
     assert table.splitlines()[1].startswith("run,1,,")
 
 
-@pytest.mark.parametrize("n_steps", [6, 8])
+@pytest.mark.parametrize("n_steps", [6, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_run_of_version_1_goes_on(student, teacher, tmp_path, monkeypatch, n_steps):
     """Its configuration says when to give up, and its state kept sums and counts in the position."""
     out = tmp_path / "run"
