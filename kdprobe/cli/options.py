@@ -20,6 +20,16 @@ from kdprobe.user_code import trusting
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN lies in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does, without NaN and infinities."""
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number", param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -193,17 +203,22 @@ def sweep_options(command: Command) -> Command:
             show_default=True,
             help="What runs the trainings: this machine, a Ray cluster or Slurm.",
         ),
-        click.option("--slots", type=int, help="Number of cells that this machine trains at a time."),
+        click.option(
+            "--slots",
+            type=click.IntRange(min=1),
+            show_default="one per GPU; without, one per four processors, at least two",
+            help="Number of cells that this machine trains at a time.",
+        ),
         click.option(
             "--address",
             help="Address of a running Ray cluster, auto or HOST:PORT; without it one is started on this machine.",
         ),
         click.option(
-            "--processors", type=click.FloatRange(min=0), show_default="1", help="Processors that Ray gives each cell."
+            "--processors", type=FiniteRange(min=0), show_default="1", help="Processors that Ray gives each cell."
         ),
         click.option(
             "--gpus",
-            type=click.FloatRange(min=0),
+            type=FiniteRange(min=0),
             show_default="1 if there are any",
             help="GPUs that Ray gives each cell; a fraction shares one.",
         ),
@@ -326,7 +341,7 @@ def view_options(command: Command) -> Command:
 
     @click.option(
         "--crop-pct",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=FiniteRange(0, 1, min_open=True),
         metavar="FRACTION",
         show_default=default,
         help="Side of the centred square of each image file that is shown, as a fraction of its shorter side.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.cli.named_modules import modules_in
-from kdprobe.cli.options import PATH, flags, sweep_options
+from kdprobe.cli.options import PATH, FiniteRange, flags, sweep_options
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -106,7 +106,7 @@ def status(folder: Path) -> None:
     help="Dropout rates that each network takes in turn, in [0, 1).",
 )
 @click.option(
-    "--max-gap", type=click.FloatRange(min=0), help="Largest difference of a cell's two rates; others are left out."
+    "--max-gap", type=FiniteRange(min=0), help="Largest difference of a cell's two rates; others are left out."
 )
 @sweep_options
 def sweep_dropout(recipe: str, seeds: int | None, **options: Any) -> None:

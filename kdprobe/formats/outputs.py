@@ -60,7 +60,8 @@ class Output(NamedTuple):
     def objection(self) -> str:
         """Why the existing file may not be replaced by this output; empty if it may."""
         seal = read_seal(self.path) if self.seal is None else self.seal()
-        unlike = f"and either kdprobe did not write it as a {self.kind} or it was changed since"
+        article = "an" if self.kind[:1] in "aeiou" else "a"
+        unlike = f"and either kdprobe did not write it as {article} {self.kind} or it was changed since"
         if seal is None or seal.get("kind") != self.kind:
             return unlike
         if self.key and sha256(self.path) != _mapping(seal.get("beside")).get(self.key):

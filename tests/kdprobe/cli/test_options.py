@@ -104,3 +104,9 @@ def test_networks_or_dumps_but_not_both():
         check_source((Path("a.h5"),), networks, data="digits")
     with pytest.raises(ConfigError, match="--features takes no --crop-pct: a dump has been made with them"):
         check_source((Path("a.h5"),), {"teacher": None}, crop_pct=True, data=None)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_in_a_range_are_finite(value):
+    with pytest.raises(ConfigError, match=f"'{value}' is not a finite number"):
+        group.run("sweep-dropout", "digits/dropout-sweep", "--max-gap", value)

@@ -24,7 +24,8 @@ from tests.saved_results import cka_result as cka
 from tests.saved_results import comparison_result as comparison
 
 REFUSED = (
-    r"{} already exists, and either kdprobe did not write it as a .* or it was changed since; .*--overwrite to lose it"
+    r"{} already exists, and either kdprobe did not write it as an? .* "
+    r"or it was changed since; .*--overwrite to lose it"
 )
 
 

@@ -838,7 +838,7 @@ BAD = {
     "missing teacher": (DROPOUT, "there is no checkpoint t.safetensors"),
     "gap": ([*DROPOUT, "--max-gap", "-1"], "Invalid value for '--max-gap'"),
     "engine": ([*SWEEP, "seed=1", "--engine", "dask"], "Invalid value for '--engine'"),
-    "no slots": ([*SWEEP, "seed=1", "--slots", "0"], "--slots must be at least 1, but is 0"),
+    "no slots": ([*SWEEP, "seed=1", "--slots", "0"], "Invalid value for '--slots': 0 is not in the range"),
     "address": ([*SWEEP, "seed=1", "--address", "auto"], "--address is for --engine ray, not for local"),
     "slots of ray": (
         [*SWEEP, "seed=1", "--engine", "ray", "--slots", "2"],
