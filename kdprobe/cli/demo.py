@@ -53,9 +53,9 @@ def _whole_job(steps: Steps, seeds: int) -> None:
     teacher = runs / "teacher"
     students = {method: [runs / f"{method}-seed{seed}" for seed in range(seeds)] for method in METHODS}
     inside, beyond = looks(steps.out, teacher, students), conclusions(steps.out, teacher, students)
-    steps.announce(len(METHODS) * seeds, [*inside, *beyond])
+    steps.announce(len(METHODS) * seeds, [["dump"], *inside, *beyond])
     _train(steps, teacher, students)
-    remove_dump(steps.out)
+    steps.dump(teacher, students["dropkd"][0])
     for words in inside:
         steps.run(*words)
     result = _save_comparison(steps.out, students)
@@ -90,7 +90,6 @@ def looks(out: Path, teacher: Path, students: "dict[str, list[Path]]") -> list[W
     """The commands that look at the trained networks."""
     dropkd, first = students["dropkd"][0], [runs[0] for runs in students.values()]
     return [
-        ["dump", "--teacher", teacher, "--student", dropkd, "--out", out / "features.h5"],
         *(
             ["cka", "--teacher", teacher, "--student", run, "--out", out / "cka" / run.name]
             for runs in students.values()
@@ -114,12 +113,6 @@ def conclusions(out: Path, teacher: Path, students: "dict[str, list[Path]]") -> 
         ["sweep-dropout", STUDENT, "--rates", "0.3,0.7", "--seeds", 1, "--teacher", teacher, "--out", out / "sweep"],
         ["report", out, "--out", out / "report.html", "--title", "A Transformer teacher and its students"],
     ]
-
-
-def remove_dump(out: Path) -> None:
-    """Remove a dump, and what a killed one had not finished: it takes seconds."""
-    for left in out.glob("features.h5*"):
-        left.unlink()
 
 
 def _given(method: str, teacher: Path) -> Words:

@@ -85,6 +85,12 @@ class Steps:
         """Train or finish one run, by a recipe and its options."""
         self.run("train", *_training(folder, *given))
 
+    def dump(self, teacher: Path, student: Path) -> None:
+        """Dump both networks' features anew; what a killed dump left is removed, because a dump takes seconds."""
+        for left in self.out.glob("features.h5*"):
+            left.unlink()
+        self.run("dump", "--teacher", teacher, "--student", student, "--out", self.out / "features.h5")
+
     @contextmanager
     def helped(self) -> Iterator[Callable[..., None]]:
         """Give trainings to another process, where there is a processor for it, and wait for them in the end.

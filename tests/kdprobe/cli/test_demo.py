@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdprobe import cli
-from kdprobe.cli.demo import METHODS, conclusions, differences, looks, methods_table, remove_dump, verdict
+from kdprobe.cli.demo import METHODS, conclusions, differences, looks, methods_table, verdict
 from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import mean_interval
@@ -99,11 +99,14 @@ def test_differences_are_taken_on_the_same_images():
     assert differences(result)["kd"] == pytest.approx([10.0, 5.0])
 
 
-def test_what_a_killed_demo_left_is_no_obstacle(tmp_path):
+def test_what_a_killed_demo_left_is_no_obstacle(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("kdprobe.cli.steps.run", lambda *words: ran.append(words[:3]))
     steps = Steps(tmp_path / "demo", device="cpu", quiet=True)
     for name in ("features.h5", "features.h5.partial", "features.h5.kept.partial"):
         (steps.out / name).write_text("half")
-    remove_dump(steps.out)
+    steps.dump(tmp_path / "t", tmp_path / "s")
+    assert ran == [("dump", "--teacher", str(tmp_path / "t"))]
     assert not list(steps.out.glob("features*"))
     steps.close()
     Steps(tmp_path / "demo", device="cpu", quiet=True).close()  # killed before its first command
@@ -111,7 +114,7 @@ def test_what_a_killed_demo_left_is_no_obstacle(tmp_path):
 
 def test_the_story_has_an_estimate_for_each_of_its_commands(tmp_path, capsys):
     students = {method: [tmp_path / f"{method}-seed{seed}" for seed in range(5)] for method in METHODS}
-    story = [*looks(tmp_path, tmp_path / "t", students), *conclusions(tmp_path, tmp_path / "t", students)]
+    story = [["dump"], *looks(tmp_path, tmp_path / "t", students), *conclusions(tmp_path, tmp_path / "t", students)]
     assert [words[0] for words in story].count("cka") == 15
     steps = Steps(tmp_path / "demo", device="cpu", quiet=False)
     steps.announce(15, story)
