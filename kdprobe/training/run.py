@@ -1,5 +1,6 @@
 """One training, from a configuration to a finished run folder."""
 
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -68,7 +69,8 @@ def train(
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
         if resume and folder.config_path.is_file():
             require_inputs(config, out, download=download)
-        with trusting(trust), stop.at_once():
+        # what is to be said of the teacher waits until it is known to be the right one: a refusal is one line
+        with trusting(trust), stop.at_once(), warnings.catch_warnings(record=True) as remarks:
             job = build(config, group.device, download=download, named_by=named_by)
         if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
             raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
@@ -81,6 +83,8 @@ def train(
                 watch.say(note)
             for note in job.data.notes:
                 watch.say(note)
+            for remark in remarks:
+                warnings.warn(remark.message, stacklevel=2)
         group.wait()
         if folder.finished:
             result = folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
