@@ -104,8 +104,17 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         section = SECTIONS.get(kind) or installed(_GROUP, kind) or section_of(kind)
         panels = section.panels(named)
         keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
-        remarks = [(name if len(named) > 1 else "", text) for name, result in named for text in all_remarks(result)]
-        yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, remarks)
+        yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, list(_remarks(named)))
+
+
+def _remarks(named: Sequence[tuple[str, Result]]) -> Iterator[tuple[str, str]]:
+    """Each remark once, behind the names of the results that it is about; without names where it is about all."""
+    about: dict[str, list[str]] = {}
+    for name, result in named:
+        for text in all_remarks(result):
+            about.setdefault(text, []).append(name)
+    for text, names in about.items():
+        yield "" if len(names) == len(named) else ", ".join(names), text
 
 
 def differing_parts(paths: Sequence[Path]) -> list[str]:
