@@ -30,6 +30,7 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result, save_result
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
+from kdprobe.training.places import missing_teacher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,8 @@ def cka_over_time(
     snapshots = _chosen(folder, every)
     if (teacher or known) is None:
         raise AnalysisError(f"{run} was trained without a teacher; give one with --teacher")
+    if teacher is None and (missing := missing_teacher(known)):
+        raise AnalysisError(f"{run} cannot be compared with its teacher: {missing}")
     shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
     named_by = None if teacher else {"teacher": folder.config_path}
     facts = _teacher_facts(folder, shown) if teacher is None else {}

@@ -9,7 +9,12 @@ from kdprobe.terminal import echo, worded_count
 
 @click.group()
 def data() -> None:
-    """Look at data sets."""
+    """Look at data sets.
+
+    \b
+    Example:
+      kdprobe data check folder:my-images
+    """
 
 
 @data.command("check")

@@ -11,7 +11,13 @@ from kdprobe.terminal import echo, worded_count
 
 @click.group()
 def runs() -> None:
-    """List, show, compare, verify and draw run folders."""
+    """List, show, compare, verify and draw run folders.
+
+    \b
+    Example:
+      kdprobe runs ls runs
+      kdprobe runs compare runs --out comparison.npz
+    """
 
 
 @runs.command("ls")

@@ -28,14 +28,20 @@ def require_inputs(config: RunConfig, whose: str | Path, *, download: bool = Fal
 
 
 def _missing(config: RunConfig, *, download: bool) -> Iterator[str]:
-    if config.teacher is not None and not config.teacher.startswith("timm:"):
-        places = {config.teacher, config.teacher.partition("@")[2]}
-        places |= {place.rpartition("#")[0] for place in places}
-        if all(map(_gone, places)):
-            yield f"its teacher {config.teacher} is not there, say with --teacher CKPT where it is now"
+    if config.teacher is not None and (teacher := missing_teacher(config.teacher)):
+        yield teacher
     name, _, place = config.data.spec.partition(":")
     if name in DATASETS and place and not download and _gone(os.path.expanduser(place)):
         yield f"its data {config.data.spec} are not there, say with --data {name}:DIR where they are now"
+
+
+def missing_teacher(teacher: str) -> str:
+    """That a run's teacher is not where it was, in words; empty if it is."""
+    places = {teacher, teacher.partition("@")[2]}
+    places |= {place.rpartition("#")[0] for place in places}
+    if teacher.startswith("timm:") or not all(map(_gone, places)):
+        return ""
+    return f"its teacher {teacher} is not there, say with --teacher CKPT where it is now"
 
 
 def _gone(place: str) -> bool:

@@ -89,6 +89,18 @@ def test_each_epoch_equals_cka_of_its_snapshot(student, teacher):
             assert result.arrays["high"][pair, column] == pytest.approx(alone.high[place], rel=1e-9)
 
 
+def test_a_teacher_that_moved_is_named_and_taken_from_its_new_place(student, teacher, tmp_path):
+    moved = teacher.rename(tmp_path / "elsewhere")
+    try:
+        with pytest.raises(
+            AnalysisError, match=r"its teacher .* is not there, say with --teacher CKPT where it is now"
+        ):
+            cka_over_time(student)
+        assert cka_over_time(student, teacher=str(moved), every=4, batch_size=12).arrays["epoch"].tolist() == [0, 4]
+    finally:
+        moved.rename(teacher)
+
+
 def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
     assert cka_over_time(student, every=4, batch_size=12).arrays["epoch"].tolist() == [0, 4]
     same = cka_over_time(student, teacher=str(student), every=4, batch_size=12)
