@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdprobe.models import create, describe, load
+from kdprobe.models import create, load, model_info
 from kdprobe.models.checkpoint import facts_for, takes
 from kdprobe.models.hooks import hooked
 from kdprobe.provenance import provenance
@@ -58,7 +58,7 @@ def complexity(model: nn.Module) -> Complexity:
         model: from `kdprobe.load` or `kdprobe.models.create`; it is not changed. Nothing is computed:
             a copy without values is traced.
     """
-    info = describe(model)
+    info = model_info(model)
     shadow = copy.deepcopy(model).to("meta").eval().requires_grad_(False)  # a hook of torch wants no expanded parameter
     image = torch.empty(1, len(info.mean), info.image_size, info.image_size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

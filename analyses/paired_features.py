@@ -16,7 +16,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
 from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.stages import Need, Stages
 
 
@@ -104,7 +104,7 @@ def shown_maps(
     stages = {role: Stages(model.to(device).eval(), needs=needs) for role, model in views.models.items()}
     shapes = {"teacher": method.teacher_shapes, "student": method.student_shapes}
     for role, model in views.models.items():
-        trained, given = shapes[role], describe(model).name
+        trained, given = shapes[role], model_info(model).name
         if trained is None or trained.model != given:
             raise AnalysisError(f"the run's {role} was {trained and trained.model}, but {given} is given")
     names = {role: shape.names for role, shape in shapes.items() if shape is not None}
@@ -134,12 +134,12 @@ def _gathered(
     for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
             with torch.inference_mode(), located(f"minibatch {number} of the {role}"):
-                features = take(role, describe(views.models[role]).normalise(batch.images))
+                features = take(role, model_info(views.models[role]).normalise(batch.images))
             for layer, feature in features.items():
                 gathered[role].setdefault(layer, []).append(feature.cpu())
         labels.append(batches["teacher"].labels.cpu())
         index.append(batches["teacher"].index.cpu())
-    infos = {role: describe(model) for role, model in views.models.items()}
+    infos = {role: model_info(model) for role, model in views.models.items()}
     origin = {role: info.origin() for role, info in infos.items()}
     return LayerFeatures(
         teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},

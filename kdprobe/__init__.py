@@ -29,7 +29,11 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
     def load_name(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
+        try:
+            module = import_module(homes[name])
+        except AttributeError as error:  # which `from package import name` would swallow
+            raise ImportError(f"{homes[name]} cannot be imported: {error}") from error
+        return getattr(module, name)
 
     return load_name, lambda: sorted(homes)
 

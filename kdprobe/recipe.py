@@ -109,6 +109,8 @@ def configure(
     said = [] if data is None else [f"data.spec={quoted(data)}"]
     said += ["data.skip_bad=true"] if skip_bad else []
     top = {key: value for key, value in given.items() if value not in (None, {})}
+    if "teacher" in top and isinstance(values.get("teacher"), dict):
+        top["teacher"] = values["teacher"] | {"path": top["teacher"]}
     return parse(override(override(values | top, said), assignments), methods, source=source)
 
 

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("kdprobe", "analyses", "figures")
 
 #: the core's folders from the ground up: each may import those before it; the loose files and the first two, each other
-GROUND = ("", "formats", "terminal")
-_STOREYS = ("runs", "data", "models", "features", "distillers", "training", "sweeps", "cli")
+GROUND = ("", "formats", "terminal", "config")
+_STOREYS = ("runs", "data", "models", "runtime", "features", "distillers", "teachers", "training", "sweeps", "cli")
 FOLDERS = (GROUND, *((name,) for name in _STOREYS))
 FIGURES_MAY_IMPORT = (
     "kdprobe",

@@ -24,7 +24,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
 from kdprobe.features.shared_images import Views, open_views, show
 from kdprobe.models.checkpoint import is_foreign, load, read_info
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.identity import weights_sha256
 from kdprobe.provenance import provenance
 from kdprobe.results import Result, save_result
@@ -111,7 +111,7 @@ def cka_over_time(
         if shard[1] > 1:
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
-    infos = {role: describe(model) for role, model in views.models.items()}
+    infos = {role: model_info(model) for role, model in views.models.items()}
     facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **_missing(folder, every)}
     origin = {
         "run": str(run),
@@ -175,7 +175,7 @@ def _grams(
     with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
         minibatches = alone.minibatches(shard=shard, device=device, **options)
         for number, batches in zip(count(*shard), minibatches, strict=False):
-            show(model, batches[role].images, where=f"minibatch {number} of {describe(model).name}")
+            show(model, batches[role].images, where=f"minibatch {number} of {model_info(model).name}")
             yield number, dict(taken)
 
 
@@ -184,7 +184,7 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
     before, model = folder.inputs() or Inputs(), views.models["teacher"]
     own_teacher = teacher == folder.values()["teacher"]
     now = Inputs(
-        describe(model).sha256 or weights_sha256(model) if own_teacher else None, views.sha256 if own_data else None
+        model_info(model).sha256 or weights_sha256(model) if own_teacher else None, views.sha256 if own_data else None
     )
     if changes := before.changes(now, teacher=teacher, data=views.data):
         raise AnalysisError(

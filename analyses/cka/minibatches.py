@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
 from kdprobe.errors import AnalysisError
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.facts import in_precision_of
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -103,7 +103,7 @@ def feed(model: nn.Module, batch: Any, device: torch.device, forward: Forward | 
     images = images_of(batch).to(device)
     if images.dtype == torch.uint8:
         images = images.float() / 255
-    images = describe(model).normalise(images) if isinstance(batch, Batch) else images
+    images = model_info(model).normalise(images) if isinstance(batch, Batch) else images
     model(in_precision_of(model, images))
 
 

@@ -92,7 +92,7 @@ def cka(
     from kdprobe.cli.saving import Saving
     from kdprobe.data import AS_IT_IS
     from kdprobe.features.shared_images import open_views
-    from kdprobe.training.distributed import ranks
+    from kdprobe.runtime.distributed import ranks
 
     reduced, viewed = reduce != "flatten", view != AS_IT_IS
     if run and (student or features or reduced or permutations):

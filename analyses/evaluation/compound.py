@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analyses.evaluation.accuracy import worded_share
 from analyses.evaluation.predictions import Judged
-from kdprobe.data.rafdb import BASIC, COMPOUND
+from kdprobe.data.sources.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance

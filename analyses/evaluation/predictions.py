@@ -16,7 +16,7 @@ from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.shared_images import shown_batches
 from kdprobe.files import shortest_names
-from kdprobe.models import describe
+from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
 from kdprobe.models.stages import one_tensor
@@ -68,7 +68,7 @@ def predict(
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
     """
-    info, training, device = describe(model), model.training, pick_device(device)
+    info, training, device = model_info(model), model.training, pick_device(device)
     model.to(device).eval()
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
     batches = shown_batches(split, label=info.name, quiet=quiet, **options)
@@ -116,7 +116,7 @@ def judge(
     named_by: str | None = None
     for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
         model = load(checkpoint, device=device, trust=trust, **of_it)
-        info = describe(model)
+        info = model_info(model)
         if spec is None:
             spec, named_by = info.data, checkpoint
         if spec is None:

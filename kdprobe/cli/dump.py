@@ -99,8 +99,8 @@ def dump(
     from kdprobe.features.dump import Dump, write
     from kdprobe.features.shared_images import open_views
     from kdprobe.files import require_writable
+    from kdprobe.runtime.distributed import ranks
     from kdprobe.terminal.progress import say
-    from kdprobe.training.distributed import ranks
 
     if student and checkpoint:
         raise ConfigError("--checkpoint and --student mean the same network; give one of them")

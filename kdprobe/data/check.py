@@ -8,8 +8,8 @@ import pandas as pd
 from kdprobe.data.dataset import DataSet, ImageFiles, Split
 from kdprobe.data.decode import decode, in_threads
 from kdprobe.data.identity import shared_files
-from kdprobe.data.listing import LeftOut, grouped
-from kdprobe.data.rafdb import read_present
+from kdprobe.data.sources.listing import LeftOut, grouped
+from kdprobe.data.sources.rafdb import read_present
 from kdprobe.data.spec import read_data
 from kdprobe.errors import DataError
 from kdprobe.terminal.progress import progress

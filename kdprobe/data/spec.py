@@ -15,13 +15,13 @@ from torch import Tensor
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
-from kdprobe.data.cifar import read_cifar10, read_cifar100
 from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few_of_each, hold_out
 from kdprobe.data.decode import fits, into_memory
-from kdprobe.data.digits import read_digits
-from kdprobe.data.folder import read_folder, read_imagenet
 from kdprobe.data.identity import content_sha256, images_identity, shared_files
-from kdprobe.data.rafdb import read_rafdb, read_rafdb_compound
+from kdprobe.data.sources.cifar import read_cifar10, read_cifar100
+from kdprobe.data.sources.digits import read_digits
+from kdprobe.data.sources.folder import read_folder, read_imagenet
+from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
 from kdprobe.user_code import is_missing, is_name, own_object
 

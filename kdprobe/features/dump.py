@@ -26,7 +26,7 @@ from kdprobe.features.parts import join
 from kdprobe.features.shared_images import Views, show
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.facts import stage_names
 
 _Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
@@ -344,7 +344,7 @@ def _networks(dump: Dump) -> dict[str, Network]:
 
 
 def _network(model: nn.Module, shown: Shown) -> Network:
-    info = describe(model)
+    info = model_info(model)
     preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
     seen = {key: value for key, value in asdict(shown.view).items() if value is not None}
     return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity, info.remark)

@@ -13,7 +13,7 @@ from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 
@@ -131,10 +131,10 @@ def open_views(
             )
         }
     role, last = list(models.items())[-1]
-    spec = data or describe(last).data
+    spec = data or model_info(last).data
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
-    infos = {role: describe(model) for role, model in models.items()}
+    infos = {role: model_info(model) for role, model in models.items()}
     published = {info.view for info in infos.values()}
     seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
     source = None if data else checkpoints[role]
@@ -187,7 +187,7 @@ def show(model: nn.Module, images: Tensor, *, where: str) -> Any:
         CaptureError: for a layer that cannot be captured.
     """
     with located(where):
-        return model(describe(model).normalise(images))
+        return model(model_info(model).normalise(images))
 
 
 @contextmanager

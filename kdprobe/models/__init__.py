@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kdprobe.models.creation import ModelInfo as ModelInfo
     from kdprobe.models.creation import attach as attach
     from kdprobe.models.creation import create as create
-    from kdprobe.models.creation import describe as describe
+    from kdprobe.models.creation import model_info as model_info
     from kdprobe.models.stages import Features as Features
     from kdprobe.models.stages import Shapes as Shapes
     from kdprobe.models.stages import Stages as Stages
@@ -24,8 +24,8 @@ __all__ = [
     "attach",
     "cifar_resnet",
     "create",
-    "describe",
     "load",
+    "model_info",
     "save",
 ]
 
@@ -39,7 +39,7 @@ __getattr__, __dir__ = face(
         "attach": "kdprobe.models.creation",
         "cifar_resnet": "kdprobe.models.cifar",
         "create": "kdprobe.models.creation",
-        "describe": "kdprobe.models.creation",
+        "model_info": "kdprobe.models.creation",
         "load": "kdprobe.models.checkpoint",
         "save": "kdprobe.models.checkpoint",
     },

@@ -31,7 +31,7 @@ from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import ModelInfo, attach, create, describe, published_view, relabel
+from kdprobe.models.creation import ModelInfo, attach, create, model_info, published_view, relabel
 from kdprobe.models.foreign import load_foreign, published
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.weights import is_safetensors, refuse_broken
@@ -54,7 +54,7 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
     meta = {
         "format": FORMAT,
         "version": VERSION,
-        "model": describe(model).to_json(),
+        "model": model_info(model).to_json(),
         "training": {"kdprobe": __version__, **(training or {})},
     }
     save_tensors(model.state_dict(), path, meta)
@@ -147,7 +147,7 @@ def load(
     trust: Iterable[str] = (),
     named_by: str | Path | None = None,
 ) -> nn.Module:
-    """A trained network in eval mode, with its description (`kdprobe.models.describe`).
+    """A trained network in eval mode, with its description (`kdprobe.models.model_info`).
 
     A warning says where a run is not finished.
 
@@ -200,10 +200,10 @@ def load(
                 f"{key} is for images in [0, 1], but is {','.join(f'{v:g}' for v in values)}; divide values for "
                 f"pixels from 0 to 255 by 255: {','.join(f'{value / 255:.4g}' for value in values)}"
             )
-    if remark := describe(loaded).remark:
+    if remark := model_info(loaded).remark:
         warnings.warn(remark, UserWarning, stacklevel=2)
     relabel(loaded, **{key: tuple(values) for key, values in given.items() if values is not None})
-    info = describe(loaded)
+    info = model_info(loaded)
     if len(info.mean) != len(info.std):
         raise CheckpointError(
             f"{spec}: mean and std must have the same number of channels, but are {info.mean} and {info.std}"
@@ -351,9 +351,9 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         if names
     ]
     if problems:
-        raise CheckpointError(f"{path} does not fit {describe(model).name}: it " + ", ".join(problems))
+        raise CheckpointError(f"{path} does not fit {model_info(model).name}: it " + ", ".join(problems))
     refuse_broken(tensors, expected, path)
-    with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
+    with parsing(path, CheckpointError, expected=f"weights of {model_info(model).name}"):
         model.load_state_dict(dict(tensors))
 
 

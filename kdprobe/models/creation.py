@@ -213,7 +213,7 @@ def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
     return model
 
 
-def describe(model: nn.Module) -> ModelInfo:
+def model_info(model: nn.Module) -> ModelInfo:
     """What a network is and how its input is prepared.
 
     Networks from elsewhere are described by timm's `pretrained_cfg` where they have one.
@@ -238,7 +238,7 @@ def describe(model: nn.Module) -> ModelInfo:
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:
     """Change fields of a network's attached description."""
-    return attach(model, replace(describe(model), **changes))
+    return attach(model, replace(model_info(model), **changes))
 
 
 def unwrap(model: nn.Module) -> nn.Module:

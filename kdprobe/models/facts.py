@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.models.creation import describe, unwrap
+from kdprobe.models.creation import model_info, unwrap
 from kdprobe.models.layout import Layout
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, few_images, trace
@@ -178,7 +178,7 @@ def made_up_images(model: nn.Module) -> Tensor:
     Raises:
         ModelError: if nothing is known about its input.
     """
-    info = describe(model)
+    info = model_info(model)
     embedding = next((p for m in model.modules() if hasattr(p := getattr(m, "patch_embed", None), "img_size")), None)
     built_for = None if hasattr(model, "kdprobe_info") else getattr(embedding, "img_size", None)
     size = (2, len(info.mean), *(built_for or (info.image_size, info.image_size)))

@@ -17,13 +17,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.cifar import STATISTICS
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from kdprobe.data.sources.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
 from kdprobe.files import sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import attach, create, describe
+from kdprobe.models.creation import attach, create, model_info
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.misfit import CLASSIFIERS, Place, listed, misfit
 from kdprobe.models.weights import Groups, chosen, read_groups, refuse_broken
@@ -82,7 +82,7 @@ def load_foreign(
             _check_size(model, image_size, path)
             place = _only(places, groups, path, key)
             _fill(model, place, path)
-            info = describe(model)
+            info = model_info(model)
             if name in CIFAR_NAMES:
                 mean, std = STATISTICS.get(info.n_classes, (mean, std))
             digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
@@ -228,7 +228,7 @@ def _at_its_size(
         if any(place.fits for place in shown):
             if any(patches % side == 0 for side in range(2, isqrt(patches))):
                 raise CheckpointError(
-                    f"{path} was not trained at {describe(model).image_size} px: its position embeddings are for "
+                    f"{path} was not trained at {model_info(model).image_size} px: its position embeddings are for "
                     f"{patches} patches; if its images were square, give image_size={size} (--image-size {size}); "
                     "networks for other images cannot be used here"
                 )
@@ -243,7 +243,7 @@ def _sizes(model: nn.Module, places: list[Place]) -> dict[int, int]:
     """
     if not places or places[0].missing or places[0].surplus:
         return {}
-    state, size, found = model.state_dict(), describe(model).image_size, dict[int, int]()
+    state, size, found = model.state_dict(), model_info(model).image_size, dict[int, int]()
     for name in places[0].shapes:
         ours, theirs = tuple(state[name].shape), tuple(places[0].tensors[name].shape)
         pairs = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
@@ -262,7 +262,7 @@ def _sizes(model: nn.Module, places: list[Place]) -> dict[int, int]:
 
 def _check_size(model: nn.Module, image_size: int | None, path: Path) -> None:
     """Refuse another image size than the one that the file's position embeddings are of."""
-    size = describe(model).image_size
+    size = model_info(model).image_size
     if image_size not in (None, size):
         raise CheckpointError(
             f"{path} was trained at {size} px, as its position embeddings show, but image_size is {image_size}; give "
@@ -322,5 +322,5 @@ def _fill(model: nn.Module, place: Place, path: Path) -> None:
         if tensor.is_floating_point() != state[name].is_floating_point() or tensor.is_complex():
             raise CheckpointError(f"{path} cannot be used: its {name!r} is of type {tensor.dtype}")
     refuse_broken(tensors, state, path)
-    with parsing(path, CheckpointError, expected=f"weights of {describe(model).name}"):
+    with parsing(path, CheckpointError, expected=f"weights of {model_info(model).name}"):
         model.load_state_dict(tensors)

@@ -8,7 +8,7 @@ import timm
 from torch import Tensor, nn
 
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.weights import Groups
 
 #: what the literature calls classifiers
@@ -54,7 +54,7 @@ class Place:
 
 def misfit(path: Path, groups: Groups, model: nn.Module, places: Sequence[Place]) -> str:
     """What is wrong with the place that fits best."""
-    info = describe(model)
+    info = model_info(model)
     if not places:
         names = [name for tensors in groups.values() for name in tensors]
         held = f"its tensors are {listed(names)}" if names else "it holds no tensors"
@@ -85,7 +85,7 @@ def _way_out(model: nn.Module, best: Place) -> str:
 
 def _hints(model: nn.Module, best: Place) -> Iterator[str]:
     """What may help if names differ, if that is known."""
-    info, parents = describe(model), {name.rpartition(".")[0] for name in best.missing}
+    info, parents = model_info(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
     if best.missing and not best.shapes and parents <= _classifiers(model) | set(CLASSIFIERS):
         beside = f", with {listed(best.beside)} beside it" if best.beside else ""
@@ -108,7 +108,7 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
 
 def _way_out_of_shapes(model: nn.Module, best: Place) -> str:
     """What may help where nothing but shapes differs."""
-    info, name = describe(model), best.shapes[0]
+    info, name = model_info(model), best.shapes[0]
     theirs, ours = best.tensors[name].shape, model.state_dict()[name].shape
     if {one.rpartition(".")[0] for one in best.shapes} <= _classifiers(model) and theirs[1:] == ours[1:] and theirs:
         return f"; it knows {theirs[0]} classes, not {info.n_classes}"

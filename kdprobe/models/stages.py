@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import ModelError
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from kdprobe.models.facts import made_up_images
 from kdprobe.models.hooks import inputs_of, outputs_of
 from kdprobe.models.layout import Layout, as_map
@@ -128,7 +128,7 @@ class Stages(nn.Module):
                 logits, final = self.model(images), None
             else:
                 logits, maps, final = self._collect(images)
-        logits = one_tensor(logits, describe(self.model).name)
+        logits = one_tensor(logits, model_info(self.model).name)
         single = final if isinstance(final, Tensor) else None
         tokens = single if single is not None and single.ndim == 3 and "tokens" in self.needs else None
         return Features(
@@ -168,7 +168,7 @@ def one_tensor(output: Any, name: str) -> Tensor:
 
 def measure(model: nn.Module) -> Shapes:
     """Run two made-up images through a network and note the sizes of its features; no maps where it offers none."""
-    info = describe(model)
+    info = model_info(model)
     needs: tuple[Need, ...] = ("logits",)
     needs += ("pooled", "head") if hasattr(model, "get_classifier") else ()
     needs += ("maps", "tokens") if _collector(model) is not None else ()

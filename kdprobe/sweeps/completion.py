@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import Stopped, SweepError
+from kdprobe.runtime.signals import stop_requests
 from kdprobe.sweeps.cells import Cell, Methods, Settings, make_cells
 from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
@@ -12,7 +13,6 @@ from kdprobe.sweeps.ledger import Ledger, begin, check_folder
 from kdprobe.sweeps.places import as_begun, under_old_names
 from kdprobe.sweeps.trial import try_cells
 from kdprobe.training.places import require_inputs
-from kdprobe.training.signals import stop_requests
 
 
 def complete(

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdprobe.errors import KdprobeError
+from kdprobe.runtime.signals import StopRequest
 from kdprobe.sweeps.attempts import BEATS, Heartbeats, last_numbers, over, read_attempt
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger
 from kdprobe.sweeps.work import Outcome
 from kdprobe.terminal.progress import progress
-from kdprobe.training.signals import StopRequest
 
 RETRIES = 2  # of a cell that failed by itself
 LOSSES = 20  # of a cell whose worker was lost: machines die often enough, and states are saved

@@ -11,12 +11,13 @@ from kdprobe.data import DataSet, load_data
 from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
-from kdprobe.models import create, describe, load
+from kdprobe.models import create, load, model_info
 from kdprobe.models.creation import relabel
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
-from kdprobe.training.objective import Objective, Teacher
+from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Job:
 
     def prepare(self, images: Tensor) -> Tensor:
         """The student's input from images in [0, 1]."""
-        return describe(self.student).normalise(images).contiguous(memory_format=self.layout)
+        return model_info(self.student).normalise(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -75,7 +76,7 @@ def build(
     layout = _layout(config, device)
     if layout == torch.channels_last:
         objective.to(memory_format=layout)
-    digest = None if teacher is None else describe(teacher).sha256 or weights_sha256(teacher)
+    digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
     shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
     return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
 
@@ -151,10 +152,10 @@ def _teacher(
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
-    path, expected = needs_teacher(name, config.teacher), describe(student)
+    path, expected = needs_teacher(name, config.teacher), model_info(student)
     facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
     teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
-    given = describe(teacher.requires_grad_(False))
+    given = model_info(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
         raise ModelError(f"the teacher {path} has {given.n_classes} classes, but the student has {expected.n_classes}")
     names = zip(given.classes, expected.classes, strict=False)

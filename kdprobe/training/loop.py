@@ -15,15 +15,15 @@ from kdprobe.data import evaluation_batches, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
-from kdprobe.models import describe
+from kdprobe.models import model_info
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
+from kdprobe.runtime.signals import StopRequest
+from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
-from kdprobe.training.distributed import Ranks
-from kdprobe.training.objective import Teacher
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
-from kdprobe.training.precision import autocast, check_scale, compiled, make_scaler
 from kdprobe.training.saving import Keeper
-from kdprobe.training.signals import StopRequest
 from kdprobe.training.state import Position, Stateful
 from kdprobe.training.tally import Tally, accuracy, epoch_record
 
@@ -63,7 +63,7 @@ class Trainer:
         self.n_images = len(job.data.train)
         self.n_steps = n_batches(self.n_images, settings.batch_size, group.world)
         self.mixer = make_mixer(
-            settings.mixing, n_classes=describe(job.student).n_classes, label_smoothing=settings.label_smoothing
+            settings.mixing, n_classes=model_info(job.student).n_classes, label_smoothing=settings.label_smoothing
         )
         self.optimizer = make_optimizer(settings.optimizer, job.student, job.method)
         self.scaler = make_scaler(settings.precision, group.device)

@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kdprobe.config import OptimizerConfig, ScheduleConfig
-from kdprobe.models import describe
+from kdprobe.models import model_info
 from kdprobe.models.creation import attach
 
 _FIRST = 0.04  # where a warm-up starts, as a fraction of the peak
@@ -75,7 +75,7 @@ def average_of(student: nn.Module, decay: float | None) -> AveragedModel | None:
         return None
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(student, multi_avg_fn=update, use_buffers=True)
-    attach(average.module, describe(student))
+    attach(average.module, model_info(student))
     return average.eval()
 
 

@@ -18,14 +18,14 @@ from kdprobe.config import RunConfig
 from kdprobe.data import Batch, DataSet, training_batches
 from kdprobe.distillers import Progress
 from kdprobe.errors import Diverged, KdprobeError, ModelError, RunError
-from kdprobe.models import describe
+from kdprobe.models import model_info
 from kdprobe.models.stages import one_tensor
 from kdprobe.runs.inputs import Inputs
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.out_of_memory import out_of_memory_advice
+from kdprobe.runtime.precision import autocast, repeatable, with_precision
 from kdprobe.training.build import build
-from kdprobe.training.distributed import Ranks
 from kdprobe.training.loop import Trainer
-from kdprobe.training.out_of_memory import out_of_memory_advice
-from kdprobe.training.precision import autocast, repeatable, with_precision
 from kdprobe.training.state import Position
 
 IMAGES = 8  # of each process; on a GPU they are repeated until the batch, and so the memory it takes, is whole
@@ -80,7 +80,7 @@ def rehearse(trainer: Trainer, config: RunConfig) -> None:
 
 
 def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
-    job, info = trainer.job, describe(trainer.job.student)
+    job, info = trainer.job, model_info(trainer.job.student)
     batch, soft_labels = trainer.mixed(_first(trainer), Position())
     trainer.objective.train()
     images, shown, _ = _tried(lambda: job.method.inputs(batch), f"method {method!r} fails", batch.images)

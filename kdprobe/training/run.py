@@ -13,16 +13,16 @@ from kdprobe.errors import Diverged, RunError, WeightsLost
 from kdprobe.models.creation import count_parameters
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
+from kdprobe.runtime.distributed import ranks
+from kdprobe.runtime.out_of_memory import out_of_memory_advice
+from kdprobe.runtime.precision import repeatable, warn_of_emulation, with_precision
+from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
-from kdprobe.training.distributed import ranks
 from kdprobe.training.loop import Trainer
-from kdprobe.training.out_of_memory import out_of_memory_advice
 from kdprobe.training.places import require_inputs
-from kdprobe.training.precision import repeatable, warn_of_emulation, with_precision
 from kdprobe.training.rehearsal import rehearse
 from kdprobe.training.saving import Keeper, resumed
-from kdprobe.training.signals import StopRequest, stop_requests
 from kdprobe.training.state import Position
 from kdprobe.user_code import trusting
 

@@ -15,8 +15,8 @@ from kdprobe.errors import CheckpointError, Diverged, RunError, Stopped, Weights
 from kdprobe.files import write_text
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors, save, save_tensors
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.distributed import Ranks
-from kdprobe.training.signals import StopRequest
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.signals import StopRequest
 from kdprobe.training.state import Position, Stateful, previous, restore_state, save_state
 
 

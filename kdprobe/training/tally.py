@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from kdprobe.data import Split, evaluation_batches
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import DataError, Diverged
-from kdprobe.training.distributed import Ranks
-from kdprobe.training.signals import StopRequest
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.signals import StopRequest
 from kdprobe.training.state import Position
 
 

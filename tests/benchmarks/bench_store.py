@@ -22,7 +22,7 @@ from kdprobe.data import Batch
 from kdprobe.features.dump import Dump, write
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create
-from kdprobe.models.creation import describe
+from kdprobe.models.creation import model_info
 from tests.benchmarks.bench_cka import peak_memory, reset_peak, seconds
 
 WIDTH = 500_000  # values per sample of the large file's layers
@@ -47,7 +47,7 @@ def bare(models: dict[str, nn.Module], images: Tensor, batch_size: int) -> None:
     with torch.inference_mode():
         for batches in minibatches(images, batch_size, 0, len(images)):
             for role, batch in batches.items():
-                models[role](describe(models[role]).normalise(batch.images))
+                models[role](model_info(models[role]).normalise(batch.images))
 
 
 def dumping(folder: Path, *, batch_size: int, n_minibatches: int, turns: int) -> None:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdprobe.config import override, parse, quoted, read_yaml, write_yaml
+from kdprobe.config import override, parse, quoted, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError
+from kdprobe.formats.yamls import read_yaml
 from kdprobe.recipe import read_recipe, recipes
 
 MINIMAL = {"data": {"spec": "digits"}, "model": {"name": "resnet8"}}

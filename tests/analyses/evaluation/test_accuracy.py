@@ -17,7 +17,7 @@ from analyses.evaluation.predictions import checkpoint_names, judge, predict
 from kdprobe import load
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError
-from kdprobe.models import create, describe
+from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import attach
 from kdprobe.results import load_result
@@ -46,7 +46,7 @@ def test_predictions_are_the_networks_in_order(checkpoints: list[str]) -> None:
     model.eval()
     image = data.test.images[350:351].float() / 255
     with torch.no_grad():
-        alone = model(describe(model).normalise(image))
+        alone = model(model_info(model).normalise(image))
     torch.testing.assert_close(logits[350:351], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -121,7 +121,7 @@ def test_classes_are_told_apart_by_name(checkpoints: list[str], tmp_path: Path) 
         (other, [f"class {k}" for k in range(10)]),
     ):
         model = load(checkpoints[0])
-        info = replace(describe(model), classes=tuple(names))
+        info = replace(model_info(model), classes=tuple(names))
         with torch.no_grad():
             for parameter in model.get_classifier().parameters():
                 parameter.copy_(parameter[order].clone())

@@ -14,7 +14,7 @@ from analyses.commands.compound import compound as command
 from analyses.evaluation.compound import compound_accuracy, compound_hits, compound_result
 from analyses.evaluation.predictions import Judged
 from kdprobe.data import DataSet, Split, load_data
-from kdprobe.data.rafdb import BASIC, COMPOUND
+from kdprobe.data.sources.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save

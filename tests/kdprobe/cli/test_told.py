@@ -16,7 +16,7 @@ from analyses.cka.epochs import cka_over_time
 from kdprobe.cli.group import cli
 from kdprobe.errors import AnalysisError, CheckpointError, ConfigError, ModelError
 from kdprobe.files import sha256
-from kdprobe.models import create, describe
+from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import read_info, read_tensors, save, save_tensors
 from tests.kdprobe.test_user_code import run
 
@@ -112,7 +112,7 @@ def test_a_teacher_is_used_as_told_and_so_again(weights):
     train = ["train", "digits/resnet8-kd", "--teacher", weights, *SHORT]
     invoke(*train, "--mean", "0.5,0.5,0.5", "--out", "a")
     facts = yaml.safe_load(Path("a/config.yaml").read_text())["teacher_facts"]
-    assert facts == {"n_classes": None, "image_size": None, "mean": [0.5] * 3, "std": None, "args": None}
+    assert {key: value for key, value in facts.items() if value is not None} == {"mean": [0.5] * 3}
     Path("a/result.json").unlink()
     assert run("train", "--resume", "--out", "a", "--quiet")[0] == 0
     status, told = run(*train, "--resume", "--out", "a")
@@ -173,7 +173,7 @@ def test_another_file_in_its_place_is_noticed(tmp_path):
         save(model, folder / "last.safetensors")
     recorded = {"format": "kdprobe-run", "version": 1, "sha256": {"last.safetensors": sha256(out / "last.safetensors")}}
     (out / "result.json").write_text(json.dumps(recorded))
-    assert describe(kdprobe.load(out)).n_classes == 3
+    assert model_info(kdprobe.load(out)).n_classes == 3
     shutil.copy(tmp_path / "last.safetensors", out)
     with pytest.raises(CheckpointError, match=r"damaged or of another run: its sha256 is \w+, but result\.json says"):
         kdprobe.load(out)
@@ -184,9 +184,9 @@ def test_another_file_in_its_place_is_noticed(tmp_path):
 
 def test_files_of_before_have_no_hash_of_their_own(tmp_path):
     model = create("resnet8", n_classes=3, image_size=8)
-    meta = {"format": "kdprobe-checkpoint", "version": 1, "model": describe(model).to_json(), "training": {}}
+    meta = {"format": "kdprobe-checkpoint", "version": 1, "model": model_info(model).to_json(), "training": {}}
     save_file(model.state_dict(), tmp_path / "old.safetensors", {"kdprobe": json.dumps(meta)})
-    assert describe(kdprobe.load(tmp_path / "old.safetensors")).n_classes == 3
+    assert model_info(kdprobe.load(tmp_path / "old.safetensors")).n_classes == 3
     assert read_info(tmp_path / "old.safetensors").image_size == 8
     save_tensors({"a": torch.zeros(())}, tmp_path / "a.safetensors", {"format": "x", "version": 1})
     assert read_tensors(tmp_path / "a.safetensors")[1]["a"].shape == ()

@@ -18,7 +18,7 @@ from kdprobe.data.decode import decode
 from kdprobe.errors import DataError
 from kdprobe.features.shared_images import open_views
 from kdprobe.models.checkpoint import save
-from kdprobe.models.creation import ModelInfo, create, describe, published_view, relabel
+from kdprobe.models.creation import ModelInfo, create, model_info, published_view, relabel
 from kdprobe.results import load_result
 
 
@@ -92,7 +92,7 @@ def test_networks_are_judged_on_their_own_view(folder: Path, tmp_path: Path) -> 
     checkpoints = [_network(tmp_path / f"{name}.safetensors", view) for name, view in
                    (("own", View(0.5, "bilinear")), ("open", View()))]  # fmt: skip
     own, left = judge(checkpoints, f"folder:{folder}")
-    assert describe(create("resnet8", n_classes=2, image_size=32)).view == View()
+    assert model_info(create("resnet8", n_classes=2, image_size=32)).view == View()
     assert not torch.equal(own.logits, left.logits)
     told = judge(checkpoints, f"folder:{folder}", view=View(1.0, "bicubic"))
     assert torch.equal(told[0].logits, left.logits)

@@ -7,7 +7,7 @@ from torch import nn
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.errors import KdprobeError
-from kdprobe.models import create, describe
+from kdprobe.models import create, model_info
 from kdprobe.models.stages import Stages, measure
 from kdprobe.training.objective import Objective
 
@@ -72,8 +72,8 @@ class Pair:
             teacher = None
             if self.teacher is not None:
                 with torch.no_grad():
-                    teacher = self.teacher(describe(self.teacher_model).normalise(shown))
-            seen = describe(self.student_model).normalise(images)
+                    teacher = self.teacher(model_info(self.teacher_model).normalise(shown))
+            seen = model_info(self.student_model).normalise(images)
             terms = self.objective(seen, labels, teacher, Progress(epoch, 100))[1]
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad()

@@ -21,7 +21,7 @@ from kdprobe.features.dump import write as write_dump
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
-from kdprobe.models.creation import create, describe
+from kdprobe.models.creation import create, model_info
 from kdprobe.models.layout import Layout
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
@@ -281,7 +281,7 @@ def test_dump_writes_what_the_networks_give(nets, path):
         with torch.no_grad():
             batches = next(views(nets).minibatches(8, 16, batch_size=8))
             model = nets["student"].eval()
-            expected = model.forward_features(describe(model).normalise(batches["student"].images))
+            expected = model.forward_features(model_info(model).normalise(batches["student"].images))
         assert torch.equal(store.read("student", "layer3", 8, 16), expected)
 
 

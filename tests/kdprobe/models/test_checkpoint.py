@@ -7,7 +7,7 @@ from torch import nn
 
 import kdprobe
 from kdprobe.errors import CheckpointError, ModelError
-from kdprobe.models import create, describe
+from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import LAST, read_meta, save, save_tensors
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -25,7 +25,7 @@ def test_a_checkpoint_needs_no_other_file(model, tmp_path):
     loaded = kdprobe.load(path)
     assert torch.equal(loaded(IMAGES), model(IMAGES))
     assert not loaded.training
-    info = describe(loaded)
+    info = model_info(loaded)
     assert (info.name, info.mean, info.data) == ("resnet8", (0.5,) * 3, "digits")
     assert len(info.sha256) == 64
     assert read_meta(path)["training"]["epoch"] == 3
@@ -87,7 +87,7 @@ def test_foreign_weights_with_a_name(model, tmp_path, wrapped):
     torch.save(wrapped({f"module.{key}": value for key, value in model.state_dict().items()}), path)
     loaded = kdprobe.load(path, model="resnet8")
     assert torch.equal(loaded(IMAGES), model(IMAGES))
-    assert describe(loaded).n_classes == 5
+    assert model_info(loaded).n_classes == 5
     with pytest.raises(CheckpointError, match=r"weights\.pth is not a \.safetensors file; give a model's name"):
         kdprobe.load(path)
 
@@ -111,8 +111,8 @@ def test_a_compiled_part_is_named_as_if_it_were_not(model, tmp_path):
 def test_foreign_cifar_networks_see_what_cifar_is_standardised_with(tmp_path, n_classes, mean):
     path = tmp_path / "weights.pth"
     torch.save(create("resnet8", n_classes=n_classes, image_size=32).state_dict(), path)
-    assert describe(kdprobe.load(f"resnet8@{path}")).mean[0] == mean
-    info = describe(kdprobe.load(f"resnet8@{path}", mean=(0.5, 0.5, 0.5), std=[0.2] * 3))
+    assert model_info(kdprobe.load(f"resnet8@{path}")).mean[0] == mean
+    info = model_info(kdprobe.load(f"resnet8@{path}", mean=(0.5, 0.5, 0.5), std=[0.2] * 3))
     assert (info.mean, info.std, info.n_classes) == ((0.5,) * 3, (0.2,) * 3, n_classes)
     assert len(info.sha256) == 64
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import kdprobe
 from kdprobe.errors import CheckpointError, ModelError
-from kdprobe.models import cifar_resnet, create, describe
+from kdprobe.models import cifar_resnet, create, model_info
 from kdprobe.models.checkpoint import facts_for, save
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.weights import read_groups
@@ -129,14 +129,14 @@ def test_several_networks_are_refused_and_one_is_taken(state, other, loaded, one
     assert f"#{one} or" in str(told.value) or f"#{another} or" in str(told.value)
     taken = [loaded(content, f"#{key}") for key in (one, another)]
     assert [same(model, tensors) for model, tensors in zip(taken, (state, other), strict=True)] == [True, True]
-    assert len({describe(model).sha256 for model in taken}) == 2  # of one file
+    assert len({model_info(model).sha256 for model in taken}) == 2  # of one file
 
 
 def test_networks_of_other_widths_are_several_too(state, loaded):
     content = {"student": state, "teacher": net(2, n_classes=100).state_dict()}
     with pytest.raises(CheckpointError, match="holds 2 networks"):
         loaded(content)
-    assert describe(loaded(content, "#teacher")).n_classes == 100
+    assert model_info(loaded(content, "#teacher")).n_classes == 100
     with pytest.raises(
         CheckpointError,
         match=r"holds other tensors, 'teacher', besides the network; .*#student takes the network alone",
@@ -175,7 +175,7 @@ def test_cifar_networks_of_the_literature(loaded):
     for told in ({}, {"args": {"shortcut": "A"}}):
         model = loaded(file, name="resnet20", **told)
         assert torch.equal(model(images), padded(images))
-        assert describe(model).args == {"shortcut": "A"}
+        assert model_info(model).args == {"shortcut": "A"}
     with pytest.raises(
         CheckpointError, match=r"lacks 'layer2\.0\.downsample\.0\.weight' .*; perhaps its shortcuts are of"
     ):
@@ -211,7 +211,7 @@ def test_classes_are_counted_at_any_classifier(loaded, name, args):
     state = net(1, name, 7, **args).state_dict()
     model = loaded({"state_dict": below("net.", state)}, name=name, args=args)
     assert same(model, state)
-    assert describe(model).n_classes == 7
+    assert model_info(model).n_classes == 7
     classifier = {key for key, tensor in state.items() if tensor.shape[:1] == (7,)}
     body = {key: tensor for key, tensor in state.items() if key not in classifier}
     with pytest.raises(CheckpointError, match=r"features without the network's classifier: n_classes=0 .* loads them"):
@@ -223,7 +223,7 @@ def test_features_alone_are_a_network_without_classifier(loaded):
     headless = net(1, name, 0, img_size=32, **args)
     model = loaded(headless.state_dict(), name=name, args=args, n_classes=0)
     assert torch.equal(model(torch.ones(1, 3, 32, 32)), headless(torch.ones(1, 3, 32, 32)))
-    assert (describe(model).n_classes, describe(model).image_size) == (0, 32)
+    assert (model_info(model).n_classes, model_info(model).image_size) == (0, 32)
 
 
 def test_a_row_of_position_embeddings_does_not_say_rows_and_columns(loaded):
@@ -238,7 +238,7 @@ def test_a_row_of_position_embeddings_does_not_say_rows_and_columns(loaded):
                 loaded(state, name="vit_tiny_patch16_224", args=args, **told)
     model = loaded(state, name="vit_tiny_patch16_224", args=args, image_size=64)
     assert same(model, state)
-    assert describe(model).image_size == 64
+    assert model_info(model).image_size == 64
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_position_embeddings_say_the_image_size(loaded, name, size):
     for told in ({}, {"image_size": size}, {"default_size": 96 if size < 200 else 224}):
         model = loaded(state, name=name, args=args, **told)
         assert same(model, state)
-        assert describe(model).image_size == size
+        assert model_info(model).image_size == size
     if size < 200:
         with pytest.raises(
             CheckpointError, match=rf"was trained at {size} px, .* but image_size is 80; give image_size={size} "
@@ -291,9 +291,9 @@ def test_a_network_that_pools_otherwise_is_named(loaded):
 
 def test_a_size_that_no_tensor_says(loaded):
     state = net(1, "resnet10t", 4).state_dict()
-    sizes = [describe(loaded(state, name="resnet10t", **told)).image_size for told in ({}, {"default_size": 64})]
+    sizes = [model_info(loaded(state, name="resnet10t", **told)).image_size for told in ({}, {"default_size": 64})]
     assert sizes == [176, 64]
-    assert describe(loaded(state, name="resnet10t", image_size=40, default_size=64)).image_size == 40
+    assert model_info(loaded(state, name="resnet10t", image_size=40, default_size=64)).image_size == 40
 
 
 def test_other_numbers_of_classes_are_told(state, loaded):
@@ -515,13 +515,13 @@ def test_the_dinov2_backbone_is_read(tmp_path):
     spec = f"vit_small_patch14_dinov2@{tmp_path / 'dino.safetensors'}"
     with pytest.raises(CheckpointError, match=r"lacks 'head\.weight' and 1 more; these are features without"):
         kdprobe.load(spec, args=args)
-    assert describe(kdprobe.load(spec, args=args, n_classes=0)).image_size == 518
+    assert model_info(kdprobe.load(spec, args=args, n_classes=0)).image_size == 518
 
 
 def test_a_network_of_ones_own_with_foreign_weights(tmp_path):
     own = __name__ + ":" + make_own.__name__
     torch.save({"state_dict": below("net.", make_own(num_classes=6, image_size=4).state_dict())}, tmp_path / "w.pth")
-    assert describe(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
+    assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
     with pytest.raises(ModelError, match="cannot be imported"):
         kdprobe.load(f"nowhere_at_all:f@{tmp_path / 'w.pth'}")
 

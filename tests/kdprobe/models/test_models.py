@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kdprobe.errors import ModelError
-from kdprobe.models import Stages, create, describe
+from kdprobe.models import Stages, create, model_info
 from kdprobe.models.cifar import CIFAR_NAMES, DEPTHS
 from kdprobe.models.creation import ModelInfo, count_parameters, unwrap
 from kdprobe.models.layout import as_map
@@ -235,7 +235,7 @@ def own_model(*, num_classes, image_size, width=4):
 def test_a_model_of_ones_own_is_called_by_its_import_path():
     model = create(f"{__name__}:own_model", n_classes=7, image_size=8, args={"width": 6})
     assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 7)
-    assert describe(model).n_classes == 7
+    assert model_info(model).n_classes == 7
     with pytest.raises(ModelError, match=r"model 'nowhere_at_all:f' cannot be imported"):
         create("nowhere_at_all:f", n_classes=7, image_size=8)
     with pytest.raises(ModelError, match=r"no argument 'widht'"):
@@ -251,17 +251,17 @@ def test_a_model_of_ones_own_in_the_working_folder(tmp_path, monkeypatch):
 
 
 def test_describe_reads_timm_networks_and_refuses_others():
-    info = describe(timm.create_model("resnet18", num_classes=9))
+    info = model_info(timm.create_model("resnet18", num_classes=9))
     assert (info.name, info.n_classes, info.image_size) == ("resnet18", 9, 224)
     with pytest.raises(ModelError, match="nothing is known about the input of this Linear"):
-        describe(nn.Linear(2, 2))
+        model_info(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
 def test_unwrap_finds_the_network():
     model = make("resnet8")
     assert unwrap(torch.compile(model)) is model
-    assert describe(torch.compile(model)).name == "resnet8"
+    assert model_info(torch.compile(model)).name == "resnet8"
 
 
 @settings(max_examples=20, deadline=None)

@@ -17,12 +17,13 @@ from analyses.cka import epochs as cka_over_time
 from analyses.cka.networks import cka
 from analyses.evaluation.predictions import judge
 from kdprobe import cli, load
-from kdprobe.config import override, parse, read_yaml, write_yaml
+from kdprobe.config import override, parse, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
 from kdprobe.features.store import FeatureStore, Network
+from kdprobe.formats.yamls import read_yaml
 from kdprobe.mean_interval import mean_interval
-from kdprobe.models import create, describe
+from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
 from kdprobe.results import check_result, load_result
@@ -502,7 +503,7 @@ def test_weights_of_an_unfinished_run_say_so(tmp_path, name, finished, epoch, re
     path = with_network(write_run(tmp_path / "run", finished=finished), epoch, name)
     with pytest.warns(UserWarning, match=remark):
         model = load(path if name.startswith("last") else path / name)
-    info = describe(model)
+    info = model_info(model)
     assert re.search(remark, info.remark)
     assert re.search(remark, info.origin()["remark"])
     save(model, tmp_path / "copy.safetensors")
@@ -524,10 +525,10 @@ def test_weights_of_a_finished_run_and_snapshots_say_nothing(tmp_path):
     path = with_network(write_run(tmp_path / "run"), 3, "last.safetensors")
     with_network(RunFolder(path), 2, "best.safetensors")
     for name in ("", "best.safetensors"):
-        assert describe(load(path / name)).remark == ""
+        assert model_info(load(path / name)).remark == ""
     cut = write_run(tmp_path / "cut", finished=False)
     with_network(cut, 1, "snapshots/epoch-0001.safetensors")
-    assert describe(load(cut.snapshot_path(1))).remark == ""
+    assert model_info(load(cut.snapshot_path(1))).remark == ""
 
 
 def test_a_result_and_a_dump_keep_what_has_to_be_known_of_their_networks(tmp_path):
@@ -535,7 +536,7 @@ def test_a_result_and_a_dump_keep_what_has_to_be_known_of_their_networks(tmp_pat
     images = torch.rand(8, 3, 16, 16)
     with pytest.warns(UserWarning, match="is unfinished"):
         model, judged = load(path), judge(path, "digits")
-    remark = describe(model).remark
+    remark = model_info(model).remark
     assert judged[0].origin()["remark"] == remark
     loader = [(images, torch.zeros(8, dtype=torch.long))]
     assert cka(model, model, loader).provenance["teacher"]["remark"] == remark

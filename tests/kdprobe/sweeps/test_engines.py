@@ -39,7 +39,7 @@ from kdprobe.sweeps.driver import Driver
 from kdprobe.sweeps.ledger import open_ledger
 from kdprobe.sweeps.local import LocalEngine, Slot
 from kdprobe.sweeps.work import Order
-from kdprobe.training.signals import stop_requests
+from kdprobe.runtime.signals import stop_requests
 
 ledger = open_ledger(Path(sys.argv[1]), stale_after=float(sys.argv[4]))
 task = f"tests.tiny_cells:{sys.argv[2]}"

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kdprobe.config import parse, read_yaml
+from kdprobe.config import parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import ConfigError, DeviceError, Diverged, FileError, ModelError, RunError, SweepError
 from kdprobe.files import Lock
+from kdprobe.formats.yamls import read_yaml
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_sweep
@@ -24,6 +25,7 @@ from kdprobe.runs import records
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runs.records import RECORDED
+from kdprobe.runtime.signals import StopRequest
 from kdprobe.sweeps import attempts, trial
 from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
@@ -32,7 +34,6 @@ from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
 from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
-from kdprobe.training.signals import StopRequest
 from tests import small_sweeps as sweeps
 from tests import tiny_cells
 from tests.kdprobe.cli.test_group import status_of

@@ -29,10 +29,10 @@ from kdprobe.recipe import read_recipe
 from kdprobe.runs import Inputs
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
+from kdprobe.runtime.out_of_memory import out_of_memory_advice
+from kdprobe.runtime.precision import compiled
 from kdprobe.training import loop, state, train
 from kdprobe.training.build import build
-from kdprobe.training.out_of_memory import out_of_memory_advice
-from kdprobe.training.precision import compiled
 from kdprobe.training.tally import Tally
 from kdprobe.training.verify import problems
 from tests.small_sweeps import until

@@ -15,8 +15,8 @@ from kdprobe.errors import Diverged, ModelError, RunError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.runs.folder import RunFolder
+from kdprobe.runtime.distributed import Ranks
 from kdprobe.training import loop, rehearsal, run, train
-from kdprobe.training.distributed import Ranks
 from kdprobe.training.rehearsal import undone
 from kdprobe.training.tally import accuracy
 from kdprobe.training.verify import problems

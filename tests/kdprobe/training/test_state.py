@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kdprobe.errors import RunError
+from kdprobe.runtime.distributed import Ranks
 from kdprobe.training import state
-from kdprobe.training.distributed import Ranks
 from kdprobe.training.tally import Tally
 
 

@@ -5,7 +5,7 @@ import torch
 
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import Diverged
-from kdprobe.training.distributed import Ranks
+from kdprobe.runtime.distributed import Ranks
 from kdprobe.training.tally import Tally
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import Diverged
-from kdprobe.models import describe
+from kdprobe.models import model_info
+from kdprobe.runtime.distributed import Ranks
 from kdprobe.terminal.progress import say
-from kdprobe.training.distributed import Ranks
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: limits of oneDNN (`ONEDNN_MAX_CPU_ISA`) below which it emulates bfloat16
@@ -64,7 +64,7 @@ def warn_of_emulation(model: nn.Module, precision: str, device: torch.device) ->
     emulated = not computes_bf16(device) if precision == "bf16" else precision == "fp16" and device.type == "cpu"
     if not emulated:
         return
-    size = describe(model).image_size
+    size = model_info(model).image_size
     cost = emulation_cost(model, torch.full((4, 3, size, size), 0.5, device=device), precision)
     say(
         f"{precision} is emulated on this {device.type} device: in a trial a step took {cost:.1f} times as long as in "

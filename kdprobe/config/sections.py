@@ -1,21 +1,10 @@
-"""The configuration of a run: typed sections, read from YAML, checked as a whole, written back.
+"""The sections of a configuration, typed and with their ranges."""
 
-A distillation method has options of its own (`distillers`), which this module cannot know;
-`parse` takes the table of their types and reports their mistakes with all the others.
-"""
-
-import json
 import re
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kdprobe.errors import ConfigError, near_matches
-from kdprobe.formats.yamls import read_yaml
-
-PositiveFloat = Field(gt=0)
 _Fraction = Annotated[float, Field(ge=0, lt=1)]
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
@@ -51,6 +40,7 @@ class AugmentConfig(Section):
         erase: probability of erasing a random box of an image.
         repeats: how often each image comes in an epoch, varied in different ways; the epoch stays as long
             and holds fewer of the images.
+        period: the variations of an epoch come again after this number of epochs; never, if not given.
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
@@ -59,6 +49,7 @@ class AugmentConfig(Section):
     rand_augment: str | None = None
     erase: float = Field(0.0, ge=0, le=1)
     repeats: int = Field(1, ge=1, le=100)
+    period: int | None = Field(None, ge=1)
 
     @field_validator("rand_augment")
     @classmethod
@@ -84,6 +75,7 @@ class DataConfig(Section):
         per_class: at most this many training images of each class, chosen by the seed; all if not given.
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
+        seed: decides which images are held out or few, their order and their variations; the run's if not given.
     """
 
     spec: str
@@ -93,15 +85,42 @@ class DataConfig(Section):
     per_class: int | None = Field(None, ge=1)
     workers: int = Field(2, ge=0, le=1024)
     skip_bad: bool = False
+    seed: int | None = Field(None, ge=0, lt=2**64)
     augment: AugmentConfig = AugmentConfig()
 
 
-class ModelConfig(Section):
-    """A network by name: a CIFAR ResNet or any timm classifier, with its arguments."""
+class NetworkFacts(Section):
+    """What is known of a network besides its name; observed, or read from its file, where not given.
+
+    Attributes:
+        mean: mean of each channel, with which its input is standardised.
+        std: standard deviation of each channel.
+        stages: modules that end a stage, shallow to deep.
+        classifier: the module that turns pooled features into logits.
+        prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
+        output: the field of its output, or its place in a tuple, that holds the logits.
+    """
+
+    mean: tuple[float, ...] | None = Field(None, min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
+    stages: tuple[str, ...] | None = Field(None, min_length=1)
+    classifier: str | None = None
+    prefix_tokens: int | None = Field(None, ge=0)
+    output: str | int | None = None
+
+
+class ModelConfig(NetworkFacts):
+    """A network by name: a CIFAR ResNet, any timm network, or `module:callable`, with its arguments.
+
+    Attributes:
+        weights: FILE or FILE#KEY, whose tensors it starts from.
+        pretrained: start from timm's published weights.
+    """
 
     name: str
     args: dict[str, Any] = {}
     pretrained: bool = False
+    weights: str | None = None
 
 
 class OptimizerConfig(Section):
@@ -191,6 +210,8 @@ class TrainingConfig(Section):
         sync_bn: batch norm over the shards of all processes.
         mixing: see `MixingConfig`.
         cache_teacher: compute the teacher's logits once; only without augmentation.
+        freeze: patterns of names of parameters and modules (`stem.*`) that are not trained; a batch norm among them
+            keeps its statistics.
         saving: see `SavingConfig`.
     """
 
@@ -208,6 +229,7 @@ class TrainingConfig(Section):
     sync_bn: bool = False
     mixing: MixingConfig = MixingConfig()
     cache_teacher: bool = False
+    freeze: tuple[str, ...] = ()
     saving: SavingConfig = SavingConfig()
 
     @model_validator(mode="before")
@@ -225,22 +247,27 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
-class TeacherFacts(Section):
-    """What the file of a teacher given as NAME@FILE or timm:NAME does not say; inferred or the default if not given.
+class TeacherFacts(NetworkFacts):
+    """What is said of a teacher besides where it is.
 
     Attributes:
-        n_classes: C.
+        n_classes: C; 0 for a network without a classifier.
         image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
-        mean: per channel, that its input is standardised with.
-        std: per channel.
         args: further arguments of the network's constructor.
+        classes: names of the teacher's classes in their order, or the teacher's name for each of the data's classes;
+            needed where its classes are not the data's.
+        store: folder that keeps the teacher's outputs, so that they are computed once for all runs on the same images.
+        store_dtype: precision in which they are kept.
+        store_outputs: which are kept, besides those that the method reads.
     """
 
     n_classes: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=1)
-    mean: tuple[float, ...] | None = Field(None, min_length=1)
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, min_length=1)
     args: dict[str, Any] | None = None
+    classes: tuple[str, ...] | dict[str, str] | None = None
+    store: str | None = None
+    store_dtype: Literal["float32", "float16"] | None = None
+    store_outputs: tuple[Literal["logits", "pooled", "maps", "tokens"], ...] | None = None
 
 
 class RunConfig(Section):
@@ -249,7 +276,8 @@ class RunConfig(Section):
     Attributes:
         data: see `DataConfig`.
         model: the network that is trained (the student, where there is a teacher).
-        teacher: run folder, checkpoint file or `timm:NAME`; only with a method that needs one.
+        teacher: run folder, checkpoint file, NAME@FILE or `timm:NAME`; only with a method that needs one. A mapping
+            `{path: ..., facts}` says both where it is and the facts.
         teacher_facts: see `TeacherFacts`.
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
@@ -266,6 +294,17 @@ class RunConfig(Section):
     probe: ProbeConfig | None = None
     seed: int = Field(0, ge=0, lt=2**64)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _teacher_by_itself(cls, values: Any) -> Any:
+        """Divide `teacher: {path: ..., facts}` into where it is and what is said of it."""
+        teacher = values.get("teacher") if isinstance(values, dict) else None
+        if not isinstance(teacher, dict):
+            return values
+        facts = {key: value for key, value in teacher.items() if key != "path"}
+        facts = {**(values.get("teacher_facts") or {}), **facts}
+        return {**values, "teacher": teacher.get("path"), "teacher_facts": facts or None}
+
     @field_validator("probe")
     @classmethod
     def _has_a_teacher(cls, probe: ProbeConfig | None, info: Any) -> ProbeConfig | None:
@@ -277,106 +316,3 @@ class RunConfig(Section):
         """Whether the network is kept as it is after this many epochs."""
         wanted = (self.training.saving.snapshots, None if self.probe is None else self.probe.every)
         return any(every is not None and epoch % every == 0 for every in wanted)
-
-
-def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "configuration") -> RunConfig:
-    """Check a nested mapping and fill in the defaults, the method's own included.
-
-    Args:
-        data: what YAML gave.
-        methods: type of the options of each method, by name.
-        source: file or recipe, for messages.
-
-    Raises:
-        ConfigError: if there are mistakes, naming every one with its dotted path in one line.
-    """
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{source} must be a mapping of sections, but is {type(data).__name__}")
-    if isinstance(data.get("method"), str):
-        data = {**data, "method": {"name": data["method"]}}
-    config, mistakes = None, []
-    try:
-        config = RunConfig.model_validate(data)
-    except ValidationError as error:
-        mistakes += _mistakes(error, RunConfig)
-    method, method_mistakes = _parse_method(data.get("method", {"name": "plain"}), methods)
-    mistakes += method_mistakes
-    if mistakes or config is None:
-        count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
-        raise ConfigError(f"{source} has {count}: " + "; ".join(mistakes))
-    return config.model_copy(update={"method": method})
-
-
-def _parse_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[str, Any], list[str]]:
-    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
-        return {}, ["method.name: a method's name is needed" + near_matches("", methods)]
-    name = data["name"]
-    if name not in methods:
-        return {}, [f"method.name: no method {name!r}{near_matches(name, methods)}"]
-    options = {key: value for key, value in data.items() if key != "name"}
-    try:
-        return {"name": name, **methods[name].model_validate(options).model_dump(mode="json")}, []
-    except ValidationError as error:
-        return {}, [f"method.{mistake}" for mistake in _mistakes(error, methods[name])]
-
-
-def _mistakes(error: ValidationError, root: type[Section]) -> list[str]:
-    found = []
-    for item in error.errors():
-        path = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(root, item["loc"][:-1])
-            found.append(f"{path}: unknown key{near_matches(str(item['loc'][-1]), known)}")
-        elif item["type"] == "missing":
-            found.append(f"{path}: is needed")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            found.append(f"{path}: {message[:1].lower()}{message[1:]}, but is {item['input']!r}")
-    return found
-
-
-def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    section: Any = root
-    for key in location:
-        section = section.model_fields[key].annotation
-        section = next((kind for kind in get_args(section) if kind is not type(None)), section)  # of one or none
-    return list(section.model_fields)
-
-
-def write_yaml(config: RunConfig) -> str:
-    """The configuration as YAML that `read_yaml` and `parse` turn into the same configuration."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text
-
-
-def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `a.b=value` assignments to a nested mapping; values are YAML.
-
-    Returns:
-        a changed copy.
-
-    Raises:
-        ConfigError: if an assignment has no `=`, or runs through something that is not a section.
-    """
-    changed: dict[str, Any] = _copy(data)
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        if not equals or not path:
-            raise ConfigError(f"--set takes KEY.KEY=VALUE, but got {assignment!r}")
-        *parents, last = path.strip().split(".")
-        section = changed
-        for key in parents:
-            section = section.setdefault(key, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"--set {assignment}: {key!r} is a value, not a section")
-        section[last] = read_yaml(value, source=f"the value in --set {assignment}")
-    return changed
-
-
-def quoted(text: str) -> str:
-    """A text as a YAML value that is this text, whatever is in it."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _copy(value: Any) -> Any:
-    return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdprobe.config import override, parse, read_yaml
+from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import Stopped
+from kdprobe.formats.yamls import read_yaml
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe, recipes
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training import precision, train
+from kdprobe.runtime import precision
+from kdprobe.training import train
 from tests.kdprobe.training.test_loop import stop_after
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from kdprobe.features.store import FeatureStore
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import create
 from kdprobe.runs.folder import RunFolder
-from kdprobe.training.distributed import Ranks
+from kdprobe.runtime.distributed import Ranks
 
 pytestmark = pytest.mark.slow
 

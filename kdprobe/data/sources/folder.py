@@ -8,7 +8,7 @@ import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
 from kdprobe.data.decode import SUFFIXES, image_side
-from kdprobe.data.listing import LeftOut, Listing, composed, grouped, is_hidden, list_classes
+from kdprobe.data.sources.listing import LeftOut, Listing, composed, grouped, is_hidden, list_classes
 from kdprobe.errors import DataError
 
 

@@ -14,7 +14,7 @@ from analyses.evaluation.predictions import judge
 from kdprobe.cli.group import run
 from kdprobe.data import ImageFiles, load_data
 from kdprobe.data.check import check
-from kdprobe.data.listing import list_classes
+from kdprobe.data.sources.listing import list_classes
 from kdprobe.errors import DataError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_listed(root: Path, monkeypatch: pytest.MonkeyPa
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("kdprobe.data.listing.os.scandir", refuse)
+    monkeypatch.setattr("kdprobe.data.sources.listing.os.scandir", refuse)
     with pytest.raises(DataError, match=r"train cannot be read as a folder of images \(PermissionError"):
         load_data(f"folder:{root}")
 

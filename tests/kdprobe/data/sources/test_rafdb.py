@@ -10,7 +10,7 @@ from PIL import Image
 
 from kdprobe.cli.data import check_data
 from kdprobe.data import ImageFiles, check, load_data
-from kdprobe.data.rafdb import ALIGNED, BASIC, COMPOUND, LIST
+from kdprobe.data.sources.rafdb import ALIGNED, BASIC, COMPOUND, LIST
 from kdprobe.errors import DataError
 
 

@@ -1,0 +1,1 @@
+"""The processes, the arithmetic and the signals that a training runs with."""
