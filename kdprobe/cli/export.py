@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 )
 @data_option("Data set whose test images it is checked on.", show_default="that of the checkpoint")
 @click.option(
-    "--images",
+    "--check-on",
+    "n_images",
     type=click.IntRange(min=1),
     metavar="N",
     default=64,
     show_default=True,
-    help="Number of images it is checked on, at equal distances.",
+    help="Number of test images it is checked on, at equal distances.",
 )
 @click.option(
     "--bound",
@@ -61,7 +62,7 @@ def export(
     normalise: Any,
     data: str | None,
     *,
-    images: int,
+    n_images: int,
     bound: float,
     overwrite: bool,
     quiet: bool,
@@ -92,7 +93,7 @@ def export(
     permit_export(out, format, overwrite=overwrite)
     (facts,) = facts_for([checkpoint], told)
     model = load(checkpoint, **facts)
-    shown = checking_images(model, checkpoint, data, n_images=images, view=view)
+    shown = checking_images(model, checkpoint, data, n_images=n_images, view=view)
     done = write(model, out, shown, format=format, normalise=normalise, bound=bound, overwrite=overwrite)
     found = done.difference
     echo(f"{out}: {format}, {out.stat().st_size / 1e6:.2f} MB")

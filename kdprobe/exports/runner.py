@@ -27,7 +27,7 @@ class Runner:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Deviation:
     """How far a file's outputs are from the network's.
 
     Attributes:
@@ -59,7 +59,7 @@ class Difference:
 
 
 @torch.no_grad()
-def compare(file: Runner, network: nn.Module, inputs: Float32[Tensor, "n c s s"]) -> Difference:
+def deviation_of(file: Runner, network: nn.Module, inputs: Float32[Tensor, "n c s s"]) -> Deviation:
     """Compare a file with the network: the first image alone, then all others as one batch.
 
     Args:
@@ -76,4 +76,4 @@ def compare(file: Runner, network: nn.Module, inputs: Float32[Tensor, "n c s s"]
             f"the file is not kept: it gives {list(given.shape)} for {len(seen)} images, but the network "
             f"{list(wanted.shape)}"
         )
-    return Difference(len(seen), float((given - wanted).abs().max()), float(wanted.abs().max()))
+    return Deviation(len(seen), float((given - wanted).abs().max()), float(wanted.abs().max()))

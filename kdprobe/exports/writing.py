@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdprobe.errors import ExportError
 from kdprobe.exports.network import NetworkAlone
 from kdprobe.exports.onnx_file import run_onnx, use_onnx, write_onnx
-from kdprobe.exports.runner import Difference, Runner, compare
+from kdprobe.exports.runner import Deviation, Runner, deviation_of
 from kdprobe.exports.timm_file import run_timm, use_timm, write_timm
 from kdprobe.exports.torch_file import run_torch, use_torch, write_torch
 from kdprobe.files import replacing
@@ -20,7 +20,7 @@ from kdprobe.files import replacing
 BOUND = 1e-4
 
 
-class Format(NamedTuple):
+class Exporter(NamedTuple):
     """How a network is written, read again and used."""
 
     suffix: str
@@ -30,10 +30,10 @@ class Format(NamedTuple):
     use: Callable[[Path, NetworkAlone], str]
 
 
-FORMATS = {
-    "onnx": Format(".onnx", True, write_onnx, run_onnx, use_onnx),
-    "torch": Format(".pt2", True, write_torch, run_torch, use_torch),
-    "timm": Format(".safetensors", False, write_timm, run_timm, use_timm),
+EXPORTERS = {
+    "onnx": Exporter(".onnx", True, write_onnx, run_onnx, use_onnx),
+    "torch": Exporter(".pt2", True, write_torch, run_torch, use_torch),
+    "timm": Exporter(".safetensors", False, write_timm, run_timm, use_timm),
 }
 
 
@@ -55,7 +55,7 @@ class Exported:
     input: str
     output: str
     runner: str
-    difference: Difference
+    difference: Deviation
     bound: float
     use: str
 
@@ -76,7 +76,7 @@ def export(
 
     Args:
         model: from `kdprobe.load` or `kdprobe.models.create`, or described; it is not changed.
-        path: the file; it ends as `FORMATS` says.
+        path: the file; it ends as `EXPORTERS` says.
         images: in [0, 1] and of the network's input size, at least one.
         format: `onnx`; `torch`, which is torch.export's; or `timm`, weights for `timm.create_model`.
         normalise: whether images are normalised inside the file, or must come normalised; inside if not given, but
@@ -89,7 +89,7 @@ def export(
         FileError: if it cannot be written.
         ModelError: if the network gives no single tensor.
     """
-    path, of = Path(path), FORMATS[format]
+    path, of = Path(path), EXPORTERS[format]
     permit_export(path, format, overwrite=overwrite)
     network = NetworkAlone(model, inside=of.inside if normalise is None else normalise == "inside")
     inputs = network.prepare(images.cpu())
@@ -99,7 +99,7 @@ def export(
     with replacing(path) as temporary:
         of.write(network, temporary)
         file = of.run(temporary, network)
-        found = compare(file, network, inputs)
+        found = deviation_of(file, network, inputs)
         found.check(bound, file.name)
     return Exported(path, network.input, output, file.name, found, bound, of.use(path, network))
 
@@ -110,7 +110,7 @@ def permit_export(path: Path, format: str, *, overwrite: bool = False) -> None:
     Raises:
         ExportError: if its name does not end as the format's do, or something has its name.
     """
-    suffix = FORMATS[format].suffix
+    suffix = EXPORTERS[format].suffix
     if path.suffix != suffix:
         raise ExportError(f"files of --format {format} end in {suffix}, but --out is {path}")
     if path.exists() and not (overwrite and path.is_file()):

@@ -14,7 +14,7 @@ from torch import nn
 import kdprobe
 from kdprobe import cli
 from kdprobe.errors import ConfigError, ExportError, FileError, ModelError
-from kdprobe.exports import FORMATS, export
+from kdprobe.exports import EXPORTERS, export
 from kdprobe.exports import onnx_file as onnx_format
 from kdprobe.models import ModelInfo, attach, create, model_info, save
 
@@ -56,7 +56,7 @@ def exported(request, tmp_path_factory):
     if request.param == "onnx":
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
-    suffix, images = FORMATS[request.param].suffix, torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    suffix, images = EXPORTERS[request.param].suffix, torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     folder, model = tmp_path_factory.mktemp("exported"), network().train()
     model.fc.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -228,7 +228,7 @@ def test_names_and_files_in_the_way(tmp_path, images):
 def test_the_command_checks_a_checkpoint_on_its_own_images(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(network(), tmp_path / "net.safetensors")
-    cli.run("export", "net.safetensors", "--format", "torch", "--out", "net.pt2", "--images", 7, "--quiet")
+    cli.run("export", "net.safetensors", "--format", "torch", "--out", "net.pt2", "--check-on", 7, "--quiet")
     text = capsys.readouterr().out
     assert "net.pt2: torch, " in text
     assert "input    float32 [batch, 3, 8, 8] in [0, 1], normalised inside\n" in text
