@@ -102,7 +102,7 @@ def data_of(
         storage=settings.storage,
         holdout=settings.holdout,
         per_class=settings.per_class,
-        seed=config.seed,
+        seed=settings.seed_or(config.seed),
         download=download,
         augment=settings.augment,
         skip_bad=settings.skip_bad,
