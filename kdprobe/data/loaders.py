@@ -167,7 +167,8 @@ def evaluation_batches(
 
 def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int, view: Tensor | None = None) -> Batch:
     device = images.device
-    return Batch(images.float().div_(255), split.labels[index].to(device), index.to(device), n_skipped, view)
+    white = torch.full((), 255.0, device=device)  # by a plain number a GPU would multiply with its reciprocal
+    return Batch(images.float().div_(white), split.labels[index].to(device), index.to(device), n_skipped, view)
 
 
 @dataclass(frozen=True, eq=False)
