@@ -157,7 +157,8 @@ def evaluation_batches(
 
 def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int) -> Batch:
     device = images.device
-    return Batch(images.float().div_(255), split.labels[index].to(device), index.to(device), n_skipped)
+    white = torch.full((), 255.0, device=device)  # by a plain number a GPU would multiply with its reciprocal
+    return Batch(images.float().div_(white), split.labels[index].to(device), index.to(device), n_skipped)
 
 
 @dataclass(frozen=True, eq=False)
