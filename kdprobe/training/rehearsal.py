@@ -143,7 +143,7 @@ def _first(trainer: Trainer) -> Batch:
         trainer.job.data.train,
         batch_size=few,
         augment=trainer.data.augment,
-        seed=trainer.seed,
+        seed=trainer.data_seed,
         epoch=0,
         workers=0,
         device=group.device,
@@ -155,7 +155,7 @@ def _first(trainer: Trainer) -> Batch:
     size = min(settings.batch_size, trainer.n_images) // group.world
     wanted = max(size // max(min(settings.accumulate, size // 2), 1), len(batch.labels))
     places = torch.arange(wanted, device=group.device) % len(batch.labels)
-    return Batch(batch.images[places], batch.labels[places], batch.index[places])
+    return batch.take(places)
 
 
 def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:
