@@ -40,7 +40,8 @@ class AugmentConfig(Section):
         erase: probability of erasing a random box of an image.
         repeats: how often each image comes in an epoch, varied in different ways; the epoch stays as long
             and holds fewer of the images.
-        period: the variations of an epoch come again after this number of epochs; never, if not given.
+        period: the variations of an epoch come again after this number of epochs, in another order; never, if not
+            given.
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
@@ -62,6 +63,10 @@ class AugmentConfig(Section):
     def varies(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
         return self.crop != "none" or self.flip or self.rand_augment is not None or self.erase > 0
+
+    def varied_as(self, epoch: int) -> int:
+        """The first epoch with the same variations, from 0: all are the same where nothing varies."""
+        return epoch % (self.period or epoch + 1) if self.varies else 0
 
 
 class DataConfig(Section):
@@ -87,6 +92,10 @@ class DataConfig(Section):
     skip_bad: bool = False
     seed: int | None = Field(None, ge=0, lt=2**64)
     augment: AugmentConfig = AugmentConfig()
+
+    def seed_or(self, seed: int) -> int:
+        """The seed of everything about images, in a run of this seed."""
+        return seed if self.seed is None else self.seed
 
 
 class NetworkFacts(Section):
@@ -282,7 +291,7 @@ class RunConfig(Section):
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see `ProbeConfig`; nothing is compared if not given.
-        seed: seed of initialisation, shuffling and augmentation.
+        seed: seed of initialisation, shuffling and augmentation; `data.seed` decides the latter two where it is given.
     """
 
     data: DataConfig

@@ -77,4 +77,5 @@ def held_out_by(checkpoint: str | Path | None, spec: str) -> dict[str, Any]:
     data = values["data"]
     if data["spec"] != spec:
         return {}
-    return {"holdout": data["holdout"], "seed": values["seed"], "skip_bad": data["skip_bad"]}
+    seed = values["seed"] if data["seed"] is None else data["seed"]
+    return {"holdout": data["holdout"], "seed": seed, "skip_bad": data["skip_bad"]}

@@ -35,7 +35,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
     found: dict[str, str] = {}
     for cell in _to_be_tried(cells):
         config = parse(cell.config, methods, source=f"the cell {cell.label}")
-        key = json.dumps([config.data.model_dump(mode="json"), config.seed])
+        key = json.dumps([config.data.model_dump(mode="json"), config.data.seed_or(config.seed)])
         if key not in sets:
             sets[key] = data_of(config, decode=False)
         inputs = try_out(_uncompiled(config), sets[key])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
-from kdprobe.distillers import DISTILLERS, Method, option_types
+from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
@@ -102,7 +102,7 @@ def data_of(
         storage=settings.storage,
         holdout=settings.holdout,
         per_class=settings.per_class,
-        seed=config.seed,
+        seed=settings.seed_or(config.seed),
         download=download,
         augment=settings.augment,
         skip_bad=settings.skip_bad,
@@ -174,10 +174,7 @@ def _teacher(
 
 
 def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:
-    kind = DISTILLERS[config.method["name"]]
-    settings = {key: value for key, value in config.method.items() if key != "name"}
-    options = option_types()[config.method["name"]].model_validate(settings)
-    return kind(options, measure(student), None if teacher is None else measure(teacher))
+    return make_method(config.method, measure(student), None if teacher is None else measure(teacher))
 
 
 def _check_cache(config: RunConfig, method: Method) -> None:

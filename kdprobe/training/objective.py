@@ -40,13 +40,16 @@ class Objective(nn.Module):
             soft_labels: [B, C], of mixed images; the cross entropy takes them instead of the classes.
 
         Returns:
-            logits [B, C] and named terms.
+            logits [B, C] and named terms, of which the cross entropy is one where there are classes.
         """
         features = self.student(images)
         logits = self.method.logits(features).float()
-        if soft_labels is None:
-            cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        else:
-            cross_entropy = F.cross_entropy(logits, soft_labels)
-        terms = {"ce": self.method.ce_weight * cross_entropy}
+        terms = {}
+        if logits.shape[1]:
+            terms["ce"] = self.method.ce_weight * self._cross_entropy(logits, labels, soft_labels)
         return logits, terms | self.method(features, teacher, labels, progress)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, soft_labels: Tensor | None) -> Tensor:
+        if soft_labels is not None:
+            return F.cross_entropy(logits, soft_labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)

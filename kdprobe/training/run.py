@@ -92,10 +92,9 @@ def train(
                 raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
             return result
         try:
-            if not resume:
-                with stop.at_once():
-                    rehearse(trainer, config)
-                    group.wait()  # a process that fails here ends them all before the folder is taken
+            with stop.at_once():
+                rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
+                group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
