@@ -114,7 +114,7 @@ def _described(split: Split, root: str) -> list[list[object]]:
 
 def _pixels(items: ImageItems) -> list[str | None]:
     """The hash of the pixels of each image; None for those that are not read, or that cannot be and may be skipped."""
-    every = -(-len(items) // SAMPLED)
+    every = max(-(-len(items) // SAMPLED), 1)
     with progress("identifying", len(items)) as shown:
 
         def digests(places: Iterable[int]) -> Iterator[tuple[int, str | None, int]]:

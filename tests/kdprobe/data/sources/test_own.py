@@ -1,7 +1,9 @@
 """Data sets of one's own: lazily, in workers, equal to the same images in memory and in files."""
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
 from torchvision.datasets import FakeData, ImageFolder
 
-from kdprobe.config import AugmentConfig
+from kdprobe.config import AugmentConfig, parse
 from kdprobe.data import DataSet, ImageItems, Split, evaluation_batches, identity, load_data, training_batches
 from kdprobe.data.check import check
-from kdprobe.errors import DataError
+from kdprobe.distillers import option_types
+from kdprobe.errors import DataError, RunError
+from kdprobe.runs import RunFolder
+from kdprobe.training import train
 
 AUGMENT = AugmentConfig(crop="resized", rand_augment="rand-m9-mstd0.5-inc1", erase=0.5)
 
@@ -268,3 +274,31 @@ def test_data_sets_of_hugging_face() -> None:
     bare = load_data(made.remove_columns("kind"), holdout=0.5)
     assert isinstance(bare, DataSet)
     assert bare.classes == ()
+
+
+def test_training_is_the_same_wherever_the_images_are_and_refuses_others(tmp_path: Path, folder: Path) -> None:
+    by_label = "[n for c in range(3) for n in range(24) if n % 3 == c]"
+    module = tmp_path / "sorted_squares.py"
+    module.write_text(
+        "from torch.utils.data import Subset\nfrom tests.kdprobe.data.sources.test_own import Squares\n"
+        f"def make():\n    return Subset(Squares(), {by_label})\n"
+    )
+    given = {"holdout": 0.25, "image_size": 16}
+    common = {"model": {"name": "resnet8"}, "training": {"epochs": 2, "batch_size": 9, "precision": "fp32"}}
+    weights = {}
+    for name, data in {
+        "memory": {"spec": "sorted_squares:make"},
+        "items": {"spec": "sorted_squares:make", "storage": "files"},
+        "folder": {"spec": f"folder:{folder}", "storage": "files"},
+    }.items():
+        config = parse({"data": {**data, **given}, **common}, option_types(), source="here")
+        with chdir(tmp_path):
+            train(config, tmp_path / name, device="cpu", quiet=True)
+        weights[name] = load_file(tmp_path / name / "last.safetensors")
+    for name in ("items", "folder"):
+        assert all(torch.equal(weights["memory"][key], value) for key, value in weights[name].items()), name
+    module.write_text(module.read_text().replace("range(3)", "(0, 2, 1)"))
+    sys.modules.pop("sorted_squares")
+    (tmp_path / "items" / "result.json").unlink()
+    with chdir(tmp_path), pytest.raises(RunError, match=r"cannot go on: when it began, the data sorted_squares:make"):
+        train(RunFolder(tmp_path / "items").config(option_types()), tmp_path / "items", resume=True, quiet=True)
