@@ -110,6 +110,7 @@ def judge(
     Raises:
         AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
             not finite.
+        DataError: if the data set has no labels.
     """
     given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
     names, sets, judged = checkpoint_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
@@ -130,6 +131,8 @@ def judge(
             for note in data.notes:
                 say(note)
         sets[shown] = data
+        if same_classes:
+            data.check_labelled("evaluation")
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
         order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None
