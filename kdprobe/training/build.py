@@ -12,7 +12,8 @@ from kdprobe.distillers import DISTILLERS, Method, option_types
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import relabel
+from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.description import describe
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
@@ -126,8 +127,8 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> n
         image_size=data.image_size,
         args=config.model.args,
         pretrained=config.model.pretrained,
-        mean=data.mean,
-        std=data.std,
+        mean=config.model.mean or data.mean,
+        std=config.model.std or data.std,
         classes=data.classes,
         data=data.spec,
         named_by=named_by,
@@ -140,6 +141,7 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> n
             f"network {config.model.name!r} has {has}, so there is nothing to learn; give one with parameters that "
             "require gradients"
         )
+    describe(model, **{fact: getattr(config.model, fact) for fact in ANATOMY})
     return relabel(model, method=config.method["name"])
 
 
