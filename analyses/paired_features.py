@@ -48,7 +48,7 @@ def shown_features(
     *,
     teacher_layers: Sequence[str] = ("stages",),
     student_layers: Sequence[str] = ("stages",),
-    reduce: str = "gap",
+    reduce: str | None = None,
     batch_size: int = 256,
     device: str | torch.device = "cpu",
     quiet: bool = True,
@@ -59,7 +59,7 @@ def shown_features(
         views: with the roles `teacher` and `student`.
         teacher_layers: as `kdprobe.capture` takes them.
         student_layers: the same for the student.
-        reduce: what of a layer's output is taken.
+        reduce: what of a layer's output is taken; `gap` if not given.
         batch_size: images at a time.
         device: where the networks run; the features are gathered on the CPU.
         quiet: no progress on standard error.
@@ -68,6 +68,7 @@ def shown_features(
         CaptureError: for an unknown layer.
     """
     choices, device = {"teacher": teacher_layers, "student": student_layers}, pick_device(device)
+    reduce = reduce or "gap"
     with ExitStack() as stack:
         taken = {
             role: stack.enter_context(capture(model.to(device), choices[role], reduce=reduce))
@@ -156,7 +157,7 @@ def stored_features(
     *,
     teacher_layers: Sequence[str] = ("all",),
     student_layers: Sequence[str] = ("all",),
-    reduce: str = "gap",
+    reduce: str | None = None,
 ) -> LayerFeatures:
     """Features from one dump that holds both networks, or from the teacher's and the student's dump.
 
@@ -164,17 +165,18 @@ def stored_features(
         paths: one feature file or two.
         teacher_layers: stored names, globs, `stages` or `all`.
         student_layers: the same for the student.
-        reduce: what of a stored output is taken.
+        reduce: what of a stored output is taken; if not given, its means over positions (gap), or what the files hold.
 
     Raises:
-        StoreError: if the files hold different samples or a different order, only Gram matrices, or are damaged.
+        StoreError: if the files hold different samples or another order, no features or another reduction, or are
+            damaged.
     """
     with open_pair(paths) as pair:
         chosen = {"teacher": teacher_layers, "student": student_layers}
         both = [
             _Stored(side.store.path, side.role, side.layers(chosen[name]), reduce) for name, side in pair.sides.items()
         ]
-        store, facts = pair.store, {**pair.facts(), "reduce": reduce}
+        store, facts = pair.store, {**pair.facts(), "reduce": pair.reduction(reduce)}
         return LayerFeatures(both[0], both[1], store.labels, store.index, facts, pair.origin(), store.path)
 
 
@@ -185,10 +187,10 @@ class _Stored(Mapping[str, Tensor]):
         path: the feature file.
         role: of the network in it.
         layers: that there are to look up, in the order of execution.
-        reduce: what of a stored output is taken.
+        reduce: what of a stored output is taken, as `StoredNetwork.reduction` has it.
     """
 
-    def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str) -> None:
+    def __init__(self, path: Path, role: str, layers: Sequence[str], reduce: str | None) -> None:
         self._path, self._role, self._layers, self._reduce = path, role, layers, reduce
 
     def __getitem__(self, layer: str) -> Tensor:

@@ -13,6 +13,8 @@ from kdprobe.errors import StoreError
 from kdprobe.features.reducers import reduce_stored
 from kdprobe.features.store import FeatureStore, Network
 
+#: what can still be taken of some reductions, first what is taken if nothing else is asked for
+_LEFT = {"gap": ("gap", "mean"), "mean": ("mean", "gap"), "tokens": ("gap", "mean", "tokens")}
 _VIEW = ("crop_pct", "interpolation", "crop_mode")
 
 
@@ -41,9 +43,25 @@ class StoredNetwork:
         """What is stored of a layer for some samples, as `FeatureStore.minibatch` reads it."""
         return self.store.minibatch(self.role, layer, start, size)
 
-    def reduced(self, layer: str, reduce: str) -> Tensor:
-        """What `reduce` takes of a layer, for all samples: [n, ...], at least float32."""
-        store, layout = self.store, self.store.layout(self.role, layer)
+    def reduction(self, asked: str | None) -> str:
+        """What is taken of each layer: what is asked for, or else the means over positions, or what the file holds.
+
+        Raises:
+            StoreError: if that was lost when the file was written.
+        """
+        held = self.store.reduce
+        left = _LEFT.get(held, (held,))
+        if asked and held != "whole" and asked not in left:
+            raise StoreError(
+                f"{self.store.path} holds {held} of each layer, of which {asked} cannot be taken; give --reduce "
+                f"{left[0]}, or dump again without --reduce"
+            )
+        return asked or ("gap" if held == "whole" else left[0])
+
+    def reduced(self, layer: str, reduce: str | None) -> Tensor:
+        """What `reduction` takes of a layer, for all samples: [n, ...], at least float32."""
+        store, layout, reduce = self.store, self.store.layout(self.role, layer), self.reduction(reduce)
+        reduce = "whole" if reduce == store.reduce else reduce
         found: Tensor | None = None
         for start in range(0, store.n_samples, store.batch_size):
             values = self.minibatch(layer, start, store.batch_size)
@@ -80,6 +98,10 @@ class StoredPair:
     def facts(self) -> dict[str, str]:
         """Names of both networks and of the data."""
         return {name: side.network.model for name, side in self.sides.items()} | {"data": self.store.data}
+
+    def reduction(self, asked: str | None) -> str:
+        """What is taken of each layer, in words."""
+        return " and ".join(dict.fromkeys(side.reduction(asked) for side in self.sides.values()))
 
     def origin(self) -> dict[str, str | dict[str, str]]:
         """Files, hashes of the checkpoints, and data, for the provenance."""

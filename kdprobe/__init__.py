@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
     from kdprobe.models.description import describe as describe
+    from kdprobe.training.distillation import Distillation as Distillation
 
 __version__ = "0.1.0"
-__all__ = ["FeatureStore", "KdprobeError", "capture", "describe", "load", "main"]
+__all__ = ["Distillation", "FeatureStore", "KdprobeError", "capture", "describe", "load", "main"]
 
 
 def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -42,6 +43,7 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 __getattr__, __dir__ = face(
     __name__,
     {
+        "Distillation": "kdprobe.training.distillation",
         "FeatureStore": "kdprobe.features.store",
         "KdprobeError": "kdprobe.errors",
         "capture": "kdprobe.features.capturing",

@@ -52,7 +52,8 @@ def files_cka(
             if sums.accepts(min(size, n - start)):
                 teacher, student = _grams(pair.teacher, rows, start, size), _grams(pair.student, columns, start, size)
                 sums.add(teacher, student, number=number)
-        facts, origin = pair.facts() | {"reduce": "flatten"}, provenance(**pair.origin())
+        held = dict.fromkeys(side.store.reduce.replace("whole", "flatten") for side in pair.sides.values())
+        facts, origin = pair.facts() | {"reduce": " and ".join(held)}, provenance(**pair.origin())
     if shard[1] > 1:
         sums.gather()
     return sums.result(confidence=confidence, facts=facts, provenance=origin)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--run", type=PATH, help="Run whose snapshots are compared with its teacher, or with --teacher.")
 @click.option("--every", type=click.IntRange(min=1), metavar="K", help="Take only the snapshots of every K-th epoch.")
 @layers_options("stages")
-@reduce_option("flatten", "gap", "cls", "mean", "tokens")
+@reduce_option("flatten", "gap", "cls", "mean", "tokens", "spatial:N", default="flatten", show_default=True)
 @click.option(
     "--kernel", type=click.Choice(["linear", "rbf"]), default="linear", show_default=True, help="Kernel of CKA."
 )

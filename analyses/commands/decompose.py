@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "Pair of a teacher layer and a student layer; repeatable.", "T=S", show_default="matched by relative depth"
 )
 @layers_options("stages")
-@reduce_option("gap", "flatten", "cls", "tokens")
+@reduce_option("gap", "flatten", "cls", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to")
 @click.option(
     "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Number of folds, held out in turn."
 )

@@ -18,7 +18,9 @@ from kdprobe.terminal import echo
     help="Measure of similarity.",
 )
 @layers_options("all")
-@reduce_option("gap", "flatten", "cls", "mean", "tokens")
+@reduce_option(
+    "gap", "flatten", "cls", "mean", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to"
+)
 @saving_options("similarity")
 def similarity(
     features: tuple[Path, ...], measure: str, out: Path, *, overwrite: bool, quiet: bool, **chosen: Any

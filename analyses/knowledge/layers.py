@@ -135,7 +135,7 @@ def decompose_networks(
 
 
 #: what is taken of networks unless chosen otherwise
-_USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": "gap"}
+_USUAL = {"teacher_layers": ("stages",), "student_layers": ("stages",), "reduce": None}
 
 
 def features_and_pairs(

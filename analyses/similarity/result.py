@@ -33,7 +33,7 @@ def files_similarity(
     *,
     teacher_layers: str | Sequence[str] = "all",
     student_layers: str | Sequence[str] = "all",
-    reduce: str = "gap",
+    reduce: str | None = None,
 ) -> Result:
     """One measure for every pair of stored layers, over all samples.
 
@@ -42,7 +42,8 @@ def files_similarity(
         measure: a name in `analyses.similarity.measures.MEASURES`.
         teacher_layers: stored names, globs, `stages` or `all`.
         student_layers: the same for the student.
-        reduce: what of a feature is compared, as `kdprobe.capture` takes it.
+        reduce: what of a feature is compared, as `kdprobe.capture` takes it; if not given, its means over positions
+            (gap), or what the files hold.
 
     Returns:
         kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `remarks`,
@@ -50,7 +51,7 @@ def files_similarity(
         and layers of both networks, `reduce`, `n_samples`, `data`.
 
     Raises:
-        StoreError: if the files do not fit together, are damaged, or hold Gram matrices.
+        StoreError: if the files do not fit together, are damaged, or hold Gram matrices or another reduction.
         AnalysisError: for an unknown measure.
         Undefined: if no pair of layers has a value, with the reason of the first.
     """
@@ -62,7 +63,7 @@ def files_similarity(
         facts = {
             **pair.facts(),
             "measure": NAMES[measure],
-            "reduce": reduce,
+            "reduce": pair.reduction(reduce),
             "n_samples": pair.store.n_samples,
             "teacher_layers": list(rows),
             "student_layers": list(columns),
@@ -119,7 +120,7 @@ def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measu
     return MEASURES[measure](one, other)
 
 
-def _prepared(side: StoredNetwork, layers: str | Sequence[str], reduce: str) -> dict[str, Prepared | str]:
+def _prepared(side: StoredNetwork, layers: str | Sequence[str], reduce: str | None) -> dict[str, Prepared | str]:
     """Each layer's features, or why they have no similarity with any others."""
     found: dict[str, Prepared | str] = {}
     for name in side.layers(layers):

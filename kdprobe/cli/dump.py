@@ -15,6 +15,7 @@ from kdprobe.cli.options import (
     out_option,
     overwrite_option,
     quiet_option,
+    reduce_option,
     resume_option,
     showing_both_options,
     student_option,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 )
 @layers_options(instead=" instead of --layers")
 @out_option("File of the dump, FILE.h5.", of=FILE, required=True)
+@reduce_option("whole", "flatten", "gap", "tokens", "cls", "spatial:N", default="whole", show_default=True)
 @click.option("--grams", is_flag=True, help="Write the Gram matrices of each minibatch instead of the features.")
 @click.option(
     "--dtype",
@@ -76,6 +78,7 @@ def dump(
     student_layers: tuple[str, ...],
     out: Path,
     *,
+    reduce: str,
     grams: bool,
     dtype: str,
     compression: str,
@@ -90,11 +93,23 @@ def dump(
 ) -> None:
     """Write the features of one or two networks to an HDF5 file.
 
-    They are those of the test images, in their order, minibatch by minibatch.
+    They are those of the test images, in their order, minibatch by minibatch. The size is told before anything is
+    written, and a dump that does not fit on the disk is refused.
+
+    --reduce stores less of each layer:
+
+    \b
+    whole      the output as it is
+    flatten    the same as one row per image
+    gap        its mean over positions, without prefix tokens
+    tokens     one row per position, without prefix tokens
+    cls        its class token
+    spatial:N  its means over N x N areas
 
     \b
     Example:
       kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
+      kdprobe dump --checkpoint timm:vit_large_patch16_224 --data folder:DIR --reduce gap --out pooled.h5
     """
     from kdprobe.features.dump import Dump, write
     from kdprobe.features.shared_images import open_views
@@ -118,6 +133,7 @@ def dump(
             batch_size=batch_size,
             content="grams" if grams else "features",
             dtype=dtype,
+            reduce=reduce,
             compression="gzip" if compression == "gzip" else "none",
             device=processes.device,
             quiet=quiet or not processes.main,

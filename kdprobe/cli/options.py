@@ -5,6 +5,7 @@ gets their values as one.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import reduce, wraps
 from pathlib import Path
@@ -28,6 +29,14 @@ class FiniteRange(click.FloatRange):
         """As click does, without NaN and infinities."""
         number = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number", param, ctx)
+
+
+class Reduction(click.Choice[str]):
+    """One of several reductions; any number may stand for the N of `spatial:N`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As click does, but for the number."""
+        return str(value) if re.fullmatch("spatial:[1-9][0-9]*", value) else super().convert(value, param, ctx)
 
 
 PATH = click.Path(path_type=Path)
@@ -70,16 +79,15 @@ def resume_option(text: str) -> Decorator:
     return click.option("--resume", is_flag=True, help=text)
 
 
-def format_option() -> Decorator:
-    """`--format`, several times; the command gets `formats`."""
+def format_option(*one_of: str) -> Decorator:
+    """`--format`, one of these; without any, of pictures, several times: the command gets `formats`."""
+    pictures: dict[str, Any] = {"multiple": True, "default": PICTURES, "show_default": True}
     return click.option(
         "--format",
-        "formats",
-        multiple=True,
-        default=PICTURES,
-        show_default=True,
-        type=click.Choice(["pdf", "png", "svg"]),
-        help="File format of the pictures; repeatable.",
+        *([] if one_of else ["formats"]),
+        **({"required": True} if one_of else pictures),
+        type=click.Choice(one_of or ["pdf", "png", "svg"]),
+        help="Format of the file." if one_of else "File format of the pictures; repeatable.",
     )
 
 
@@ -139,15 +147,9 @@ def layers_options(default: str | None = None, *, instead: str = "") -> Decorato
     return _group(of("teacher"), of("student"))
 
 
-def reduce_option(default: str, *others: str) -> Decorator:
-    """`--reduce`: the default, and what else there is."""
-    return click.option(
-        "--reduce",
-        type=click.Choice([default, *others]),
-        default=default,
-        show_default=True,
-        help="How maps and tokens become features.",
-    )
+def reduce_option(*choices: str, **settings: Any) -> Decorator:
+    """`--reduce`: what there is."""
+    return click.option("--reduce", type=Reduction(choices), help="How maps and tokens become features.", **settings)
 
 
 def batch_size_option(text: str, *, least: int, **settings: Any) -> Decorator:
@@ -387,11 +389,8 @@ def check_source(features: tuple[Path, ...], networks: Mapping[str, object], **o
         raise ConfigError("give --teacher and --student, or --features with dumps of both")
     unused = [name for name, value in {**networks, **others}.items() if value]
     if features and unused:
-        raise ConfigError(f"--features takes no {_named(unused)}: a dump has been made with them")
-
-
-def _named(names: list[str]) -> str:
-    return " or ".join(f"--{name.replace('_', '-')}" for name in names)
+        named = " or ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ConfigError(f"--features takes no {named}: a dump has been made with them")
 
 
 def _group(*options: Decorator) -> Decorator:

@@ -40,7 +40,8 @@ class AugmentConfig(Section):
         erase: probability of erasing a random box of an image.
         repeats: how often each image comes in an epoch, varied in different ways; the epoch stays as long
             and holds fewer of the images.
-        period: the variations of an epoch come again after this number of epochs; never, if not given.
+        period: the variations of an epoch come again after this number of epochs, in another order; never, if not
+            given.
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
@@ -62,6 +63,10 @@ class AugmentConfig(Section):
     def varies(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
         return self.crop != "none" or self.flip or self.rand_augment is not None or self.erase > 0
+
+    def varied_as(self, epoch: int) -> int:
+        """The first epoch with the same variations, from 0: all are the same where nothing varies."""
+        return epoch % (self.period or epoch + 1) if self.varies else 0
 
 
 class DataConfig(Section):
@@ -88,6 +93,10 @@ class DataConfig(Section):
     seed: int | None = Field(None, ge=0, lt=2**64)
     augment: AugmentConfig = AugmentConfig()
 
+    def seed_or(self, seed: int) -> int:
+        """The seed of everything about images, in a run of this seed."""
+        return seed if self.seed is None else self.seed
+
 
 class NetworkFacts(Section):
     """What is known of a network besides its name; observed, or read from its file, where not given.
@@ -113,7 +122,8 @@ class ModelConfig(NetworkFacts):
     """A network by name: a CIFAR ResNet, any timm network, or `module:callable`, with its arguments.
 
     Attributes:
-        weights: FILE or FILE#KEY, whose tensors it starts from.
+        weights: FILE, FILE#KEY or a run folder, whose tensors it starts from; its classifier is new where classes
+            differ. A run that has begun does not need it any more.
         pretrained: start from timm's published weights.
     """
 
@@ -121,6 +131,13 @@ class ModelConfig(NetworkFacts):
     args: dict[str, Any] = {}
     pretrained: bool = False
     weights: str | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _is_one_start(cls, weights: str | None, info: Any) -> str | None:
+        if weights is not None and info.data.get("pretrained"):
+            raise ValueError("must be left out where model.pretrained takes the published weights")
+        return weights
 
 
 class OptimizerConfig(Section):
@@ -282,7 +299,7 @@ class RunConfig(Section):
         method: `{name: ..., options of that method}`.
         training: schedule, optimizer, precision.
         probe: see `ProbeConfig`; nothing is compared if not given.
-        seed: seed of initialisation, shuffling and augmentation.
+        seed: seed of initialisation, shuffling and augmentation; `data.seed` decides the latter two where it is given.
     """
 
     data: DataConfig

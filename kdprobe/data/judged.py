@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdprobe.data.dataset import DataSet, ImageFiles
+from kdprobe.data.dataset import DataSet, Pictures
 from kdprobe.data.spec import load_data
 from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs.folder import RunFolder
@@ -42,7 +42,7 @@ def load_judged(
 def _whole(data: DataSet) -> DataSet:
     """Bad images are left out now, in memory, or not at all: each prediction has its label."""
     images = data.test.images
-    if not isinstance(images, ImageFiles):
+    if not isinstance(images, Pictures):
         return data
     return replace(data, test=replace(data.test, images=replace(images, skip_bad=False)))
 
@@ -77,4 +77,5 @@ def held_out_by(checkpoint: str | Path | None, spec: str) -> dict[str, Any]:
     data = values["data"]
     if data["spec"] != spec:
         return {}
-    return {"holdout": data["holdout"], "seed": values["seed"], "skip_bad": data["skip_bad"]}
+    seed = values["seed"] if data["seed"] is None else data["seed"]
+    return {"holdout": data["holdout"], "seed": seed, "skip_bad": data["skip_bad"]}

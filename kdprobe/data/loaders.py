@@ -2,7 +2,8 @@
 
 Order and variation are functions of (seed, epoch) alone, and each image's variation of
 (seed, epoch, its view): batch size, number of workers and device change nothing about them.
-View v of a split of n images is image v mod n, for the (v // n)-th time.
+View v of a split of n images is image v mod n, for the (v // n)-th time. With `augment.period` K, the variations of
+epoch e are those of epoch e mod K; its order is its own.
 """
 
 import os
@@ -36,13 +37,20 @@ STILL = AugmentConfig(crop="none", flip=False)
 class Batch:
     """Images [B, 3, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B].
 
-    `n_skipped` images are missing because they could not be decoded.
+    `n_skipped` images are missing because they could not be decoded. `view` [B] numbers what training images look like
+    over all epochs of a seed: images of one number are the same to the bit. None for others.
     """
 
     images: Float32[Tensor, "B 3 s s"]
     labels: Int64[Tensor, " B"]
     index: Int64[Tensor, " B"]
     n_skipped: int = 0
+    view: Int64[Tensor, " B"] | None = None
+
+    def take(self, places: slice | Tensor) -> "Batch":
+        """The images at some places of the batch."""
+        view = None if self.view is None else self.view[places]
+        return Batch(self.images[places], self.labels[places], self.index[places], view=view)
 
 
 def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
@@ -84,7 +92,7 @@ def training_batches(
         split: the images.
         batch_size: images per batch.
         augment: how images are varied.
-        seed: the run's seed.
+        seed: that of the data.
         epoch: the epoch whose order and variations are wanted.
         workers: processes that decode files and apply `augment.rand_augment`; 0 does both in this one.
         device: the device to put the batches on.
@@ -107,10 +115,11 @@ def training_batches(
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
-    variation = draw_variations(len(split) * augment.repeats, augment, seed=seed, epoch=epoch)
+    n_views, varied_as = len(split) * augment.repeats, augment.varied_as(epoch)
+    variation = draw_variations(n_views, augment, seed=seed, epoch=varied_as)
     padding = augment.padding if augment.crop == "pad" else 0
-    first_key = generator(seed, epoch, 3).initial_seed() % 2**32
-    work = _Work(split, parts, augment, seed, epoch)
+    first_key = generator(seed, varied_as, 3).initial_seed() % 2**32
+    work = _Work(split, parts, augment, seed, varied_as)
     for (images, views), part in zip(_images(work, workers=workers, device=device), parts, strict=True):
         if len(views) < min(2, len(part)):
             raise DataError(f"only {len(views)} of a batch of {len(part)} images can be decoded, but two are needed")
@@ -118,7 +127,8 @@ def training_batches(
         varied = shift_and_flip(images, chosen, padding=padding)
         if augment.erase:
             varied = erase(varied, views.to(device) + first_key, probability=augment.erase)
-        yield _batch(split, varied, views % len(split), n_skipped=len(part) - len(views))
+        number = (views + n_views * varied_as).to(device)
+        yield _batch(split, varied, views % len(split), n_skipped=len(part) - len(views), view=number)
 
 
 def _order(n_images: int, repeats: int, *, seed: int, epoch: int) -> Tensor:
@@ -155,14 +165,15 @@ def evaluation_batches(
             yield _batch(split, images, index, n_skipped=len(part) - len(index))
 
 
-def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int) -> Batch:
+def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int, view: Tensor | None = None) -> Batch:
     device = images.device
-    return Batch(images.float().div_(255), split.labels[index].to(device), index.to(device), n_skipped)
+    white = torch.full((), 255.0, device=device)  # by a plain number a GPU would multiply with its reciprocal
+    return Batch(images.float().div_(white), split.labels[index].to(device), index.to(device), n_skipped, view)
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What to prepare: the views of each batch, and how each image is varied."""
+    """What to prepare: the views of each batch, and how each image is varied, as it is in this epoch."""
 
     split: Split
     parts: Sequence[Tensor]

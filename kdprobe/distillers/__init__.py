@@ -1,9 +1,12 @@
 """Distillation methods by name; each stands in a file of its own."""
 
+from typing import Any
+
 from kdprobe.config import Section
 from kdprobe.distillers.at import AT
 from kdprobe.distillers.base import Method as Method
 from kdprobe.distillers.base import Progress as Progress
+from kdprobe.distillers.base import check_needs, check_weight
 from kdprobe.distillers.cakd import CAKD
 from kdprobe.distillers.crd import CRD
 from kdprobe.distillers.cskd import CSKD
@@ -21,8 +24,9 @@ from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
 from kdprobe.distillers.scn import SCN
+from kdprobe.models.stages import Shapes
 
-__all__ = ["DISTILLERS", "Method", "Progress", "option_types"]
+__all__ = ["DISTILLERS", "Method", "Progress", "make_method", "option_types"]
 
 DISTILLERS: dict[str, type[Method]] = {
     "plain": Plain,
@@ -49,3 +53,27 @@ DISTILLERS: dict[str, type[Method]] = {
 def option_types() -> dict[str, type[Section]]:
     """The typed options of each method, for checking configurations."""
     return {name: method.Options for name, method in DISTILLERS.items()}
+
+
+def make_method(
+    settings: dict[str, Any], student: Shapes, teacher: Shapes | None, *, kind: type[Method] | None = None
+) -> Method:
+    """A method, checked against what the two networks offer.
+
+    Args:
+        settings: its name and options, as in the section `method`.
+        student: sizes of the student's features.
+        teacher: sizes of the teacher's features; None where the method has no teacher.
+        kind: its class; the one of that name if not given.
+
+    Raises:
+        ModelError: if the method is not defined for this pair, or needs a classifier or labels that are not there.
+    """
+    name = settings["name"]
+    options = {key: value for key, value in settings.items() if key != "name"}
+    kind = kind or DISTILLERS[name]
+    check_needs(name, kind, student, teacher)
+    method = kind(kind.Options.model_validate(options), student, teacher)
+    check_needs(name, method, student, teacher)
+    check_weight(name, method)
+    return method

@@ -6,7 +6,7 @@ needs of them, and it is built from their measured `Shapes`. The training loop a
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -57,9 +57,10 @@ class Method(nn.Module):
     Attributes:
         Options: the type of the options; they become keys under `method:`.
         uses_teacher: whether a teacher must be given.
+        remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
-        student_needs: which of the student's features `forward` reads; of the class, or of the instance where they
-            depend on its options.
+        student_needs: which of the student's features the method reads, of the class, or of the instance where they
+            depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
         teacher_needs: which of the teacher's.
 
     Raises:
@@ -68,6 +69,7 @@ class Method(nn.Module):
 
     Options: ClassVar[type[Section]] = Section
     uses_teacher: ClassVar[bool] = True
+    remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS
@@ -127,6 +129,49 @@ def needs_teacher(method: str, teacher: _Teacher | None) -> _Teacher:
     if teacher is None:
         raise ModelError(f"method {method!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
     return teacher
+
+
+def check_needs(name: str, method: Method | type[Method], student: Shapes, teacher: Shapes | None) -> None:
+    """Check that there are the classifiers that a method's needs ask for.
+
+    Args:
+        name: the method's.
+        method: before it is built, or with the needs that its options give it.
+        student: sizes of the student's features.
+        teacher: sizes of the teacher's features.
+
+    Raises:
+        ModelError: saying what it needs that is not there, and how to get it.
+    """
+    if teacher is not None and not teacher.n_classes and reads_logits(method.teacher_needs):
+        raise ModelError(
+            f"method {name!r} learns from the teacher's logits, but {teacher.model} has no classifier: train one on it "
+            "(model.weights with training.freeze), or take a method that reads features alone, such as rkd, fitnet or "
+            "dropkd with logit_source=classifier"
+        )
+    if not student.n_classes and (reads_logits(method.student_needs) or not method.uses_teacher):
+        raise ModelError(
+            f"method {name!r} learns from classes, but the data have no labels; take one that reads a teacher's "
+            "features alone, such as rkd, fitnet or dropkd"
+        )
+
+
+def check_weight(name: str, method: Method) -> None:
+    """Check that nothing weights the cross entropy with labels that are not there.
+
+    Raises:
+        ModelError: naming the option.
+    """
+    if method.ce_weight and not method.student_shapes.n_classes:
+        raise ModelError(
+            f"method {name!r} weights the cross entropy with the labels by {method.ce_weight:g}, but the data have no "
+            "labels; set method.ce_weight=0"
+        )
+
+
+def reads_logits(needs: Iterable[Need]) -> bool:
+    """Whether there must be a classifier: for its logits, or for itself."""
+    return bool({"logits", "head"} & set(needs))
 
 
 def needs_maps(method: str, *networks: Shapes) -> None:

@@ -25,7 +25,7 @@ from kdprobe.distillers.pairing import check_stage, levels, resized
 from kdprobe.distillers.strong_view import strong_view
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
-from kdprobe.models.stages import Features, Shapes
+from kdprobe.models.stages import Features, Need, Shapes
 
 #: side of the squares of positions that share one linear layer
 SIDE = 4
@@ -186,8 +186,8 @@ class CAKD(Method):
 
     Options: ClassVar[type[Section]] = CAKDOptions
     reference = "Liu et al. 2022"
-    student_needs = ("maps", "pooled")
-    teacher_needs = ("tokens", "qkv")
+    student_needs: tuple[Need, ...] = ("maps", "pooled")
+    teacher_needs: tuple[Need, ...] = ("tokens", "qkv")
     options: CAKDOptions
 
     def __init__(self, options: CAKDOptions, student: Shapes, teacher: Shapes | None) -> None:
@@ -213,6 +213,8 @@ class CAKD(Method):
             self.attention = ConvQKV(channels, teacher.qkv[0], teacher.qkv[2])
             self.discriminator = token_discriminator(width)
         else:
+            self.student_needs = (*self.student_needs, "logits")
+            self.teacher_needs = (*self.teacher_needs, "logits")
             self.attention = LinearQKV(channels, _heads(channels, options.heads))
             self.discriminator = score_discriminator()
             self.class_projector = nn.Linear(student.width, width)

@@ -24,6 +24,7 @@ from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
 
 
@@ -97,6 +98,8 @@ class CRD(Method):
         super().__init__(options, student, teacher)
         teacher = needs_teacher("crd", teacher)
         needs_pooled("crd", student, teacher)
+        if not student.n_classes:
+            raise ModelError("crd tells images of other classes apart, but the data have no labels; rkd needs none")
         self.student_embedding = nn.Linear(student.width, options.dim)
         self.teacher_embedding = nn.Linear(teacher.width, options.dim)
         self.register_buffer("student_memory", torch.zeros(options.memory, options.dim))

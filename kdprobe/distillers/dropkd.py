@@ -62,8 +62,9 @@ class DropKDOptions(Section):
         metric: distance of the feature term: squared distance of channel-normalised vectors per position, mean squared
             error, or one minus the cosine.
         space: where features are compared: `encoder`, or `decoder` (where both networks have equal widths).
-        logit_source: whose logits are distilled: `classifier` (of the projection space), `head` (the networks'
-            own, behind a dropped pooled vector), or `logits` (masks on the class logits themselves).
+        logit_source: whose logits are distilled: `classifier` (of the projection space, which learns the data's
+            classes, so that the teacher needs none of its own), `head` (the networks' own, behind a dropped pooled
+            vector), or `logits` (masks on the class logits themselves).
         dropped: what a dropped class logit becomes with `logit_source: logits`: `zero`, or `exclude` (the
             distribution is taken over the classes that both networks keep; samples without any are skipped).
         ce_weight: weight of the cross entropy of the student's own logits.
@@ -150,7 +151,7 @@ class DropKD(Method):
     """Feature dropout distillation and logit dropout distillation in a projection space.
 
     Terms: `feature`, `logit`, and for each network `classifier_*` and `reconstruction_*`; with several stages,
-    each is the mean over the stages.
+    each is the mean over the stages. Without labels there are `feature` and `reconstruction_*` alone.
     """
 
     Options: ClassVar[type[Section]] = DropKDOptions
@@ -164,14 +165,21 @@ class DropKD(Method):
         teacher = needs_teacher("dropkd", teacher)
         if options.logit_source == "head":
             self.student_needs = self.teacher_needs = ("maps", "pooled", "head")
+        elif options.logit_source == "logits":
+            self.student_needs = self.teacher_needs = ("maps", "logits")
+        if not student.n_classes and (options.logit_weight or options.classifier_weight):
+            raise ModelError(
+                "dropkd distils features alone where the data have no labels; set method.logit_weight=0 and "
+                "method.classifier_weight=0"
+            )
         self.pairs = at_equal_depth("dropkd", options.stages, student, teacher)
         self.sizes = []
         for own, other in self.pairs:
             owner = student.maps[own] if options.grid == "student" else teacher.maps[other]
             self.sizes.append(owner[1:])
             self._check_widths(teacher.maps[other][0], student.maps[own][0])
-        self.teacher_projections = nn.ModuleList(self._projection(teacher, other) for _, other in self.pairs)
-        self.student_projections = nn.ModuleList(self._projection(student, own) for own, _ in self.pairs)
+        self.teacher_projections = nn.ModuleList(self._projection(teacher.maps[other]) for _, other in self.pairs)
+        self.student_projections = nn.ModuleList(self._projection(student.maps[own]) for own, _ in self.pairs)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
@@ -203,15 +211,22 @@ class DropKD(Method):
         compared = rebuilt if options.space == "decoder" else dropped
         if options.detach_auxiliary:
             rebuilt = rebuilt | {"student": nets["student"].decoder(dropped["student"].detach())}
-        pooled = self._drop_vectors(dropped["teacher"].mean((2, 3)), dropped["student"].mean((2, 3)))
-        logits = {who: nets[who].classifier(pooled[who]) for who in maps}
+        logits = self._classified(nets, dropped)
         terms = {"feature": feature_distance(compared["student"], compared["teacher"].detach(), metric=options.metric)}
-        if options.logit_source == "classifier":
+        if logits and options.logit_source == "classifier":
             terms["logit"] = kd_loss(logits["student"], logits["teacher"].detach(), temperature=options.temperature)
         for who, target in maps.items():
-            terms[f"classifier_{who}"] = F.cross_entropy(logits[who].float(), labels)
+            if logits:
+                terms[f"classifier_{who}"] = F.cross_entropy(logits[who].float(), labels)
             terms[f"reconstruction_{who}"] = F.mse_loss(rebuilt[who].float(), standardised(target.detach()))
         return terms
+
+    def _classified(self, nets: dict[str, Projection], maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits of the projection space's classifiers; none without classes."""
+        if not self.student_shapes.n_classes:
+            return {}
+        pooled = self._drop_vectors(maps["teacher"].mean((2, 3)), maps["student"].mean((2, 3)))
+        return {who: nets[who].classify(pooled[who]) for who in maps}
 
     def _drop_features(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         options = self.options
@@ -288,9 +303,9 @@ class DropKD(Method):
     def _logit_rates(self) -> tuple[float, float]:
         return self.options.logit_rate_teacher, self.options.logit_rate_student
 
-    def _projection(self, shapes: Shapes, stage: int) -> Projection:
-        channels = shapes.maps[stage][0]
-        return Projection(channels, self.options.dim, shapes.n_classes, encoder=self.options.encoder)
+    def _projection(self, size: tuple[int, int, int]) -> Projection:
+        n_classes = self.student_shapes.n_classes
+        return Projection(size[0], self.options.dim, n_classes, encoder=self.options.encoder)
 
     def _check_widths(self, teacher: int, student: int) -> None:
         if self.options.space == "decoder" and teacher != student:

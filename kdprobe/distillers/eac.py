@@ -74,7 +74,8 @@ class EAC(Method):
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
     reference = "Zhang, Wang, Ling, Deng 2022"
-    student_needs = ("maps", "head")
+    student_needs = ("maps", "head", "logits")
+    teacher_needs = ()
     options: EACOptions
 
     def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:

@@ -189,7 +189,7 @@ class OFA(Method):
 
     Options: ClassVar[type[Section]] = OFAOptions
     reference = "Hao et al. 2023"
-    student_needs = ("maps",)
+    student_needs = ("maps", "logits")
     options: OFAOptions
 
     def __init__(self, options: OFAOptions, student: Shapes, teacher: Shapes | None) -> None:

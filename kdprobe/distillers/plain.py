@@ -15,3 +15,4 @@ class Plain(Method):
 
     Options: ClassVar[type[Section]] = PlainOptions
     uses_teacher = False
+    student_needs = teacher_needs = ()

@@ -61,7 +61,7 @@ class Projection(nn.Module):
     Args:
         channels: c, of the network's map.
         dim: d, of the projection space.
-        n_classes: C.
+        n_classes: C; 0 for no classifier.
         encoder: `conv` or `token`.
     """
 
@@ -74,10 +74,16 @@ class Projection(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(dim, channels, 1),
         )
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = nn.Linear(dim, n_classes) if n_classes else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        """Vectors [B, d] of the projection space -> logits [B, C]."""
+        assert self.classifier is not None
+        logits: Tensor = self.classifier(vectors)
+        return logits
 
 
 def _conv_encoder(channels: int, dim: int) -> nn.Sequential:

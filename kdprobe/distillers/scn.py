@@ -83,8 +83,10 @@ class SCN(Method):
 
     Options: ClassVar[type[Section]] = SCNOptions
     uses_teacher = False
+    remembers_images = True
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
-    student_needs = ("pooled",)
+    student_needs = ("pooled", "logits")
+    teacher_needs = ()
     options: SCNOptions
 
     def __init__(self, options: SCNOptions, student: Shapes, teacher: Shapes | None) -> None:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map
 
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features.one_pass import LayerOutput, Pass
-from kdprobe.features.reducers import BY_LAYOUT, REDUCERS
+from kdprobe.features.reducers import Reducer, reducer
 from kdprobe.models.creation import unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
@@ -56,8 +56,8 @@ def capture(
             `!glob` leaves out; `NAME#2` is the second call alone. A glob or group leaves out layers that did not run or
             have no row per image, such as windows; `left_out` of the result lists them.
         reduce: `flatten` [B, d]; `gap` or `mean` [B, c], over positions without prefix tokens; `cls` [B, d];
-            `tokens` [B, n, d] without prefix; `gram` [B, B] float64 of centred features; `whole`;
-            or a function of the output.
+            `tokens` [B, n, d] without prefix; `spatial:N` [B, c, N, N], means over areas;
+            `gram` [B, B] float64 of centred features; `whole`; or a function of the output.
         evaluate: put the model into evaluation mode inside the block.
         detach: cut the features off the autograd graph.
 
@@ -330,13 +330,11 @@ def _asks_for_stages(choices: list[str]) -> bool:
     return any(choice.removeprefix("!") == "stages" for choice in choices)
 
 
-def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor, Layout], Tensor], bool]:
+def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> tuple[Reducer, bool]:
     """A reducer, and whether it asks what the dimensions mean."""
-    if not isinstance(reduce, str):
-        return lambda output, _layout: reduce(output), False
-    if reduce not in REDUCERS:
-        raise CaptureError(f"no reducer {reduce!r}{near_matches(reduce, REDUCERS)}")
-    return REDUCERS[reduce], REDUCERS[reduce] in BY_LAYOUT
+    if isinstance(reduce, str):
+        return reducer(reduce)
+    return lambda output, _layout: reduce(output), False
 
 
 def _detached(value: Any) -> Any:

@@ -22,12 +22,15 @@ from kdprobe.data import Batch, Shown
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
+from kdprobe.features.gram import centred_gram
 from kdprobe.features.parts import join
+from kdprobe.features.reducers import layout_after, reducer
 from kdprobe.features.shared_images import Views, show
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import model_info
 from kdprobe.models.facts import stage_names
+from kdprobe.models.layout import Layout
 
 _Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
 
@@ -47,6 +50,8 @@ class Dump:
         content: `features`, or `grams` of each minibatch.
         dtype: type of stored features, `float32` or `float16`.
         compression: `gzip` or `none`.
+        reduce: what is stored of each layer's output, as `kdprobe.features.reducers.reducer` takes it; of `flatten` and
+            `whole`, Gram matrices are the same.
         device: the device that the networks run on.
     """
 
@@ -60,6 +65,7 @@ class Dump:
     content: Content = "features"
     dtype: str = "float32"
     compression: Compression = "gzip"
+    reduce: str = "whole"
     device: str | torch.device = "cpu"
 
     @classmethod
@@ -105,11 +111,11 @@ def write(
 
     Raises:
         StoreError: if the dump exists already, does not fit on the disk or into float16, or is to resume another dump.
-        CaptureError: for an unknown layer.
+        CaptureError: for an unknown layer or reducer, or a layer that has no such reduction.
         AnalysisError: for features that are NaN or infinite.
     """
     path, dump = Path(path), replace(dump, device=pick_device(dump.device))
-    path = Path(path)
+    reducer(dump.reduce)
     parts = divide(path, dump.n_samples, dump.batch_size, part_size, shard[1])
     if resume and overwrite:
         raise StoreError("--resume continues what is there, and --overwrite discards it; give one of them")
@@ -163,7 +169,7 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: C
     stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        reduce = "gram" if dump.content == "grams" else "whole"
+        reduce = "gram" if _gram_of_all(dump) else dump.reduce
         taken = {
             role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
             for role, model in dump.models.items()
@@ -179,10 +185,22 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: C
             one = _show(dump, batches, first + number * dump.batch_size)
             if number == 0:
                 _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
-            layouts = {role: dict(features.layouts) for role, features in taken.items()}
+            layouts = {role: _layouts(dump, features) for role, features in taken.items()}
             features = {role: dict(features) for role, features in taken.items()}
             _refuse_broken(features, first + number * dump.batch_size, dump.batch_size)
+            if dump.content == "grams" and not _gram_of_all(dump):
+                features = {role: {n: centred_gram(x) for n, x in of.items()} for role, of in features.items()}
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
+
+
+def _gram_of_all(dump: Dump) -> bool:
+    """Whether Gram matrices of whole outputs are wanted, which are made inside the hook."""
+    return dump.content == "grams" and dump.reduce in ("whole", "flatten")
+
+
+def _layouts(dump: Dump, taken: Capture) -> dict[str, Layout]:
+    """Of what is stored; of Gram matrices, those of the features behind them."""
+    return {layer: layout_after(dump.reduce, layout) for layer, layout in taken.layouts.items()}
 
 
 def _stages(model: nn.Module) -> list[str]:
@@ -202,6 +220,7 @@ def _writer(dump: Dump, path: Path, *, keep: Path | None, overwrite: bool) -> Fe
         content=dump.content,
         dtype=dump.dtype,
         compression=dump.compression,
+        reduce=dump.reduce,
         keep=keep,
         overwrite=overwrite,
     )
@@ -247,9 +266,10 @@ def _check_finished(dump: Dump, part: Part, say: Callable[[str], None]) -> None:
 def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str], None]) -> None:
     """Refuse a file that is not the beginning of this part."""
     dtype = "float64" if dump.content == "grams" else dump.dtype
-    wanted = {"batch_size": dump.batch_size, "content": dump.content, "dtype": dtype, **_facts(_networks(dump))}
     networks = {role: store.network(role) for role in store.roles}
-    found = {"batch_size": store.batch_size, "content": store.content, "dtype": store.dtype, **_facts(networks)}
+    wanted, found = _facts(_networks(dump)), _facts(networks)
+    wanted |= {"batch_size": dump.batch_size, "content": dump.content, "dtype": dtype, "reduce": dump.reduce}
+    found |= {"batch_size": store.batch_size, "content": store.content, "dtype": store.dtype, "reduce": store.reduce}
     unsaid = [key for key in wanted if key.endswith(_SEEN) and key not in found and key.split()[0] in networks]
     if not all(f"{role} images" in facts for role in networks for facts in (wanted, found)):
         wanted, found = {"data": dump.data, **wanted}, {"data": store.data, **found}  # by where they lie
@@ -303,12 +323,16 @@ def _check_room(
         width = np.dtype(dump.dtype).itemsize
         size = sum(feature[0].numel() for feature in features) * width * n_samples
     free = shutil.disk_usage(folder).free
-    say(f"{n_samples} samples of {len(features)} layers: {size / 1e6:.1f} MB before compression")
+    say(f"{n_samples} samples of {len(features)} layers: {_worded(size)} before compression, {_worded(free)} are free")
     if size > free:
         raise StoreError(
-            f"the dump needs up to {size / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB left; choose fewer "
-            "layers, float16 or Gram matrices"
+            f"the dump needs up to {_worded(size)}, but {folder} has {_worded(free)} left; choose fewer layers, "
+            "--reduce gap, --dtype float16 or --grams"
         )
+
+
+def _worded(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 @contextmanager

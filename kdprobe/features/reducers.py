@@ -1,12 +1,16 @@
 """Ways to reduce a layer's output, whose layout `kdprobe.models.layout` describes."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
+from torch.nn import functional as F
 
-from kdprobe.errors import CaptureError
+from kdprobe.errors import CaptureError, ModelError, near_matches
 from kdprobe.features.gram import centred_gram
-from kdprobe.models.layout import Layout
+from kdprobe.models.layout import Layout, as_map
+
+Reducer = Callable[[Tensor, Layout], Tensor]
 
 
 def whole(output: Tensor, layout: Layout) -> Tensor:
@@ -57,22 +61,56 @@ def tokens(output: Tensor, layout: Layout) -> Tensor:
     raise CaptureError(f"there are no positions in {layout} of shape {list(output.shape)}; use flatten")
 
 
+def spatial(output: Tensor, layout: Layout, *, side: int) -> Tensor:
+    """Means over side x side areas of a map, or of the patch tokens' square grid: [B, c, side, side].
+
+    A map with fewer rows or columns keeps those that it has.
+    """
+    try:
+        found = as_map(output, layout)
+    except ModelError as error:
+        raise CaptureError(
+            f"there are no rows and columns in {layout} of shape {list(output.shape)}; use gap or flatten"
+        ) from error
+    return F.adaptive_avg_pool2d(found, (min(side, found.shape[2]), min(side, found.shape[3])))
+
+
 def gram(output: Tensor, layout: Layout) -> Tensor:
     """Gram matrix of the centred flattened features: float64 [B, B]."""
     return centred_gram(output)
 
 
-#: reducers that depend on what the dimensions mean
-BY_LAYOUT = (gap, cls, tokens)
-REDUCERS: dict[str, Callable[[Tensor, Layout], Tensor]] = {
-    "whole": whole,
-    "flatten": flatten,
-    "gap": gap,
-    "mean": gap,
-    "cls": cls,
-    "tokens": tokens,
-    "gram": gram,
-}
+#: reducers that need not know what the dimensions mean
+_ANY_LAYOUT = {"whole": whole, "flatten": flatten, "gram": gram}
+_BY_LAYOUT: dict[str, Reducer] = {"gap": gap, "mean": gap, "cls": cls, "tokens": tokens}
+
+
+def reducer(name: str) -> tuple[Reducer, bool]:
+    """A reducer by its name, and whether it asks what the dimensions mean.
+
+    Args:
+        name: `whole`, `flatten`, `gap` or `mean`, `cls`, `tokens`, `gram`, or `spatial:N` for areas N x N.
+
+    Raises:
+        CaptureError: for another name.
+    """
+    kind, _, side = name.partition(":")
+    if kind == "spatial":
+        if not (side.isascii() and side.isdecimal() and int(side)):
+            raise CaptureError(f"spatial takes its number of rows and columns, as in spatial:4, but got {name!r}")
+        return partial(spatial, side=int(side)), True
+    if name not in (known := _ANY_LAYOUT | _BY_LAYOUT):
+        raise CaptureError(f"no reducer {name!r}{near_matches(name, [*known, 'spatial:N'])}")
+    return known[name], name in _BY_LAYOUT
+
+
+def layout_after(reduce: str, layout: Layout) -> Layout:
+    """The layout of what a reducer makes of an output."""
+    if reduce == "whole":
+        return layout
+    if reduce == "tokens":
+        return Layout("tokens")
+    return Layout("NCHW" if reduce.startswith("spatial") else "vector")
 
 
 def reduce_stored(output: Tensor, layout: Layout, reduce: str, *, of: str) -> Tensor:
@@ -81,13 +119,13 @@ def reduce_stored(output: Tensor, layout: Layout, reduce: str, *, of: str) -> Te
     Args:
         output: [B, ...].
         layout: what its dimensions mean.
-        reduce: a name in `REDUCERS`.
+        reduce: as `reducer` takes it.
         of: the layer, in words, for errors.
 
     Raises:
         CaptureError: if that layout has no such thing, naming the layer.
     """
     try:
-        return REDUCERS[reduce](output, layout)
+        return reducer(reduce)[0](output, layout)
     except CaptureError as error:
         raise CaptureError(f"{of}: {error}") from error

@@ -3,7 +3,8 @@
 The file, version 1, readable with plain HDF5 tools:
 
     /                    attributes `format` "kdprobe-features", `version` 1, `content` "features" or "grams",
-                         `data` (the data SPEC), `batch_size`, `kdprobe` (version)
+                         `data` (the data SPEC), `batch_size`, `reduce` (what is stored of each output, such as
+                         "gap"; older dumps lack it and hold "whole" ones), `kdprobe` (version)
     /samples/index       int64 [n]: place of each sample in the split, in the order of the dump
     /samples/label       int64 [n]: its class
     /samples/valid       int64 []: how many samples are complete; rows after it must not be read
@@ -11,7 +12,7 @@ The file, version 1, readable with plain HDF5 tools:
                          image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
                          (sha256 of the images that it saw; dumps of 0.1.0 lack it), `remark` (likewise), `layers`
                          (JSON list of names in the order of execution)
-    /teacher/<layer>     "features": [n, ...] as the layer gave them, float32 or float16;
+    /teacher/<layer>     "features": [n, ...] as the layer gave them, or reduced, float32 or float16;
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;
                          attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
@@ -77,6 +78,7 @@ class FeatureStore:
                 self.content = self._content()
                 self.data = checks.text(self._file.attrs["data"])
                 self.batch_size = checks.count(self._file.attrs["batch_size"], least=1)
+                self.reduce = checks.reduction(self._file.attrs.get("reduce", "whole"))
             with self._told("/samples"):
                 samples = self._file["samples"]
                 self.n_samples = checks.count(checks.dataset(samples, "valid")[()])

@@ -5,6 +5,8 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 
+from kdprobe.errors import CaptureError
+from kdprobe.features.reducers import reducer
 from kdprobe.formats.jsons import parse_json
 from kdprobe.models.layout import Layout, LayoutKind
 
@@ -53,6 +55,15 @@ def dataset(group: Any, name: str) -> Any:
     if not isinstance(found, h5py.Dataset) or group.get(name, getlink=True).__class__ is not h5py.HardLink:
         raise ValueError("it is not a dataset")
     return found
+
+
+def reduction(value: Any) -> str:
+    """What is stored of each layer's output."""
+    try:
+        reducer(text(value))
+    except CaptureError as error:
+        raise ValueError(error) from error
+    return text(value)
 
 
 def column(group: Any, name: str, n_rows: int) -> Any:

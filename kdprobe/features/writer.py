@@ -68,6 +68,7 @@ class FeatureWriter:
         content: `features` or `grams`.
         dtype: type of stored features, `float32` or `float16`.
         compression: `gzip` or `none`.
+        reduce: what the features are of each layer's output, as `kdprobe.features.reducers.reducer` takes it.
         keep: where to move an unfinished file that exists already, unless that place is taken; it is overwritten if
             not given.
         overwrite: also replace files that are not kdprobe feature files.
@@ -87,6 +88,7 @@ class FeatureWriter:
         content: Content = "features",
         dtype: str = "float32",
         compression: Compression = "gzip",
+        reduce: str = "whole",
         keep: Path | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -124,6 +126,7 @@ class FeatureWriter:
                 "content": content,
                 "data": data,
                 "batch_size": batch_size,
+                "reduce": reduce,
                 "kdprobe": __version__,
             }
         )

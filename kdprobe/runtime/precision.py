@@ -148,23 +148,30 @@ def compiled(module: nn.Module, wanted: bool) -> nn.Module:
 def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch and choose deterministic kernels inside, and leave the caller's state as it was.
 
-    On one machine with one number of threads, the same seed then gives the same bytes.
+    On one machine with one number of threads, the same seed then gives the same bytes, as long as
+    `refuse_varying_kernels` is in force.
     """
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not see
     filled = memory.fill_uninitialized_memory
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+        torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time
         torch.backends.cudnn.benchmark = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(deterministic)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warns)
             memory.fill_uninitialized_memory = filled
             torch.backends.cudnn.benchmark = benchmark
+
+
+def refuse_varying_kernels(refused: bool, /) -> None:
+    """Make an operation without a deterministic kernel an error, or allow it; then attention may choose others too."""
+    torch.use_deterministic_algorithms(True, warn_only=not refused)

@@ -22,6 +22,7 @@ from kdprobe.runtime.signals import StopRequest
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
+from kdprobe.training.objective import losses
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.saving import Keeper
 from kdprobe.training.state import Position, Stateful
@@ -55,11 +56,12 @@ class Trainer:
         data: the section `data`.
         job: networks, data set and losses.
         group: this process among all.
-        seed: seed of shuffling, augmentation and mixing.
+        seed: the run's; that of shuffling, augmentation and mixing too, unless the data have one of their own.
     """
 
     def __init__(self, settings: TrainingConfig, data: DataConfig, job: Job, group: Ranks, *, seed: int) -> None:
         self.settings, self.data, self.job, self.group, self.seed = settings, data, job, group, seed
+        self.data_seed = data.seed_or(seed)
         self.n_images = len(job.data.train)
         self.n_steps = n_batches(self.n_images, settings.batch_size, group.world)
         self.mixer = make_mixer(
@@ -136,14 +138,10 @@ class Trainer:
 
     def losses(self, batch: Batch, soft_labels: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """The terms of the loss: the teacher first, then student and losses as one module."""
+        job = self.job
         with autocast(self.settings.precision, self.group.device):
-            images, shown, labels = self.job.method.inputs(batch)
-            teacher = None if self.job.teacher is None else self.job.teacher(shown, batch.index)
-            if soft_labels is not None and len(labels) != len(soft_labels):
-                soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
-            found = self.objective(self.job.prepare(images), labels, teacher, progress, soft_labels)
-        terms: dict[str, Tensor] = found[1]
-        return terms
+            taught = (job.method, job.teacher, batch, soft_labels, progress)
+            return losses(self.objective, *taught, prepare=job.prepare)[1]
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""
@@ -165,7 +163,7 @@ class Trainer:
         """A batch, mixed if so configured, and then its soft labels [B, C]."""
         if self.mixer is None:
             return batch, None
-        key = (self.seed, position.epoch, position.step, self.group.rank)
+        key = (self.data_seed, position.epoch, position.step, self.group.rank)
         images, soft_labels = mix(self.mixer, batch.images, batch.labels, key=key)
         return Batch(images, soft_labels.argmax(1), batch.index[: len(images)]), soft_labels
 
@@ -173,10 +171,10 @@ class Trainer:
         """A batch, mixed if so configured, in pieces of about equal size, none of a single image."""
         batch, soft_labels = self.mixed(batch, position)
         count = max(min(self.settings.accumulate, len(batch.labels) // 2), 1)
-        fields = (batch.images, batch.labels, batch.index, soft_labels)
-        split = zip(*([None] * count if field is None else field.tensor_split(count) for field in fields), strict=True)
-        for number, (images, labels, index, soft) in enumerate(split, start=1):
-            yield _Piece(Batch(images, labels, index), soft, len(labels) / len(batch.labels), is_last=number == count)
+        for number, places in enumerate(torch.arange(len(batch.labels)).tensor_split(count), start=1):
+            piece = slice(int(places[0]), int(places[-1]) + 1)
+            soft = None if soft_labels is None else soft_labels[piece]
+            yield _Piece(batch.take(piece), soft, len(places) / len(batch.labels), is_last=number == count)
 
     def _weight(self, batch: Batch, position: Position) -> float | Tensor:
         """What the mean over this process's images counts in the gradient."""
@@ -191,7 +189,7 @@ class Trainer:
             self.job.data.train,
             batch_size=self.settings.batch_size,
             augment=self.data.augment,
-            seed=self.seed,
+            seed=self.data_seed,
             epoch=position.epoch,
             workers=self.data.workers,
             device=self.group.device,

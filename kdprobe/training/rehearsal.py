@@ -23,14 +23,20 @@ from kdprobe.models.outputs import logits_in
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
-from kdprobe.runtime.precision import autocast, repeatable, with_precision
+from kdprobe.runtime.precision import autocast, refuse_varying_kernels, repeatable, with_precision
+from kdprobe.terminal.progress import say
 from kdprobe.training.build import build
 from kdprobe.training.loop import Trainer
 from kdprobe.training.state import Position
 
 IMAGES = 8  # of each process; on a GPU they are repeated until the batch, and so the memory it takes, is whole
 _OWN = frozenset(vars(nn.Module()))  # what every module has; hooks and the like, which a step does not change
+_NO_KERNEL = "does not have a deterministic implementation"  # as torch words it
 _Found = TypeVar("_Found")
+
+
+class _NotRepeatable(Exception):
+    """An operation has no deterministic kernel."""
 
 
 def try_out(config: RunConfig, data: DataSet) -> Inputs:
@@ -60,6 +66,8 @@ def try_out(config: RunConfig, data: DataSet) -> Inputs:
 def rehearse(trainer: Trainer, config: RunConfig) -> None:
     """Take the first step of a training and leave no trace of it.
 
+    If an operation in it has no deterministic kernel, the user is told, and from then on others are allowed too.
+
     Args:
         trainer: whose networks take it.
         config: names them in messages.
@@ -70,6 +78,17 @@ def rehearse(trainer: Trainer, config: RunConfig) -> None:
         Diverged: if a term of the loss is not finite.
         KdprobeError: if the images cannot be read.
     """
+    refuse_varying_kernels(True)
+    try:
+        _rehearse(trainer, config)
+    except _NotRepeatable as error:
+        refuse_varying_kernels(False)
+        if trainer.group.main:
+            say(f"the same seed may give other weights on {trainer.group.device} each time: {error}")
+        _rehearse(trainer, config)
+
+
+def _rehearse(trainer: Trainer, config: RunConfig) -> None:
     job = trainer.job
     taught = [] if job.teacher is None else job.teacher.stages.modules()
     with undone([*job.objective.modules(), *taught], trainer.group.device), _uncompiled(trainer.settings.compile):
@@ -124,7 +143,7 @@ def _first(trainer: Trainer) -> Batch:
         trainer.job.data.train,
         batch_size=few,
         augment=trainer.data.augment,
-        seed=trainer.seed,
+        seed=trainer.data_seed,
         epoch=0,
         workers=0,
         device=group.device,
@@ -136,7 +155,7 @@ def _first(trainer: Trainer) -> Batch:
     size = min(settings.batch_size, trainer.n_images) // group.world
     wanted = max(size // max(min(settings.accumulate, size // 2), 1), len(batch.labels))
     places = torch.arange(wanted, device=group.device) % len(batch.labels)
-    return Batch(batch.images[places], batch.labels[places], batch.index[places])
+    return batch.take(places)
 
 
 def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:
@@ -152,6 +171,8 @@ def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
+        if _NO_KERNEL in reason and not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise _NotRepeatable(reason.partition(_NO_KERNEL)[0] + _NO_KERNEL) from error
         if isinstance(error, MemoryError) or "can't allocate memory" in reason:
             raise torch.OutOfMemoryError(reason) from error
         batch = f"a batch of {len(images)} image{'s' if len(images) > 1 else ''}"

@@ -43,6 +43,10 @@ BAD = {
         ["dump", "--checkpoint", "a", "--student", "b", "--out", "c.h5"],
         "--checkpoint and --student mean the same network; give one of them",
     ),
+    "reduction": (
+        ["dump", "--checkpoint", "a", "--out", "c.h5", "--reduce", "spatial:0"],
+        "'spatial:0' is not one of 'whole', 'flatten', 'gap', 'tokens', 'cls', 'spatial:N'",
+    ),
     "no network": (["dump", "--out", "c.h5"], "give at least one network with --teacher, --student or --checkpoint"),
     "other engine": (
         ["sweep", "digits/resnet8", "--grid", "seed=0,1", "--gpus", "1"],

@@ -48,6 +48,17 @@ def test_networks_that_held_out_other_images_are_not_judged_together(tmp_path):
         judge(runs)
 
 
+def test_runs_of_one_data_seed_held_out_the_same_images(tmp_path):
+    images(tmp_path / "D" / "train")
+    settings = ("data.holdout=0.25", "data.seed=5")
+    runs = [trained(tmp_path / f"{seed}", tmp_path / "D", *settings, f"seed={seed}") for seed in (0, 1)]
+    expected = load_data(f"folder:{tmp_path / 'D'}", image_size=16, holdout=0.25, seed=5)
+    for one in judge(runs):
+        assert one.data.test.images.equal(expected.test.images)
+    weights = [(tmp_path / name / "last.safetensors").read_bytes() for name in "01"]
+    assert weights[0] != weights[1]
+
+
 def test_a_bad_training_image_that_the_run_left_out_is_no_obstacle(tmp_path):
     for part in ("train", "test"):
         images(tmp_path / "D" / part, n=6)

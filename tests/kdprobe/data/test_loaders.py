@@ -163,6 +163,35 @@ def test_repeated_images_are_varied_in_different_ways(files: Split, kind: dict[s
     assert len({image.numpy().tobytes() for image in images[:12]}) >= 2
 
 
+@pytest.mark.parametrize("kind", [{"crop": "resized"}, ALL.model_dump(), {"crop": "none", "flip": False}])
+def test_variations_come_again_after_a_period_in_another_order(files: Split, kind: dict[str, object]) -> None:
+    augment = AugmentConfig.model_validate({**kind, "period": 2, "repeats": 1})
+    epochs = [
+        list(training_batches(files, batch_size=6, augment=augment, seed=4, epoch=epoch, workers=0))
+        for epoch in range(4)
+    ]
+    orders = [[int(view) for batch in epoch if batch.view is not None for view in batch.view] for epoch in epochs]
+    pixels = [torch.cat([batch.images for batch in epoch]) for epoch in epochs]
+    known = dict(zip(orders[0] + orders[1], [*pixels[0], *pixels[1]], strict=True))
+    assert sorted(known) == list(range(46 if augment.varies else 23))
+    for order, images in zip(orders[2:], pixels[2:], strict=True):
+        assert all(torch.equal(known[view], image) for view, image in zip(order, images, strict=True))
+    assert orders[0] != orders[2] and orders[1] != orders[3]  # noqa: PT018
+    varied = [images[torch.tensor(order).argsort()] for order, images in zip(orders[:2], pixels[:2], strict=True)]
+    assert torch.equal(*varied) != augment.varies
+
+
+def test_without_a_period_each_epoch_has_views_of_its_own(files: Split) -> None:
+    seen: set[int] = set()
+    for epoch in range(3):
+        for batch in training_batches(files, batch_size=6, augment=ALL, seed=0, epoch=epoch, workers=0):
+            assert batch.view is not None
+            assert torch.equal(batch.view % 23, batch.index)
+            seen |= set(batch.view.tolist())
+    assert len(seen) == 3 * 23
+    assert next(evaluation_batches(files, batch_size=6, workers=0)).view is None
+
+
 def test_shards_are_parts_of_the_same_batches(files: Split) -> None:
     settings = {"batch_size": 6, "augment": ALL, "seed": 0, "epoch": 2, "workers": 0}
     whole = list(training_batches(files, **settings))  # type: ignore[arg-type]

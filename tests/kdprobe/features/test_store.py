@@ -266,11 +266,12 @@ def wanted(nets, *, n=20, minibatches=None, **options):
     return Dump(nets, minibatches or seen, n, 8, data="digits", **options)
 
 
-def test_dump_writes_what_the_networks_give(nets, path):
+def test_dump_writes_what_the_networks_give(nets, path, monkeypatch):
     told = []
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=57_100_000_000))
     write_dump(wanted(nets), path, say=told.append)
     n_values = 2 * 5 * 192 + 2 * 16 * 256 + 32 * 64 + 64 * 16
-    assert told == [f"20 samples of 6 layers: {20 * 4 * n_values / 1e6:.1f} MB before compression"]
+    assert told == [f"20 samples of 6 layers: {20 * 4 * n_values / 1e6:.1f} MB before compression, 57.1 GB are free"]
     with FeatureStore.open(path) as store:
         assert store.layers("teacher", "stages") == ["blocks.0", "blocks.1"]
         assert store.layers("student") == ["act1", "layer1", "layer2", "layer3"]

@@ -29,6 +29,7 @@ from kdprobe.recipe import read_recipe
 from kdprobe.runs import Inputs
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
+from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
 from kdprobe.runtime.precision import compiled
 from kdprobe.training import loop, state, train
@@ -305,6 +306,18 @@ def test_a_state_of_another_method_is_told(student):
         state.restore_state(student[0] / "state.pt", {"objective": torch.nn.Linear(2, 2)}, n_images=N_TRAIN)
     with pytest.raises(RunError, match="there is no state nowhere"):
         state.restore_state(Path("nowhere/state.pt"), {}, n_images=N_TRAIN)
+
+
+def test_the_seed_of_the_data_decides_what_is_seen_and_the_seed_what_begins():
+    settings = ("data.seed=7", "data.per_class=20", "training.mixing.mixup=1")
+    trainers = []
+    for seed in (0, 1):
+        chosen = config("digits/resnet8", *settings, f"seed={seed}")
+        job, group = build(chosen, torch.device("cpu")), Ranks(0, 1, torch.device("cpu"))
+        trainers.append(loop.Trainer(chosen.training, chosen.data, job, group, seed=seed))
+    seen = [[t.mixed(batch, state.Position())[0].images for batch in t._batches(state.Position(1))] for t in trainers]
+    assert all(map(torch.equal, *seen))
+    assert not torch.equal(trainers[0].job.student.fc.weight, trainers[1].job.student.fc.weight)
 
 
 @pytest.mark.parametrize("mixing", ["{}", "{mixup: 0.8, cutmix: 1.0}"])

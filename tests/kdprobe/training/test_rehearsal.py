@@ -68,6 +68,14 @@ class Wide(Net):
         return torch.cat([logits, logits], 1)
 
 
+class Scatters(Net):
+    """Uses an operation for which torch knows no deterministic kernel."""
+
+    def give(self, logits, maps):
+        place = torch.zeros(1, dtype=torch.int64, device=logits.device)
+        return logits + torch.zeros_like(logits).put_(place, logits.new_ones(1))
+
+
 class Frozen(Net):
     def __init__(self, num_classes=10, image_size=32):
         super().__init__(num_classes)
@@ -334,3 +342,11 @@ def test_a_run_whose_logits_are_not_finite_fails_and_says_so(tmp_path, capsys):
     assert "failed: the network gives NaN or infinity for 60 of 60" in capsys.readouterr().out
     with pytest.raises(Diverged):
         train(config("digits/resnet8", *settings), out, resume=True, device="cpu", quiet=True)
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not have a deterministic implementation")
+def test_an_operation_without_a_deterministic_kernel_is_reported_and_allowed(tmp_path, capsys):
+    train(config("digits/resnet8", f"model.name={__name__}:Scatters", "training.epochs=1"), tmp_path / "run")
+    told = "the same seed may give other weights on cpu each time: put_ does not have a deterministic implementation"
+    assert told in capsys.readouterr().err
+    assert not torch.are_deterministic_algorithms_enabled()
