@@ -14,7 +14,8 @@ from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import relabel
+from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.description import describe
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
@@ -162,6 +163,7 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begu
             f"network {settings.name!r} has {has}, so there is nothing to learn; give one with parameters that "
             "require gradients"
         )
+    describe(model, **{fact: getattr(settings, fact) for fact in ANATOMY})
     relabel(model, method=config.method["name"])
     return started
 
@@ -179,7 +181,7 @@ def _teacher(
     facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
     teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
     given = model_info(teacher.requires_grad_(False))
-    if given.n_classes != expected.n_classes:
+    if expected.n_classes and given.n_classes != expected.n_classes:
         raise ModelError(f"the teacher {path} has {given.n_classes} classes, but the student has {expected.n_classes}")
     names = zip(given.classes, expected.classes, strict=False)
     for number, (taught, named) in enumerate(names):

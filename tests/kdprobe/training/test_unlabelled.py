@@ -107,6 +107,10 @@ def test_no_accuracy_is_written_or_said(student, capsys, tmp_path):
         assert kdprobe.main(["runs", *arguments]) == 0, arguments
         shown = capsys.readouterr()
         assert not {"nan", "NaN", "None"} & set((shown.out + shown.err).split()), shown
+    assert kdprobe.main(["report", tmp_path / "c.npz", "--out", tmp_path / "report.html"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "training loss over 2 epochs" in page
+    assert "accuracy in %" not in page
 
 
 def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
@@ -118,7 +122,6 @@ def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
         told = capsys.readouterr()
         assert told.out.startswith(f"{tmp_path / 'run'}: trained without labels, 1 epochs in ")
         arguments = [*arguments, "--resume"]
-    assert kdprobe.main(["report", tmp_path / "run", "--out", tmp_path / "report.html"]) == 0
 
 
 def test_tables_and_curves_have_no_accuracy(student):
