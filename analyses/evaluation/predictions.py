@@ -19,7 +19,7 @@ from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
-from kdprobe.models.stages import one_tensor
+from kdprobe.models.outputs import logits_in
 from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
@@ -73,7 +73,7 @@ def predict(
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
     batches = shown_batches(split, label=info.name, quiet=quiet, **options)
     try:
-        logits = [one_tensor(model(info.normalise(batch.images)), info.name).float().cpu() for batch in batches]
+        logits = [logits_in(model(info.normalise(batch.images)), info).float().cpu() for batch in batches]
         return torch.cat(logits)
     finally:
         model.train(training)
