@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
+from kdprobe.data.spec import stored
+from kdprobe.data.views import shared_view
 from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
@@ -25,7 +27,7 @@ class Job:
     """What is trained, by what, on what.
 
     Attributes:
-        data: training and evaluation images.
+        data: training images for both networks, and evaluation images for the student.
         student: the network.
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
@@ -43,8 +45,8 @@ class Job:
     inputs: Inputs
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The student's input from images in [0, 1]."""
-        return model_info(self.student).normalise(images).contiguous(memory_format=self.layout)
+        """The student's input from images in [0, 1] of any size."""
+        return model_info(self.student).prepare(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -62,14 +64,18 @@ def build(
         device: the networks are moved there.
         download: fetch data that are not there.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
-        data: what `data_of` returned; it is read now if not given.
+        data: what `data_of` returned; it is read and decoded now if not given.
 
     Raises:
         KdprobeError: if something in the configuration cannot be used.
     """
-    data = data or data_of(config, download=download, named_by=named_by)
-    student = _student(config, data, named_by).to(device)
+    found = data or data_of(config, download=download, named_by=named_by, decode=False)
+    student = _student(config, found, named_by).to(device)
     teacher = _teacher(config, student, device, named_by)
+    if teacher is not None:
+        found = shared_view(found, model_info(teacher).image_size)
+    if data is None:
+        found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
     _check_cache(config, method)
@@ -78,7 +84,7 @@ def build(
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
     shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
-    return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
+    return Job(found, student, shown, method, objective, layout, Inputs(digest, found.sha256))
 
 
 def data_of(
@@ -165,11 +171,6 @@ def _teacher(
                 f"the teacher {path} has other classes than the data, or in another order: class {number} is "
                 f"{taught!r} to the teacher, but {named!r} in the data"
             )
-    if given.image_size != expected.image_size:
-        raise ModelError(
-            f"the teacher {path} takes {given.image_size} px images, but the student takes "
-            f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
-        )
     return teacher
 
 

@@ -1,0 +1,56 @@
+"""At which side training images are made when two networks of different input sizes see the same view.
+
+Crop, flip and colours are made once; each network then resizes the view to its own size
+(`kdprobe.models.ModelInfo.prepare`). The view is as large as the student's input, or as the larger of both where the
+images hold more than the student sees, so that a larger network is never shown upsampled images where there is more to
+see. Evaluation images stay at the student's size.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from statistics import median
+
+from torch import Tensor
+
+from kdprobe.data.dataset import DataSet, ImageFiles, Split
+from kdprobe.data.decode import image_side, in_threads
+from kdprobe.errors import DataError
+
+#: files whose headers are read, at equal distances
+SAMPLED = 1024
+
+
+def shared_view(data: DataSet, teacher_size: int) -> DataSet:
+    """A data set whose training images are made for a student and for a teacher of another input size.
+
+    Args:
+        data: made for the student.
+        teacher_size: side of the teacher's input in pixels.
+    """
+    own = data.image_size
+    if teacher_size <= own or held_side(data.train) <= own:
+        return data
+    return replace(data, train=replace(data.train, image_size=teacher_size, student_size=own))
+
+
+def held_side(split: Split) -> float:
+    """The side of what the images hold when nothing is varied, in pixels.
+
+    Of images in memory it is that at which they are stored, of files the median over at most 1,024 of them; 0 where not
+    one of these can be read, which decoding reports.
+    """
+    if isinstance(split.images, Tensor):
+        return split.images.shape[-1]
+    return split.images.crop_fraction * median([*_sides(split.images)] or [0])
+
+
+def _sides(files: ImageFiles) -> Iterator[int]:
+    chosen = files.paths[:: -(-len(files) // SAMPLED)]
+    yield from filter(None, in_threads(_side, chosen))
+
+
+def _side(path: str) -> int:
+    with suppress(DataError):
+        return image_side(path)
+    return 0
