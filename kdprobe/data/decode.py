@@ -229,11 +229,11 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
         return images
     result = images.new_empty(len(images), 3, image_size, image_size)
     for part, out in zip(torch.split(images, _CHUNK), torch.split(result, _CHUNK), strict=True):
-        out.copy_(resampled(part.float(), image_size).round())
+        out.copy_(at_size(part.float(), image_size).round())
     return result
 
 
-def resampled(images: Float[Tensor, "n c h w"], image_size: int) -> Float[Tensor, "n c s s"]:
+def at_size(images: Float[Tensor, "n c h w"], image_size: int) -> Float[Tensor, "n c s s"]:
     """Resample bilinearly with antialiasing; values stay in their range."""
     return F.interpolate(images, (image_size,) * 2, mode="bilinear", antialias=True)
 

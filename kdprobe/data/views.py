@@ -18,7 +18,7 @@ from kdprobe.data.decode import image_side, in_threads
 from kdprobe.errors import DataError
 
 #: files whose headers are read, at equal distances
-SAMPLED = 1024
+LOOKED_AT = 1024
 
 
 def shared_view(data: DataSet, teacher_size: int) -> DataSet:
@@ -46,7 +46,7 @@ def held_side(split: Split) -> float:
 
 
 def _sides(files: ImageFiles) -> Iterator[int]:
-    chosen = files.paths[:: -(-len(files) // SAMPLED)]
+    chosen = files.paths[:: -(-len(files) // LOOKED_AT)]
     yield from filter(None, in_threads(_side, chosen))
 
 
