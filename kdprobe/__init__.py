@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
+    from kdprobe.training.distillation import Distillation as Distillation
 
 __version__ = "0.1.0"
-__all__ = ["FeatureStore", "KdprobeError", "capture", "load", "main"]
+__all__ = ["Distillation", "FeatureStore", "KdprobeError", "capture", "load", "main"]
 
 
 def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -41,6 +42,7 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 __getattr__, __dir__ = face(
     __name__,
     {
+        "Distillation": "kdprobe.training.distillation",
         "FeatureStore": "kdprobe.features.store",
         "KdprobeError": "kdprobe.errors",
         "capture": "kdprobe.features.capturing",

@@ -6,18 +6,18 @@ images hold more than the student sees, so that a larger network is never shown 
 see. Evaluation images stay at the student's size.
 """
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 from torch import Tensor
 
-from kdprobe.data.dataset import DataSet, ImageFiles, Split
-from kdprobe.data.decode import image_side, in_threads
+from kdprobe.data.dataset import DataSet, Pictures, Split
+from kdprobe.data.decode import image_side, in_turn
 from kdprobe.errors import DataError
 
-#: files whose headers are read, at equal distances
+#: pictures whose sides are looked at, at equal distances
 LOOKED_AT = 1024
 
 
@@ -37,20 +37,18 @@ def shared_view(data: DataSet, teacher_size: int) -> DataSet:
 def held_side(split: Split) -> float:
     """The side of what the images hold when nothing is varied, in pixels.
 
-    Of images in memory it is that at which they are stored, of files the median over at most 1,024 of them; 0 where not
-    one of these can be read, which decoding reports.
+    Of images in memory it is that at which they are stored, of pictures the median over at most 1,024 of them; 0 where
+    not one of these can be read, which decoding reports.
     """
-    if isinstance(split.images, Tensor):
-        return split.images.shape[-1]
-    return split.images.crop_fraction * median([*_sides(split.images)] or [0])
+    pictures = split.images
+    if isinstance(pictures, Tensor):
+        return pictures.shape[-1]
+    places = range(0, len(pictures), -(-len(pictures) // LOOKED_AT))
+    sides = [*filter(None, in_turn(pictures, partial(_side, pictures), places))]
+    return pictures.crop_fraction * median(sides or [0])
 
 
-def _sides(files: ImageFiles) -> Iterator[int]:
-    chosen = files.paths[:: -(-len(files) // LOOKED_AT)]
-    yield from filter(None, in_threads(_side, chosen))
-
-
-def _side(path: str) -> int:
+def _side(pictures: Pictures, place: int) -> int:
     with suppress(DataError):
-        return image_side(path)
+        return image_side(pictures, place)
     return 0

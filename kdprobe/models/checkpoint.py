@@ -8,7 +8,7 @@ The file's metadata has one key, `kdprobe`, whose JSON text says
     tensors_sha256     hash of the tensors' names, types, shapes and values, which is checked when they are read
 
 so `load` needs no other file. It is one key because safetensors does not keep the order of several.
-Weights from elsewhere are read by `kdprobe.models.foreign`.
+Weights from elsewhere are read by `kdprobe.models.foreign.loading`.
 """
 
 import json
@@ -32,9 +32,9 @@ from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import ModelInfo, attach, create, model_info, published_view, relabel
-from kdprobe.models.foreign import load_foreign, published
+from kdprobe.models.foreign.loading import load_foreign, published
+from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
 from kdprobe.models.identity import tensors_sha256
-from kdprobe.models.weights import is_safetensors, refuse_broken
 from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusting
 
