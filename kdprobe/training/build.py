@@ -16,7 +16,8 @@ from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import relabel
+from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.description import describe
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
@@ -168,6 +169,7 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begu
             f"network {settings.name!r} has {has}, so there is nothing to learn; give one with parameters that "
             "require gradients"
         )
+    describe(model, **{fact: getattr(settings, fact) for fact in ANATOMY})
     relabel(model, method=config.method["name"])
     return started
 
