@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from kdprobe.config import RunConfig
 from kdprobe.data import DataSet, load_data
+from kdprobe.data.spec import stored
+from kdprobe.data.views import shared_view
 from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
@@ -31,7 +33,7 @@ class Job:
     """What is trained, by what, on what.
 
     Attributes:
-        data: training and evaluation images.
+        data: training images for both networks, and evaluation images for the student.
         student: the network.
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
@@ -53,8 +55,8 @@ class Job:
     network: dict[str, Any] | None = None
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The student's input from images in [0, 1]."""
-        return model_info(self.student).normalise(images).contiguous(memory_format=self.layout)
+        """The student's input from images in [0, 1] of any size."""
+        return model_info(self.student).prepare(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -73,17 +75,21 @@ def build(
         device: the networks are moved there.
         download: fetch data that are not there.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
-        data: what `data_of` returned; it is read now if not given.
+        data: what `data_of` returned; it is read and decoded now if not given.
         begun_as: of a run that goes on from its own state, and so without `model.weights`, the `network` of its job.
 
     Raises:
         KdprobeError: if something in the configuration cannot be used.
     """
-    data = data or data_of(config, download=download, named_by=named_by)
-    started = _student(config, data, named_by, begun_as)
+    found = data or data_of(config, download=download, named_by=named_by, decode=False)
+    started = _student(config, found, named_by, begun_as)
     student = started.model.to(device)
     frozen = freeze(student, config.training.freeze)
     teacher = _teacher(config, student, device, named_by)
+    if teacher is not None:
+        found = shared_view(found, model_info(teacher).image_size)
+    if data is None:
+        found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing, frozen=frozen)
     _check_cache(config, method)
@@ -92,10 +98,10 @@ def build(
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
     shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
-    inputs, info = Inputs(digest, data.sha256, started.sha256), model_info(student)
+    inputs, info = Inputs(digest, found.sha256, started.sha256), model_info(student)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
     notes = (*([started.note] if started.note else []), *_frozen_note(student, config))
-    return Job(data, student, shown, method, objective, layout, inputs, notes, network)
+    return Job(found, student, shown, method, objective, layout, inputs, notes, network)
 
 
 def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:
@@ -199,11 +205,6 @@ def _teacher(
                 f"the teacher {path} has other classes than the data, or in another order: class {number} is "
                 f"{taught!r} to the teacher, but {named!r} in the data"
             )
-    if given.image_size != expected.image_size:
-        raise ModelError(
-            f"the teacher {path} takes {given.image_size} px images, but the student takes "
-            f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
-        )
     return teacher
 
 
