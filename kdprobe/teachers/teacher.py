@@ -1,4 +1,4 @@
-"""A frozen network that teaches: from images in [0, 1] to the features that a method reads."""
+"""A frozen network that teaches: from images in [0, 1] of any size to the features that a method reads."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from kdprobe.models.stages import Features, Need, Stages
 
 
 class Teacher:
-    """A frozen network, which normalises the images that it is shown.
+    """A frozen network, which brings the images that it is shown to its own size and standardises them.
 
     Args:
         network: a network whose facts are known.
@@ -31,7 +31,7 @@ class Teacher:
         """Features of images in [0, 1]; cached logits are looked up by the images' places in the training split."""
         if self._cached is not None:
             return Features(logits=self._cached[index])
-        features: Features = self.stages(self.info.normalise(images).contiguous(memory_format=self.layout))
+        features: Features = self.stages(self.info.prepare(images).contiguous(memory_format=self.layout))
         return features
 
     def cache(self, batches: Iterable[Batch]) -> None:
