@@ -227,8 +227,8 @@ class TrainingConfig(Section):
         sync_bn: batch norm over the shards of all processes.
         mixing: see `MixingConfig`.
         cache_teacher: compute the teacher's logits once; only without augmentation.
-        freeze: patterns of names of parameters and modules (`stem.*`) that are not trained; a batch norm among them
-            keeps its statistics.
+        freeze: patterns of names of parameters and modules that are not trained, such as `stem` or `layer*`; `!` in
+            front leaves out. What is frozen stays in eval mode: batch norms keep their statistics.
         saving: see `SavingConfig`.
     """
 

@@ -1,5 +1,6 @@
 """From a configuration to networks, method and objective, checked against each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.creation import ANATOMY, count_parameters, relabel
 from kdprobe.models.description import describe
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
@@ -24,6 +25,7 @@ from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
 from kdprobe.teachers.classes import matched_classes
 from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.freezing import freeze
 from kdprobe.training.objective import Objective
 
 
@@ -83,13 +85,14 @@ def build(
     found = data or data_of(config, download=download, named_by=named_by, decode=False)
     started = _student(config, found, named_by, begun_as)
     student = started.model.to(device)
+    frozen = freeze(student, config.training.freeze)
     teacher = _teacher(config, student, device, named_by)
     if teacher is not None:
         found = shared_view(found, model_info(teacher).image_size)
     if data is None:
         found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
-    objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
+    objective = Objective(student, method, label_smoothing=config.training.label_smoothing, frozen=frozen)
     _check_cache(config, method)
     layout = _layout(config, device)
     if layout == torch.channels_last:
@@ -98,8 +101,14 @@ def build(
     shown = None if teacher is None else _shown(config, student, teacher, method, layout)
     inputs, info = Inputs(digest, found.sha256, started.sha256), model_info(student)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
-    notes = (started.note,) if started.note else ()
+    notes = (*([started.note] if started.note else []), *_frozen_note(student, config))
     return Job(found, student, shown, method, objective, layout, inputs, notes, network)
+
+
+def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:
+    if config.training.freeze:
+        n_trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
+        yield f"{n_trained:,} of the {count_parameters(student):,} parameters of {config.model.name} are trained"
 
 
 def data_of(
