@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.loaders import Batch
 from kdprobe.models import model_info
 from kdprobe.models.stages import Features, Need, Stages
 
@@ -22,18 +21,11 @@ class Teacher:
     def __init__(self, network: nn.Module, *, needs: Iterable[Need], layout: torch.memory_format) -> None:
         self.stages = Stages(network, needs=tuple(needs)).eval()
         self.info, self.layout = model_info(network), layout
-        self._cached: Tensor | None = None
         if layout == torch.channels_last:
             self.stages.to(memory_format=layout)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, index: Tensor) -> Features:
-        """Features of images in [0, 1]; cached logits are looked up by the images' places in the training split."""
-        if self._cached is not None:
-            return Features(logits=self._cached[index])
+    def __call__(self, images: Tensor, view: Tensor | None = None) -> Features:
+        """Features of images in [0, 1]; their views make a difference only to a teacher whose outputs are stored."""
         features: Features = self.stages(self.info.normalise(images).contiguous(memory_format=self.layout))
         return features
-
-    def cache(self, batches: Iterable[Batch]) -> None:
-        """Keep the logits of all training images, given in their order."""
-        self._cached = torch.cat([self(batch.images, batch.index).logits for batch in batches])

@@ -2,20 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from kdprobe.config import RunConfig
-from kdprobe.data import DataSet, load_data
+from kdprobe.config import STORE_KEYS, RunConfig, TeacherFacts
+from kdprobe.data import DataSet, Split, load_data
 from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
-from kdprobe.errors import ConfigError, ModelError
+from kdprobe.errors import ModelError
 from kdprobe.models import create, load, model_info
 from kdprobe.models.creation import relabel
 from kdprobe.models.identity import weights_sha256
-from kdprobe.models.stages import measure
+from kdprobe.models.stages import Need, measure
 from kdprobe.runs.inputs import Inputs
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.objective import Objective
 
@@ -36,7 +38,7 @@ class Job:
 
     data: DataSet
     student: nn.Module
-    teacher: Teacher | None
+    teacher: Teacher | StoredTeacher | None
     method: Method
     objective: Objective
     layout: torch.memory_format
@@ -72,13 +74,23 @@ def build(
     teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
-    _check_cache(config, method)
     layout = _layout(config, device)
     if layout == torch.channels_last:
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
-    shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
-    return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
+    inputs = Inputs(digest, data.sha256)
+    asked = None if teacher is None else _asked(config, teacher, method, layout, data.train, inputs)
+    return Job(data, student, asked, method, objective, layout, inputs)
+
+
+def _asked(
+    config: RunConfig, network: nn.Module, method: Method, layout: torch.memory_format, train: Split, inputs: Inputs
+) -> Teacher | StoredTeacher:
+    """The teacher, or a store in front of it."""
+    facts = config.teacher_facts or TeacherFacts()
+    kept = [need for need in get_args(Need) for name in facts.store_outputs or () if name.partition(".")[0] == need]
+    teacher = Teacher(network, needs={*method.teacher_needs, *kept}, layout=layout)
+    return teacher if facts.store is None else StoredTeacher(teacher, config, method, train=train, inputs=inputs)
 
 
 def data_of(
@@ -153,7 +165,7 @@ def _teacher(
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
     path, expected = needs_teacher(name, config.teacher), model_info(student)
-    facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
+    facts = (config.teacher_facts or TeacherFacts()).model_dump(exclude_none=True, exclude=STORE_KEYS)
     teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
     given = model_info(teacher.requires_grad_(False))
     if given.n_classes != expected.n_classes:
@@ -175,19 +187,3 @@ def _teacher(
 
 def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:
     return make_method(config.method, measure(student), None if teacher is None else measure(teacher))
-
-
-def _check_cache(config: RunConfig, method: Method) -> None:
-    """Teacher logits can be cached only for images that never vary."""
-    if not config.training.cache_teacher:
-        return
-    if config.data.skip_bad:
-        raise ConfigError("training.cache_teacher keeps logits of all images, but data.skip_bad may leave some out")
-    augment, mixing, name = config.data.augment, config.training.mixing, config.method["name"]
-    if augment.varies or mixing.mixup or mixing.cutmix or type(method).inputs != Method.inputs:
-        raise ConfigError(
-            f"training.cache_teacher would pair the teacher's logits with other images: {name!r} on varied images; set "
-            "data.augment.crop=none and data.augment.flip=false, without rand_augment and erase, and mix nothing"
-        )
-    if set(method.teacher_needs) != {"logits"}:
-        raise ConfigError(f"training.cache_teacher keeps logits, but method {name!r} needs more of the teacher")

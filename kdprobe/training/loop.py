@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config import DataConfig, TrainingConfig
-from kdprobe.data import evaluation_batches, training_batches
+from kdprobe.data import training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
@@ -19,7 +19,6 @@ from kdprobe.models import model_info
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
 from kdprobe.runtime.signals import StopRequest
-from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
@@ -80,9 +79,6 @@ class Trainer:
             Stopped: if the run was asked to stop, after its state was saved.
         """
         self.group.seed(self.seed, position.epoch, position.step)
-        if self.settings.cache_teacher and self.job.teacher is not None:
-            with keeper.stop.at_once():
-                self._cache(self.job.teacher)
         if position.epoch == position.step == 0:
             keeper.begin()
         while position.epoch < self.settings.epochs:
@@ -139,7 +135,8 @@ class Trainer:
         """The terms of the loss: the teacher first, then student and losses as one module."""
         with autocast(self.settings.precision, self.group.device):
             images, shown, labels = self.job.method.inputs(batch)
-            teacher = None if self.job.teacher is None else self.job.teacher(shown, batch.index)
+            view = batch.view if shown is batch.images else None
+            teacher = None if self.job.teacher is None else self.job.teacher(shown, view)
             if soft_labels is not None and len(labels) != len(soft_labels):
                 soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
             found = self.objective(self.job.prepare(images), labels, teacher, progress, soft_labels)
@@ -199,12 +196,6 @@ class Trainer:
             start=position.step,
             shard=self.group.shard,
         )
-
-    def _cache(self, teacher: Teacher) -> None:
-        """Compute the teacher's logits of all training images."""
-        split, workers = self.job.data.train, self.data.workers
-        with autocast(self.settings.precision, self.group.device):
-            teacher.cache(evaluation_batches(split, batch_size=512, workers=workers, device=self.group.device))
 
     def _accuracy(self, stop: StopRequest) -> tuple[float, int] | None:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
