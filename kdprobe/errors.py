@@ -38,6 +38,10 @@ class CheckpointError(KdprobeError):
     """A checkpoint that is missing, damaged, foreign or unsafe to load."""
 
 
+class ExportError(KdprobeError):
+    """A network that cannot be exported, or a file that is not the network."""
+
+
 class CaptureError(KdprobeError):
     """A layer that is unknown or whose output cannot be captured."""
 

@@ -20,7 +20,10 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 
 #: the core's folders from the ground up: each may import those before it; the loose files and the first two, each other
 GROUND = ("", "formats", "terminal", "config")
-_STOREYS = ("runs", "data", "models", "runtime", "features", "distillers", "teachers", "training", "sweeps", "cli")
+_STOREYS = (
+    *("runs", "data", "models", "runtime", "features", "exports"),
+    *("distillers", "teachers", "training", "sweeps", "cli"),
+)
 FOLDERS = (GROUND, *((name,) for name in _STOREYS))
 FIGURES_MAY_IMPORT = (
     "kdprobe",

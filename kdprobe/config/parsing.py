@@ -36,7 +36,7 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
         config = RunConfig.model_validate(data)
     except ValidationError as error:
         mistakes += _mistakes(error, RunConfig)
-    method, method_mistakes = _parse_method(data.get("method", {"name": "plain"}), methods)
+    method, method_mistakes = check_method(data.get("method", {"name": "plain"}), methods)
     mistakes += method_mistakes
     if mistakes or config is None:
         count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
@@ -44,7 +44,13 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
     return config.model_copy(update={"method": method})
 
 
-def _parse_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[str, Any], list[str]]:
+def check_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[str, Any], list[str]]:
+    """A method's name and options with their defaults, and the mistakes in them.
+
+    Args:
+        data: what stands under `method:`.
+        methods: type of the options of each method, by name.
+    """
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
         return {}, ["method.name: a method's name is needed" + near_matches("", methods)]
     name = data["name"]

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from kdprobe.data.dataset import AS_IT_IS as AS_IT_IS
     from kdprobe.data.dataset import DataSet as DataSet
     from kdprobe.data.dataset import ImageFiles as ImageFiles
+    from kdprobe.data.dataset import ImageItems as ImageItems
+    from kdprobe.data.dataset import Pictures as Pictures
     from kdprobe.data.dataset import Shown as Shown
     from kdprobe.data.dataset import Split as Split
     from kdprobe.data.dataset import View as View
@@ -25,6 +27,8 @@ __all__ = [
     "Batch",
     "DataSet",
     "ImageFiles",
+    "ImageItems",
+    "Pictures",
     "Shown",
     "Split",
     "View",
@@ -43,6 +47,8 @@ __getattr__, __dir__ = face(
         "DATASETS": "kdprobe.data.spec",
         "DataSet": "kdprobe.data.dataset",
         "ImageFiles": "kdprobe.data.dataset",
+        "ImageItems": "kdprobe.data.dataset",
+        "Pictures": "kdprobe.data.dataset",
         "Shown": "kdprobe.data.dataset",
         "Split": "kdprobe.data.dataset",
         "View": "kdprobe.data.dataset",

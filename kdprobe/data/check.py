@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
-from kdprobe.data.dataset import DataSet, ImageFiles, Split
-from kdprobe.data.decode import decode, in_threads
+from kdprobe.data.dataset import DataSet, ImageFiles, Pictures, Split
+from kdprobe.data.decode import decode, in_turn
 from kdprobe.data.identity import shared_files
 from kdprobe.data.sources.listing import LeftOut, grouped
 from kdprobe.data.sources.rafdb import read_present
@@ -138,14 +139,15 @@ def _surplus(data: DataSet) -> list[str]:
 
 
 def _damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
-    """The error for each file that cannot be decoded; every file is tried."""
-    paths = [path for split in (data.train, data.test) for path in _paths(split)]
+    """The error for each image that cannot be decoded; every one is tried."""
     found = []
-    with progress("decoding", len(paths), quiet=quiet) as shown:
-        for text in in_threads(_complaint, paths):
-            shown(1)
-            if text:
-                found.append(text)
+    with progress("decoding", len(data.train) + len(data.test), quiet=quiet) as shown:
+        for split in (data.train, data.test):
+            if isinstance(split.images, Pictures):
+                for text in in_turn(split.images, partial(_complaint, split.images), range(len(split))):
+                    shown(1)
+                    if text:
+                        found.append(text)
     return found
 
 
@@ -153,9 +155,9 @@ def _paths(split: Split) -> tuple[str, ...]:
     return split.images.paths if isinstance(split.images, ImageFiles) else ()
 
 
-def _complaint(path: str) -> str:
+def _complaint(pictures: Pictures, place: int) -> str:
     try:
-        decode(path, image_size=8)
+        decode(pictures, place, image_size=8)
     except DataError as error:
         return str(error)
     return ""

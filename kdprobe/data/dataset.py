@@ -1,12 +1,13 @@
 """What a data set is: labelled images in two splits, with what a network needs to know of them.
 
-A split's images are either decoded, as one uint8 tensor, or files that workers decode batch by batch.
+A split's images are either decoded, as one uint8 tensor, or pictures that workers decode batch by batch: files, or
+items of a dataset of one's own.
 """
 
 import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -58,26 +59,35 @@ class Shown:
     view: View = AS_IT_IS
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """Image files and how they become squares when nothing is varied.
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Images that are decoded when they are needed, and how they become squares when nothing is varied.
 
     Attributes:
-        paths: one per image.
         crop_fraction: side of the centred square that is kept, as a fraction of the shorter side.
         skip_bad: leave out what cannot be decoded.
         interpolation: how they are resampled, a name in `INTERPOLATIONS`.
         squash: keep the fraction of both sides instead of a square.
     """
 
-    paths: tuple[str, ...]
     crop_fraction: float = 1.0
     skip_bad: bool = False
     interpolation: str = "bicubic"
     squash: bool = False
 
-    def seen(self, view: View) -> "ImageFiles":
-        """The same files, shown as `view` says.
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def take(self, index: Int64[Tensor, " k"]) -> "Pictures":
+        """The images at `index`, in that order."""
+        raise NotImplementedError
+
+    def name(self, place: int) -> str:
+        """What errors call an image."""
+        raise NotImplementedError
+
+    def seen(self, view: View) -> "Pictures":
+        """The same images, shown as `view` says.
 
         Raises:
             DataError: for what cannot be done.
@@ -102,8 +112,64 @@ class ImageFiles:
         """How they are shown."""
         return View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center")
 
+
+@dataclass(frozen=True)
+class ImageFiles(Pictures):
+    """Image files.
+
+    Attributes:
+        paths: one per image.
+    """
+
+    paths: tuple[str, ...]
+
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, index: Int64[Tensor, " k"]) -> "Pictures":
+        """The files at `index`, in that order."""
+        return replace(self, paths=tuple(self.paths[place] for place in index.tolist()))
+
+    def name(self, place: int) -> str:
+        """A file's path."""
+        return self.paths[place]
+
+
+@runtime_checkable
+class Items(Protocol):
+    """What a `torch.utils.data.Dataset` with a length has: items by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageItems(Pictures):
+    """Images of a dataset of one's own, each taken from it when it is needed (`items.picture`).
+
+    Attributes:
+        dataset: gives an item by its number, the same one each time.
+        numbers: int64 [n], of the items that are meant.
+        column: the place or key of the image in an item; None where an item is an image.
+        called: what errors call the dataset.
+    """
+
+    dataset: Items
+    numbers: Tensor
+    column: int | str | None = 0
+    called: str = "the dataset"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, index: Int64[Tensor, " k"]) -> "Pictures":
+        """The items at `index`, in that order."""
+        return replace(self, numbers=self.numbers[index])
+
+    def name(self, place: int) -> str:
+        """The item's number and the dataset's name."""
+        return f"item {self.numbers[place]} of {self.called}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +178,19 @@ class Split:
 
     Attributes:
         images: uint8 [n, 3, r, r], which batches show at `image_size` (r may be smaller to save
-            memory), or files.
+            memory), or pictures to be decoded.
         labels: int64 [n].
         image_size: side of the yielded images in pixels.
         n_skipped: images that could not be decoded and are not among these.
+        student_size: side at which the student sees them, where a teacher sees more (`kdprobe.data.views`);
+            `augment.padding` is measured in its pixels.
     """
 
-    images: Tensor | ImageFiles
+    images: Tensor | Pictures
     labels: Tensor
     image_size: int
     n_skipped: int = 0
+    student_size: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.images, Tensor) and (
@@ -142,10 +211,8 @@ class Split:
 
     def take(self, index: Int64[Tensor, " k"]) -> "Split":
         """The images at `index`, in that order."""
-        if isinstance(self.images, Tensor):
-            return replace(self, images=self.images[index], labels=self.labels[index])
-        paths = tuple(self.images.paths[i] for i in index.tolist())
-        return replace(self, images=replace(self.images, paths=paths), labels=self.labels[index])
+        images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)
+        return replace(self, images=images, labels=self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -156,7 +223,7 @@ class DataSet:
         spec: the SPEC that was asked for.
         train: images to learn from.
         test: images to evaluate on; none if the data set has none of its own, so some must be held out.
-        classes: names, in the order of the labels.
+        classes: names, in the order of the labels; none where there are no labels, which then are all 0.
         mean, std: mean and standard deviation of the training images' channels, for images in [0, 1].
         image_size: side of the yielded images in pixels.
         evaluated_on: whether `test` is the data set's own test split or a part held out of the training images.
@@ -184,6 +251,8 @@ class DataSet:
             raise DataError(f"{self.spec} has no training images")
         for split in filter(len, (self.train, self.test)):
             low, high = int(split.labels.min()), int(split.labels.max())
+            if not self.classes and (low, high) == (0, 0):
+                continue
             if low < 0 or high >= self.n_classes:
                 raise DataError(
                     f"labels of {self.spec} must be 0 to {self.n_classes - 1} for {self.n_classes} classes, "

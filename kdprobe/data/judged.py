@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdprobe.data.dataset import DataSet, ImageFiles
+from kdprobe.data.dataset import DataSet, Pictures
 from kdprobe.data.spec import load_data
 from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs.folder import RunFolder
@@ -42,7 +42,7 @@ def load_judged(
 def _whole(data: DataSet) -> DataSet:
     """Bad images are left out now, in memory, or not at all: each prediction has its label."""
     images = data.test.images
-    if not isinstance(images, ImageFiles):
+    if not isinstance(images, Pictures):
         return data
     return replace(data, test=replace(data.test, images=replace(images, skip_bad=False)))
 

@@ -113,6 +113,7 @@ def training_batches(
     if len(split) == 1 < batch_size:
         raise DataError("training needs at least two images, but there is only one")
     ends = [batch_size * i for i in range(1, n_batches(len(split), batch_size, shard[1]))]
+    augment = _in_pixels_of_the_view(augment, split)
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
     n_views, varied_as = len(split) * augment.repeats, augment.varied_as(epoch)
@@ -129,6 +130,13 @@ def training_batches(
             varied = erase(varied, views.to(device) + first_key, probability=augment.erase)
         number = (views + n_views * varied_as).to(device)
         yield _batch(split, varied, views % len(split), n_skipped=len(part) - len(views), view=number)
+
+
+def _in_pixels_of_the_view(augment: AugmentConfig, split: Split) -> AugmentConfig:
+    """The same variations of images that are made larger than the student sees them."""
+    if split.student_size is None:
+        return augment
+    return augment.model_copy(update={"padding": round(augment.padding * split.image_size / split.student_size)})
 
 
 def _order(n_images: int, repeats: int, *, seed: int, epoch: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Reading a data set by its SPEC.
 
 A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, `rafdb:DIR`,
-`rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`.
+`rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`, a `torch.utils.data.Dataset`,
+or a pair or a mapping of these (as `sources.own` says).
 """
 
 import os
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from kdprobe.config import AugmentConfig
 from kdprobe.data.augment import generator
-from kdprobe.data.dataset import AS_IT_IS, DataSet, ImageFiles, Shown, Split, View, few_of_each, hold_out
+from kdprobe.data.dataset import AS_IT_IS, DataSet, Pictures, Shown, Split, View, few_of_each, hold_out
 from kdprobe.data.decode import fits, into_memory
 from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.sources.cifar import read_cifar10, read_cifar100
 from kdprobe.data.sources.digits import read_digits
 from kdprobe.data.sources.folder import read_folder, read_imagenet
+from kdprobe.data.sources.own import name_of, own_data
 from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
 from kdprobe.user_code import is_missing, is_name, own_object
@@ -39,7 +41,7 @@ DATASETS: dict[str, Callable[..., DataSet]] = {
 
 
 def load_data(
-    spec: str,
+    spec: object,
     *,
     image_size: int | None = None,
     storage: Storage = "auto",
@@ -58,10 +60,11 @@ def load_data(
     """Read a data set.
 
     Args:
-        spec: `digits`, `cifar10:DIR`, `folder:DIR`, `module:callable`, ...
+        spec: `digits`, `cifar10:DIR`, `folder:DIR`, `module:callable`, ...; or a dataset itself: whatever the function
+            of a `module:callable` may return.
         image_size: side in pixels at which networks see the images; the data set's own if not given.
-        storage: `memory` decodes everything now; `files` leaves image files to the workers; `auto` takes
-            memory where all decoded images stay within 1 GiB and nothing asks for the files.
+        storage: `memory` decodes everything now; `files` leaves that to the workers; `auto` takes memory
+            where all decoded images stay within 1 GiB and nothing asks for the files.
         holdout: the fraction of each class's training images that replaces the test images.
         per_class: the most training images to keep of each class, after any hold-out; all if not given.
         seed: decides which images are held out, and which few are taken.
@@ -93,7 +96,7 @@ def load_data(
         data = replace(data, shared=shared_files(data))
     if per_class:
         data = replace(data, train=few_of_each(data.train, per_class, generator(seed, 1)))
-    if isinstance(data.test.images, ImageFiles):
+    if isinstance(data.test.images, Pictures):
         data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
     if not len(data.test):
         raise NoTestImages(
@@ -101,19 +104,18 @@ def load_data(
             "training images with data.holdout"
         )
     if shown:
-        view = data.test.images.view if isinstance(data.test.images, ImageFiles) else AS_IT_IS
+        view = data.test.images.view if isinstance(data.test.images, Pictures) else AS_IT_IS
         data = replace(data, shown=Shown(images_identity(data.test, data.classes), view))
     if augment is not None and augment.crop == "pad" and augment.padding > data.image_size:
         raise ConfigError(
             f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "
             f"{augment.padding}"
         )
-    needs_files = augment is not None and augment.crop == "resized"
-    return _stored(data, storage, needs_files=needs_files, decode=decode)
+    return stored(data, storage, augment, decode=decode)
 
 
 def read_data(
-    spec: str,
+    spec: object,
     *,
     image_size: int | None = None,
     download: bool = False,
@@ -122,10 +124,19 @@ def read_data(
 ) -> DataSet:
     """Read a data set as it is: image files stay files, nothing is held out or left out.
 
+    Args:
+        spec: as `load_data`.
+        image_size: likewise.
+        download: likewise.
+        skip_bad: likewise.
+        named_by: likewise.
+
     Raises:
         DataError: for an unknown name, and for data that are missing or empty.
         TrustError: if a file names a function of a module that is not trusted.
     """
+    if not isinstance(spec, str):
+        return _made_of(spec, name_of(spec), image_size=image_size, skip_bad=skip_bad)
     name, colon, rest = spec.partition(":")
     if name in DATASETS:
         return DATASETS[name](
@@ -133,10 +144,12 @@ def read_data(
         )
     if not colon or not rest.isidentifier() or not is_name(name):
         raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
-    data = _called(_user_function(name, rest, spec, named_by), spec, image_size)
-    if not isinstance(data, DataSet):
-        raise DataError(f"{spec} must return a kdprobe.data.DataSet, but returned {type(data).__name__}")
-    return replace(data, spec=spec)
+    given = _called(_user_function(name, rest, spec, named_by), spec, image_size)
+    return replace(_made_of(given, spec, image_size=image_size, skip_bad=skip_bad), spec=spec)
+
+
+def _made_of(given: object, spec: str, *, image_size: int | None, skip_bad: bool) -> DataSet:
+    return given if isinstance(given, DataSet) else own_data(given, spec, image_size=image_size, skip_bad=skip_bad)
 
 
 def _user_function(module: str, name: str, spec: str, named_by: str | Path | None) -> Callable[..., object]:
@@ -147,7 +160,7 @@ def _user_function(module: str, name: str, spec: str, named_by: str | Path | Non
             raise
         raise DataError(f"no data set and no module {module!r} for {spec}{near_matches(module, DATASETS)}") from error
     if not callable(function):
-        raise DataError(f"module {module!r} has no function {name!r} that returns a DataSet")
+        raise DataError(f"module {module!r} has no function {name!r} that returns a dataset")
     return function
 
 
@@ -165,18 +178,25 @@ def _called(function: Callable[..., object], spec: str, image_size: int | None) 
 
 
 def _skipping(split: Split) -> Split:
-    files = split.images
-    return split if isinstance(files, Tensor) else replace(split, images=replace(files, skip_bad=True))
+    images = split.images
+    return split if isinstance(images, Tensor) else replace(split, images=replace(images, skip_bad=True))
 
 
-def _stored(data: DataSet, storage: Storage, *, needs_files: bool, decode: bool) -> DataSet:
+def stored(data: DataSet, storage: Storage, augment: AugmentConfig | None, *, decode: bool = True) -> DataSet:
+    """A data set in memory or in files, as `load_data` is asked to leave it.
+
+    Raises:
+        DataError: with the path of a file that cannot be decoded.
+        ConfigError: if the data cannot be stored or varied as asked.
+    """
+    needs_files = augment is not None and augment.crop == "resized"
     in_memory = isinstance(data.train.images, Tensor)
     if in_memory and (storage == "files" or needs_files):
         why = "data.storage 'files'" if storage == "files" else "augment.crop 'resized'"
         raise ConfigError(f"{why} needs image files, but {data.spec} has none")
     if needs_files and storage == "memory":
         raise ConfigError("augment.crop 'resized' needs data.storage 'files' or 'auto', but storage is 'memory'")
-    small = fits(len(data.train) + len(data.test), data.image_size)
+    small = fits(len(data.train) + len(data.test), data.train.image_size)  # the larger of two sizes
     if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
         return data
     return replace(data, train=into_memory(data.train), test=into_memory(data.test))

@@ -55,21 +55,25 @@ def option_types() -> dict[str, type[Section]]:
     return {name: method.Options for name, method in DISTILLERS.items()}
 
 
-def make_method(settings: dict[str, Any], student: Shapes, teacher: Shapes | None) -> Method:
+def make_method(
+    settings: dict[str, Any], student: Shapes, teacher: Shapes | None, *, kind: type[Method] | None = None
+) -> Method:
     """A method, checked against what the two networks offer.
 
     Args:
         settings: its name and options, as in the section `method`.
         student: sizes of the student's features.
         teacher: sizes of the teacher's features; None where the method has no teacher.
+        kind: its class; the one of that name if not given.
 
     Raises:
         ModelError: if the method is not defined for this pair, or needs a classifier or labels that are not there.
     """
     name = settings["name"]
     options = {key: value for key, value in settings.items() if key != "name"}
-    check_needs(name, DISTILLERS[name], student, teacher)
-    method = DISTILLERS[name](option_types()[name].model_validate(options), student, teacher)
+    kind = kind or DISTILLERS[name]
+    check_needs(name, kind, student, teacher)
+    method = kind(kind.Options.model_validate(options), student, teacher)
     check_needs(name, method, student, teacher)
     check_weight(name, method)
     return method

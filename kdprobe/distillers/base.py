@@ -57,6 +57,7 @@ class Method(nn.Module):
     Attributes:
         Options: the type of the options; they become keys under `method:`.
         uses_teacher: whether a teacher must be given.
+        remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
@@ -69,6 +70,7 @@ class Method(nn.Module):
 
     Options: ClassVar[type[Section]] = Section
     uses_teacher: ClassVar[bool] = True
+    remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS

@@ -83,6 +83,7 @@ class SCN(Method):
 
     Options: ClassVar[type[Section]] = SCNOptions
     uses_teacher = False
+    remembers_images = True
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
     student_needs = ("pooled", "logits")
     teacher_needs = ()

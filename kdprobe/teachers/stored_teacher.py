@@ -138,7 +138,7 @@ class StoredTeacher:
             "facts": self.facts.model_dump(mode="json", exclude=STORE_KEYS, exclude_none=True),
             "images": {
                 "number": len(self.train),
-                "side": self.train.image_size,
+                "sides": [self.train.image_size, self.train.student_size],
                 "seed": data.seed_or(self.config.seed),
                 **data.model_dump(mode="json", include={"holdout", "per_class", "skip_bad"}),
                 "augment": data.augment.model_dump(mode="json", exclude_none=True) if data.augment.varies else None,

@@ -1,4 +1,4 @@
-"""A frozen network that teaches: from images in [0, 1] to the features that a method reads."""
+"""A frozen network that teaches: from images in [0, 1] of any size to the features that a method reads."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from kdprobe.models.stages import Features, Need, Stages
 
 
 class Teacher:
-    """A frozen network, which normalises the images that it is shown.
+    """A frozen network, which brings the images that it is shown to its own size and standardises them.
 
     Args:
         network: a network whose facts are known.
@@ -27,5 +27,5 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, images: Tensor, view: Tensor | None = None) -> Features:
         """Features of images in [0, 1]; their views make a difference only to a teacher whose outputs are stored."""
-        features: Features = self.stages(self.info.normalise(images).contiguous(memory_format=self.layout))
+        features: Features = self.stages(self.info.prepare(images).contiguous(memory_format=self.layout))
         return features

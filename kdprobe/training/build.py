@@ -1,19 +1,24 @@
 """From a configuration to networks, method and objective, checked against each other."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kdprobe.config import STORE_KEYS, RunConfig, TeacherFacts
 from kdprobe.data import DataSet, Split, load_data
+from kdprobe.data.spec import stored
+from kdprobe.data.views import shared_view
 from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import relabel
+from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.description import describe
+from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import Need, measure
 from kdprobe.runs.inputs import Inputs
@@ -27,13 +32,15 @@ class Job:
     """What is trained, by what, on what.
 
     Attributes:
-        data: training and evaluation images.
+        data: training images for both networks, and evaluation images for the student.
         student: the network.
         teacher: frozen and in eval mode, or None.
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
         layout: memory layout of images and maps.
-        inputs: which teacher and which data these are, by their content.
+        inputs: which teacher, data and first weights these are, by their content.
+        notes: sentences for the user.
+        network: args, mean and std of the student, where its first weights decided them.
     """
 
     data: DataSet
@@ -43,10 +50,12 @@ class Job:
     objective: Objective
     layout: torch.memory_format
     inputs: Inputs
+    notes: tuple[str, ...] = ()
+    network: dict[str, Any] | None = None
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The student's input from images in [0, 1]."""
-        return model_info(self.student).normalise(images).contiguous(memory_format=self.layout)
+        """The student's input from images in [0, 1] of any size."""
+        return model_info(self.student).prepare(images).contiguous(memory_format=self.layout)
 
 
 def build(
@@ -56,6 +65,7 @@ def build(
     download: bool = False,
     named_by: str | Path | None = None,
     data: DataSet | None = None,
+    begun_as: dict[str, Any] | None = None,
 ) -> Job:
     """Make everything that a training needs.
 
@@ -64,23 +74,31 @@ def build(
         device: the networks are moved there.
         download: fetch data that are not there.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
-        data: what `data_of` returned; it is read now if not given.
+        data: what `data_of` returned; it is read and decoded now if not given.
+        begun_as: of a run that goes on from its own state, and so without `model.weights`, the `network` of its job.
 
     Raises:
         KdprobeError: if something in the configuration cannot be used.
     """
-    data = data or data_of(config, download=download, named_by=named_by)
-    student = _student(config, data, named_by).to(device)
+    found = data or data_of(config, download=download, named_by=named_by, decode=False)
+    started = _student(config, found, named_by, begun_as)
+    student = started.model.to(device)
     teacher = _teacher(config, student, device, named_by)
+    if teacher is not None:
+        found = shared_view(found, model_info(teacher).image_size)
+    if data is None:
+        found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
     layout = _layout(config, device)
     if layout == torch.channels_last:
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
-    inputs = Inputs(digest, data.sha256)
-    asked = None if teacher is None else _asked(config, teacher, method, layout, data.train, inputs)
-    return Job(data, student, asked, method, objective, layout, inputs)
+    inputs, info = Inputs(digest, found.sha256, started.sha256), model_info(student)
+    asked = None if teacher is None else _asked(config, teacher, method, layout, found.train, inputs)
+    network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
+    notes = (started.note,) if started.note else ()
+    return Job(found, student, asked, method, objective, layout, inputs, notes, network)
 
 
 def _asked(
@@ -131,28 +149,39 @@ def _layout(config: RunConfig, device: torch.device) -> torch.memory_format:
     return torch.channels_last if chosen is True or (chosen == "auto" and pays) else torch.contiguous_format
 
 
-def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> nn.Module:
-    model = create(
-        config.model.name,
+def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begun_as: dict[str, Any] | None) -> Started:
+    """The network that is trained, new, or as its first weights have it."""
+    settings = config.model
+    build = partial(
+        create,
+        settings.name,
         n_classes=len(data.classes),
         image_size=data.image_size,
-        args=config.model.args,
-        pretrained=config.model.pretrained,
+        pretrained=settings.pretrained,
         mean=data.mean,
         std=data.std,
         classes=data.classes,
         data=data.spec,
         named_by=named_by,
     )
+    if settings.weights is None or begun_as is not None:
+        started = Started(build(**{"args": settings.args, **(begun_as or {})}))
+    else:
+        started = start_from(settings.weights, build, args=settings.args, classes=data.classes)
+    said = {"mean": settings.mean, "std": settings.std}
+    relabel(started.model, **{key: value for key, value in said.items() if value is not None})
+    model = started.model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         has = (
             "no parameter that is trained: all are frozen" if any(True for _ in model.parameters()) else "no parameters"
         )
         raise ModelError(
-            f"network {config.model.name!r} has {has}, so there is nothing to learn; give one with parameters that "
+            f"network {settings.name!r} has {has}, so there is nothing to learn; give one with parameters that "
             "require gradients"
         )
-    return relabel(model, method=config.method["name"])
+    describe(model, **{fact: getattr(settings, fact) for fact in ANATOMY})
+    relabel(model, method=config.method["name"])
+    return started
 
 
 def _teacher(
@@ -177,11 +206,6 @@ def _teacher(
                 f"the teacher {path} has other classes than the data, or in another order: class {number} is "
                 f"{taught!r} to the teacher, but {named!r} in the data"
             )
-    if given.image_size != expected.image_size:
-        raise ModelError(
-            f"the teacher {path} takes {given.image_size} px images, but the student takes "
-            f"{expected.image_size} px; set data.image_size={given.image_size}, or use another teacher"
-        )
     return teacher
 
 

@@ -21,6 +21,7 @@ from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scal
 from kdprobe.runtime.signals import StopRequest
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
+from kdprobe.training.objective import losses
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.saving import Keeper
 from kdprobe.training.state import Position, Stateful
@@ -133,15 +134,10 @@ class Trainer:
 
     def losses(self, batch: Batch, soft_labels: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """The terms of the loss: the teacher first, then student and losses as one module."""
+        job = self.job
         with autocast(self.settings.precision, self.group.device):
-            images, shown, labels = self.job.method.inputs(batch)
-            view = batch.view if shown is batch.images else None
-            teacher = None if self.job.teacher is None else self.job.teacher(shown, view)
-            if soft_labels is not None and len(labels) != len(soft_labels):
-                soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
-            found = self.objective(self.job.prepare(images), labels, teacher, progress, soft_labels)
-        terms: dict[str, Tensor] = found[1]
-        return terms
+            taught = (job.method, job.teacher, batch, soft_labels, progress)
+            return losses(self.objective, *taught, prepare=job.prepare)[1]
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""

@@ -1,10 +1,15 @@
-"""Student, auxiliary modules and losses as one module."""
+"""Student, auxiliary modules and losses as one module, and what it makes of a batch."""
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
 from kdprobe.models.stages import Features, Stages
+from kdprobe.teachers.stored_teacher import StoredTeacher
+from kdprobe.teachers.teacher import Teacher
 
 
 class Objective(nn.Module):
@@ -53,3 +58,36 @@ class Objective(nn.Module):
         if soft_labels is not None:
             return F.cross_entropy(logits, soft_labels)
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+
+def losses(
+    objective: nn.Module,
+    method: Method,
+    teacher: Teacher | StoredTeacher | None,
+    batch: Batch,
+    soft_labels: Tensor | None,
+    progress: Progress,
+    *,
+    prepare: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The method's views of a batch through the teacher first, then through student and losses as one module.
+
+    Args:
+        objective: an `Objective`, or what wraps it.
+        method: the objective's.
+        teacher: None for a method without one.
+        batch: images in [0, 1].
+        soft_labels: [B, C], of mixed images.
+        progress: how far training has come.
+        prepare: turns images in [0, 1] into the student's input.
+
+    Returns:
+        logits [k B, C] of all views, and named terms.
+    """
+    images, shown, labels = method.inputs(batch)
+    view = batch.view if shown is batch.images else None
+    features = None if teacher is None else teacher(shown, view)
+    if soft_labels is not None and len(labels) != len(soft_labels):
+        soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
+    found: tuple[Tensor, dict[str, Tensor]] = objective(prepare(images), labels, features, progress, soft_labels)
+    return found

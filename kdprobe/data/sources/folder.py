@@ -1,13 +1,13 @@
 """`folder:DIR` and `imagenet:DIR`: train/ and test/ (or val/), with one folder of images per class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageFiles, Split
-from kdprobe.data.decode import SUFFIXES, image_side
+from kdprobe.data.decode import SUFFIXES, first_side
 from kdprobe.data.sources.listing import LeftOut, Listing, composed, grouped, is_hidden, list_classes
 from kdprobe.errors import DataError
 
@@ -23,8 +23,8 @@ def read_folder(spec: str, folder: str, *, image_size: int | None, download: boo
     """
     root = _root(spec, folder)
     train, test = _splits(spec, root, "test", "val")
-    paths = [path for paths in train.classes.values() for path in paths]
-    size = image_size or min(_first_side(paths, skip_bad=skip_bad), 224)
+    files = ImageFiles(tuple(path for paths in train.classes.values() for path in paths))
+    size = image_size or min(first_side(files, skip_bad=skip_bad), 224)
     return _data_set(spec, train, test, size, crop_fraction=1.0)
 
 
@@ -37,14 +37,6 @@ def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: b
     root = _root(spec, folder)
     train, test = _splits(spec, root, "val", "test")
     return _data_set(spec, train, test, image_size or 224, crop_fraction=0.875)
-
-
-def _first_side(paths: Sequence[str], *, skip_bad: bool) -> int:
-    """Side of the first image; where it may be skipped, of the first that can be read, if there is one."""
-    for path in paths if skip_bad else ():
-        with suppress(DataError):
-            return image_side(path)
-    return image_side(paths[0])
 
 
 def _root(spec: str, folder: str) -> Path:
@@ -106,7 +98,8 @@ def _data_set(spec: str, train: Listing, test: Listing, size: int, *, crop_fract
     def split(listing: Listing) -> Split:
         found = [listing.classes.get(name, []) for name in classes]
         labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in found]))
-        return Split(ImageFiles(tuple(path for paths in found for path in paths), crop_fraction), labels, size)
+        files = ImageFiles(tuple(path for paths in found for path in paths), crop_fraction=crop_fraction)
+        return Split(files, labels, size)
 
     left_out = (*train.left_out, *test.left_out)
     return DataSet(spec, split(train), split(test), classes, IMAGENET_MEAN, IMAGENET_STD, size, left_out=left_out)

@@ -255,14 +255,14 @@ def test_a_function_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     data = load_data("my_own_data:make", image_size=16, holdout=0.5)
     assert (data.spec, data.image_size, data.evaluated_on) == ("my_own_data:make", 16, "holdout")
-    with pytest.raises(DataError, match=r"my_own_data:wrong must return a kdprobe\.data\.DataSet, but returned int"):
+    with pytest.raises(DataError, match=r"my_own_data:wrong must be a dataset with a length .*, but is of type int$"):
         load_data("my_own_data:wrong")
     assert load_data("my_own_data:plain").image_size == 8
     with pytest.raises(
         DataError, match=r"my_own_data:asking must take image_size or no argument, but takes \(colour\)"
     ):
         load_data("my_own_data:asking")
-    with pytest.raises(DataError, match=r"module 'my_own_data' has no function 'missing' that returns a DataSet"):
+    with pytest.raises(DataError, match=r"module 'my_own_data' has no function 'missing' that returns a dataset"):
         load_data("my_own_data:missing")
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         load_data("my_broken_data:make")
@@ -284,7 +284,7 @@ def test_grey_of_16_bits_is_scaled_to_8(tmp_path: Path) -> None:
     for name in ("grey.png", "grey.tif"):
         Image.fromarray(values).save(tmp_path / name)
         expected = (values / 257).round()
-        assert np.array_equal(decode(str(tmp_path / name), image_size=3), np.stack([expected] * 3))
+        assert np.array_equal(decode(ImageFiles((str(tmp_path / name),)), 0, image_size=3), np.stack([expected] * 3))
 
 
 def test_splits_and_data_sets_check_themselves() -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from kdprobe.data.dataset import ImageFiles
 from kdprobe.data.decode import SUFFIXES, decode, image_side
 from kdprobe.errors import DataError
 
@@ -28,7 +29,7 @@ TURNED = {  # how pixels lie in a file of each EXIF orientation
 
 
 def shown(path: Path) -> NDArray[np.uint8]:
-    return decode(str(path), image_size=8)
+    return decode(ImageFiles((str(path),)), 0, image_size=8)
 
 
 def save(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
@@ -114,7 +115,7 @@ def test_postscript_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **_options: called.append(given))
     path = tmp_path / "cat.jpg"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
-    for look in (shown, lambda path: image_side(str(path))):
+    for look in (shown, lambda path: image_side(ImageFiles((str(path),)), 0)):
         with pytest.raises(DataError, match=r"cat\.jpg cannot be decoded as an image \(UnidentifiedImageError\)"):
             look(path)
     assert not called
@@ -145,4 +146,4 @@ def test_every_ending_is_of_a_format_that_is_read(tmp_path: Path) -> None:
         mode = "1" if suffix == ".pbm" else "L" if suffix == ".pgm" else "RGB"
         path = tmp_path / f"image{suffix}"
         Image.new(mode, (8, 8), 255 if mode == "L" else 1 if mode == "1" else "white").save(path, written[suffix])
-        assert decode(str(path), image_size=8).min() > 250, suffix
+        assert shown(path).min() > 250, suffix

@@ -38,13 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_pixels_are_those_of_timm(folder: Path, interpolation: str, mode: str, crop_pct: float) -> None:
     path = next(folder.rglob("0.png"))
     seen = ImageFiles((str(path),)).seen(View(crop_pct, interpolation, mode))
-    ours = decode(
-        str(path),
-        image_size=32,
-        crop_fraction=seen.crop_fraction,
-        interpolation=seen.interpolation,
-        squash=seen.squash,
-    )
+    ours = decode(seen, 0, image_size=32)
     transform = create_transform(
         (3, 32, 32), crop_pct=crop_pct, interpolation=interpolation, crop_mode=mode, mean=(0, 0, 0), std=(1, 1, 1)
     )

@@ -1,0 +1,282 @@
+"""Distillation in a loop of one's own: student, teacher and method as one module.
+
+It computes what kdprobe's own training computes, the same losses to the bit, and leaves everything else to the loop:
+data, optimizer, precision, processes, checkpoints.
+
+    distillation = kdprobe.Distillation(student, teacher, "dropkd", n_epochs=100)
+    optimizer = torch.optim.SGD(distillation.parameters(), lr=0.05, momentum=0.9)
+    for epoch in range(100):
+        for images, labels in loader:
+            optimizer.zero_grad()
+            distillation(images, labels, epoch=epoch).loss.backward()
+            optimizer.step()
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdprobe.config.parsing import check_method
+from kdprobe.data.loaders import Batch
+from kdprobe.distillers import DISTILLERS, Method, Progress, make_method
+from kdprobe.distillers.base import needs_teacher
+from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
+from kdprobe.models import load, model_info
+from kdprobe.models.creation import unwrap
+from kdprobe.models.identity import weights_sha256
+from kdprobe.models.stages import measure
+from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.objective import Objective, losses
+
+_Images = Tensor | Sequence[Tensor]
+
+
+class Distilled(NamedTuple):
+    """What one batch gives.
+
+    Attributes:
+        loss: the sum of the terms, a scalar.
+        terms: weighted, by name; `ce` is the cross entropy with the labels.
+        logits: the student's [B, C]; those of the first view, where a method makes several views of each image.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    logits: Tensor
+
+
+class Distillation(nn.Module):
+    """A student, its frozen teacher and a method: from images to a loss.
+
+    Its parameters are the student's and those of the method's auxiliary modules. The teacher is not among them, nor in
+    `state_dict()`, nor in the buckets of `DistributedDataParallel`; it follows `.to(device)` and stays in eval mode.
+    `state_dict()` is all of it that a restart needs, and is refused where another teacher teaches.
+
+    Args:
+        student: the network to train.
+        teacher: a network, which is frozen, or where to find one: a run folder, a checkpoint file, NAME@FILE or
+            `timm:NAME` (see `kdprobe.load`); None for a method without a teacher.
+        method: its name, or a class of one's own.
+        n_epochs: length of the training, for warm-ups and schedules.
+        label_smoothing: that of the cross entropy.
+        options: the method's, as under `method:` in a configuration.
+
+    Raises:
+        ConfigError: for a method or an option that does not exist.
+        ModelError: if nothing is known about a network, or the method is not defined for this pair.
+        CheckpointError: if the teacher cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | str | Path | None = None,
+        method: str | type[Method] = "dropkd",
+        *,
+        n_epochs: int = 1,
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        kind, settings = _method(method, options)
+        name = settings["name"]
+        _check_student(student)
+        network = _teacher(name, kind, teacher, student)
+        built = make_method(settings, measure(student), None if network is None else measure(network), kind=kind)
+        self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
+        self.method_name, self.n_epochs = name, n_epochs
+        self.teacher: Teacher | None = None  # no module: its weights are none of this module's
+        self._taught_by = b""
+        if network is not None:
+            _check_classes(name, built, network)
+            self.teacher = Teacher(network, needs=built.teacher_needs, layout=torch.contiguous_format)
+            self._taught_by = bytes.fromhex(weights_sha256(network))
+        self._has_seen_a_batch = False
+
+    @property
+    def student(self) -> nn.Module:
+        """The network that is trained."""
+        return self.objective.student.model
+
+    @property
+    def method(self) -> Method:
+        """What owns the auxiliary modules."""
+        return self.objective.method
+
+    def forward(
+        self, images: _Images, labels: Tensor | None = None, *, epoch: float, index: Tensor | None = None
+    ) -> Distilled:
+        """The loss of one batch.
+
+        Args:
+            images: [B, c, s, s] in [0, 1], standardised for each network by its own mean and std; or a pair, the
+                student's input and the teacher's, taken as they are.
+            labels: classes [B], or probabilities [B, C] of mixed images; none where the student has no classifier.
+            epoch: epochs done, from 0, preferably with a fraction inside an epoch.
+            index: places [B] of the images in the data set, for methods that remember single images.
+
+        Raises:
+            ConfigError: for an epoch outside the training.
+            DataError: for images or labels that cannot be meant; their values are looked at in the first batch alone.
+            ModelError: for a pair of inputs and a method that makes its own views of images.
+        """
+        labels = self._labels(images, labels)
+        self._check(images, labels, epoch, index)
+        if self.teacher is not None and self.teacher.stages.model.training:  # by `train()` of a module around it
+            self.teacher.stages.eval()
+        soft = labels if labels.is_floating_point() else None
+        classes = labels if soft is None else labels.argmax(1)
+        progress = Progress(epoch, self.n_epochs)
+        if isinstance(images, Tensor):
+            batch = Batch(images, classes, torch.full_like(classes, -1) if index is None else index)
+            taught = (self.method, self.teacher, batch, soft, progress)
+            logits, terms = losses(self.objective, *taught, prepare=self._prepare)
+        else:
+            with torch.no_grad():
+                features = None if self.teacher is None else self.teacher.stages(images[1])
+            logits, terms = self.objective(images[0], classes, features, progress, soft)
+        return Distilled(torch.stack(list(terms.values())).sum(), terms, logits[: len(labels)])
+
+    def get_extra_state(self) -> Tensor:
+        """The sha256 of the teacher's weights, its 32 bytes; empty without a teacher."""
+        return torch.tensor(list(self._taught_by), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Check that a state is of a training with this teacher, before anything is loaded.
+
+        Raises:
+            CheckpointError: naming both teachers.
+        """
+        before = bytes(state.tolist())
+        if before != self._taught_by:
+            raise CheckpointError(
+                f"this state is of a training whose teacher's weights had the sha256 {before.hex() or None}, but this "
+                f"teacher's have {self._taught_by.hex() or None}; give the same teacher, or load the student alone"
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distillation":
+        """What `.to()`, `.cuda()` and the like do to each tensor, the teacher's too."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.teacher is not None:
+            self.teacher.stages._apply(fn)  # type: ignore[no-untyped-call]
+        return self
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return model_info(self.student).normalise(images)
+
+    def _labels(self, images: _Images, labels: Tensor | None) -> Tensor:
+        if labels is not None:
+            return labels
+        if self.method.student_shapes.n_classes:
+            raise DataError(
+                "labels are needed, as the student has a classifier; without one it learns from features alone"
+            )
+        first = images if isinstance(images, Tensor) else images[0]
+        return torch.zeros(len(first), dtype=torch.int64, device=first.device)
+
+    def _check(self, images: _Images, labels: Tensor, epoch: float, index: Tensor | None) -> None:
+        given = [images] if isinstance(images, Tensor) else list(images)
+        if not 0 <= epoch <= self.n_epochs or (self.training and epoch == self.n_epochs):
+            raise ConfigError(f"epoch counts the epochs done, from 0, of n_epochs={self.n_epochs}, but is {epoch}")
+        if index is None and self.method.remembers_images:
+            raise DataError(
+                f"method {self.method_name!r} remembers single images: give index=, their places in the data set"
+            )
+        if not isinstance(images, Tensor):
+            if len(given) != 2:
+                raise DataError(f"images must be one batch, or a pair (student's, teacher's), but are {len(given)}")
+            if type(self.method).inputs is not Method.inputs:
+                raise ModelError(
+                    f"method {self.method_name!r} makes its own views of images in [0, 1]; give these instead of a pair"
+                )
+        sizes = [len(one) for one in given if one is not None]
+        if any(size != len(labels) for size in sizes):
+            raise DataError(f"there are {len(labels)} labels, but {' and '.join(map(str, sizes))} images")
+        if not self._has_seen_a_batch and not torch.compiler.is_compiling():
+            if n_classes := self.method.student_shapes.n_classes:
+                _check_labels(labels, n_classes)
+            if isinstance(images, Tensor):
+                _check_images(images)
+            self._has_seen_a_batch = True
+
+
+def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
+    """A method's class, and its name and options, which are checked."""
+    kinds = DISTILLERS if isinstance(method, str) else {method.__name__: method}
+    name = method if isinstance(method, str) else method.__name__
+    settings, mistakes = check_method({"name": name, **options}, {key: kind.Options for key, kind in kinds.items()})
+    if mistakes:
+        raise ConfigError("Distillation: " + "; ".join(mistakes))
+    return kinds[name], settings
+
+
+def _check_student(student: nn.Module) -> None:
+    if unwrap(student) is not student:
+        raise ModelError(
+            f"the student is wrapped in {type(student).__name__}; give the network itself, and wrap the Distillation"
+        )
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ModelError(
+            f"the student {type(student).__name__} has no parameters that require gradients, so there is nothing to "
+            "learn"
+        )
+
+
+def _teacher(
+    name: str, kind: type[Method], teacher: nn.Module | str | Path | None, student: nn.Module
+) -> nn.Module | None:
+    """The teacher, frozen, in eval mode and where the student is."""
+    if not kind.uses_teacher:
+        if teacher is not None:
+            raise ModelError(f"method {name!r} has no use for a teacher, but one was given")
+        return None
+    needs_teacher(name, teacher)
+    assert teacher is not None
+    size = model_info(student).image_size
+    network = unwrap(teacher) if isinstance(teacher, nn.Module) else load(teacher, default_size=size)
+    shared = {id(parameter) for parameter in student.parameters()}
+    if any(id(parameter) in shared for parameter in network.parameters()):
+        raise ModelError("student and teacher share weights; give one of them as a copy, by copy.deepcopy")
+    if (found := model_info(network).image_size) != size:
+        raise ModelError(f"the teacher takes {found} px images, but the student takes {size} px")
+    return network.to(_device(student)).requires_grad_(False).eval()
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _check_classes(name: str, method: Method, teacher: nn.Module) -> None:
+    ours, theirs = method.student_shapes.n_classes, model_info(teacher).n_classes
+    if ours != theirs and "logits" in method.teacher_needs:
+        raise ModelError(
+            f"method {name!r} compares logits, but the teacher has {theirs} classes and the student {ours}"
+        )
+
+
+def _check_images(images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise DataError(f"images must be floating-point numbers in [0, 1], but are {images.dtype}")
+    low, high = images.detach().aminmax()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"images must be in [0, 1], but are in [{low:.3g}, {high:.3g}]; give standardised ones as "
+            "a pair, the student's input and the teacher's"
+        )
+
+
+def _check_labels(labels: Tensor, n_classes: int) -> None:
+    shape = list(labels.shape)
+    if labels.is_floating_point():
+        if shape[1:] != [n_classes]:
+            raise DataError(
+                f"probabilities must be [B, {n_classes}], one for each class of the student, but are {shape}"
+            )
+    elif len(shape) != 1 or not (labels.amin() >= 0 and labels.amax() < n_classes):
+        raise DataError(
+            f"labels must be classes [B] from 0 to {n_classes - 1}, but are {shape} from {labels.amin()} to "
+            f"{labels.amax()}"
+        )

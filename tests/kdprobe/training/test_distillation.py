@@ -1,0 +1,314 @@
+"""`kdprobe.Distillation` in loops of one's own: what the trainer computes, to the bit."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import kdprobe
+from kdprobe.data import training_batches
+from kdprobe.distillers import DISTILLERS, Progress
+from kdprobe.distillers.kd import KD
+from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
+from kdprobe.models import create, model_info, save
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.precision import repeatable
+from kdprobe.training.build import build
+from kdprobe.training.loop import Trainer
+from kdprobe.training.optimizer import make_optimizer
+from tests.kdprobe.training.test_loop import config
+from tests.tiny import digits
+
+CPU = torch.device("cpu")
+VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
+CNN, TOKENS, DISTILLED = "resnet8", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"
+OPTIONS = {
+    "dropkd": {"dim": 8},
+    "crd": {"memory": 60},
+    "scn": {"relabel_epochs": 0, "relabel_margin": 0},
+    "dpk": {"n_blocks": 1},
+}
+
+
+def network(name=CNN, seed=0, n_classes=10, image_size=32, **facts):
+    """A CIFAR ResNet or a small transformer, with a mean and a standard deviation of its own."""
+    torch.manual_seed(seed)
+    facts = {"mean": (0.1, 0.2, 0.3), "std": (0.2 + seed / 10, 0.3, 0.4), **facts}
+    args = {} if name == CNN else VIT
+    return create(name, n_classes=n_classes, image_size=image_size, args=args, **facts)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Two batches of 16 varied digits, with their places."""
+    augment = config().data.augment
+    found = training_batches(digits().train, batch_size=16, augment=augment, seed=0, epoch=0, workers=0)
+    return [next(found), next(found)]
+
+
+@pytest.fixture(scope="module")
+def images(batches):
+    return batches[0].images, batches[0].labels
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The file of a teacher of the digits."""
+    folder = tmp_path_factory.mktemp("saved")
+
+    def path(name):
+        file = folder / f"{name}.safetensors"
+        if not file.is_file():
+            save(network(name, 1, classes=digits().classes), file)
+        return file
+
+    return path
+
+
+def assert_same(state, other):
+    assert state.keys() == other.keys()
+    assert [key for key in state if not torch.equal(state[key], other[key])] == []
+
+
+def numbers(terms):
+    return {name: value.item() for name, value in terms.items()}
+
+
+@pytest.mark.parametrize(("method", "precision"), [*((name, "fp32") for name in DISTILLERS), ("dropkd", "bf16")])
+def test_every_method_computes_what_the_trainer_computes(method, precision, saved, batches):
+    given, dense = OPTIONS.get(method, {}), method == "cskd"  # which is not defined for a ViT that teaches a CNN
+    teacher = saved(CNN if dense else TOKENS) if DISTILLERS[method].uses_teacher else None
+    settings = [f"model={ {'name': DISTILLED if dense else CNN, 'args': VIT if dense else {}} }"]
+    settings += [f"method={ {'name': method, **given} }", f"training.precision={precision}"]
+    settings += ["training.channels_last=false"] + ([] if teacher is None else [f"teacher={teacher}"])
+    chosen = config("digits/resnet8", *settings)
+    with repeatable(0, CPU):
+        job = build(chosen, CPU)
+        trainer = Trainer(chosen.training, chosen.data, job, Ranks(0, 1, CPU), seed=0)
+        own = kdprobe.Distillation(copy.deepcopy(job.student), teacher, method, n_epochs=2, **given)
+        own.objective.load_state_dict(job.objective.state_dict())
+        optimizer = make_optimizer(chosen.training.optimizer, own.student, own.method)
+        for step, batch in enumerate(batches):
+            torch.manual_seed(step)
+            with torch.autocast("cpu", enabled=precision == "bf16"):
+                out = own(batch.images, batch.labels, epoch=step / 6, index=batch.index)
+            out.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            torch.manual_seed(step)
+            terms = trainer.losses(batch, None, Progress(step / 6, 2))
+            torch.stack(list(terms.values())).sum().backward()
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad()
+            assert numbers(out.terms) == numbers(terms)
+            assert out.logits.shape == (16, 10)
+    assert_same(own.objective.state_dict(), job.objective.state_dict())
+
+
+def test_a_pair_of_inputs_is_taken_as_it_is(images):
+    student, teacher = network(), network(TOKENS, 1)
+    own = kdprobe.Distillation(student, teacher, "kd").eval()
+    seen, labels = images
+    pair = model_info(student).normalise(seen), model_info(teacher).normalise(seen)
+    assert numbers(own(list(pair), labels, epoch=0).terms) == numbers(own(seen, labels, epoch=0).terms)
+    swapped = own(pair[::-1], labels, epoch=0)
+    assert swapped.loss != own(pair, labels, epoch=0).loss
+
+
+def test_mixed_images_have_probabilities_for_labels(images):
+    seen, labels = images
+    own = kdprobe.Distillation(network(), network(TOKENS, 1), "mld").eval()
+    certain = nn.functional.one_hot(labels, 10).float()
+    torch.manual_seed(0)
+    expected = own(seen, labels, epoch=0)
+    torch.manual_seed(0)
+    assert own(seen, certain, epoch=0).loss.item() == pytest.approx(expected.loss.item(), rel=1e-6)
+    smoothed = kdprobe.Distillation(own.student, network(TOKENS, 1), "kd", label_smoothing=0.1).eval()
+    mixed = 0.9 * certain + 0.01
+    a, b = (
+        smoothed(seen, labels, epoch=0),
+        kdprobe.Distillation(own.student, network(), "kd").eval()(seen, mixed, epoch=0),
+    )
+    assert a.terms["ce"].item() == pytest.approx(b.terms["ce"].item(), rel=1e-6)
+
+
+def test_the_teacher_is_none_of_its_parameters_but_follows(images):
+    student, teacher = network(), network(TOKENS, 1)
+    own = kdprobe.Distillation(student, teacher, "dropkd", dim=8)
+    mine = {id(parameter) for parameter in own.parameters()}
+    assert {id(p) for p in student.parameters()} < mine
+    assert {id(p) for p in own.method.parameters()} < mine
+    assert len(mine) == sum(1 for _ in student.parameters()) + sum(1 for _ in own.method.parameters())
+    assert not [key for key in own.state_dict() if "blocks" in key]
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    own.double()
+    assert {parameter.dtype for parameter in teacher.parameters()} == {torch.float64}
+    own([images[0].double()] * 2, images[1], epoch=0).loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert not teacher.to("meta").training
+    assert {p.device.type for p in nn.Sequential(own).to("meta")[0].teacher.stages.parameters()} == {"meta"}
+
+
+def test_the_teacher_stays_in_eval_mode(images):
+    teacher = network(CNN, 1)
+    own = kdprobe.Distillation(network(), teacher.train(), "kd")
+    around = nn.ModuleList([own, teacher])
+    for mode in (True, False):
+        around.train(mode)
+        assert own.student.training is mode
+        before = copy.deepcopy(teacher.state_dict())
+        own(*images, epoch=0)
+        assert not any(module.training for module in teacher.modules())
+        assert_same(teacher.state_dict(), before)
+
+
+@pytest.mark.parametrize("method", ["crd", "dpk", "scn"])
+def test_a_restart_from_its_state_equals_no_restart(method, saved, batches, tmp_path):
+    def make():
+        student = network()
+        teacher = saved(TOKENS) if DISTILLERS[method].uses_teacher else None
+        own = kdprobe.Distillation(student, teacher, method, n_epochs=2, **OPTIONS[method])
+        return own, torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
+
+    def step(own, optimizer, batch):
+        optimizer.zero_grad()
+        torch.manual_seed(7)
+        own(batch.images, batch.labels, epoch=1, index=batch.index).loss.backward()
+        optimizer.step()
+
+    own, optimizer = make()
+    step(own, optimizer, batches[0])
+    torch.save([own.state_dict(), optimizer.state_dict()], tmp_path / "state.pt")
+    step(own, optimizer, batches[1])
+    again, other = make()
+    for one, state in zip((again, other), torch.load(tmp_path / "state.pt", weights_only=True), strict=True):
+        one.load_state_dict(state)
+    step(again, other, batches[1])
+    assert_same(again.state_dict(), own.state_dict())
+    if method == "scn":
+        assert own.method.cured
+
+
+def test_the_state_of_another_teacher_is_refused():
+    state = kdprobe.Distillation(network(), network(CNN, 1), "kd").state_dict()
+    kdprobe.Distillation(network(), network(CNN, 1), "kd").load_state_dict(state)
+    other = kdprobe.Distillation(network(seed=3), network(CNN, 2), "kd")
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(
+        CheckpointError, match=r"whose teacher's weights had the sha256 \w{64}, but this teacher's have"
+    ):
+        other.load_state_dict(state)
+    assert_same(other.state_dict(), before)
+
+
+def test_a_method_of_ones_own_is_a_class(images):
+    class Twice(KD):
+        def forward(self, *args):
+            return {name: 2 * term for name, term in super().forward(*args).items()}
+
+    student = network()
+    own, plain = (kdprobe.Distillation(student, network(CNN, 1), kind).eval() for kind in (Twice, "kd"))
+    assert own(*images, epoch=0).terms["kd"] == 2 * plain(*images, epoch=0).terms["kd"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "dropkd"])
+def test_it_can_be_compiled(method):
+    """In a process of its own: what checks types in tests cannot be compiled."""
+    code = f"""
+import torch, kdprobe
+from kdprobe.models import create
+
+def make(name, seed, **args):
+    torch.manual_seed(seed)
+    return create(name, n_classes=10, image_size=32, args=args)
+
+def taught():
+    teacher = make("vit_tiny_patch16_224", 1, patch_size=4, embed_dim=24, depth=2, num_heads=3)
+    torch.manual_seed(0)
+    own = kdprobe.Distillation(make("resnet8", 0), teacher, {method!r}, n_epochs=9)
+    return own, torch.optim.SGD(own.parameters(), lr=0.01)
+
+images, labels = torch.rand(16, 3, 32, 32), torch.arange(16) % 10
+(own, one), (fast, other) = taught(), taught()
+compiled = torch.compile(fast, backend="aot_eager")
+for step in range(4):
+    for module, optimizer in ((own, one), (compiled, other)):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        out = module(images, labels, epoch=step / 3)
+        out.loss.backward()
+        optimizer.step()
+        print(out.loss.item())
+print(len(torch._dynamo.utils.counters["stats"]), compiled.teacher.stages.model.training)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *losses, last = done.stdout.splitlines()
+    assert [float(loss) for loss in losses[::2]] == pytest.approx([float(loss) for loss in losses[1::2]], rel=1e-4)
+    assert len(losses) == 8
+    assert last == "2 False"
+
+
+REFUSED = {
+    "method": (ConfigError, "Distillation: method.name: no method 'kdd'; did you mean 'kd'", {"method": "kdd"}),
+    "option": (ConfigError, "method.temprature: unknown key; did you mean 'temperature'", {"temprature": 1}),
+    "value": (ConfigError, "method.temperature: input should be greater than 0, but is -1", {"temperature": -1}),
+    "no teacher": (ModelError, "method 'kd' needs a teacher", {"teacher": None}),
+    "a teacher": (ModelError, "method 'plain' has no use for a teacher, but one was given", {"method": "plain"}),
+    "no file": (CheckpointError, "there is no checkpoint nowhere.safetensors", {"teacher": "nowhere.safetensors"}),
+    "unknown": (ModelError, "nothing is known about the input of this Linear", {"student": nn.Linear(2, 2)}),
+    "wrapped": (ModelError, "is wrapped in DataParallel; give the network", {"student": nn.DataParallel(network())}),
+    "frozen": (ModelError, "CifarResNet has no parameters that require", {"student": network().requires_grad_(False)}),
+    "classes": (ModelError, "teacher has 7 classes and the student 10", {"teacher": network(n_classes=7)}),
+    "size": (ModelError, "teacher takes 64 px images, but the student takes 32", {"teacher": network(image_size=64)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_one_line(case):
+    error, message, changes = REFUSED[case]
+    given = {"student": network(), "teacher": network(CNN, 1), "method": "kd", **changes}
+    with pytest.raises(error, match=message):
+        kdprobe.Distillation(**given)
+
+
+def test_student_and_teacher_are_two_networks():
+    student = network()
+    with pytest.raises(ModelError, match=r"share weights; give one of them as a copy, by copy\.deepcopy"):
+        kdprobe.Distillation(student, student, "kd")
+    assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_a_batch_that_cannot_be_meant_is_one_line(images):
+    seen, labels = images
+
+    def refused(error, message, *given, method="kd", epoch=0.0):
+        teacher = network(CNN, 1) if DISTILLERS[method].uses_teacher else None
+        own = kdprobe.Distillation(network(), teacher, method)
+        with pytest.raises(error, match=message):
+            own(*given, epoch=epoch)
+
+    refused(
+        DataError,
+        r"images must be in \[0, 1\], but are in \[-1, 1\]; give standardised ones as a pair",
+        2 * seen - 1,
+        labels,
+    )
+    refused(DataError, r"must be floating-point numbers in \[0, 1\], but are torch.uint8", seen.byte(), labels)
+    refused(
+        DataError,
+        r"labels must be classes \[B\] from 0 to 9, but are \[16\] from \d to 10",
+        seen,
+        labels + (labels == labels.max()) * (10 - labels),
+    )
+    refused(DataError, r"probabilities must be \[B, 10\], one for each class", seen, torch.zeros(16, 7))
+    refused(DataError, "there are 15 labels, but 16 images", seen, labels[1:])
+    refused(DataError, "there are 16 labels, but 16 and 9 images", (seen, seen[:9]), labels)
+    refused(DataError, r"images must be one batch, or a pair \(student's, teacher's\), but are 3", [seen] * 3, labels)
+    refused(ModelError, r"method 'mld' makes its own views of images in \[0, 1\]", (seen, seen), labels, method="mld")
+    refused(DataError, "method 'scn' remembers single images: give index=", seen, labels, method="scn")
+    refused(ConfigError, "epochs done, from 0, of n_epochs=1, but is 1", seen, labels, epoch=1)
+    refused(ConfigError, "epochs done, from 0, of n_epochs=1, but is -0.5", seen, labels, epoch=-0.5)
