@@ -23,7 +23,7 @@ from kdprobe.files import replacing
 
 _SUM = np.dtype("<u4")
 
-Entry = np.dtype[Any]  # of numbers `base` in the shape `shape`
+EntryType = np.dtype[Any]  # of numbers `base` in the shape `shape`
 
 
 class Entries:
@@ -39,7 +39,7 @@ class Entries:
         OSError: if it cannot be opened.
     """
 
-    def __init__(self, path: Path, n: int, entry: Entry) -> None:
+    def __init__(self, path: Path, n: int, entry: EntryType) -> None:
         self.entry = entry
         self._data, self._start = _opened(path, n, entry)
         self._sums, self._first = _opened(_sums_of(path), n, _SUM)
@@ -82,7 +82,7 @@ class Entries:
         return int(np.count_nonzero(np.frombuffer(self._sums.read(), _SUM)))
 
 
-def reserve(path: Path, n: int, entry: Entry) -> None:
+def reserve(path: Path, n: int, entry: EntryType) -> None:
     """Make the files of `n` entries, with all the room that they will need.
 
     Raises:
@@ -99,7 +99,7 @@ def reserve(path: Path, n: int, entry: Entry) -> None:
                 os.posix_fallocate(file.fileno(), 0, size)
 
 
-def reserved_bytes(n: int, entry: Entry) -> int:
+def reserved_bytes(n: int, entry: EntryType) -> int:
     """The room that `reserve` takes, apart from two headers."""
     return n * (entry.itemsize + _SUM.itemsize)
 
@@ -112,7 +112,7 @@ def _checksum(row: bytes | memoryview) -> bytes:
     return (zlib.crc32(row) or 1).to_bytes(_SUM.itemsize, "little")
 
 
-def _opened(path: Path, n: int, entry: Entry) -> tuple[BinaryIO, int]:
+def _opened(path: Path, n: int, entry: EntryType) -> tuple[BinaryIO, int]:
     """A file and where its numbers begin."""
     try:
         file = path.open("r+b", buffering=0)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from kdprobe.errors import StoreError
 from kdprobe.files import is_temporary, write_text
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.teachers.entries import Entries, Entry, reserve, reserved_bytes
+from kdprobe.teachers.entries import Entries, EntryType, reserve, reserved_bytes
 from kdprobe.terminal import worded_bytes
 
 if sys.platform != "win32":
@@ -54,7 +54,7 @@ class Store:
         *,
         n_views: int,
         epochs: Sequence[int],
-        entries: Mapping[str, Entry],
+        entries: Mapping[str, EntryType],
     ) -> None:
         self.folder, self.n_views, self.epochs, self.entries = folder, n_views, epochs, entries
         self.facts = json.dumps(facts, sort_keys=True, indent=1) + "\n"
