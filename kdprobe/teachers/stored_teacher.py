@@ -16,6 +16,7 @@ from kdprobe.config import STORE_KEYS, RunConfig
 from kdprobe.data.dataset import Split
 from kdprobe.distillers import Method
 from kdprobe.errors import ConfigError, StoreError, near_matches
+from kdprobe.models import model_info
 from kdprobe.models.stages import Features
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
@@ -77,7 +78,7 @@ class StoredTeacher:
         """
         side, training, augment = self.train.image_size, self.config.training, self.config.data.augment
         with autocast(training.precision, group.device):
-            self._like = self.teacher(torch.full((2, 3, side, side), 0.5, device=group.device))
+            self._like = self.teacher.look(torch.full((2, 3, side, side), 0.5, device=group.device))
         given = dict(tensors_of(self._like))
         names = self._chosen(given)
         number = _BYTES[self.dtype]
@@ -134,8 +135,8 @@ class StoredTeacher:
         return {
             "format": "kdprobe-teacher-store",
             "version": 1,
-            "teacher": self.info.to_json(),
-            "facts": self.facts.model_dump(mode="json", exclude=STORE_KEYS, exclude_none=True),
+            "teacher": model_info(self.teacher.stages.model).to_json(),
+            "facts": self.facts.model_dump(mode="json", exclude={"classes", *STORE_KEYS}, exclude_none=True),
             "images": {
                 "number": len(self.train),
                 "sides": [self.train.image_size, self.train.student_size],
@@ -181,8 +182,8 @@ class StoredTeacher:
         views = view.tolist()
         found, known = self._store.read(views)
         if not known.all():
-            found = self._store.keep(views, self._numbers(self.teacher(images)))
-        return self._features(found, len(views), images.device)
+            found = self._store.keep(views, self._numbers(self.teacher.look(images)))
+        return self.teacher.of_classes(self._features(found, len(views), images.device))
 
     def _numbers(self, features: Features) -> dict[str, NDArray[Any]]:
         """The outputs as they are kept."""

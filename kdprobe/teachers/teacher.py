@@ -1,6 +1,7 @@
 """A frozen network that teaches: from images in [0, 1] of any size to the features that a method reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,54 @@ class Teacher:
         network: a network whose facts are known.
         needs: as of `Stages`.
         layout: memory layout of its input.
+        classes: places of the data's classes among its logits, where they are not all of them in their order.
+
+    Attributes:
+        info: what is known of it, with the classes that it teaches.
     """
 
-    def __init__(self, network: nn.Module, *, needs: Iterable[Need], layout: torch.memory_format) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        needs: Iterable[Need],
+        layout: torch.memory_format,
+        classes: Sequence[int] | None = None,
+    ) -> None:
         self.stages = Stages(network, needs=tuple(needs)).eval()
-        self.info, self.layout = model_info(network), layout
+        self.info, self.layout, self.classes = model_info(network), layout, classes
+        if classes is not None:
+            self.info = replace(self.info, n_classes=len(classes), classes=())
         if layout == torch.channels_last:
             self.stages.to(memory_format=layout)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, view: Tensor | None = None) -> Features:
         """Features of images in [0, 1]; their views make a difference only to a teacher whose outputs are stored."""
+        return self.of_classes(self.look(images))
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Features:
+        """Features with the logits of all its classes."""
         features: Features = self.stages(self.info.prepare(images).contiguous(memory_format=self.layout))
         return features
+
+    def of_classes(self, features: Features) -> Features:
+        """Features whose logits, and those of the classifiers, are of the data's classes alone."""
+        if self.classes is None:
+            return features
+        heads = tuple(_Chosen(head, self.classes) for head in features.heads)
+        logits = features.logits[:, list(self.classes)] if features.logits.shape[1] else features.logits
+        return replace(features, logits=logits, heads=heads)
+
+
+class _Chosen(nn.Module):
+    """A classifier for some of its classes: [..., d] -> [..., C]."""
+
+    def __init__(self, head: nn.Module, classes: Sequence[int]) -> None:
+        super().__init__()
+        self.head, self.classes = head, list(classes)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.head(pooled)
+        return logits[..., self.classes]

@@ -21,6 +21,7 @@ from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scal
 from kdprobe.runtime.signals import StopRequest
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
+from kdprobe.training.freezing import frozen_in
 from kdprobe.training.objective import losses
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.saving import Keeper
@@ -206,9 +207,9 @@ class Trainer:
     def _agree(self) -> None:
         """Make networks and methods of all processes the same; their weights are already."""
         self.job.method.agree(self.group.join)
-        for module in (self.job.objective, self.average):
+        for module, network in ((self.job.objective, self.job.student), (self.average, self.exported)):
             if module is not None:
-                self.group.average_statistics(module)
+                self.group.average_statistics(module, but=frozen_in(network, self.job.objective.frozen))
 
     @property
     def exported(self) -> nn.Module:

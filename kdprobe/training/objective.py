@@ -1,6 +1,6 @@
 """Student, auxiliary modules and losses as one module, and what it makes of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from kdprobe.distillers.base import Method, Progress
 from kdprobe.models.stages import Features, Stages
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.freezing import frozen_in
 
 
 class Objective(nn.Module):
@@ -19,13 +20,23 @@ class Objective(nn.Module):
         student: the network that is trained.
         method: the distillation method; it owns the auxiliary modules.
         label_smoothing: that of the cross entropy.
+        frozen: modules of the student that stay in eval mode, as `freeze` returned them.
     """
 
-    def __init__(self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0, frozen: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.student = Stages(student, needs=method.student_needs)
         self.method = method
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.frozen = label_smoothing, frozen
+
+    def train(self, mode: bool = True) -> "Objective":
+        """As of any module; what is frozen stays in eval mode."""
+        super().train(mode)
+        for module in frozen_in(self.student.model, self.frozen):
+            module.training = False
+        return self
 
     def forward(
         self,
