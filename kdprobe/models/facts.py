@@ -6,7 +6,7 @@ What cannot be observed is an error that says what to give instead. Where timm's
 stages, its names are used. What distillation methods are given are stage maps instead (`kdprobe.models.stages`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -53,15 +53,22 @@ def _class_in(prefix: tuple[str, ...]) -> int | None:
     return prefix.index("class") if "class" in prefix else None
 
 
-def watched(model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Trace:
+def watched(
+    model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]], call: Callable[..., Any] | None = None
+) -> Trace:
     """A watched forward pass with the first of several arguments that the network accepts.
+
+    Args:
+        model: the network.
+        inputs: arguments and keyword arguments.
+        call: what is called with them and runs the network; the network itself if not given.
 
     If it accepts none of them, nothing is seen: the actual pass, with the last of the arguments, will report why.
     """
     failure = ""
     for args, kwargs in inputs:
         try:
-            return trace(model, args, kwargs)
+            return trace(model, args, kwargs, call=call)
         except Exception as error:
             failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return Trace((), (False,), failure)

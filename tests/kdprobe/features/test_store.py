@@ -16,9 +16,9 @@ from torch import nn
 
 from kdprobe.data import Shown, Split, View
 from kdprobe.errors import AnalysisError, StoreError
-from kdprobe.features.dump import Dump, divide
-from kdprobe.features.dump import write as write_dump
+from kdprobe.features.dump import Dump, write_dump
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.parts import divide
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.models.creation import create, model_info
