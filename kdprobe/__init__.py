@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from kdprobe.features.capturing import capture as capture
     from kdprobe.features.store import FeatureStore as FeatureStore
     from kdprobe.models.checkpoint import load as load
+    from kdprobe.models.description import describe as describe
     from kdprobe.training.distillation import Distillation as Distillation
 
 __version__ = "0.1.0"
-__all__ = ["Distillation", "FeatureStore", "KdprobeError", "capture", "load", "main"]
+__all__ = ["Distillation", "FeatureStore", "KdprobeError", "capture", "describe", "load", "main"]
 
 
 def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -46,6 +47,7 @@ __getattr__, __dir__ = face(
         "FeatureStore": "kdprobe.features.store",
         "KdprobeError": "kdprobe.errors",
         "capture": "kdprobe.features.capturing",
+        "describe": "kdprobe.models.description",
         "load": "kdprobe.models.checkpoint",
         "main": "kdprobe.cli.entry",
     },

@@ -20,8 +20,9 @@ from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
+from kdprobe.models.facts import described
 from kdprobe.models.identity import network_name
-from kdprobe.models.stages import one_tensor
+from kdprobe.models.outputs import answer_in, logits_in
 from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
@@ -74,7 +75,7 @@ def predict(
 
     Raises:
         AnalysisError: for a loader that gives no minibatches.
-        ModelError: if the output is not one tensor.
+        ModelError: if it is not clear what of the output is the logits.
     """
     name, training, device = network_name(model), model.training, pick_device(device)
     model.to(device).eval()
@@ -86,12 +87,18 @@ def predict(
         batches = as_minibatches(split)
     try:
         outputs = (feed(model, moved(batch, device), forward) for batch in batches)
-        logits = [one_tensor(output, name).float().cpu() for output in outputs]
+        logits = [_logits(output, model).float().cpu() for output in outputs]
         if not logits:
             raise AnalysisError("the loader gave no minibatches")
         return torch.cat(logits)
     finally:
         model.train(training)
+
+
+def _logits(output: Any, model: nn.Module) -> Tensor:
+    """What counts in the output of a network, described or not."""
+    info = described(model)
+    return logits_in(output, info) if info else answer_in(output, ModelInfo(network_name(model), 0, 1))
 
 
 def judge(

@@ -122,7 +122,8 @@ class ModelConfig(NetworkFacts):
     """A network by name: a CIFAR ResNet, any timm network, or `module:callable`, with its arguments.
 
     Attributes:
-        weights: FILE or FILE#KEY, whose tensors it starts from.
+        weights: FILE, FILE#KEY or a run folder, whose tensors it starts from; its classifier is new where classes
+            differ. A run that has begun does not need it any more.
         pretrained: start from timm's published weights.
     """
 
@@ -130,6 +131,13 @@ class ModelConfig(NetworkFacts):
     args: dict[str, Any] = {}
     pretrained: bool = False
     weights: str | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _is_one_start(cls, weights: str | None, info: Any) -> str | None:
+        if weights is not None and info.data.get("pretrained"):
+            raise ValueError("must be left out where model.pretrained takes the published weights")
+        return weights
 
 
 class OptimizerConfig(Section):

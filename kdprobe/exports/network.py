@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from kdprobe import __version__
 from kdprobe.errors import ExportError
 from kdprobe.models.creation import ModelInfo, model_info, unwrap
-from kdprobe.models.stages import one_tensor
+from kdprobe.models.outputs import answer_in
 
 
 class NetworkAlone(nn.Module):
@@ -44,7 +44,7 @@ class NetworkAlone(nn.Module):
     def forward(self, images: Float32[Tensor, "B c s s"]) -> Tensor:
         """Logits [B, C]; of a network without a head what it gives, such as features [B, d]."""
         seen = (images - self.mean) / self.std if self.inside else images
-        return one_tensor(self.network(seen), self.info.name)
+        return answer_in(self.network(seen), self.info)
 
     def prepare(self, images: Float32[Tensor, "B c s s"]) -> Tensor:
         """What it takes, from images in [0, 1]."""

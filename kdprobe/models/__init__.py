@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kdprobe.models.creation import attach as attach
     from kdprobe.models.creation import create as create
     from kdprobe.models.creation import model_info as model_info
+    from kdprobe.models.description import describe as describe
     from kdprobe.models.stages import Features as Features
     from kdprobe.models.stages import Shapes as Shapes
     from kdprobe.models.stages import Stages as Stages
@@ -24,6 +25,7 @@ __all__ = [
     "attach",
     "cifar_resnet",
     "create",
+    "describe",
     "load",
     "model_info",
     "save",
@@ -39,6 +41,7 @@ __getattr__, __dir__ = face(
         "attach": "kdprobe.models.creation",
         "cifar_resnet": "kdprobe.models.cifar",
         "create": "kdprobe.models.creation",
+        "describe": "kdprobe.models.description",
         "model_info": "kdprobe.models.creation",
         "load": "kdprobe.models.checkpoint",
         "save": "kdprobe.models.checkpoint",

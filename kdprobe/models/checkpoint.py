@@ -8,7 +8,7 @@ The file's metadata has one key, `kdprobe`, whose JSON text says
     tensors_sha256     hash of the tensors' names, types, shapes and values, which is checked when they are read
 
 so `load` needs no other file. It is one key because safetensors does not keep the order of several.
-Weights from elsewhere are read by `kdprobe.models.foreign`.
+Weights from elsewhere are read by `kdprobe.models.foreign.loading`.
 """
 
 import json
@@ -31,10 +31,11 @@ from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import ModelInfo, attach, create, model_info, published_view, relabel
-from kdprobe.models.foreign import load_foreign, published
+from kdprobe.models.creation import ANATOMY, ModelInfo, attach, create, model_info, published_view, relabel
+from kdprobe.models.description import describe
+from kdprobe.models.foreign.loading import load_foreign, published
+from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
 from kdprobe.models.identity import tensors_sha256
-from kdprobe.models.weights import is_safetensors, refuse_broken
 from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusting
 
@@ -143,6 +144,10 @@ def load(
     args: dict[str, Any] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    stages: Sequence[str] | None = None,
+    classifier: str | None = None,
+    prefix_tokens: int | None = None,
+    output: str | int | None = None,
     device: str | torch.device = "cpu",
     trust: Iterable[str] = (),
     named_by: str | Path | None = None,
@@ -166,6 +171,10 @@ def load(
         mean: mean of each channel, with which the input of a foreign or timm network is standardised; if not given,
             that of its published weights, CIFAR's for a CIFAR ResNet with 10 or 100 classes, else ImageNet's.
         std: standard deviation of each channel, likewise.
+        stages: as `kdprobe.describe` takes it; so are the next three.
+        classifier: the module that gives the logits.
+        prefix_tokens: number of tokens in front of the patch tokens.
+        output: the field of its output that holds the logits.
         device: the device to put it on; `auto` is the first CUDA device if there is one, else the CPU.
         trust: modules whose code the checkpoint may name, such as that of a network of your own.
         named_by: the file that holds `spec`, if the person at the keyboard did not give it.
@@ -208,7 +217,8 @@ def load(
         raise CheckpointError(
             f"{spec}: mean and std must have the same number of channels, but are {info.mean} and {info.std}"
         )
-    return loaded.to(place).eval()
+    loaded.to(place).eval()
+    return describe(loaded, stages=stages, classifier=classifier, prefix_tokens=prefix_tokens, output=output)
 
 
 def facts_for(specs: Sequence[str], told: Mapping[str, Any], roles: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -256,9 +266,9 @@ ROLES = ("teacher", "student")
 
 #: the facts that `load` takes for each kind of checkpoint
 FACTS = {
-    "own": (),
-    "timm": ("image_size", "mean", "std"),
-    "foreign": ("n_classes", "image_size", "default_size", "args", "mean", "std"),
+    "own": ANATOMY,
+    "timm": ("image_size", "mean", "std", *ANATOMY),
+    "foreign": ("n_classes", "image_size", "default_size", "args", "mean", "std", *ANATOMY),
 }
 
 

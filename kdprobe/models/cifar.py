@@ -60,7 +60,7 @@ class CifarResNet(nn.Module):
 
     Args:
         depth: number of layers, n.
-        num_classes: width of the classifier.
+        num_classes: width of the classifier; without one for 0, which gives pooled features.
         shortcut: `B` projects where a stage changes size (the benchmarks' choice), `A` pads with zeros.
         in_chans: number of channels of the image.
     """
@@ -75,15 +75,15 @@ class CifarResNet(nn.Module):
         self.layer1 = _stage(WIDTHS[0], WIDTHS[0], n_blocks, stride=1, shortcut=shortcut)
         self.layer2 = _stage(WIDTHS[0], WIDTHS[1], n_blocks, stride=2, shortcut=shortcut)
         self.layer3 = _stage(WIDTHS[1], WIDTHS[2], n_blocks, stride=2, shortcut=shortcut)
-        self.fc = nn.Linear(WIDTHS[2], num_classes)
+        self.fc = nn.Linear(WIDTHS[2], num_classes) if num_classes else nn.Identity()
         modules = (("act1", 16, 1), ("layer1", 16, 1), ("layer2", 32, 2), ("layer3", 64, 4))
         self.feature_info = [{"module": m, "num_chs": c, "reduction": r} for m, c, r in modules]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def get_classifier(self) -> nn.Linear:
-        """The linear layer that gives the logits."""
+    def get_classifier(self) -> nn.Module:
+        """The linear layer that gives the logits; an identity without classes."""
         return self.fc
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -93,12 +93,12 @@ class CifarResNet(nn.Module):
         return maps
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """[B, 64, h, w] -> logits [B, C]."""
+        """[B, 64, h, w] -> logits [B, C], or pooled features [B, 64]."""
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 3, s, s] -> logits [B, C]."""
+        """Images [B, 3, s, s] -> logits [B, C], or pooled features [B, 64]."""
         return self.forward_head(self.forward_features(x))
 
 

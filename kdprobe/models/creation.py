@@ -33,6 +33,11 @@ _DECIDED = {
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
 
+#: what a network's builder, file or user may leave out of its description
+ANATOMY = ("stages", "classifier", "prefix_tokens", "output")
+_MAY_LACK = ("view", *ANATOMY)
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What is needed to rebuild a network and to prepare its input.
@@ -40,7 +45,7 @@ class ModelInfo:
     Attributes:
         name: a CIFAR ResNet, a timm name, or `module:callable`.
         args: further arguments of its constructor.
-        n_classes: number of classes, C.
+        n_classes: number of classes, C; 0 for a network without a classifier.
         image_size: side of its input in pixels.
         mean: mean of each channel, for images in [0, 1].
         std: standard deviation of each channel.
@@ -50,6 +55,10 @@ class ModelInfo:
         sha256: sha256 of the file it was loaded from.
         view: how image files were shown to it for its published accuracy; what is not known is left to the data set.
         remark: what must be known about its weights, in words, such as that its run is unfinished; usually empty.
+        stages: modules that end a stage, shallow to deep; this and what follows is observed where it is not given.
+        classifier: the module that turns pooled features into logits.
+        prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
+        output: the field of its output, or its place in a tuple, that holds the logits.
     """
 
     name: str
@@ -64,6 +73,10 @@ class ModelInfo:
     sha256: str | None = None
     view: View = AS_IT_IS
     remark: str = ""
+    stages: tuple[str, ...] | None = None
+    classifier: str | None = None
+    prefix_tokens: int | None = None
+    output: str | int | None = None
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -73,11 +86,11 @@ class ModelInfo:
         return (images - mean) / std
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, without what belongs to a file, and without a view that is left to the data set."""
+        """As JSON values, without what belongs to a file, and without what was not given of view and anatomy."""
         values = asdict(self)
         del values["sha256"], values["remark"]
         values["view"] = {key: value for key, value in values["view"].items() if value is not None}
-        return values if values["view"] else {key: value for key, value in values.items() if key != "view"}
+        return {key: value for key, value in values.items() if key not in _MAY_LACK or value not in (None, {})}
 
     def origin(self) -> dict[str, Any]:
         """What a result says of a network that it is of."""
@@ -92,9 +105,10 @@ class ModelInfo:
             TypeError: for a field that is unknown or has another type.
             ValueError: for a number out of range.
         """
-        sequences = {key: tuple(_listed(key, values[key])) for key in ("mean", "std", "classes")}
+        given = [key for key in ("mean", "std", "classes", "stages") if key != "stages" or values.get(key) is not None]
+        sequences = {key: tuple(_listed(key, values[key])) for key in given}
         info = cls(**{**values, **sequences, "view": _read_view(values.get("view", {}))})
-        _check_types(info)
+        check_info(info)
         return info
 
 
@@ -112,7 +126,13 @@ def _read_view(values: Any) -> View:
     return View(**values)
 
 
-def _check_types(info: ModelInfo) -> None:
+def check_info(info: ModelInfo) -> None:
+    """Check the types and ranges of a description.
+
+    Raises:
+        TypeError: for a field of another type.
+        ValueError: for a number out of range.
+    """
     numbers = (int, float)
     fits = {
         "name": isinstance(info.name, str),
@@ -127,6 +147,10 @@ def _check_types(info: ModelInfo) -> None:
         "view": isinstance(info.view.crop_pct, int | float | None)
         and isinstance(info.view.interpolation, str | None)
         and isinstance(info.view.crop_mode, str | None),
+        "stages": all(isinstance(name, str) for name in info.stages or ()),
+        "classifier": isinstance(info.classifier, str | None),
+        "prefix_tokens": info.prefix_tokens is None or type(info.prefix_tokens) is int,
+        "output": isinstance(info.output, str | None) or type(info.output) is int,
     }
     for key, right in fits.items():
         if not right:
@@ -138,6 +162,8 @@ def _check_types(info: ModelInfo) -> None:
         raise ValueError(f"mean is {info.mean} and std {info.std}")
     if info.classes and len(info.classes) != info.n_classes:
         raise ValueError(f"n_classes is {info.n_classes}, but {len(info.classes)} classes are named")
+    if (info.prefix_tokens or 0) < 0 or info.stages == ():
+        raise ValueError(f"stages is {info.stages} and prefix_tokens {info.prefix_tokens}")
 
 
 def published_view(config: Mapping[str, Any]) -> View:
@@ -229,7 +255,7 @@ def model_info(model: nn.Module) -> ModelInfo:
     if not config or n_classes is None:
         raise ModelError(
             f"nothing is known about the input of this {type(model).__name__}; make it with "
-            "kdprobe.models.create, or describe it with kdprobe.models.attach"
+            "kdprobe.models.create, or describe it with kdprobe.describe"
         )
     name = config.get("architecture", type(model).__name__)
     size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])

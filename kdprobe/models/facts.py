@@ -2,11 +2,13 @@
 
 They are not looked up by class but observed in one forward pass of two images (`kdprobe.models.watched.tracing`), so
 they hold for networks from timm, torchvision, transformers and your own code alike, alone or inside another module.
-What cannot be observed is an error that says what to give instead. Where timm's `feature_info` names the ends of
-stages, its names are used. What distillation methods are given are stage maps instead (`kdprobe.models.stages`).
+What `kdprobe.describe` was given comes first. What cannot be observed is an error that says what to give instead. Where
+timm's `feature_info` names the ends of stages, its names are used. What distillation methods are given are stage maps
+instead (`kdprobe.models.stages`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -14,29 +16,48 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.models.creation import model_info, unwrap
+from kdprobe.models.creation import ModelInfo, model_info, unwrap
+from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout
+from kdprobe.models.outputs import features_in
+from kdprobe.models.watched.axes import Meaning
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
-from kdprobe.models.watched.tracing import Call, Trace, few_images, trace
+from kdprobe.models.watched.tracing import Call, Trace, few_images, meaning_of, tensors_in, trace
 
 
-def layout_of(call: Call | None, shape: tuple[int, ...]) -> Layout:
+def layout_of(call: Call | None, shape: tuple[int, ...], prefix_tokens: int | None = None) -> Layout:
     """What the dimensions of a layer's output mean.
 
     Args:
         call: the layer's call in a watched forward pass; None if it was not seen.
         shape: shape of the output, [B, ...], for any number of images.
+        prefix_tokens: how many there are, by the network's description; it counts where the meaning is not known.
 
     Returns:
         the layout; `other` if the meaning of a dimension is not known.
     """
+    meaning = call.meaning if call is not None and call.shape[1:] == shape[1:] else None
+    return _told_or(_meant(meaning, shape), shape, prefix_tokens)
+
+
+def layout_of_output(output: Tensor, prefix_tokens: int | None = None) -> Layout:
+    """What the dimensions of a tensor mean that a watched network gave; `prefix_tokens` as in `layout_of`."""
+    return _told_or(_meant(meaning_of(output), tuple(output.shape)), output.shape, prefix_tokens)
+
+
+def _told_or(found: Layout, shape: Sequence[int], prefix_tokens: int | None) -> Layout:
+    told = found.kind == "other" and len(shape) == 3 and prefix_tokens is not None and prefix_tokens < shape[1]
+    return Layout("tokens", prefix_tokens or 0) if told else found
+
+
+def _meant(meaning: Meaning | None, shape: tuple[int, ...]) -> Layout:
     if len(shape) == 2:
         return Layout("vector")
-    if call is None or call.meaning is None or call.shape[1:] != shape[1:]:
+    if meaning is None:
         return Layout("other")
-    labels, prefix = call.meaning.labels, call.meaning.prefix
-    if labels[0] != "b" or call.meaning.n_positions is None:
-        return _prefix_alone(call) if labels == ("b", "p", "c") else Layout("other")
+    labels, prefix = meaning.labels, meaning.prefix
+    if labels[0] != "b" or meaning.n_positions is None:
+        return Layout("tokens", len(prefix), _class_in(prefix)) if labels == ("b", "p", "c") else Layout("other")
     if len(labels) == 4:
         return Layout("NCHW" if labels[1] == "c" else "NHWC" if labels[3] == "c" else "other")
     if len(labels) == 3 and labels[2] == "c":
@@ -44,13 +65,129 @@ def layout_of(call: Call | None, shape: tuple[int, ...]) -> Layout:
     return Layout("other")
 
 
-def _prefix_alone(call: Call) -> Layout:
-    prefix = call.meaning.prefix if call.meaning is not None else ()
-    return Layout("tokens", len(prefix), _class_in(prefix))
-
-
 def _class_in(prefix: tuple[str, ...]) -> int | None:
     return prefix.index("class") if "class" in prefix else None
+
+
+@dataclass(frozen=True)
+class FeaturePlace:
+    """Where a feature is found in a forward pass.
+
+    Attributes:
+        label: what the feature is called: the module's name, with the number of the call where it has several.
+        module: name of the module whose output holds it.
+        number: the call of this module, from 1.
+        tensor: its place among the floating tensors of the output.
+        layout: what its dimensions mean.
+        copied: whether a later operation changes it in place, so that it must be copied.
+    """
+
+    label: str
+    module: str
+    number: int
+    tensor: int
+    layout: Layout
+    copied: bool
+
+    def within(self, output: Any) -> Tensor | None:
+        """The feature in one output of the module, called in the hook; None if it is not there."""
+        tensors = [one for one in tensors_in(output) if one.is_floating_point()]
+        if len(tensors) <= self.tensor:
+            return None
+        return tensors[self.tensor].clone() if self.copied else tensors[self.tensor]
+
+    def among(self, found: Sequence[Tensor | None]) -> Tensor:
+        """The feature among those of all calls of the module.
+
+        Raises:
+            ModelError: if the module did not run that often, or gave no such tensor.
+        """
+        feature = found[self.number - 1] if len(found) >= self.number else None
+        if feature is None:
+            raise ModelError(
+                f"stage {self.label!r} ran in evaluation, but now {self.module!r} ran {len(found)} times, without its "
+                "feature; name other modules as stages"
+            )
+        return feature
+
+
+def stage_places(model: nn.Module, seen: Trace) -> tuple[FeaturePlace, ...]:
+    """Where the outputs of all stages are found, shallow to deep.
+
+    Args:
+        model: the network.
+        seen: a watched forward pass of it.
+
+    Raises:
+        CaptureError: if the stages cannot be determined, or if one did not run or gives neither a map nor tokens.
+    """
+    return tuple(_stage_place(model, seen, label) for label in stages_in(model, seen))
+
+
+def _stage_place(model: nn.Module, seen: Trace, label: str) -> FeaturePlace:
+    name, info = module_name(label), described(model)
+    calls = [call for call in seen.calls if call.name == name]
+    call = seen.call(name, call_number(label) or len(calls))
+    if call is None:
+        raise CaptureError(f"stage {label!r} of {type(model).__name__} did not run; name another module")
+    layout = layout_of(call, call.shape, None if info is None else info.prefix_tokens)
+    if layout.kind not in ("NCHW", "NHWC", "tokens"):
+        raise CaptureError(
+            f"stage {label!r} of {type(model).__name__} gives {list(call.shape)}, which is not known to be a map or "
+            "tokens; name another module, or say prefix_tokens"
+        )
+    return FeaturePlace(label, call.name, call.number, call.place, layout, call.overwritten)
+
+
+def final_tokens(seen: Trace, stages: Sequence[FeaturePlace]) -> FeaturePlace | None:
+    """Where all tokens are found last, behind the last norm.
+
+    Args:
+        seen: a watched forward pass.
+        stages: where the stages are.
+
+    Returns:
+        None for a network whose last stage gives no tokens.
+    """
+    last = seen.call(stages[-1].module, stages[-1].number) if stages else None
+    if last is None or stages[-1].layout.kind != "tokens":
+        return None
+    later = [call for call in seen.calls if call.shape == last.shape and _born(call) > _born(last)]
+    later = [call for call in later if layout_of(call, call.shape).kind == "tokens" and not seen.is_head(call)]
+    call = max(later, key=_born, default=last)
+    return FeaturePlace(call.label, call.name, call.number, call.place, stages[-1].layout, call.overwritten)
+
+
+def _born(call: Call) -> int:
+    return call.meaning.born if call.meaning is not None else -1
+
+
+def classifiers_in(model: nn.Module, seen: Trace, logits: Tensor) -> tuple[str, ...]:
+    """Names of the layers whose outputs are the logits, or their mean.
+
+    Args:
+        model: the network.
+        seen: a watched forward pass of it.
+        logits: in what the network gave.
+    """
+    meaning, modules = meaning_of(logits), dict(model.named_modules())
+    found = [
+        call.name
+        for call in seen.calls
+        if meaning is not None
+        and call.meaning is not None
+        and call.meaning.heads & meaning.heads
+        and any(True for _ in modules[call.name].parameters(recurse=False))
+        and call.shape[1:2] == logits.shape[1:]
+        and prod(call.shape[2:]) == 1
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def described(model: nn.Module) -> ModelInfo | None:
+    """What was attached to a network; None if nothing was."""
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return info if isinstance(info, ModelInfo) else None
 
 
 def watched(
@@ -75,7 +212,7 @@ def watched(
 
 
 def stages_in(model: nn.Module, seen: Trace) -> list[str]:
-    """Modules that end a stage, shallow to deep.
+    """Modules that end a stage, shallow to deep: those of its description, else those that are seen.
 
     Args:
         model: the network.
@@ -84,7 +221,11 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     Raises:
         CaptureError: if they cannot be determined, or if those that the network itself names did not run.
     """
+    if (info := described(model)) is not None and info.stages is not None:
+        return list(info.stages)
     told, name = _told(model), type(model).__name__
+    if (info is not None and not info.n_classes) or features_in(seen.output) is not None:
+        seen = replace(seen, heads=frozenset())  # what a network without a classifier gives is no map of logits
     calls = {call.name: call for call in seen.calls}
     silent = [one for one in told if one not in calls]
     if not seen.calls:

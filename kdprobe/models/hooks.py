@@ -48,5 +48,24 @@ def outputs_of(modules: Sequence[nn.Module | None]) -> Iterator[list[Any]]:
         yield last
 
 
+@contextmanager
+def outputs_of_all_calls(
+    modules: Sequence[nn.Module], keep: Sequence[Callable[[Any], Any]]
+) -> Iterator[list[list[Any]]]:
+    """Inside `with`, the lists are filled with what is to be kept of the output of each call of each module.
+
+    Args:
+        modules: those to watch.
+        keep: for each, what of its output is kept.
+    """
+    found: list[list[Any]] = [[] for _ in modules]
+
+    def hook_at(place: int) -> Callable[..., None]:
+        return lambda _module, _inputs, output: found[place].append(keep[place](output))
+
+    with hooked(modules, hook_at):
+        yield found
+
+
 def _in_place(module: nn.Module) -> bool:
     return bool(getattr(module, "inplace", False))

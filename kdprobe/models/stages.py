@@ -9,18 +9,28 @@ those in which they are not), but methods are published for what the network off
 skip connections lead around a stage, as in HRNet.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from kdprobe.errors import ModelError
-from kdprobe.models.creation import model_info
-from kdprobe.models.facts import made_up_images
-from kdprobe.models.hooks import inputs_of, outputs_of
+from kdprobe.errors import CaptureError, ModelError
+from kdprobe.models.creation import ModelInfo, model_info, unwrap
+from kdprobe.models.facts import (
+    FeaturePlace,
+    classifiers_in,
+    final_tokens,
+    layout_of_output,
+    made_up_images,
+    stage_places,
+    watched,
+)
+from kdprobe.models.hooks import inputs_of, outputs_of, outputs_of_all_calls
 from kdprobe.models.layout import Layout, as_map
+from kdprobe.models.outputs import answer_in
+from kdprobe.models.watched.tracing import Trace
 
 Need = Literal["logits", "pooled", "maps", "preacts", "tokens", "qkv", "head"]
 LOGITS: tuple[Need, ...] = ("logits",)
@@ -87,93 +97,177 @@ class Shapes:
     averaged: bool = False
 
 
+_VECTOR = Layout("vector")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the features are found that timm's own methods do not return.
+
+    Attributes:
+        stages: where the stage maps are; empty where the network returns them itself.
+        tokens: where all tokens are, behind the last norm.
+        classifiers: names of the classifiers; empty where the network tells them itself.
+        answer: what the dimensions of its output mean, of a network without a classifier.
+        no_maps: why stage maps are not known; empty where they are.
+        no_pooled: why pooled features are not known; empty where they are.
+    """
+
+    stages: tuple[FeaturePlace, ...] = ()
+    tokens: FeaturePlace | None = None
+    classifiers: tuple[str, ...] = ()
+    answer: Layout = _VECTOR
+    no_maps: str = ""
+    no_pooled: str = ""
+
+
 class Stages(nn.Module):
     """Calls a network and returns the features that are needed.
 
     Args:
-        model: the network, from `create` or `load`.
+        model: the network, from `create` or `load`, or described by `kdprobe.describe`. Where neither its description
+            nor timm's methods tell what is needed, it is watched once, with two made-up images.
         needs: which features to return; logits always are.
+        parts: where they are; found out if not given.
 
     Raises:
-        ModelError: if maps or tokens are needed and the network has neither `forward_intermediates` nor
-            `feature_info`, or if pooled features or an attention are needed and it does not say where they are.
+        ModelError: if maps, tokens, pooled features or an attention are needed, and it is not known where they are.
     """
 
-    def __init__(self, model: nn.Module, *, needs: Collection[Need] = LOGITS) -> None:
+    def __init__(self, model: nn.Module, *, needs: Collection[Need] = LOGITS, parts: Parts | None = None) -> None:
         super().__init__()
         self.model = model
         self.needs = frozenset(needs)
-        self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
-        self._collect = _collector(model) if self.needs & {"maps", "preacts", "tokens"} else None
-        if self._collect is None and self.needs & {"maps", "preacts", "tokens"}:
+        self.parts = parts = find_parts(model, self.needs) if parts is None else parts
+        name, in_maps = type(unwrap(model)).__name__, bool(self.needs & _IN_MAPS)
+        if in_maps and parts.no_maps:
             raise ModelError(
-                f"{type(model).__name__} offers no stage maps: it has neither forward_intermediates nor "
-                "feature_info, so only methods that need logits alone can use it"
+                f"{name} offers no stage maps: {parts.no_maps}; name the modules that end its stages, as stages of "
+                "kdprobe.describe or as model.stages, or use a method that needs none, such as 'kd'"
             )
-        self._activations = _last_activations(model) if "preacts" in self.needs else []
+        if self.needs & {"pooled", "head"} and parts.no_pooled:
+            raise ModelError(
+                f"the pooled features of {name} are not known: {parts.no_pooled}; name the module that they enter, as "
+                "classifier of kdprobe.describe or as model.classifier"
+            )
+        self._collect = _collector(model) if in_maps and not parts.stages else None
+        self._activations = _last_activations(model, parts.stages) if "preacts" in self.needs else []
         self._attention: Any = last_attention(model) if "qkv" in self.needs else None
         if self._attention is None and "qkv" in self.needs:
-            raise ModelError(f"{type(model).__name__} has no attention with queries, keys and values in one layer qkv")
+            raise ModelError(f"{name} has no attention with queries, keys and values in one layer qkv")
+
+    @property
+    def n_prefix(self) -> int:
+        """Number of class, distillation and register tokens in front of the patch tokens."""
+        stages = self.parts.stages
+        return stages[-1].layout.n_prefix if stages else int(getattr(self.model, "num_prefix_tokens", 0))
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
-        classifier = _classifiers(self.model)[0] if "pooled" in self.needs else None
+        info, tokens_at = model_info(self.model), self.parts.tokens
+        places = [*self.parts.stages, *([] if tokens_at is None else [tokens_at])]
+        modules = [unwrap(self.model).get_submodule(place.module) for place in places]
+        classifiers = self._classifiers() if self.needs & {"pooled", "head"} else ()
         with (
-            inputs_of([classifier]) as entered,
+            inputs_of(classifiers[:1] if "pooled" in self.needs else ()) as entered,
             inputs_of(self._activations) as before,
             outputs_of([getattr(self._attention, "qkv", None)]) as qkv,
+            outputs_of_all_calls(modules, [place.within for place in places]) as outputs,
         ):
-            if self._collect is None:
-                maps: list[Tensor] = []
-                logits, final = self.model(images), None
-            else:
-                logits, maps, final = self._collect(images)
-        logits = one_tensor(logits, model_info(self.model).name)
-        single = final if isinstance(final, Tensor) else None
-        tokens = single if single is not None and single.ndim == 3 and "tokens" in self.needs else None
+            output, maps, final = (self.model(images), [], None) if self._collect is None else self._collect(images)
+        seen = [place.among(outputs[number]) for number, place in enumerate(places)]
+        maps += [as_map(one, place.layout) for one, place in zip(seen, self.parts.stages, strict=False)]
+        final = final if tokens_at is None else seen[-1]
+        answer = answer_in(output, info)
         return Features(
-            logits=logits,
-            pooled=None if entered[0] is None else entered[0].flatten(1),
+            logits=answer if info.n_classes else answer.new_empty(len(answer), 0),
+            pooled=self._pooled(answer, entered) if "pooled" in self.needs else None,
             maps=tuple(maps) if "maps" in self.needs else (),
             preacts=_before_activation(maps, before),
-            tokens=tokens,
+            tokens=final if isinstance(final, Tensor) and final.ndim == 3 and "tokens" in self.needs else None,
             qkv=None if qkv[0] is None else split_qkv(qkv[0], self._attention.num_heads),
             n_prefix=self.n_prefix,
-            heads=_classifiers(self.model) if "head" in self.needs else (),
+            heads=classifiers if "head" in self.needs and info.n_classes else (),
         )
 
+    def _classifiers(self) -> tuple[nn.Module, ...]:
+        if self.parts.classifiers:
+            return tuple(unwrap(self.model).get_submodule(name) for name in self.parts.classifiers)
+        return _told_classifiers(self.model) if model_info(self.model).n_classes else ()
 
-def one_tensor(output: Any, name: str) -> Tensor:
-    """A network's output, which must be nothing but its logits.
+    def _pooled(self, answer: Tensor, entered: list[Tensor | None]) -> Tensor:
+        if entered:
+            if entered[0] is None:
+                raise ModelError(f"the classifier of {type(unwrap(self.model)).__name__} did not run; name another one")
+            return entered[0].flatten(1)
+        layout = self.parts.answer
+        if layout.kind == "tokens":
+            return answer[:, layout.n_prefix :].mean(1)
+        return answer if layout.kind == "vector" else as_map(answer, layout).mean((2, 3))
 
-    Raises:
-        ModelError: naming the network and what it gives instead.
+
+_IN_MAPS = frozenset({"maps", "preacts", "tokens"})
+
+
+def find_parts(model: nn.Module, needs: Collection[Need]) -> Parts:
+    """Where those features are that timm's own methods do not return; the network is watched if there are any.
+
+    Args:
+        model: the network.
+        needs: which features are needed.
     """
-    if isinstance(output, Tensor) and output.is_floating_point():
-        return output
-    kind = type(output).__name__
-    if isinstance(output, Tensor):
-        raise ModelError(
-            f"network {name!r} gives numbers of {output.dtype}, but logits must be real floating-point numbers"
-        )
-    if isinstance(output, dict):
-        kind += f" of {', '.join(map(repr, output))}"
-    elif isinstance(output, list | tuple):
-        kind += f" of {', '.join(type(part).__name__ for part in output)}"
-    raise ModelError(
-        f"network {name!r} gives a {kind}, but one tensor of logits [images, classes] is needed; wrap it in a module "
-        "that returns the logits alone"
+    needs = frozenset(needs)
+    if not needs & (_IN_MAPS | {"pooled", "head"}):
+        return Parts()
+    info = model_info(model)
+    classifiers = () if info.classifier is None or not info.n_classes else (info.classifier,)
+    in_maps = bool(needs & _IN_MAPS) and (info.stages is not None or _collector(model) is None)
+    of_head = (
+        bool(needs & {"pooled", "head"})
+        and not classifiers
+        and not (info.n_classes and hasattr(model, "get_classifier"))
     )
+    if not in_maps and not of_head:
+        return Parts(classifiers=classifiers)
+    network = unwrap(model)
+    seen = watched(network, ((made_up_images(network),), {}))
+    found = Parts(classifiers=classifiers)
+    if in_maps:
+        found = _with_stages(found, network, seen)
+    return _with_head(found, network, info, seen) if of_head else found
+
+
+def _with_stages(found: Parts, network: nn.Module, seen: Trace) -> Parts:
+    try:
+        stages = stage_places(network, seen)
+    except CaptureError as error:
+        return replace(found, no_maps=str(error).rpartition("; ")[0] or str(error))
+    return replace(found, stages=stages, tokens=final_tokens(seen, stages))
+
+
+def _with_head(found: Parts, network: nn.Module, info: ModelInfo, seen: Trace) -> Parts:
+    """With the classifier, whose input is pooled; without one, what the output itself is."""
+    if seen.output is None:
+        return replace(found, no_pooled=seen.failure)
+    answer = answer_in(seen.output, info)
+    if classifiers := classifiers_in(network, seen, answer) if answer.shape[1:] == (info.n_classes,) else ():
+        return replace(found, classifiers=classifiers)
+    layout = Layout("other") if info.n_classes else layout_of_output(answer, info.prefix_tokens)
+    if layout.kind != "other":
+        return replace(found, answer=layout)
+    what = "its logits" if info.n_classes else f"an output {list(answer.shape)} whose positions are known"
+    return replace(found, no_pooled=f"no module gives {what}")
 
 
 def measure(model: nn.Module) -> Shapes:
-    """Run two made-up images through a network and note the sizes of its features; no maps where it offers none."""
+    """Run two made-up images through a network and note the sizes of its features; none of those it does not offer."""
     info = model_info(model)
+    parts = find_parts(model, ("maps", "tokens", "pooled", "head"))
     needs: tuple[Need, ...] = ("logits",)
-    needs += ("pooled", "head") if hasattr(model, "get_classifier") else ()
-    needs += ("maps", "tokens") if _collector(model) is not None else ()
+    needs += () if parts.no_pooled else ("pooled", "head")
+    needs += () if parts.no_maps else ("maps", "tokens")
     needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
-    view = Stages(model, needs=needs)
+    view = Stages(model, needs=needs, parts=parts)
     images = made_up_images(model)
     was_training = model.training
     model.eval()
@@ -184,7 +278,7 @@ def measure(model: nn.Module) -> Shapes:
         model.train(was_training)
     width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
-    names = _map_names(model, len(sizes))
+    names = tuple(place.label for place in parts.stages) or _map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
@@ -202,10 +296,10 @@ def _averages(features: Features) -> bool:
     return bool(difference <= 1e-3 * torch.linalg.vector_norm(features.pooled.float()))
 
 
-def _last_activations(model: nn.Module) -> list[nn.Module | None]:
-    """The activation that each stage of `feature_info` ends with; None for a stage that ends otherwise."""
-    modules = dict(model.named_modules())
-    names = [str(info["module"]) for info in getattr(model, "feature_info", [])]
+def _last_activations(model: nn.Module, stages: Sequence[FeaturePlace]) -> list[nn.Module | None]:
+    """The activation that each stage ends with; None for a stage that ends otherwise."""
+    modules = dict(unwrap(model).named_modules())
+    names = [place.module for place in stages] or [str(info["module"]) for info in getattr(model, "feature_info", [])]
     return [final_activation(modules[name]) if name in modules else None for name in names]
 
 
@@ -270,9 +364,7 @@ def declared_layout(output: Tensor, channels: int, n_prefix: int) -> Layout:
     return Layout("tokens", n_prefix) if output.ndim == 3 else Layout("other")
 
 
-def _classifiers(model: Any) -> tuple[nn.Module, ...]:
-    if not hasattr(model, "get_classifier"):
-        raise ModelError(f"{type(model).__name__} has no get_classifier(), so its pooled features are not known")
+def _told_classifiers(model: Any) -> tuple[nn.Module, ...]:
     found = model.get_classifier()
     return tuple(found) if isinstance(found, tuple | list | nn.ModuleList) else (found,)
 

@@ -108,6 +108,7 @@ def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, 
     seen: dict[tuple[str, Any, Any], tuple[str, Path]] = {}
     for config, run, result in finished:
         names = {"teacher": (config["teacher"], None), "data": (config["data"]["spec"], config["data"]["image_size"])}
+        names |= {"weights": (config["model"]["weights"], None)}
         for what, name in names.items():
             digest = result.get(f"{what}_sha256")
             if not isinstance(digest, str):

@@ -1,8 +1,9 @@
 """The run folder: everything a training leaves behind, each file complete or absent.
 
 config.yaml           the resolved configuration
-env.json              versions, command, git state, device, threads, and the precision that `auto` resolved to
-inputs.json           the sha256 of the teacher's weights and of the data, as they were when the run began
+env.json              versions, command, git state, device, threads, the precision that `auto` resolved to, and what the
+                      first weights decided about the network
+inputs.json           the sha256 of teacher, data and first weights, as they were when the run began
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence means that the run is finished
 failure.txt           instead of it, if the loss or the logits were not finite: which of them
@@ -35,7 +36,7 @@ from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weigh
 
 FORMAT = "kdprobe-run"
 VERSION = 1
-PLACES = ("teacher", "data.spec")  # keys of a configuration that say where the inputs are
+PLACES = ("teacher", "data.spec", "model.weights")  # keys of a configuration that say where the inputs are
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,13 @@ class RunFolder(RunPaths):
             raise RunError(f"{self.path} is not an empty folder; choose another --out")
 
     def claim(
-        self, config: RunConfig, *, resume: bool, precision: str | None = None, inputs: Inputs | None = None
+        self,
+        config: RunConfig,
+        *,
+        resume: bool,
+        precision: str | None = None,
+        network: Mapping[str, Any] | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """Take an empty folder for a new run, or continue one of the same configuration; to be called inside `held`.
 
@@ -99,6 +106,7 @@ class RunFolder(RunPaths):
             config: configuration of the run.
             resume: continue what is there.
             precision: the precision that the run computes in, if the configuration leaves it open.
+            network: args, mean and std of the network, where its first weights decided them.
             inputs: as for `check_free`; if they have moved, the stored configuration gets their new place.
 
         Raises:
@@ -112,7 +120,8 @@ class RunFolder(RunPaths):
             if not resume or differing_keys(_written(self.config_path), config.model_dump(mode="json")):
                 write_text(self.config_path, write_yaml(config))
             if not environment_path.exists():  # missing too after a kill between the two files
-                write_text(environment_path, json.dumps(environment() | {"precision": precision}, indent=1) + "\n")
+                facts = environment() | {"precision": precision} | ({} if network is None else {"network": network})
+                write_text(environment_path, json.dumps(facts, indent=1) + "\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -142,7 +151,7 @@ class RunFolder(RunPaths):
         if written is not None or not self.finished:
             return written
         result = self.result()
-        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256")]
+        hashes = [result.get(key) for key in ("teacher_sha256", "data_sha256", "weights_sha256")]
         return Inputs(*(value if isinstance(value, str) else None for value in hashes))
 
     def check_inputs(self, now: Inputs, config: RunConfig) -> str | None:
@@ -159,10 +168,10 @@ class RunFolder(RunPaths):
             return (
                 f"{self.path} was begun by an older kdprobe, which did not record its teacher and data, so it is not "
                 "checked whether they are still the same"
-                if self._trained
+                if self.begun
                 else None
             )
-        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec):
+        if changes := before.changes(now, teacher=config.teacher, data=config.data.spec, weights=config.model.weights):
             raise RunError(
                 f"{self.path} cannot go on: when it began, {'; '.join(changes)}; give what it learnt from, or start "
                 "again with another --out"
@@ -171,13 +180,13 @@ class RunFolder(RunPaths):
 
     def keep_inputs(self, now: Inputs) -> None:
         """Record which teacher and data the run learns from, before it begins."""
-        if not self.inputs_path.exists() and not self._trained:
+        if not self.inputs_path.exists() and not self.begun:
             with _writing(self.path):
                 now.write(self.inputs_path)
 
     @property
-    def _trained(self) -> bool:
-        """Whether the folder holds anything that was learnt."""
+    def begun(self) -> bool:
+        """Whether the folder holds anything that was learnt, from which a run goes on."""
         return any(path.exists() for path in (self.state_path, self.state_path.with_suffix(".previous.pt")))
 
     def _check_resumable(self, config: RunConfig, inputs: Inputs | None) -> None:
@@ -216,12 +225,21 @@ class RunFolder(RunPaths):
 
     def precision(self) -> str | None:
         """The precision that the run computes in, as determined when it began; None if not known."""
+        found = self._environment("precision")
+        return found if isinstance(found, str) else None
+
+    def network(self) -> dict[str, Any] | None:
+        """What `claim` was told of the network."""
+        found = self._environment("network")
+        return found if isinstance(found, dict) else None
+
+    def _environment(self, key: str) -> Any:
+        """A value of `env.json`; None where there is none, or where the file is damaged, as `runs verify` reports."""
         try:
             facts = read_json(self.path / "env.json", RunError, expected="the environment of a run")
         except RunError:
-            return None  # `runs verify` reports a damaged file; it holds nothing else that a run needs
-        found = facts.get("precision") if isinstance(facts, dict) else None
-        return found if isinstance(found, str) else None
+            return None
+        return facts.get(key) if isinstance(facts, dict) else None
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch's line and flush it to disk."""

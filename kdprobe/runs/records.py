@@ -45,6 +45,8 @@ class RunResult(_Stored):
     teacher_sha256: str | None = None
     data: str = ""
     data_sha256: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
     evaluated_on: str = ""
     evaluated_images: _Count = 0
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0

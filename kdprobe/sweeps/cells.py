@@ -46,11 +46,16 @@ def cell_id(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def input_names(config: RunConfig) -> tuple[str | None, str]:
-    """Names of a cell's teacher and data in a sweep: by where they are, and the data also by their size."""
+def input_names(config: RunConfig) -> tuple[str | None, str, str | None]:
+    """Names of a cell's teacher, data and first weights in a sweep: by where they are, the data also by their size."""
     size = config.data.image_size
     data = f"data {config.data.spec}" + (f" at {size} px" if size else "")
-    return (None if config.teacher is None else f"teacher {config.teacher}"), data
+    teacher, weights = config.teacher, config.model.weights
+    return (
+        None if teacher is None else f"teacher {teacher}",
+        data,
+        None if weights is None else f"weights {weights}",
+    )
 
 
 def with_values(base: dict[str, Any], values: Settings) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from kdprobe.runtime.signals import stop_requests
 from kdprobe.sweeps.cells import Cell, Methods, Settings, make_cells
 from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
-from kdprobe.sweeps.ledger import Ledger, begin, check_folder
+from kdprobe.sweeps.ledger import Ledger, begin, check_folder, open_ledger
 from kdprobe.sweeps.places import as_begun, under_old_names
 from kdprobe.sweeps.trial import try_cells
-from kdprobe.training.places import require_inputs
+from kdprobe.training.places import missing_weights, require_inputs
 
 
 def complete(
@@ -45,10 +45,13 @@ def complete(
     base = config.model_dump(mode="json")
     begun, places = as_begun(folder, base, grid)
     cells = make_cells(begun, grid, methods)
-    now = [Cell(cell.id, cell.values, base) for cell in cells]
     check_folder(folder, cells, {})
     if folder.exists():
-        require_inputs(config, folder)
+        all_begun = _all_begun(folder, cells)
+        require_inputs(config, folder, begun=all_begun)
+        if all_begun and missing_weights(config):
+            base = base | {"model": base["model"] | {"weights": None}}  # nothing starts from them any more
+    now = [Cell(cell.id, cell.values, base) for cell in cells]
     inputs = try_cells(now, methods)
     before = under_old_names(inputs, cells, now) if places else {}
     inputs |= before
@@ -72,3 +75,12 @@ def complete(
             f"see {ledger.path / 'logs'}; the same command tries again"
         )
     return ledger
+
+
+def _all_begun(folder: Path, cells: Sequence[Cell]) -> bool:
+    """Whether each of these cells of a sweep is done, or has saved a state to go on from."""
+    if not (folder / "sweep.json").exists():
+        return False
+    ledger = open_ledger(folder)
+    runs = [ledger.run(cell.id) for cell in cells]
+    return all(run.finished or run.begun for run in runs)

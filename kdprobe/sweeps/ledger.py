@@ -65,7 +65,7 @@ class Ledger:
         path: the folder.
         cells: the grid's, in its order; cells with the same id are trained once.
         stale_after: seconds without a heartbeat after which an attempt is given up.
-        inputs: sha256 of each teacher and data set of the cells, by their names (`cells.input_names`).
+        inputs: sha256 of each teacher, data set and weights file of the cells, by their names (`cells.input_names`).
         places: where the teacher and the data are now, by their keys in the configuration, if they have moved.
     """
 
@@ -90,16 +90,16 @@ class Ledger:
         return RunFolder(path)
 
     def placed(self, config: RunConfig) -> RunConfig:
-        """A cell's configuration with the present places of its teacher and data; its id comes from the old ones."""
-        moved = {key: value for key, value in self.places.items() if key == "teacher"}
-        if spec := self.places.get("data.spec"):
-            return config.model_copy(update={**moved, "data": config.data.model_copy(update={"spec": spec})})
+        """A cell's configuration with the present places of its inputs; its id comes from the old ones."""
+        moved: dict[str, Any] = {}
+        for key, place in self.places.items():
+            section, _, name = key.rpartition(".")
+            moved[section or key] = getattr(config, section).model_copy(update={name: place}) if section else place
         return config.model_copy(update=moved)
 
     def inputs_of(self, config: RunConfig) -> Inputs:
         """Which teacher and data a cell must learn from, as far as the sweep knows."""
-        teacher, data = input_names(config)
-        return Inputs(self.inputs.get(teacher or ""), self.inputs.get(data))
+        return Inputs(*(self.inputs.get(name or "") for name in input_names(config)))
 
     def distinct(self) -> list[Cell]:
         """The cells, each id once."""
@@ -222,7 +222,7 @@ def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
         yield f"inputs must be a mapping of names to hashes, but is {inputs!r:.40}"
     if not isinstance(places, dict) or not places.keys() <= set(PLACES) or not all(map(_is_text, places.values())):
-        yield f"places must be a mapping of {' and '.join(PLACES)} to where they are, but is {places!r:.40}"
+        yield f"places must be a mapping of {', '.join(PLACES)} to where they are, but is {places!r:.40}"
 
 
 def _is_text(value: object) -> bool:
@@ -293,12 +293,12 @@ def check_folder(
 def _check_inputs(
     before: Ledger, cells: Sequence[Cell], inputs: Mapping[str, str], moved: Collection[str] = ()
 ) -> None:
-    """Refuse other teachers and data at the same path: by what the sweep recorded, else by its cells' results."""
+    """Refuse other inputs at the same path: by what the sweep recorded, else by its cells' results."""
     known = dict(before.inputs)
     for cell in [] if known else cells:
         result = read_result(str(before.run(cell.id).result_path))[0] or {}
         names = input_names(RunConfig.model_validate(cell.config))
-        for name, key in zip(names, ("teacher_sha256", "data_sha256"), strict=True):
+        for name, key in zip(names, ("teacher_sha256", "data_sha256", "weights_sha256"), strict=True):
             if name is not None and isinstance(result.get(key), str):
                 known.setdefault(name, result[key])
     for name, digest in inputs.items():

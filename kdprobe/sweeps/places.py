@@ -1,4 +1,4 @@
-"""A sweep whose teacher or data moved: its cells keep the names that they got from the old places."""
+"""A sweep whose teacher, data or first weights moved: its cells keep the names that they got from the old places."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -26,7 +26,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
         methods: type of the options of each method, by name.
 
     Returns:
-        sha256 of each teacher and data set, by their names.
+        sha256 of each teacher, data set and weights file, by their names.
 
     Raises:
         KdprobeError: as `training.rehearsal.try_out`.
@@ -39,7 +39,7 @@ def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:
         if key not in sets:
             sets[key] = data_of(config, decode=False)
         inputs = try_out(_uncompiled(config), sets[key])
-        hashes = zip(input_names(config), (inputs.teacher, inputs.data), strict=True)
+        hashes = zip(input_names(config), (inputs.teacher, inputs.data, inputs.weights), strict=True)
         found |= {name: digest for name, digest in hashes if name is not None and digest is not None}
     return found
 

@@ -1,7 +1,9 @@
 """From a configuration to networks, method and objective, checked against each other."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,9 @@ from kdprobe.distillers import DISTILLERS, Method, make_method
 from kdprobe.distillers.base import needs_teacher
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import relabel
+from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.description import describe
+from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
@@ -31,7 +35,9 @@ class Job:
         method: owns the auxiliary modules.
         objective: student, method and losses as one module.
         layout: memory layout of images and maps.
-        inputs: which teacher and which data these are, by their content.
+        inputs: which teacher, data and first weights these are, by their content.
+        notes: sentences for the user.
+        network: args, mean and std of the student, where its first weights decided them.
     """
 
     data: DataSet
@@ -41,6 +47,8 @@ class Job:
     objective: Objective
     layout: torch.memory_format
     inputs: Inputs
+    notes: tuple[str, ...] = ()
+    network: dict[str, Any] | None = None
 
     def prepare(self, images: Tensor) -> Tensor:
         """The student's input from images in [0, 1]."""
@@ -54,6 +62,7 @@ def build(
     download: bool = False,
     named_by: str | Path | None = None,
     data: DataSet | None = None,
+    begun_as: dict[str, Any] | None = None,
 ) -> Job:
     """Make everything that a training needs.
 
@@ -63,12 +72,14 @@ def build(
         download: fetch data that are not there.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
         data: what `data_of` returned; it is read now if not given.
+        begun_as: of a run that goes on from its own state, and so without `model.weights`, the `network` of its job.
 
     Raises:
         KdprobeError: if something in the configuration cannot be used.
     """
     data = data or data_of(config, download=download, named_by=named_by)
-    student = _student(config, data, named_by).to(device)
+    started = _student(config, data, named_by, begun_as)
+    student = started.model.to(device)
     teacher = _teacher(config, student, device, named_by)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
@@ -78,7 +89,10 @@ def build(
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
     shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
-    return Job(data, student, shown, method, objective, layout, Inputs(digest, data.sha256))
+    inputs, info = Inputs(digest, data.sha256, started.sha256), model_info(student)
+    network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
+    notes = (started.note,) if started.note else ()
+    return Job(data, student, shown, method, objective, layout, inputs, notes, network)
 
 
 def data_of(
@@ -119,28 +133,39 @@ def _layout(config: RunConfig, device: torch.device) -> torch.memory_format:
     return torch.channels_last if chosen is True or (chosen == "auto" and pays) else torch.contiguous_format
 
 
-def _student(config: RunConfig, data: DataSet, named_by: str | Path | None) -> nn.Module:
-    model = create(
-        config.model.name,
+def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begun_as: dict[str, Any] | None) -> Started:
+    """The network that is trained, new, or as its first weights have it."""
+    settings = config.model
+    build = partial(
+        create,
+        settings.name,
         n_classes=len(data.classes),
         image_size=data.image_size,
-        args=config.model.args,
-        pretrained=config.model.pretrained,
+        pretrained=settings.pretrained,
         mean=data.mean,
         std=data.std,
         classes=data.classes,
         data=data.spec,
         named_by=named_by,
     )
+    if settings.weights is None or begun_as is not None:
+        started = Started(build(**{"args": settings.args, **(begun_as or {})}))
+    else:
+        started = start_from(settings.weights, build, args=settings.args, classes=data.classes)
+    said = {"mean": settings.mean, "std": settings.std}
+    relabel(started.model, **{key: value for key, value in said.items() if value is not None})
+    model = started.model
     if not any(parameter.requires_grad for parameter in model.parameters()):
         has = (
             "no parameter that is trained: all are frozen" if any(True for _ in model.parameters()) else "no parameters"
         )
         raise ModelError(
-            f"network {config.model.name!r} has {has}, so there is nothing to learn; give one with parameters that "
+            f"network {settings.name!r} has {has}, so there is nothing to learn; give one with parameters that "
             "require gradients"
         )
-    return relabel(model, method=config.method["name"])
+    describe(model, **{fact: getattr(settings, fact) for fact in ANATOMY})
+    relabel(model, method=config.method["name"])
+    return started
 
 
 def _teacher(

@@ -19,7 +19,7 @@ from kdprobe.data import Batch, DataSet, training_batches
 from kdprobe.distillers import Progress
 from kdprobe.errors import Diverged, KdprobeError, ModelError, RunError
 from kdprobe.models import model_info
-from kdprobe.models.stages import one_tensor
+from kdprobe.models.outputs import logits_in
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
@@ -116,7 +116,7 @@ def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
     trainer.objective.eval()
     with torch.no_grad():
         what = f"network {info.name!r} cannot be evaluated"
-        logits = one_tensor(_tried(lambda: trainer.exported(prepared), what, prepared), info.name)
+        logits = logits_in(_tried(lambda: trainer.exported(prepared), what, prepared), info)
     _check_logits(logits, f"network {info.name!r}", info.n_classes, prepared, "in evaluation")
     trainer.objective.train()
     pair = "" if teacher is None else f" with the teacher {teacher}"

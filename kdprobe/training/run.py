@@ -68,11 +68,13 @@ def train(
         folder, asked = RunFolder(Path(out)), config
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
         if resume and folder.config_path.is_file():
-            require_inputs(config, out, download=download)
+            require_inputs(config, out, download=download, begun=folder.begun)
         # what is to be said of the teacher waits until it is known to be the right one: a refusal is one line
         with trusting(trust), stop.at_once(), warnings.catch_warnings(record=True) as remarks:
-            job = build(config, group.device, download=download, named_by=named_by)
-        if inputs and (changes := inputs.changes(job.inputs, teacher=config.teacher, data=config.data.spec)):
+            begun_as = folder.network() if resume and folder.begun else None
+            job = build(config, group.device, download=download, named_by=named_by, begun_as=begun_as)
+        named = {"teacher": config.teacher, "data": config.data.spec, "weights": config.model.weights}
+        if inputs and (changes := inputs.changes(job.inputs, **named)):
             raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
         events = folder.path / "tensorboard" if tensorboard and group.main else None
         watch = Watch(config.training.epochs, quiet=quiet or not group.main, events=events)
@@ -81,7 +83,7 @@ def train(
             folder.check_free(asked, resume=resume, inputs=job.inputs)
             if note := folder.check_inputs(job.inputs, asked):
                 watch.say(note)
-            for note in job.data.notes:
+            for note in (*job.data.notes, *job.notes):
                 watch.say(note)
             for remark in remarks:
                 warnings.warn(remark.message, stacklevel=2)
@@ -100,7 +102,8 @@ def train(
                 warn_of_emulation(job.student, config.training.precision, group.device)
             with folder.held() if group.main else nullcontext():
                 if group.main:
-                    folder.claim(asked, resume=resume, precision=config.training.precision, inputs=job.inputs)
+                    precision, network = config.training.precision, job.network
+                    folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)
                     folder.keep_inputs(job.inputs)
                     folder.failure_path.unlink(missing_ok=True)  # it may not fail again
                 group.wait()
@@ -156,6 +159,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "teacher_sha256": job.inputs.teacher,
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
+        **_first_weights(config, folder),
         "evaluated_on": job.data.evaluated_on,
         "evaluated_images": len(job.data.test),
         "seed": config.seed,
@@ -170,3 +174,11 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "seconds": round(position.seconds, 2),
         "sha256": folder.weights_sha256(),
     }
+
+
+def _first_weights(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """What a result says of the weights that its run started from, if it did."""
+    before = folder.inputs()
+    if config.model.weights is None or before is None:
+        return {}
+    return {"weights": config.model.weights, "weights_sha256": before.weights}

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from kdprobe.data import Split, evaluation_batches
 from kdprobe.data.loaders import Batch
 from kdprobe.errors import DataError, Diverged
+from kdprobe.models import model_info
+from kdprobe.models.outputs import logits_in
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.signals import StopRequest
 from kdprobe.training.state import Position
@@ -177,8 +179,9 @@ def accuracy(
     correct, seen, broken, stopped = (torch.zeros((), dtype=torch.int64, device=group.device) for _ in range(4))
     stop = stop or StopRequest()
     batches = evaluation_batches(split, batch_size=512, workers=workers, device=group.device, shard=group.shard)
+    info = model_info(model)
     for batch in stop.until(batches):
-        logits = model(prepare(batch.images))
+        logits = logits_in(model(prepare(batch.images)), info)
         correct += (logits.argmax(1) == batch.labels).sum()
         broken += (~logits.isfinite()).any(1).sum()
         seen += len(batch.labels)

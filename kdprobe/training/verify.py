@@ -85,6 +85,7 @@ def _contradictions(
         "method": config.method["name"],
         "model": config.model.name,
         "teacher": config.teacher,
+        "weights": config.model.weights,
         "data": config.data.spec,
         "seed": config.seed,
         "epochs": len(records),

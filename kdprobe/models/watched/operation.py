@@ -1,7 +1,7 @@
 """An operation of torch, as a watched forward pass sees it, and what its rules share."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -56,6 +56,14 @@ def first(operation: Operation) -> tuple[Meaning, tuple[int, ...]]:
 def is_first(operation: Operation) -> bool:
     """Whether the first argument is one that depends on the images."""
     return bool(operation.args) and operation.args[0] is operation.entered[0][0]
+
+
+def is_in_place(function: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function of torch writes its result into its first argument."""
+    name = str(getattr(function, "__name__", ""))
+    if name.startswith("__"):
+        return name.startswith("__i") and name not in ("__index__", "__int__", "__invert__", "__iter__")
+    return name.endswith("_") or bool(kwargs.get("inplace"))
 
 
 def nothing(operation: Operation, made: Sequence[Tensor]) -> list[Meaning]:

@@ -7,9 +7,9 @@ from before it except through it: the rest of the network can be run from it alo
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from kdprobe.models.watched.axes import BATCH, CHANNEL, COLUMN, ROW, UNKNOWN, Meaning, fresh, merged, unknown
 from kdprobe.models.watched.lineage import counting, origin
-from kdprobe.models.watched.operation import Operation, role_of
+from kdprobe.models.watched.operation import Operation, is_in_place, role_of
 from kdprobe.models.watched.rules import derive
 
 _MARK, _ROLE = "_kdprobe_meaning", "_kdprobe_role"
@@ -43,6 +43,7 @@ class Call:
         kind: the module's class.
         place: place of that output among the floating tensors of an output of several.
         rivals: shapes of several tensors between which nothing decides.
+        overwritten: whether a later operation changes that output in place.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Call:
     kind: str
     place: int = 0
     rivals: tuple[tuple[int, ...], ...] = ()
+    overwritten: bool = False
 
     @property
     def label(self) -> str:
@@ -76,6 +78,7 @@ class Trace:
         failure: why nothing was seen.
         n_images: number of images shown.
         heads: layers whose values are the network's output, so that their maps are logits of places.
+        output: what the network gave.
     """
 
     calls: tuple[Call, ...]
@@ -83,6 +86,7 @@ class Trace:
     failure: str = ""
     n_images: int = 0
     heads: frozenset[int] = frozenset()
+    output: Any = None
 
     def is_cut(self, call: Call) -> bool:
         """Whether everything that runs after it depends on the images through its output alone."""
@@ -198,9 +202,7 @@ def is_watching() -> bool:
 
 
 def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = False) -> int | None:
-    """The number of images in a call: of rows of its first tensor, or of images in a list; None without tensors.
-
-    Tensors of one or two dimensions, such as the words that go with images, count where there are no others.
+    """The number of images in a call: in a list, or rows of the first tensor, best of 3 dimensions; None without any.
 
     Args:
         args: arguments of the call.
@@ -209,10 +211,10 @@ def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = 
     """
     counts: list[tuple[int, bool]] = []
     for value in [*args, *kwargs.values()]:
-        rows = [(len(one), one.ndim > 2) for one in tensors_in(value) if one.ndim]
-        counts += [(len(value), True)] if _is_list(value) else rows
-    of_images = [count for count, large in counts if large] or [count for count, _ in counts]
-    return (max(of_images) if most else of_images[0]) if of_images else None
+        of_its = ((len(one), one.ndim > 2) for one in tensors_in(value) if one.ndim)
+        counts += [(len(value), True)] if _is_list(value) else of_its
+    found = [count for count, large in counts if large] or [count for count, _ in counts]
+    return max(found) if most and found else next(iter(found), None)
 
 
 def _is_list(value: Any) -> bool:
@@ -245,6 +247,7 @@ class _Watch(TorchFunctionMode):
         self._number: dict[str, int] = {}
         self._entered: dict[str, list[Meaning | None]] = {}
         self._edges: list[tuple[int, int]] = []
+        self._written: set[int] = set()
         self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
         self._now = 0
         self.n_images = 0
@@ -269,6 +272,8 @@ class _Watch(TorchFunctionMode):
         if not made or any(part in name for part in _NO_DATA):
             return out
         if operation.entered:
+            if is_in_place(function, kwargs):
+                self._written |= {meaning.worked for value, meaning, _ in operation.entered if value is made[0]}
             self._now += 1
             self._edges += [(meaning.born, self._now) for _, meaning, _ in operation.entered]
             worked, heads = origin(operation, self._now)
@@ -350,7 +355,17 @@ class _Watch(TorchFunctionMode):
                 change[last] -= 1
         ends = [meaning.heads for one in tensors_in(output) if (meaning := self._meaning(one))]
         bridged = tuple(total > 0 for total in accumulate(change))
-        return Trace(tuple(self._calls), bridged, n_images=self.n_images, heads=frozenset().union(*ends))
+        calls = tuple(
+            replace(call, overwritten=call.meaning is not None and call.meaning.worked in self._written)
+            for call in self._calls
+        )
+        return Trace(calls, bridged, n_images=self.n_images, heads=frozenset().union(*ends), output=output)
+
+
+def meaning_of(value: Tensor) -> Meaning | None:
+    """What is known of a tensor that a watched network gave."""
+    found = getattr(value, _MARK, None)
+    return found if isinstance(found, Meaning) else None
 
 
 def _is_map(meaning: Meaning | None) -> bool:
@@ -377,13 +392,10 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
     """All tensors of nested sequences, mappings and dataclasses, in order."""
     if isinstance(values, Tensor):
         yield values
-        return
-    parts: Iterable[Any] = ()
-    if isinstance(values, Mapping):
-        parts = values.values()
     elif isinstance(values, tuple | list):
-        parts = values
+        for value in values:
+            yield from tensors_in(value)
+    elif isinstance(values, Mapping):
+        yield from tensors_in([*values.values()])
     elif is_dataclass(values) and not isinstance(values, type):
-        parts = (getattr(values, one.name) for one in fields(values))
-    for part in parts:
-        yield from tensors_in(part)
+        yield from tensors_in([getattr(values, one.name) for one in fields(values)])

@@ -364,8 +364,16 @@ class TestLedger:
             ("cells", [{"id": "0" * 16, "values": {"seed": None}}], "must be a mapping of keys to values, but are {"),
             ("inputs", [1], "inputs must be a mapping of names to hashes, but is [1]"),
             ("inputs", {"teacher": 3}, "inputs must be a mapping of names to hashes, but is {'teacher': 3}"),
-            ("places", {"seed": "a"}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
-            ("places", {"teacher": 3}, "places must be a mapping of teacher and data.spec to where they are, but is {"),
+            (
+                "places",
+                {"seed": "a"},
+                "places must be a mapping of teacher, data.spec, model.weights to where they are, but is {",
+            ),
+            (
+                "places",
+                {"teacher": 3},
+                "places must be a mapping of teacher, data.spec, model.weights to where they are, but is {",
+            ),
         ],
     )
     def test_a_plan_of_other_types(self, tmp_path, key, value, message):

@@ -12,8 +12,8 @@ from torch import nn
 from kdprobe.cli.group import run as run_command
 from kdprobe.data import evaluation_batches, load_data
 from kdprobe.errors import Diverged, ModelError, RunError
-from kdprobe.models import create
-from kdprobe.models.checkpoint import save
+from kdprobe.models import ModelInfo, attach, create
+from kdprobe.models.checkpoint import LAST, read_meta, save
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.training import loop, rehearsal, run, train
@@ -138,10 +138,7 @@ class OnlyWhenTrained(Net):
 
 
 REFUSED = {
-    Pair: r"gives a tuple of Tensor, list, but one tensor of logits \[images, classes\] is needed; wrap it in",
-    Mapping: r"gives a dict of 'logits', 'maps', but one tensor of logits",
-    TrainsWithMore: r"gives a tuple of Tensor, Tensor, but one tensor",
-    EvaluatesWithMore: r"gives a tuple of Tensor, Tensor, but one tensor",
+    TrainsWithMore: r"gives a tuple of 0 \[8, 10\], 1 \[8, 10\], but logits \[images, classes\] are needed; say where",
     Wide: r"gives \[8, 20\] in training, but logits \[8, 10\] are needed: a row for each image, and a column for each",
     NotFlat: r"gives \[8, 10, 1, 1\] in training, but logits \[8, 10\] are needed",
     OneForAll: r"gives \[1, 10\] in training, but logits \[8, 10\] are needed",
@@ -160,6 +157,27 @@ def test_a_network_that_cannot_be_trained_leaves_no_folder(kind, tmp_path):
         ModelError, match=rf"network 'tests\.kdprobe\.training\.test_rehearsal:{kind.__name__}' {REFUSED[kind]}"
     ):
         train(own(kind), tmp_path / "run", device="cpu", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+FEW = ("data.spec=tests.tiny:digits", "data.image_size=32", "training.epochs=1")
+
+
+@pytest.mark.parametrize("kind", [Pair, Mapping, EvaluatesWithMore, TrainsWithMore], ids=lambda kind: kind.__name__)
+def test_logits_in_a_tuple_or_mapping_are_trained_as_if_they_were_alone(kind, tmp_path):
+    given = ("model.output=1",) if kind is TrainsWithMore else ()
+    for name, chosen in {"alone": own(Net, *FEW), "inside": own(kind, *FEW, *given)}.items():
+        train(chosen, tmp_path / name, device="cpu", quiet=True)
+    weights = [read_meta(tmp_path / name / LAST)["tensors_sha256"] for name in ("alone", "inside")]
+    assert weights[0] == weights[1]
+    assert outcome(tmp_path / "alone")[1] == outcome(tmp_path / "inside")[1]
+
+
+def test_what_the_configuration_says_of_a_network_is_checked_before_anything_is_written(tmp_path):
+    with pytest.raises(ModelError, match=r"Net has no module 'conf'; did you mean 'conv'"):
+        train(own(Net, "model.stages=[conf]"), tmp_path / "run", device="cpu", quiet=True)
+    with pytest.raises(ModelError, match=r"gives a dict of .*, which has no 'logit'; see output"):
+        train(own(Mapping, "model.output=logit"), tmp_path / "run", device="cpu", quiet=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -302,9 +320,9 @@ def test_logits_that_are_not_finite_are_no_accuracy():
             logits[:7, 4] = math.nan
             return logits
 
-    alone = Ranks(0, 1, torch.device("cpu"))
+    alone, model = Ranks(0, 1, torch.device("cpu")), attach(Some(), ModelInfo("some", 10, 32))
     with pytest.raises(Diverged, match="the network gives NaN or infinity for 7 of 60 evaluation images"):
-        accuracy(Some(), data.test, lambda images: images, workers=0, group=alone)
+        accuracy(model, data.test, lambda images: images, workers=0, group=alone)
     assert len(next(evaluation_batches(data.test, batch_size=60)).labels) == 60
 
 

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -24,7 +25,7 @@ from kdprobe.errors import CheckpointError, ModelError
 from kdprobe.models import cifar_resnet, create, model_info
 from kdprobe.models.checkpoint import facts_for, save
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.weights import read_groups
+from kdprobe.models.foreign.weights import read_groups
 
 
 def net(seed=1, name="resnet8", n_classes=10, **args):
@@ -230,7 +231,7 @@ def test_a_row_of_position_embeddings_does_not_say_rows_and_columns(loaded):
     args = SMALL
     for size in ((64, 64), (32, 128), 64):
         state = net(1, "vit_tiny_patch16_224", 4, img_size=size, **args).state_dict()
-        for told in ({}, {"default_size": 96}, {"image_size": 48}):
+        for told in ({}, {"default_size": 96}):
             with pytest.raises(
                 CheckpointError,
                 match=r"was not trained at \d+ px: .* for 16 patches; if its images were square, give im",
@@ -256,11 +257,29 @@ def test_position_embeddings_say_the_image_size(loaded, name, size):
         model = loaded(state, name=name, args=args, **told)
         assert same(model, state)
         assert model_info(model).image_size == size
-    if size < 200:
-        with pytest.raises(
-            CheckpointError, match=rf"was trained at {size} px, .* but image_size is 80; give image_size={size} "
-        ):
-            loaded(state, name=name, args=args, image_size=80)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "grids", "n_prefix"),
+    [
+        ("deit_tiny_distilled_patch16_224", 64, 96, "from 4 x 4 to 6 x 6", 2),
+        ("vit_small_patch14_dinov2", 98, 56, "from 7 x 7 to 4 x 4", 1),
+    ],
+)
+def test_position_embeddings_are_resampled_for_an_image_size_that_is_given(loaded, name, old, new, grids, n_prefix):
+    state = net(1, name, 4, img_size=old, **SMALL).state_dict()
+    with pytest.warns(UserWarning, match=rf"position embeddings of .*w\.pth are resampled {grids}"):
+        model = loaded(state, name=name, args=SMALL, image_size=new)
+    assert model_info(model).image_size == new
+    assert model_info(model).origin()["remark"].endswith(grids)
+    found, was = model.state_dict()["pos_embed"], state["pos_embed"]
+    assert torch.equal(found, resample_abs_pos_embed(was, [int(grids[-1])] * 2, num_prefix_tokens=n_prefix))
+    # a plane stays a plane, and prefix tokens keep their own
+    side = torch.linspace(0, 1, int(grids[5]))
+    was[:, n_prefix:] = (side[:, None] + 10 * side[None, :]).reshape(1, -1, 1)
+    with pytest.warns(UserWarning, match="are resampled"):
+        plane = loaded(state, name=name, args=SMALL, image_size=new).state_dict()["pos_embed"][0, n_prefix:, 0]
+    assert plane.mean() == pytest.approx(5.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +304,10 @@ def test_a_network_that_pools_otherwise_is_named(loaded):
     with pytest.raises(CheckpointError, match=r"pools otherwise: .* \(--args global_pool=avg\)"):
         loaded(state, name="vit_tiny_patch16_224", args=SMALL)
     loaded(state, name="vit_tiny_patch16_224", args={**SMALL, "global_pool": "avg"})
-    with pytest.raises(CheckpointError, match="of another image size than 100 px: give the one that it was trained at"):
+    with pytest.raises(
+        CheckpointError, match=r"not fit .*another shape of 'pos_embed'.* than 100 px: give the one that"
+    ):
+        state["pos_embed"] = state["pos_embed"][:, :-3]  # of no square images
         loaded(state, name="vit_tiny_patch16_224", args={**SMALL, "global_pool": "avg"}, image_size=100)
 
 

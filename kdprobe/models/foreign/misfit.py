@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import model_info
-from kdprobe.models.weights import Groups
+from kdprobe.models.foreign.weights import Groups
 
 #: what the literature calls classifiers
 CLASSIFIERS = ("fc", "head", "classifier", "head.fc", "linear", "last_linear", "classif", "output", "logits")
 _OTHERWISE = (
-    "; name the network that it is of, with its arguments (args=, --args), and save all of its "
+    "; name the network that it is of, with its arguments (args=, --args, model.args), and save all of its "
     "state_dict() and nothing else"
 )
 
@@ -31,6 +31,7 @@ class Place:
         surplus: names below the prefix that the network does not have.
         shapes: names whose shape differs from the network's.
         beside: other names in the mapping.
+        changes: in words, what was done to the tensors.
     """
 
     group: str
@@ -40,6 +41,7 @@ class Place:
     surplus: list[str]
     shapes: list[str]
     beside: list[str]
+    changes: list[str]
 
     @property
     def key(self) -> str:
@@ -87,7 +89,7 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
     """What may help if names differ, if that is known."""
     info, parents = model_info(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
-    if best.missing and not best.shapes and parents <= _classifiers(model) | set(CLASSIFIERS):
+    if best.missing and not best.shapes and parents <= classifiers_of(model) | set(CLASSIFIERS):
         beside = f", with {listed(best.beside)} beside it" if best.beside else ""
         ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
         yield f"; these are features without the network's classifier{beside}{ends}"
@@ -110,7 +112,7 @@ def _way_out_of_shapes(model: nn.Module, best: Place) -> str:
     """What may help where nothing but shapes differs."""
     info, name = model_info(model), best.shapes[0]
     theirs, ours = best.tensors[name].shape, model.state_dict()[name].shape
-    if {one.rpartition(".")[0] for one in best.shapes} <= _classifiers(model) and theirs[1:] == ours[1:] and theirs:
+    if {one.rpartition(".")[0] for one in best.shapes} <= classifiers_of(model) and theirs[1:] == ours[1:] and theirs:
         return f"; it knows {theirs[0]} classes, not {info.n_classes}"
     if len(theirs) == len(ours) == 2 and (theirs == ours[::-1] or (theirs[0] == ours[1] and theirs[1] != ours[1])):
         return "; it seems to be transposed: save it as torch has it, outputs by inputs"
@@ -119,10 +121,10 @@ def _way_out_of_shapes(model: nn.Module, best: Place) -> str:
             f"; its position embeddings are of another image size than {info.image_size} px: give the one that it was "
             "trained at (image_size=, --image-size)"
         )
-    return "; name the network that it is of, with its arguments (args=, --args)"
+    return "; name the network that it is of, with its arguments (args=, --args, model.args)"
 
 
-def _classifiers(model: nn.Module) -> set[str]:
+def classifiers_of(model: nn.Module) -> set[str]:
     """Names of what the network itself calls its classifier, and of the layers in it."""
     try:
         given = model.get_classifier()  # type: ignore[operator]

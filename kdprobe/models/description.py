@@ -1,0 +1,191 @@
+"""Describing a network of one's own, once: everything else reads what is attached here.
+
+    kdprobe.describe(model, stages=["layer1", "layer2"], classifier="fc", image_size=32)
+
+What is not given is observed where it is needed (`kdprobe.models.facts`). What is given is checked in one forward pass
+of two made-up images, so that a mistake shows here and not in a training.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from kdprobe.errors import CaptureError, ModelError, near_matches
+from kdprobe.models.creation import ModelInfo, attach, check_info, model_info, unwrap
+from kdprobe.models.facts import classifiers_in, described, made_up_images, stage_places, watched
+from kdprobe.models.layers import module_name
+from kdprobe.models.outputs import answer_in, features_in
+from kdprobe.models.watched.tracing import Trace, meaning_of
+
+
+def describe(
+    model: nn.Module,
+    *,
+    stages: Sequence[str] | None = None,
+    classifier: str | None = None,
+    prefix_tokens: int | None = None,
+    output: str | int | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    n_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> nn.Module:
+    """Attach to a network what is known of it; what is not given stays as it was, or is observed.
+
+    Args:
+        model: any network that is called with images [B, c, s, s].
+        stages: names of the modules that end a stage, shallow to deep; `NAME#2` is the second call of a module.
+        classifier: name of the module that turns pooled features into logits.
+        prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
+        output: the field of its output, or its place in a tuple, that holds the logits, or the features of a network
+            without a classifier.
+        image_size: side of its input in pixels.
+        mean: mean of each channel, for images in [0, 1]; ImageNet's for a network of which nothing is known.
+        std: standard deviation of each channel, likewise.
+        n_classes: number of classes, C; 0 for a network that gives features. If nothing is known, an output that a
+            linear layer gives is taken for logits.
+        classes: names of the classes.
+
+    Returns:
+        the network itself.
+
+    Raises:
+        ModelError: if something is given that the network does not have, or if its image size is needed.
+    """
+    network = unwrap(model)
+    before, known = described(network), _known(network)
+    given: dict[str, Any] = {
+        "stages": None if stages is None else tuple(stages),
+        "classifier": classifier,
+        "prefix_tokens": prefix_tokens,
+        "output": output,
+        "mean": None if mean is None else tuple(mean),
+        "std": None if std is None else tuple(std),
+        "image_size": image_size,
+        "n_classes": n_classes,
+        "classes": None if classes is None else tuple(classes),
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    _check_names(network, (*(stages or ()), *([classifier] if classifier is not None else ())))
+    info = replace(known or _unknown(network, image_size), **given)
+    _check(info, type(network).__name__)
+    attach(network, info)
+    try:
+        attach(network, _checked(network, info, count=known is None and n_classes is None))
+    except ModelError:
+        if before is None:
+            del network.kdprobe_info
+        else:
+            attach(network, before)
+        raise
+    return model
+
+
+def _known(network: nn.Module) -> ModelInfo | None:
+    try:
+        return model_info(network)
+    except ModelError:
+        return None
+
+
+def _unknown(network: nn.Module, image_size: int | None) -> ModelInfo:
+    """A network of which nothing is known but what transformers writes into its configuration."""
+    told = getattr(getattr(network, "config", None), "image_size", None)
+    told = told[0] if isinstance(told, list | tuple) and len(set(told)) == 1 else told
+    size, name = image_size or (told if isinstance(told, int) else None), type(network).__name__
+    if size is None:
+        raise ModelError(f"the input of this {name} is not known; give image_size, its side in pixels")
+    return ModelInfo(name, 0, size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _check(info: ModelInfo, name: str) -> None:
+    try:
+        check_info(info)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{name} cannot be described: {error}") from error
+
+
+def _check_names(network: nn.Module, names: Iterable[str]) -> None:
+    """Refuse names that no module has."""
+    every = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    for name in names:
+        if name not in every and module_name(name) not in every:
+            raise ModelError(f"{type(network).__name__} has no module {name!r}{near_matches(name, every)}")
+
+
+def _checked(network: nn.Module, info: ModelInfo, *, count: bool) -> ModelInfo:
+    """The description, compared with what a forward pass shows if it says anything about one.
+
+    Args:
+        network: that it is attached to.
+        info: the description.
+        count: whether the number of classes is to be observed.
+    """
+    if not count and (info.stages, info.classifier, info.prefix_tokens, info.output) == (None, None, None, None):
+        return info
+    images = made_up_images(network)
+    seen = watched(network, ((images,), {}))
+    if seen.output is None:
+        raise ModelError(
+            f"{info.name} cannot be run on images {list(images.shape)} ({seen.failure}); see image_size and mean"
+        )
+    if count:
+        info = replace(info, n_classes=_classes_in(network, seen, info))
+        attach(network, info)
+    answer = answer_in(seen.output, info)
+    _check_stages(network, info, seen)
+    _check_classifier(info, seen, answer)
+    return info
+
+
+def _classes_in(network: nn.Module, seen: Trace, info: ModelInfo) -> int:
+    """The width of the logits that a classifier gives; 0 for features."""
+    if info.classifier is not None:
+        calls = [call for call in seen.calls if call.name == info.classifier]
+        return calls[-1].shape[-1] if calls else 0
+    if info.output is None and features_in(seen.output) is not None:
+        return 0
+    answer = answer_in(seen.output, info)
+    if answer.ndim == 2 and classifiers_in(network, seen, answer):
+        return answer.shape[1]
+    if answer.ndim == 2 and (meaning := meaning_of(answer)) is not None and meaning.heads:
+        raise ModelError(
+            f"whether {info.name} gives {answer.shape[1]} logits or features is not known; give n_classes, 0 for "
+            "features"
+        )
+    return 0
+
+
+def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:
+    if info.stages is None and info.prefix_tokens is None:
+        return
+    try:
+        places = stage_places(network, seen)
+    except CaptureError as error:
+        raise ModelError(f"{info.name} cannot be described: {error}") from error
+    of_tokens = [place for place in places if place.layout.kind == "tokens"]
+    if info.prefix_tokens and not of_tokens:
+        raise ModelError(f"{info.name} has no stage with tokens, but prefix_tokens is {info.prefix_tokens}")
+    for place in of_tokens:
+        if info.prefix_tokens not in (None, place.layout.n_prefix):
+            raise ModelError(
+                f"prefix_tokens is {info.prefix_tokens}, but stage {place.label!r} of {info.name} is seen to have "
+                f"{place.layout.n_prefix} tokens in front of its patches"
+            )
+
+
+def _check_classifier(info: ModelInfo, seen: Trace, answer: Tensor) -> None:
+    if info.classifier is None:
+        return
+    calls = [call for call in seen.calls if call.name == info.classifier]
+    if not calls:
+        raise ModelError(f"classifier {info.classifier!r} of {info.name} did not run; name another module")
+    if calls[-1].shape[1:] != answer.shape[1:] or info.n_classes != answer.shape[1]:
+        raise ModelError(
+            f"classifier {info.classifier!r} of {info.name} gives {list(calls[-1].shape)}, but the network gives "
+            f"{list(answer.shape)} and has {info.n_classes} classes; name the module that gives the logits"
+        )
