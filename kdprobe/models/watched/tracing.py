@@ -7,7 +7,7 @@ from before it except through it: the rest of the network can be run from it alo
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
@@ -120,9 +120,7 @@ class Trace:
         return n_images == 1 or len(shape) != 3 or shape[1] != n_images
 
 
-def trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, call: Callable[..., Any] | None = None
-) -> Trace:
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Any = None) -> Trace:
     """Run a network once without gradients, in evaluation mode, and note what its modules give.
 
     Args:
