@@ -304,7 +304,10 @@ class Capture(Mapping[str, Tensor]):
     def _take_again(self, name: str, output: Any) -> None:
         """Activation checkpointing runs a layer again on the way back, and must find the same tensors saved."""
         if not _in_backward():
-            raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
+            raise CaptureError(
+                f"layer {name!r} ran outside a call of the model; call the model itself, or give forward= and call "
+                "what capture returns with a minibatch"
+            )
         first = next((one for one in self._pass.outputs if one.name == name), None)
         tensor = None if first is None else self._tensor_in(output, first)[0]
         if tensor is not None and first is not None and first.feature is not None and not self._detach:

@@ -93,7 +93,7 @@ def n_samples(batch: Any, forward: Forward | None = None) -> int | None:
     return next((count for count, images in rows if images), max((count for count, _ in rows), default=None))
 
 
-def inputs_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments and keyword arguments with which a network is called for a minibatch.
 
     Images of a `Batch` are normalised for the network; others are taken as they are, those of uint8 as 0 to 1; each
@@ -122,7 +122,7 @@ def feed(model: nn.Module, batch: Any, forward: Forward | None = None) -> Any:
     """The output of a network for a minibatch, of a form that the module describes, on the network's device."""
     if forward is not None:
         return forward(model, batch)
-    args, kwargs = inputs_of(model, batch)
+    args, kwargs = arguments_of(model, batch)
     return model(*args, **kwargs)
 
 
