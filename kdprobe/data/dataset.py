@@ -182,12 +182,15 @@ class Split:
         labels: int64 [n].
         image_size: side of the yielded images in pixels.
         n_skipped: images that could not be decoded and are not among these.
+        student_size: side at which the student sees them, where a teacher sees more (`kdprobe.data.views`);
+            `augment.padding` is measured in its pixels.
     """
 
     images: Tensor | Pictures
     labels: Tensor
     image_size: int
     n_skipped: int = 0
+    student_size: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.images, Tensor) and (
@@ -260,6 +263,18 @@ class DataSet:
     def n_classes(self) -> int:
         """The number of classes."""
         return len(self.classes)
+
+    def check_labelled(self, what: str) -> None:
+        """Check that there are labels.
+
+        Args:
+            what: what needs them, as the subject of a sentence.
+
+        Raises:
+            DataError: if there are none.
+        """
+        if not self.classes:
+            raise DataError(f"{what} needs labels, but {self.spec} has none; give labelled images, such as folder:DIR")
 
     @property
     def notes(self) -> list[str]:
