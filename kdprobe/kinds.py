@@ -77,6 +77,17 @@ _GROUP = {
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
+_PROBE = {
+    "kind": Text(words=("linear", "knn")),
+    "words": List(Text(), "names"),
+    "n_images": List(_COUNTED, "names"),  # that it learnt from
+    "dimension": List(_COUNTED, "names"),
+    "C": List(Number(COUNT), "names", required=False),
+    "converged": List(Flag(), "names", required=False),
+    "held_out": Number(SHARE, required=False),
+    "neighbours": Number(COUNT, whole=True, required=False),
+    "temperature": Number(COUNT, required=False),
+}
 _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_DIFFERENCE}
 
 KINDS = {
@@ -235,6 +246,7 @@ KINDS = {
             "against": Maybe(Text()),
             "interval": Text(),
             "undefined": Text(),
+            "probe": Record(_PROBE, required=False),
         },
         provenance=_ORIGIN_OF_MODELS,
         together=[("accuracy_difference", "uar_difference")],

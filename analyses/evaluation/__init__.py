@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analyses.evaluation.predictions import Judged as Judged
     from analyses.evaluation.predictions import judge as judge
     from analyses.evaluation.predictions import predict as predict
+    from analyses.evaluation.probing import judge_by_probe as judge_by_probe
     from analyses.evaluation.recall import confusion as confusion
     from analyses.evaluation.recall import unweighted_average_recall as unweighted_average_recall
 
@@ -23,6 +24,7 @@ __all__ = [
     "confusion",
     "evaluate",
     "judge",
+    "judge_by_probe",
     "paired_permutation",
     "predict",
     "reliability",
@@ -38,6 +40,7 @@ __getattr__, __dir__ = face(
         "confusion": "analyses.evaluation.recall",
         "evaluate": "analyses.evaluation.accuracy",
         "judge": "analyses.evaluation.predictions",
+        "judge_by_probe": "analyses.evaluation.probing",
         "paired_permutation": "analyses.evaluation.permutation",
         "predict": "analyses.evaluation.predictions",
         "reliability": "analyses.evaluation.calibration",

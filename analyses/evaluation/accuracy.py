@@ -1,6 +1,6 @@
 """How well networks recognise the test images: accuracy, UAR and per-class shares, each with an interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,16 @@ def evaluate(
     judged: Sequence[Judged],
     *,
     against: int | None = None,
+    probe: Mapping[str, Any] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Result:
     """Evaluate networks side by side on the same images.
 
     Args:
-        judged: from `predictions.judge`.
+        judged: from `predictions.judge` or `probing.judge_by_probe`.
         against: place of the network that all are tested against.
+        probe: how networks were judged by their features, from `probing.judge_by_probe`.
         confidence: of the intervals.
         seed: of permutations, and of the draws behind the lower end of the ECE.
 
@@ -69,6 +71,7 @@ def evaluate(
         "against": None if against is None else names[against],
         "interval": "Wilson's of shares, score interval of the UAR, test inversion of the ECE",
         "undefined": "NaN: recall of a class without images, precision of a class that is never predicted",
+        **({} if probe is None else {"probe": dict(probe)}),
     }
     return Result("evaluation", arrays, facts, provenance(data=data.spec, models=[one.origin() for one in judged]))
 

@@ -1,6 +1,6 @@
 """Logits of trained networks for the images of a data set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,40 +79,60 @@ def predict(
         model.train(training)
 
 
-def judge(
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A network that was loaded, and the data set that it is to be shown at its own input size.
+
+    Attributes:
+        name: short and unique among those opened together.
+        checkpoint: what was asked for.
+        model: the network, on `device`.
+        spec: the data set's name.
+        data: the data set.
+        device: where it is.
+    """
+
+    name: str
+    checkpoint: str
+    model: nn.Module
+    spec: str
+    data: DataSet
+    device: torch.device
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known about the network."""
+        return model_info(self.model)
+
+
+def open_networks(
     checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,
     *,
     device: str | torch.device = "cpu",
-    batch_size: int = 256,
-    workers: int = 2,
     quiet: bool = True,
-    same_classes: bool = True,
     trust: Iterable[str] = (),
     told: Mapping[str, Any] | None = None,
     view: View = AS_IT_IS,
-) -> list[Judged]:
-    """Show the test images of one data set to several networks.
+) -> Iterator[Opened]:
+    """Load networks one after the other, and one data set as each sees it.
 
     Args:
         checkpoints: one or several of whatever `kdprobe.load` takes.
         spec: the data set; the one that the first checkpoint names, if not given.
         device: where to compute.
-        batch_size: images at a time.
-        workers: processes that decode files.
-        quiet: no progress on stderr.
-        same_classes: whether the networks must have the data set's number of classes.
+        quiet: do not say what a user of the data set should know.
         trust: modules whose code the checkpoints may name.
         told: `n_classes`, `image_size`, `mean`, `std` for checkpoints whose files do not give them.
         view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
             set has it.
 
     Raises:
-        AnalysisError: if there is no data set to take, or a network has another number of classes or logits that are
-            not finite.
+        AnalysisError: if there is no data set to take.
+        DataError: if a network may have learnt from images that another one held out.
     """
     given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
-    names, sets, judged = checkpoint_names(given), dict[tuple[int, View], DataSet](), list[Judged]()
+    names, sets = checkpoint_names(given), dict[tuple[int, View], DataSet]()
     named_by: str | None = None
     for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
         model = load(checkpoint, device=device, trust=trust, **of_it)
@@ -130,13 +150,51 @@ def judge(
             for note in data.notes:
                 say(note)
         sets[shown] = data
+        yield Opened(name, checkpoint, model, spec, data, pick_device(device))
+
+
+def judge(
+    checkpoints: str | Path | Sequence[str | Path],
+    spec: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+    workers: int = 2,
+    quiet: bool = True,
+    same_classes: bool = True,
+    **options: Any,
+) -> list[Judged]:
+    """Show the test images of one data set to several networks.
+
+    Args:
+        checkpoints: one or several of whatever `kdprobe.load` takes.
+        spec: the data set; the one that the first checkpoint names, if not given.
+        device: where to compute.
+        batch_size: images at a time.
+        workers: processes that decode files.
+        quiet: no progress on stderr.
+        same_classes: whether the networks must have the data set's number of classes.
+        options: `trust`, `told` and `view`, as `open_networks` takes them.
+
+    Raises:
+        AnalysisError: if there is no data set to take, or a network has no classes, or another number of them, or
+            logits that are not finite.
+    """
+    judged = []
+    for one in open_networks(checkpoints, spec, device=device, quiet=quiet, **options):
+        info, data = one.info, one.data
+        if same_classes and info.n_classes == 0:
+            raise AnalysisError(f"{one.checkpoint} has no classifier; judge its features with --probe linear or knn")
         if same_classes and info.n_classes != data.n_classes:
-            raise AnalysisError(f"{checkpoint} knows {info.n_classes} classes, but {spec} has {data.n_classes}")
-        order = _class_order(checkpoint, info.classes, spec, data.classes) if same_classes else None
-        logits = predict(model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
+            raise AnalysisError(f"{one.checkpoint} knows {info.n_classes} classes, but {one.spec} has {data.n_classes}")
+        order = _class_order(one.checkpoint, info.classes, one.spec, data.classes) if same_classes else None
+        logits = predict(one.model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
         if broken := int((~logits.isfinite()).any(1).sum()):
-            raise AnalysisError(f"{checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {spec}")
-        judged.append(Judged(name, checkpoint, info, data, logits if order is None else logits[:, order]))
+            raise AnalysisError(
+                f"{one.checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {one.spec}"
+            )
+        shown = logits if order is None else logits[:, order]
+        judged.append(Judged(one.name, one.checkpoint, info, data, shown))
     return judged
 
 

@@ -33,7 +33,9 @@ def evaluation_panels(results: Results) -> list[Panel]:
 
 def _intervals(name: str, result: Result) -> Chart:
     facts, shares = result.facts, {"accuracy": result.arrays["accuracy"], "UAR": result.arrays["uar"]}
-    return interval_chart(name, facts["names"], shares, f"On {facts['data']}; {intervals(facts)}.")
+    probes = [": ".join(pair) for pair in zip(facts["names"], facts.get("probe", {}).get("words", ()), strict=False)]
+    caption = "; ".join([f"On {facts['data']}", intervals(facts), *probes]) + "."
+    return interval_chart(name, facts["names"], shares, caption)
 
 
 def _matrix(name: str, result: Result, index: int) -> Chart:

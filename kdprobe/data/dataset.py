@@ -182,12 +182,15 @@ class Split:
         labels: int64 [n].
         image_size: side of the yielded images in pixels.
         n_skipped: images that could not be decoded and are not among these.
+        student_size: side at which the student sees them, where a teacher sees more (`kdprobe.data.views`);
+            `augment.padding` is measured in its pixels.
     """
 
     images: Tensor | Pictures
     labels: Tensor
     image_size: int
     n_skipped: int = 0
+    student_size: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.images, Tensor) and (

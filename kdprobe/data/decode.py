@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -183,8 +183,13 @@ def resize(images: UInt8[Tensor, "n 3 r r"], image_size: int) -> UInt8[Tensor, "
         return images
     result = images.new_empty(len(images), 3, image_size, image_size)
     for part, out in zip(torch.split(images, _CHUNK), torch.split(result, _CHUNK), strict=True):
-        out.copy_(F.interpolate(part.float(), (image_size,) * 2, mode="bilinear", antialias=True).round())
+        out.copy_(at_size(part.float(), image_size).round())
     return result
+
+
+def at_size(images: Float[Tensor, "n c h w"], image_size: int) -> Float[Tensor, "n c s s"]:
+    """Resample bilinearly with antialiasing; values stay in their range."""
+    return F.interpolate(images, (image_size,) * 2, mode="bilinear", antialias=True)
 
 
 def in_turn(pictures: Pictures, function: Callable[[_Item], _Done], items: Sequence[_Item]) -> Iterator[_Done]:

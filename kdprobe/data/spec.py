@@ -111,8 +111,7 @@ def load_data(
             f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "
             f"{augment.padding}"
         )
-    needs_files = augment is not None and augment.crop == "resized"
-    return _stored(data, storage, needs_files=needs_files, decode=decode)
+    return stored(data, storage, augment, decode=decode)
 
 
 def read_data(
@@ -183,14 +182,21 @@ def _skipping(split: Split) -> Split:
     return split if isinstance(images, Tensor) else replace(split, images=replace(images, skip_bad=True))
 
 
-def _stored(data: DataSet, storage: Storage, *, needs_files: bool, decode: bool) -> DataSet:
+def stored(data: DataSet, storage: Storage, augment: AugmentConfig | None, *, decode: bool = True) -> DataSet:
+    """A data set in memory or in files, as `load_data` is asked to leave it.
+
+    Raises:
+        DataError: with the path of a file that cannot be decoded.
+        ConfigError: if the data cannot be stored or varied as asked.
+    """
+    needs_files = augment is not None and augment.crop == "resized"
     in_memory = isinstance(data.train.images, Tensor)
     if in_memory and (storage == "files" or needs_files):
         why = "data.storage 'files'" if storage == "files" else "augment.crop 'resized'"
         raise ConfigError(f"{why} needs image files, but {data.spec} has none")
     if needs_files and storage == "memory":
         raise ConfigError("augment.crop 'resized' needs data.storage 'files' or 'auto', but storage is 'memory'")
-    small = fits(len(data.train) + len(data.test), data.image_size)
+    small = fits(len(data.train) + len(data.test), data.train.image_size)  # the larger of two sizes
     if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
         return data
     return replace(data, train=into_memory(data.train), test=into_memory(data.test))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
+from kdprobe.data.decode import at_size
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.user_code import own_object
@@ -86,6 +87,11 @@ class ModelInfo:
         mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype).view(shape)
         std = torch.tensor(self.std, device=images.device, dtype=images.dtype).view(shape)
         return (images - mean) / std
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images [B, c, h, w] in [0, 1] -> this network's input [B, c, s, s]: resampled to its size, standardised."""
+        size = (self.image_size, self.image_size)
+        return self.normalise(images if images.shape[2:] == size else at_size(images, self.image_size))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, without what belongs to a file, and without what was not given of view and anatomy."""

@@ -21,7 +21,7 @@ from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import ModelInfo
 from kdprobe.results import load_result
 from tests import goldens
-from tests.kdprobe.data.test_rafdb import write_part
+from tests.kdprobe.data.sources.test_rafdb import write_part
 
 GOLDEN = np.load(goldens.FOLDER / "metrics.npz")
 PAIRS = torch.tensor(list(COMPOUND.values()))

@@ -550,16 +550,13 @@ def test_a_state_of_another_version_is_told(student, teacher, tmp_path):
         train(distilled(teacher), out, resume=True, device="cpu", quiet=True)
 
 
-def test_pairs_must_agree_on_classes_and_input_size(teacher, tmp_path):
+def test_pairs_must_agree_on_classes(tmp_path):
     from kdprobe.models import create
     from kdprobe.models.checkpoint import save
 
     save(create("resnet8", n_classes=7, image_size=32), tmp_path / "seven.safetensors")
-    save(create("resnet8", n_classes=10, image_size=64), tmp_path / "large.safetensors")
     with pytest.raises(ModelError, match="has 7 classes, but the student has 10"):
         train(config("digits/resnet8-kd", f"teacher={tmp_path}/seven.safetensors"), tmp_path / "r", quiet=True)
-    with pytest.raises(ModelError, match="takes 64 px images, but the student takes 32 px"):
-        train(config("digits/resnet8-kd", f"teacher={tmp_path}/large.safetensors"), tmp_path / "r", quiet=True)
     assert not (tmp_path / "r").exists()
 
 
@@ -572,7 +569,9 @@ def test_teacher_and_data_must_agree_on_the_classes(tmp_path):
         chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
         return build(chosen, torch.device("cpu")).teacher
 
-    with pytest.raises(ModelError, match=r"in another order: class 1 is '2' to the teacher, but '1' in the data$"):
+    with pytest.raises(
+        ModelError, match=r"in another order: class 1 is '2' to the teacher, but '1' in the data; teach"
+    ):
         teacher_of("0", "2", "1", *"3456789")
     assert teacher_of(*"0123456789") is not None
     assert teacher_of() is not None, "its classes are not known"

@@ -1,0 +1,188 @@
+"""Features judged by simple classifiers: against formulas, and from checkpoints to results."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from analyses.commands.evaluate import evaluate as command
+from analyses.evaluation import judge_by_probe, probing
+from analyses.evaluation.accuracy import evaluate
+from analyses.evaluation.classifiers import linear_probe, nearest_neighbours
+from analyses.evaluation.predictions import judge
+from figures.report.evaluation import evaluation_panels
+from kdprobe import load
+from kdprobe.data import load_data
+from kdprobe.errors import AnalysisError, ConfigError, DataError
+from kdprobe.models import ModelInfo, attach, create, model_info, save
+from kdprobe.results import check_result, load_result
+
+
+def blobs(n=240, d=6, distance=3.0, n_classes=4, seed=0):
+    """Images of classes in balls around points, with labels, and as many test images."""
+    generator = torch.Generator().manual_seed(seed)
+    middles = distance * torch.randn(n_classes, d, generator=generator)
+    labels = torch.arange(2 * n) % n_classes
+    features = middles[labels] + torch.randn(2 * n, d, generator=generator)
+    return features[:n], labels[:n], features[n:], labels[n:]
+
+
+def test_the_linear_probe_learns_what_is_there_at_any_scale():
+    x, y, shown, wanted = blobs()
+    found = linear_probe(x, y, shown, n_classes=4)
+    assert (found.probabilities.argmax(1) == wanted.numpy()).mean() > 0.97
+    np.testing.assert_allclose(found.probabilities.sum(1), 1)
+    assert found.converged
+    scale = torch.tensor([1e-3, 1, 5, 1e4, 1, 1])
+    moved = linear_probe(x * scale + 7, y, shown * scale + 7, n_classes=4)
+    np.testing.assert_allclose(moved.probabilities, found.probabilities, atol=1e-2)
+    constant = torch.cat([x, torch.ones(len(x), 1)], 1), torch.cat([shown, torch.ones(len(shown), 1)], 1)
+    np.testing.assert_allclose(
+        linear_probe(constant[0], y, constant[1], n_classes=4).probabilities, found.probabilities, atol=1e-9
+    )
+    other = linear_probe(x, y + 2, shown, n_classes=7)
+    assert other.probabilities[:, [0, 1, 6]].tolist() == np.zeros((240, 3)).tolist()
+
+
+def test_c_is_chosen_on_training_images_alone():
+    generator = torch.Generator().manual_seed(0)
+    x, y, shown, _ = blobs(n=120, distance=0.6)
+    noise = torch.randn(len(x), 200, generator=generator), torch.randn(len(shown), 200, generator=generator)
+    noisy, noisy_shown = torch.cat([x, noise[0]], 1), torch.cat([shown, noise[1]], 1)
+    found = linear_probe(noisy, y, noisy_shown, n_classes=4)
+    assert found.strength < 1 == found.converged
+    again = linear_probe(noisy, y, noisy_shown.flip(0), n_classes=4)
+    assert again.strength == found.strength
+    np.testing.assert_array_equal(again.probabilities, found.probabilities[::-1])
+    clear = linear_probe(*blobs(distance=30)[:3], n_classes=4, strengths=(0.1, 1, 10))
+    assert clear.strength == 0.1  # the smallest of equally good ones
+
+
+def test_a_probe_that_does_not_converge_says_so(monkeypatch):
+    from analyses.evaluation import classifiers
+
+    monkeypatch.setattr(classifiers, "_ITERATIONS", 2)
+    assert not linear_probe(*blobs()[:3], n_classes=4).converged
+
+
+def test_neighbours_vote_as_in_scikit_learn():
+    x, y, shown, _ = blobs(distance=1.0)
+    found = nearest_neighbours(x, y, shown, n_classes=4, neighbours=7, temperature=0.1)
+    reference = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.1))
+    np.testing.assert_allclose(found, reference.fit(x.double(), y).predict_proba(shown.double()), atol=1e-12)
+    one = nearest_neighbours(x, y, x * 5, n_classes=5, neighbours=1)
+    assert (one.argmax(1) == y.numpy()).all()
+    assert (one[:, 4] == 0).all()
+
+
+def test_what_no_probe_can_learn_is_refused():
+    x, y, shown, _ = blobs(n=20)
+    for probe in (linear_probe, nearest_neighbours):
+        with pytest.raises(AnalysisError, match=r"but the training images are all of one class"):
+            probe(x, 0 * y, shown, n_classes=4)
+    with pytest.raises(AnalysisError, match=r"21 nearest neighbours were asked for, but there are 20 images to be"):
+        nearest_neighbours(x, y, shown, n_classes=4, neighbours=21)
+    with pytest.raises(DataError, match=r"cannot be taken from class 3"):
+        linear_probe(x, torch.tensor([0, 1, 2] * 6 + [2, 3]), shown, n_classes=4)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A network with a head of three classes, and the same without."""
+    folder = tmp_path_factory.mktemp("nets")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create("resnet10t", n_classes=3, image_size=16)
+    save(model, folder / "head.safetensors")
+    model.reset_classifier(0)
+    save(attach(model, replace(model_info(model), n_classes=0)), folder / "headless.safetensors")
+    return [str(folder / "head.safetensors"), str(folder / "headless.safetensors")]
+
+
+def test_a_head_makes_no_difference(checkpoints):
+    for probe in ("linear", "knn"):
+        judged, how = judge_by_probe(checkpoints, "digits", probe=probe)
+        assert torch.equal(judged[0].logits, judged[1].logits)
+        assert (how["kind"], how["n_images"], how["dimension"]) == (probe, [1438] * 2, [512] * 2)
+        result = evaluate(judged, probe=how)
+        check_result(result)
+        assert result.arrays["accuracy"][0, 0] > 0.6
+        assert result.arrays["accuracy"][0, 1] < result.arrays["accuracy"][0, 0] < result.arrays["accuracy"][0, 2]
+    data = load_data("digits", image_size=16)
+    x, y = probing.pooled_features(
+        next(probing.open_networks(checkpoints[1], "digits")), data.train, batch_size=100, workers=0, quiet=True
+    )
+    assert torch.equal(y, data.train.labels)
+    model = load(checkpoints[1])
+    with torch.no_grad():
+        shown = model(model_info(model).normalise(data.train.images[-3:].float() / 255))
+    torch.testing.assert_close(x[-3:], shown, rtol=1e-4, atol=1e-4)
+
+
+def test_the_command_says_how_it_judged(checkpoints, tmp_path: Path):
+    def run(*words):
+        arguments = ["--checkpoint", checkpoints[1], "--data", "digits", "--out", str(tmp_path), "--device", "cpu"]
+        return CliRunner().invoke(command, [*arguments, *words], catch_exceptions=False, standalone_mode=False)
+
+    text = run("--probe", "knn", "--neighbours", "3", "--against", checkpoints[0]).stdout
+    assert "headless, kNN: votes of the 3 nearest of 1,438 training images, 512 features" in text
+    assert "accuracy - head, kNN" in text
+    result = load_result(tmp_path / "evaluation-knn.npz", kind="evaluation")
+    assert result.facts["probe"]["neighbours"] == 3
+    assert result.facts["names"] == ["headless, kNN", "head, kNN"]
+    assert (tmp_path / "reliability-knn.png").exists()
+    panel = evaluation_panels([("knn", result)])[0]
+    assert "headless, kNN: votes of the 3 nearest of 1,438 training images" in panel.charts[0].caption
+    with pytest.raises(ConfigError, match="--neighbours is for --probe knn"):
+        run("--probe", "linear", "--neighbours", "3")
+    with pytest.raises(AnalysisError, match=r"has no classifier; judge its features with --probe linear or knn"):
+        judge(checkpoints[1], "digits")
+
+
+class Odd(nn.Module):
+    """Its pooled features are made by `pooled`, and its classifier may not run."""
+
+    def __init__(self, pooled, runs=True):
+        super().__init__()
+        self.fc, self.pooled, self.runs = nn.Linear(3, 10), pooled, runs
+
+    def get_classifier(self):
+        return self.fc
+
+    def forward(self, x):
+        pooled = self.pooled(x.mean((2, 3)))
+        return self.fc(pooled) if self.runs else nn.functional.linear(pooled, self.fc.weight)
+
+
+def test_features_that_are_not_there_are_refused():
+    data = load_data("digits", image_size=8)
+    asked = {"batch_size": 256, "workers": 0, "quiet": True}
+
+    def opened(model):
+        attach(model, ModelInfo("odd", 10, 8))
+        return probing.Opened("odd", "runs/odd", model, "digits", data, torch.device("cpu"))
+
+    with pytest.raises(AnalysisError, match=r"runs/odd shows no pooled features: what it calls its classifier"):
+        probing.pooled_features(opened(Odd(nn.Identity(), runs=False)), data.test, **asked)
+    broken = Odd(lambda x: torch.where(x > x.mean(), x / 0, x))
+    with pytest.raises(
+        AnalysisError, match=r"features of runs/odd are NaN or infinite for \d+ of 359 images of digits"
+    ):
+        probing.pooled_features(opened(broken), data.test, **asked)
+
+
+def test_a_data_set_of_one_class_is_refused(checkpoints, tmp_path: Path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for number in range(3):
+            path = tmp_path / split / "only" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
+    with pytest.raises(AnalysisError, match=r"needs images of at least two classes, but folder:.* has 1"):
+        judge_by_probe(checkpoints[1], f"folder:{tmp_path}", probe="linear")

@@ -1,0 +1,46 @@
+"""Students taught by networks of another input size."""
+
+import pytest
+import torch
+
+from kdprobe.config import override, parse
+from kdprobe.distillers import option_types
+from kdprobe.models import create, load, model_info
+from kdprobe.models.checkpoint import save
+from kdprobe.models.stages import Stages
+from kdprobe.recipe import read_recipe
+from kdprobe.training import train
+from kdprobe.training.build import build
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A teacher of 48 px images."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("large") / "teacher.safetensors"
+    save(create("resnet14", n_classes=10, image_size=48), path)
+    return path
+
+
+def config(teacher, method="kd", *assignments):
+    given = ["data.spec=tests.tiny:digits", "data.per_class=8", "training.epochs=1", "training.batch_size=16"]
+    given += ["training.precision=fp32", f"teacher={teacher}", f"method={{name: {method}}}"]
+    return parse(override(read_recipe("digits/resnet8-kd"), [*given, *assignments]), option_types())
+
+
+def test_each_network_sees_the_view_at_its_own_size(large):
+    job = build(config(large), torch.device("cpu"))
+    images = torch.rand(2, 3, 32, 32)
+    assert job.prepare(images).shape[-1] == 32
+    enlarged = torch.nn.functional.interpolate(images, (48, 48), mode="bilinear", antialias=True)
+    network = load(large)
+    expected = Stages(network)(model_info(network).normalise(enlarged)).logits
+    assert torch.equal(job.teacher(images, torch.arange(2)).logits, expected)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize("method", ["kd", "rkd"])
+def test_students_of_any_size_are_trained(large, tmp_path, method, size):
+    result = train(config(large, method, f"data.image_size={size}"), tmp_path / "run", device="cpu", quiet=True)
+    assert model_info(load(tmp_path / "run")).image_size == size
+    assert 0 <= result["accuracy"] <= 1
