@@ -320,7 +320,7 @@ def _own_constructor(name: str, image_size: int, named_by: str | Path | None) ->
     return lambda **args: _call_own(function, image_size=image_size, **args)
 
 
-def _call_own(function: Callable[..., nn.Module], *, num_classes: int, image_size: int, **args: Any) -> nn.Module:
+def _call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:
     """Call a constructor with its arguments, and with classes and size if its signature names them.
 
     One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
