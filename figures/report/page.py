@@ -101,7 +101,7 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         of_kind = [(path, result) for path, result in results if result.kind == kind]
         names = differing_parts([path for path, _ in of_kind])
         named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
-        section = SECTIONS.get(kind) or installed(_GROUP, kind) or section_of(kind)
+        section = SECTIONS.get(kind) or installed(_GROUP, kind, ResultError) or section_of(kind)
         panels = section.panels(named)
         keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
         yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, list(_remarks(named)))

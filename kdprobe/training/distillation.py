@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kdprobe.config.parsing import check_method
 from kdprobe.data.loaders import Batch
-from kdprobe.distillers import DISTILLERS, Method, Progress, make_method
+from kdprobe.distillers import METHODS, Method, Progress, make_method, option_types
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
@@ -208,12 +208,12 @@ class Distillation(nn.Module):
 
 def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
     """A method's class, and its name and options, which are checked."""
-    kinds = DISTILLERS if isinstance(method, str) else {method.__name__: method}
     name = method if isinstance(method, str) else method.__name__
-    settings, mistakes = check_method({"name": name, **options}, {key: kind.Options for key, kind in kinds.items()})
+    types = option_types() if isinstance(method, str) else {name: method.Options}
+    settings, mistakes = check_method({"name": name, **options}, types)
     if mistakes:
         raise ConfigError("Distillation: " + "; ".join(mistakes))
-    return kinds[name], settings
+    return METHODS[name] if isinstance(method, str) else method, settings
 
 
 def _check_student(student: nn.Module) -> None:
