@@ -25,6 +25,7 @@ from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
+from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
