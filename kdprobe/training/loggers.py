@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.packages import Choices
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Made with the run folder before a training begins; it may be made and never used."""
 
