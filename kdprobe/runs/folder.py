@@ -7,7 +7,7 @@ inputs.json           the sha256 of teacher, data and first weights, as they wer
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence means that the run is finished
 failure.txt           instead of it, if the loss or the logits were not finite: which of them
-last.safetensors      the network after the last epoch; best.safetensors after its best epoch
+last.safetensors      the network after the last epoch; best.safetensors after its best epoch, where there are labels
 auxiliary.safetensors the method's own modules, if it has any
 snapshots/            epoch-0000.safetensors, ...: the network after that number of epochs, if asked for
 state.pt              everything needed to continue
@@ -37,6 +37,7 @@ from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weigh
 FORMAT = "kdprobe-run"
 VERSION = 1
 PLACES = ("teacher", "data.spec", "model.weights")  # keys of a configuration that say where the inputs are
+_STORE = "teacher_facts.store"  # what it keeps is known by its content too
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,10 @@ class RunFolder(RunPaths):
             raise RunError(f"there is no run to resume in {self.path}")
         before = self.inputs()
         same = set() if before is None or inputs is None else before.same(inputs)
-        differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
-        changed = [key for key in differing if key not in same]
+        values = _written(self.config_path), config.model_dump(mode="json")
+        if all((one.get("teacher_facts") or {}).get("store") for one in values):
+            same.add(_STORE)
+        changed = [key for key in differing_keys(*values) if key not in same]
         if inputs is not None and set(changed) <= set(PLACES):
             self.check_inputs(inputs, config)  # something else is at the new place
         if changed:

@@ -17,6 +17,7 @@ from kdprobe.runtime.distributed import ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
 from kdprobe.runtime.precision import repeatable, warn_of_emulation, with_precision
 from kdprobe.runtime.signals import StopRequest, stop_requests
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
 from kdprobe.training.loggers import make_loggers
@@ -101,7 +102,8 @@ def train(
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
-            with folder.held() if group.main else nullcontext():
+            stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()
+            with stored, folder.held() if group.main else nullcontext():
                 if group.main:
                     precision, network = config.training.precision, job.network
                     folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)
@@ -152,7 +154,7 @@ def _run(
 
 def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) -> dict[str, Any]:
     """The content of `result.json`."""
-    metrics = folder.metrics()
+    metrics, labelled = folder.metrics(), bool(job.data.classes)
     return {
         "model": config.model.name,
         "method": config.method["name"],
@@ -161,19 +163,20 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
         **_first_weights(config, folder),
-        "evaluated_on": job.data.evaluated_on,
-        "evaluated_images": len(job.data.test),
+        "evaluated_on": job.data.evaluated_on if labelled else None,
+        "evaluated_images": len(job.data.test) if labelled else 0,
         "seed": config.seed,
         "epochs": position.epoch,
         "precision": config.training.precision,
         "images_seen": sum(record["images"] for record in metrics),
         "accuracy": metrics[-1]["accuracy"],
-        "best_accuracy": position.best_accuracy,
-        "best_epoch": position.best_epoch,
+        "best_accuracy": position.best_accuracy if labelled else None,
+        "best_epoch": position.best_epoch if labelled else None,
         "parameters": count_parameters(job.student),
         "auxiliary_parameters": count_parameters(job.method),
         "seconds": round(position.seconds, 2),
         "sha256": folder.weights_sha256(),
+        **({"teacher_store": job.teacher.summary} if isinstance(job.teacher, StoredTeacher) else {}),
     }
 
 

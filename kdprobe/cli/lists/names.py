@@ -1,4 +1,4 @@
-"""`kdprobe list`: what there is by name; everything heavy is imported when a command runs."""
+"""`kdprobe list methods`, `models` and so on: what there is by name; everything heavy is imported when one runs."""
 
 import inspect
 from collections.abc import Mapping
@@ -12,20 +12,7 @@ from kdprobe.packages import origins
 from kdprobe.terminal import echo
 
 
-@click.group("list")
-def list_names() -> None:
-    """List methods, models, data sets, recipes and kinds of results.
-
-    What installed packages add is marked with the package that adds it.
-
-    \b
-    Example:
-      kdprobe list methods
-      kdprobe list models "*vit_tiny*"
-    """
-
-
-@list_names.command("methods")
+@click.command("methods")
 def list_methods() -> None:
     """List the distillation methods, with their references.
 
@@ -39,7 +26,7 @@ def list_methods() -> None:
     _show(about, "kdprobe.methods")
 
 
-@list_names.command("models")
+@click.command("models")
 @click.argument("pattern", default="*")
 def list_models(pattern: str) -> None:
     """List the networks that can be made by name, or those that match PATTERN.
@@ -56,7 +43,7 @@ def list_models(pattern: str) -> None:
     _show({name: "" for name in names if fnmatchcase(name, pattern)}, "kdprobe.models", pattern=pattern)
 
 
-@list_names.command("data")
+@click.command("data")
 def list_data() -> None:
     """List the data sets, as they begin a SPEC.
 
@@ -69,7 +56,7 @@ def list_data() -> None:
     _show({name: _first_line(read) for name, read in DATASETS.items()}, "kdprobe.data")
 
 
-@list_names.command("recipes")
+@click.command("recipes")
 def list_recipes() -> None:
     """List the recipes that are shipped.
 
@@ -82,7 +69,7 @@ def list_recipes() -> None:
     _show({name: _comment(file.read_text(encoding="utf-8")) for name, file in recipes().items()})
 
 
-@list_names.command("kinds")
+@click.command("kinds")
 def list_kinds() -> None:
     """List the kinds of results, with what each holds.
 

@@ -1,0 +1,22 @@
+"""`kdprobe list`, the group."""
+
+import click
+
+from kdprobe.cli.lists.names import list_data, list_kinds, list_methods, list_models, list_recipes
+
+
+@click.group("list")
+def lists() -> None:
+    """List methods, models, data sets, recipes and kinds of results.
+
+    What an installed package of one's own adds is marked with the package's name.
+
+    \b
+    Example:
+      kdprobe list methods
+      kdprobe list models "*vit_tiny*"
+    """
+
+
+for command in (list_methods, list_models, list_data, list_recipes, list_kinds):
+    lists.add_command(command)
