@@ -30,7 +30,7 @@ def offered(group: str) -> set[str]:
     return {entry.name for entry in entry_points(group=group)}
 
 
-def origins(group: str) -> dict[str, str]:
+def offered_by(group: str) -> dict[str, str]:
     """By each of these names, what offers it, in words: the package with its version, and the object."""
     return {entry.name: f"{_package(entry)}, {entry.value}" for entry in entry_points(group=group)}
 

@@ -29,7 +29,7 @@ from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
 from kdprobe.packages import Choices, OfEach
 
-__all__ = ["DISTILLERS", "METHODS", "Method", "Progress", "make_method", "option_types"]
+__all__ = ["DISTILLERS", "KNOWN_METHODS", "Method", "Progress", "make_method", "option_types"]
 
 DISTILLERS: dict[str, type[Method]] = {
     "plain": Plain,
@@ -58,7 +58,7 @@ def _is_method(found: object) -> bool:
 
 
 #: with those of installed packages
-METHODS: Mapping[str, type[Method]] = Choices(
+KNOWN_METHODS: Mapping[str, type[Method]] = Choices(
     DISTILLERS,
     "kdprobe.methods",
     fits=_is_method,
@@ -69,7 +69,7 @@ METHODS: Mapping[str, type[Method]] = Choices(
 
 def option_types() -> Mapping[str, type[Section]]:
     """The typed options of each method, for checking configurations."""
-    return OfEach(METHODS, lambda method: method.Options)
+    return OfEach(KNOWN_METHODS, lambda method: method.Options)
 
 
 def make_method(
@@ -88,7 +88,7 @@ def make_method(
     """
     name = settings["name"]
     options = {key: value for key, value in settings.items() if key != "name"}
-    kind = kind or METHODS[name]
+    kind = kind or KNOWN_METHODS[name]
     check_needs(name, kind, student, teacher)
     method = kind(kind.Options.model_validate(options), student, teacher)
     check_needs(name, method, student, teacher)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kdprobe.config.parsing import check_method
 from kdprobe.data.loaders import Batch
-from kdprobe.distillers import METHODS, Method, Progress, make_method, option_types
+from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, option_types
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
@@ -218,7 +218,7 @@ def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[M
     settings, mistakes = check_method({"name": name, **options}, types)
     if mistakes:
         raise ConfigError("Distillation: " + "; ".join(mistakes))
-    return METHODS[name] if isinstance(method, str) else method, settings
+    return KNOWN_METHODS[name] if isinstance(method, str) else method, settings
 
 
 def _check_student(student: nn.Module) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 import kdprobe
 from kdprobe.config import parse
 from kdprobe.data import load_data
-from kdprobe.distillers import METHODS, option_types
+from kdprobe.distillers import KNOWN_METHODS, option_types
 from kdprobe.errors import ConfigError, DataError, ModelError
 from kdprobe.models import create
 from kdprobe.packages import offered
@@ -57,10 +57,10 @@ def install(tmp_path, monkeypatch):
 
 
 def test_a_method_is_found_by_its_name_and_imported_when_it_is_asked_for(install):
-    known = list(METHODS)
+    known = list(KNOWN_METHODS)
     install("[kdprobe.methods]\nown = ours_module:Own\nbroken = no_such_module:X\nnone = ours_module:net\n")
-    assert list(METHODS) == [*known, "broken", "none", "own"]
-    assert len(METHODS) == len(option_types()) == len(known) + 3
+    assert list(KNOWN_METHODS) == [*known, "broken", "none", "own"]
+    assert len(KNOWN_METHODS) == len(option_types()) == len(known) + 3
     assert "own" in option_types()
     assert "ours_module" not in sys.modules
     config = parse(RUN, option_types())
@@ -77,16 +77,16 @@ def test_a_method_is_found_by_its_name_and_imported_when_it_is_asked_for(install
         parse({**RUN, "method": "none"}, option_types())
     with pytest.raises(ConfigError, match=r"no method 'owm'; did you mean 'own'"):
         parse({**RUN, "method": "owm"}, option_types())
-    assert METHODS["kd"].__name__ == "KD"
+    assert KNOWN_METHODS["kd"].__name__ == "KD"
     with pytest.raises(KeyError):
-        METHODS["nothing"]
+        KNOWN_METHODS["nothing"]
 
 
 def test_two_packages_cannot_offer_the_same_method(install):
     install("[kdprobe.methods]\nown = ours_module:Own\n")
     install("[kdprobe.methods]\nown = ours_module:net\n", "others")
     with pytest.raises(ConfigError, match=r"'own' of kdprobe\.methods is registered as ours_module:Own and as"):
-        METHODS["own"]
+        KNOWN_METHODS["own"]
 
 
 def test_a_network_is_made_by_its_name(install):

@@ -8,7 +8,7 @@ from itertools import takewhile
 import click
 
 from kdprobe.errors import ModelError, near_matches
-from kdprobe.packages import origins
+from kdprobe.packages import offered_by
 from kdprobe.terminal import echo
 
 
@@ -37,7 +37,7 @@ def list_models(pattern: str) -> None:
     """
     from kdprobe.models.creation import own_names
 
-    names, added = own_names(), origins("kdprobe.models")
+    names, added = own_names(), offered_by("kdprobe.models")
     if not any(fnmatchcase(name, pattern) for name in [*names, *added]):
         raise ModelError(f"no model's name matches {pattern!r}{near_matches(pattern, [*names, *added])}")
     _show({name: "" for name in names if fnmatchcase(name, pattern)}, "kdprobe.models", pattern=pattern)
@@ -84,7 +84,7 @@ def list_kinds() -> None:
 
 def _show(said: Mapping[str, str], group: str = "", *, pattern: str = "*") -> None:
     """A line for each name: kdprobe's own with what is said of them, then those that packages add to a group."""
-    added = {name: origin for name, origin in sorted(origins(group).items()) if fnmatchcase(name, pattern)}
+    added = {name: origin for name, origin in sorted(offered_by(group).items()) if fnmatchcase(name, pattern)}
     lines = list(said.items()) + [
         (name, f"from {origin}" + (", but the name is kdprobe's own" if name in said else ""))
         for name, origin in added.items()
