@@ -95,6 +95,7 @@ def test_what_is_described_is_what_methods_get():
     shapes = measure(model)
     assert (shapes.names, shapes.maps, shapes.width) == (("layer1", "layer2"), ((16, 8, 8), (32, 4, 4)), 32)
     assert shapes.averaged
+    assert shapes.described
 
 
 @pytest.mark.parametrize("kind", [Small, WithFeatures, OfWords])
