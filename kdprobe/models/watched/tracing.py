@@ -120,13 +120,14 @@ class Trace:
         return n_images == 1 or len(shape) != 3 or shape[1] != n_images
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
-    """Run a network once without gradients, in evaluation mode, and note what its modules give.
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, training: bool = False) -> Trace:
+    """Run a network once without gradients and note what its modules give.
 
     Args:
         model: the network; its modes, buffers and attributes are put back.
         args: arguments of its call, with at least two rows per tensor, so that the axis of the images is recognised.
         kwargs: keyword arguments of its call.
+        training: whether it runs in training mode instead of evaluation mode.
     """
     watch = _Watch(model)
     with ExitStack() as stack:
@@ -147,7 +148,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
                 watch.enter(value, alone=True)
             elif value.ndim and len(value) == n_images:
                 watch.enter(value)
-        model.eval()
+        model.train(training)
         _state.active = True
         try:
             with watch:
