@@ -40,6 +40,13 @@ class Watch:
                 yield batch
                 shown(len(batch.labels))
 
+    def passing(self, label: str, batches: Iterable[Batch], n_images: int) -> Iterator[Batch]:
+        """Pass batches on, showing images and the time left."""
+        with progress(label, n_images, quiet=self.quiet) as shown:
+            for batch in batches:
+                yield batch
+                shown(len(batch.labels))
+
     def epoch(self, record: Mapping[str, Any], position: Position) -> None:
         """Show the metrics of an epoch.
 
@@ -47,14 +54,16 @@ class Watch:
             record: what `tally.epoch_record` returned.
             position: that after the epoch.
         """
-        loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
+        loss, terms = record["loss"], record["terms"]
+        accuracy = {} if record["accuracy"] is None else {"accuracy": record["accuracy"]}
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
         each = "  ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
         self.say(
-            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}  "
+            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  "
+            f"{''.join(f'accuracy {share:.4f}  ' for share in accuracy.values())}"
             f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
         )
-        self._write_events(position.epoch, {"loss": loss, "accuracy": accuracy, "lr": record["lr"], **terms})
+        self._write_events(position.epoch, {"loss": loss, **accuracy, "lr": record["lr"], **terms})
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
         """Report how many images could not be decoded, if any, and return the numbers for the record."""

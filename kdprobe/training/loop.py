@@ -23,11 +23,12 @@ from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
 from kdprobe.training.freezing import frozen_in
+from kdprobe.training.kept import Kept, keep
 from kdprobe.training.objective import losses
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.saving import Keeper
 from kdprobe.training.state import Position, Stateful
-from kdprobe.training.tally import Tally, accuracy, epoch_record
+from kdprobe.training.tally import Tally, accuracy, epoch_record, share_right
 
 #: steps between looks at the sums on a device; a look waits for a GPU
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
@@ -72,6 +73,7 @@ class Trainer:
         self.scaler = make_scaler(settings.precision, group.device)
         self.average = average_of(job.student, settings.ema_decay)
         self.tally = Tally(group)
+        self.kept: Kept | None = None
         self.objective = compiled(group.wrap(job.objective, sync_bn=settings.sync_bn), settings.compile)
 
     def run(self, position: Position, keeper: Keeper, watch: Watch) -> None:
@@ -85,6 +87,11 @@ class Trainer:
         if self.settings.cache_teacher and self.job.teacher is not None:
             with keeper.stop.at_once():
                 self._cache(self.job.teacher)
+        with keeper.stop.at_once():
+            self.kept = keep(self.job, self.settings, self.data, self.group, watch)
+        if self.kept is not None:
+            self.job.objective.head = self.kept.head
+            watch.say(f"what enters {self.kept.head} is computed once, as everything before it is frozen")
         if position.epoch == position.step == 0:
             keeper.begin()
         while position.epoch < self.settings.epochs:
@@ -139,10 +146,11 @@ class Trainer:
 
     def losses(self, batch: Batch, soft_labels: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """The terms of the loss: the teacher first, then student and losses as one module."""
-        job = self.job
+        job, kept = self.job, self.kept
+        prepare = job.prepare if kept is None else lambda _: kept.train[batch.index]
         with autocast(self.settings.precision, self.group.device):
             taught = (job.method, job.teacher, batch, soft_labels, progress)
-            return losses(self.objective, *taught, prepare=job.prepare)[1]
+            return losses(self.objective, *taught, prepare=prepare)[1]
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""
@@ -196,6 +204,7 @@ class Trainer:
             device=self.group.device,
             start=position.step,
             shard=self.group.shard,
+            pixels=self.kept is None or self.job.teacher is not None,
         )
 
     def _cache(self, teacher: Teacher) -> None:
@@ -204,14 +213,18 @@ class Trainer:
         with autocast(self.settings.precision, self.group.device):
             teacher.cache(evaluation_batches(split, batch_size=512, workers=workers, device=self.group.device))
 
-    def _accuracy(self, stop: StopRequest) -> tuple[float, int] | None:
+    def _accuracy(self, stop: StopRequest) -> tuple[float | None, int] | None:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
 
-        None if the run is asked to stop before that is known.
+        The fraction is None where there are no labels. All is None if the run is asked to stop before that is known.
         """
         self.objective.eval()
         self._agree()
+        if not self.job.data.classes:
+            return None, 0
         split, workers = self.job.data.test, self.data.workers
+        if self.kept is not None:
+            return share_right(self.kept.answers(self.exported), split, group=self.group, stop=stop)
         return accuracy(self.exported, split, self.job.prepare, workers=workers, group=self.group, stop=stop)
 
     def _agree(self) -> None:

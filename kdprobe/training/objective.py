@@ -20,7 +20,12 @@ class Objective(nn.Module):
         method: the distillation method; it owns the auxiliary modules.
         label_smoothing: that of the cross entropy.
         frozen: modules of the student that stay in eval mode, as `freeze` returned them.
+
+    Attributes:
+        head: name of the classifier, where it is given what enters it instead of images.
     """
+
+    head: str | None = None
 
     def __init__(
         self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0, frozen: Collection[str] = ()
@@ -48,7 +53,7 @@ class Objective(nn.Module):
         """Loss terms of one batch.
 
         Args:
-            images: normalised [B, 3, s, s].
+            images: normalised [B, 3, s, s]; with a `head`, what enters it, [B, d].
             labels: classes [B].
             teacher: its features of the same images.
             progress: how far training has come.
@@ -57,12 +62,16 @@ class Objective(nn.Module):
         Returns:
             logits [B, C] and named terms, of which the cross entropy is one where there are classes.
         """
-        features = self.student(images)
+        features = self.student(images) if self.head is None else self._after(self.head, images)
         logits = self.method.logits(features).float()
         terms = {}
         if logits.shape[1]:
             terms["ce"] = self.method.ce_weight * self._cross_entropy(logits, labels, soft_labels)
         return logits, terms | self.method(features, teacher, labels, progress)
+
+    def _after(self, head: str, pooled: Tensor) -> Features:
+        classifier = self.student.model.get_submodule(head)
+        return Features(classifier(pooled), pooled, heads=(classifier,))
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, soft_labels: Tensor | None) -> Tensor:
         if soft_labels is not None:
