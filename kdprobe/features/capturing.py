@@ -24,7 +24,7 @@ from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features.one_pass import LayerOutput, Pass
 from kdprobe.features.reducers import Reducer, reducer
 from kdprobe.models.creation import unwrap
-from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
+from kdprobe.models.facts import described, layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout
 from kdprobe.models.watched.lineage import counting
@@ -116,6 +116,7 @@ class Capture(Mapping[str, Tensor]):
         self._first_names = other_names(self._model)
         (self._reduce, self._by_layout), self._own = _reducer(reduce), not isinstance(reduce, str)
         self._evaluate, self._detach = evaluate, detach
+        self._prefix_tokens = info.prefix_tokens if (info := described(self._model)) is not None else None
         self._compiled = any(_is_compiled(module) for module in model.modules())
         self._exit = ExitStack()
         self._pass, self._running = Pass(), False
@@ -205,7 +206,7 @@ class Capture(Mapping[str, Tensor]):
         return self._traces[key]
 
     def _layout(self, one: LayerOutput) -> Layout:
-        return layout_of(self._call(one), one.shape)
+        return layout_of(self._call(one), one.shape, self._prefix_tokens)
 
     def _call(self, one: LayerOutput) -> Call | None:
         return self._seen.call(self._first_name(one.name), one.number)

@@ -31,6 +31,7 @@ from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import model_info
 from kdprobe.models.facts import stage_names
 from kdprobe.models.layout import Layout
+from kdprobe.terminal import worded_bytes
 
 _Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
 
@@ -323,16 +324,13 @@ def _check_room(
         width = np.dtype(dump.dtype).itemsize
         size = sum(feature[0].numel() for feature in features) * width * n_samples
     free = shutil.disk_usage(folder).free
-    say(f"{n_samples} samples of {len(features)} layers: {_worded(size)} before compression, {_worded(free)} are free")
+    needed, left = worded_bytes(size), worded_bytes(free)
+    say(f"{n_samples} samples of {len(features)} layers: {needed} before compression, {left} are free")
     if size > free:
         raise StoreError(
-            f"the dump needs up to {_worded(size)}, but {folder} has {_worded(free)} left; choose fewer layers, "
-            "--reduce gap, --dtype float16 or --grams"
+            f"the dump needs up to {needed}, but {folder} has {left} left; choose fewer layers, --reduce gap, "
+            " --dtype float16 or --grams"
         )
-
-
-def _worded(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from kdprobe.runtime.distributed import ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
 from kdprobe.runtime.precision import repeatable, warn_of_emulation, with_precision
 from kdprobe.runtime.signals import StopRequest, stop_requests
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
 from kdprobe.training.loop import Trainer
@@ -100,7 +101,8 @@ def train(
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
-            with folder.held() if group.main else nullcontext():
+            stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()
+            with stored, folder.held() if group.main else nullcontext():
                 if group.main:
                     precision, network = config.training.precision, job.network
                     folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)
@@ -173,6 +175,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "auxiliary_parameters": count_parameters(job.method),
         "seconds": round(position.seconds, 2),
         "sha256": folder.weights_sha256(),
+        **({"teacher_store": job.teacher.summary} if isinstance(job.teacher, StoredTeacher) else {}),
     }
 
 

@@ -163,13 +163,10 @@ def test_waiting_for_images_is_interrupted_and_resumed(student, teacher, tmp_pat
     assert outcome(tmp_path / "run") == outcome(student[0])
 
 
-@pytest.mark.parametrize("name", ["run.rehearse", "loop.Trainer._cache"])
-def test_what_comes_before_the_first_step_is_interrupted(teacher, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(f"kdprobe.training.{name}", lambda *_: signal.raise_signal(signal.SIGTERM))
-    settings = ("training.cache_teacher=true", "data.augment={crop: none, flip: false}")
-    chosen = config("digits/resnet8-kd", f"teacher={teacher}", *settings)
+def test_what_comes_before_the_first_step_is_interrupted(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdprobe.training.run.rehearse", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+        train(config("digits/resnet8-kd", f"teacher={teacher}"), tmp_path / "run", device="cpu", quiet=True)
     assert not RunFolder(tmp_path / "run").lock_path.exists()
 
 
@@ -329,22 +326,6 @@ def test_accumulation_gives_the_same_update(tmp_path, mixing):
         train(config("digits/vit-teacher", *vit, f"training.accumulate={count}"), out, device="cpu", quiet=True)
         curves.append(RunFolder(out).metrics()[0]["loss"])
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
-
-
-def test_cached_teacher_logits_change_nothing(teacher, tmp_path):
-    still = (f"teacher={teacher}", "data.augment.crop=none", "training.epochs=1")
-    losses = []
-    for cached in ("false", "true"):
-        out = tmp_path / cached
-        train(config("digits/resnet8-kd", *still, f"training.cache_teacher={cached}"), out, device="cpu", quiet=True)
-        losses.append(RunFolder(out).metrics()[0]["loss"])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    with pytest.raises(ConfigError, match="would pair the teacher's logits with other images"):
-        varied = config("digits/resnet8-kd", f"teacher={teacher}", "training.cache_teacher=true")
-        train(varied, tmp_path / "varied", device="cpu", quiet=True)
-    with pytest.raises(ConfigError, match="keeps logits, but method 'dropkd' needs more of the teacher"):
-        maps = distilled(teacher, "data.augment.crop=none", "training.cache_teacher=true")
-        train(maps, tmp_path / "maps", device="cpu", quiet=True)
 
 
 def test_the_average_of_the_weights_is_exported(tmp_path):
