@@ -50,9 +50,10 @@ def complexity(
       kdprobe complexity runs/teacher runs/resnet8-kd --latency --device cpu --threads 1
     """
     from analyses.complexity import complexity as count
-    from analyses.complexity import complexity_result, complexity_summary, complexity_table, models_of
+    from analyses.complexity import complexity_result, complexity_summary, complexity_table
     from analyses.latency import latencies
     from kdprobe.cli.saving import Saving
+    from kdprobe.models.named import models_of
 
     if not latency and (batch_size or threads):
         raise ConfigError("--batch-size and --threads are for --latency; add it")
