@@ -79,8 +79,18 @@ def complexity(model: nn.Module) -> Complexity:
     )
 
 
-def complexity_result(names: Sequence[str], counted: Sequence[Complexity]) -> Result:
-    """A result of kind "complexity": each count [m]; facts name networks, classes, input sizes and conventions."""
+def complexity_result(names: Sequence[str], counted: Sequence[Complexity], measured: Latencies | None = None) -> Result:
+    """A result of kind "complexity".
+
+    Args:
+        names: of m networks.
+        counted: what each costs.
+        measured: how long each takes.
+
+    Returns:
+        each count [m], and, if measured, `batch_size` [b] and `latency` [m, b, 3] (median, lower and upper quartile, in
+        seconds); facts name networks, classes, input sizes and conventions.
+    """
     arrays = {key: np.array([getattr(one, key) for one in counted], dtype=np.int64) for key in CONVENTIONS}
     facts: dict[str, Any] = {
         "names": list(names),
