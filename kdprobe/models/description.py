@@ -186,7 +186,7 @@ def _check_output(network: nn.Module, info: ModelInfo, images: Tensor, seen: Tra
     if info.output is None or not isinstance(seen.output, Tensor):
         return
     try:
-        trained = trace(network, (images,), {}, training=True).output
+        trained = trace(network, (images,), {}, call=lambda shown: network.train()(shown)).output
     except Exception:  # the training itself will report why
         return
     field_of(trained, info.output, info.name)

@@ -7,7 +7,7 @@ timm's `feature_info` names the ends of stages, its names are used. What distill
 instead (`kdprobe.models.stages`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt, prod
 from typing import Any
@@ -204,15 +204,22 @@ def described(model: nn.Module) -> ModelInfo | None:
     return info if isinstance(info, ModelInfo) else None
 
 
-def watched(model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Trace:
+def watched(
+    model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]], call: Callable[..., Any] | None = None
+) -> Trace:
     """A watched forward pass with the first of several arguments that the network accepts.
+
+    Args:
+        model: the network.
+        inputs: arguments and keyword arguments.
+        call: what is called with them and runs the network; the network itself if not given.
 
     If it accepts none of them, nothing is seen: the actual pass, with the last of the arguments, will report why.
     """
     failure = ""
     for args, kwargs in inputs:
         try:
-            return trace(model, args, kwargs)
+            return trace(model, args, kwargs, call=call)
         except Exception as error:
             failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return Trace((), (False,), failure)
