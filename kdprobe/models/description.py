@@ -185,8 +185,12 @@ def _check_output(network: nn.Module, info: ModelInfo, images: Tensor, seen: Tra
     """Refuse a field of a network that gives a mere tensor, in training too."""
     if info.output is None or not isinstance(seen.output, Tensor):
         return
+
+    def in_training(shown: Tensor) -> Any:
+        return network.train()(shown)
+
     try:
-        trained = trace(network, (images,), {}, call=lambda shown: network.train()(shown)).output
+        trained = trace(network, (images,), {}, call=in_training).output
     except Exception:  # the training itself will report why
         return
     field_of(trained, info.output, info.name)
