@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
@@ -22,7 +21,8 @@ from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, open_views, show
+from kdprobe.features.minibatches import SIZE
+from kdprobe.features.shared_images import Views, located, open_views
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import model_info
 from kdprobe.models.identity import weights_sha256
@@ -177,7 +177,8 @@ def _grams(
     with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
         minibatches = alone.minibatches(shard=shard, device=device, **options)
         for number, batches in zip(count(*shard), minibatches, strict=False):
-            show(model, batches[role].images, where=f"minibatch {number} of {model_info(model).name}")
+            with located(f"minibatch {number} of {model_info(model).name}"):
+                taken(batches[role])
             yield number, dict(taken)
 
 

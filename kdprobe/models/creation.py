@@ -30,6 +30,8 @@ _DECIDED = {
     "model_name": "model.name decides it",
 }
 
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
 #: what arguments can make any constructor raise, rather than a mistake in the user's own
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
@@ -193,8 +195,9 @@ def create(
     """A network by name, with its `ModelInfo` attached.
 
     Args:
-        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called
-            with `num_classes`, `image_size` and the arguments; modules in the working folder are found.
+        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called with the
+            arguments, and with `num_classes` and `image_size` if its signature names them; modules in the working
+            folder are found.
         n_classes: number of classes, C.
         image_size: side of the input in pixels; passed to networks with a fixed grid.
         args: further arguments of the constructor (patch size, depth, width, ...).
@@ -314,7 +317,28 @@ def _own_constructor(name: str, image_size: int, named_by: str | Path | None) ->
     if not callable(function):
         module, _, attribute = name.partition(":")
         raise ModelError(f"model {name!r} cannot be imported: module {module!r} has no function {attribute!r}")
-    return lambda **args: function(image_size=image_size, **args)
+    return lambda **args: _call_own(function, image_size=image_size, **args)
+
+
+def _call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:
+    """Call a constructor with its arguments, and with classes and size if its signature names them.
+
+    One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
+    """
+    decided = {"num_classes": num_classes, "image_size": image_size}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built-in ones do not tell
+        return function(**decided, **args)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return function(**{name: value for name, value in decided.items() if name in parameters}, **args)
+    while True:
+        try:
+            return function(**decided, **args)
+        except TypeError as error:
+            unknown = _UNEXPECTED.search(str(error))
+            if unknown is None or decided.pop(unknown[1], None) is None:
+                raise
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
@@ -342,7 +366,7 @@ def _argument_mistake(error: TypeError, name: str) -> str:
     twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
     if twice is not None and twice[1] in _DECIDED:
         return f"argument {twice[1]!r} must not be given: {_DECIDED[twice[1]]}"
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    match = _UNEXPECTED.search(str(error))
     if match is None:
         return str(error)
     return f"no argument {match[1]!r}{near_matches(match[1], _parameters(name))}"
