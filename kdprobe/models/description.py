@@ -85,6 +85,26 @@ def describe(
     return model
 
 
+def recount(model: nn.Module, output: str | int | None = None) -> nn.Module:
+    """Correct the number of classes of a network whose constructor does not take one.
+
+    Args:
+        model: the network, described with the number that was passed to its constructor.
+        output: as `describe` takes it.
+
+    Raises:
+        ModelError: if the network gives something else, and it is not known how many classes it has.
+    """
+    network, info = unwrap(model), model_info(model)
+    seen = watched(network, ((made_up_images(network),), {}))
+    if seen.output is None:
+        return model  # which shows when it is used
+    bare = replace(info, n_classes=0, output=output)
+    if answer_in(seen.output, bare).shape[1:] == (info.n_classes,):
+        return model
+    return attach(model, replace(info, n_classes=_classes_in(network, seen, bare), classes=()))
+
+
 def _known(network: nn.Module) -> ModelInfo | None:
     try:
         return model_info(network)
