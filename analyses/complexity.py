@@ -5,23 +5,20 @@ parameters with or without the classes of another data set, so every number here
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdprobe.models import create, load, model_info
-from kdprobe.models.checkpoint import facts_for, takes
+from kdprobe.models import model_info
 from kdprobe.models.hooks import hooked
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -77,49 +74,6 @@ def complexity(model: nn.Module) -> Complexity:
         module_operations=sum(operations),
         parts=_parts(shadow, macs, flops // 2),
     )
-
-
-def models_of(specs: Sequence[str], told: Mapping[str, Any]) -> list[nn.Module]:
-    """Networks to be counted, with facts that their files do not give.
-
-    Args:
-        specs: as `model_of` takes them.
-        told: `n_classes`, `image_size`, `mean`, `std` of names, and of checkpoints whose files do not give them.
-
-    Raises:
-        KdprobeError: if there is no such checkpoint or name, or a fact is for none of them.
-    """
-    saved = [spec for spec in specs if _is_checkpoint(spec)]
-    if len(saved) == len(specs):
-        facts_for(saved, told)
-    return [
-        model_of(spec, **({key: told[key] for key in told if takes(spec, key)} if spec in saved else told))
-        for spec in specs
-    ]
-
-
-def model_of(spec: str, *, n_classes: int | None = None, image_size: int | None = None, **told: Any) -> nn.Module:
-    """A network to be counted: a checkpoint as it is, or a name, with weights of no importance.
-
-    Args:
-        spec: run folder, checkpoint file, `NAME@FILE`, `timm:NAME`, or a name.
-        n_classes: if not given, what timm's weights have, 100 for a CIFAR ResNet, or what NAME@FILE shows.
-        image_size: if not given, what timm's weights take, or 32 for a CIFAR ResNet.
-        told: `mean`, `std`.
-
-    Raises:
-        KdprobeError: if there is no such checkpoint or name.
-    """
-    if _is_checkpoint(spec):
-        return load(spec, n_classes=n_classes, image_size=image_size, **told)
-    name = spec.removeprefix("timm:")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
-    default_classes, default_size = (config.num_classes, config.input_size[-1]) if config else (100, 32)
-    return create(name, n_classes=n_classes or default_classes, image_size=image_size or default_size, **told)
-
-
-def _is_checkpoint(spec: str) -> bool:
-    return Path(spec).exists() or "@" in spec or spec.endswith(".safetensors")
 
 
 def complexity_result(names: Sequence[str], counted: Sequence[Complexity]) -> Result:

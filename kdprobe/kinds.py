@@ -27,12 +27,11 @@ picture, name what draws that under `kdprobe.figures`; a kind without a picture 
 package registers may hold any numbers and any JSON values; it is saved, loaded and shown as a table.
 """
 
-from importlib.metadata import entry_points
 from math import inf
-from typing import Any
 
 from kdprobe.errors import ResultError
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
+from kdprobe.packages import installed, offered
 
 __all__ = [
     "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Dict", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
@@ -365,31 +364,9 @@ def find_kind(name: str) -> Kind:
     Raises:
         ResultError: if what is registered cannot be imported, or is no `Kind`.
     """
-    found = KINDS.get(name) or installed("kdprobe.kinds", name) or OPEN
+    found = KINDS.get(name) or installed("kdprobe.kinds", name, ResultError) or OPEN
     if not isinstance(found, Kind):
         raise ResultError(
             f"what is registered as {name!r} must be a kdprobe.kinds.Kind, but is a {type(found).__name__}"
         )
     return found
-
-
-def offered(group: str) -> set[str]:
-    """The names under which installed packages offer something in an entry-point group."""
-    return {entry.name for entry in entry_points(group=group)}
-
-
-def installed(group: str, name: str) -> Any:
-    """What an installed package offers under a name of an entry-point group; None if none does.
-
-    Raises:
-        ResultError: if it cannot be imported, or several packages offer different things.
-    """
-    targets = sorted({entry.value: entry for entry in entry_points(group=group, name=name)}.items())
-    if len(targets) > 1:
-        raise ResultError(f"{name!r} of {group} is registered as {targets[0][0]} and as {targets[1][0]}; uninstall one")
-    for target, entry in targets:
-        try:
-            return entry.load()
-        except Exception as error:
-            raise ResultError(f"{name!r} of {group} cannot be imported from {target}: {error}") from error
-    return None

@@ -27,9 +27,10 @@ def complexity(
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table, models_of
+    from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table
     from analyses.complexity import complexity as count
     from kdprobe.cli.saving import Saving
+    from kdprobe.models.named import models_of
 
     path = out / "complexity.npz"
     saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)

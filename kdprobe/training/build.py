@@ -13,7 +13,7 @@ from kdprobe.config import STORE_KEYS, RunConfig, TeacherFacts
 from kdprobe.data import DataSet, load_data
 from kdprobe.data.spec import stored
 from kdprobe.data.views import shared_view
-from kdprobe.distillers import DISTILLERS, Method, make_method
+from kdprobe.distillers import KNOWN_METHODS, Method, make_method
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import ModelError
 from kdprobe.models import create, load, model_info
@@ -193,7 +193,7 @@ def _teacher(
 ) -> nn.Module | None:
     """The frozen teacher."""
     name = config.method["name"]
-    if not DISTILLERS[name].uses_teacher:
+    if not KNOWN_METHODS[name].uses_teacher:
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None

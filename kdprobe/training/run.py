@@ -20,6 +20,7 @@ from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
+from kdprobe.training.loggers import make_loggers
 from kdprobe.training.loop import Trainer
 from kdprobe.training.places import require_inputs
 from kdprobe.training.rehearsal import rehearse
@@ -36,7 +37,7 @@ def train(
     device: str = "auto",
     download: bool = False,
     quiet: bool = False,
-    tensorboard: bool = False,
+    loggers: Iterable[str] = (),
     trust: Iterable[str] = (),
     named_by: str | Path | None = None,
     inputs: Inputs | None = None,
@@ -52,7 +53,7 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
-        tensorboard: write event files into the run folder too.
+        loggers: names of what else is told the metrics: `tensorboard`, and those of installed packages.
         trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
         inputs: which teacher and data these must be, by their content.
@@ -77,8 +78,8 @@ def train(
         named = {"teacher": config.teacher, "data": config.data.spec, "weights": config.model.weights}
         if inputs and (changes := inputs.changes(job.inputs, **named)):
             raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
-        events = folder.path / "tensorboard" if tensorboard and group.main else None
-        watch = Watch(config.training.epochs, quiet=quiet or not group.main, events=events)
+        told = make_loggers(loggers, folder.path) if group.main else []
+        watch = Watch(config.training.epochs, quiet=quiet or not group.main, loggers=told)
         trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
         if group.main:
             folder.check_free(asked, resume=resume, inputs=job.inputs)

@@ -358,11 +358,11 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
 def test_event_files_are_written_on_request(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"TensorBoard is not installed: pip install 'kdprobe\[tensorboard\]'"):
-        train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+        train(config(), tmp_path / "run", device="cpu", quiet=True, loggers=["tensorboard"])
     assert not (tmp_path / "run").exists(), "the folder is still free"
     writer = MagicMock()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
-    train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    train(config(), tmp_path / "run", device="cpu", quiet=True, loggers=["tensorboard"])
     writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"))
     written = [call.args for call in writer.return_value.add_scalar.call_args_list]
     accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]
