@@ -50,6 +50,7 @@ _NETWORK = Record({"sha256": Maybe(Text(), required=False)})
 _ORIGIN_OF_PAIR = {**ORIGIN, "data": Text(), "teacher": _NETWORK, "student": _NETWORK}
 _ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": Maybe(Text())}), "names")}
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
+_CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
     "n_samples": _COUNTED,
     "n_minibatches": _COUNTED,
@@ -152,15 +153,18 @@ KINDS = {
             "macs": Values("names", "whole", within=COUNT),
             "flops": Values("names", "whole", within=COUNT),
             "module_operations": Values("names", "whole", within=COUNT),
+            "batch_size": Values("batches", "whole", within=(1, inf), rising=True, required=False),
+            "latency": Values("names batches interval", within=COUNT, required=False),  # seconds, with quartiles
         },
         facts={
             "names": List(Text(), "names"),
             "n_classes": List(_COUNTED, "names"),
             "image_size": List(_COUNTED, "names"),
-            "conventions": Record({key: Text() for key in ("parameters", "macs", "flops", "module_operations")}),
+            "conventions": Record({key: Text(required=key != "latency") for key in _CONVENTIONS}),
             "parts": List(List(List(Anything(), "3")), "names"),
         },
         provenance={**ORIGIN, "models": List(Text(), "names")},
+        together=[("batch_size", "latency")],
     ),
     "compound": Kind(
         arrays={
@@ -352,7 +356,7 @@ KINDS = {
             "train_loss": Values("names epochs", nan="all"),
             "accuracy": Values("names epochs", within=SHARE, nan="all"),
         },
-        facts={"names": List(Text(), "names")},
+        facts={"names": List(Text(), "names"), "sizes": List(Dict(_COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
 }
