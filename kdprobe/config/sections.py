@@ -227,8 +227,8 @@ class TrainingConfig(Section):
         sync_bn: batch norm over the shards of all processes.
         mixing: see `MixingConfig`.
         cache_teacher: compute the teacher's logits once; only without augmentation.
-        freeze: patterns of names of parameters and modules (`stem.*`) that are not trained; a batch norm among them
-            keeps its statistics.
+        freeze: patterns of names of parameters and modules that are not trained, such as `stem` or `layer*`; `!` in
+            front leaves out. What is frozen stays in eval mode: batch norms keep their statistics.
         saving: see `SavingConfig`.
     """
 
@@ -271,8 +271,9 @@ class TeacherFacts(NetworkFacts):
         n_classes: C; 0 for a network without a classifier.
         image_size: side of its input in pixels; the student's if not given, for NAME@FILE.
         args: further arguments of the network's constructor.
-        classes: names of the teacher's classes in their order, or the teacher's name for each of the data's classes;
-            needed where its classes are not the data's.
+        classes: names of the teacher's classes in their order, or a mapping from those of the data's classes that have
+            another name to the teacher's name or number for them; needed by methods that read logits, where its classes
+            are not the data's.
         store: folder that keeps the teacher's outputs, so that they are computed once for all runs on the same images.
         store_dtype: precision in which they are kept.
         store_outputs: which are kept, besides those that the method reads.
@@ -281,7 +282,7 @@ class TeacherFacts(NetworkFacts):
     n_classes: int | None = Field(None, ge=0)
     image_size: int | None = Field(None, ge=1)
     args: dict[str, Any] | None = None
-    classes: tuple[str, ...] | dict[str, str] | None = None
+    classes: tuple[str, ...] | dict[str, str | int] | None = None
     store: str | None = None
     store_dtype: Literal["float32", "float16"] | None = None
     store_outputs: tuple[Literal["logits", "pooled", "maps", "tokens"], ...] | None = None

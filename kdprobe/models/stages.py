@@ -174,7 +174,8 @@ class Stages(nn.Module):
             outputs_of([getattr(self._attention, "qkv", None)]) as qkv,
             outputs_of_all_calls(modules, [place.within for place in places]) as outputs,
         ):
-            output, maps, final = (self.model(images), [], None) if self._collect is None else self._collect(images)
+            collect = self._collect or (lambda model, images: (model(images), [], None))
+            output, maps, final = collect(self.model, images)
         seen = [place.among(outputs[number]) for number, place in enumerate(places)]
         maps += [as_map(one, place.layout) for one, place in zip(seen, self.parts.stages, strict=False)]
         final = final if tokens_at is None else seen[-1]
@@ -324,14 +325,14 @@ def _before_activation(maps: list[Tensor], before: list[Tensor | None]) -> tuple
 
 
 _Final = Tensor | list[Tensor]  # a list of networks with several branches
-_Collector = Callable[[Tensor], tuple[Tensor, list[Tensor], _Final | None]]
+_Collector = Callable[[Any, Tensor], tuple[Tensor, list[Tensor], _Final | None]]  # of the network, as it may be a copy
 
 
 def _collector(model: nn.Module) -> _Collector | None:
     if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
-        return lambda images: _by_intermediates(model, images)
+        return _by_intermediates
     if getattr(model, "feature_info", None):
-        return lambda images: _by_modules(model, images)
+        return _by_modules
     return None
 
 

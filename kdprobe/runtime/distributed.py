@@ -5,7 +5,7 @@ With one process nothing here costs anything: the same code runs with a world of
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -103,13 +103,17 @@ class Ranks:
         return [number for one in found for number in one]
 
     @torch.no_grad()
-    def average_statistics(self, module: nn.Module) -> None:
+    def average_statistics(self, module: nn.Module, *, but: Collection[nn.Module] = ()) -> None:
         """Give all processes the mean of their batch norm statistics, so that one network is evaluated and saved.
 
         A step changes the statistics linearly, so that it makes no difference to their mean how often this is done.
+
+        Args:
+            module: the network.
+            but: modules whose statistics never change.
         """
         if self.world > 1:
-            for norm in module.modules():
+            for norm in (one for one in module.modules() if one not in but):
                 if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None:
                     for statistic in (norm.running_mean, norm.running_var):
                         dist.all_reduce(statistic)

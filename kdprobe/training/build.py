@@ -1,5 +1,6 @@
 """From a configuration to networks, method and objective, checked against each other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,21 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdprobe.config import RunConfig
+from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import DataSet, load_data
 from kdprobe.data.spec import stored
 from kdprobe.data.views import shared_view
 from kdprobe.distillers import DISTILLERS, Method, make_method
-from kdprobe.distillers.base import needs_teacher
+from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import ANATOMY, relabel
+from kdprobe.models.creation import ANATOMY, count_parameters, relabel
 from kdprobe.models.description import describe
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.runs.inputs import Inputs
+from kdprobe.teachers.classes import matched_classes
 from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.freezing import freeze
 from kdprobe.training.objective import Objective
 
 
@@ -82,23 +85,30 @@ def build(
     found = data or data_of(config, download=download, named_by=named_by, decode=False)
     started = _student(config, found, named_by, begun_as)
     student = started.model.to(device)
+    frozen = freeze(student, config.training.freeze)
     teacher = _teacher(config, student, device, named_by)
     if teacher is not None:
         found = shared_view(found, model_info(teacher).image_size)
     if data is None:
         found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
-    objective = Objective(student, method, label_smoothing=config.training.label_smoothing)
+    objective = Objective(student, method, label_smoothing=config.training.label_smoothing, frozen=frozen)
     _check_cache(config, method)
     layout = _layout(config, device)
     if layout == torch.channels_last:
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
-    shown = None if teacher is None else Teacher(teacher, needs=method.teacher_needs, layout=layout)
+    shown = None if teacher is None else _shown(config, student, teacher, method, layout)
     inputs, info = Inputs(digest, found.sha256, started.sha256), model_info(student)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
-    notes = (started.note,) if started.note else ()
+    notes = (*([started.note] if started.note else []), *_frozen_note(student, config))
     return Job(found, student, shown, method, objective, layout, inputs, notes, network)
+
+
+def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:
+    if config.training.freeze:
+        n_trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
+        yield f"{n_trained:,} of the {count_parameters(student):,} parameters of {config.model.name} are trained"
 
 
 def data_of(
@@ -177,26 +187,26 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begu
 def _teacher(
     config: RunConfig, student: nn.Module, device: torch.device, named_by: str | Path | None
 ) -> nn.Module | None:
-    """The frozen teacher, checked against the student."""
+    """The frozen teacher."""
     name = config.method["name"]
     if not DISTILLERS[name].uses_teacher:
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
-    path, expected = needs_teacher(name, config.teacher), model_info(student)
-    facts = {} if config.teacher_facts is None else config.teacher_facts.model_dump(exclude_none=True)
-    teacher = load(path, device=device, named_by=named_by, default_size=expected.image_size, **facts)
-    given = model_info(teacher.requires_grad_(False))
-    if given.n_classes != expected.n_classes:
-        raise ModelError(f"the teacher {path} has {given.n_classes} classes, but the student has {expected.n_classes}")
-    names = zip(given.classes, expected.classes, strict=False)
-    for number, (taught, named) in enumerate(names):
-        if taught != named:
-            raise ModelError(
-                f"the teacher {path} has other classes than the data, or in another order: class {number} is "
-                f"{taught!r} to the teacher, but {named!r} in the data"
-            )
-    return teacher
+    path, size = needs_teacher(name, config.teacher), model_info(student).image_size
+    facts = (config.teacher_facts or TeacherFacts()).model_dump(exclude_none=True, exclude={"classes"})
+    teacher = load(path, device=device, named_by=named_by, default_size=size, **facts)
+    return teacher.requires_grad_(False)
+
+
+def _shown(
+    config: RunConfig, student: nn.Module, teacher: nn.Module, method: Method, layout: torch.memory_format
+) -> Teacher:
+    """The teacher as the method sees it: its logits are of the data's classes."""
+    classes, facts = None, config.teacher_facts or TeacherFacts()
+    if reads_logits(method.teacher_needs):
+        classes = matched_classes(str(config.teacher), model_info(teacher), model_info(student), facts.classes)
+    return Teacher(teacher, needs=method.teacher_needs, layout=layout, classes=classes)
 
 
 def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:

@@ -40,6 +40,13 @@ class Watch:
                 yield batch
                 shown(len(batch.labels))
 
+    def passing(self, label: str, batches: Iterable[Batch], n_images: int) -> Iterator[Batch]:
+        """Pass batches on, showing images and the time left."""
+        with progress(label, n_images, quiet=self.quiet) as shown:
+            for batch in batches:
+                yield batch
+                shown(len(batch.labels))
+
     def epoch(self, record: Mapping[str, Any], position: Position) -> None:
         """Show the metrics of an epoch.
 

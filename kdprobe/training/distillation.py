@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from kdprobe.config.parsing import check_method
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import DISTILLERS, Method, Progress, make_method
-from kdprobe.distillers.base import needs_teacher
+from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
 from kdprobe.models.creation import unwrap
+from kdprobe.models.description import describe
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.teachers.teacher import Teacher
@@ -60,6 +61,8 @@ class Distillation(nn.Module):
         teacher: a network, which is frozen, or where to find one: a run folder, a checkpoint file, NAME@FILE or
             `timm:NAME` (see `kdprobe.load`); None for a method without a teacher.
         method: its name, or a class of one's own.
+        images: example images [B, c, s, s], or their side s: the student's input in this training, where its facts say
+            another size or none; the teacher's too, if nothing is known about it.
         n_epochs: length of the training, for warm-ups and schedules.
         label_smoothing: that of the cross entropy.
         options: the method's, as under `method:` in a configuration.
@@ -76,6 +79,7 @@ class Distillation(nn.Module):
         teacher: nn.Module | str | Path | None = None,
         method: str | type[Method] = "dropkd",
         *,
+        images: Tensor | int | None = None,
         n_epochs: int = 1,
         label_smoothing: float = 0.0,
         **options: Any,
@@ -84,14 +88,16 @@ class Distillation(nn.Module):
         kind, settings = _method(method, options)
         name = settings["name"]
         _check_student(student)
-        network = _teacher(name, kind, teacher, student)
+        if images is not None:
+            describe(student, image_size=_side(images))
+        network = _teacher(name, kind, teacher, student, images)
         built = make_method(settings, measure(student), None if network is None else measure(network), kind=kind)
         self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
         self.method_name, self.n_epochs = name, n_epochs
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's
         self._taught_by = b""
         if network is not None:
-            _check_classes(name, built, network)
+            _check_classes(name, built, network, student)
             self.teacher = Teacher(network, needs=built.teacher_needs, layout=torch.contiguous_format)
             self._taught_by = bytes.fromhex(weights_sha256(network))
         self._has_seen_a_batch = False
@@ -112,8 +118,8 @@ class Distillation(nn.Module):
         """The loss of one batch.
 
         Args:
-            images: [B, c, s, s] in [0, 1], standardised for each network by its own mean and std; or a pair, the
-                student's input and the teacher's, taken as they are.
+            images: [B, c, h, w] in [0, 1], resampled to each network's size and standardised by its mean and std; or a
+                pair, the student's input and the teacher's, taken as they are.
             labels: classes [B], or probabilities [B, C] of mixed images; none where the student has no classifier.
             epoch: epochs done, from 0, preferably with a fraction inside an epoch.
             index: places [B] of the images in the data set, for methods that remember single images.
@@ -133,7 +139,7 @@ class Distillation(nn.Module):
         if isinstance(images, Tensor):
             batch = Batch(images, classes, torch.full_like(classes, -1) if index is None else index)
             taught = (self.method, self.teacher, batch, soft, progress)
-            logits, terms = losses(self.objective, *taught, prepare=self._prepare)
+            logits, terms = losses(self.objective, *taught, prepare=model_info(self.student).prepare)
         else:
             with torch.no_grad():
                 features = None if self.teacher is None else self.teacher.stages(images[1])
@@ -163,9 +169,6 @@ class Distillation(nn.Module):
         if self.teacher is not None:
             self.teacher.stages._apply(fn)  # type: ignore[no-untyped-call]
         return self
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        return model_info(self.student).normalise(images)
 
     def _labels(self, images: _Images, labels: Tensor | None) -> Tensor:
         if labels is not None:
@@ -225,8 +228,28 @@ def _check_student(student: nn.Module) -> None:
         )
 
 
+def _is_known(network: nn.Module) -> bool:
+    try:
+        model_info(network)
+    except ModelError:
+        return False
+    return True
+
+
+def _side(images: Tensor | int) -> int:
+    if isinstance(images, int):
+        return images
+    if images.ndim != 4 or images.shape[2] != images.shape[3]:
+        raise DataError(f"example images must be [B, c, s, s], but are {list(images.shape)}")
+    return images.shape[3]
+
+
 def _teacher(
-    name: str, kind: type[Method], teacher: nn.Module | str | Path | None, student: nn.Module
+    name: str,
+    kind: type[Method],
+    teacher: nn.Module | str | Path | None,
+    student: nn.Module,
+    images: Tensor | int | None,
 ) -> nn.Module | None:
     """The teacher, frozen, in eval mode and where the student is."""
     if not kind.uses_teacher:
@@ -240,8 +263,8 @@ def _teacher(
     shared = {id(parameter) for parameter in student.parameters()}
     if any(id(parameter) in shared for parameter in network.parameters()):
         raise ModelError("student and teacher share weights; give one of them as a copy, by copy.deepcopy")
-    if (found := model_info(network).image_size) != size:
-        raise ModelError(f"the teacher takes {found} px images, but the student takes {size} px")
+    if images is not None and not _is_known(network):
+        describe(network, image_size=_side(images))
     return network.to(_device(student)).requires_grad_(False).eval()
 
 
@@ -249,12 +272,19 @@ def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def _check_classes(name: str, method: Method, teacher: nn.Module) -> None:
-    ours, theirs = method.student_shapes.n_classes, model_info(teacher).n_classes
-    if ours != theirs and "logits" in method.teacher_needs:
+def _check_classes(name: str, method: Method, teacher: nn.Module, student: nn.Module) -> None:
+    """A method that reads the teacher's logits needs the same classes in the same order."""
+    theirs, ours = model_info(teacher), model_info(student)
+    if not reads_logits(method.teacher_needs):
+        return
+    if theirs.n_classes != ours.n_classes:
         raise ModelError(
-            f"method {name!r} compares logits, but the teacher has {theirs} classes and the student {ours}"
+            f"method {name!r} compares logits, but the teacher has {theirs.n_classes} classes and the student "
+            f"{ours.n_classes}"
         )
+    for number, (taught, named) in enumerate(zip(theirs.classes, ours.classes, strict=False)):
+        if taught != named:
+            raise ModelError(f"class {number} is {taught!r} to the teacher, but {named!r} to the student")
 
 
 def _check_images(images: Tensor) -> None:

@@ -22,11 +22,13 @@ from kdprobe.runtime.signals import StopRequest
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
+from kdprobe.training.freezing import frozen_in
+from kdprobe.training.kept import Kept, keep
 from kdprobe.training.objective import losses
 from kdprobe.training.optimizer import average_of, make_optimizer, rate_factor, set_rate
 from kdprobe.training.saving import Keeper
 from kdprobe.training.state import Position, Stateful
-from kdprobe.training.tally import Tally, accuracy, epoch_record
+from kdprobe.training.tally import Tally, accuracy, epoch_record, share_right
 
 #: steps between looks at the sums on a device; a look waits for a GPU
 _LOOK_EVERY = {"cpu": 1, "cuda": 20}
@@ -71,6 +73,7 @@ class Trainer:
         self.scaler = make_scaler(settings.precision, group.device)
         self.average = average_of(job.student, settings.ema_decay)
         self.tally = Tally(group)
+        self.kept: Kept | None = None
         self.objective = compiled(group.wrap(job.objective, sync_bn=settings.sync_bn), settings.compile)
 
     def run(self, position: Position, keeper: Keeper, watch: Watch) -> None:
@@ -84,6 +87,11 @@ class Trainer:
         if self.settings.cache_teacher and self.job.teacher is not None:
             with keeper.stop.at_once():
                 self._cache(self.job.teacher)
+        with keeper.stop.at_once():
+            self.kept = keep(self.job, self.settings, self.data, self.group, watch)
+        if self.kept is not None:
+            self.job.objective.head = self.kept.head
+            watch.say(f"what enters {self.kept.head} is computed once, as everything before it is frozen")
         if position.epoch == position.step == 0:
             keeper.begin()
         while position.epoch < self.settings.epochs:
@@ -138,10 +146,11 @@ class Trainer:
 
     def losses(self, batch: Batch, soft_labels: Tensor | None, progress: Progress) -> dict[str, Tensor]:
         """The terms of the loss: the teacher first, then student and losses as one module."""
-        job = self.job
+        job, kept = self.job, self.kept
+        prepare = job.prepare if kept is None else lambda _: kept.train[batch.index]
         with autocast(self.settings.precision, self.group.device):
             taught = (job.method, job.teacher, batch, soft_labels, progress)
-            return losses(self.objective, *taught, prepare=job.prepare)[1]
+            return losses(self.objective, *taught, prepare=prepare)[1]
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""
@@ -195,6 +204,7 @@ class Trainer:
             device=self.group.device,
             start=position.step,
             shard=self.group.shard,
+            pixels=self.kept is None or self.job.teacher is not None,
         )
 
     def _cache(self, teacher: Teacher) -> None:
@@ -211,14 +221,16 @@ class Trainer:
         self.objective.eval()
         self._agree()
         split, workers = self.job.data.test, self.data.workers
+        if self.kept is not None:
+            return share_right(self.kept.answers(self.exported), split, group=self.group, stop=stop)
         return accuracy(self.exported, split, self.job.prepare, workers=workers, group=self.group, stop=stop)
 
     def _agree(self) -> None:
         """Make networks and methods of all processes the same; their weights are already."""
         self.job.method.agree(self.group.join)
-        for module in (self.job.objective, self.average):
+        for module, network in ((self.job.objective, self.job.student), (self.average, self.exported)):
             if module is not None:
-                self.group.average_statistics(module)
+                self.group.average_statistics(module, but=frozen_in(network, self.job.objective.frozen))
 
     @property
     def exported(self) -> nn.Module:

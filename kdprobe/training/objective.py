@@ -1,6 +1,6 @@
 """Student, auxiliary modules and losses as one module, and what it makes of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
 from kdprobe.models.stages import Features, Stages
 from kdprobe.teachers.teacher import Teacher
+from kdprobe.training.freezing import frozen_in
 
 
 class Objective(nn.Module):
@@ -18,13 +19,28 @@ class Objective(nn.Module):
         student: the network that is trained.
         method: the distillation method; it owns the auxiliary modules.
         label_smoothing: that of the cross entropy.
+        frozen: modules of the student that stay in eval mode, as `freeze` returned them.
+
+    Attributes:
+        head: name of the classifier, where it is given what enters it instead of images.
     """
 
-    def __init__(self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0) -> None:
+    head: str | None = None
+
+    def __init__(
+        self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0, frozen: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.student = Stages(student, needs=method.student_needs)
         self.method = method
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.frozen = label_smoothing, frozen
+
+    def train(self, mode: bool = True) -> "Objective":
+        """As of any module; what is frozen stays in eval mode."""
+        super().train(mode)
+        for module in frozen_in(self.student.model, self.frozen):
+            module.training = False
+        return self
 
     def forward(
         self,
@@ -37,7 +53,7 @@ class Objective(nn.Module):
         """Loss terms of one batch.
 
         Args:
-            images: normalised [B, 3, s, s].
+            images: normalised [B, 3, s, s]; with a `head`, what enters it, [B, d].
             labels: classes [B].
             teacher: its features of the same images.
             progress: how far training has come.
@@ -46,12 +62,16 @@ class Objective(nn.Module):
         Returns:
             logits [B, C] and named terms, of which the cross entropy is one where there are classes.
         """
-        features = self.student(images)
+        features = self.student(images) if self.head is None else self._after(self.head, images)
         logits = self.method.logits(features).float()
         terms = {}
         if logits.shape[1]:
             terms["ce"] = self.method.ce_weight * self._cross_entropy(logits, labels, soft_labels)
         return logits, terms | self.method(features, teacher, labels, progress)
+
+    def _after(self, head: str, pooled: Tensor) -> Features:
+        classifier = self.student.model.get_submodule(head)
+        return Features(classifier(pooled), pooled, heads=(classifier,))
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, soft_labels: Tensor | None) -> Tensor:
         if soft_labels is not None:

@@ -1,7 +1,7 @@
 """Accounting: what the steps of an epoch add up to over all processes, and how many images a network gets right."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -176,15 +176,36 @@ def accuracy(
         DataError: if not one image can be decoded.
         Diverged: if a logit is NaN or infinite, so that there is no class to be right or wrong.
     """
-    correct, seen, broken, stopped = (torch.zeros((), dtype=torch.int64, device=group.device) for _ in range(4))
-    stop = stop or StopRequest()
     batches = evaluation_batches(split, batch_size=512, workers=workers, device=group.device, shard=group.shard)
     info = model_info(model)
-    for batch in stop.until(batches):
-        logits = logits_in(model(prepare(batch.images)), info)
-        correct += (logits.argmax(1) == batch.labels).sum()
+    answers = ((logits_in(model(prepare(batch.images)), info), batch.labels) for batch in batches)
+    return share_right(answers, split, group=group, stop=stop)
+
+
+@torch.no_grad()
+def share_right(
+    answers: Iterable[tuple[Tensor, Tensor]], split: Split, *, group: Ranks, stop: StopRequest | None = None
+) -> tuple[float, int] | None:
+    """Fraction of right answers, over all processes.
+
+    Args:
+        answers: logits [B, C] and classes [B] of this process's images of the split, batch by batch.
+        split: all images.
+        group: this process among all.
+        stop: ends the evaluation.
+
+    Returns:
+        what `accuracy` returns.
+
+    Raises:
+        KdprobeError: as `accuracy`.
+    """
+    correct, seen, broken, stopped = (torch.zeros((), dtype=torch.int64, device=group.device) for _ in range(4))
+    stop = stop or StopRequest()
+    for logits, labels in stop.until(answers):
+        correct += (logits.argmax(1) == labels).sum()
         broken += (~logits.isfinite()).any(1).sum()
-        seen += len(batch.labels)
+        seen += len(labels)
     stopped += stop.reason is not None
     n_correct, n_seen, n_broken, n_stopped = group.sum(torch.stack([correct, seen, broken, stopped])).tolist()
     if n_stopped:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -118,6 +119,16 @@ def test_a_pair_of_inputs_is_taken_as_it_is(images):
     assert swapped.loss != own(pair, labels, epoch=0).loss
 
 
+def test_each_network_sees_the_images_at_its_own_size():
+    student, teacher = network(), network(TOKENS, 1, image_size=64)
+    own = kdprobe.Distillation(student, teacher, "rkd").eval()
+    images, labels = torch.rand(6, 3, 64, 64), torch.arange(6)
+    small = nn.functional.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    pair = model_info(student).normalise(small), model_info(teacher).normalise(images)
+    expected = numbers(own(pair, labels, epoch=0).terms)
+    assert numbers(own(images, labels, epoch=0).terms) == pytest.approx(expected, rel=1e-4)
+
+
 def test_mixed_images_have_probabilities_for_labels(images):
     seen, labels = images
     own = kdprobe.Distillation(network(), network(TOKENS, 1), "mld").eval()
@@ -204,6 +215,58 @@ def test_the_state_of_another_teacher_is_refused():
     assert_same(other.state_dict(), before)
 
 
+class Written(nn.Module):
+    """A network of one's own, of which nothing is known."""
+
+    def __init__(self, width=8, n_classes=10):
+        super().__init__()
+        torch.manual_seed(width)
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.Conv2d(width, width, 3), nn.ReLU())
+        self.fc = nn.Linear(width, n_classes) if n_classes else nn.Identity()
+
+    def forward(self, images):
+        return self.fc(self.body(images).mean((2, 3)))
+
+
+def test_example_images_say_the_input_where_the_networks_do_not(images):
+    small = torch.rand(4, 3, 24, 24)
+    own = kdprobe.Distillation(Written(), Written(16), "rkd", images=small)
+    assert (model_info(own.student).image_size, model_info(own.student).n_classes) == (24, 10)
+    assert own.teacher.info.image_size == 24
+    assert own(small, images[1][:4], epoch=0).loss.isfinite()
+    published = timm.create_model("test_resnet", num_classes=10)
+    sized = kdprobe.Distillation(published, network(CNN, 1), "at", images=32)
+    assert model_info(published).image_size == 32
+    assert sized.teacher.info.image_size == 32
+    assert sized.method.student_shapes.maps[-1][1:] == (1, 1)  # of 160 px it would be 5
+    assert sized(*images, epoch=0).loss.isfinite()
+    with pytest.raises(DataError, match=r"example images must be \[B, c, s, s\], but are \[3, 24, 24\]"):
+        kdprobe.Distillation(Written(), Written(16), "rkd", images=small[0])
+
+
+def test_a_student_without_a_classifier_learns_from_features_alone(images):
+    own = kdprobe.Distillation(Written(8, 0), Written(16, 0), "rkd", images=32, ce_weight=0)
+    out = own(images[0], epoch=0)
+    assert sorted(out.terms) == ["angle", "distance"]
+    assert out.logits.shape == (16, 0)
+    assert numbers(own(images[0], images[1], epoch=0).terms) == numbers(out.terms)
+    taught = kdprobe.Distillation(network(), Written(16, 0), "rkd", images=32)
+    with pytest.raises(DataError, match="labels are needed, as the student has a classifier"):
+        taught(images[0], epoch=0)
+
+
+def test_a_copy_is_a_network_of_its_own(images):
+    own = kdprobe.Distillation(network(), network(TOKENS, 1), "at").eval()
+    copied = copy.deepcopy(own)
+    with torch.no_grad():
+        for parameter in own.student.parameters():
+            parameter.zero_()
+        for parameter in own.teacher.stages.parameters():
+            parameter.zero_()
+    assert copied(*images, epoch=0).terms["attention"] > 0
+    assert own(*images, epoch=0).terms["attention"] == 0
+
+
 def test_a_method_of_ones_own_is_a_class(images):
     class Twice(KD):
         def forward(self, *args):
@@ -252,6 +315,10 @@ print(len(torch._dynamo.utils.counters["stats"]), compiled.teacher.stages.model.
     assert last == "2 False"
 
 
+def named(classes):
+    return network(n_classes=2, classes=tuple(classes))
+
+
 REFUSED = {
     "method": (ConfigError, "Distillation: method.name: no method 'kdd'; did you mean 'kd'", {"method": "kdd"}),
     "option": (ConfigError, "method.temprature: unknown key; did you mean 'temperature'", {"temprature": 1}),
@@ -263,7 +330,7 @@ REFUSED = {
     "wrapped": (ModelError, "is wrapped in DataParallel; give the network", {"student": nn.DataParallel(network())}),
     "frozen": (ModelError, "CifarResNet has no parameters that require", {"student": network().requires_grad_(False)}),
     "classes": (ModelError, "teacher has 7 classes and the student 10", {"teacher": network(n_classes=7)}),
-    "size": (ModelError, "teacher takes 64 px images, but the student takes 32", {"teacher": network(image_size=64)}),
+    "names": (ModelError, "'b' to the teacher, but 'c' to the", {"student": named("ac"), "teacher": named("ab")}),
 }  # fmt: skip
 
 
