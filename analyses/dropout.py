@@ -42,6 +42,8 @@ def dropout_results(folder: Path) -> list[Result]:
     if table.empty:
         raise AnalysisError(f"{folder} varies no dropout rates; see kdprobe sweep status {folder}")
     done = table.dropna(subset=["accuracy"])
+    if done.empty and table["data"].notna().any():
+        raise AnalysisError(f"the cells of {folder} learnt without labels, so they have no accuracy to compare")
     if done.empty:
         raise AnalysisError(f"no cell of {folder} is done yet; see kdprobe sweep status {folder}")
     for key, what in (("teacher_sha256", "teachers"), ("data", "data sets"), ("data_sha256", "contents of the data")):

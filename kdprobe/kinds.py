@@ -72,7 +72,7 @@ _GROUP = {
     "model": Text(),
     "teacher": Maybe(Text()),
     "data": Text(),
-    "evaluated_on": Text(),
+    "evaluated_on": Maybe(Text()),
     "parameters": _COUNTED,
     "runs": List(Text()),
     "sha256": List(List(Text())),

@@ -179,10 +179,13 @@ def judge(
     Raises:
         AnalysisError: if there is no data set to take, or a network has no classes, or another number of them, or
             logits that are not finite.
+        DataError: if the data set has no labels.
     """
     judged = []
     for one in open_networks(checkpoints, spec, device=device, quiet=quiet, **options):
         info, data = one.info, one.data
+        if same_classes:
+            data.check_labelled("evaluation")
         if same_classes and info.n_classes == 0:
             raise AnalysisError(f"{one.checkpoint} has no classifier; judge its features with --probe linear or knn")
         if same_classes and info.n_classes != data.n_classes:

@@ -48,10 +48,12 @@ def examples_result(
 
     Raises:
         AnalysisError: for more images than there are.
+        DataError: if they have no labels.
     """
     if not 1 <= n_images <= len(index):
         raise AnalysisError(f"{n_images} images cannot be picked from {len(index)}; give 1 to {len(index)}")
     data = load_data(facts["data"], named_by=named_by)
+    data.check_labelled("showing images with their classes")
     shares = torch.stack([specific_share(side).cpu() for side in (found.teacher, found.student)])
     picked = shares.argsort(dim=1, descending=True)[:, :n_images]
     arrays = {

@@ -16,7 +16,7 @@ from figures.style import LABEL, PAGE_WIDTH, PALETTE, place, sheet, style
 from kdprobe.results import Result
 
 DASHES: Sequence[str | tuple[int, tuple[float, ...]]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-_HEIGHT = 132.0  # points of both panels
+_HEIGHT = 132.0  # points of the panels
 _GAP = 44.0  # points between them, for the second one's numbers and title
 
 
@@ -39,16 +39,22 @@ def draw_curves(result: Result) -> Figure:
     bottom = 28 + LABEL * LEADING * len(remarks)
     figure = sheet(PAGE_WIDTH, bottom + _HEIGHT + legend)
     note_below(figure, remarks)
-    width = (PAGE_WIDTH - 40 - _GAP - 8) / 2
-    loss = place(figure, 40, bottom, width, _HEIGHT)
-    accuracy = place(figure, 40 + width + _GAP, bottom, width, _HEIGHT)
-    _lines(loss, epoch, result.arrays["train_loss"], "training loss")
-    _lines(accuracy, epoch, 100 * result.arrays["accuracy"], "accuracy in %")
+    panels = panels_of(result)
+    width = (PAGE_WIDTH - 40 - _GAP * (len(panels) - 1) - 8) / len(panels)
+    for index, (label, values) in enumerate(panels.items()):
+        axes = place(figure, 40 + index * (width + _GAP), bottom, width, _HEIGHT)
+        _lines(axes, epoch, values, label)
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE_WIDTH, 1.0), ncols=across, borderaxespad=0.3
     )
     return figure
+
+
+def panels_of(result: Result) -> dict[str, NDArray[np.float64]]:
+    """What there is to draw, by its label; runs without labels have no accuracy."""
+    panels = {"training loss": result.arrays["train_loss"], "accuracy in %": 100 * result.arrays["accuracy"]}
+    return {label: values for label, values in panels.items() if label == "training loss" or not np.isnan(values).all()}
 
 
 def look(index: int) -> dict[str, Any]:

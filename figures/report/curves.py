@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.pictures.cka import colour_label
+from figures.pictures.curves import panels_of
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
 from figures.report.traces import SERIES, hover, numbers
 from figures.words import number
@@ -16,7 +17,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def training_panels(results: Results) -> list[Panel]:
-    """Loss and accuracy side by side for each result of kind "training"."""
+    """Loss and, with labels, accuracy side by side for each result of kind "training"."""
     return one_below_the_other(results, _training)
 
 
@@ -27,13 +28,8 @@ def over_time_panels(results: Results) -> list[Panel]:
 
 
 def _training(heading: str, result: Result) -> Panel:
-    epoch, loss, accuracy = (result.arrays[key] for key in ("epoch", "train_loss", "accuracy"))
-    names = result.facts["names"]
-    return Panel(
-        heading,
-        "",
-        [_lines("training loss", epoch, loss, names), _lines("accuracy in %", epoch, 100 * accuracy, names)],
-    )
+    epoch, names = result.arrays["epoch"], result.facts["names"]
+    return Panel(heading, "", [_lines(label, epoch, values, names) for label, values in panels_of(result).items()])
 
 
 def _over_time(name: str, result: Result) -> Chart:

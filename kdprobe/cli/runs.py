@@ -1,6 +1,7 @@
 """The commands that look at run folders; everything heavy is imported when a command runs."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,14 @@ def runs() -> None:
     """
 
 
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows as text, with `-` where a run or an epoch has no accuracy."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows)
+    return table.assign(accuracy=table["accuracy"].astype(float)).to_string(index=False, na_rep="-")
+
+
 @runs.command("ls")
 @click.argument("folder", default="runs", type=PATH)
 def list_runs(folder: Path) -> None:
@@ -31,8 +40,6 @@ def list_runs(folder: Path) -> None:
     Example:
       kdprobe runs ls runs
     """
-    import pandas as pd
-
     from kdprobe.runs.folder import find_runs
 
     rows = []
@@ -41,7 +48,7 @@ def list_runs(folder: Path) -> None:
             rows.append(run.summary())
         except KdprobeError as error:
             echo(f"left out: {error}", err=True)
-    echo(pd.DataFrame(rows).to_string(index=False) if rows else f"no runs below {folder}")
+    echo(_table(rows) if rows else f"no runs below {folder}")
 
 
 @runs.command("show")
@@ -55,8 +62,6 @@ def show_run(run: Path) -> None:
     Example:
       kdprobe runs show runs/digits-resnet8-seed0
     """
-    import pandas as pd
-
     from kdprobe.config import write_yaml
     from kdprobe.distillers import option_types
     from kdprobe.runs.folder import RunFolder
@@ -64,7 +69,7 @@ def show_run(run: Path) -> None:
     folder = RunFolder(run)
     echo(write_yaml(folder.config(option_types())))
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
-    echo(pd.DataFrame(epochs[-10:]).to_string(index=False) if epochs else "no finished epoch yet")
+    echo(_table(epochs[-10:]) if epochs else "no finished epoch yet")
     if folder.state == "failed":
         echo(f"failed: {folder.failure_path.read_text(encoding='utf-8', errors='replace').strip()}")
     else:

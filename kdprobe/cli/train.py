@@ -102,10 +102,11 @@ def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **option
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # of several processes the first one prints
-    echo(
-        f"{out}: accuracy {result['accuracy']:.4f} on {result['evaluated_on']} after {result['epochs']} epochs "
-        f"in {result['seconds']:.1f} s"
-    )
+    share, epochs = result["accuracy"], f"{result['epochs']} epochs in {result['seconds']:.1f} s"
+    if share is None:
+        echo(f"{out}: trained without labels, {epochs}")
+    else:
+        echo(f"{out}: accuracy {share:.4f} on {result['evaluated_on']} after {epochs}")
     if config.probe is not None and not (out / "cka-over-time.npz").exists():
         _probe(out, every=config.probe.every, device=device, quiet=quiet)
 

@@ -70,7 +70,7 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
         DataError: if the data set cannot be read.
     """
     name = spec.partition(":")[0]
-    size = 224 if name == "folder" else None  # none is taken from the first image, which may be damaged
+    size = 224 if name in ("folder", "images") else None  # none is taken from the first image, which may be damaged
     data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size), [])
     counts = _count(data)
     return Findings(
@@ -79,7 +79,7 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
         _surplus(data),
         _damaged(data, quiet=quiet),
         _differences(name, counts),
-        _untested(counts),
+        _untested(counts) if data.classes else [],
         _shared(data),
         grouped(LeftOut(*one) for one in data.left_out),
         len(data.left_out),
@@ -89,10 +89,10 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
 def _count(data: DataSet) -> pd.DataFrame:
     """Images per class: columns class, train, test."""
     columns = {
-        name: split.labels.bincount(minlength=data.n_classes).tolist()
+        name: split.labels.bincount(minlength=max(data.n_classes, 1)).tolist()
         for name, split in (("train", data.train), ("test", data.test))
     }
-    return pd.DataFrame({"class": data.classes, **columns})
+    return pd.DataFrame({"class": data.classes or ("(no labels)",), **columns})
 
 
 def _differences(name: str, counts: pd.DataFrame) -> list[str]:

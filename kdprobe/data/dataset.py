@@ -264,6 +264,18 @@ class DataSet:
         """The number of classes."""
         return len(self.classes)
 
+    def check_labelled(self, what: str) -> None:
+        """Check that there are labels.
+
+        Args:
+            what: what needs them, as the subject of a sentence.
+
+        Raises:
+            DataError: if there are none.
+        """
+        if not self.classes:
+            raise DataError(f"{what} needs labels, but {self.spec} has none; give labelled images, such as folder:DIR")
+
     @property
     def notes(self) -> list[str]:
         """What a user of the data set should know, one line each."""

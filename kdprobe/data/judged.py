@@ -16,7 +16,8 @@ def load_judged(
     """A data set for judging a run's network.
 
     Bad training images are no obstacle if the run left them out. Where there are no test images, `test` is the part
-    of the training images that the run held out, and `evaluated_on` says so.
+    of the training images that the run held out, and `evaluated_on` says so. Without labels `test` is that
+    part, or all images where the run held none out.
 
     Args:
         spec: the data SPEC.
@@ -29,13 +30,14 @@ def load_judged(
     """
     settings = held_out_by(checkpoint, spec)
     skip_bad = bool(settings.get("skip_bad", False))
+    held_out = {key: settings[key] for key in ("holdout", "seed")} if settings.get("holdout") else {}
+    given = {"skip_bad": skip_bad, "named_by": named_by, "everything": not held_out, **options}
     try:
-        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **options)
+        data = load_data(spec, **given)
     except NoTestImages:
-        if not settings.get("holdout"):
+        if not held_out:
             raise
-        held_out = {"holdout": settings["holdout"], "seed": settings["seed"]}
-        data = load_data(spec, skip_bad=skip_bad, named_by=named_by, **held_out, **options)
+        data = load_data(spec, **given, **held_out)
     return _whole(data)
 
 

@@ -6,12 +6,21 @@ from torch import Tensor
 
 from kdprobe.config import MixingConfig
 from kdprobe.data.policy import global_states_lent
+from kdprobe.errors import ConfigError
 
 
 def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) -> Mixup | None:
-    """Timm's mixer, or None where nothing is mixed."""
+    """Timm's mixer, or None where nothing is mixed.
+
+    Raises:
+        ConfigError: if images without labels are to be mixed.
+    """
     if not (config.mixup or config.cutmix):
         return None
+    if not n_classes:
+        raise ConfigError(
+            "training.mixing mixes images and their labels, but the data have no labels; set mixup and cutmix to 0"
+        )
     return Mixup(  # type: ignore[no-untyped-call]
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,

@@ -1,6 +1,6 @@
 """Reading a data set by its SPEC.
 
-A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `imagenet:DIR`, `rafdb:DIR`,
+A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `images:DIR`, `imagenet:DIR`, `rafdb:DIR`,
 `rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`, a `torch.utils.data.Dataset`,
 or a pair or a mapping of these (as `sources.own` says).
 """
@@ -22,6 +22,7 @@ from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.sources.cifar import read_cifar10, read_cifar100
 from kdprobe.data.sources.digits import read_digits
 from kdprobe.data.sources.folder import read_folder, read_imagenet
+from kdprobe.data.sources.images import read_images
 from kdprobe.data.sources.own import name_of, own_data
 from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
@@ -34,6 +35,7 @@ DATASETS: dict[str, Callable[..., DataSet]] = {
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
     "folder": read_folder,
+    "images": read_images,
     "imagenet": read_imagenet,
     "rafdb": read_rafdb,
     "rafdb-compound": read_rafdb_compound,
@@ -56,6 +58,7 @@ def load_data(
     identified: bool = False,
     shown: bool = False,
     decode: bool = True,
+    everything: bool | None = None,
 ) -> DataSet:
     """Read a data set.
 
@@ -77,9 +80,11 @@ def load_data(
         identified: compute the sha256 of its content, for which all of it is read, and find files that splits share.
         shown: identify the test images, for which they are read.
         decode: whether image files may be decoded now; no, if only a few of them are needed.
+        everything: where there are neither labels nor test images, evaluate on all images; if false, that is an error,
+            as it is with labels; if not given, there is nothing to evaluate on.
 
     Returns:
-        the data set; its `evaluated_on` says whether `test` was held out.
+        the data set; its `evaluated_on` says whether `test` was held out. Without labels `test` may be empty.
 
     Raises:
         DataError: for an unknown name, and for data that are missing, empty or damaged.
@@ -95,10 +100,15 @@ def load_data(
     if identified:
         data = replace(data, shared=shared_files(data))
     if per_class:
+        if not data.classes:
+            raise ConfigError(f"data.per_class takes images of each class, but {data.spec} has no labels; leave it out")
         data = replace(data, train=few_of_each(data.train, per_class, generator(seed, 1)))
+    if everything and not data.classes and not len(data.test):
+        data = replace(data, test=data.train)
     if isinstance(data.test.images, Pictures):
-        data = replace(data, test=replace(data.test, images=data.test.images.seen(view)))
-    if not len(data.test):
+        test = replace(data.test, images=data.test.images.seen(view))
+        data = replace(data, test=test, train=test if data.test is data.train else data.train)
+    if not len(data.test) and (data.classes or everything is False):
         raise NoTestImages(
             f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
             "training images with data.holdout"
@@ -199,4 +209,5 @@ def stored(data: DataSet, storage: Storage, augment: AugmentConfig | None, *, de
     small = fits(len(data.train) + len(data.test), data.train.image_size)  # the larger of two sizes
     if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
         return data
-    return replace(data, train=into_memory(data.train), test=into_memory(data.test))
+    train = into_memory(data.train)
+    return replace(data, train=train, test=train if data.test is data.train else into_memory(data.test))

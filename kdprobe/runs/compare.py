@@ -49,8 +49,8 @@ class Group:
         return [result["seed"] for result in self.results]
 
     def values(self, key: str) -> list[float]:
-        """One number from each run's result."""
-        return [float(result[key]) for result in self.results]
+        """One number from each run's result; NaN where it has none, as an accuracy without labels."""
+        return [math.nan if result[key] is None else float(result[key]) for result in self.results]
 
     @property
     def n_images(self) -> int | None:
@@ -191,11 +191,19 @@ def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple
         groups: groups from `group`.
         measured: results of the kinds "evaluation" and "cka", of which those of the runs' last checkpoints, by their
             hashes, give the UAR and the CKA of the last layers; NaN where there is none.
+
+    Raises:
+        RunError: if no run has an accuracy.
     """
+    if all(run["accuracy"] is None for entry in groups for run in entry.results):
+        raise RunError(
+            "these runs learnt without labels, so none has an accuracy to compare; judge their networks on labelled "
+            "images with kdprobe evaluate --probe"
+        )
     seeds = sorted({seed for entry in groups for seed in entry.seeds})
     evaluations, ckas = (by_checkpoint(measured, kind) for kind in ("evaluation", "cka"))
     columns: dict[str, Callable[[dict[str, Any]], float]] = {
-        "accuracy": lambda run: float(run["accuracy"]),
+        "accuracy": lambda run: math.nan if run["accuracy"] is None else float(run["accuracy"]),
         "uar": lambda run: _joined(run, evaluations, lambda result, row: result.arrays["uar"][row, 0]),
         "cka": lambda run: _joined(run, ckas, lambda result, _: result.arrays["matrix"][-1, -1]),
     }

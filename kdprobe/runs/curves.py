@@ -17,8 +17,9 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
     """Loss and accuracy of each epoch of runs, finished or not.
 
     Returns:
-        a result of kind "training", with NaN after the last epoch of shorter runs and for the loss of an epoch in
-        which none was finite, and its table as CSV text. The facts' `remarks` name the runs that are not finished.
+        a result of kind "training", with NaN after the last epoch of shorter runs, for the loss of an epoch in which
+        none was finite, and for the accuracy without labels, and its table as CSV text. The facts' `remarks` name the
+        runs that are not finished.
 
     Raises:
         RunError: for a run without a finished epoch.
@@ -33,7 +34,8 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
         epochs = [record["epoch"] - 1 for record in found]
         losses = [record["loss"] for record in found]
         arrays["train_loss"][row, epochs] = [math.nan if loss is None else loss for loss in losses]
-        arrays["accuracy"][row, epochs] = [record["accuracy"] for record in found]
+        shares = [record["accuracy"] for record in found]
+        arrays["accuracy"][row, epochs] = [math.nan if share is None else share for share in shares]
     names = shortest_names([run.path.resolve() for run in runs])
     rows = [
         {"run": name, **{key: record[key] for key in ("epoch", "loss", "accuracy", "lr", "seconds")}}

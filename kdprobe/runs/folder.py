@@ -7,7 +7,7 @@ inputs.json           the sha256 of teacher, data and first weights, as they wer
 metrics.jsonl         one line per epoch, appended and flushed
 result.json           written at the end: its presence means that the run is finished
 failure.txt           instead of it, if the loss or the logits were not finite: which of them
-last.safetensors      the network after the last epoch; best.safetensors after its best epoch
+last.safetensors      the network after the last epoch; best.safetensors after its best epoch, where there are labels
 auxiliary.safetensors the method's own modules, if it has any
 snapshots/            epoch-0000.safetensors, ...: the network after that number of epochs, if asked for
 state.pt              everything needed to continue

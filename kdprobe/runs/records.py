@@ -26,18 +26,24 @@ class _Stored(BaseModel):
 
 
 class Epoch(_Stored):
-    """A line of `metrics.jsonl`; the loss is null if none was finite. Its epoch is the number of the line."""
+    """A line of `metrics.jsonl`; the loss is null if none was finite, the accuracy without labels.
+
+    Its epoch is the number of the line.
+    """
 
     images: _Count
     lr: float
     loss: float | None
-    accuracy: _Share
+    accuracy: _Share | None
     seconds: _Seconds
     terms: dict[str, float | None] = {}
 
 
 class RunResult(_Stored):
-    """`result.json`; the results of tasks other than training have some of these fields."""
+    """`result.json`; the results of tasks other than training have some of these fields.
+
+    Without labels, what was evaluated and how well is null.
+    """
 
     model: str = ""
     method: str = ""
@@ -47,14 +53,14 @@ class RunResult(_Stored):
     data_sha256: str | None = None
     weights: str | None = None
     weights_sha256: str | None = None
-    evaluated_on: str = ""
+    evaluated_on: str | None = ""
     evaluated_images: _Count = 0
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     epochs: _Count = 0
     images_seen: _Count = 0
-    accuracy: _Share = 0.0
-    best_accuracy: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    best_epoch: _Count = 0
+    accuracy: _Share | None = 0.0
+    best_accuracy: Annotated[float, Field(ge=-1, le=1)] | None = 0.0
+    best_epoch: _Count | None = 0
     parameters: _Count = 0
     auxiliary_parameters: _Count = 0
     seconds: _Seconds = 0.0

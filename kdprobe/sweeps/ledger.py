@@ -152,7 +152,7 @@ def working_folder(sweep: Path, cell: str, number: int) -> Path:
 
 #: of a run's result: what a sweep reads of it, where it is there
 _RESULT: dict[str, Callable[[Any], bool]] = {
-    "accuracy": lambda value: type(value) in (int, float) and 0 <= value <= 1,
+    "accuracy": lambda value: value is None or (type(value) in (int, float) and 0 <= value <= 1),
     "seconds": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
     "evaluated_images": lambda value: type(value) is int and value >= 0,
     "seed": lambda value: type(value) is int and value >= 0,

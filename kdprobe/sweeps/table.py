@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,5 @@ def worded_rows(found: list[Row]) -> str:
 
 def _percent(group: list[Row]) -> str:
     n_images = min(row["evaluated_images"] or 0 for row in group) or None
-    return worded_interval([float(row["accuracy"]) for row in group], scale=100, n_images=n_images, unit=" %")
+    shares = [math.nan if row["accuracy"] is None else float(row["accuracy"]) for row in group]
+    return worded_interval(shares, scale=100, n_images=n_images, unit=" %")

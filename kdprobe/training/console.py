@@ -54,14 +54,16 @@ class Watch:
             record: what `tally.epoch_record` returned.
             position: that after the epoch.
         """
-        loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
+        loss, terms = record["loss"], record["terms"]
+        accuracy = {} if record["accuracy"] is None else {"accuracy": record["accuracy"]}
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
         each = "  ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
         self.say(
-            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  accuracy {accuracy:.4f}  "
+            f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  "
+            f"{''.join(f'accuracy {share:.4f}  ' for share in accuracy.values())}"
             f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
         )
-        self._write_events(position.epoch, {"loss": loss, "accuracy": accuracy, "lr": record["lr"], **terms})
+        self._write_events(position.epoch, {"loss": loss, **accuracy, "lr": record["lr"], **terms})
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
         """Report how many images could not be decoded, if any, and return the numbers for the record."""

@@ -213,13 +213,15 @@ class Trainer:
         with autocast(self.settings.precision, self.group.device):
             teacher.cache(evaluation_batches(split, batch_size=512, workers=workers, device=self.group.device))
 
-    def _accuracy(self, stop: StopRequest) -> tuple[float, int] | None:
+    def _accuracy(self, stop: StopRequest) -> tuple[float | None, int] | None:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
 
-        None if the run is asked to stop before that is known.
+        The fraction is None where there are no labels. All is None if the run is asked to stop before that is known.
         """
         self.objective.eval()
         self._agree()
+        if not self.job.data.classes:
+            return None, 0
         split, workers = self.job.data.test, self.data.workers
         if self.kept is not None:
             return share_right(self.kept.answers(self.exported), split, group=self.group, stop=stop)

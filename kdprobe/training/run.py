@@ -151,7 +151,7 @@ def _run(
 
 def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) -> dict[str, Any]:
     """The content of `result.json`."""
-    metrics = folder.metrics()
+    metrics, labelled = folder.metrics(), bool(job.data.classes)
     return {
         "model": config.model.name,
         "method": config.method["name"],
@@ -160,15 +160,15 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
         **_first_weights(config, folder),
-        "evaluated_on": job.data.evaluated_on,
-        "evaluated_images": len(job.data.test),
+        "evaluated_on": job.data.evaluated_on if labelled else None,
+        "evaluated_images": len(job.data.test) if labelled else 0,
         "seed": config.seed,
         "epochs": position.epoch,
         "precision": config.training.precision,
         "images_seen": sum(record["images"] for record in metrics),
         "accuracy": metrics[-1]["accuracy"],
-        "best_accuracy": position.best_accuracy,
-        "best_epoch": position.best_epoch,
+        "best_accuracy": position.best_accuracy if labelled else None,
+        "best_epoch": position.best_epoch if labelled else None,
         "parameters": count_parameters(job.student),
         "auxiliary_parameters": count_parameters(job.method),
         "seconds": round(position.seconds, 2),

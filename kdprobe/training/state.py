@@ -51,10 +51,10 @@ class Position:
     epoch_seconds: float = 0.0
     n_images: int = 0
 
-    def end_epoch(self, accuracy: float) -> bool:
-        """Move on to the next epoch; whether the one that ends is the best so far."""
-        is_best = accuracy > self.best_accuracy
-        if is_best:
+    def end_epoch(self, accuracy: float | None) -> bool:
+        """Move on to the next epoch; whether the one that ends is the best so far, which without labels none is."""
+        is_best = accuracy is not None and accuracy > self.best_accuracy
+        if accuracy is not None and is_best:
             self.best_accuracy, self.best_epoch = accuracy, self.epoch + 1
         self.seconds += self.epoch_seconds
         self.epoch, self.step, self.epoch_seconds = self.epoch + 1, 0, 0.0

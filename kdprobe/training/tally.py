@@ -124,14 +124,14 @@ class Tally:
 
 
 def epoch_record(
-    position: Position, means: dict[str, float], *, accuracy: float, rate: float, n_images: int
+    position: Position, means: dict[str, float], *, accuracy: float | None, rate: float, n_images: int
 ) -> dict[str, Any]:
     """The metrics of an epoch: a line of `metrics.jsonl`.
 
     Args:
         position: that at the end of the epoch, before the next one begins.
         means: mean of each loss term over the images.
-        accuracy: fraction of the evaluation images that are classified correctly.
+        accuracy: fraction of the evaluation images that are classified correctly; None where there are no labels.
         rate: learning rate of the last step.
         n_images: number of images trained on.
     """

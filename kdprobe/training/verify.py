@@ -29,7 +29,8 @@ def problems(run: RunFolder) -> list[str]:
     records = _tried(found, run.metrics) or []
     result = _tried(found, run.result) if run.finished else None
     found += _environment(run.path / "env.json")
-    found += _networks(run, needed=(LAST, BEST) if result is not None else ())
+    ends_with = (LAST,) if result is None or result.get("best_epoch", 0) is None else (LAST, BEST)
+    found += _networks(run, needed=() if result is None else ends_with)
     found += state_problems(run.state_path)
     if result is not None and config is not None:
         found += _contradictions(run, config, records, result)
@@ -90,7 +91,7 @@ def _contradictions(
         "seed": config.seed,
         "epochs": len(records),
         "accuracy": accuracies[-1] if accuracies else None,
-        "best_accuracy": max(accuracies, default=None),
+        "best_accuracy": max((share for share in accuracies if share is not None), default=None),
         **{f"sha256 of {name}": sha256(run.path / name) for name in hashes if (run.path / name).is_file()},
     }
     stated = result | {f"sha256 of {name}": value for name, value in hashes.items()}

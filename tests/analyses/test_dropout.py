@@ -203,6 +203,17 @@ class TestResults:
         with pytest.raises(AnalysisError, match=r"varies more than one pair of dropout rates: training\.epochs"):
             dropout_results(tmp_path / "more")
 
+    def test_cells_without_labels_have_no_accuracy(self, tmp_path, capsys):
+        cells = sweeps.cells((0.3, 0.5), 1)
+        ledger = trained(tmp_path / "s", cells)
+        for cell in cells:
+            run = ledger.run(cell.id)
+            run.write_result({**run.result(), "accuracy": None})
+        with pytest.raises(AnalysisError, match=r"the cells of .*s learnt without labels, so they have no accuracy to"):
+            dropout_results(tmp_path / "s")
+        cli.run("sweep", "status", tmp_path / "s")
+        assert f"{len(cells)} done" in capsys.readouterr().out
+
     @pytest.mark.parametrize(("key", "what"), [("teacher_sha256", "teachers"), ("data", "data sets")])
     def test_cells_that_cannot_be_compared(self, key, what, tmp_path):
         cells = sweeps.cells((0.3, 0.5), 1)

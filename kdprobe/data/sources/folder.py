@@ -11,6 +11,9 @@ from kdprobe.data.decode import SUFFIXES, first_side
 from kdprobe.data.sources.listing import LeftOut, Listing, composed, grouped, is_hidden, list_classes
 from kdprobe.errors import DataError
 
+#: side at which images are shown if none is given and the first one is larger
+MOST_PIXELS = 224
+
 
 def read_folder(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
     """Read a folder of images; without a size they are shown as large as the first one, at most at 224 pixels.
@@ -21,10 +24,10 @@ def read_folder(spec: str, folder: str, *, image_size: int | None, download: boo
         DataError: if a folder is missing or empty, or a class has no training images. A class may lack test images,
             and test/ may be missing; then some are to be held out.
     """
-    root = _root(spec, folder)
+    root = folder_of(spec, folder)
     train, test = _splits(spec, root, "test", "val")
     files = ImageFiles(tuple(path for paths in train.classes.values() for path in paths))
-    size = image_size or min(first_side(files, skip_bad=skip_bad), 224)
+    size = image_size or min(first_side(files, skip_bad=skip_bad), MOST_PIXELS)
     return _data_set(spec, train, test, size, crop_fraction=1.0)
 
 
@@ -34,12 +37,17 @@ def read_imagenet(spec: str, folder: str, *, image_size: int | None, download: b
     Raises:
         DataError: as `read_folder`.
     """
-    root = _root(spec, folder)
+    root = folder_of(spec, folder)
     train, test = _splits(spec, root, "val", "test")
     return _data_set(spec, train, test, image_size or 224, crop_fraction=0.875)
 
 
-def _root(spec: str, folder: str) -> Path:
+def folder_of(spec: str, folder: str) -> Path:
+    """The folder that a SPEC names.
+
+    Raises:
+        DataError: if it names none, or there is none.
+    """
     if not folder:
         name = spec.partition(":")[0]
         raise DataError(f"{name} needs a folder: {name}:DIR")

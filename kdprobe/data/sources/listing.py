@@ -60,6 +60,18 @@ def list_classes(split: Path) -> Listing:
     return Listing({name: sorted(walk.images[name]) for name in sorted(walk.images)}, walk.left_out)
 
 
+def list_images(folder: Path) -> Listing:
+    """All images in a folder and below, as those of one class without a name.
+
+    Raises:
+        DataError: if a folder cannot be read.
+    """
+    walk = _Walk(folder)
+    walk.read(str(folder), "")
+    walk.follow_links()
+    return Listing({"": sorted(walk.images[""])}, walk.left_out)
+
+
 def composed(name: str) -> str:
     """A class's name: accents are one character each, as on most file systems, and bytes that are no UTF-8 escapes."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

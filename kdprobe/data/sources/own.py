@@ -15,10 +15,10 @@ from torch import Tensor
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ImageItems, Items, Split
 from kdprobe.data.decode import first_side
 from kdprobe.data.items import Columns, columns_of, features_of, item_label, item_of, item_picture
+from kdprobe.data.sources.folder import MOST_PIXELS
 from kdprobe.errors import DataError
 from kdprobe.terminal.progress import progress
 
-_LARGEST = 224  # side in pixels at which images are shown if none is given
 _TRIED = 8  # items that are read twice
 _TESTS = ("test", "validation", "val")
 
@@ -42,7 +42,7 @@ def own_data(given: object, spec: str, *, image_size: int | None, skip_bad: bool
     if len({reader.columns.label is None for reader in readers.values()}) > 1:
         without = next(reader.called for reader in readers.values() if reader.columns.label is None)
         raise DataError(f"{without} has no labels, but the other images of {spec} have")
-    size = image_size or min(one.side(), _LARGEST)
+    size = image_size or min(one.side(), MOST_PIXELS)
     splits = {name: reader.split(size) for name, reader in readers.items()}
     classes = _classes({name: reader.dataset for name, reader in readers.items()}, one.columns, splits, spec)
     nothing = Split(splits["train"].images, splits["train"].labels, size).take(torch.arange(0))

@@ -389,7 +389,6 @@ class TestLedger:
             {"accuracy": "x"},
             {"accuracy": 1e999},
             {"accuracy": True},
-            {"accuracy": None},
             {"seed": [3]},
             {"teacher_sha256": 3},
             {"data": {}},
