@@ -19,7 +19,11 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ def main() -> None:
     told.add_argument("--batch-size", type=int, default=128)
     told.add_argument("--per-class", type=int, help="at most this many training images of each class")
     told.add_argument("--device", default="auto")
+    told.add_argument("--jobs", type=int, default=1, help="students trained at a time")
     Study(told.parse_args()).run()
 
 
@@ -49,6 +54,7 @@ class Study:
 
     def __init__(self, told: argparse.Namespace) -> None:
         self.told, self.out = told, told.out.resolve()
+        self.lock = threading.Lock()
         self.data = f"folder:{told.data.resolve()}"
         self.headless = f"{told.teacher}@{told.weights.resolve()}"
         self.out.mkdir(parents=True, exist_ok=True)
@@ -57,8 +63,8 @@ class Study:
 
     def run(self) -> None:
         self.head()
-        self.students_of_the_headless()
-        self.students_of_the_head()
+        with ThreadPoolExecutor(self.told.jobs) as pool:
+            list(pool.map(lambda train: train(), self.students()))
         self.analyses()
         self.exports()
         self.loops()
@@ -70,26 +76,27 @@ class Study:
         frozen = {"freeze": ["*", "!head*"], "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2}}
         still = {"crop": "none", "flip": False}
         self.train("head", model, size=self.told.teacher_size, augment=still, training=frozen)
-        size = ("--image-size", str(self.told.teacher_size))
+        size = ("--classes", "0", "--image-size", str(self.told.teacher_size))
         for probe in ("linear", "knn"):
             self.probe(f"teacher-{probe}", self.headless, probe, *size)
 
-    def students_of_the_headless(self) -> None:
-        """With labels by features, and without labels."""
-        teacher = {"path": self.headless, "image_size": self.told.teacher_size}
-        self.student("plain", {"name": "plain"})
+    def students(self) -> Iterator[Callable[[], None]]:
+        """Of the headless Transformer with labels, by features alone without them, and of the one with a head."""
+        yield partial(self.student, "plain", {"name": "plain"})
+        headless = {"path": self.headless, "n_classes": 0, "image_size": self.told.teacher_size}
         for name in ("rkd", "fitnet", "dropkd"):
-            self.student(f"headless-{name}", {"name": name}, teacher)
+            yield partial(self.student, f"headless-{name}", {"name": name}, headless)
         for name in ("rkd", "fitnet"):
-            run = f"unlabelled-{name}"
-            spec = f"images:{self.told.data.resolve() / 'train'}"
-            self.student(run, {"name": name, "ce_weight": 0.0}, teacher, spec=spec)
-            for probe in ("linear", "knn"):
-                self.probe(f"{run}-{probe}", str(self.out / run), probe)
-
-    def students_of_the_head(self) -> None:
+            yield partial(self.unlabelled, name, headless)
         for name in ("kd", "dropkd"):
-            self.student(f"head-{name}", {"name": name}, {"path": str(self.out / "head")})
+            yield partial(self.student, f"head-{name}", {"name": name}, {"path": str(self.out / "head")})
+
+    def unlabelled(self, name: str, teacher: dict[str, Any]) -> None:
+        """A student that sees no labels, judged by two classifiers of its features."""
+        run, spec = f"unlabelled-{name}", f"images:{self.told.data.resolve() / 'train'}"
+        self.student(run, {"name": name, "ce_weight": 0.0}, teacher, spec=spec)
+        for probe in ("linear", "knn"):
+            self.probe(f"{run}-{probe}", str(self.out / run), probe)
 
     def analyses(self) -> None:
         """CKA, decomposition, evaluation of one pair, and the report of everything."""
@@ -101,7 +108,8 @@ class Study:
         plain = ("--checkpoint", self.out / "plain", "--checkpoint", self.out / "head-dropkd")
         self.step("evaluate", "evaluate", *plain, "--device", self.told.device, "--out", results / "evaluation")
         runs = sorted(path.parent for path in self.out.glob("*/result.json"))
-        self.step("report", "report", *runs, results, "--out", results / "report.html")
+        self.step("compare", "runs", "compare", *runs, "--out", results / "comparison.npz")
+        self.step("report", "report", results, "--out", results / "report.html")
 
     def exports(self) -> None:
         for kind, ending in (("onnx", "onnx"), ("torch", "pt2"), ("timm", "safetensors")):
@@ -113,7 +121,7 @@ class Study:
         if "loops" not in self.found:
             from tests.benchmarks.three_loops import first_losses
 
-            self.keep("loops", first_losses(self.out / "head", self.told.student, self.data, self.told.student_size))
+            self.keep("loops", first_losses(self.out / "head-dropkd" / "config.yaml"))
 
     def student(self, run: str, method: dict[str, Any], teacher: dict[str, Any] | None = None, spec: str = "") -> None:
         training = {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4, "nesterov": True}}
@@ -180,8 +188,9 @@ class Study:
         self.keep(name, {"seconds": seconds, "printed": done.stdout[-2000:], "said": done.stderr[-1000:]})
 
     def keep(self, name: str, value: Any) -> None:
-        self.found[name] = {**self.found.get(name, {}), **value}
-        self.path.write_text(json.dumps(self.found, indent=2))
+        with self.lock:
+            self.found[name] = {**self.found.get(name, {}), **value}
+            self.path.write_text(json.dumps(self.found, indent=2))
 
 
 if __name__ == "__main__":
