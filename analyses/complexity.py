@@ -5,23 +5,23 @@ parameters with or without the classes of another data set, so every number here
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
+from jaxtyping import Float64
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdprobe.models import create, load, model_info
-from kdprobe.models.checkpoint import facts_for, takes
+from analyses.latency import Latencies
+from kdprobe.models import model_info
 from kdprobe.models.hooks import hooked
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -79,60 +79,32 @@ def complexity(model: nn.Module) -> Complexity:
     )
 
 
-def models_of(specs: Sequence[str], told: Mapping[str, Any]) -> list[nn.Module]:
-    """Networks to be counted, with facts that their files do not give.
+def complexity_result(names: Sequence[str], counted: Sequence[Complexity], measured: Latencies | None = None) -> Result:
+    """A result of kind "complexity".
 
     Args:
-        specs: as `model_of` takes them.
-        told: `n_classes`, `image_size`, `mean`, `std` of names, and of checkpoints whose files do not give them.
+        names: of m networks.
+        counted: what each costs.
+        measured: how long each takes.
 
-    Raises:
-        KdprobeError: if there is no such checkpoint or name, or a fact is for none of them.
+    Returns:
+        each count [m], and, if measured, `batch_size` [b] and `latency` [m, b, 3] (median, lower and upper quartile, in
+        seconds); facts name networks, classes, input sizes and conventions.
     """
-    saved = [spec for spec in specs if _is_checkpoint(spec)]
-    if len(saved) == len(specs):
-        facts_for(saved, told)
-    return [
-        model_of(spec, **({key: told[key] for key in told if takes(spec, key)} if spec in saved else told))
-        for spec in specs
-    ]
-
-
-def model_of(spec: str, *, n_classes: int | None = None, image_size: int | None = None, **told: Any) -> nn.Module:
-    """A network to be counted: a checkpoint as it is, or a name, with weights of no importance.
-
-    Args:
-        spec: run folder, checkpoint file, `NAME@FILE`, `timm:NAME`, or a name.
-        n_classes: if not given, what timm's weights have, 100 for a CIFAR ResNet, or what NAME@FILE shows.
-        image_size: if not given, what timm's weights take, or 32 for a CIFAR ResNet.
-        told: `mean`, `std`.
-
-    Raises:
-        KdprobeError: if there is no such checkpoint or name.
-    """
-    if _is_checkpoint(spec):
-        return load(spec, n_classes=n_classes, image_size=image_size, **told)
-    name = spec.removeprefix("timm:")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
-    default_classes, default_size = (config.num_classes, config.input_size[-1]) if config else (100, 32)
-    return create(name, n_classes=n_classes or default_classes, image_size=image_size or default_size, **told)
-
-
-def _is_checkpoint(spec: str) -> bool:
-    return Path(spec).exists() or "@" in spec or spec.endswith(".safetensors")
-
-
-def complexity_result(names: Sequence[str], counted: Sequence[Complexity]) -> Result:
-    """A result of kind "complexity": each count [m]; facts name networks, classes, input sizes and conventions."""
     arrays = {key: np.array([getattr(one, key) for one in counted], dtype=np.int64) for key in CONVENTIONS}
     facts: dict[str, Any] = {
         "names": list(names),
         "n_classes": [one.n_classes for one in counted],
         "image_size": [one.image_size for one in counted],
-        "conventions": CONVENTIONS,
+        "conventions": dict(CONVENTIONS),
         "parts": [[list(part) for part in one.parts] for one in counted],
     }
-    return Result("complexity", arrays, facts, provenance(models=list(names)))
+    origin = provenance(models=list(names))
+    if measured is not None:
+        arrays |= {"batch_size": np.array(measured.batch_sizes), "latency": measured.seconds}
+        facts["conventions"]["latency"] = measured.words
+        origin |= {"device": measured.device, "threads": measured.threads}
+    return Result("complexity", arrays, facts, origin)
 
 
 def complexity_table(result: Result, *, parts: bool = False) -> pd.DataFrame:
@@ -142,7 +114,11 @@ def complexity_table(result: Result, *, parts: bool = False) -> pd.DataFrame:
         rows = [(name, *part) for name, of in zip(facts["names"], facts["parts"], strict=True) for part in of]
         return pd.DataFrame(rows, columns=["model", "part", "parameters", "macs"])
     sizes = {"model": facts["names"], "classes": facts["n_classes"], "pixels": facts["image_size"]}
-    return pd.DataFrame(sizes | {key: result.arrays[key] for key in CONVENTIONS})
+    table = pd.DataFrame(sizes | {key: result.arrays[key] for key in CONVENTIONS})
+    for place, size in enumerate(result.arrays.get("batch_size", ())):
+        for quantity, end in enumerate(("", "_lower_quartile", "_upper_quartile")):
+            table[f"ms_at_batch_{size}{end}"] = 1000 * result.arrays["latency"][:, place, quantity]
+    return table
 
 
 def complexity_summary(result: Result) -> str:
@@ -156,7 +132,15 @@ def complexity_summary(result: Result) -> str:
             "by modules (G)": (table.module_operations / 1e9).map("{:.3f}".format),
         }
     )
+    for place, size in enumerate(result.arrays.get("batch_size", ())):
+        shown[f"ms, batch {size}"] = [worded_latency(one) for one in result.arrays["latency"][:, place]]
     return str(shown.to_string(index=False))
+
+
+def worded_latency(seconds: Float64[ndarray, " 3"]) -> str:
+    """`3.21 [3.18, 3.30]`, in milliseconds: median, lower and upper quartile."""
+    value, low, high = 1000 * seconds
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 @contextmanager

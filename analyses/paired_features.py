@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.devices import pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
+from kdprobe.features.minibatches import Forward, Minibatches, moved
+from kdprobe.features.numbered import numbered_minibatches
 from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.creation import model_info
+from kdprobe.models.identity import network_name, network_origin
 from kdprobe.models.stages import Need, Stages
 
 
@@ -75,11 +78,64 @@ def shown_features(
             for role, model in views.models.items()
         }
 
-        def take(role: str, images: Tensor) -> Mapping[str, Tensor]:
-            views.models[role](images)
+        def take(role: str, batch: Any) -> Mapping[str, Tensor]:
+            taken[role](batch)
             return taken[role]
 
         return _gathered(views, take, {"reduce": reduce}, batch_size=batch_size, device=device, quiet=quiet)
+
+
+def loader_features(
+    teacher: nn.Module,
+    student: nn.Module,
+    loader: Minibatches,
+    *,
+    student_loader: Minibatches | None = None,
+    teacher_layers: str | Sequence[str] = "stages",
+    student_layers: str | Sequence[str] = "stages",
+    reduce: str | Callable[[Tensor], Tensor] = "gap",
+    device: str | torch.device = "cpu",
+    forward: Forward | None = None,
+    data: str = "",
+) -> LayerFeatures:
+    """Show the minibatches of a loader to both networks and take features.
+
+    Args:
+        teacher: any network.
+        student: any network.
+        loader: as `analyses.cka.cka` takes it; classes are taken of a tuple's second tensor, or under a usual name.
+        student_loader: the same images in the size that the student takes, in the same order.
+        teacher_layers: as `kdprobe.capture` takes them.
+        student_layers: the same for the student.
+        reduce: what of a layer's output is taken; or a function.
+        device: both networks are moved there; the features are gathered on the CPU.
+        forward: `forward(model, batch)` runs a network, or a part of it, on a minibatch of any form.
+        data: what the loader shows, for the record.
+
+    Raises:
+        AnalysisError: if the loader gives no minibatches, the two show different images, or a feature is not finite.
+        CaptureError: for an unknown layer.
+    """
+    place = pick_device(device)
+    networks = {"teacher": teacher, "student": student}
+    chosen: dict[str, Any] = {"reduce": reduce, "forward": forward}
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        layers = {"teacher": teacher_layers, "student": student_layers}
+        taken = {
+            role: stack.enter_context(capture(model.to(place), layers[role], **chosen))
+            for role, model in networks.items()
+        }
+        gathered = _Gathered()
+        for number, batches in enumerate(numbered_minibatches(loader, student_loader, forward)):
+            for role, batch in batches.items():
+                with located(f"minibatch {number} of the {role}"):
+                    taken[role](moved(batch.content, place))
+                gathered.add(role, taken[role])
+            gathered.add_samples(batches["teacher"].labels, batches["teacher"].index)
+    facts = {role: network_name(model) for role, model in networks.items()}
+    facts |= {"data": data, "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function")}
+    return gathered.features(facts, {role: network_origin(model) for role, model in networks.items()} | {"data": data})
 
 
 def shown_maps(
@@ -111,8 +167,8 @@ def shown_maps(
     names = {role: shape.names for role, shape in shapes.items() if shape is not None}
     used = {role: sorted({pair[place] for pair in method.pairs}) for place, role in enumerate(("student", "teacher"))}
 
-    def take(role: str, images: Tensor) -> Mapping[str, Tensor]:
-        maps = stages[role](images).maps
+    def take(role: str, batch: Any) -> Mapping[str, Tensor]:
+        maps = stages[role](model_info(views.models[role]).normalise(batch.images)).maps
         return {names[role][stage]: maps[stage] for stage in used[role]}
 
     found = _gathered(views, take, {"reduce": "maps"}, batch_size=batch_size, device=device, quiet=quiet)
@@ -121,35 +177,60 @@ def shown_maps(
 
 def _gathered(
     views: Views,
-    take: Callable[[str, Tensor], Mapping[str, Tensor]],
+    take: Callable[[str, Any], Mapping[str, Tensor]],
     facts: dict[str, Any],
     *,
     batch_size: int,
     device: str | torch.device,
     quiet: bool,
 ) -> LayerFeatures:
-    """All test images through `take`, which maps a role and its normalised images to features by layer."""
-    gathered: dict[str, dict[str, list[Tensor]]] = {"teacher": {}, "student": {}}
-    labels, index = [], []
+    """All test images through `take`, which maps a role and its minibatch to features by layer."""
+    gathered = _Gathered()
     minibatches = views.minibatches(batch_size=batch_size, device=device, label="features", quiet=quiet)
     for number, batches in enumerate(minibatches):
         for role, batch in batches.items():
             with torch.inference_mode(), located(f"minibatch {number} of the {role}"):
-                features = take(role, model_info(views.models[role]).normalise(batch.images))
-            for layer, feature in features.items():
-                gathered[role].setdefault(layer, []).append(feature.cpu())
-        labels.append(batches["teacher"].labels.cpu())
-        index.append(batches["teacher"].index.cpu())
+                features = take(role, batch)
+            gathered.add(role, features)
+        gathered.add_samples(batches["teacher"].labels, batches["teacher"].index)
     infos = {role: model_info(model) for role, model in views.models.items()}
     origin = {role: info.origin() for role, info in infos.items()}
-    return LayerFeatures(
-        teacher={layer: torch.cat(parts).clone() for layer, parts in gathered["teacher"].items()},
-        student={layer: torch.cat(parts).clone() for layer, parts in gathered["student"].items()},
-        labels=torch.cat(labels),
-        index=torch.cat(index),
-        facts={**{role: info.name for role, info in infos.items()}, "data": views.data, **facts},
-        origin=origin | {"data": views.data},
-    )
+    facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **facts}
+    return gathered.features(facts, origin | {"data": views.data})
+
+
+class _Gathered:
+    """Features, minibatch by minibatch, on the CPU."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[str, list[Tensor]]] = {"teacher": {}, "student": {}}
+        self._labels: list[Tensor] = []
+        self._index: list[Tensor] = []
+
+    def add(self, role: str, features: Mapping[str, Tensor]) -> None:
+        """Those of one network for the next minibatch."""
+        for layer, feature in features.items():
+            self._parts[role].setdefault(layer, []).append(feature.cpu())
+
+    def add_samples(self, labels: Tensor, index: Tensor) -> None:
+        """Classes and places of the samples of that minibatch."""
+        self._labels.append(labels.cpu())
+        self._index.append(index.cpu())
+
+    def features(self, facts: dict[str, Any], origin: dict[str, Any]) -> LayerFeatures:
+        """Those of all minibatches.
+
+        Raises:
+            AnalysisError: if there was none.
+        """
+        if not self._index:
+            raise AnalysisError("the loader gave no minibatches")
+        joined = {
+            role: {layer: torch.cat(parts).clone() for layer, parts in layers.items()}
+            for role, layers in self._parts.items()
+        }
+        labels, index = torch.cat(self._labels), torch.cat(self._index)
+        return LayerFeatures(joined["teacher"], joined["student"], labels, index, facts, origin)
 
 
 def stored_features(

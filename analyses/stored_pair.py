@@ -185,8 +185,8 @@ def _warn_of_unknown(stores: Sequence[FeatureStore]) -> None:
     if stores:
         names = " and ".join(dict.fromkeys(str(store.path) for store in stores))
         warnings.warn(
-            f"an older kdprobe, or none, wrote {names} without saying which images it saw, so whether both networks "
-            "saw the same ones is not checked",
+            f"an older kdprobe, a loader in Python, or none wrote {names} without saying which images it saw, so "
+            "whether both networks saw the same ones is not checked",
             UserWarning,
             stacklevel=5,
         )

@@ -21,6 +21,12 @@ def with_ends(percents: Iterable[float], unit: str = "") -> str:
     return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
 
 
+def milliseconds(seconds: Iterable[float]) -> str:
+    """A duration in milliseconds and the quartiles around it."""
+    value, low, high = (1000 * one for one in seconds)
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def intervals(facts: Mapping[str, Any]) -> str:
     """What kind of intervals a result has."""
     return f"{100 * facts['confidence']:g} % intervals"

@@ -27,12 +27,11 @@ picture, name what draws that under `kdprobe.figures`; a kind without a picture 
 package registers may hold any numbers and any JSON values; it is saved, loaded and shown as a table.
 """
 
-from importlib.metadata import entry_points
 from math import inf
-from typing import Any
 
 from kdprobe.errors import ResultError
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
+from kdprobe.packages import installed, offered
 
 __all__ = [
     "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Dict", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
@@ -51,6 +50,7 @@ _NETWORK = Record({"sha256": Maybe(Text(), required=False)})
 _ORIGIN_OF_PAIR = {**ORIGIN, "data": Text(), "teacher": _NETWORK, "student": _NETWORK}
 _ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": Maybe(Text())}), "names")}
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
+_CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
     "n_samples": _COUNTED,
     "n_minibatches": _COUNTED,
@@ -153,15 +153,18 @@ KINDS = {
             "macs": Values("names", "whole", within=COUNT),
             "flops": Values("names", "whole", within=COUNT),
             "module_operations": Values("names", "whole", within=COUNT),
+            "batch_size": Values("batches", "whole", within=(1, inf), rising=True, required=False),
+            "latency": Values("names batches interval", within=COUNT, required=False),  # seconds, with quartiles
         },
         facts={
             "names": List(Text(), "names"),
             "n_classes": List(_COUNTED, "names"),
             "image_size": List(_COUNTED, "names"),
-            "conventions": Record({key: Text() for key in ("parameters", "macs", "flops", "module_operations")}),
+            "conventions": Record({key: Text(required=key != "latency") for key in _CONVENTIONS}),
             "parts": List(List(List(Anything(), "3")), "names"),
         },
         provenance={**ORIGIN, "models": List(Text(), "names")},
+        together=[("batch_size", "latency")],
     ),
     "compound": Kind(
         arrays={
@@ -353,7 +356,7 @@ KINDS = {
             "train_loss": Values("names epochs", nan="all"),
             "accuracy": Values("names epochs", within=SHARE, nan="all"),
         },
-        facts={"names": List(Text(), "names")},
+        facts={"names": List(Text(), "names"), "sizes": List(Dict(_COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
 }
@@ -365,31 +368,9 @@ def find_kind(name: str) -> Kind:
     Raises:
         ResultError: if what is registered cannot be imported, or is no `Kind`.
     """
-    found = KINDS.get(name) or installed("kdprobe.kinds", name) or OPEN
+    found = KINDS.get(name) or installed("kdprobe.kinds", name, ResultError) or OPEN
     if not isinstance(found, Kind):
         raise ResultError(
             f"what is registered as {name!r} must be a kdprobe.kinds.Kind, but is a {type(found).__name__}"
         )
     return found
-
-
-def offered(group: str) -> set[str]:
-    """The names under which installed packages offer something in an entry-point group."""
-    return {entry.name for entry in entry_points(group=group)}
-
-
-def installed(group: str, name: str) -> Any:
-    """What an installed package offers under a name of an entry-point group; None if none does.
-
-    Raises:
-        ResultError: if it cannot be imported, or several packages offer different things.
-    """
-    targets = sorted({entry.value: entry for entry in entry_points(group=group, name=name)}.items())
-    if len(targets) > 1:
-        raise ResultError(f"{name!r} of {group} is registered as {targets[0][0]} and as {targets[1][0]}; uninstall one")
-    for target, entry in targets:
-        try:
-            return entry.load()
-        except Exception as error:
-            raise ResultError(f"{name!r} of {group} cannot be imported from {target}: {error}") from error
-    return None

@@ -277,7 +277,8 @@ def compound_result(names: tuple[str, ...] = ("plain", "dropkd")) -> Result:
     return Result("compound", arrays, facts, of_models(names))
 
 
-def complexity_result() -> Result:
+def complexity_result(*, latency: bool = False) -> Result:
+    """Costs of two networks; with latencies at two batch sizes."""
     keys = ("parameters", "macs", "flops", "module_operations")
     arrays = {key: np.array([11_180_000, 2_230_000]) * (index + 1) for index, key in enumerate(keys)}
     conventions = {key: f"how {key} are counted" for key in keys}
@@ -288,6 +289,10 @@ def complexity_result() -> Result:
         "conventions": conventions,
         "parts": [[["conv1", 1728, 884736]], [["conv_stem", 864, 442368]]],
     }
+    if latency:
+        arrays |= {"batch_size": np.array([1, 32]), "latency": np.array([[[0.0123, 0.012, 0.0131], [0.31, 0.3, 0.33]]])}
+        arrays["latency"] = np.concatenate([arrays["latency"], arrays["latency"] / 3])
+        conventions["latency"] = "median and quartiles in ms, on cpu (some processor) with 2 threads"
     return Result("complexity", arrays, facts, {**PROVENANCE, "models": facts["names"]})
 
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from analyses.cka.minibatches import SIZE
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
-from kdprobe.config import RunConfig
+from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
-from kdprobe.features.shared_images import Views, open_views, show
+from kdprobe.features.minibatches import SIZE
+from kdprobe.features.shared_images import Views, located, open_views
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import model_info
 from kdprobe.models.identity import weights_sha256
@@ -95,7 +95,9 @@ def cka_over_time(
     shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
     named_by = None if teacher else {"teacher": folder.config_path}
     facts = _teacher_facts(folder, shown) if teacher is None else {}
-    options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
+    told = dict(told or {})
+    of_teacher = {key: value for key, value in facts.items() if key not in told} | told.get("teacher", {})
+    options: dict[str, Any] = {"view": view, "identified": True, "told": {**told, "teacher": of_teacher}}
     views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
     given: dict[str, Any] = {"batch_size": batch_size or SIZE, "shard": shard, "device": pick_device(device)}
@@ -175,7 +177,8 @@ def _grams(
     with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
         minibatches = alone.minibatches(shard=shard, device=device, **options)
         for number, batches in zip(count(*shard), minibatches, strict=False):
-            show(model, batches[role].images, where=f"minibatch {number} of {model_info(model).name}")
+            with located(f"minibatch {number} of {model_info(model).name}"):
+                taken(batches[role])
             yield number, dict(taken)
 
 
@@ -195,7 +198,7 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
 
 def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
     """Facts that were given for the run's own teacher, and the image size where no file gives one."""
-    facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
+    facts = TeacherFacts.model_validate(folder.values()["teacher_facts"] or {}).of_network()
     if is_foreign(shown["teacher"]) and "image_size" not in facts:
         facts["default_size"] = read_info(Path(shown["student"])).image_size
     return facts

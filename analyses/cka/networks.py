@@ -9,26 +9,26 @@ Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import count, tee, zip_longest
+from itertools import count, tee
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
 
-from analyses.cka.minibatches import SIZE, Forward, Minibatches, as_minibatches, as_tensor, feed, n_samples
+from analyses.arrays import as_tensor
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
-from kdprobe.data import Batch
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.minibatches import SIZE, Forward, Minibatches, moved, n_samples
+from kdprobe.features.numbered import paired_minibatches
 from kdprobe.features.shared_images import Views, located
-from kdprobe.models.creation import unwrap
+from kdprobe.models.identity import network_name, network_origin
 from kdprobe.provenance import provenance
 
 
@@ -91,7 +91,8 @@ def cka(
 
     Both networks see each minibatch in turn, so a loader may shuffle. Images of a kdprobe `Batch` are
     normalised for each network; those of other loaders (tensors, tuples that begin with one, or mappings with one
-    under a usual name) are taken as they are, apart from uint8 images, which are scaled to 0 to 1.
+    under a usual name) are taken as they are, apart from uint8 images, which are scaled to 0 to 1. Of a mapping, such
+    as transformers' processors give, each network gets the tensors that its `forward` names.
 
     Args:
         teacher: gives the rows.
@@ -109,7 +110,7 @@ def cka(
         permutations: number of random orders of the student's samples, for p values of no similarity; 0 for none.
         shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.
-        forward: `forward(model, batch)` runs a network on a minibatch of another form.
+        forward: `forward(model, batch)` runs a network, or a part of it, on a minibatch of any form.
         data: what the loader shows, for the record.
 
     Returns:
@@ -126,24 +127,25 @@ def cka(
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        one = stack.enter_context(capture(teacher.to(place), teacher_layers, reduce=taken))
-        other = stack.enter_context(capture(student.to(place), student_layers, reduce=taken))
-        for number, (left, right) in zip(count(*shard), _pairs(loader, student_loader, forward), strict=False):
+        one = stack.enter_context(capture(teacher.to(place), teacher_layers, reduce=taken, forward=forward))
+        other = stack.enter_context(capture(student.to(place), student_layers, reduce=taken, forward=forward))
+        pairs = paired_minibatches(loader, student_loader, forward)
+        for number, (left, right) in zip(count(*shard), pairs, strict=False):
             samples = n_samples(left, forward)
             if samples is None or sums.accepts(samples):
-                for model, batch in ((teacher, left), (student, right)):
-                    with located(f"minibatch {number} of {_name(model)}"):
-                        feed(model, batch, place, forward)
+                for features, model, batch in ((one, teacher, left), (other, student, right)):
+                    with located(f"minibatch {number} of {network_name(model)}"):
+                        features(moved(batch, place))
                 sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
     if shard[1] > 1:
         sums.gather()
     facts = {
-        "teacher": _name(teacher),
-        "student": _name(student),
+        "teacher": network_name(teacher),
+        "student": network_name(student),
         "data": data,
         "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
     }
-    origin = provenance(teacher=_origin(teacher), student=_origin(student), data=data)
+    origin = provenance(teacher=network_origin(teacher), student=network_origin(student), data=data)
     return sums.result(confidence=confidence, facts=facts, provenance=origin)
 
 
@@ -184,39 +186,5 @@ def views_cka(
     )
 
 
-def _pairs(
-    loader: Minibatches, student_loader: Minibatches | None, forward: Forward | None
-) -> Iterator[tuple[Any, Any]]:
-    if student_loader is None:
-        yield from ((batch, batch) for batch in as_minibatches(loader))
-        return
-    left_loader, right_loader = as_minibatches(loader), as_minibatches(student_loader, name="student_loader")
-    for one in (left_loader, right_loader):
-        if isinstance(one, DataLoader) and isinstance(one.sampler, RandomSampler):
-            raise AnalysisError(
-                "two loaders that shuffle show different images; give both a fixed order, or one loader"
-            )
-    for number, (left, right) in enumerate(zip_longest(left_loader, right_loader)):
-        if left is None or right is None or not _same_samples(left, right, forward):
-            raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
-        yield left, right
-
-
-def _same_samples(left: Any, right: Any, forward: Forward | None) -> bool:
-    if isinstance(left, Batch) and isinstance(right, Batch):
-        return torch.equal(left.index.cpu(), right.index.cpu())
-    return n_samples(left, forward) == n_samples(right, forward)
-
-
 def _grams(features: Capture, *, made: bool) -> Grams:
     return {layer: feature if made else centred_gram(feature) for layer, feature in features.items()}
-
-
-def _name(model: nn.Module) -> str:
-    info = getattr(unwrap(model), "kdprobe_info", None)
-    return info.name if info else type(unwrap(model)).__name__
-
-
-def _origin(model: nn.Module) -> dict[str, Any]:
-    info = getattr(unwrap(model), "kdprobe_info", None)
-    return info.origin() if info else {"name": _name(model)}

@@ -5,39 +5,69 @@ from typing import Any
 
 import click
 
-from kdprobe.cli.options import facts_options, saving_options, trust_option
+from kdprobe.cli.options import batch_size_option, device_option, facts_options, saving_options, trust_option
+from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--stages", is_flag=True, help="Show the parts of each network too.")
+@click.option("--latency", is_flag=True, help="Measure how long a forward pass of 1 and of N images takes as well.")
+@batch_size_option("N, where --latency is given.", least=2, metavar="N", show_default="32")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="torch's own number",
+    help="Threads that --latency computes with.",
+)
+@device_option()
 @saving_options("complexity")
 @facts_options
 @trust_option
 def complexity(
-    models: tuple[str, ...], out: Path, told: dict[str, Any], *, stages: bool, overwrite: bool, quiet: bool
+    models: tuple[str, ...],
+    out: Path,
+    device: str,
+    told: dict[str, Any],
+    *,
+    stages: bool,
+    latency: bool,
+    batch_size: int | None,
+    threads: int | None,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Count parameters, MACs and FLOPs of networks.
 
     Each is counted by a convention that is named. MODEL is a run folder, a checkpoint file, NAME@FILE, timm:NAME, or
-    the name of a network.
+    the name of a network. A latency holds for the machine that it was measured on, while nothing else runs there.
 
     \b
     Example:
       kdprobe complexity resnet18 mobilenetv2_100 runs/resnet8 --classes 7
+      kdprobe complexity runs/teacher runs/resnet8-kd --latency --device cpu --threads 1
     """
-    from analyses.complexity import CONVENTIONS, complexity_result, complexity_summary, complexity_table, models_of
     from analyses.complexity import complexity as count
+    from analyses.complexity import complexity_result, complexity_summary, complexity_table
+    from analyses.latency import latencies
     from kdprobe.cli.saving import Saving
+    from kdprobe.models.named import models_of
 
+    if not latency and (batch_size or threads):
+        raise ConfigError("--batch-size and --threads are for --latency; add it")
     path = out / "complexity.npz"
     saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)
-    result = complexity_result(models, [count(model) for model in models_of(models, told)])
+    networks = models_of(models, told)
+    counted = [count(network) for network in networks]
+    place: dict[str, Any] = {"device": device, "threads": threads, "quiet": quiet}
+    measured = latencies(networks, (1, batch_size or 32), **place) if latency else None
+    result = complexity_result(models, counted, measured)
     saving.save(path, result, complexity_table(result))
     echo(complexity_summary(result))
     if stages:
         echo("\n" + complexity_table(result, parts=True).to_string(index=False))
     if not quiet:
-        for key, meaning in CONVENTIONS.items():
+        for key, meaning in result.facts["conventions"].items():
             echo(f"{key}: {meaning}", err=True)

@@ -14,12 +14,15 @@ from kdprobe.data import AS_IT_IS, DataSet, Split, View
 from kdprobe.data.judged import check_held_out, load_judged
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
+from kdprobe.features.minibatches import Forward, Minibatches, as_minibatches, feed, moved
 from kdprobe.features.shared_images import shown_batches
 from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo
-from kdprobe.models.outputs import logits_in
+from kdprobe.models.facts import described
+from kdprobe.models.identity import network_name
+from kdprobe.models.outputs import answer_in, logits_in
 from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
@@ -51,32 +54,51 @@ class Judged:
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    split: Split,
+    split: Minibatches,
     *,
     batch_size: int = 256,
     workers: int = 2,
     device: str | torch.device = "cpu",
     quiet: bool = True,
+    forward: Forward | None = None,
 ) -> Float32[Tensor, "n C"]:
-    """Logits of every image of a split, in its order.
+    """Logits of every image of a split or of a loader's minibatches, in their order.
 
     Args:
-        model: from `kdprobe.load`; it is in evaluation mode meanwhile.
-        split: images of the network's input size.
-        batch_size: images at a time.
-        workers: processes that decode files.
+        model: from `kdprobe.load`, or any network; it is in evaluation mode meanwhile.
+        split: images of the network's input size; or a loader of them, as `analyses.cka.cka` takes it.
+        batch_size: images of a split at a time.
+        workers: processes that decode files of a split.
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
+        forward: `forward(model, batch)` gives a network's output for a minibatch of any form.
+
+    Raises:
+        AnalysisError: for a loader that gives no minibatches.
+        ModelError: if it is not clear what of the output is the logits.
     """
-    info, training, device = model_info(model), model.training, pick_device(device)
+    name, training, device = network_name(model), model.training, pick_device(device)
     model.to(device).eval()
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
-    batches = shown_batches(split, label=info.name, quiet=quiet, **options)
+    batches: Iterable[Any]
+    if isinstance(split, Split):
+        batches = shown_batches(split, label=name, quiet=quiet, **options)
+    else:
+        batches = as_minibatches(split)
     try:
-        logits = [logits_in(model(info.normalise(batch.images)), info).float().cpu() for batch in batches]
+        outputs = (feed(model, moved(batch, device), forward) for batch in batches)
+        logits = [_logits(output, model).float().cpu() for output in outputs]
+        if not logits:
+            raise AnalysisError("the loader gave no minibatches")
         return torch.cat(logits)
     finally:
         model.train(training)
+
+
+def _logits(output: Any, model: nn.Module) -> Tensor:
+    """What counts in the output of a network, described or not."""
+    info = described(model)
+    return logits_in(output, info) if info else answer_in(output, ModelInfo(network_name(model), 0, 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,8 +103,8 @@ def pooled_features(
     """What a network's classifier gets, or what one without a classifier gives, and the classes of the images.
 
     Raises:
-        AnalysisError: if the network does not show it, or it is not finite.
-        ModelError: if it is not known where it is.
+        AnalysisError: if it is not finite.
+        ModelError: if it is not known where it is, or the classifier does not run.
     """
     needs: tuple[Need, ...] = ("pooled",)
     network, normalise = Stages(one.model, needs=needs), one.info.normalise
@@ -113,8 +113,7 @@ def pooled_features(
         split, batch_size=batch_size, workers=workers, device=one.device, label=one.info.name, quiet=quiet
     ):
         pooled = network(normalise(batch.images)).pooled
-        if pooled is None:
-            raise AnalysisError(f"{one.checkpoint} shows no pooled features: what it calls its classifier does not run")
+        assert pooled is not None
         features.append(pooled.float().cpu())
         labels.append(batch.labels.cpu())
     found = torch.cat(features)

@@ -22,7 +22,7 @@ from kdprobe.results import Result
 
 def decompose_layers(
     features: LayerFeatures,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str]] | None = None,
     *,
     method: str = "ridge",
     auxiliary: Path | None = None,
@@ -36,7 +36,8 @@ def decompose_layers(
 
     Args:
         features: of both networks.
-        pairs: teacher layer and student layer; with `dropkd`, in the order of the run's stage pairs.
+        pairs: teacher layer and student layer, at equal relative depth if not given; with `dropkd`, in the order of the
+            run's stage pairs.
         method: as `analyses.knowledge.decomposition.decompose` takes it.
         auxiliary: file of a DropKD run, for `dropkd`.
         folds: held out in turn.
@@ -55,6 +56,7 @@ def decompose_layers(
     """
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
     measured, left_out, shown = [], [], None
+    pairs = match_layers(list(features.teacher), list(features.student)) if pairs is None else pairs
     for stage, (one, other) in enumerate(pairs):
         given = features.teacher[one], features.student[other]
         settings = options | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})

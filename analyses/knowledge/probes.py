@@ -41,9 +41,7 @@ def probe_accuracy(
         held_out = fold.cpu().numpy()
         training = np.setdiff1d(np.arange(len(y)), held_out)
         if len(np.unique(y[training])) < 2:
-            raise AnalysisError(
-                f"a classifier needs two classes, but all training labels are {y[training][0]}; give --no-probes"
-            )
+            raise AnalysisError(f"a classifier needs two classes, but all training labels are {y[training][0]}")
         probe = RidgeClassifierCV(alphas=_STRENGTHS * size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a class that has no training sample

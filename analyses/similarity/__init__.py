@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from analyses.similarity.measures import rsa as rsa
     from analyses.similarity.measures import svcca as svcca
     from analyses.similarity.result import files_similarity as files_similarity
+    from analyses.similarity.result import layers_similarity as layers_similarity
 
-__all__ = ["canonical_correlations", "files_similarity", "procrustes", "pwcca", "rsa", "svcca"]
+__all__ = ["canonical_correlations", "files_similarity", "layers_similarity", "procrustes", "pwcca", "rsa", "svcca"]
 
 __getattr__, __dir__ = face(
     __name__,
     {
         "canonical_correlations": "analyses.similarity.measures",
         "files_similarity": "analyses.similarity.result",
+        "layers_similarity": "analyses.similarity.result",
         "procrustes": "analyses.similarity.measures",
         "pwcca": "analyses.similarity.measures",
         "rsa": "analyses.similarity.measures",

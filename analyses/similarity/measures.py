@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from analyses.cka.minibatches import as_tensor
+from analyses.arrays import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import distance_tolerance, precision_of, rank_tolerance, varying_columns

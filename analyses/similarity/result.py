@@ -1,22 +1,27 @@
 """Similarity of every pair of stored layers, by other measures than CKA, as a result."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from analyses.layer_pairs import pairs_table
+from analyses.paired_features import LayerFeatures
 from analyses.similarity.measures import MEASURES, Measured, Prepared
-from analyses.stored_pair import StoredNetwork, open_pair
+from analyses.stored_pair import open_pair
 from kdprobe.errors import AnalysisError, Undefined, near_matches
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_Layers = dict[str, Prepared | str]
 
 NAMES = {
     "svcca": "SVCCA",
@@ -58,17 +63,40 @@ def files_similarity(
     if measure not in MEASURES:
         raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
     with open_pair(paths) as pair:
-        rows = _prepared(pair.teacher, teacher_layers, reduce)
-        columns = _prepared(pair.student, student_layers, reduce)
-        facts = {
-            **pair.facts(),
-            "measure": NAMES[measure],
-            "reduce": pair.reduction(reduce),
-            "n_samples": pair.store.n_samples,
-            "teacher_layers": list(rows),
-            "student_layers": list(columns),
-        }
+        facts = {**pair.facts(), "reduce": pair.reduction(reduce), "n_samples": pair.store.n_samples}
+        chosen = {"teacher": teacher_layers, "student": student_layers}
+        rows, columns = (
+            _prepared(name, side.layers(chosen[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
+            for name, side in pair.sides.items()
+        )
         origin = provenance(**pair.origin())
+    return _compared(measure, rows, columns, facts, origin)
+
+
+def layers_similarity(features: LayerFeatures, measure: str) -> Result:
+    """One measure for every pair of layers whose features were taken.
+
+    Args:
+        features: of both networks, as `analyses.paired_features` takes them.
+        measure: a name in `analyses.similarity.measures.MEASURES`.
+
+    Returns:
+        as `files_similarity`.
+
+    Raises:
+        AnalysisError: for an unknown measure.
+        Undefined: if no pair of layers has a value, with the reason of the first.
+    """
+    if measure not in MEASURES:
+        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    facts = features.facts | {"n_samples": len(features.index)}
+    rows = _prepared("teacher", list(features.teacher), features.teacher.__getitem__)
+    columns = _prepared("student", list(features.student), features.student.__getitem__)
+    return _compared(measure, rows, columns, facts, provenance(**features.origin))
+
+
+def _compared(measure: str, rows: _Layers, columns: _Layers, facts: dict[str, Any], origin: dict[str, Any]) -> Result:
+    facts |= {"measure": NAMES[measure], "teacher_layers": list(rows), "student_layers": list(columns)}
     matrix = np.full((len(rows), len(columns)), np.nan)
     undefined, remarks = list[dict[str, str]](), list[dict[str, str]]()
     for place, row in enumerate(list(rows)):
@@ -120,13 +148,13 @@ def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measu
     return MEASURES[measure](one, other)
 
 
-def _prepared(side: StoredNetwork, layers: str | Sequence[str], reduce: str | None) -> dict[str, Prepared | str]:
+def _prepared(role: str, layers: Sequence[str], read: Callable[[str], Tensor], stored: str | None = None) -> _Layers:
     """Each layer's features, or why they have no similarity with any others."""
-    found: dict[str, Prepared | str] = {}
-    for name in side.layers(layers):
+    found: _Layers = {}
+    for name in layers:
         try:
-            prepared = found[name] = Prepared(side.reduced(name, reduce), getattr(torch, side.store.dtype))
+            prepared = found[name] = Prepared(read(name), getattr(torch, stored) if stored else None)
             prepared.require_variation()
         except AnalysisError as error:
-            found[name] = f"{side.role} layer {name!r}: {error}"
+            found[name] = f"{role} layer {name!r}: {error}"
     return found

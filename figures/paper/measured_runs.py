@@ -5,10 +5,10 @@ MobileViTV2 and ViT-L/14 it means, so all of them count. Whether a method's opti
 the reader: runs of different configurations have lines of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +53,20 @@ COSTS = {"FLOPs (G)": "operations", "Parameters (M)": "parameters"}
 COST_PIXELS = 224  # side of the images that the published counts of operations are for
 
 
+class Latency(NamedTuple):
+    """How long a network's forward pass takes.
+
+    Attributes:
+        column: what it is called, with the batch size.
+        quartiles: median, lower and upper quartile in ms.
+        words: how and on what it was measured.
+    """
+
+    column: str
+    quartiles: tuple[float, float, float]
+    words: str
+
+
 @dataclass(frozen=True)
 class RunGroup:
     """Runs that differ in the seed alone.
@@ -64,6 +78,7 @@ class RunGroup:
         measured: accuracy and compound accuracies in %, one number per run, NaN where there is none; `COSTS` in the
             units of the table, one number for all runs.
         n_images: for what is measured in %: on how many images, if that is known.
+        latencies: of its network at the size of `COST_PIXELS`; nothing that is published repeats them.
     """
 
     name: str
@@ -71,6 +86,7 @@ class RunGroup:
     trained: Mapping[str, Any]
     measured: Mapping[str, Sequence[float]]
     n_images: Mapping[str, int | None] = field(default_factory=dict)
+    latencies: Sequence[Latency] = ()
 
     def interval(self, quantity: str) -> tuple[float, float, int]:
         """Mean over the runs, half-width of its 95 % interval (NaN for one number), and the number of values."""
@@ -93,7 +109,7 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
     if "groups" not in comparison.facts:
         raise ResultError("a comparison without groups does not say which runs repeat a published number")
     others = list(others)
-    scores, operations = _compound_scores(others), _operations(others)
+    scores, operations, latencies = _compound_scores(others), _operations(others), _latencies(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
     found = []
     n_compound = min((one.facts["n_images"] for one in others if one.kind == "compound"), default=None)
@@ -101,12 +117,13 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
     for name, group, accuracy, count in zip(*parts, strict=True):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
         percents = {reading: [one.get(reading, np.nan) for one in of_runs] for reading in READING_LABELS}
-        counted = [operations[known] for known in (*group["runs"], group["model"]) if known in operations][:1]
+        known = (*group["runs"], group["model"])
+        counted = [operations[name] for name in known if name in operations][:1]
+        timed = next((latencies[name] for name in known if name in latencies), ())
         costs = {"operations": counted, "parameters": [group["parameters"] / 1e6]}
         n_images = {"accuracy": count, **dict.fromkeys(READING_LABELS, n_compound)}
-        found.append(
-            RunGroup(name, group["runs"], group, {"accuracy": accuracy.tolist(), **percents, **costs}, n_images)
-        )
+        measured = {"accuracy": accuracy.tolist(), **percents, **costs}
+        found.append(RunGroup(name, group["runs"], group, measured, n_images, timed))
     return found
 
 
@@ -158,12 +175,27 @@ def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
 
 def _operations(results: Iterable[Result]) -> dict[str, float]:
     """Operations in billions by a network's name or run folder, counted as the publication counts them."""
-    return {
-        name: float(count) / 1e9
-        for result in results
-        if result.kind == "complexity"
-        for name, pixels, count in zip(
-            result.facts["names"], result.facts["image_size"], result.arrays["module_operations"], strict=True
-        )
-        if pixels == COST_PIXELS
-    }
+    return {name: float(result.arrays["module_operations"][row]) / 1e9 for name, result, row in _counted(results)}
+
+
+def _latencies(results: Iterable[Result]) -> dict[str, tuple[Latency, ...]]:
+    """Latencies by a network's name or run folder, one for each batch size."""
+    found = {}
+    for name, result, row in _counted(results):
+        if "latency" in result.arrays:
+            words = result.facts["conventions"].get("latency", "")
+            by_batch = zip(result.arrays["batch_size"], 1000 * result.arrays["latency"][row], strict=True)
+            found[name] = tuple(
+                Latency(f"Latency (ms), batch of {size}", (value, low, high), words)
+                for size, (value, low, high) in by_batch
+            )
+    return found
+
+
+def _counted(results: Iterable[Result]) -> Iterator[tuple[str, Result, int]]:
+    """Each network that was counted at the published size: its name or run folder, the result, and its place there."""
+    for result in results:
+        if result.kind == "complexity":
+            for row, (name, pixels) in enumerate(zip(result.facts["names"], result.facts["image_size"], strict=True)):
+                if pixels == COST_PIXELS:
+                    yield name, result, row

@@ -5,11 +5,12 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from string import ascii_lowercase
 
 import numpy as np
 
-from figures.paper.measured_runs import RunGroup, repeats
+from figures.paper.measured_runs import COSTS, RunGroup, repeats
 
 _LONG = 30  # lines from which on a table is set smaller, so that it stays within a page
 
@@ -58,7 +59,7 @@ class PublishedTable:
         """How many columns of `grid` hold names."""
         return 1
 
-    @property
+    @cached_property
     def notes(self) -> dict[str, str]:
         """Footnotes by their letter, in reading order; equal ones share a letter."""
         cells = sorted(self.cells, key=lambda cell: self.columns.index(cell.column)) if self.turned else self.cells
@@ -119,20 +120,33 @@ class ComparedTable(PublishedTable):
         """The groups that repeat a number."""
         return [group for group in self.groups if any(self._quantity(group, cell) for cell in self.cells)]
 
+    @cached_property
+    def notes(self) -> dict[str, str]:
+        """Footnotes by their letter, also those of what was measured alone."""
+        return dict(
+            zip(ascii_lowercase, dict.fromkeys(cell.note for cell, *_ in self.lines() if cell.note), strict=False)
+        )
+
     def lines(self) -> list[tuple[PrintedNumber, str, list[str]]]:
         """Each number with the name of a group, if there are several, and what the group measured.
 
         Measured are the mean, its difference from the published number, the ends of its interval and the number of
-        runs; they are empty where there is none.
+        runs; they are empty where there is none. Latencies, which are not published, follow the costs of their row:
+        the median, and the quartiles as the ends.
         """
         found = []
-        for cell in self.cells:
-            measured = [(group, quantity) for group in self.groups if (quantity := self._quantity(group, cell))]
-            for group, quantity in measured:
-                name = group.name.removeprefix(f"{group.trained['method']}, ") if len(measured) > 1 else ""
-                found.append((cell, name, _measured(float(cell.value), *group.interval(quantity))))
-            if not measured:
-                found.append((cell, "", [""] * 5))
+        for row in self.rows:
+            cells = [cell for cell in self.cells if cell.row == row]
+            for cell in cells:
+                measured = [(group, quantity) for group in self.groups if (quantity := self._quantity(group, cell))]
+                for group, quantity in measured:
+                    texts = _measured(float(cell.value), *group.interval(quantity))
+                    found.append((cell, _configuration(group, of=len(measured)), texts))
+                if not measured:
+                    found.append((cell, "", [""] * 5))
+            timed = [group for group in self.groups if any(self._quantity(group, cell) for cell in cells)]
+            if COSTS.keys() & {*self.columns}:
+                found += [line for group in timed for line in _latency_lines(row, group, of=len(timed))]
         return found
 
     def grid(self, mark: Callable[[str], str]) -> list[list[str]]:
@@ -201,6 +215,19 @@ def latex(table: PublishedTable) -> str:
             "",
         ]
     )
+
+
+def _configuration(group: RunGroup, *, of: int) -> str:
+    """What tells a group of runs from the others of the same method; empty if it is the only one."""
+    return group.name.removeprefix(f"{group.trained['method']}, ") if of > 1 else ""
+
+
+def _latency_lines(row: str, group: RunGroup, *, of: int) -> list[tuple[PrintedNumber, str, list[str]]]:
+    name = _configuration(group, of=of)
+    return [
+        (PrintedNumber(row, column, "", "", words), name, [f"{value:.2f}", "", f"{low:.2f}", f"{high:.2f}", ""])
+        for column, (value, low, high), words in group.latencies
+    ]
 
 
 def _measured(published: float, mean: float, half: float, count: int) -> list[str]:

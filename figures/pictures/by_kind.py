@@ -74,7 +74,7 @@ def drawer(kind: str) -> Callable[[Result], Figure]:
     Raises:
         ResultError: if there is none, or another package's cannot be imported.
     """
-    found: Callable[[Result], Figure] | None = FIGURES.get(kind) or installed(_GROUP, kind)
+    found: Callable[[Result], Figure] | None = FIGURES.get(kind) or installed(_GROUP, kind, ResultError)
     if found is None:
         near = near_matches(kind, FIGURES.keys() | offered(_GROUP))
         raise ResultError(f"results of kind {kind!r} have no picture (kdprobe report shows their numbers){near}")

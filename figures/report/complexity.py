@@ -1,8 +1,10 @@
 """What the networks cost: a table, and the convention behind each count."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from figures.report.elements import Panel, Results, Table, one_below_the_other
+from figures.words import milliseconds
 from kdprobe.results import Result
 
 _COUNTS = {
@@ -31,6 +33,17 @@ def _panel(heading: str, result: Result) -> Panel:
         ]
         for index, name in enumerate(shown)
     ]
-    note = "; ".join(f"{label}: {facts['conventions'][key]}" for key, (label, _) in _COUNTS.items()) + "."
-    table = Table(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)
-    return Panel(heading, note, [], tables=[table])
+    labels = {key: label for key, (label, _) in _COUNTS.items()} | ({"latency": "ms"} if _timed(result) else {})
+    note = "; ".join(f"{label}: {facts['conventions'].get(key, '')}" for key, label in labels.items()) + "."
+    tables = [Table(["model", *(label for label, _ in _COUNTS.values()), "classes", "input"], rows)]
+    return Panel(heading, note, [], tables=[*tables, _latencies(shown, result)] if _timed(result) else tables)
+
+
+def _timed(result: Result) -> bool:
+    return "latency" in result.arrays
+
+
+def _latencies(names: Sequence[str], result: Result) -> Table:
+    header = ["model", *(f"ms, batch of {size}" for size in result.arrays["batch_size"])]
+    seconds = result.arrays["latency"]
+    return Table(header, [[name, *map(milliseconds, row)] for name, row in zip(names, seconds, strict=True)])

@@ -25,6 +25,7 @@ from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
+from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
@@ -101,7 +102,7 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         of_kind = [(path, result) for path, result in results if result.kind == kind]
         names = differing_parts([path for path, _ in of_kind])
         named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
-        section = SECTIONS.get(kind) or installed(_GROUP, kind) or section_of(kind)
+        section = SECTIONS.get(kind) or installed(_GROUP, kind, ResultError) or section_of(kind)
         panels = section.panels(named)
         keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
         yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, list(_remarks(named)))

@@ -25,7 +25,7 @@ def check_data(spec: str, *, quiet: bool) -> None:
     """Count and decode the images of a data set.
 
     The images of each class are counted, every file is decoded, and the counts are compared with the published ones.
-    SPEC is a data set, such as digits, cifar10:DIR or folder:DIR.
+    SPEC is a data set, such as digits, folder:DIR or module:callable.
 
     \b
     Example:

@@ -111,7 +111,7 @@ def dump(
       kdprobe dump --teacher runs/vit --student runs/resnet8 --layers stages --out features.h5
       kdprobe dump --checkpoint timm:vit_large_patch16_224 --data folder:DIR --reduce gap --out pooled.h5
     """
-    from kdprobe.features.dump import Dump, write
+    from kdprobe.features.dump import Dump, write_dump
     from kdprobe.features.shared_images import open_views
     from kdprobe.files import require_writable
     from kdprobe.runtime.distributed import ranks
@@ -139,6 +139,8 @@ def dump(
             quiet=quiet or not processes.main,
         )
         tell = (lambda _: None) if quiet else say
-        write(wanted, out, part_size=part_size, resume=resume, overwrite=overwrite, shard=processes.shard, say=tell)
+        write_dump(
+            wanted, out, part_size=part_size, resume=resume, overwrite=overwrite, shard=processes.shard, say=tell
+        )
     if processes.main:
         echo(f"{out}: {views.n_samples} samples of {views.data}")

@@ -114,7 +114,7 @@ def checkpoints_option() -> Decorator:
     return checkpoint_option(text, multiple=True, required=True)
 
 
-def data_option(text: str = "Data set, such as digits, cifar10:DIR or folder:DIR.", **settings: Any) -> Decorator:
+def data_option(text: str = "Data set, such as digits, folder:DIR or module:callable.", **settings: Any) -> Decorator:
     """`--data`; `show_default` words whose data set is taken instead."""
     return click.option("--data", metavar="SPEC", help=text, **settings)
 

@@ -67,7 +67,10 @@ def show_run(run: Path) -> None:
     from kdprobe.runs.folder import RunFolder
 
     folder = RunFolder(run)
-    echo(write_yaml(folder.config(option_types())))
+    config = folder.config(option_types())
+    echo(write_yaml(config))
+    if (facts := config.teacher_facts) is not None and facts.store is not None:
+        echo(f"taught by outputs kept in {facts.store_dtype or 'float32'} in {facts.store}")
     epochs = [{key: value for key, value in record.items() if key != "terms"} for record in folder.metrics()]
     echo(_table(epochs[-10:]) if epochs else "no finished epoch yet")
     if folder.state == "failed":

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 @resume_option("Continue the run in --out.")
 @click.option("--download", is_flag=True, help="Fetch the data set if it is missing.")
 @click.option("--skip-bad", is_flag=True, help="Count images that cannot be decoded, and leave them out.")
-@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too.")
+@click.option("--logger", "loggers", multiple=True, metavar="NAME", help="Give metrics to this logger too; repeatable.")
+@click.option("--tensorboard", is_flag=True, help="The same as --logger tensorboard: write its event files too.")
 @device_option()
 @quiet_option()
 @facts_options
@@ -54,6 +55,7 @@ def train(
     *,
     resume: bool,
     download: bool,
+    loggers: tuple[str, ...],
     tensorboard: bool,
     device: str,
     told: dict[str, Any],
@@ -90,8 +92,8 @@ def train(
     named = [*modules_in(override({}, assignments)), *(modules_in(values) if received is None else ())]
     with trusting(named):
         _train(
-            config, out, device=device, quiet=quiet, resume=resume, download=download, tensorboard=tensorboard,
-            named_by=received,
+            config, out, device=device, quiet=quiet, resume=resume, download=download, named_by=received,
+            loggers=[*loggers, *(["tensorboard"] if tensorboard else [])],
         )  # fmt: skip
 
 

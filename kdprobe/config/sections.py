@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _Fraction = Annotated[float, Field(ge=0, lt=1)]
+_OUTPUT = r"^(logits|pooled|tokens|qkv|(maps|preacts)(\.\d+)?)$"
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
@@ -226,7 +227,6 @@ class TrainingConfig(Section):
         ema_decay: average the weights with this decay; the average is evaluated and exported.
         sync_bn: batch norm over the shards of all processes.
         mixing: see `MixingConfig`.
-        cache_teacher: compute the teacher's logits once; only without augmentation.
         freeze: patterns of names of parameters and modules that are not trained, such as `stem` or `layer*`; `!` in
             front leaves out. What is frozen stays in eval mode: batch norms keep their statistics.
         saving: see `SavingConfig`.
@@ -245,17 +245,19 @@ class TrainingConfig(Section):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     sync_bn: bool = False
     mixing: MixingConfig = MixingConfig()
-    cache_teacher: bool = False
     freeze: tuple[str, ...] = ()
     saving: SavingConfig = SavingConfig()
 
     @model_validator(mode="before")
     @classmethod
-    def _without_bad_steps(cls, values: Any) -> Any:
-        """Leave out what configurations of 0.1.0 hold: after how many skipped steps to stop. No step is skipped now."""
-        return (
-            {key: value for key, value in values.items() if key != "bad_steps"} if isinstance(values, dict) else values
-        )
+    def _without_what_is_gone(cls, values: Any) -> Any:
+        """Leave out what older configurations hold and what no longer makes a difference.
+
+        These are after how many skipped steps to stop, as no step is skipped now, and whether the teacher's logits are
+        computed once, as `teacher.store` does.
+        """
+        gone = ("bad_steps", "cache_teacher")
+        return {key: value for key, value in values.items() if key not in gone} if isinstance(values, dict) else values
 
 
 class ProbeConfig(Section):
@@ -274,9 +276,11 @@ class TeacherFacts(NetworkFacts):
         classes: names of the teacher's classes in their order, or a mapping from those of the data's classes that have
             another name to the teacher's name or number for them; needed by methods that read logits, where its classes
             are not the data's.
-        store: folder that keeps the teacher's outputs, so that they are computed once for all runs on the same images.
-        store_dtype: precision in which they are kept.
-        store_outputs: which are kept, besides those that the method reads.
+        store: folder that keeps the teacher's outputs, so that they are computed once for all runs on the same images
+            with the same `data.seed`.
+        store_dtype: precision in which they are kept; float32 if not given.
+        store_outputs: which are kept, besides those that the method reads, for runs of other methods; `maps` are those
+            of all stages, `maps.3` that of one.
     """
 
     n_classes: int | None = Field(None, ge=0)
@@ -285,7 +289,22 @@ class TeacherFacts(NetworkFacts):
     classes: tuple[str, ...] | dict[str, str | int] | None = None
     store: str | None = None
     store_dtype: Literal["float32", "float16"] | None = None
-    store_outputs: tuple[Literal["logits", "pooled", "maps", "tokens"], ...] | None = None
+    store_outputs: tuple[Annotated[str, Field(pattern=_OUTPUT)], ...] | None = Field(None, min_length=1)
+
+    @field_validator("store_dtype", "store_outputs")
+    @classmethod
+    def _has_a_store(cls, value: Any, info: Any) -> Any:
+        if value is not None and info.data.get("store") is None:
+            raise ValueError("must be left out where teacher.store is not given")
+        return value
+
+    def of_network(self) -> dict[str, Any]:
+        """What is said of the network itself, as `kdprobe.load` takes it."""
+        return self.model_dump(exclude_none=True, exclude={"classes", *STORE_KEYS})
+
+
+#: what is said of a teacher's store, not of the teacher
+STORE_KEYS = {"store", "store_dtype", "store_outputs"}
 
 
 class RunConfig(Section):

@@ -221,6 +221,13 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
                 raise DataError(item)
             images, views = map(torch.as_tensor, item)
             yield images.to(device, non_blocking=True), views
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+            raise
+        raise DataError(
+            "a process that reads images ended before its work was done, perhaps for want of memory or in code of the "
+            "dataset's own; data.workers=0 reads them in the main process"
+        ) from error
     finally:
         prepared.unwanted.set()
 

@@ -26,6 +26,7 @@ from kdprobe.data.sources.images import read_images
 from kdprobe.data.sources.own import name_of, own_data
 from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
+from kdprobe.packages import installed, offered
 from kdprobe.user_code import is_missing, is_name, own_object
 
 Storage = Literal["auto", "memory", "files"]
@@ -152,8 +153,12 @@ def read_data(
         return DATASETS[name](
             spec, os.path.expanduser(rest), image_size=image_size, download=download, skip_bad=skip_bad
         )
+    if (function := installed("kdprobe.data", name, DataError)) is not None:
+        given = _called(function, spec, image_size, path=os.path.expanduser(rest))
+        return replace(_made_of(given, spec, image_size=image_size, skip_bad=skip_bad), spec=spec)
     if not colon or not rest.isidentifier() or not is_name(name):
-        raise DataError(f"no data set {name!r}{near_matches(name, [*DATASETS, 'module:callable'])}")
+        known = [*DATASETS, *offered("kdprobe.data"), "module:callable"]
+        raise DataError(f"no data set {name!r}{near_matches(name, known)}")
     given = _called(_user_function(name, rest, spec, named_by), spec, image_size)
     return replace(_made_of(given, spec, image_size=image_size, skip_bad=skip_bad), spec=spec)
 
@@ -174,9 +179,10 @@ def _user_function(module: str, name: str, spec: str, named_by: str | Path | Non
     return function
 
 
-def _called(function: Callable[..., object], spec: str, image_size: int | None) -> object:
-    """What the user's function returns, whether it takes the size of the images or no argument."""
-    for options in ({"image_size": image_size}, {}):
+def _called(function: Callable[..., object], spec: str, image_size: int | None, *, path: str = "") -> object:
+    """What the user's function returns, whether it takes the size of the images or not."""
+    given = {"path": path} if path else {}
+    for options in ({**given, "image_size": image_size}, given):
         try:
             signature(function).bind(**options)
         except TypeError:
@@ -184,7 +190,8 @@ def _called(function: Callable[..., object], spec: str, image_size: int | None) 
         except ValueError:  # a function without a known signature
             pass
         return function(**options)
-    raise DataError(f"{spec} must take image_size or no argument, but takes {signature(function)}")
+    wanted = "path, and may take image_size," if path else "image_size or no argument,"
+    raise DataError(f"{spec} must take {wanted} but takes {signature(function)}")
 
 
 def _skipping(split: Split) -> Split:

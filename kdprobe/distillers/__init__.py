@@ -1,5 +1,6 @@
 """Distillation methods by name; each stands in a file of its own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kdprobe.config import Section
@@ -24,9 +25,11 @@ from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
 from kdprobe.distillers.scn import SCN
+from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
+from kdprobe.packages import Choices, OfEach
 
-__all__ = ["DISTILLERS", "Method", "Progress", "make_method", "option_types"]
+__all__ = ["DISTILLERS", "KNOWN_METHODS", "Method", "Progress", "make_method", "option_types"]
 
 DISTILLERS: dict[str, type[Method]] = {
     "plain": Plain,
@@ -50,9 +53,23 @@ DISTILLERS: dict[str, type[Method]] = {
 }
 
 
-def option_types() -> dict[str, type[Section]]:
+def _is_method(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Method)
+
+
+#: with those of installed packages
+KNOWN_METHODS: Mapping[str, type[Method]] = Choices(
+    DISTILLERS,
+    "kdprobe.methods",
+    fits=_is_method,
+    must_be="a class derived from kdprobe.distillers.Method",
+    error=ConfigError,
+)
+
+
+def option_types() -> Mapping[str, type[Section]]:
     """The typed options of each method, for checking configurations."""
-    return {name: method.Options for name, method in DISTILLERS.items()}
+    return OfEach(KNOWN_METHODS, lambda method: method.Options)
 
 
 def make_method(
@@ -71,7 +88,7 @@ def make_method(
     """
     name = settings["name"]
     options = {key: value for key, value in settings.items() if key != "name"}
-    kind = kind or DISTILLERS[name]
+    kind = kind or KNOWN_METHODS[name]
     check_needs(name, kind, student, teacher)
     method = kind(kind.Options.model_validate(options), student, teacher)
     check_needs(name, method, student, teacher)

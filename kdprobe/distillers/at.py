@@ -79,6 +79,7 @@ class AT(Method):
     def __init__(self, options: ATOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         self.pairs = stage_pairs("at", student, needs_teacher("at", teacher), options.stages)
+        self.teacher_stages = {other for _, other in self.pairs}
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -6,7 +6,7 @@ needs of them, and it is built from their measured `Shapes`. The training loop a
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -62,6 +62,7 @@ class Method(nn.Module):
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
         teacher_needs: which of the teacher's.
+        teacher_stages: numbers of the teacher's stages whose maps are read, if not those of all.
 
     Raises:
         ModelError: if the method is not defined for this pair of networks.
@@ -73,6 +74,7 @@ class Method(nn.Module):
     reference: ClassVar[str] = ""
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS
+    teacher_stages: Collection[int] | None = None
 
     def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__()

@@ -132,6 +132,7 @@ class CSKD(Method):
     reference = "Zhao, Song, Liang 2023"
     student_needs = ("tokens", "head")
     teacher_needs = ("maps", "head")
+    teacher_stages = (-1,)
     options: CSKDOptions
 
     def __init__(self, options: CSKDOptions, student: Shapes, teacher: Shapes | None) -> None:

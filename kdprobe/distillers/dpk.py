@@ -142,6 +142,7 @@ class DPK(Method):
         teacher = needs_teacher("dpk", teacher)
         pairs = stage_pairs("dpk", student, teacher, options.stages)
         self.pairs = pairs if options.stages is not None else pairs[-options.n_stages :]
+        self.teacher_stages = {other for _, other in self.pairs}
         self.blocks = nn.ModuleList(
             PriorBlock(student.maps[own], teacher.maps[other][0], n_blocks=options.n_blocks)
             for own, other in self.pairs

@@ -173,6 +173,7 @@ class DropKD(Method):
                 "method.classifier_weight=0"
             )
         self.pairs = at_equal_depth("dropkd", options.stages, student, teacher)
+        self.teacher_stages = {other for _, other in self.pairs}
         self.sizes = []
         for own, other in self.pairs:
             owner = student.maps[own] if options.grid == "student" else teacher.maps[other]

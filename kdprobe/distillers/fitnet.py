@@ -94,6 +94,7 @@ class FitNet(Method):
         teacher = needs_teacher("fitnet", teacher)
         chosen = None if options.stages is None else (options.stages,)
         self.pair = stage_pairs("fitnet", student, teacher, chosen)[:2][-1]
+        self.teacher_stages = {self.pair[1]}
         self.regressor = Regressor(student.maps[self.pair[0]], teacher.maps[self.pair[1]])
 
     def forward(

@@ -159,6 +159,7 @@ class ReviewKD(Method):
         if options.student_preacts:
             self.student_needs = ("preacts", "pooled")
         self.pairs = stage_pairs("reviewkd", student, teacher, options.stages)
+        self.teacher_stages = {other for _, other in self.pairs}
         ours = [student.maps[own][0] for own, _ in self.pairs]
         theirs = [teacher.maps[other][0] for _, other in self.pairs]
         self.sizes = [teacher.maps[other][1:] for _, other in self.pairs]

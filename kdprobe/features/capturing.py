@@ -1,7 +1,7 @@
 """Features of chosen layers, captured by forward hooks that exist only inside a `with` block.
 
     with capture(model, "stages", reduce="gap") as features:
-        model(images)
+        model(images)  # or features(minibatch), as a loader gives it
         features["layer4"]  # [B, c]
 
 A feature is copied or reduced inside the hook, before an in-place operation after the layer can overwrite it. A module
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
+from kdprobe.features.minibatches import Forward, feed, n_samples
 from kdprobe.features.one_pass import LayerOutput, Pass
 from kdprobe.features.reducers import Reducer, reducer
 from kdprobe.models.creation import unwrap
-from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
+from kdprobe.models.facts import described, layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout
 from kdprobe.models.watched.lineage import counting
@@ -38,6 +39,7 @@ def capture(
     reduce: str | Callable[[Tensor], Tensor] = "flatten",
     evaluate: bool = True,
     detach: bool = True,
+    forward: Forward | None = None,
 ) -> "Capture":
     """Capture the outputs of layers while the model runs inside `with`.
 
@@ -60,16 +62,18 @@ def capture(
             `gram` [B, B] float64 of centred features; `whole`; or a function of the output.
         evaluate: put the model into evaluation mode inside the block.
         detach: cut the features off the autograd graph.
+        forward: `forward(model, batch)` runs the network, or a part of it, when the result is called with a minibatch.
 
     Returns:
-        a mapping of layer name to feature of the last forward pass, in the order of execution.
+        a mapping of layer name to feature of the last forward pass, in the order of execution. Called with a minibatch
+        (`kdprobe.features.minibatches`), it runs the network on it and returns the network's output.
 
     Raises:
         CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a layer
             chosen by name that did not run or gave no tensor with a row per image, for stages that cannot be
             determined, and for a reducer that does not suit a layer's output.
     """
-    return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach)
+    return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach, forward=forward)
 
 
 def select_layers(model: nn.Module, layers: Layers, *, images: Tensor | None = None) -> list[str]:
@@ -106,19 +110,21 @@ class Capture(Mapping[str, Tensor]):
         reduce: str | Callable[[Tensor], Tensor],
         evaluate: bool,
         detach: bool,
+        forward: Forward | None = None,
     ) -> None:
         if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
             raise CaptureError("a DataParallel network runs in parts on several devices; capture its `module`")
-        self._model = unwrap(model)
+        self._given, self._model, self._forward = model, unwrap(model), forward
         self._choices = as_choices(self._model, layers)
         self._selection = select(self._model, self._choices, None)
         self._hooked = not _asks_for_stages(self._choices)  # stages are known when the network has run
         self._first_names = other_names(self._model)
         (self._reduce, self._by_layout), self._own = _reducer(reduce), not isinstance(reduce, str)
         self._evaluate, self._detach = evaluate, detach
+        self._prefix_tokens = info.prefix_tokens if (info := described(self._model)) is not None else None
         self._compiled = any(_is_compiled(module) for module in model.modules())
         self._exit = ExitStack()
-        self._pass, self._running = Pass(), False
+        self._pass, self._running, self._by_hand = Pass(), False, False
         self._traces: dict[Any, Trace] = {}
         self._seen, self._needed = Trace((), (False,)), set[str]()
         self._features: dict[str, Tensor] = {}
@@ -143,6 +149,24 @@ class Capture(Mapping[str, Tensor]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit.close()
+
+    def __call__(self, batch: Any) -> Any:
+        """Run the network on a minibatch that is on its device, and return its output.
+
+        Raises:
+            AnalysisError: if there is no `forward` and it is not clear where the images are.
+        """
+        forward, given = self._forward, self._given
+        if forward is None:
+            return feed(given, batch)
+        self._begin((batch,), {}, n_samples(batch, forward), call=lambda batch: forward(given, batch))
+        self._by_hand = True
+        try:
+            output = forward(given, batch)
+        finally:
+            self._by_hand = False
+        self._end()
+        return output
 
     def __getitem__(self, name: str) -> Tensor:
         found = self._features.get(name, self._features.get(self._first_name(name)))
@@ -182,12 +206,19 @@ class Capture(Mapping[str, Tensor]):
         return self._first_names.get(module, module) + name.removeprefix(module)
 
     def _start(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if is_watching() or _in_backward():
-            return
-        n_images = images_in(args, kwargs)
+        if not (is_watching() or _in_backward() or self._by_hand):
+            self._begin(args, kwargs, images_in(args, kwargs))
+
+    def _begin(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        n_images: int | None,
+        call: Callable[..., Any] | None = None,
+    ) -> None:
         self._features, self.left_out, self.notes, self._running = {}, {}, {}, False
         self._pass = Pass(n_images, torch.is_grad_enabled())
-        self._seen = self._watch(args, kwargs)
+        self._seen = self._watch(args, kwargs, call)
         if not self._hooked:
             self._selection = select(self._model, self._choices, stages_in(self._model, self._seen))
             self._hook(self._exit)
@@ -195,17 +226,17 @@ class Capture(Mapping[str, Tensor]):
         self._needed = set(map(module_name, self._selection.needed))
         self._running = True
 
-    def _watch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    def _watch(self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Callable[..., Any] | None) -> Trace:
         """The network watched with some of these images; with all of them where it takes no fewer."""
         n_images = self._pass.n_images
         key = tuple(dict.fromkeys(value.shape[1:] for value in tensors_in([args, kwargs])))
         if key not in self._traces:
             few = few_images(args, kwargs, n_images, 2) if n_images else (args, kwargs)
-            self._traces[key] = watched(self._model, few, (args, kwargs))
+            self._traces[key] = watched(self._model, few, (args, kwargs), call=call)
         return self._traces[key]
 
     def _layout(self, one: LayerOutput) -> Layout:
-        return layout_of(self._call(one), one.shape)
+        return layout_of(self._call(one), one.shape, self._prefix_tokens)
 
     def _call(self, one: LayerOutput) -> Call | None:
         return self._seen.call(self._first_name(one.name), one.number)
@@ -274,15 +305,20 @@ class Capture(Mapping[str, Tensor]):
     def _take_again(self, name: str, output: Any) -> None:
         """Activation checkpointing runs a layer again on the way back, and must find the same tensors saved."""
         if not _in_backward():
-            raise CaptureError(f"layer {name!r} ran outside a call of the model; call the model itself")
+            raise CaptureError(
+                f"layer {name!r} ran outside a call of the model; call the model itself, or give forward= and call "
+                "what capture returns with a minibatch"
+            )
         first = next((one for one in self._pass.outputs if one.name == name), None)
         tensor = None if first is None else self._tensor_in(output, first)[0]
         if tensor is not None and first is not None and first.feature is not None and not self._detach:
             self._reduced(tensor, first)
 
     def _finish(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if is_watching() or not self._running:
-            return
+        if self._running and not (is_watching() or self._by_hand):
+            self._end()
+
+    def _end(self) -> None:
         self._running = False
         chosen, ran = set(self._selection.names), Counter(one.name for one in self._pass.outputs)
         for label, one in self._pass.labels().items():

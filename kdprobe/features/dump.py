@@ -18,21 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data import Batch, Shown
+from kdprobe.data import Batch, Shown, Split
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.parts import join
+from kdprobe.features.minibatches import Forward, Minibatches, moved
+from kdprobe.features.numbered import InOrder, Minibatch
+from kdprobe.features.parts import Part, divide, join
 from kdprobe.features.reducers import layout_after, reducer
-from kdprobe.features.shared_images import Views, show
+from kdprobe.features.shared_images import Views, located
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import model_info
-from kdprobe.models.facts import stage_names
+from kdprobe.models.identity import network_name, network_origin, weights_sha256
 from kdprobe.models.layout import Layout
+from kdprobe.terminal import worded_bytes
 
-_Minibatches = Callable[[int, int], Iterator[Mapping[str, Batch]]]
+_Source = Callable[[int, int], Iterator[Mapping[str, Batch | Minibatch]]]
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ class Dump:
         reduce: what is stored of each layer's output, as `kdprobe.features.reducers.reducer` takes it; of `flatten` and
             `whole`, Gram matrices are the same.
         device: the device that the networks run on.
+        forward: `forward(model, batch)` runs a network on a minibatch of any form.
+        as_given: whether the images are prepared for the networks already, so that nothing is recorded of how.
     """
 
     models: Mapping[str, nn.Module]
-    minibatches: _Minibatches
+    minibatches: _Source
     n_samples: int
     batch_size: int
     layers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
@@ -67,6 +72,8 @@ class Dump:
     compression: Compression = "gzip"
     reduce: str = "whole"
     device: str | torch.device = "cpu"
+    forward: Forward | None = None
+    as_given: bool = False
 
     @classmethod
     def of(
@@ -78,17 +85,34 @@ class Dump:
         facts: dict[str, Any] = {"n_samples": views.n_samples, "data": views.data, "shown": views.shown}
         return cls(views.models, minibatches, **facts, **shown, **options)
 
+    @classmethod
+    def over(
+        cls,
+        models: Mapping[str, nn.Module],
+        loader: Minibatches,
+        *,
+        student_loader: Minibatches | None = None,
+        forward: Forward | None = None,
+        **options: Any,
+    ) -> "Dump":
+        """A dump of networks on the minibatches of a loader, whose classes are stored where it gives them.
 
-@dataclass(frozen=True)
-class Part:
-    """Samples [start, stop) and the file that holds them."""
+        Args:
+            models: one or two networks by role, `teacher` and `student`.
+            loader: as `analyses.cka.cka` takes it, with samples in a fixed order: they may be read several times.
+            student_loader: the same samples as the student takes them.
+            forward: `forward(model, batch)` runs a network, or a part of it, on a minibatch of any form.
+            options: `layers`, `content`, `dtype`, `compression`, `reduce`, `device` and `data`, as attributes.
 
-    path: Path
-    start: int
-    stop: int
+        Raises:
+            AnalysisError: for a loader that shuffles, or whose number of samples is not known.
+        """
+        source = InOrder.of([*models], loader, student_loader, forward)
+        size = source.n_samples, source.batch_size
+        return cls(models, source, *size, forward=forward, as_given=not isinstance(loader, Split), **options)
 
 
-def write(
+def write_dump(
     dump: Dump,
     path: str | Path,
     *,
@@ -136,26 +160,6 @@ def write(
         join(path, [part.path for part in parts])
 
 
-def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n_ranks: int) -> list[Part]:
-    """Cut the samples into parts of whole minibatches.
-
-    Raises:
-        StoreError: if a part would be smaller than a minibatch.
-    """
-    if part_size is not None and part_size < batch_size:
-        raise StoreError(
-            f"a part must hold at least one minibatch of {batch_size} samples, but part_size is {part_size}"
-        )
-    n_minibatches = -(-n_samples // batch_size)
-    per_part = part_size // batch_size if part_size else -(-n_minibatches // n_ranks)
-    starts = list(range(0, n_samples, per_part * batch_size))
-    if len(starts) == 1:
-        return [Part(path, 0, n_samples)]
-    ends = [*starts[1:], n_samples]
-    names = [path.with_name(f"{path.stem}.{number:04d}{path.suffix}") for number in range(len(starts))]
-    return [Part(*values) for values in zip(names, starts, ends, strict=True)]
-
-
 def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
     for taken in [path, *(part.path for part in parts)]:
         if taken.exists():
@@ -166,31 +170,33 @@ def _refuse_existing(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: Callable[[str], None]) -> None:
-    stages = {role: _stages(model.to(dump.device)) for role, model in dump.models.items()}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        reduce = "gram" if _gram_of_all(dump) else dump.reduce
-        taken = {
-            role: stack.enter_context(capture(model.to(dump.device), dump.layers.get(role, "stages"), reduce=reduce))
-            for role, model in dump.models.items()
-        }
+        taken = {role: stack.enter_context(_captured(dump, role)) for role in dump.models}
         kept = _kept_path(part.path) if resume else None
         writer = stack.enter_context(_writer(dump, part.path, keep=kept, overwrite=overwrite))
         if kept is not None and kept.exists():
-            _copy(dump, part, kept, writer, stages, say)
+            _copy(dump, part, kept, writer, say)
             kept.unlink()
         append = stack.enter_context(_behind(writer.append))
         first = part.start + writer.n_samples
         for number, batches in enumerate(dump.minibatches(first, part.stop)):
-            one = _show(dump, batches, first + number * dump.batch_size)
+            one = _show(dump, taken, batches, first + number * dump.batch_size)
             if number == 0:
                 _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
+                stages = {role: _stages(features) for role, features in taken.items()}
             layouts = {role: _layouts(dump, features) for role, features in taken.items()}
             features = {role: dict(features) for role, features in taken.items()}
             _refuse_broken(features, first + number * dump.batch_size, dump.batch_size)
             if dump.content == "grams" and not _gram_of_all(dump):
                 features = {role: {n: centred_gram(x) for n, x in of.items()} for role, of in features.items()}
             append(one.index, one.labels, features, layouts=layouts, stages=stages)
+
+
+def _captured(dump: Dump, role: str) -> Capture:
+    reduce = "gram" if _gram_of_all(dump) else dump.reduce
+    model, layers = dump.models[role].to(dump.device), dump.layers.get(role, "stages")
+    return capture(model, layers, reduce=reduce, forward=dump.forward)
 
 
 def _gram_of_all(dump: Dump) -> bool:
@@ -203,9 +209,9 @@ def _layouts(dump: Dump, taken: Capture) -> dict[str, Layout]:
     return {layer: layout_after(dump.reduce, layout) for layer, layout in taken.layouts.items()}
 
 
-def _stages(model: nn.Module) -> list[str]:
+def _stages(taken: Capture) -> list[str]:
     try:
-        return stage_names(model)
+        return taken.stages
     except CaptureError:  # layers chosen by name need no stages
         return []
 
@@ -236,7 +242,6 @@ def _copy(
     part: Part,
     kept: Path,
     writer: FeatureWriter,
-    stages: Mapping[str, list[str]],
     say: Callable[[str], None],
 ) -> None:
     try:
@@ -248,6 +253,7 @@ def _copy(
         _check_same(dump, part, store, say)
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}
+        stages = {role: store.stages(role) for role in store.roles}
         for labels in torch.split(store.labels, store.batch_size):
             read = {role: next(reader) for role, reader in readers.items()}
             index = next(iter(read.values()))[0]
@@ -291,12 +297,16 @@ def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str]
         )
 
 
-def _show(dump: Dump, batches: Mapping[str, Batch], start: int) -> Batch:
+def _show(
+    dump: Dump, taken: Mapping[str, Capture], batches: Mapping[str, Batch | Minibatch], start: int
+) -> Batch | Minibatch:
     one, *others = batches.values()
     if any(not torch.equal(one.index.cpu(), other.index.cpu()) for other in others):
         raise StoreError("teacher and student were given different images, or the same ones in different order")
     for role, batch in batches.items():
-        show(dump.models[role], batch.images.to(dump.device), where=f"{role}, samples from {start} on")
+        content = batch.content if isinstance(batch, Minibatch) else batch
+        with located(f"{role}, samples from {start} on"):
+            taken[role](moved(content, torch.device(dump.device)))
     return one
 
 
@@ -323,16 +333,13 @@ def _check_room(
         width = np.dtype(dump.dtype).itemsize
         size = sum(feature[0].numel() for feature in features) * width * n_samples
     free = shutil.disk_usage(folder).free
-    say(f"{n_samples} samples of {len(features)} layers: {_worded(size)} before compression, {_worded(free)} are free")
+    needed, left = worded_bytes(size), worded_bytes(free)
+    say(f"{n_samples} samples of {len(features)} layers: {needed} before compression, {left} are free")
     if size > free:
         raise StoreError(
-            f"the dump needs up to {_worded(size)}, but {folder} has {_worded(free)} left; choose fewer layers, "
-            "--reduce gap, --dtype float16 or --grams"
+            f"the dump needs up to {needed}, but {folder} has {left} left; choose fewer layers, --reduce gap, "
+            " --dtype float16 or --grams"
         )
-
-
-def _worded(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 @contextmanager
@@ -364,7 +371,8 @@ def _facts(networks: Mapping[str, Network]) -> dict[str, Any]:
 
 
 def _networks(dump: Dump) -> dict[str, Network]:
-    return {role: _network(model, dump.shown.get(role, Shown())) for role, model in dump.models.items()}
+    made = _as_given if dump.as_given else _network
+    return {role: made(model, dump.shown.get(role, Shown())) for role, model in dump.models.items()}
 
 
 def _network(model: nn.Module, shown: Shown) -> Network:
@@ -372,3 +380,9 @@ def _network(model: nn.Module, shown: Shown) -> Network:
     preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
     seen = {key: value for key, value in asdict(shown.view).items() if value is not None}
     return Network(info.name, info.sha256 or "", {**preprocessing, **seen}, shown.identity, info.remark)
+
+
+def _as_given(model: nn.Module, shown: Shown) -> Network:
+    origin = network_origin(model)
+    sha256 = origin.get("sha256") or weights_sha256(model)
+    return Network(network_name(model), sha256, {}, shown.identity, origin.get("remark", ""))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,38 @@ from kdprobe.errors import StoreError
 from kdprobe.files import put_in_place
 
 
+@dataclass(frozen=True)
+class Part:
+    """Samples [start, stop) and the file that holds them."""
+
+    path: Path
+    start: int
+    stop: int
+
+
 def partial_path(path: Path) -> Path:
     """Where a file grows before it is finished."""
     return path.with_name(path.name + ".partial")
+
+
+def divide(path: Path, n_samples: int, batch_size: int, part_size: int | None, n_ranks: int) -> list[Part]:
+    """Cut the samples into parts of whole minibatches.
+
+    Raises:
+        StoreError: if a part would be smaller than a minibatch.
+    """
+    if part_size is not None and part_size < batch_size:
+        raise StoreError(
+            f"a part must hold at least one minibatch of {batch_size} samples, but part_size is {part_size}"
+        )
+    n_minibatches = -(-n_samples // batch_size)
+    per_part = part_size // batch_size if part_size else -(-n_minibatches // n_ranks)
+    starts = list(range(0, n_samples, per_part * batch_size))
+    if len(starts) == 1:
+        return [Part(path, 0, n_samples)]
+    ends = [*starts[1:], n_samples]
+    names = [path.with_name(f"{path.stem}.{number:04d}{path.suffix}") for number in range(len(starts))]
+    return [Part(*values) for values in zip(names, starts, ends, strict=True)]
 
 
 def join(path: Path, parts: Sequence[Path]) -> None:

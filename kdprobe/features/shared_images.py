@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
@@ -172,22 +172,6 @@ def shown_batches(
         for batch in evaluation_batches(split, batch_size=batch_size, workers=workers, device=device):
             yield batch
             shown(len(batch.index))
-
-
-def show(model: nn.Module, images: Tensor, *, where: str) -> Any:
-    """The output of a network for images, which are normalised for it.
-
-    Args:
-        model: the network, on the device of the images.
-        images: images [B, 3, s, s] in [0, 1].
-        where: what an error begins with, such as `minibatch 3 of resnet18`.
-
-    Raises:
-        AnalysisError: for a captured feature that is not finite.
-        CaptureError: for a layer that cannot be captured.
-    """
-    with located(where):
-        return model(model_info(model).normalise(images))
 
 
 @contextmanager

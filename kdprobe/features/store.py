@@ -147,14 +147,19 @@ class FeatureStore:
             bare = choice.removeprefix("!")
             found = {name for name in names if bare == name or fnmatchcase(name, bare) or bare == "all"}
             if bare == "stages":
-                with self._told(f"/{role}"):
-                    found = {name for name in names if checks.stage(self._dataset(role, name))}
+                found = set(self.stages(role))
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found
         if not chosen:
             raise StoreError(f"no layer of the {role} in {self.path} is left; it has: {', '.join(names)}")
         return [name for name in names if name in chosen]
+
+    def stages(self, role: str) -> list[str]:
+        """Stored layers that end a stage, in the order of execution."""
+        with self._told(f"/{role}"):
+            names = checks.names(self._group(role).attrs["layers"])
+            return [name for name in names if checks.stage(self._dataset(role, name))]
 
     def layout(self, role: str, layer: str) -> Layout:
         """What the dimensions of a stored feature mean."""

@@ -17,7 +17,11 @@ from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.data.decode import at_size
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
+from kdprobe.packages import installed, offered
 from kdprobe.user_code import own_object
+
+#: entry points of networks
+_GROUP = "kdprobe.models"
 
 #: arguments that make timm fetch or read weights, besides all that begin with `pretrained`
 _FETCHING = {"checkpoint_path", "cache_dir", "model_name"}
@@ -29,6 +33,8 @@ _DECIDED = {
     "pretrained": "model.pretrained decides it",
     "model_name": "model.name decides it",
 }
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 #: what arguments can make any constructor raise, rather than a mistake in the user's own
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
@@ -193,8 +199,9 @@ def create(
     """A network by name, with its `ModelInfo` attached.
 
     Args:
-        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or `module:callable`, which is called
-            with `num_classes`, `image_size` and the arguments; modules in the working folder are found.
+        name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or a function of one's own, as `module:callable`
+            or as what an installed package calls it, which gets the arguments, and `num_classes` and `image_size` if
+            its signature names them; modules in the working folder are found.
         n_classes: number of classes, C.
         image_size: side of the input in pixels; passed to networks with a fixed grid.
         args: further arguments of the constructor (patch size, depth, width, ...).
@@ -284,9 +291,14 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def known_names() -> list[str]:
-    """All names that `create` knows by itself."""
+def own_names() -> list[str]:
+    """The CIFAR ResNets and all of timm's names."""
     return [*CIFAR_NAMES, *timm.list_models()]
+
+
+def known_names() -> list[str]:
+    """All names that `create` knows by itself, and those of installed packages."""
+    return [*own_names(), *sorted(offered(_GROUP))]
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -295,7 +307,7 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
-    if ":" in name:
+    if ":" in name or name in offered(_GROUP):
         return _own_constructor(name, image_size, named_by)
     if name in CIFAR_NAMES:
         if pretrained:
@@ -307,14 +319,37 @@ def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | P
 
 
 def _own_constructor(name: str, image_size: int, named_by: str | Path | None) -> Callable[..., nn.Module]:
+    if ":" not in name and (name in CIFAR_NAMES or timm.is_model(name)):
+        raise ModelError(f"model {name!r} is timm's or kdprobe's own, but an installed package takes its name too")
     try:
-        function = own_object(name, named_by=named_by)
+        function = own_object(name, named_by=named_by) if ":" in name else installed(_GROUP, name, ModelError)
     except ImportError as error:
         raise ModelError(f"model {name!r} cannot be imported: {error}") from error
     if not callable(function):
         module, _, attribute = name.partition(":")
         raise ModelError(f"model {name!r} cannot be imported: module {module!r} has no function {attribute!r}")
-    return lambda **args: function(image_size=image_size, **args)
+    return lambda **args: _call_own(function, image_size=image_size, **args)
+
+
+def _call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:
+    """Call a constructor with its arguments, and with classes and size if its signature names them.
+
+    One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
+    """
+    decided = {"num_classes": num_classes, "image_size": image_size}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built-in ones do not tell
+        return function(**decided, **args)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return function(**{name: value for name, value in decided.items() if name in parameters}, **args)
+    while True:
+        try:
+            return function(**decided, **args)
+        except TypeError as error:
+            unknown = _UNEXPECTED.search(str(error))
+            if unknown is None or decided.pop(unknown[1], None) is None:
+                raise
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
@@ -342,7 +377,7 @@ def _argument_mistake(error: TypeError, name: str) -> str:
     twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
     if twice is not None and twice[1] in _DECIDED:
         return f"argument {twice[1]!r} must not be given: {_DECIDED[twice[1]]}"
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    match = _UNEXPECTED.search(str(error))
     if match is None:
         return str(error)
     return f"no argument {match[1]!r}{near_matches(match[1], _parameters(name))}"
@@ -351,7 +386,7 @@ def _argument_mistake(error: TypeError, name: str) -> str:
 def _parameters(name: str) -> list[str]:
     if name in CIFAR_NAMES:
         return ["shortcut", "in_chans"]
-    if ":" in name:
+    if ":" in name or name in offered(_GROUP):
         return []
     with torch.device("meta"):
         constructor = type(timm.create_model(name))

@@ -17,8 +17,8 @@ from kdprobe.errors import CaptureError, ModelError, near_matches
 from kdprobe.models.creation import ModelInfo, attach, check_info, model_info, unwrap
 from kdprobe.models.facts import classifiers_in, described, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
-from kdprobe.models.outputs import answer_in, features_in
-from kdprobe.models.watched.tracing import Trace, meaning_of
+from kdprobe.models.outputs import answer_in, features_in, field_of
+from kdprobe.models.watched.tracing import Trace, meaning_of, trace
 
 
 def describe(
@@ -85,6 +85,26 @@ def describe(
     return model
 
 
+def recount(model: nn.Module, output: str | int | None = None) -> nn.Module:
+    """Correct the number of classes of a network whose constructor does not take one.
+
+    Args:
+        model: the network, described with the number that was passed to its constructor.
+        output: as `describe` takes it.
+
+    Raises:
+        ModelError: if the network gives something else, and it is not known how many classes it has.
+    """
+    network, info = unwrap(model), model_info(model)
+    seen = watched(network, ((made_up_images(network),), {}))
+    if seen.output is None:
+        return model  # which shows when it is used
+    bare = replace(info, n_classes=0, output=output)
+    if answer_in(seen.output, bare).shape[1:] == (info.n_classes,):
+        return model
+    return attach(model, replace(info, n_classes=_classes_in(network, seen, bare), classes=()))
+
+
 def _known(network: nn.Module) -> ModelInfo | None:
     try:
         return model_info(network)
@@ -137,6 +157,7 @@ def _checked(network: nn.Module, info: ModelInfo, *, count: bool) -> ModelInfo:
         info = replace(info, n_classes=_classes_in(network, seen, info))
         attach(network, info)
     answer = answer_in(seen.output, info)
+    _check_output(network, info, images, seen)
     _check_stages(network, info, seen)
     _check_classifier(info, seen, answer)
     return info
@@ -158,6 +179,23 @@ def _classes_in(network: nn.Module, seen: Trace, info: ModelInfo) -> int:
             "features"
         )
     return 0
+
+
+def _check_output(network: nn.Module, info: ModelInfo, images: Tensor, seen: Trace) -> None:
+    """Refuse a field of a network that gives a mere tensor, in training too."""
+    if info.output is None or not isinstance(seen.output, Tensor):
+        return
+
+    def in_training(shown: Tensor) -> Any:
+        return network.train()(shown)
+
+    try:
+        trained = trace(network, (images,), {}, call=in_training).output
+    except Exception:  # the training itself will report why
+        return
+    field_of(trained, info.output, info.name)
+    if isinstance(trained, Tensor):
+        raise ModelError(f"{info.name} gives a mere tensor, which has no {info.output!r}; leave output out")
 
 
 def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:

@@ -7,9 +7,9 @@ timm's `feature_info` names the ends of stages, its names are used. What distill
 instead (`kdprobe.models.stages`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import torch
@@ -89,8 +89,17 @@ class FeaturePlace:
     layout: Layout
     copied: bool
 
-    def within(self, output: Any) -> Tensor | None:
-        """The feature in one output of the module, called in the hook; None if it is not there."""
+    def within(self, output: Any, *, with_gradients: bool = False) -> Tensor | None:
+        """The feature in one output of the module, called in the hook; None if it is not there.
+
+        Raises:
+            ModelError: if it has no gradients, but should have.
+        """
+        if with_gradients and not torch.is_grad_enabled():
+            raise ModelError(
+                f"stage {self.label!r} runs without gradients, as inside a reentrant checkpoint; use "
+                "use_reentrant=False, or name other modules as stages"
+            )
         tensors = [one for one in tensors_in(output) if one.is_floating_point()]
         if len(tensors) <= self.tensor:
             return None
@@ -135,6 +144,11 @@ def _stage_place(model: nn.Module, seen: Trace, label: str) -> FeaturePlace:
         raise CaptureError(
             f"stage {label!r} of {type(model).__name__} gives {list(call.shape)}, which is not known to be a map or "
             "tokens; name another module, or say prefix_tokens"
+        )
+    if layout.kind == "tokens" and isqrt(patches := call.shape[1] - layout.n_prefix) ** 2 != patches:
+        raise CaptureError(
+            f"stage {label!r} of {type(model).__name__} gives {call.shape[1]} tokens, which without {layout.n_prefix} "
+            "in front of them are no square grid; see prefix_tokens, or name another module"
         )
     return FeaturePlace(label, call.name, call.number, call.place, layout, call.overwritten)
 
@@ -190,15 +204,22 @@ def described(model: nn.Module) -> ModelInfo | None:
     return info if isinstance(info, ModelInfo) else None
 
 
-def watched(model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]]) -> Trace:
+def watched(
+    model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]], call: Callable[..., Any] | None = None
+) -> Trace:
     """A watched forward pass with the first of several arguments that the network accepts.
+
+    Args:
+        model: the network.
+        inputs: arguments and keyword arguments.
+        call: what is called with them and runs the network; the network itself if not given.
 
     If it accepts none of them, nothing is seen: the actual pass, with the last of the arguments, will report why.
     """
     failure = ""
     for args, kwargs in inputs:
         try:
-            return trace(model, args, kwargs)
+            return trace(model, args, kwargs, call=call)
         except Exception as error:
             failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return Trace((), (False,), failure)

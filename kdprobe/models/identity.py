@@ -1,11 +1,26 @@
-"""What a network is by its content: one sha256 of its tensors and their names."""
+"""What a network is: its name, and one sha256 of its tensors and their names."""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from kdprobe.models.creation import unwrap
+
+
+def network_name(model: nn.Module) -> str:
+    """The name in a network's description, or its class."""
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return info.name if info else type(unwrap(model)).__name__
+
+
+def network_origin(model: nn.Module) -> dict[str, Any]:
+    """What a result says of a network, described or not."""
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return info.origin() if info else {"name": network_name(model)}
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -11,6 +11,7 @@ skip connections lead around a stage, as in HRNet.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -83,6 +84,7 @@ class Shapes:
         qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
         averaged: whether the network applies a linear layer to the plain mean of its last map, so that this layer also
             gives the logits of each place of that map.
+        described: whether the stages are those that `kdprobe.describe` was given.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Shapes:
     n_heads: int = 1
     qkv: tuple[int, int, int] | None = None
     averaged: bool = False
+    described: bool = False
 
 
 _VECTOR = Layout("vector")
@@ -167,12 +170,13 @@ class Stages(nn.Module):
         info, tokens_at = model_info(self.model), self.parts.tokens
         places = [*self.parts.stages, *([] if tokens_at is None else [tokens_at])]
         modules = [unwrap(self.model).get_submodule(place.module) for place in places]
+        keep = [partial(place.within, with_gradients=torch.is_grad_enabled()) for place in places]
         classifiers = self._classifiers() if self.needs & {"pooled", "head"} else ()
         with (
             inputs_of(classifiers[:1] if "pooled" in self.needs else ()) as entered,
             inputs_of(self._activations) as before,
             outputs_of([getattr(self._attention, "qkv", None)]) as qkv,
-            outputs_of_all_calls(modules, [place.within for place in places]) as outputs,
+            outputs_of_all_calls(modules, keep) as outputs,
         ):
             collect = self._collect or (lambda model, images: (model(images), [], None))
             output, maps, final = collect(self.model, images)
@@ -267,24 +271,26 @@ def measure(model: nn.Module) -> Shapes:
     needs: tuple[Need, ...] = ("logits",)
     needs += () if parts.no_pooled else ("pooled", "head")
     needs += () if parts.no_maps else ("maps", "tokens")
-    needs += ("qkv",) if getattr(model, "num_prefix_tokens", None) is not None and last_attention(model) else ()
+    has_tokens = getattr(model, "num_prefix_tokens", None) is not None or parts.tokens is not None
+    needs += ("qkv",) if has_tokens and last_attention(model) else ()
     view = Stages(model, needs=needs, parts=parts)
     images = made_up_images(model)
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             features = view(images)
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
     names = tuple(place.label for place in parts.stages) or _map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
-    averaged = _averages(features)
-    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, averaged)
+    sure = {"averaged": _averages(features), "described": info.stages is not None}
+    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
 
 
 def _averages(features: Features) -> bool:

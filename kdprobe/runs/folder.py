@@ -37,6 +37,7 @@ from kdprobe.runs.records import RunResult, lacking, read_epochs, text_of, weigh
 FORMAT = "kdprobe-run"
 VERSION = 1
 PLACES = ("teacher", "data.spec", "model.weights")  # keys of a configuration that say where the inputs are
+_STORE = "teacher_facts.store"  # what it keeps is known by its content too
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,10 @@ class RunFolder(RunPaths):
             raise RunError(f"there is no run to resume in {self.path}")
         before = self.inputs()
         same = set() if before is None or inputs is None else before.same(inputs)
-        differing = differing_keys(_written(self.config_path), config.model_dump(mode="json"))
-        changed = [key for key in differing if key not in same]
+        values = _written(self.config_path), config.model_dump(mode="json")
+        if all((one.get("teacher_facts") or {}).get("store") for one in values):
+            same.add(_STORE)
+        changed = [key for key in differing_keys(*values) if key not in same]
         if inputs is not None and set(changed) <= set(PLACES):
             self.check_inputs(inputs, config)  # something else is at the new place
         if changed:

@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from kdprobe.data.loaders import Batch
 from kdprobe.models import model_info
 from kdprobe.models.stages import Features, Need, Stages
 
@@ -36,27 +35,27 @@ class Teacher:
         self.info, self.layout, self.classes = model_info(network), layout, classes
         if classes is not None:
             self.info = replace(self.info, n_classes=len(classes), classes=())
-        self._cached: Tensor | None = None
         if layout == torch.channels_last:
             self.stages.to(memory_format=layout)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, index: Tensor) -> Features:
-        """Features of images in [0, 1]; cached logits are looked up by the images' places in the training split."""
-        if self._cached is not None:
-            return Features(logits=self._cached[index])
+    def __call__(self, images: Tensor, view: Tensor | None = None) -> Features:
+        """Features of images in [0, 1]; their views make a difference only to a teacher whose outputs are stored."""
+        return self.of_classes(self.look(images))
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Features:
+        """Features with the logits of all its classes."""
         features: Features = self.stages(self.info.prepare(images).contiguous(memory_format=self.layout))
-        return features if self.classes is None else _of_classes(features, self.classes)
+        return features
 
-    def cache(self, batches: Iterable[Batch]) -> None:
-        """Keep the logits of all training images, given in their order."""
-        self._cached = torch.cat([self(batch.images, batch.index).logits for batch in batches])
-
-
-def _of_classes(features: Features, classes: Sequence[int]) -> Features:
-    """Features whose logits, and those of the classifiers, are of some classes alone."""
-    heads = tuple(_Chosen(head, classes) for head in features.heads)
-    return replace(features, logits=features.logits[:, list(classes)], heads=heads)
+    def of_classes(self, features: Features) -> Features:
+        """Features whose logits, and those of the classifiers, are of the data's classes alone."""
+        if self.classes is None:
+            return features
+        heads = tuple(_Chosen(head, self.classes) for head in features.heads)
+        logits = features.logits[:, list(self.classes)] if features.logits.shape[1] else features.logits
+        return replace(features, logits=logits, heads=heads)
 
 
 class _Chosen(nn.Module):

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sized
 
-__all__ = ["echo", "printable", "worded_count"]
+__all__ = ["echo", "printable", "worded_bytes", "worded_count"]
 
 # all but the end of a line and the tab; marks that turn the direction of writing; halves of characters
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,6 +31,11 @@ def echo(text: object = "", *, err: bool = False) -> None:
 def worded_count(things: Sized, name: str) -> str:
     """How many things there are, in words: `1 run`, `2 runs`."""
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def worded_bytes(count: int) -> str:
+    """A number of bytes in words: `0.2 MB`, `38.7 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def printable(text: str) -> str:

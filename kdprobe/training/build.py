@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,18 @@ from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import DataSet, load_data
 from kdprobe.data.spec import stored
 from kdprobe.data.views import shared_view
-from kdprobe.distillers import DISTILLERS, Method, make_method
+from kdprobe.distillers import KNOWN_METHODS, Method, make_method
 from kdprobe.distillers.base import needs_teacher, reads_logits
-from kdprobe.errors import ConfigError, ModelError
+from kdprobe.errors import ModelError
 from kdprobe.models import create, load, model_info
 from kdprobe.models.creation import ANATOMY, count_parameters, relabel
 from kdprobe.models.description import describe
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
-from kdprobe.models.stages import measure
+from kdprobe.models.stages import Need, measure
 from kdprobe.runs.inputs import Inputs
 from kdprobe.teachers.classes import matched_classes
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.freezing import freeze
 from kdprobe.training.objective import Objective
@@ -47,7 +48,7 @@ class Job:
 
     data: DataSet
     student: nn.Module
-    teacher: Teacher | None
+    teacher: Teacher | StoredTeacher | None
     method: Method
     objective: Objective
     layout: torch.memory_format
@@ -93,15 +94,18 @@ def build(
         found = stored(found, config.data.storage, config.data.augment)
     method = _method(config, student, teacher).to(device)
     objective = Objective(student, method, label_smoothing=config.training.label_smoothing, frozen=frozen)
-    _check_cache(config, method)
     layout = _layout(config, device)
     if layout == torch.channels_last:
         objective.to(memory_format=layout)
     digest = None if teacher is None else model_info(teacher).sha256 or weights_sha256(teacher)
-    shown = None if teacher is None else _shown(config, student, teacher, method, layout)
     inputs, info = Inputs(digest, found.sha256, started.sha256), model_info(student)
+    shown: Teacher | StoredTeacher | None = None
+    if teacher is not None:
+        shown = _shown(config, student, teacher, method, layout)
+        if config.teacher_facts is not None and config.teacher_facts.store is not None:
+            shown = StoredTeacher(shown, config, method, train=found.train, inputs=inputs)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
-    notes = (*([started.note] if started.note else []), *_frozen_note(student, config))
+    notes = (*([started.note] if started.note else []), *_frozen_note(student, config), *_size_note(found, shown))
     return Job(found, student, shown, method, objective, layout, inputs, notes, network)
 
 
@@ -109,6 +113,14 @@ def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:
     if config.training.freeze:
         n_trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
         yield f"{n_trained:,} of the {count_parameters(student):,} parameters of {config.model.name} are trained"
+
+
+def _size_note(data: DataSet, teacher: Teacher | StoredTeacher | None) -> Iterator[str]:
+    if teacher is not None and teacher.info.image_size != data.image_size:
+        yield (
+            f"the teacher sees images of {teacher.info.image_size} px and the student of {data.image_size} px, both "
+            f"made from views of {data.train.image_size} px"
+        )
 
 
 def data_of(
@@ -189,41 +201,26 @@ def _teacher(
 ) -> nn.Module | None:
     """The frozen teacher."""
     name = config.method["name"]
-    if not DISTILLERS[name].uses_teacher:
+    if not KNOWN_METHODS[name].uses_teacher:
         if config.teacher is not None or config.teacher_facts is not None:
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
     path, size = needs_teacher(name, config.teacher), model_info(student).image_size
-    facts = (config.teacher_facts or TeacherFacts()).model_dump(exclude_none=True, exclude={"classes"})
+    facts = (config.teacher_facts or TeacherFacts()).of_network()
     teacher = load(path, device=device, named_by=named_by, default_size=size, **facts)
     return teacher.requires_grad_(False)
 
 
 def _shown(
-    config: RunConfig, student: nn.Module, teacher: nn.Module, method: Method, layout: torch.memory_format
+    config: RunConfig, student: nn.Module, network: nn.Module, method: Method, layout: torch.memory_format
 ) -> Teacher:
     """The teacher as the method sees it: its logits are of the data's classes."""
     classes, facts = None, config.teacher_facts or TeacherFacts()
     if reads_logits(method.teacher_needs):
-        classes = matched_classes(str(config.teacher), model_info(teacher), model_info(student), facts.classes)
-    return Teacher(teacher, needs=method.teacher_needs, layout=layout, classes=classes)
+        classes = matched_classes(str(config.teacher), model_info(network), model_info(student), facts.classes)
+    kept = [need for need in get_args(Need) for name in facts.store_outputs or () if name.partition(".")[0] == need]
+    return Teacher(network, needs={*method.teacher_needs, *kept}, layout=layout, classes=classes)
 
 
 def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:
     return make_method(config.method, measure(student), None if teacher is None else measure(teacher))
-
-
-def _check_cache(config: RunConfig, method: Method) -> None:
-    """Teacher logits can be cached only for images that never vary."""
-    if not config.training.cache_teacher:
-        return
-    if config.data.skip_bad:
-        raise ConfigError("training.cache_teacher keeps logits of all images, but data.skip_bad may leave some out")
-    augment, mixing, name = config.data.augment, config.training.mixing, config.method["name"]
-    if augment.varies or mixing.mixup or mixing.cutmix or type(method).inputs != Method.inputs:
-        raise ConfigError(
-            f"training.cache_teacher would pair the teacher's logits with other images: {name!r} on varied images; set "
-            "data.augment.crop=none and data.augment.flip=false, without rand_augment and erase, and mix nothing"
-        )
-    if set(method.teacher_needs) != {"logits"}:
-        raise ConfigError(f"training.cache_teacher keeps logits, but method {name!r} needs more of the teacher")

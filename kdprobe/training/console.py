@@ -1,12 +1,11 @@
-"""What a run shows while it goes on: a bar, a line per epoch, metrics, and event files on request."""
+"""What a run shows while it goes on: a bar, and a line per epoch, which loggers get too."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kdprobe.data.loaders import Batch
-from kdprobe.errors import ConfigError
 from kdprobe.terminal.progress import progress, say
+from kdprobe.training.loggers import Logger
 from kdprobe.training.state import Position
 
 
@@ -16,16 +15,11 @@ class Watch:
     Args:
         n_epochs: epochs of the run.
         quiet: show nothing.
-        events: folder of event files for TensorBoard; none are written if it is not given.
-
-    Raises:
-        ConfigError: if event files are wanted and TensorBoard is not installed.
+        loggers: what else is told each epoch's metrics.
     """
 
-    def __init__(self, n_epochs: int, *, quiet: bool, events: Path | None = None) -> None:
-        self.n_epochs, self.quiet, self.events = n_epochs, quiet, events
-        self._writer = None if events is None else _event_writer()
-        self._opened: Any = None
+    def __init__(self, n_epochs: int, *, quiet: bool, loggers: Sequence[Logger] = ()) -> None:
+        self.n_epochs, self.quiet, self.loggers = n_epochs, quiet, loggers
 
     def say(self, text: str) -> None:
         """One line on standard error."""
@@ -63,7 +57,7 @@ class Watch:
             f"{''.join(f'accuracy {share:.4f}  ' for share in accuracy.values())}"
             f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
         )
-        self._write_events(position.epoch, {"loss": loss, **accuracy, "lr": record["lr"], **terms})
+        self._log(position.epoch, {"loss": loss, **accuracy, "lr": record["lr"], **terms})
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
         """Report how many images could not be decoded, if any, and return the numbers for the record."""
@@ -71,18 +65,6 @@ class Watch:
             self.say(f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded")
         return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
-    def _write_events(self, epoch: int, values: Mapping[str, float]) -> None:
-        if self._writer is None:
-            return
-        self._opened = self._opened or self._writer(str(self.events))
-        for name, value in values.items():
-            self._opened.add_scalar(name, value, epoch)
-        self._opened.flush()
-
-
-def _event_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("TensorBoard is not installed: pip install 'kdprobe[tensorboard]'") from error
-    return SummaryWriter
+    def _log(self, epoch: int, values: Mapping[str, float]) -> None:
+        for logger in self.loggers:
+            logger.epoch(epoch, values)

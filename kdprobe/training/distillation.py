@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kdprobe.config.parsing import check_method
 from kdprobe.data.loaders import Batch
-from kdprobe.distillers import DISTILLERS, Method, Progress, make_method
+from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, option_types
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
@@ -29,6 +29,7 @@ from kdprobe.models.creation import unwrap
 from kdprobe.models.description import describe
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
+from kdprobe.teachers.classes import Said, matched_classes
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.objective import Objective, losses
 
@@ -63,6 +64,8 @@ class Distillation(nn.Module):
         method: its name, or a class of one's own.
         images: example images [B, c, s, s], or their side s: the student's input in this training, where its facts say
             another size or none; the teacher's too, if nothing is known about it.
+        classes: which of the teacher's logits are the student's classes, where these are not the same: as
+            `teacher.classes` of a configuration.
         n_epochs: length of the training, for warm-ups and schedules.
         label_smoothing: that of the cross entropy.
         options: the method's, as under `method:` in a configuration.
@@ -80,6 +83,7 @@ class Distillation(nn.Module):
         method: str | type[Method] = "dropkd",
         *,
         images: Tensor | int | None = None,
+        classes: Said | None = None,
         n_epochs: int = 1,
         label_smoothing: float = 0.0,
         **options: Any,
@@ -97,8 +101,9 @@ class Distillation(nn.Module):
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's
         self._taught_by = b""
         if network is not None:
-            _check_classes(name, built, network, student)
-            self.teacher = Teacher(network, needs=built.teacher_needs, layout=torch.contiguous_format)
+            needs, known = built.teacher_needs, (model_info(network), model_info(student))
+            places = matched_classes(type(network).__name__, *known, classes) if reads_logits(needs) else None
+            self.teacher = Teacher(network, needs=needs, layout=torch.contiguous_format, classes=places)
             self._taught_by = bytes.fromhex(weights_sha256(network))
         self._has_seen_a_batch = False
 
@@ -142,7 +147,7 @@ class Distillation(nn.Module):
             logits, terms = losses(self.objective, *taught, prepare=model_info(self.student).prepare)
         else:
             with torch.no_grad():
-                features = None if self.teacher is None else self.teacher.stages(images[1])
+                features = None if self.teacher is None else self.teacher.of_classes(self.teacher.stages(images[1]))
             logits, terms = self.objective(images[0], classes, features, progress, soft)
         return Distilled(torch.stack(list(terms.values())).sum(), terms, logits[: len(labels)])
 
@@ -208,12 +213,12 @@ class Distillation(nn.Module):
 
 def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
     """A method's class, and its name and options, which are checked."""
-    kinds = DISTILLERS if isinstance(method, str) else {method.__name__: method}
     name = method if isinstance(method, str) else method.__name__
-    settings, mistakes = check_method({"name": name, **options}, {key: kind.Options for key, kind in kinds.items()})
+    types = option_types() if isinstance(method, str) else {name: method.Options}
+    settings, mistakes = check_method({"name": name, **options}, types)
     if mistakes:
         raise ConfigError("Distillation: " + "; ".join(mistakes))
-    return kinds[name], settings
+    return KNOWN_METHODS[name] if isinstance(method, str) else method, settings
 
 
 def _check_student(student: nn.Module) -> None:
@@ -270,21 +275,6 @@ def _teacher(
 
 def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
-
-
-def _check_classes(name: str, method: Method, teacher: nn.Module, student: nn.Module) -> None:
-    """A method that reads the teacher's logits needs the same classes in the same order."""
-    theirs, ours = model_info(teacher), model_info(student)
-    if not reads_logits(method.teacher_needs):
-        return
-    if theirs.n_classes != ours.n_classes:
-        raise ModelError(
-            f"method {name!r} compares logits, but the teacher has {theirs.n_classes} classes and the student "
-            f"{ours.n_classes}"
-        )
-    for number, (taught, named) in enumerate(zip(theirs.classes, ours.classes, strict=False)):
-        if taught != named:
-            raise ModelError(f"class {number} is {taught!r} to the teacher, but {named!r} to the student")
 
 
 def _check_images(images: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config import DataConfig, TrainingConfig
-from kdprobe.data import evaluation_batches, training_batches
+from kdprobe.data import training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
@@ -19,7 +19,6 @@ from kdprobe.models import model_info
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
 from kdprobe.runtime.signals import StopRequest
-from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
 from kdprobe.training.freezing import frozen_in
@@ -84,9 +83,6 @@ class Trainer:
             Stopped: if the run was asked to stop, after its state was saved.
         """
         self.group.seed(self.seed, position.epoch, position.step)
-        if self.settings.cache_teacher and self.job.teacher is not None:
-            with keeper.stop.at_once():
-                self._cache(self.job.teacher)
         with keeper.stop.at_once():
             self.kept = keep(self.job, self.settings, self.data, self.group, watch)
         if self.kept is not None:
@@ -206,12 +202,6 @@ class Trainer:
             shard=self.group.shard,
             pixels=self.kept is None or self.job.teacher is not None,
         )
-
-    def _cache(self, teacher: Teacher) -> None:
-        """Compute the teacher's logits of all training images."""
-        split, workers = self.job.data.train, self.data.workers
-        with autocast(self.settings.precision, self.group.device):
-            teacher.cache(evaluation_batches(split, batch_size=512, workers=workers, device=self.group.device))
 
     def _accuracy(self, stop: StopRequest) -> tuple[float | None, int] | None:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
 from kdprobe.models.stages import Features, Stages
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.freezing import frozen_in
 
@@ -82,7 +83,7 @@ class Objective(nn.Module):
 def losses(
     objective: nn.Module,
     method: Method,
-    teacher: Teacher | None,
+    teacher: Teacher | StoredTeacher | None,
     batch: Batch,
     soft_labels: Tensor | None,
     progress: Progress,
@@ -104,7 +105,8 @@ def losses(
         logits [k B, C] of all views, and named terms.
     """
     images, shown, labels = method.inputs(batch)
-    features = None if teacher is None else teacher(shown, batch.index)
+    view = batch.view if shown is batch.images else None
+    features = None if teacher is None else teacher(shown, view)
     if soft_labels is not None and len(labels) != len(soft_labels):
         soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
     found: tuple[Tensor, dict[str, Tensor]] = objective(prepare(images), labels, features, progress, soft_labels)

@@ -110,7 +110,7 @@ def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
         _check_logits(logits, f"network {info.name!r}", info.n_classes, prepared, "in training")
         if (teach := job.teacher) is not None:
             who, n_classes = f"the teacher {teacher}", teach.info.n_classes
-            logits = _tried(lambda: teach(shown, batch.index).logits, f"{who} fails", shown)
+            logits = _tried(lambda: teach(shown, batch.view).logits, f"{who} fails", shown)
             _check_logits(logits, who, n_classes, shown, "as a teacher")
     del logits
     trainer.objective.eval()

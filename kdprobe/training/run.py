@@ -17,8 +17,10 @@ from kdprobe.runtime.distributed import ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
 from kdprobe.runtime.precision import repeatable, warn_of_emulation, with_precision
 from kdprobe.runtime.signals import StopRequest, stop_requests
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
+from kdprobe.training.loggers import make_loggers
 from kdprobe.training.loop import Trainer
 from kdprobe.training.places import require_inputs
 from kdprobe.training.rehearsal import rehearse
@@ -35,7 +37,7 @@ def train(
     device: str = "auto",
     download: bool = False,
     quiet: bool = False,
-    tensorboard: bool = False,
+    loggers: Iterable[str] = (),
     trust: Iterable[str] = (),
     named_by: str | Path | None = None,
     inputs: Inputs | None = None,
@@ -51,7 +53,7 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
-        tensorboard: write event files into the run folder too.
+        loggers: names of what else is told the metrics: `tensorboard`, and those of installed packages.
         trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
         inputs: which teacher and data these must be, by their content.
@@ -76,8 +78,8 @@ def train(
         named = {"teacher": config.teacher, "data": config.data.spec, "weights": config.model.weights}
         if inputs and (changes := inputs.changes(job.inputs, **named)):
             raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
-        events = folder.path / "tensorboard" if tensorboard and group.main else None
-        watch = Watch(config.training.epochs, quiet=quiet or not group.main, events=events)
+        told = make_loggers(loggers, folder.path) if group.main else []
+        watch = Watch(config.training.epochs, quiet=quiet or not group.main, loggers=told)
         trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
         if group.main:
             folder.check_free(asked, resume=resume, inputs=job.inputs)
@@ -100,7 +102,8 @@ def train(
             if group.main:
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
-            with folder.held() if group.main else nullcontext():
+            stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()
+            with stored, folder.held() if group.main else nullcontext():
                 if group.main:
                     precision, network = config.training.precision, job.network
                     folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)
@@ -159,6 +162,9 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "teacher_sha256": job.inputs.teacher,
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
+        "image_size": job.data.image_size,
+        "view_size": job.data.train.image_size,
+        "teacher_image_size": None if job.teacher is None else job.teacher.info.image_size,
         **_first_weights(config, folder),
         "evaluated_on": job.data.evaluated_on if labelled else None,
         "evaluated_images": len(job.data.test) if labelled else 0,
@@ -173,6 +179,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "auxiliary_parameters": count_parameters(job.method),
         "seconds": round(position.seconds, 2),
         "sha256": folder.weights_sha256(),
+        **({"teacher_store": job.teacher.summary} if isinstance(job.teacher, StoredTeacher) else {}),
     }
 
 

@@ -9,11 +9,12 @@ from click.testing import CliRunner
 from torch import nn
 
 from analyses.commands.complexity import complexity as command
-from analyses.complexity import CONVENTIONS, complexity, complexity_result, complexity_table, model_of
+from analyses.complexity import CONVENTIONS, complexity, complexity_result, complexity_table
 from kdprobe.errors import ModelError
 from kdprobe.models import ModelInfo, create
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import attach
+from kdprobe.models.named import model_of
 from kdprobe.results import load_result
 
 

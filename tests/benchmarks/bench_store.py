@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from analyses.cka.stored import files_cka
 from kdprobe.data import Batch
-from kdprobe.features.dump import Dump, write
+from kdprobe.features.dump import Dump, write_dump
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create
 from kdprobe.models.creation import model_info
@@ -61,7 +61,7 @@ def dumping(folder: Path, *, batch_size: int, n_minibatches: int, turns: int) ->
     runs: dict[str, Callable[[], object]] = {"bare": partial(bare, models, images, batch_size)}
     for name, chosen in options.items():
         dump = Dump(models, source, len(images), batch_size, **chosen)  # type: ignore[arg-type]
-        runs[name] = partial(write, dump, folder / "features.h5")
+        runs[name] = partial(write_dump, dump, folder / "features.h5")
     rates: dict[str, list[float]] = {name: [] for name in runs}
     runs["bare"]()
     for _ in range(turns):

@@ -54,7 +54,7 @@ RESULTS = {
     "comparison": further(
         comparison_result(("plain", "kd"), 2), groups=[GROUP, GROUP], n_images=[360, None], budget_differences="epochs"
     ),
-    "complexity": complexity_result(),
+    "complexity": complexity_result(latency=True),
     "compound": compound_result(),
     "dropout-sweep": further(
         dropout_result(2, (0.3, 0.5), answered=True),

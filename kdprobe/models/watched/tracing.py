@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -120,13 +120,14 @@ class Trace:
         return n_images == 1 or len(shape) != 3 or shape[1] != n_images
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Trace:
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Any = None) -> Trace:
     """Run a network once without gradients, in evaluation mode, and note what its modules give.
 
     Args:
         model: the network; its modes, buffers and attributes are put back.
         args: arguments of its call, with at least two rows per tensor, so that the axis of the images is recognised.
         kwargs: keyword arguments of its call.
+        call: what is called with them and runs the network; the network itself if not given.
     """
     watch = _Watch(model)
     with ExitStack() as stack:
@@ -151,7 +152,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         _state.active = True
         try:
             with watch:
-                output = model(*args, **kwargs)
+                output = (call or model)(*args, **kwargs)
         finally:
             _state.active = False
         return watch.trace(output)
@@ -199,19 +200,19 @@ def is_watching() -> bool:
 
 
 def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = False) -> int | None:
-    """The number of images in a call: of rows of its first tensor, or of images in a list; None without tensors.
+    """The number of images in a call: in a list, or rows of the first tensor, best of 3 dimensions; None without any.
 
     Args:
         args: arguments of the call.
         kwargs: keyword arguments of the call.
         most: count the tensor with most rows instead of the first one.
     """
-    counts = []
+    counts: list[tuple[int, bool]] = []
     for value in [*args, *kwargs.values()]:
-        counts += [len(value)] if _is_list(value) else [len(one) for one in tensors_in(value) if one.ndim]
-        if counts and not most:
-            break
-    return max(counts) if most and counts else counts[0] if counts else None
+        of_its = ((len(one), one.ndim > 2) for one in tensors_in(value) if one.ndim)
+        counts += [(len(value), True)] if _is_list(value) else of_its
+    found = [count for count, large in counts if large] or [count for count, _ in counts]
+    return max(found) if most and found else next(iter(found), None)
 
 
 def _is_list(value: Any) -> bool:
@@ -386,12 +387,13 @@ def _place(value: Tensor) -> tuple[Any, ...] | None:
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """All tensors of nested sequences and mappings, in order."""
+    """All tensors of nested sequences, mappings and dataclasses, in order."""
     if isinstance(values, Tensor):
         yield values
-    elif isinstance(values, Mapping):
-        for value in values.values():
-            yield from tensors_in(value)
     elif isinstance(values, tuple | list):
         for value in values:
             yield from tensors_in(value)
+    elif isinstance(values, Mapping):
+        yield from tensors_in([*values.values()])
+    elif is_dataclass(values) and not isinstance(values, type):
+        yield from tensors_in([getattr(values, one.name) for one in fields(values)])

@@ -17,8 +17,8 @@ from analyses.cka.stored import files_cka
 from analyses.cka.sums import HSICSums
 from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
+from kdprobe.features import dump as dumping
 from kdprobe.features.capturing import capture
-from kdprobe.features.dump import Dump, write
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models.checkpoint import save
@@ -315,7 +315,7 @@ def write_dump(models, path, *, data="digits", order=None, **options):
     def minibatches(_start, _stop):
         return (dict.fromkeys(models, batch) for batch in batches(30, image_size=16, order=order))
 
-    write(Dump(models, minibatches, 30, 8, data=data, **options), path)
+    dumping.write_dump(dumping.Dump(models, minibatches, 30, 8, data=data, **options), path)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from analyses.evaluation.predictions import judge
 from figures.report.evaluation import evaluation_panels
 from kdprobe import load
 from kdprobe.data import load_data
-from kdprobe.errors import AnalysisError, ConfigError, DataError
+from kdprobe.errors import AnalysisError, ConfigError, DataError, ModelError
 from kdprobe.models import ModelInfo, attach, create, model_info, save
 from kdprobe.results import check_result, load_result
 
@@ -167,7 +167,7 @@ def test_features_that_are_not_there_are_refused():
         attach(model, ModelInfo("odd", 10, 8))
         return probing.Opened("odd", "runs/odd", model, "digits", data, torch.device("cpu"))
 
-    with pytest.raises(AnalysisError, match=r"runs/odd shows no pooled features: what it calls its classifier"):
+    with pytest.raises(ModelError, match=r"the classifier of Odd did not run"):
         probing.pooled_features(opened(Odd(nn.Identity(), runs=False)), data.test, **asked)
     broken = Odd(lambda x: torch.where(x > x.mean(), x / 0, x))
     with pytest.raises(

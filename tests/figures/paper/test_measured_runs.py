@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,26 @@ def test_costs_come_from_the_runs_and_from_counts_of_their_network(tmp_path: Pat
     assert accuracy["n"] == "2"
     assert [flops[key] for key in ("measured", "difference", "low", "n")] == ["1.82", "+0.02", "", "1"]
     assert [parameters[key] for key in ("measured", "difference", "low", "n")] == ["11.18", "+0.00", "", "1"]
+
+
+def test_latencies_follow_the_costs_of_their_row(tmp_path: Path) -> None:
+    for seed, rate in ((0, 0.1), (1, 0.1), (2, 0.2)):
+        given = ["model.name=resnet18", "data.spec=rafdb:x", f"seed={seed}", f"training.optimizer.lr={rate}"]
+        trained(tmp_path / f"plain{seed}", 0.8, *given, parameters=11_180_103)
+    save_result(complexity_result(latency=True), tmp_path / "complexity.npz", table="")
+    cli.run("paper", "--runs", tmp_path, "--out", tmp_path / "paper", "--format", "svg")
+    with (tmp_path / "paper" / "table4.csv").open(encoding="utf-8", newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["column"].startswith("Latency")]
+    assert [line["column"] for line in lines] == ["Latency (ms), batch of 1", "Latency (ms), batch of 32"] * 2
+    assert len({line["configuration"] for line in lines}) == 2
+    assert {line["row"] for line in lines} == {"ResNet18"}
+    keys = ("published", "measured", "difference", "low", "high", "n", "source")
+    assert [lines[0][key] for key in keys] == ["", "12.30", "", "12.00", "13.10", "", ""]
+    assert lines[1]["note"] == "median and quartiles in ms, on cpu (some processor) with 2 threads"
+    text = (tmp_path / "paper" / "table4.md").read_text(encoding="utf-8")
+    (letter,) = re.findall(r"<sup>(.)</sup> median and quartiles in ms, on cpu", text)
+    assert len(re.findall(rf"<sup>{letter}</sup> \| 12.30 \|  \| \[12.00, 13.10\] \|  \|", text)) == 2
+    assert "Latency" not in (tmp_path / "paper" / "table3.md").read_text(encoding="utf-8")
 
 
 def test_own_confusion_matrices_on_the_same_data_are_figure_4(

@@ -62,7 +62,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, group: str, target: str) -> None:
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
         return [entry] if entry.group == group and name in (None, entry.name) else []
 
-    monkeypatch.setattr("kdprobe.kinds.entry_points", entry_points)
+    monkeypatch.setattr("kdprobe.packages.entry_points", entry_points)
 
 
 def report(folder: Path) -> str:

@@ -304,6 +304,15 @@ def test_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFi
 def test_complexity_is_a_table_with_its_conventions(text: str) -> None:
     assert '<th scope="row">resnet18</th><td>11.180</td>' in text
     assert "how macs are counted" in text
+    assert "batch of" not in text
+
+
+def test_latencies_stand_beside_the_counts(tmp_path: Path) -> None:
+    save_result(complexity_result(latency=True), tmp_path / "complexity.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    assert '<th scope="col">ms, batch of 32</th>' in text
+    assert "<td>12.30 [12.00, 13.10]</td><td>310.00 [300.00, 330.00]</td>" in text
+    assert "ms: median and quartiles in ms, on cpu (some processor) with 2 threads." in text
 
 
 def test_several_evaluations_are_chosen_from(tmp_path: Path) -> None:

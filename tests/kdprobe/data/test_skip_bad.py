@@ -11,7 +11,7 @@ from kdprobe.cli.group import run
 from kdprobe.config import AugmentConfig, RunConfig, parse
 from kdprobe.data import evaluation_batches, load_data, training_batches
 from kdprobe.distillers import option_types
-from kdprobe.errors import ConfigError, DataError
+from kdprobe.errors import DataError
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training import train
 
@@ -132,12 +132,3 @@ def test_something_must_be_left(folder: Path, tmp_path: Path) -> None:
         train(config(broken, storage="files", skip_bad=True), tmp_path / "run", device="cpu", quiet=True)
     with pytest.raises(DataError, match=r"none of 12 images can be decoded; the first is .*test/a/00\.png"):
         load_data(f"folder:{broken}", storage="memory", skip_bad=True)
-
-
-def test_cached_logits_need_all_images(folder: Path, tmp_path: Path) -> None:
-    train(config(folder, skip_bad=True), tmp_path / "teacher", device="cpu", quiet=True)
-    student = config(folder, skip_bad=True, augment={"crop": "none", "flip": False}).model_dump()
-    student |= {"teacher": str(tmp_path / "teacher"), "method": {"name": "kd"}}
-    student["training"]["cache_teacher"] = True
-    with pytest.raises(ConfigError, match=r"cache_teacher keeps logits of all images, but data\.skip_bad may leave"):
-        train(parse(student, option_types()), tmp_path / "student", device="cpu", quiet=True)

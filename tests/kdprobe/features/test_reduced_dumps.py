@@ -12,7 +12,7 @@ from analyses.similarity.result import files_similarity
 from kdprobe.cli.group import run
 from kdprobe.data import Split
 from kdprobe.errors import CaptureError, StoreError
-from kdprobe.features.dump import Dump, write
+from kdprobe.features.dump import Dump, write_dump
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore
 from kdprobe.models.checkpoint import save
@@ -34,7 +34,7 @@ def views():
 def dumped(views, path, roles=("teacher", "student"), **options):
     chosen = Views("digits", {role: views.models[role] for role in roles}, {role: views.splits[role] for role in roles})
     told = []
-    write(Dump.of(chosen, batch_size=10, **options), path, say=told.append)
+    write_dump(Dump.of(chosen, batch_size=10, **options), path, say=told.append)
     return told
 
 
@@ -116,7 +116,7 @@ def test_a_dump_of_another_reduction_is_not_continued(views, tmp_path):
     dumped(views, tmp_path / "f.h5", reduce="gap")
     chosen = Dump.of(views, batch_size=10, reduce="flatten")
     with pytest.raises(StoreError, match="beginning of another dump: reduce was gap, but now is flatten; resume with"):
-        write(chosen, tmp_path / "f.h5", resume=True)
+        write_dump(chosen, tmp_path / "f.h5", resume=True)
 
 
 def test_an_older_dump_is_whole_and_a_reduction_that_is_none_is_damage(views, tmp_path):

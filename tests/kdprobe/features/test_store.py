@@ -16,9 +16,9 @@ from torch import nn
 
 from kdprobe.data import Shown, Split, View
 from kdprobe.errors import AnalysisError, StoreError
-from kdprobe.features.dump import Dump, divide
-from kdprobe.features.dump import write as write_dump
+from kdprobe.features.dump import Dump, write_dump
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.parts import divide
 from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.models.creation import create, model_info
@@ -488,7 +488,9 @@ def test_dump_names_what_is_not_finite(path):
 
 def test_dump_that_cannot_fit_is_refused_before_it_starts(nets, path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1000))
-    with pytest.raises(StoreError, match=r"the dump needs up to 0.0 GB, but .* has 0.0 GB left; choose fewer layers"):
+    with pytest.raises(
+        StoreError, match=r"the dump needs up to 1\.1 MB, but .* has 0\.0 MB left; choose fewer layers, --reduce"
+    ):
         write_dump(wanted(nets), path)
     assert not list(path.parent.iterdir())
 

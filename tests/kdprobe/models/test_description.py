@@ -1,11 +1,15 @@
 """Networks that are not timm's: described, or observed; outputs of all kinds; networks without a classifier."""
 
+import subprocess
+import sys
+
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import kdprobe
 from kdprobe.errors import ModelError
@@ -91,6 +95,7 @@ def test_what_is_described_is_what_methods_get():
     shapes = measure(model)
     assert (shapes.names, shapes.maps, shapes.width) == (("layer1", "layer2"), ((16, 8, 8), (32, 4, 4)), 32)
     assert shapes.averaged
+    assert shapes.described
 
 
 @pytest.mark.parametrize("kind", [Small, WithFeatures, OfWords])
@@ -231,6 +236,8 @@ def test_whether_an_output_is_logits_is_not_guessed():
             {"output": 1},
             r"gives a tuple of 0 \[2, 7\], 1 \(dict\), but .* are needed; say where they are",
         ),
+        (Small, {"output": "logits"}, "Small gives a mere tensor, which has no 'logits'; leave output out"),
+        (Pair, {"output": 2}, r"gives a tuple of 0 \[2, 7\], 1 \[2, 7\], which has no 2; see output"),
         (Small, {"std": (0.1, 0.0, 0.1)}, r"Small cannot be described: mean is .* and std \(0.1, 0.0, 0.1\)"),
         (
             Small,
@@ -317,13 +324,144 @@ def test_a_pair_in_training_needs_its_place():
     assert torch.equal(view.eval()(IMAGES).logits, model(IMAGES))
 
 
+class Checkpointed(Small):
+    def forward(self, x):
+        return self.fc(self.layer2(checkpoint(self.layer1, self.stem(x), use_reentrant=True)).mean((2, 3)))
+
+
+def test_a_stage_inside_a_reentrant_checkpoint_is_refused_where_it_must_have_gradients():
+    view = Stages(described(Checkpointed(), stages=["layer1"]), needs=("maps",))
+    with pytest.raises(
+        ModelError, match=r"stage 'layer1' runs without gradients, as inside a reentrant checkpoint; use"
+    ):
+        view(IMAGES)
+
+
+def test_gradient_checkpoints_change_nothing():
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        backbone = timm.create_model("test_vit", img_size=32, num_classes=0)
+        backbone.set_grad_checkpointing(checkpointed)
+        model = kdprobe.describe(Wrapped(backbone, 64), image_size=32).train()
+        features = Stages(model, needs=("maps", "tokens"))(IMAGES)
+        (features.maps[2].square().sum() + features.tokens.square().sum()).backward()
+        found.append([one.grad for one in model.parameters() if one.grad is not None])
+    assert len(found[0]) == len(found[1]) > 10
+    assert all(map(torch.equal, *found))
+
+
+_COMPILED = """
+import timm, torch, kdprobe
+from kdprobe.models.stages import Stages
+torch.manual_seed(0)
+model = torch.nn.Sequential(timm.create_model("resnet10t", num_classes=0), torch.nn.Linear(512, 5))
+model = kdprobe.describe(model, image_size=32).eval()
+view, compiled = (Stages(model, needs=("maps", "pooled")) for _ in range(2))
+compiled.compile(backend="aot_eager")
+for _ in range(2):
+    images = torch.rand(3, 3, 32, 32)
+    ours, theirs = view(images), compiled(images)
+    assert len(ours.maps) == 5 and all(map(torch.equal, ours.maps, theirs.maps))
+    assert torch.equal(ours.pooled, theirs.pooled) and torch.equal(ours.logits, theirs.logits)
+print("the same", sum(torch._dynamo.utils.counters["frames"].values()) > 0)
+"""
+
+
+@pytest.mark.slow
+def test_compiled_stages_give_the_same():
+    """In a process of its own: what checks types in tests cannot be compiled."""
+    done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, check=True)
+    assert done.stdout == "the same True\n"
+
+
+def odd_tokens(prefix):
+    """Tokens whose meaning nobody can follow: [B, prefix + 16, 8], as made by an operation of no rule."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2), Twisted(prefix), nn.Linear(8, 8))
+    return described(model, n_classes=0, stages=["3"], prefix_tokens=prefix)
+
+
+class Twisted(nn.Module):
+    def __init__(self, prefix):
+        super().__init__()
+        self.prefix = prefix
+
+    def forward(self, x):
+        x = torch.einsum("bcn,nm->bmc", x, torch.eye(16))
+        return torch.cat([x[:, : self.prefix] * 0, x], 1).reshape(len(x), -1).reshape(len(x), -1, 8)
+
+
+def test_prefix_tokens_that_nobody_sees_are_believed():
+    model = odd_tokens(2)
+    assert seen(model, "maps").maps[0].shape == (3, 8, 4, 4)
+    with torch.no_grad(), kdprobe.capture(model, "stages", reduce="tokens") as features:
+        model(IMAGES)
+    assert features["3"].shape == (3, 16, 8)
+    with pytest.raises(ModelError, match="gives 18 tokens, which without 1 in front of them are no square grid; see"):
+        described(model, prefix_tokens=1)
+
+
+def without_facts(width=8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3)
+    )
+
+
+def with_classes(num_classes):
+    return Small(num_classes)
+
+
+def with_size(image_size):
+    return nn.Sequential(nn.Conv2d(3, 5, image_size), nn.Flatten())
+
+
+def with_any(**arguments):
+    return with_classes(**arguments)
+
+
+def with_wrong(width=3, **arguments):
+    return with_classes(**arguments, widht=width)
+
+
+@pytest.mark.parametrize("name", ["without_facts", "with_classes", "with_size", "with_any"])
+def test_a_constructor_gets_what_its_signature_names(name):
+    model = create(f"{__name__}:{name}", n_classes=5, image_size=16)
+    assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 3 if name == "without_facts" else 5)
+
+
+def test_torchvision_makes_networks_by_name():
+    model = create("torchvision.models:resnet18", n_classes=5, image_size=32)
+    assert model(IMAGES).shape == (3, 5)
+    assert create("torchvision.models:vit_b_32", n_classes=2, image_size=32).image_size == 32
+    with pytest.raises(ModelError, match=r"model 'torchvision.models:resnet18': no argument 'depht'"):
+        create("torchvision.models:resnet18", n_classes=5, image_size=32, args={"depht": 3})
+
+
+def test_what_a_constructor_refuses_is_still_said():
+    with pytest.raises(ModelError, match="no argument 'widht'"):
+        create(f"{__name__}:with_wrong", n_classes=5, image_size=16)
+    with pytest.raises(ModelError, match=r"argument 'image_size' must not be given: data.image_size decides it"):
+        create(f"{__name__}:without_facts", n_classes=5, image_size=16, args={"image_size": 8})
+
+
+def test_a_loaded_network_whose_constructor_takes_no_classes_has_its_own(tmp_path):
+    torch.manual_seed(0)
+    model, path = without_facts(), tmp_path / "net.pth"
+    torch.save(model.state_dict(), path)
+    loaded = load(f"{__name__}:without_facts@{path}", image_size=16)
+    assert model_info(loaded).n_classes == 3
+    assert torch.equal(loaded(IMAGES), model(IMAGES))
+    torch.save(Small(9).state_dict(), path)
+    assert model_info(load(f"{__name__}:with_classes@{path}", image_size=16)).n_classes == 9
+
+
 def test_checkpoints_keep_a_description(tmp_path):
     model = create("resnet8", n_classes=4, image_size=32)
-    save(kdprobe.describe(model, stages=["layer1", "layer3"], classifier="fc", output=0), tmp_path / "net.safetensors")
+    save(kdprobe.describe(model, stages=["layer1", "layer3"], classifier="fc"), tmp_path / "net.safetensors")
     again = load(tmp_path / "net.safetensors")
     assert measure(again).names == ("layer1", "layer3")
     assert model_info(again).to_json() == model_info(model).to_json()
-    assert {"prefix_tokens"}.isdisjoint(model_info(again).to_json())
+    assert {"prefix_tokens", "output"}.isdisjoint(model_info(again).to_json())
     other = load(tmp_path / "net.safetensors", stages=["layer2"])
     assert measure(other).maps == ((32, 16, 16),)
     with pytest.raises(ModelError, match="CifarResNet has no module 'layer4'; did you mean 'layer3'"):

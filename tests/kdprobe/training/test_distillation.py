@@ -129,6 +129,17 @@ def test_each_network_sees_the_images_at_its_own_size():
     assert numbers(own(images, labels, epoch=0).terms) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_teacher_of_more_classes_teaches_those_that_are_named_alike(images):
+    student = network(n_classes=2, classes=("cat", "dog"))
+    teacher = network(CNN, 1, n_classes=3, classes=("dog", "fish", "cat"))
+    own = kdprobe.Distillation(student, teacher, "kd", classes={}).eval()
+    seen, labels = images[0], torch.zeros(16, dtype=torch.int64)
+    pair = model_info(student).normalise(seen), model_info(teacher).normalise(seen)
+    taught = own.teacher(seen).logits
+    assert torch.equal(taught, teacher(pair[1])[:, [2, 0]])
+    assert own(pair, labels, epoch=0).loss == own(seen, labels, epoch=0).loss
+
+
 def test_mixed_images_have_probabilities_for_labels(images):
     seen, labels = images
     own = kdprobe.Distillation(network(), network(TOKENS, 1), "mld").eval()
@@ -329,8 +340,8 @@ REFUSED = {
     "unknown": (ModelError, "nothing is known about the input of this Linear", {"student": nn.Linear(2, 2)}),
     "wrapped": (ModelError, "is wrapped in DataParallel; give the network", {"student": nn.DataParallel(network())}),
     "frozen": (ModelError, "CifarResNet has no parameters that require", {"student": network().requires_grad_(False)}),
-    "classes": (ModelError, "teacher has 7 classes and the student 10", {"teacher": network(n_classes=7)}),
-    "names": (ModelError, "'b' to the teacher, but 'c' to the", {"student": named("ac"), "teacher": named("ab")}),
+    "classes": (ModelError, "CifarResNet has 7 classes, but the student", {"teacher": network(n_classes=7)}),
+    "names": (ModelError, "'b' to the teacher, but 'c' in the data", {"student": named("ac"), "teacher": named("ab")}),
 }  # fmt: skip
 
 

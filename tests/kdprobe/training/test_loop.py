@@ -163,13 +163,10 @@ def test_waiting_for_images_is_interrupted_and_resumed(student, teacher, tmp_pat
     assert outcome(tmp_path / "run") == outcome(student[0])
 
 
-@pytest.mark.parametrize("name", ["run.rehearse", "loop.Trainer._cache"])
-def test_what_comes_before_the_first_step_is_interrupted(teacher, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(f"kdprobe.training.{name}", lambda *_: signal.raise_signal(signal.SIGTERM))
-    settings = ("training.cache_teacher=true", "data.augment={crop: none, flip: false}")
-    chosen = config("digits/resnet8-kd", f"teacher={teacher}", *settings)
+def test_what_comes_before_the_first_step_is_interrupted(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("kdprobe.training.run.rehearse", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, tmp_path / "run", device="cpu", quiet=True)
+        train(config("digits/resnet8-kd", f"teacher={teacher}"), tmp_path / "run", device="cpu", quiet=True)
     assert not RunFolder(tmp_path / "run").lock_path.exists()
 
 
@@ -331,22 +328,6 @@ def test_accumulation_gives_the_same_update(tmp_path, mixing):
     assert curves[0] == pytest.approx(curves[1], abs=1e-5)
 
 
-def test_cached_teacher_logits_change_nothing(teacher, tmp_path):
-    still = (f"teacher={teacher}", "data.augment.crop=none", "training.epochs=1")
-    losses = []
-    for cached in ("false", "true"):
-        out = tmp_path / cached
-        train(config("digits/resnet8-kd", *still, f"training.cache_teacher={cached}"), out, device="cpu", quiet=True)
-        losses.append(RunFolder(out).metrics()[0]["loss"])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    with pytest.raises(ConfigError, match="would pair the teacher's logits with other images"):
-        varied = config("digits/resnet8-kd", f"teacher={teacher}", "training.cache_teacher=true")
-        train(varied, tmp_path / "varied", device="cpu", quiet=True)
-    with pytest.raises(ConfigError, match="keeps logits, but method 'dropkd' needs more of the teacher"):
-        maps = distilled(teacher, "data.augment.crop=none", "training.cache_teacher=true")
-        train(maps, tmp_path / "maps", device="cpu", quiet=True)
-
-
 def test_the_average_of_the_weights_is_exported(tmp_path):
     chosen = config("digits/resnet8", "training.ema_decay=0.5")
     train(chosen, tmp_path / "run", device="cpu", quiet=True)
@@ -377,11 +358,11 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
 def test_event_files_are_written_on_request(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"TensorBoard is not installed: pip install 'kdprobe\[tensorboard\]'"):
-        train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+        train(config(), tmp_path / "run", device="cpu", quiet=True, loggers=["tensorboard"])
     assert not (tmp_path / "run").exists(), "the folder is still free"
     writer = MagicMock()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
-    train(config(), tmp_path / "run", device="cpu", quiet=True, tensorboard=True)
+    train(config(), tmp_path / "run", device="cpu", quiet=True, loggers=["tensorboard"])
     writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"))
     written = [call.args for call in writer.return_value.add_scalar.call_args_list]
     accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]

@@ -123,6 +123,25 @@ def test_an_error_in_a_worker_names_the_item() -> None:
                 list(evaluation_batches(broken, batch_size=8, workers=workers))
 
 
+class Deadly(Squares):
+    """Ends the process that reads its item 17."""
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        if number == 17:
+            os._exit(3)
+        return super().__getitem__(number)
+
+
+def test_a_worker_that_ends_early_is_an_error_in_one_line() -> None:
+    data = load_data((Squares(), Squares(24)), storage="files")
+    assert isinstance(data.test.images, ImageItems)
+    broken = replace(data.test, images=replace(data.test.images, dataset=Deadly()))
+    with pytest.raises(
+        DataError, match=r"^a process that reads images ended before its work was done, .* data\.workers=0"
+    ):
+        list(evaluation_batches(broken, batch_size=8, workers=1))
+
+
 def test_bad_items_are_left_out_where_they_may_be() -> None:
     for fault in ({"bad": 0}, {"nan": 6}, {"nan": 0}):
         dataset = Squares(24, **fault)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from analyses.cka.minibatches import as_minibatches, as_tensor, images_of, n_samples
+from analyses.arrays import as_tensor
 from analyses.cka.networks import cka, minibatch_cka
 from kdprobe.data import Batch, Split, load_data
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, DeviceError, KdprobeError
+from kdprobe.features.minibatches import as_minibatches, images_of, n_samples
 
 LAYERS = {"teacher_layers": ["0", "2"], "student_layers": ["0", "2"]}
 Pair = namedtuple("Pair", "images labels")

@@ -1,0 +1,1 @@
+"""`kdprobe list`: one file for each thing that is listed, and the group that they join."""

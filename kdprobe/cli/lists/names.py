@@ -1,0 +1,105 @@
+"""`kdprobe list methods`, `models` and so on: what there is by name; everything heavy is imported when one runs."""
+
+import inspect
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from itertools import takewhile
+
+import click
+
+from kdprobe.errors import ModelError, near_matches
+from kdprobe.packages import offered_by
+from kdprobe.terminal import echo
+
+
+@click.command("methods")
+def list_methods() -> None:
+    """List the distillation methods, with their references.
+
+    \b
+    Example:
+      kdprobe list methods
+    """
+    from kdprobe.distillers import DISTILLERS
+
+    about = {name: " - ".join(filter(None, (kind.reference, _first_line(kind)))) for name, kind in DISTILLERS.items()}
+    _show(about, "kdprobe.methods")
+
+
+@click.command("models")
+@click.argument("pattern", default="*")
+def list_models(pattern: str) -> None:
+    """List the networks that can be made by name, or those that match PATTERN.
+
+    \b
+    Example:
+      kdprobe list models "*vit_tiny*"
+    """
+    from kdprobe.models.creation import own_names
+
+    names, added = own_names(), offered_by("kdprobe.models")
+    if not any(fnmatchcase(name, pattern) for name in [*names, *added]):
+        raise ModelError(f"no model's name matches {pattern!r}{near_matches(pattern, [*names, *added])}")
+    _show({name: "" for name in names if fnmatchcase(name, pattern)}, "kdprobe.models", pattern=pattern)
+
+
+@click.command("data")
+def list_data() -> None:
+    """List the data sets, as they begin a SPEC.
+
+    \b
+    Example:
+      kdprobe list data
+    """
+    from kdprobe.data import DATASETS
+
+    _show({name: _first_line(read) for name, read in DATASETS.items()}, "kdprobe.data")
+
+
+@click.command("recipes")
+def list_recipes() -> None:
+    """List the recipes that are shipped.
+
+    \b
+    Example:
+      kdprobe list recipes
+    """
+    from kdprobe.recipe import recipes
+
+    _show({name: _comment(file.read_text(encoding="utf-8")) for name, file in recipes().items()})
+
+
+@click.command("kinds")
+def list_kinds() -> None:
+    """List the kinds of results, with what each holds.
+
+    \b
+    Example:
+      kdprobe list kinds
+    """
+    from kdprobe.kinds import KINDS
+
+    _show({name: ", ".join(kind.arrays) for name, kind in sorted(KINDS.items())}, "kdprobe.kinds")
+
+
+def _show(said: Mapping[str, str], group: str = "", *, pattern: str = "*") -> None:
+    """A line for each name: kdprobe's own with what is said of them, then those that packages add to a group."""
+    added = {name: origin for name, origin in sorted(offered_by(group).items()) if fnmatchcase(name, pattern)}
+    lines = list(said.items()) + [
+        (name, f"from {origin}" + (", but the name is kdprobe's own" if name in said else ""))
+        for name, origin in added.items()
+    ]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, text in lines:
+        echo(f"{name:{width}}  {text}".rstrip())
+
+
+def _first_line(thing: object) -> str:
+    """What something's documentation begins with, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+
+
+def _comment(text: str) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in lines).partition(". ")[0].rstrip(".")

@@ -1,0 +1,169 @@
+"""What people pass: minibatches of images in whatever form.
+
+A loader gives minibatches. A Dataset is made into minibatches; one tensor of images, an array or a path, which could be
+looped over too, is refused. A minibatch is a `kdprobe.data.Batch`, a tensor, a tuple or list that begins with one, or a
+mapping with one under a usual name, of which a network is given all tensors that its `forward` names; anything else is
+fed by a function `forward(model, batch)` of the user's.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from kdprobe.data import Batch, DataSet, Split, evaluation_batches
+from kdprobe.errors import AnalysisError
+from kdprobe.models.creation import model_info, unwrap
+from kdprobe.models.facts import in_precision_of
+from kdprobe.models.watched.tracing import tensors_in
+
+Forward = Callable[[nn.Module, Any], Any]
+Minibatches = Iterable[Any] | Dataset[Any] | Split
+#: names of images in mappings, as timm, transformers, datasets, MONAI and others have them; the first one counts
+KEYS = ("images", "image", "pixel_values", "imgs", "img", "inputs", "input", "x")
+#: names of classes, which no network is given: some would compute a loss from them
+LABELS = ("labels", "label", "targets", "target")
+SIZE = 64  # of the minibatches of a Dataset
+
+
+def as_minibatches(loader: Any, *, name: str = "loader") -> Iterable[Any]:
+    """Something that gives minibatches.
+
+    Args:
+        loader: a DataLoader or another iterable of minibatches; or a Dataset, or a `kdprobe.data.Split`, whose samples
+            become minibatches of 64 in their order.
+        name: of the argument, for messages.
+
+    Raises:
+        AnalysisError: for what gives no minibatches.
+    """
+    if isinstance(loader, Split):
+        return evaluation_batches(loader, batch_size=SIZE)
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        return DataLoader(loader, batch_size=SIZE)
+    stacked = isinstance(loader, Tensor) and loader.ndim == 5  # minibatches of images, of equal size
+    if isinstance(loader, Tensor | np.ndarray) and not stacked:
+        raise AnalysisError(
+            f"{name} must give minibatches of images, but is one {type(loader).__name__} of shape "
+            f"{list(loader.shape)}; give a DataLoader or a list of tensors"
+        )
+    if isinstance(loader, DataSet):
+        raise AnalysisError(f"{name} must give minibatches, but is a DataSet; give its .test or its .train")
+    wrong = isinstance(loader, str | bytes | PathLike | Mapping | IterableDataset | nn.Module | Batch)
+    if wrong or not isinstance(loader, Iterable):
+        raise AnalysisError(
+            f"{name} must give minibatches of images, as a DataLoader does, but is of type {type(loader).__name__}"
+        )
+    return loader
+
+
+def images_of(batch: Any) -> Tensor:
+    """The images [B, ...] of a minibatch.
+
+    Raises:
+        AnalysisError: if it is not clear where they are.
+    """
+    if isinstance(batch, Mapping):
+        return _in_mapping(batch)
+    images = batch.images if isinstance(batch, Batch) else batch
+    images = images[0] if isinstance(images, tuple | list) and images else images
+    if isinstance(images, Mapping):
+        return _in_mapping(images)
+    if not isinstance(images, Tensor):
+        raise AnalysisError(
+            f"a minibatch must be a tensor or begin with one, but is {type(batch).__name__}; give forward=, a function "
+            "of model and minibatch"
+        )
+    if not images.ndim:
+        raise AnalysisError("a minibatch must be a tensor of images, but is a single number")
+    return images
+
+
+def n_samples(batch: Any, forward: Forward | None = None) -> int | None:
+    """How many samples a minibatch has; None where only `forward` could know."""
+    if forward is None:
+        return len(images_of(batch))
+    rows = [(len(tensor), tensor.ndim == 4) for tensor in tensors_in(batch) if tensor.ndim]
+    return next((count for count, images in rows if images), max((count for count, _ in rows), default=None))
+
+
+def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments and keyword arguments with which a network is called for a minibatch.
+
+    Images of a `Batch` are normalised for the network; others are taken as they are, those of uint8 as 0 to 1; each
+    network gets them in its own precision. Of a mapping it gets whatever its `forward` names, apart from classes.
+
+    Raises:
+        AnalysisError: if it is not clear where the images are.
+    """
+    images = images_of(batch)
+    if isinstance(batch, Batch):
+        return (in_precision_of(model, model_info(model).normalise(images)),), {}
+    inside = batch[0] if isinstance(batch, tuple | list) else batch
+    parameters = _parameters(model) if isinstance(inside, Mapping) else []
+    named = {key: _ready(model, inside[key]) for key in parameters if isinstance(inside.get(key), Tensor)}
+    if any(inside[key] is images for key in named):
+        return (), named
+    if parameters and parameters[0] in named:
+        raise AnalysisError(
+            f"{type(unwrap(model)).__name__} takes {', '.join(parameters)}, but it is not clear which of these are the "
+            "images of a minibatch; give forward=, a function of model and minibatch"
+        )
+    return (_ready(model, images),), named
+
+
+def feed(model: nn.Module, batch: Any, forward: Forward | None = None) -> Any:
+    """The output of a network for a minibatch, of a form that the module describes, on the network's device."""
+    if forward is not None:
+        return forward(model, batch)
+    args, kwargs = arguments_of(model, batch)
+    return model(*args, **kwargs)
+
+
+def _ready(model: nn.Module, values: Tensor) -> Tensor:
+    whole = values.dtype == torch.uint8 and values.ndim == 4
+    return in_precision_of(model, values.float() / 255 if whole else values)
+
+
+def _parameters(model: nn.Module) -> list[str]:
+    """What a network's `forward` names, apart from classes; nothing where Python cannot tell."""
+    try:
+        given = inspect.signature(unwrap(model).forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [one.name for one in given if one.kind in by_name and one.name not in LABELS]
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A minibatch with all tensors in it on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        move = getattr(value, "to", None)  # of a BatchEncoding of transformers
+        return move(device) if callable(move) else {key: moved(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [moved(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value, **{one.name: moved(getattr(value, one.name), device) for one in fields(value) if one.init}
+        )
+    return value
+
+
+def _in_mapping(batch: Mapping[Any, Any]) -> Tensor:
+    found: Tensor | None = next((batch[key] for key in KEYS if isinstance(batch.get(key), Tensor)), None)
+    if found is None:
+        names = ", ".join(repr(key) for key in list(batch)[:12])
+        raise AnalysisError(
+            f"a minibatch must be a tensor or begin with one, but is {type(batch).__name__} of {names}, without a "
+            f"tensor under a known name ({', '.join(KEYS)}); give forward=, a function of model and minibatch"
+        )
+    return found

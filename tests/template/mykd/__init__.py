@@ -1,0 +1,1 @@
+"""A package of one's own for kdprobe: copy it, rename it, and install it with `pip install .`."""
