@@ -91,7 +91,7 @@ def test_a_larger_teacher_without_a_head_teaches(tmp_path, method):
     kdprobe.models.save(teacher, tmp_path / "teacher.safetensors")
     chosen = config("digits/resnet8", f"teacher={tmp_path / 'teacher.safetensors'}", f"method.name={method}")
     result = train(chosen, tmp_path / "run", device="cuda", quiet=True)
-    assert result["accuracy"] > 0.3
+    assert result["accuracy"] > 0.2
 
 
 def test_distillation_computes_on_the_gpu_what_it_computes_on_the_cpu(teacher):
