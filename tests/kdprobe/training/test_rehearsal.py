@@ -280,7 +280,7 @@ def test_what_is_undone():
 
 def test_a_rehearsal_takes_few_images(monkeypatch):
     seen = []
-    monkeypatch.setattr(rehearsal, "_step", lambda trainer, **_named: seen.append(rehearsal._first(trainer)))
+    monkeypatch.setattr(rehearsal, "_step", lambda trainer, **_named: seen.append(rehearsal._first(trainer)) or "")
     monkeypatch.setattr(RunFolder, "claim", lambda *_given, **_options: pytest.fail("not reached"))
     with pytest.raises(pytest.fail.Exception):
         train(config(), Path("nowhere"), device="cpu", quiet=True)
