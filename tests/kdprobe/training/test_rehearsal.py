@@ -344,7 +344,6 @@ def test_a_run_whose_logits_are_not_finite_fails_and_says_so(tmp_path, capsys):
         train(config("digits/resnet8", *settings), out, resume=True, device="cpu", quiet=True)
 
 
-@pytest.mark.filterwarnings("ignore:put_ does not have a deterministic implementation")
 def test_an_operation_without_a_deterministic_kernel_is_reported_and_allowed(tmp_path, capsys):
     train(config("digits/resnet8", f"model.name={__name__}:Scatters", "training.epochs=1"), tmp_path / "run")
     told = "the same seed may give other weights on cpu each time: put_ does not have a deterministic implementation"
