@@ -356,7 +356,7 @@ KINDS = {
             "train_loss": Values("names epochs", nan="all"),
             "accuracy": Values("names epochs", within=SHARE, nan="all"),
         },
-        facts={"names": List(Text(), "names")},
+        facts={"names": List(Text(), "names"), "sizes": List(Dict(_COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
 }

@@ -37,3 +37,8 @@ def made(name: str) -> nn.Module:
     }
     model: nn.Module = getattr(hf, name)(configs[name]())
     return model.eval()
+
+
+def clip_vision() -> nn.Module:
+    """A constructor as kdprobe names it, `tests.transformers_networks:clip_vision`."""
+    return made("CLIPVisionModel")

@@ -16,7 +16,7 @@ import torch
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.layer_pairs import match_layers
-from kdprobe.config import RunConfig
+from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
@@ -95,7 +95,9 @@ def cka_over_time(
     shown = {"teacher": str(teacher or known), "student": str(next(iter(snapshots.values())))}
     named_by = None if teacher else {"teacher": folder.config_path}
     facts = _teacher_facts(folder, shown) if teacher is None else {}
-    options: dict[str, Any] = {"view": view, "identified": True, "told": {**facts, **(told or {})}}
+    told = dict(told or {})
+    of_teacher = {key: value for key, value in facts.items() if key not in told} | told.get("teacher", {})
+    options: dict[str, Any] = {"view": view, "identified": True, "told": {**told, "teacher": of_teacher}}
     views = open_views(shown, data=data, trust=trust, named_by=named_by, **options)
     _check_inputs(folder, views, shown["teacher"], own_data=data in (None, folder.values()["data"]["spec"]))
     given: dict[str, Any] = {"batch_size": batch_size or SIZE, "shard": shard, "device": pick_device(device)}
@@ -196,7 +198,7 @@ def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bo
 
 def _teacher_facts(folder: RunFolder, shown: Mapping[str, str]) -> dict[str, Any]:
     """Facts that were given for the run's own teacher, and the image size where no file gives one."""
-    facts = {key: value for key, value in (folder.values()["teacher_facts"] or {}).items() if value is not None}
+    facts = TeacherFacts.model_validate(folder.values()["teacher_facts"] or {}).of_network()
     if is_foreign(shown["teacher"]) and "image_size" not in facts:
         facts["default_size"] = read_info(Path(shown["student"])).image_size
     return facts

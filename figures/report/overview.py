@@ -1,6 +1,6 @@
 """What was compared, on what and with which versions; and the command behind each result."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("Seeds", _distinct(_listed(known, "seeds"))),
         ("Epochs", _distinct(_epochs(known))),
         ("Images", _distinct(_images(known))),
+        ("Input", _distinct(_sizes(known))),
         ("Results", [str(len(results))]),
     ]
     return [(label, _enumerated(values)) for label, values in found if values]
@@ -83,6 +84,22 @@ def _epochs(results: Sequence[Result]) -> list[int]:
             trained = ~np.isnan(result.arrays["accuracy"])
             found |= {int(result.arrays["epoch"][row].max()) for row in trained if row.any()}
     return sorted(found)
+
+
+def _sizes(results: Sequence[Result]) -> Iterator[str]:
+    """How large the images are that the networks see: those of a pair, or of what runs trained."""
+    for result in results:
+        pair = {who: _size(result.provenance.get(who)) for who in ("student", "teacher")}
+        for sizes in (pair, *result.facts.get("sizes", [])):
+            student, teacher = (sizes.get(who) for who in ("student", "teacher"))
+            if student and teacher and student != teacher:
+                yield f"student {student} px, teacher {teacher} px"
+            elif student or teacher:
+                yield f"{student or teacher} px"
+
+
+def _size(network: Any) -> int | None:
+    return network.get("image_size") if isinstance(network, dict) else None
 
 
 def _listed(results: Sequence[Result], fact: str) -> list[Any]:

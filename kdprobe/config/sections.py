@@ -298,6 +298,10 @@ class TeacherFacts(NetworkFacts):
             raise ValueError("must be left out where teacher.store is not given")
         return value
 
+    def of_network(self) -> dict[str, Any]:
+        """What is said of the network itself, as `kdprobe.load` takes it."""
+        return self.model_dump(exclude_none=True, exclude={"classes", *STORE_KEYS})
+
 
 #: what is said of a teacher's store, not of the teacher
 STORE_KEYS = {"store", "store_dtype", "store_outputs"}

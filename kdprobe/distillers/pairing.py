@@ -1,6 +1,7 @@
 """Which stage of the student learns from which stage of the teacher."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Literal
 
 import torch.nn.functional as F
@@ -21,12 +22,21 @@ Pairs = tuple[tuple[int, int], ...]
 def levels(shapes: Shapes) -> tuple[int, ...]:
     """The stages that distillation looks at, shallow to deep: not the stem, at most the four deepest of a CNN.
 
-    Of a transformer these are all blocks, which `spread` thins out.
+    Of a transformer these are all blocks, which `spread` thins out; of a described network all stages that are named.
     """
     found = tuple(range(len(shapes.maps)))
-    if shapes.names and shapes.names[0].startswith(STEM):
+    if shapes.described:
+        return found
+    if _first_name(shapes.names).startswith(STEM):
         found = found[1:]
     return found if shapes.tokens is not None else found[-N_STAGES:]
+
+
+def _first_name(names: Sequence[str]) -> str:
+    """The name of the first stage, without the modules around all of them, such as `backbone`."""
+    words = [name.split(".") for name in names]
+    around = list(takewhile(lambda level: len(set(level)) == 1, zip(*words, strict=False))) if len(words) > 1 else []
+    return ".".join(words[0][len(around) :]) if words else ""
 
 
 def spread(stages: Sequence[int], count: int) -> tuple[int, ...]:

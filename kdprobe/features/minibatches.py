@@ -96,15 +96,16 @@ def n_samples(batch: Any, forward: Forward | None = None) -> int | None:
 def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments and keyword arguments with which a network is called for a minibatch.
 
-    Images of a `Batch` are normalised for the network; others are taken as they are, those of uint8 as 0 to 1; each
-    network gets them in its own precision. Of a mapping it gets whatever its `forward` names, apart from classes.
+    Images of a `Batch` are resampled to the network's size and normalised for it; others are taken as they are, those
+    of uint8 as 0 to 1; each network gets them in its own precision. Of a mapping it gets whatever its `forward` names,
+    apart from classes.
 
     Raises:
         AnalysisError: if it is not clear where the images are.
     """
     images = images_of(batch)
     if isinstance(batch, Batch):
-        return (in_precision_of(model, model_info(model).normalise(images)),), {}
+        return (in_precision_of(model, model_info(model).prepare(images)),), {}
     inside = batch[0] if isinstance(batch, tuple | list) else batch
     parameters = _parameters(model) if isinstance(inside, Mapping) else []
     named = {key: _ready(model, inside[key]) for key in parameters if isinstance(inside.get(key), Tensor)}

@@ -17,8 +17,8 @@ from kdprobe.errors import CaptureError, ModelError, near_matches
 from kdprobe.models.creation import ModelInfo, attach, check_info, model_info, unwrap
 from kdprobe.models.facts import classifiers_in, described, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
-from kdprobe.models.outputs import answer_in, features_in
-from kdprobe.models.watched.tracing import Trace, meaning_of
+from kdprobe.models.outputs import answer_in, features_in, field_of
+from kdprobe.models.watched.tracing import Trace, meaning_of, trace
 
 
 def describe(
@@ -157,6 +157,7 @@ def _checked(network: nn.Module, info: ModelInfo, *, count: bool) -> ModelInfo:
         info = replace(info, n_classes=_classes_in(network, seen, info))
         attach(network, info)
     answer = answer_in(seen.output, info)
+    _check_output(network, info, images, seen)
     _check_stages(network, info, seen)
     _check_classifier(info, seen, answer)
     return info
@@ -178,6 +179,23 @@ def _classes_in(network: nn.Module, seen: Trace, info: ModelInfo) -> int:
             "features"
         )
     return 0
+
+
+def _check_output(network: nn.Module, info: ModelInfo, images: Tensor, seen: Trace) -> None:
+    """Refuse a field of a network that gives a mere tensor, in training too."""
+    if info.output is None or not isinstance(seen.output, Tensor):
+        return
+
+    def in_training(shown: Tensor) -> Any:
+        return network.train()(shown)
+
+    try:
+        trained = trace(network, (images,), {}, call=in_training).output
+    except Exception:  # the training itself will report why
+        return
+    field_of(trained, info.output, info.name)
+    if isinstance(trained, Tensor):
+        raise ModelError(f"{info.name} gives a mere tensor, which has no {info.output!r}; leave output out")
 
 
 def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:

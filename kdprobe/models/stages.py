@@ -84,6 +84,7 @@ class Shapes:
         qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
         averaged: whether the network applies a linear layer to the plain mean of its last map, so that this layer also
             gives the logits of each place of that map.
+        described: whether the stages are those that `kdprobe.describe` was given.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Shapes:
     n_heads: int = 1
     qkv: tuple[int, int, int] | None = None
     averaged: bool = False
+    described: bool = False
 
 
 _VECTOR = Layout("vector")
@@ -287,8 +289,8 @@ def measure(model: nn.Module) -> Shapes:
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
-    averaged = _averages(features)
-    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, averaged)
+    sure = {"averaged": _averages(features), "described": info.stages is not None}
+    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
 
 
 def _averages(features: Features) -> bool:

@@ -48,8 +48,14 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
         for name, run, found, epochs in zip(names, runs, records, planned, strict=True)
         if not run.finished
     ]
+    facts = {"names": names, "remarks": remarks, "sizes": [_sizes(run) for run in runs]}
     origin = provenance(runs=[str(run.path) for run in runs])
-    result = Result(
-        "training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, {"names": names, "remarks": remarks}, origin
-    )
+    result = Result("training", {"epoch": np.arange(1, n_epochs + 1), **arrays}, facts, origin)
     return result, pd.DataFrame(rows).to_csv(index=False)
+
+
+def _sizes(run: RunFolder) -> dict[str, int]:
+    """Sides of the images that student and teacher of a run see, in pixels, as far as they are known."""
+    result = run.result() if run.finished else {}
+    named = {"student": "image_size", "teacher": "teacher_image_size"}
+    return {who: result[key] for who, key in named.items() if result.get(key) is not None}

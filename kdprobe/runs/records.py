@@ -42,7 +42,8 @@ class Epoch(_Stored):
 class RunResult(_Stored):
     """`result.json`; the results of tasks other than training have some of these fields.
 
-    Without labels, what was evaluated and how well is null.
+    Without labels, what was evaluated and how well is null. Sizes are sides in pixels: of the student's and the
+    teacher's input, and of the views that both are made from.
     """
 
     model: str = ""
@@ -51,6 +52,9 @@ class RunResult(_Stored):
     teacher_sha256: str | None = None
     data: str = ""
     data_sha256: str | None = None
+    image_size: _Count | None = None
+    view_size: _Count | None = None
+    teacher_image_size: _Count | None = None
     weights: str | None = None
     weights_sha256: str | None = None
     evaluated_on: str | None = ""

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from kdprobe.config import RunConfig
 from kdprobe.errors import Diverged
 from kdprobe.models import model_info
+from kdprobe.models.outputs import answer_in
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.terminal.progress import say
 
@@ -96,8 +98,8 @@ def _step_seconds(model: nn.Module, images: Tensor, precision: str) -> float:
     while not times or (sum(times) < _TRIAL_SECONDS and len(times) < 20):
         start = time.perf_counter()
         with autocast(precision, images.device):
-            loss = model(images).float().square().mean()
-        loss.backward()
+            loss = answer_in(model(images), model_info(model)).float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         loss.item()  # waits for the device
         times.append(time.perf_counter() - start)
     return min(times)
@@ -159,7 +161,8 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not see
     filled = memory.fill_uninitialized_memory
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* does not have a deterministic implementation")  # said by kdprobe
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time

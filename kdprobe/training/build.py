@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from kdprobe.config import STORE_KEYS, RunConfig, TeacherFacts
+from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import DataSet, load_data
 from kdprobe.data.spec import stored
 from kdprobe.data.views import shared_view
@@ -105,7 +105,7 @@ def build(
         if config.teacher_facts is not None and config.teacher_facts.store is not None:
             shown = StoredTeacher(shown, config, method, train=found.train, inputs=inputs)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
-    notes = (*([started.note] if started.note else []), *_frozen_note(student, config))
+    notes = (*([started.note] if started.note else []), *_frozen_note(student, config), *_size_note(found, shown))
     return Job(found, student, shown, method, objective, layout, inputs, notes, network)
 
 
@@ -113,6 +113,14 @@ def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:
     if config.training.freeze:
         n_trained = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
         yield f"{n_trained:,} of the {count_parameters(student):,} parameters of {config.model.name} are trained"
+
+
+def _size_note(data: DataSet, teacher: Teacher | StoredTeacher | None) -> Iterator[str]:
+    if teacher is not None and teacher.info.image_size != data.image_size:
+        yield (
+            f"the teacher sees images of {teacher.info.image_size} px and the student of {data.image_size} px, both "
+            f"made from views of {data.train.image_size} px"
+        )
 
 
 def data_of(
@@ -198,7 +206,7 @@ def _teacher(
             raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
         return None
     path, size = needs_teacher(name, config.teacher), model_info(student).image_size
-    facts = (config.teacher_facts or TeacherFacts()).model_dump(exclude_none=True, exclude={"classes", *STORE_KEYS})
+    facts = (config.teacher_facts or TeacherFacts()).of_network()
     teacher = load(path, device=device, named_by=named_by, default_size=size, **facts)
     return teacher.requires_grad_(False)
 

@@ -114,7 +114,7 @@ def _head(job: Job, settings: TrainingConfig, group: Ranks) -> str | None:
         for head in still.heads:
             head.eval()
         trained: Features = view(images)
-        if still.pooled is None or trained.pooled is None:
+        if still.pooled is None or trained.pooled is None or len(still.heads) != 1:
             return None
         alone = still.heads[0](still.pooled)
     names = [name for name, module in network.named_modules() if module in still.heads]

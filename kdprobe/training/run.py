@@ -97,9 +97,11 @@ def train(
             return result
         try:
             with stop.at_once():
-                rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
+                said = rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
                 group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
+                if said:
+                    watch.say(said)
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
             stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()
@@ -162,6 +164,9 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "teacher_sha256": job.inputs.teacher,
         "data": job.data.spec,
         "data_sha256": job.inputs.data,
+        "image_size": job.data.image_size,
+        "view_size": job.data.train.image_size,
+        "teacher_image_size": None if job.teacher is None else job.teacher.info.image_size,
         **_first_weights(config, folder),
         "evaluated_on": job.data.evaluated_on if labelled else None,
         "evaluated_images": len(job.data.test) if labelled else 0,

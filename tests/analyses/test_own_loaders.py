@@ -1,5 +1,8 @@
 """CKA, decomposition, similarity, dumps and predictions of networks of one's own, on loaders of one's own."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -196,3 +199,21 @@ def test_a_kdprobe_split_is_normalised_for_each_network(student):
     images = model_info(student).normalise((IMAGES * 255).byte().float() / 255)
     given = loader_features(student, student, [images])
     torch.testing.assert_close(features.teacher["layer3"], given.teacher["layer3"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_on_own_loaders_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("transformers")
+    page = Path(__file__).parents[2] / "docs" / "own_loaders.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 7
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    out = capsys.readouterr().out
+    assert "{'encoder.layers.0': [10, 24]" in out
+    assert re.search(r"60 samples of 6 layers: 0\.0 MB before compression, .* are free", out)
+    assert names["logits"].shape == (60, 5)
+    assert torch.isfinite(names["out"].loss)

@@ -8,9 +8,10 @@ from kdprobe.cli.lists.names import list_data, list_kinds, list_methods, list_mo
 
 @click.group("list")
 def lists() -> None:
-    """List methods, models, data sets, recipes, kinds of results, or the layers of a network.
+    """List what there is by name, or a network's layers.
 
-    What an installed package of one's own adds is marked with the package's name.
+    Names are those of methods, models, data sets, recipes and kinds of results. What an installed package of
+    one's own adds is marked with the package's name.
 
     \b
     Example:

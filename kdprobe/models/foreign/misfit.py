@@ -89,7 +89,11 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
     """What may help if names differ, if that is known."""
     info, parents = model_info(model), {name.rpartition(".")[0] for name in best.missing}
     others = {name.rpartition(".")[0] for name in best.surplus}
-    if best.missing and not best.shapes and parents <= classifiers_of(model) | set(CLASSIFIERS):
+    if (
+        best.missing
+        and all("pos" in one for one in best.shapes)
+        and parents <= classifiers_of(model) | set(CLASSIFIERS)
+    ):
         beside = f", with {listed(best.beside)} beside it" if best.beside else ""
         ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
         yield f"; these are features without the network's classifier{beside}{ends}"

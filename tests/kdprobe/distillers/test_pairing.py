@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,6 +24,19 @@ def test_levels_leave_the_stem_out():
     assert levels(RESNET) == (1, 2, 3, 4)
     assert levels(MOBILE) == (1, 2, 3, 4)
     assert levels(VIT) == tuple(range(12))
+
+
+def test_levels_of_a_network_inside_another_are_its_own():
+    for shapes in (CIFAR, RESNET, MOBILE, VIT):
+        inside = replace(shapes, names=tuple(f"model.backbone.{name}" for name in shapes.names))
+        assert levels(inside) == levels(shapes)
+    assert levels(_shapes(["features.conv0"])) == (0,)
+
+
+def test_all_stages_that_were_described_count():
+    named = _shapes(["conv2_x", "conv3_x", "conv4_x", "conv5_x"])
+    assert levels(named) == (1, 2, 3)
+    assert levels(replace(named, described=True)) == (0, 1, 2, 3)
 
 
 def test_spread_keeps_the_deepest():

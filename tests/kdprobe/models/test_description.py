@@ -95,6 +95,7 @@ def test_what_is_described_is_what_methods_get():
     shapes = measure(model)
     assert (shapes.names, shapes.maps, shapes.width) == (("layer1", "layer2"), ((16, 8, 8), (32, 4, 4)), 32)
     assert shapes.averaged
+    assert shapes.described
 
 
 @pytest.mark.parametrize("kind", [Small, WithFeatures, OfWords])
@@ -235,6 +236,8 @@ def test_whether_an_output_is_logits_is_not_guessed():
             {"output": 1},
             r"gives a tuple of 0 \[2, 7\], 1 \(dict\), but .* are needed; say where they are",
         ),
+        (Small, {"output": "logits"}, "Small gives a mere tensor, which has no 'logits'; leave output out"),
+        (Pair, {"output": 2}, r"gives a tuple of 0 \[2, 7\], 1 \[2, 7\], which has no 2; see output"),
         (Small, {"std": (0.1, 0.0, 0.1)}, r"Small cannot be described: mean is .* and std \(0.1, 0.0, 0.1\)"),
         (
             Small,
@@ -454,11 +457,11 @@ def test_a_loaded_network_whose_constructor_takes_no_classes_has_its_own(tmp_pat
 
 def test_checkpoints_keep_a_description(tmp_path):
     model = create("resnet8", n_classes=4, image_size=32)
-    save(kdprobe.describe(model, stages=["layer1", "layer3"], classifier="fc", output=0), tmp_path / "net.safetensors")
+    save(kdprobe.describe(model, stages=["layer1", "layer3"], classifier="fc"), tmp_path / "net.safetensors")
     again = load(tmp_path / "net.safetensors")
     assert measure(again).names == ("layer1", "layer3")
     assert model_info(again).to_json() == model_info(model).to_json()
-    assert {"prefix_tokens"}.isdisjoint(model_info(again).to_json())
+    assert {"prefix_tokens", "output"}.isdisjoint(model_info(again).to_json())
     other = load(tmp_path / "net.safetensors", stages=["layer2"])
     assert measure(other).maps == ((32, 16, 16),)
     with pytest.raises(ModelError, match="CifarResNet has no module 'layer4'; did you mean 'layer3'"):

@@ -11,6 +11,7 @@ from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.errors import Stopped
 from kdprobe.formats.yamls import read_yaml
+from kdprobe.models import ModelInfo, attach
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe, recipes
 from kdprobe.runs.folder import RunFolder
@@ -126,9 +127,10 @@ def test_the_trial_measures_the_network_and_leaves_no_trace():
     class Counting(nn.Sequential):
         def forward(self, x):
             seen.append(torch.is_autocast_enabled("cpu"))
-            return super().forward(x)
+            return super().forward(x), [x]
 
     model = Counting(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 36, 5))
+    attach(model, ModelInfo("counting", 5, 8))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     assert precision.emulation_cost(model, torch.full((2, 3, 8, 8), 0.5), "bf16") > 0

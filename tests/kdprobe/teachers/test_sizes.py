@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+from figures.report.overview import tiles
 from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.models import create, load, model_info
 from kdprobe.models.checkpoint import save
 from kdprobe.models.stages import Stages
 from kdprobe.recipe import read_recipe
+from kdprobe.runs.curves import training_curves
+from kdprobe.runs.folder import RunFolder
 from kdprobe.training import train
 from kdprobe.training.build import build
 
@@ -44,3 +47,13 @@ def test_students_of_any_size_are_trained(large, tmp_path, method, size):
     result = train(config(large, method, f"data.image_size={size}"), tmp_path / "run", device="cpu", quiet=True)
     assert model_info(load(tmp_path / "run")).image_size == size
     assert 0 <= result["accuracy"] <= 1
+    assert [result[key] for key in ("image_size", "teacher_image_size", "view_size")] == [size, 48, size]
+    curves, _ = training_curves([RunFolder(tmp_path / "run")])
+    assert curves.facts["sizes"] == [{"student": size, "teacher": 48}]
+    assert ("Input", f"student {size} px, teacher 48 px") in tiles([curves])
+
+
+def test_two_sizes_are_said_at_the_beginning_of_a_run(large):
+    said = "the teacher sees images of 48 px and the student of 32 px, both made from views of 32 px"
+    assert build(config(large), torch.device("cpu")).notes == (said,)
+    assert build(config(large, "kd", "data.image_size=48"), torch.device("cpu")).notes == ()

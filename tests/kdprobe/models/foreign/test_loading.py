@@ -537,6 +537,8 @@ def test_the_dinov2_backbone_is_read(tmp_path):
     spec = f"vit_small_patch14_dinov2@{tmp_path / 'dino.safetensors'}"
     with pytest.raises(CheckpointError, match=r"lacks 'head\.weight' and 1 more; these are features without"):
         kdprobe.load(spec, args=args)
+    with pytest.raises(CheckpointError, match=r"another shape of 'pos_embed', .*; these are features without the"):
+        kdprobe.load(spec, args=args, image_size=98)
     assert model_info(kdprobe.load(spec, args=args, n_classes=0)).image_size == 518
 
 
