@@ -77,3 +77,45 @@ def test_cpu_and_gpu_agree_on_a_step(tmp_path):
 def test_a_network_trained_on_the_gpu_is_loaded_on_the_cpu(tmp_path):
     train(config("digits/resnet8"), tmp_path / "run", device="cuda", quiet=True)
     assert next(kdprobe.load(tmp_path / "run").parameters()).device == torch.device("cpu")
+
+
+def test_a_transformer_learns_the_same_bytes_each_time(tmp_path):
+    for name in "ab":
+        train(config("digits/vit-teacher"), tmp_path / name, device="cuda", quiet=True)
+    assert (tmp_path / "a" / LAST).read_bytes() == (tmp_path / "b" / LAST).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["rkd", "at", "fitnet", "dropkd", "reviewkd", "crd"])
+def test_a_larger_teacher_without_a_head_teaches(tmp_path, method):
+    teacher = kdprobe.models.create("vit_tiny_patch16_224", n_classes=0, image_size=48, args={"depth": 4})
+    kdprobe.models.save(teacher, tmp_path / "teacher.safetensors")
+    chosen = config("digits/resnet8", f"teacher={tmp_path / 'teacher.safetensors'}", f"method.name={method}")
+    result = train(chosen, tmp_path / "run", device="cuda", quiet=True)
+    assert result["accuracy"] > 0.2
+
+
+def test_distillation_computes_on_the_gpu_what_it_computes_on_the_cpu(teacher):
+    torch.manual_seed(0)
+    student = kdprobe.models.create("resnet8", n_classes=10, image_size=32)
+    images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
+    losses = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        distillation = kdprobe.Distillation(student, teacher, "kd").to(device)
+        losses.append(distillation(images.to(device), labels.to(device), epoch=0).loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        assert distillation(images.cuda(), labels.cuda(), epoch=0).loss.item() == pytest.approx(losses[0], rel=0.05)
+
+
+def test_cka_and_dumps_on_the_gpu_equal_those_on_the_cpu(teacher, tmp_path):
+    from analyses.cka import cka
+
+    student = kdprobe.models.create("resnet8", n_classes=10, image_size=32)
+    images = torch.rand(64, 3, 32, 32)
+    matrices = []
+    for device in ("cpu", "cuda"):
+        loader = [(images[start : start + 32], torch.zeros(32, dtype=torch.int64)) for start in (0, 32)]
+        layers = {"teacher_layers": ["blocks.0"], "student_layers": ["layer3"]}
+        matrices.append(cka(kdprobe.load(teacher), student, loader, device=device, **layers).matrix)
+    assert matrices[0] == pytest.approx(matrices[1], abs=2e-3)

@@ -145,16 +145,16 @@ def check_needs(name: str, method: Method | type[Method], student: Shapes, teach
     Raises:
         ModelError: saying what it needs that is not there, and how to get it.
     """
+    if not student.n_classes and (reads_logits(method.student_needs) or not method.uses_teacher):
+        raise ModelError(
+            f"method {name!r} learns from classes, but the data have no labels; take one that reads a teacher's "
+            "features alone, such as rkd, fitnet or dropkd"
+        )
     if teacher is not None and not teacher.n_classes and reads_logits(method.teacher_needs):
         raise ModelError(
             f"method {name!r} learns from the teacher's logits, but {teacher.model} has no classifier: train one on it "
             "(model.weights with training.freeze), or take a method that reads features alone, such as rkd, fitnet or "
             "dropkd with logit_source=classifier"
-        )
-    if not student.n_classes and (reads_logits(method.student_needs) or not method.uses_teacher):
-        raise ModelError(
-            f"method {name!r} learns from classes, but the data have no labels; take one that reads a teacher's "
-            "features alone, such as rkd, fitnet or dropkd"
         )
 
 

@@ -169,8 +169,8 @@ class DropKD(Method):
             self.student_needs = self.teacher_needs = ("maps", "logits")
         if not student.n_classes and (options.logit_weight or options.classifier_weight):
             raise ModelError(
-                "dropkd distils features alone where the data have no labels; set method.logit_weight=0 and "
-                "method.classifier_weight=0"
+                "dropkd distils features alone where the data have no labels; set method.logit_weight=0, "
+                "method.classifier_weight=0 and method.ce_weight=0"
             )
         self.pairs = at_equal_depth("dropkd", options.stages, student, teacher)
         self.teacher_stages = {other for _, other in self.pairs}

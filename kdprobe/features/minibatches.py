@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
 from kdprobe.errors import AnalysisError
-from kdprobe.models.creation import model_info, unwrap
+from kdprobe.models.creation import is_described, model_info, unwrap
 from kdprobe.models.facts import in_precision_of
 from kdprobe.models.watched.tracing import tensors_in
 
@@ -96,16 +96,18 @@ def n_samples(batch: Any, forward: Forward | None = None) -> int | None:
 def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments and keyword arguments with which a network is called for a minibatch.
 
-    Images of a `Batch` are resampled to the network's size and normalised for it; others are taken as they are, those
-    of uint8 as 0 to 1; each network gets them in its own precision. Of a mapping it gets whatever its `forward` names,
-    apart from classes.
+    Images of a `Batch` are normalised for the network, and resized to the input size that its description says; others
+    are taken as they are, those of uint8 as 0 to 1; each network gets them in its own precision. Of a mapping it gets
+    whatever its `forward` names, apart from classes.
 
     Raises:
         AnalysisError: if it is not clear where the images are.
     """
     images = images_of(batch)
     if isinstance(batch, Batch):
-        return (in_precision_of(model, model_info(model).prepare(images)),), {}
+        info = model_info(model)
+        ready = info.prepare if is_described(model) else info.normalise  # timm's own size is that of published weights
+        return (in_precision_of(model, ready(images)),), {}
     inside = batch[0] if isinstance(batch, tuple | list) else batch
     parameters = _parameters(model) if isinstance(inside, Mapping) else []
     named = {key: _ready(model, inside[key]) for key in parameters if isinstance(inside.get(key), Tensor)}

@@ -275,6 +275,11 @@ def model_info(model: nn.Module) -> ModelInfo:
     return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
 
 
+def is_described(model: nn.Module) -> bool:
+    """Whether a description is attached to a network, so that its input size is what it was made for."""
+    return isinstance(getattr(unwrap(model), "kdprobe_info", None), ModelInfo)
+
+
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:
     """Change fields of a network's attached description."""
     return attach(model, replace(model_info(model), **changes))

@@ -47,8 +47,13 @@ class Ranks:
         """Which shard of each batch is this process's: (rank, number of processes)."""
         return self.rank, self.world
 
-    def wrap(self, module: nn.Module, *, sync_bn: bool) -> nn.Module:
+    def wrap(self, module: nn.Module, *, sync_bn: bool, some_unused: bool = False) -> nn.Module:
         """The module whose gradients are averaged over all processes.
+
+        Args:
+            module: the module.
+            sync_bn: whether batch norm is over the images of all processes.
+            some_unused: some of its parameters may get no gradient.
 
         Raises:
             ConfigError: for synchronised batch norm on a CPU, where PyTorch has none.
@@ -60,6 +65,7 @@ class Ranks:
                 raise ConfigError(f"training.sync_bn needs CUDA devices, but this process has {self.device}")
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         options: dict[str, Any] = {"device_ids": [self.device.index] if self.device.type == "cuda" else None}
+        options["find_unused_parameters"] = some_unused
         # batch norm's statistics stay each process's own until they are evaluated; the option's name has changed
         known = inspect.signature(DistributedDataParallel).parameters
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False

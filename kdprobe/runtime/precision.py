@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -160,7 +161,8 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not see
     filled = memory.fill_uninitialized_memory
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* does not have a deterministic implementation")  # said by kdprobe
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # nothing reads it, and filling it takes time

@@ -73,7 +73,9 @@ class Trainer:
         self.average = average_of(job.student, settings.ema_decay)
         self.tally = Tally(group)
         self.kept: Kept | None = None
-        self.objective = compiled(group.wrap(job.objective, sync_bn=settings.sync_bn), settings.compile)
+        # without labels, what lies behind the features that a method reads is not trained
+        wrapped = group.wrap(job.objective, sync_bn=settings.sync_bn, some_unused=not job.data.classes)
+        self.objective = compiled(wrapped, settings.compile)
 
     def run(self, position: Position, keeper: Keeper, watch: Watch) -> None:
         """Train the epochs that are left.

@@ -63,7 +63,7 @@ def try_out(config: RunConfig, data: DataSet) -> Inputs:
     return job.inputs
 
 
-def rehearse(trainer: Trainer, config: RunConfig) -> None:
+def rehearse(trainer: Trainer, config: RunConfig) -> str:
     """Take the first step of a training and leave no trace of it.
 
     If an operation in it has no deterministic kernel, the user is told, and from then on others are allowed too.
@@ -71,6 +71,9 @@ def rehearse(trainer: Trainer, config: RunConfig) -> None:
     Args:
         trainer: whose networks take it.
         config: names them in messages.
+
+    Returns:
+        what a user should know of the training, if anything.
 
     Raises:
         ModelError: if a network or the method cannot be trained on such a batch, or a network returns something other
@@ -80,25 +83,25 @@ def rehearse(trainer: Trainer, config: RunConfig) -> None:
     """
     refuse_varying_kernels(True)
     try:
-        _rehearse(trainer, config)
+        return _rehearse(trainer, config)
     except _NotRepeatable as error:
         refuse_varying_kernels(False)
         if trainer.group.main:
             say(f"the same seed may give other weights on {trainer.group.device} each time: {error}")
-        _rehearse(trainer, config)
+        return _rehearse(trainer, config)
 
 
-def _rehearse(trainer: Trainer, config: RunConfig) -> None:
+def _rehearse(trainer: Trainer, config: RunConfig) -> str:
     job = trainer.job
     taught = [] if job.teacher is None else job.teacher.stages.modules()
     with undone([*job.objective.modules(), *taught], trainer.group.device), _uncompiled(trainer.settings.compile):
         try:
-            _step(trainer, method=config.method["name"], teacher=config.teacher)
+            return _step(trainer, method=config.method["name"], teacher=config.teacher)
         finally:
             job.objective.zero_grad(set_to_none=True)
 
 
-def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
+def _step(trainer: Trainer, *, method: str, teacher: str | None) -> str:
     job, info = trainer.job, model_info(trainer.job.student)
     batch, soft_labels = trainer.mixed(_first(trainer), Position())
     trainer.objective.train()
@@ -122,6 +125,19 @@ def _step(trainer: Trainer, *, method: str, teacher: str | None) -> None:
     pair = "" if teacher is None else f" with the teacher {teacher}"
     what = f"method {method!r} cannot train {info.name!r}{pair}"
     _tried(lambda: _gradients(trainer, batch, soft_labels), what, batch.images)
+    return "" if job.data.classes else _untrained(job.student, method)
+
+
+def _untrained(student: nn.Module, method: str) -> str:
+    """Which parameters got no gradient, in words; empty if all did."""
+    trained = {name: p.grad is not None for name, p in student.named_parameters() if p.requires_grad}
+    left = [name for name, has_gradient in trained.items() if not has_gradient]
+    if not left:
+        return ""
+    return (
+        f"{len(left)} of {len(trained)} parameters of the student, the first {left[0]}, stay as they begin: without "
+        f"labels only what lies before the features that {method!r} compares is trained; see its options"
+    )
 
 
 def _gradients(trainer: Trainer, batch: Batch, soft_labels: Tensor | None) -> None:

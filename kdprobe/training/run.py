@@ -97,9 +97,11 @@ def train(
             return result
         try:
             with stop.at_once():
-                rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
+                said = rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
                 group.wait()  # a process that fails here ends them all before the folder is taken
             if group.main:
+                if said:
+                    watch.say(said)
                 watch.say(f"computing in {config.training.precision} on {group.device}")
                 warn_of_emulation(job.student, config.training.precision, group.device)
             stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()

@@ -10,7 +10,7 @@ from kdprobe.errors import DataError
 
 
 def read_images(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
-    """Read a folder of images; without a size they are shown as large as the first one, at most at 224 pixels.
+    """Read all images in a folder and below, without labels; without a size, as large as the first one, at most 224 px.
 
     Raises:
         DataError: if the folder is missing or there are no images in it.

@@ -125,8 +125,9 @@ def test_classes_are_not_learnt_without_labels(name):
     options = OF_LOGITS.get(name, {})
     if name == "dropkd":
         options = {**options, **UNLABELLED["dropkd"]}
-    with pytest.raises(ModelError, match=refusal):
-        made(name, options, n_classes=0)
+    for teacher_classes in (N_CLASSES, 0):
+        with pytest.raises(ModelError, match=refusal):
+            made(name, options, n_classes=0, teacher_classes=teacher_classes)
 
 
 @pytest.mark.parametrize("name", [*UNLABELLED])
@@ -137,7 +138,7 @@ def test_a_cross_entropy_without_labels_is_refused(name):
 
 
 def test_dropkd_and_crd_without_labels_say_what_to_give():
-    with pytest.raises(ModelError, match=r"set method.logit_weight=0 and method.classifier_weight=0"):
+    with pytest.raises(ModelError, match=r"set method.logit_weight=0, method.classifier_weight=0 and method.ce_w"):
         made("dropkd", {"ce_weight": 0}, n_classes=0)
     with pytest.raises(ModelError, match="crd tells images of other classes apart, but the data have no labels; rkd"):
         made("crd", {"ce_weight": 0}, n_classes=0)

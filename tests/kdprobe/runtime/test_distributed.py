@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -219,6 +220,21 @@ def test_a_rest_smaller_than_the_processes_joins_the_batch_before(tmp_path):
     run(4, tmp_path / "run", *VIT, *settings)
     (record,) = RunFolder(tmp_path / "run").metrics()
     assert (record["steps"], record["images"]) == (3, 384)
+
+
+def test_without_labels_layers_that_nothing_teaches_stay_as_they_begin(tmp_path):
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    run(1, tmp_path / "teacher", *RESNET, "data.image_size=16", "training.epochs=1", "data.per_class=4")
+    taught = (f"teacher={tmp_path / 'teacher'}", "method={name: fitnet, ce_weight: 0}", "training.precision=fp32")
+    given = (*RESNET, f"data.spec=images:{tmp_path / 'pictures'}", "data.image_size=16", "training.epochs=2", *taught)
+    run(2, tmp_path / "run", *given, "training.batch_size=8", "training.saving.snapshots=2")
+    assert RunFolder(tmp_path / "run").result()["accuracy"] is None
+    begun, done = (load_file(tmp_path / "run" / "snapshots" / f"epoch-000{epoch}.safetensors") for epoch in (0, 2))
+    same = {name for name in begun if name.endswith("conv1.weight") and torch.equal(begun[name], done[name])}
+    assert same == {"layer3.0.conv1.weight"}
 
 
 def test_images_that_are_skipped_count_for_no_process(tmp_path):

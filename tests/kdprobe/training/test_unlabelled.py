@@ -124,6 +124,18 @@ def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
         arguments = [*arguments, "--resume"]
 
 
+def test_what_no_gradient_reaches_is_told(pictures, teacher, tmp_path, capsys):
+    given = unlabelled(pictures, teacher, method="fitnet", epochs=1)
+    train(given, tmp_path / "run", device="cpu")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "parameters of the student, the first layer" in told
+    assert (
+        "stay as they begin: without labels only what lies before the features that 'fitnet' compares is trai" in told
+    )
+    train(unlabelled(pictures, teacher, epochs=1), tmp_path / "other", device="cpu")
+    assert "stay as they begin" not in capsys.readouterr().err
+
+
 def test_tables_and_curves_have_no_accuracy(student):
     out, result = student
     groups = group(gather([out]))
