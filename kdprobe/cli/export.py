@@ -77,7 +77,8 @@ def export(
 
     \b
     onnx   for ONNX Runtime and everything else that reads ONNX; compared by ONNX Runtime, if that is installed
-    torch  torch.export's ExportedProgram: torch.export.load(FILE).module()(images), without the network's code
+    torch  torch.export's ExportedProgram: torch.export.load(FILE).module()(images), without the network's code, in
+           this version of torch or a later one
     timm   weights: timm.create_model(NAME, checkpoint_path=FILE); kdprobe.load reads them as well
 
     \b

@@ -64,7 +64,13 @@ RESULTS = {
         confidence=0.95,
         fixed_rates={"logit_rate_teacher": None},
     ),
-    "evaluation": evaluation_result(("plain", "kd"), 3, 20),
+    "evaluation": further(
+        evaluation_result(("plain", "kd"), 3, 20),
+        probe={
+            **{"kind": "linear", "words": ["logistic regression", "the same"], "n_images": [60, 60]},
+            **{"dimension": [64, 32], "C": [0.1, 1.0], "converged": [True, False], "held_out": 0.2},
+        },
+    ),
     "examples": examples_result(2),
     "knowledge": further(knowledge_result(2, measured=True, rates=True), left_out=[REMARK]),
     "knowledge-comparison": knowledge_comparison_result(("plain", "kd"), 2),
