@@ -31,13 +31,13 @@ def load_judged(
     settings = held_out_by(checkpoint, spec)
     skip_bad = bool(settings.get("skip_bad", False))
     held_out = {key: settings[key] for key in ("holdout", "seed")} if settings.get("holdout") else {}
-    given = {"skip_bad": skip_bad, "named_by": named_by, "everything": not held_out, **options}
+    given = {"skip_bad": skip_bad, "everything": not held_out, **options}
     try:
-        data = load_data(spec, **given)
+        data = load_data(spec, named_by=named_by, **given)
     except NoTestImages:
         if not held_out:
             raise
-        data = load_data(spec, **given, **held_out)
+        data = load_data(spec, named_by=named_by, **given, **held_out)
     return _whole(data)
 
 

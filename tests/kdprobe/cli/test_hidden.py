@@ -14,6 +14,7 @@ from kdprobe.errors import KdprobeError
 ROOT = Path(__file__).parents[3]
 SCRIPT = "import sys, kdprobe; sys.exit(kdprobe.main())"
 PAPER = ["paper", "--out", "p", "--format", "svg", "--quiet"]
+CHECK = ["data", "check", "digits"]
 LIST = ["runs", "ls", "."]
 HIDES = "hides the module {!r} that kdprobe needs; rename it, or run kdprobe from another folder"
 
@@ -52,8 +53,8 @@ def folder(tmp_path):
         ("analyses", ["dropout", "sweep"]),
         ("click", ["--help"]),
         ("yaml", LIST),
-        ("numpy", LIST),
-        ("json", LIST),
+        ("numpy", CHECK),
+        ("json", CHECK),
         ("signal", LIST),
     ],
 )

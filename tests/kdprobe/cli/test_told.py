@@ -117,8 +117,9 @@ def test_a_teacher_is_used_as_told_and_so_again(weights):
     assert run("train", "--resume", "--out", "a", "--quiet")[0] == 0
     status, told = run(*train, "--resume", "--out", "a")
     assert (status, "these keys differ: teacher_facts" in told) == (2, True)
-    with pytest.raises(ModelError, match="takes 32 px images, but the student takes 16 px"):
-        invoke(*train, "--image-size", 32, "--out", "b")
+    invoke(*train, "--image-size", 32, "--out", "larger")
+    result = json.loads(Path("larger/result.json").read_text())
+    assert (result["image_size"], result["teacher_image_size"]) == (16, 32)
     with pytest.raises(ModelError, match="method 'plain' has no use for a teacher"):
         invoke("train", "digits/resnet8", *SHORT, "--image-size", 16, "--out", "b")
 
