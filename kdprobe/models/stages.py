@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdprobe.errors import CaptureError, ModelError
+from kdprobe.errors import CaptureError, KdprobeError, ModelError
 from kdprobe.models.creation import ModelInfo, model_info, unwrap
 from kdprobe.models.facts import (
     FeaturePlace,
@@ -280,6 +280,11 @@ def measure(model: nn.Module) -> Shapes:
     try:
         with torch.no_grad():
             features = view(images)
+    except (KdprobeError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a network of the user's own
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelError(f"network {info.name!r} fails on two images of {info.image_size} px ({told})") from error
     finally:
         for module, training in modes:
             module.training = training

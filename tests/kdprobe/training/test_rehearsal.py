@@ -349,3 +349,16 @@ def test_an_operation_without_a_deterministic_kernel_is_reported_and_allowed(tmp
     told = "the same seed may give other weights on cpu each time: put_ does not have a deterministic implementation"
     assert told in capsys.readouterr().err
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+class Raises(Net):
+    def give(self, logits, maps):
+        raise RuntimeError("an error of its own\nin two lines")
+
+
+def test_a_network_that_fails_is_reported_in_one_line(tmp_path):
+    with pytest.raises(
+        ModelError, match=r"Raises' fails on two images of 32 px \(RuntimeError: an error of its own"
+    ):
+        train(config("digits/resnet8", f"model.name={__name__}:Raises"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
