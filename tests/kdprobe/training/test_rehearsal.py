@@ -357,8 +357,6 @@ class Raises(Net):
 
 
 def test_a_network_that_fails_is_reported_in_one_line(tmp_path):
-    with pytest.raises(
-        ModelError, match=r"Raises' fails on two images of 32 px \(RuntimeError: an error of its own"
-    ):
+    with pytest.raises(ModelError, match=r"Raises' fails on two images of 32 px \(RuntimeError: an error of its own"):
         train(config("digits/resnet8", f"model.name={__name__}:Raises"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
