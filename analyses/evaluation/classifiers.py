@@ -130,7 +130,9 @@ def nearest_neighbours(
     """
     _refuse_one_class(labels)
     if neighbours > len(labels):
-        raise AnalysisError(f"{neighbours} nearest neighbours were asked for, but there are {len(labels)} images to be")
+        raise AnalysisError(
+            f"{neighbours} nearest neighbours were asked for, but there are {len(labels)} training images"
+        )
     known, asked = (F.normalize(part.double(), dim=1) for part in (features, shown))
     shares = []
     for part in torch.split(asked, _CHUNK):

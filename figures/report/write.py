@@ -21,7 +21,10 @@ def result_files(places: Iterable[str | Path]) -> list[Path]:
     for place in map(Path, places):
         inside = results_below(place) if place.is_dir() else [place]
         if not inside:
-            raise ResultError(f"there is no result (.npz) in the folder {place}")
+            raise ResultError(
+                f"there is no result (.npz) in the folder {place}; `kdprobe runs compare` and `kdprobe runs curves` "
+                "make results of runs"
+            )
         found += inside
     return list(dict.fromkeys(found))
 

@@ -64,14 +64,19 @@ def check_method(data: Any, methods: Mapping[str, type[Section]]) -> tuple[dict[
 
 
 def _mistakes(error: ValidationError, root: type[Section]) -> list[str]:
-    found = []
-    for item in error.errors():
-        path = ".".join(map(str, item["loc"]))
+    found, errors = [], error.errors()
+    for item in errors:
+        place = item["loc"]
+        if item["type"] == "too_short" and any(other["loc"][:-1] == place for other in errors):
+            continue  # what is wrong with the items of a list is said of them
+        path = ".".join(map(str, ("teacher", *place[1:]) if place[:1] == ("teacher_facts",) else place))
         if item["type"] == "extra_forbidden":
             known = _keys_at(root, item["loc"][:-1])
             found.append(f"{path}: unknown key{near_matches(str(item['loc'][-1]), known)}")
         elif item["type"] == "missing":
             found.append(f"{path}: is needed")
+        elif item["type"] == "tuple_type":
+            found.append(f"{path}: must be a list, such as [{item['input']}], but is {item['input']!r}")
         else:
             message = item["msg"].removeprefix("Value error, ")
             found.append(f"{path}: {message[:1].lower()}{message[1:]}, but is {item['input']!r}")

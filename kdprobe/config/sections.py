@@ -3,10 +3,10 @@
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _Fraction = Annotated[float, Field(ge=0, lt=1)]
-_OUTPUT = r"^(logits|pooled|tokens|qkv|(maps|preacts)(\.\d+)?)$"
+_OUTPUT = re.compile(r"logits|pooled|tokens|qkv|(maps|preacts)(\.\d+)?")
 _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mmax\d+|inc[01]|tweights|t3a))*")
 
 
@@ -266,6 +266,12 @@ class ProbeConfig(Section):
     every: int = Field(ge=1)
 
 
+def _an_output(name: str) -> str:
+    if not _OUTPUT.fullmatch(name):
+        raise ValueError("must be logits, pooled, tokens, qkv, maps or preacts, or maps.N of one stage")
+    return name
+
+
 class TeacherFacts(NetworkFacts):
     """What is said of a teacher besides where it is.
 
@@ -289,7 +295,7 @@ class TeacherFacts(NetworkFacts):
     classes: tuple[str, ...] | dict[str, str | int] | None = None
     store: str | None = None
     store_dtype: Literal["float32", "float16"] | None = None
-    store_outputs: tuple[Annotated[str, Field(pattern=_OUTPUT)], ...] | None = Field(None, min_length=1)
+    store_outputs: tuple[Annotated[str, AfterValidator(_an_output)], ...] | None = Field(None, min_length=1)
 
     @field_validator("store_dtype", "store_outputs")
     @classmethod

@@ -185,8 +185,7 @@ def needs_maps(method: str, *networks: Shapes) -> None:
     for shapes in networks:
         if not shapes.maps:
             raise ModelError(
-                f"method {method!r} needs stage maps, which {shapes.model} does not offer; methods that need "
-                "logits alone, such as 'kd', can use it"
+                f"method {method!r} needs stage maps, which {shapes.model} does not offer; {_way_out(shapes, 'stages')}"
             )
 
 
@@ -199,6 +198,12 @@ def needs_pooled(method: str, *networks: Shapes) -> None:
     for shapes in networks:
         if not shapes.width:
             raise ModelError(
-                f"method {method!r} needs pooled features, which {shapes.model} does not offer; methods that need "
-                "logits alone, such as 'kd', can use it"
+                f"method {method!r} needs pooled features, which {shapes.model} does not offer; "
+                f"{_way_out(shapes, 'classifier')}"
             )
+
+
+def _way_out(shapes: Shapes, key: str) -> str:
+    """What to give where a network does not show its features."""
+    way = f"if it has them, describe its `{key}` (under model: or teacher:, or by kdprobe.describe)"
+    return f"{way}; methods that need logits alone, such as 'kd', can use it" if shapes.n_classes else way

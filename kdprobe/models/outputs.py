@@ -80,7 +80,8 @@ def field_of(output: Any, field: Field, name: str) -> Any:
         return getattr(output, field) if isinstance(field, str) else output[field]
     except (LookupError, AttributeError, TypeError) as error:
         raise ModelError(
-            f"network {name!r} gives a {_described(output)}, which has no {field!r}; see output"
+            f"network {name!r} gives a {_described(output)}, which has no {field!r}; give as output= (output: in a "
+            "recipe) the field, or the place in a tuple, that holds the logits"
         ) from error
 
 

@@ -8,6 +8,7 @@ memory map would be a signal. After a kill an entry is there with its checksum, 
 that a power cut or a disk has damaged.
 """
 
+import errno
 import os
 import zlib
 from collections.abc import Sequence
@@ -104,6 +105,11 @@ def reserved_bytes(n: int, entry: EntryType) -> int:
     return n * (entry.itemsize + _SUM.itemsize)
 
 
+def forbids_writing(error: OSError) -> bool:
+    """Whether an error says that a file, or the whole disk, may only be read, or was opened for that alone."""
+    return isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.EBADF)
+
+
 def _sums_of(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.npy')}.sums.npy")
 
@@ -116,7 +122,9 @@ def _opened(path: Path, n: int, entry: EntryType) -> tuple[BinaryIO, int]:
     """A file and where its numbers begin."""
     try:
         file = path.open("r+b", buffering=0)
-    except PermissionError:
+    except OSError as error:
+        if not forbids_writing(error):
+            raise
         file = path.open("rb", buffering=0)
     try:
         wanted = ((n, *entry.shape), False, entry.base)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from kdprobe.errors import StoreError
 from kdprobe.files import is_temporary, write_text
 from kdprobe.runs.inputs import Inputs, read_inputs
-from kdprobe.teachers.entries import Entries, EntryType, reserve, reserved_bytes
+from kdprobe.teachers.entries import Entries, EntryType, forbids_writing, reserve, reserved_bytes
 from kdprobe.terminal import worded_bytes
 
 if sys.platform != "win32":
@@ -90,6 +90,8 @@ class Store:
         except OSError as error:
             for path in made:
                 _remove(path)
+            if forbids_writing(error):
+                advice = "give a folder that can be written, or one that holds all outputs of this training"
             raise StoreError(f"{needs}, which cannot be reserved there: {error.strerror}; {advice}") from error
 
     def _missing(self) -> list[Path]:
@@ -168,7 +170,7 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"teacher.store {self.folder} cannot be written: {error.strerror}; what it holds is whole, and the run "
-                "goes on with --resume once there is room"
+                f"goes on with --resume once {'that is allowed' if forbids_writing(error) else 'there is room'}"
             ) from error
         return kept
 

@@ -203,7 +203,8 @@ def _teacher(
     name = config.method["name"]
     if not KNOWN_METHODS[name].uses_teacher:
         if config.teacher is not None or config.teacher_facts is not None:
-            raise ModelError(f"method {name!r} has no use for a teacher, but {config.teacher} was given")
+            given = config.teacher or "facts of one (teacher.…)"
+            raise ModelError(f"method {name!r} has no use for a teacher, but {given} was given")
         return None
     path, size = needs_teacher(name, config.teacher), model_info(student).image_size
     facts = (config.teacher_facts or TeacherFacts()).of_network()

@@ -35,9 +35,10 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     for name, parameter in parameters.items():
         parameter.requires_grad_(parameter.requires_grad and name not in chosen)
     if not any(parameter.requires_grad for parameter in parameters.values()):
+        last = [*parameters][-1].partition(".")[0]
         raise ConfigError(
             f"training.freeze {', '.join(patterns)} leaves nothing of {type(model).__name__} to be trained; leave out "
-            "what is, as in ['*', '!head*']"
+            f"what is, as in ['*', '!{last}*']"
         )
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     of_norms = {norm for norm in norms if {f"{norm}.weight", f"{norm}.bias"} <= chosen}

@@ -73,6 +73,28 @@ def test_what_the_optimizer_or_the_generator_cannot_take_is_told(values, message
         checked({**MINIMAL, **values})
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"training": {"freeze": "all"}},
+            r"a mistake: training\.freeze: must be a list, such as \[all\], but is 'all'$",
+        ),
+        ({"model": {"name": "resnet8", "stages": "layer1"}}, r"model\.stages: must be a list, such as \[layer1\]"),
+        ({"model": {"name": "resnet8", "std": [0.5, 0, 0.5]}}, r"a mistake: model\.std\.1: input should be greater"),
+        ({"teacher": {"path": "a", "image_size": 0}}, r"a mistake: teacher\.image_size: input should be greater"),
+        ({"teacher": {"path": "a", "sise": 3}}, r"a mistake: teacher\.sise: unknown key"),
+        (
+            {"teacher": {"path": "a", "store": "b", "store_outputs": ["bogus"]}},
+            r"a mistake: teacher\.store_outputs\.0: must be logits, pooled, tokens, qkv, maps or preacts, or",
+        ),
+    ],
+)
+def test_a_mistake_is_said_once_in_words_and_by_the_key_that_was_written(values, message):
+    with pytest.raises(ConfigError, match=message):
+        checked({**MINIMAL, **values})
+
+
 def test_a_missing_section_is_named():
     with pytest.raises(ConfigError, match=r"has a mistake: model: is needed"):
         checked({"data": {"spec": "digits"}})

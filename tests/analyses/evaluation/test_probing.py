@@ -85,7 +85,7 @@ def test_what_no_probe_can_learn_is_refused():
     for probe in (linear_probe, nearest_neighbours):
         with pytest.raises(AnalysisError, match=r"but the training images are all of one class"):
             probe(x, 0 * y, shown, n_classes=4)
-    with pytest.raises(AnalysisError, match=r"21 nearest neighbours were asked for, but there are 20 images to be"):
+    with pytest.raises(AnalysisError, match=r"21 nearest neighbours were asked for, but there are 20 training images"):
         nearest_neighbours(x, y, shown, n_classes=4, neighbours=21)
     with pytest.raises(DataError, match=r"cannot be taken from class 3"):
         linear_probe(x, torch.tensor([0, 1, 2] * 6 + [2, 3]), shown, n_classes=4)

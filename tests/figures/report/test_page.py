@@ -266,7 +266,7 @@ def test_numbers_and_scales_are_json() -> None:
     ("arguments", "message"),
     [
         (["absent.npz"], "there is no result"),
-        (["empty"], "there is no result (.npz) in the folder"),
+        (["empty"], "; `kdprobe runs compare` and `kdprobe runs curves` make results of runs"),
         (["bare.npz"], "bare.npz: in this 'cka' result: the array 'matrix' is missing"),
         (["foreign.npz"], "cannot be read as a kdprobe result"),
     ],

@@ -1,5 +1,6 @@
 """Arrays on disk whose entries are whole or missing."""
 
+import errno
 import resource
 from contextlib import contextmanager
 
@@ -99,14 +100,15 @@ def test_a_write_that_fails_is_an_error_and_leaves_whole_entries(path):
     assert known.tolist() == [True] * (N - 2) + [False] * 2
 
 
-def test_what_cannot_be_written_can_be_read(path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_cannot_be_written_can_be_read(path, monkeypatch, number):
     with opened(path) as entries:
         entries.write([1], np.ones((1, 5), "f4"))
     original = type(path).open
 
     def refused(self, mode="r", **options):
         if "+" in mode:
-            raise PermissionError(13, "Permission denied", str(self))
+            raise OSError(number, "may only be read", str(self))
         return original(self, mode, **options)
 
     monkeypatch.setattr(type(path), "open", refused)

@@ -176,7 +176,7 @@ def test_logits_in_a_tuple_or_mapping_are_trained_as_if_they_were_alone(kind, tm
 def test_what_the_configuration_says_of_a_network_is_checked_before_anything_is_written(tmp_path):
     with pytest.raises(ModelError, match=r"Net has no module 'conf'; did you mean 'conv'"):
         train(own(Net, "model.stages=[conf]"), tmp_path / "run", device="cpu", quiet=True)
-    with pytest.raises(ModelError, match=r"gives a dict of .*, which has no 'logit'; see output"):
+    with pytest.raises(ModelError, match=r"gives a dict of .*, which has no 'logit'; give as output="):
         train(own(Mapping, "model.output=logit"), tmp_path / "run", device="cpu", quiet=True)
     assert not list(tmp_path.iterdir())
 
