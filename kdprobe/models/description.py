@@ -205,6 +205,13 @@ def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:
         places = stage_places(network, seen)
     except CaptureError as error:
         raise ModelError(f"{info.name} cannot be described: {error}") from error
+    order = {call.label.removesuffix("#1"): number for number, call in enumerate(seen.calls)}
+    given = [place.label.removesuffix("#1") for place in places]
+    if given != (run := sorted(given, key=order.__getitem__)):
+        raise ModelError(
+            f"stages of {info.name} are given as {', '.join(given)}, but run in the order {', '.join(run)}; give them "
+            "shallow to deep"
+        )
     of_tokens = [place for place in places if place.layout.kind == "tokens"]
     if info.prefix_tokens and not of_tokens:
         raise ModelError(f"{info.name} has no stage with tokens, but prefix_tokens is {info.prefix_tokens}")

@@ -236,6 +236,11 @@ def test_whether_an_output_is_logits_is_not_guessed():
             {"output": 1},
             r"gives a tuple of 0 \[2, 7\], 1 \(dict\), but .* are needed; say where they are",
         ),
+        (
+            Small,
+            {"stages": ["layer2", "layer1"]},
+            "given as layer2, layer1, but run in the order layer1, layer2; give them shallow to deep",
+        ),
         (Small, {"output": "logits"}, "Small gives a mere tensor, which has no 'logits'; leave output out"),
         (Pair, {"output": 2}, r"gives a tuple of 0 \[2, 7\], 1 \[2, 7\], which has no 2; give as output="),
         (Small, {"std": (0.1, 0.0, 0.1)}, r"Small cannot be described: mean is .* and std \(0.1, 0.0, 0.1\)"),

@@ -259,6 +259,12 @@ def test_position_embeddings_say_the_image_size(loaded, name, size):
         assert model_info(model).image_size == size
 
 
+def test_an_edge_that_no_patch_covers_is_reported(loaded):
+    state = net(1, "vit_small_patch14_dinov2", 4, img_size=98, **SMALL).state_dict()
+    with pytest.warns(UserWarning, match="its patches of 14 px cover 42 of 50 px, .* take a multiple of 14"):
+        loaded(state, name="vit_small_patch14_dinov2", args=SMALL, image_size=50)
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "grids", "n_prefix"),
     [
