@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,7 +54,8 @@ def linear_probe(
 
     Features are standardised by the mean and standard deviation of the training images. The inverse strength of the
     penalty, C, is the one with the best accuracy on a part of the training images that the others are fitted without;
-    the smallest of several that are equally good. With it, the classifier is fitted to all of them.
+    of several that are equally good, as happens with few images, the one whose probabilities are better, by their log
+    loss. With it, the classifier is fitted to all of them.
 
     Args:
         features: of the training images.
@@ -74,14 +76,16 @@ def linear_probe(
     x, shown_x = (((part.double() - mean) / scale).numpy() for part in (features, shown))
     y = labels.numpy()
     fitted, judged = (part.numpy() for part in stratified(labels, held_out, generator(seed, 0, 0)))
-    best, best_accuracy, worse = strengths[0], -1.0, 0
+    best, best_score, worse = strengths[0], (-1.0, 0.0), 0
     classifier = LogisticRegression(max_iter=_ITERATIONS, warm_start=True)
     for strength in strengths:
         _fit(classifier.set_params(C=strength), x[fitted], y[fitted])
-        accuracy = float((classifier.predict(x[judged]) == y[judged]).mean())
-        worse = worse + 1 if accuracy < best_accuracy else 0
-        if accuracy > best_accuracy:
-            best, best_accuracy = strength, accuracy
+        shares = classifier.predict_proba(x[judged])
+        accuracy = float((classifier.classes_[shares.argmax(1)] == y[judged]).mean())
+        score = accuracy, -float(log_loss(y[judged], shares, labels=classifier.classes_))
+        worse = worse + 1 if score < best_score else 0
+        if score > best_score:
+            best, best_score = strength, score
         if worse == _PATIENCE:
             break
     final = LogisticRegression(max_iter=_ITERATIONS, C=best)
