@@ -24,8 +24,8 @@ from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features.minibatches import Forward, feed, n_samples
 from kdprobe.features.one_pass import LayerOutput, Pass
 from kdprobe.features.reducers import Reducer, reducer
-from kdprobe.models.creation import unwrap
-from kdprobe.models.facts import described, layout_of, stage_names, stages_in, watched
+from kdprobe.models.creation import described, unwrap
+from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout
 from kdprobe.models.watched.lineage import counting

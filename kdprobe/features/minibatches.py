@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
 from kdprobe.errors import AnalysisError
-from kdprobe.models.creation import is_described, model_info, unwrap
+from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.facts import in_precision_of
 from kdprobe.models.watched.tracing import tensors_in
 
@@ -106,7 +106,7 @@ def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[st
     images = images_of(batch)
     if isinstance(batch, Batch):
         info = model_info(model)
-        ready = info.prepare if is_described(model) else info.normalise  # timm's own size is that of published weights
+        ready = info.prepare if described(model) else info.normalise  # timm's own size is that of published weights
         return (in_precision_of(model, ready(images)),), {}
     inside = batch[0] if isinstance(batch, tuple | list) else batch
     parameters = _parameters(model) if isinstance(inside, Mapping) else []

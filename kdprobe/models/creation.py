@@ -261,8 +261,7 @@ def model_info(model: nn.Module) -> ModelInfo:
         ModelError: if nothing is known about the network.
     """
     model = unwrap(model)
-    info = getattr(model, "kdprobe_info", None)
-    if isinstance(info, ModelInfo):
+    if (info := described(model)) is not None:
         return info
     config, n_classes = getattr(model, "pretrained_cfg", None), getattr(model, "num_classes", None)
     if not config or n_classes is None:
@@ -275,9 +274,10 @@ def model_info(model: nn.Module) -> ModelInfo:
     return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
 
 
-def is_described(model: nn.Module) -> bool:
-    """Whether a description is attached to a network, so that its input size is what it was made for."""
-    return isinstance(getattr(unwrap(model), "kdprobe_info", None), ModelInfo)
+def described(model: nn.Module) -> ModelInfo | None:
+    """What was attached to a network, whose input size is then what it was made for; None if nothing was."""
+    info = getattr(unwrap(model), "kdprobe_info", None)
+    return info if isinstance(info, ModelInfo) else None
 
 
 def relabel(model: nn.Module, **changes: Any) -> nn.Module:

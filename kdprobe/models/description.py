@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CaptureError, ModelError, near_matches
-from kdprobe.models.creation import ModelInfo, attach, check_info, model_info, unwrap
-from kdprobe.models.facts import classifiers_in, described, made_up_images, stage_places, watched
+from kdprobe.models.creation import ModelInfo, attach, check_info, described, model_info, unwrap
+from kdprobe.models.facts import classifiers_in, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
 from kdprobe.models.outputs import answer_in, features_in, field_of
 from kdprobe.models.watched.tracing import Trace, meaning_of, trace

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.models.creation import ModelInfo, model_info, unwrap
+from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout
 from kdprobe.models.outputs import features_in
@@ -198,12 +198,6 @@ def classifiers_in(model: nn.Module, seen: Trace, logits: Tensor) -> tuple[str, 
     return tuple(dict.fromkeys(found))
 
 
-def described(model: nn.Module) -> ModelInfo | None:
-    """What was attached to a network; None if nothing was."""
-    info = getattr(unwrap(model), "kdprobe_info", None)
-    return info if isinstance(info, ModelInfo) else None
-
-
 def watched(
     model: nn.Module, *inputs: tuple[tuple[Any, ...], Mapping[str, Any]], call: Callable[..., Any] | None = None
 ) -> Trace:
@@ -342,7 +336,7 @@ def made_up_images(model: nn.Module) -> Tensor:
     """
     info = model_info(model)
     embedding = next((p for m in model.modules() if hasattr(p := getattr(m, "patch_embed", None), "img_size")), None)
-    built_for = None if hasattr(model, "kdprobe_info") else getattr(embedding, "img_size", None)
+    built_for = getattr(embedding, "img_size", None) if described(model) is None else None
     size = (2, len(info.mean), *(built_for or (info.image_size, info.image_size)))
     images = torch.arange(prod(size)).sin().reshape(size)
     for parameter in model.parameters():

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdprobe.models.creation import unwrap
+from kdprobe.models.creation import described, unwrap
 
 
 def network_name(model: nn.Module) -> str:
     """The name in a network's description, or its class."""
-    info = getattr(unwrap(model), "kdprobe_info", None)
+    info = described(model)
     return info.name if info else type(unwrap(model)).__name__
 
 
 def network_origin(model: nn.Module) -> dict[str, Any]:
     """What a result says of a network, described or not."""
-    info = getattr(unwrap(model), "kdprobe_info", None)
+    info = described(model)
     return info.origin() if info else {"name": network_name(model)}
 
 

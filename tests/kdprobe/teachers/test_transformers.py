@@ -10,7 +10,7 @@ from analyses.cka.networks import cka
 from kdprobe.distillers.rkd import angle_loss, distance_loss
 from kdprobe.features import FeatureStore
 from kdprobe.models import create, save
-from kdprobe.models.facts import described
+from kdprobe.models.creation import described
 from kdprobe.models.stages import Stages
 from tests import transformers_networks as hf
 
