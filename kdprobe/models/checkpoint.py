@@ -31,7 +31,16 @@ from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import ANATOMY, ModelInfo, attach, create, model_info, published_view, relabel
+from kdprobe.models.creation import (
+    ANATOMY,
+    ModelInfo,
+    attach,
+    create,
+    is_of_a_function,
+    model_info,
+    published_view,
+    relabel,
+)
 from kdprobe.models.description import describe, recount
 from kdprobe.models.foreign.loading import load_foreign, published
 from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
@@ -198,7 +207,7 @@ def load(
         if model is not None:
             options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
             loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
-            if n_classes is None and ":" in model:
+            if n_classes is None and is_of_a_function(model):
                 recount(loaded, output)
         elif kind == "timm":
             loaded = _load_timm(text.removeprefix("timm:"), image_size)

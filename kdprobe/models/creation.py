@@ -306,13 +306,18 @@ def known_names() -> list[str]:
     return [*own_names(), *sorted(offered(_GROUP))]
 
 
+def is_of_a_function(name: str) -> bool:
+    """Whether a name is that of a function of one's own, or of one that an installed package offers."""
+    return ":" in name or name in offered(_GROUP)
+
+
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable and frozen parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
-    if ":" in name or name in offered(_GROUP):
+    if is_of_a_function(name):
         return _own_constructor(name, image_size, named_by)
     if name in CIFAR_NAMES:
         if pretrained:
@@ -391,7 +396,7 @@ def _argument_mistake(error: TypeError, name: str) -> str:
 def _parameters(name: str) -> list[str]:
     if name in CIFAR_NAMES:
         return ["shortcut", "in_chans"]
-    if ":" in name or name in offered(_GROUP):
+    if is_of_a_function(name):
         return []
     with torch.device("meta"):
         constructor = type(timm.create_model(name))

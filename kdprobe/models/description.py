@@ -73,6 +73,8 @@ def describe(
     _check_names(network, (*(stages or ()), *([classifier] if classifier is not None else ())))
     info = replace(known or _unknown(network, image_size), **given)
     _check(info, type(network).__name__)
+    if before is not None and not given:
+        return model  # such as a checkpoint, whose description was compared with the network before it was written
     attach(network, info)
     try:
         attach(network, _checked(network, info, count=known is None and n_classes is None))
@@ -205,12 +207,12 @@ def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:
         places = stage_places(network, seen)
     except CaptureError as error:
         raise ModelError(f"{info.name} cannot be described: {error}") from error
-    order = {call.label.removesuffix("#1"): number for number, call in enumerate(seen.calls)}
-    given = [place.label.removesuffix("#1") for place in places]
-    if given != (run := sorted(given, key=order.__getitem__)):
+    order = {(call.name, call.number): number for number, call in enumerate(seen.calls)}
+    run = sorted(places, key=lambda place: order[place.module, place.number])
+    if list(places) != run:
+        given, found = (", ".join(place.label for place in each) for each in (places, run))
         raise ModelError(
-            f"stages of {info.name} are given as {', '.join(given)}, but run in the order {', '.join(run)}; give them "
-            "shallow to deep"
+            f"stages of {info.name} are given as {given}, but run in the order {found}; give them shallow to deep"
         )
     of_tokens = [place for place in places if place.layout.kind == "tokens"]
     if info.prefix_tokens and not of_tokens:

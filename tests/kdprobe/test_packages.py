@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 import kdprobe
@@ -10,7 +11,7 @@ from kdprobe.config import parse
 from kdprobe.data import load_data
 from kdprobe.distillers import KNOWN_METHODS, option_types
 from kdprobe.errors import ConfigError, DataError, ModelError
-from kdprobe.models import create
+from kdprobe.models import create, load, model_info
 from kdprobe.packages import offered
 from kdprobe.training.loggers import make_loggers
 
@@ -23,6 +24,9 @@ class Own(KD):
 
 def net(num_classes, image_size, width=4):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
+
+def three():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
 
 def faces(path, image_size=None):
     raise ValueError(f"{path} at {image_size}")
@@ -98,6 +102,13 @@ def test_a_network_is_made_by_its_name(install):
         create("owm", n_classes=3, image_size=8)
     with pytest.raises(ModelError, match="'resnet50' is timm's or kdprobe's own, but an installed package takes"):
         create("resnet50", n_classes=3, image_size=8)
+
+
+def test_a_network_whose_function_takes_no_classes_has_those_that_it_gives(install, tmp_path):
+    install("[kdprobe.models]\nthree = ours_module:three\n")
+    model, path = create("three", n_classes=3, image_size=8), tmp_path / "net.pth"
+    torch.save(model.state_dict(), path)
+    assert model_info(load(f"three@{path}", image_size=8)).n_classes == 3
 
 
 def test_a_data_set_is_read_by_its_name_with_what_stands_behind_the_colon(install):

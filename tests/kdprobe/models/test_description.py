@@ -272,6 +272,25 @@ def test_a_description_is_kept_if_another_one_is_refused():
         kdprobe.describe(Small())
 
 
+class Again(nn.Module):
+    """One of its modules runs before and after another."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.mix, self.fc = nn.Conv2d(8, 8, 1), nn.Linear(8, 7)
+
+    def forward(self, x):
+        return self.fc(self.mix(self.down(self.mix(self.stem(x)))).mean((2, 3)))
+
+
+def test_stages_are_in_the_order_of_the_calls_that_count():
+    assert measure(described(Again(), stages=["mix#1", "mix"])).maps == ((8, 16, 16), (8, 8, 8))
+    assert measure(described(Again(), stages=["down", "mix"])).names == ("down", "mix")
+    with pytest.raises(ModelError, match="given as down, mix#1, but run in the order mix#1, down; give"):
+        described(Again(), stages=["down", "mix#1"])
+
+
 def test_a_module_that_does_not_run_is_no_classifier():
     model = Small()
     model.spare = nn.Linear(32, 7)
@@ -460,13 +479,16 @@ def test_a_loaded_network_whose_constructor_takes_no_classes_has_its_own(tmp_pat
     assert model_info(load(f"{__name__}:with_classes@{path}", image_size=16)).n_classes == 9
 
 
-def test_checkpoints_keep_a_description(tmp_path):
+def test_checkpoints_keep_a_description(tmp_path, monkeypatch):
     model = create("resnet8", n_classes=4, image_size=32)
     save(kdprobe.describe(model, stages=["layer1", "layer3"], classifier="fc"), tmp_path / "net.safetensors")
     again = load(tmp_path / "net.safetensors")
     assert measure(again).names == ("layer1", "layer3")
     assert model_info(again).to_json() == model_info(model).to_json()
     assert {"prefix_tokens", "output"}.isdisjoint(model_info(again).to_json())
+    with monkeypatch.context() as patched:
+        patched.setattr(type(again), "forward", None)
+        load(tmp_path / "net.safetensors")  # without running it
     other = load(tmp_path / "net.safetensors", stages=["layer2"])
     assert measure(other).maps == ((32, 16, 16),)
     with pytest.raises(ModelError, match="CifarResNet has no module 'layer4'; did you mean 'layer3'"):
