@@ -203,14 +203,14 @@ def _classes(
                 f"the classes of {spec} are {', '.join(named):.100} in training, but {', '.join(other):.100} in testing"
             )
         return named
-    labels = splits["train"].labels
-    absent = [label for label in range(int(labels.max()) + 1) if label not in set(labels.tolist())]
-    if absent:
+    found = splits["train"].labels.unique().tolist()
+    absent = next((label for label, other in enumerate(found) if other > label), None)
+    if absent is not None:
         raise DataError(
-            f"class {absent[0]} of {spec} has no training images, though labels go up to {int(labels.max())}; number "
-            "the classes from 0 without gaps, or let the dataset name them all by `classes`"
+            f"class {absent} of {spec} has no training images, though labels go up to {found[-1]}; number the classes "
+            "from 0 without gaps, or let the dataset name them all by `classes`"
         )
-    return tuple(map(str, range(int(labels.max()) + 1)))
+    return tuple(map(str, range(found[-1] + 1)))
 
 
 def _names(dataset: Any, column: int | str) -> tuple[str, ...]:

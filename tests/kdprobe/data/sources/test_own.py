@@ -241,6 +241,10 @@ class Named(Squares):
             r"^class 0 of builtins\.list has no training images",
         ),
         (
+            [(Image.new("L", (8, 8)), 0), (Image.new("L", (8, 8)), 2**40)],
+            r"^class 1 of builtins\.list has no training images, though labels go up to 1099511627776; number the",
+        ),
+        (
             [(Image.new("L", (8, 8)), -1)],
             r"labels of builtins\.list must be 0 to -1 for 0 classes, but run from -1 to -1",
         ),
