@@ -338,7 +338,7 @@ def _check_room(
     if size > free:
         raise StoreError(
             f"the dump needs up to {needed}, but {folder} has {left} left; choose fewer layers, --reduce gap, "
-            " --dtype float16 or --grams"
+            "--dtype float16 or --grams"
         )
 
 

@@ -489,7 +489,8 @@ def test_dump_names_what_is_not_finite(path):
 def test_dump_that_cannot_fit_is_refused_before_it_starts(nets, path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=1000))
     with pytest.raises(
-        StoreError, match=r"the dump needs up to 1\.1 MB, but .* has 0\.0 MB left; choose fewer layers, --reduce"
+        StoreError,
+        match=r"the dump needs up to 1\.1 MB, but .* has 0\.0 MB left; choose fewer layers, --reduce gap, --dtype",
     ):
         write_dump(wanted(nets), path)
     assert not list(path.parent.iterdir())
