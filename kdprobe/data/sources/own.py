@@ -203,7 +203,7 @@ def _classes(
                 f"the classes of {spec} are {', '.join(named):.100} in training, but {', '.join(other):.100} in testing"
             )
         return named
-    found = splits["train"].labels.unique().tolist()
+    found = sorted(set(splits["train"].labels.tolist()))
     absent = next((label for label, other in enumerate(found) if other > label), None)
     if absent is not None:
         raise DataError(
