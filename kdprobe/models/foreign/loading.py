@@ -24,7 +24,7 @@ from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import attach, create, model_info
 from kdprobe.models.foreign.embeddings import regridded
 from kdprobe.models.foreign.misfit import Place, misfit
-from kdprobe.models.foreign.places import fill, find_places, only_place
+from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
 from kdprobe.models.foreign.weights import Groups, chosen, read_groups
 from kdprobe.models.identity import tensors_sha256
 
@@ -150,7 +150,7 @@ def _attempt(
         held = [place.tensors[name] for place in places[:1] for name in names[:1] if name in place.tensors]
         n_classes = next((tensor.shape[0] for tensor in held if tensor.ndim and len(tensor)), 1000)
     model = build(n_classes=n_classes, image_size=size)
-    return n_classes, model, find_places({name: tuple(t.shape) for name, t in model.state_dict().items()}, groups)
+    return n_classes, model, find_places(shapes_of(model), groups)
 
 
 def probe(build: "partial[nn.Module]", size: int) -> dict[str, tuple[int, ...]]:
@@ -162,7 +162,7 @@ def probe(build: "partial[nn.Module]", size: int) -> dict[str, tuple[int, ...]]:
         if isinstance(error, KdprobeError) and not isinstance(error, ModelError):
             raise
         model = build(n_classes=_PROBE, image_size=size)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return shapes_of(model)
 
 
 def _at_its_size(
@@ -178,7 +178,7 @@ def _at_its_size(
             other = build(image_size=size)
         except ModelError:
             continue
-        shown = find_places({name: tuple(tensor.shape) for name, tensor in other.state_dict().items()}, groups)
+        shown = find_places(shapes_of(other), groups)
         if any(place.fits for place in shown):
             if any(patches % side == 0 for side in range(2, isqrt(patches))):
                 raise CheckpointError(
@@ -221,7 +221,7 @@ def _at_given_size(model: nn.Module, groups: Groups) -> list[Place]:
         tensors, grids = regridded(below, model)
         return tensors, list(dict.fromkeys(grids.values()))
 
-    return find_places({name: tuple(t.shape) for name, t in model.state_dict().items()}, groups, adapt=adapt)
+    return find_places(shapes_of(model), groups, adapt=adapt)
 
 
 def _squares(*numbers: int) -> bool:

@@ -29,6 +29,11 @@ _SHOWN = 6
 Adapt = Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], list[str]]]
 
 
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of a network's tensors, by their names."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
 def find_places(
     shapes: Mapping[str, tuple[int, ...]],
     groups: Groups,

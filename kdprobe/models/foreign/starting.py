@@ -18,7 +18,7 @@ from kdprobe.models.creation import ModelInfo, model_info, relabel
 from kdprobe.models.foreign.embeddings import regridded
 from kdprobe.models.foreign.loading import argument_sets, groups_in, probe, published, split_key
 from kdprobe.models.foreign.misfit import CLASSIFIERS, Place, classifiers_of, misfit
-from kdprobe.models.foreign.places import fill, find_places, only_place
+from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
 from kdprobe.models.foreign.weights import is_safetensors
 
 
@@ -65,8 +65,7 @@ def start_from(
         one = partial(build, args=arguments)
         model = one()
         adapt = partial(_adapted, model=model, head=_head_names(model, one), new=differ)
-        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        places = [_without_classifiers(place) for place in find_places(shapes, groups, adapt=adapt)]
+        places = [_without_classifiers(place) for place in find_places(shapes_of(model), groups, adapt=adapt)]
         first = first or (model, places)
         if any(place.fits for place in places):
             place = only_place(places, groups, path, key)
