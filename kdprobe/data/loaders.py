@@ -9,7 +9,9 @@ epoch e are those of epoch e mod K; its order is its own.
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,8 +223,8 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
                 raise DataError(item)
             images, views = map(torch.as_tensor, item)
             yield images.to(device, non_blocking=True), views
-    except RuntimeError as error:
-        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if not _of_a_worker_that_ended(error):
             raise
         raise DataError(
             "a process that reads images ended before its work was done, perhaps for want of memory or in code of the "
@@ -230,6 +232,15 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
         ) from error
     finally:
         prepared.unwanted.set()
+
+
+def _of_a_worker_that_ended(error: Exception) -> bool:
+    """Whether torch says that a worker ended, or reading from it failed, as it does a moment before torch knows."""
+    if isinstance(error, RuntimeError):
+        return "exited unexpectedly" in str(error) or "killed by signal" in str(error)
+    with suppress(RuntimeError):
+        time.sleep(1)  # torch's signal handler would raise its error elsewhere
+    return True
 
 
 def _obey(_: int) -> None:

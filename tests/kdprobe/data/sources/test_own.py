@@ -142,6 +142,23 @@ def test_a_worker_that_ends_early_is_an_error_in_one_line() -> None:
         list(evaluation_batches(broken, batch_size=8, workers=1))
 
 
+@pytest.mark.parametrize("said", [ConnectionResetError, EOFError])
+def test_a_worker_that_torch_does_not_miss_yet_is_the_same_error(
+    said: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any, **__: Any) -> Iterator[Any]:
+        raise said
+
+    def gone(_: float) -> None:
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+    monkeypatch.setattr("kdprobe.data.loaders.DataLoader", lambda *_, **__: map(ended, [0]))
+    monkeypatch.setattr("time.sleep", gone)
+    data = load_data((Squares(), Squares(24)), storage="files")
+    with pytest.raises(DataError, match=r"^a process that reads images ended before its work was done, "):
+        list(evaluation_batches(data.test, batch_size=8, workers=1))
+
+
 def test_bad_items_are_left_out_where_they_may_be() -> None:
     for fault in ({"bad": 0}, {"nan": 6}, {"nan": 0}):
         dataset = Squares(24, **fault)
