@@ -156,9 +156,6 @@ def check_info(info: ModelInfo) -> None:
         "classes": all(isinstance(name, str) for name in info.classes),
         "data": isinstance(info.data, str | None),
         "method": isinstance(info.method, str),
-        "view": isinstance(info.view.crop_pct, int | float | None)
-        and isinstance(info.view.interpolation, str | None)
-        and isinstance(info.view.crop_mode, str | None),
         "stages": all(isinstance(name, str) for name in info.stages or ()),
         "classifier": isinstance(info.classifier, str | None),
         "prefix_tokens": info.prefix_tokens is None or type(info.prefix_tokens) is int,
