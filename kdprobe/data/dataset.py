@@ -146,7 +146,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ImageItems(Pictures):
-    """Images of a dataset of one's own, each taken from it when it is needed (`items.picture`).
+    """Images of a dataset of one's own, each taken from it when it is needed (`items.item_picture`).
 
     Attributes:
         dataset: gives an item by its number, the same one each time.
