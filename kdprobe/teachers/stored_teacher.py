@@ -62,7 +62,8 @@ class StoredTeacher:
                 "teacher.store keeps what the teacher makes of each image, but a mixed image never comes again; set "
                 "training.mixing.mixup=0 and training.mixing.cutmix=0, or leave teacher.store out"
             )
-        check_store(self.folder, inputs, teacher=str(config.teacher), data=config.data.spec)
+        self.names = {"teacher": str(config.teacher), "data": config.data.spec}
+        check_store(self.folder, inputs, **self.names)
 
     @contextmanager
     def begun(self, group: Ranks) -> Iterator[str]:
@@ -93,7 +94,7 @@ class StoredTeacher:
         )
         line = ""
         if group.main:
-            store.reserve(self.inputs)
+            store.reserve(self.inputs, **self.names)
             line = (
                 f"teacher.store {self.folder}: {', '.join(names)} of {store.n_views:,} views, "
                 f"{worded_count(store.epochs, 'epoch')}, {self.dtype}: {worded_bytes(store.n_bytes)}, "

@@ -240,6 +240,26 @@ def test_the_store_of_another_teacher_or_of_other_data_is_refused(teachers, tmp_
     assert not (tmp_path / "other").exists()
 
 
+def test_two_teachers_that_begin_one_store_at_the_same_time_do_not_share_it(teachers, tmp_path):
+    torch.manual_seed(2)
+    save(create("resnet8", n_classes=10, image_size=32), tmp_path / "other.safetensors")
+    store = f"teacher.store={tmp_path / 'S'}"
+    first = build(config(teachers / "cnn.safetensors", {"name": "kd"}, store), ALONE.device).teacher
+    others = [
+        build(
+            config(tmp_path / "other.safetensors", {"name": "kd"}, store, f"data.augment.period={period}"), ALONE.device
+        )
+        for period in (2, 3)  # with the views of the first one, and with views of its own
+    ]
+    with first.begun(ALONE):
+        before = sorted((tmp_path / "S").rglob("*"))
+        for other in others:
+            message = r"keeps the outputs of a teacher with the sha256 \w{64}, but that of .*other"
+            with pytest.raises(StoreError, match=message), other.teacher.begun(ALONE):
+                pass
+        assert sorted((tmp_path / "S").rglob("*")) == before
+
+
 def test_more_outputs_can_be_kept_for_other_methods(teachers, tmp_path, asked):
     more = (f"teacher.store={tmp_path / 'S'}", "teacher.store_outputs=[pooled, maps.2]", "training.epochs=1")
     trained(config(teachers / "cnn.safetensors", {"name": "kd"}, *more), tmp_path / "kd")
