@@ -1,5 +1,6 @@
 """Which of a teacher's logits belong to the data's classes: matched by name, where they are not the same classes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kdprobe.errors import ModelError, near_matches
@@ -38,8 +39,9 @@ def matched_classes(path: str, teacher: ModelInfo, student: ModelInfo, said: Sai
     found = [_place(path, name, renamed.get(name, name), known, teacher.n_classes) for name in student.classes]
     if len(found) != student.n_classes:
         raise ModelError("teacher.classes matches classes by name, but those of the data have no names")
+    first_with: dict[int, int] = {}
     for number, place in enumerate(found):
-        if (first := found.index(place)) != number:
+        if (first := first_with.setdefault(place, number)) != number:
             raise ModelError(
                 f"teacher.classes makes {student.classes[first]!r} and {student.classes[number]!r} the same class of "
                 "the teacher; give each of the data's classes one of its own"
@@ -75,7 +77,7 @@ def _names(path: str, teacher: ModelInfo, said: Said) -> Sequence[str]:
     for number, (name, own) in enumerate(zip(said, teacher.classes, strict=False)):
         if name != own:
             raise ModelError(f"teacher.classes calls class {number} {name!r}, but the teacher {path} calls it {own!r}")
-    if double := [name for number, name in enumerate(said) if name in said[:number]]:
+    if double := [name for name, count in Counter(said).items() if count > 1]:
         raise ModelError(f"teacher.classes names {double[0]!r} twice")
     return said
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,22 @@ class Store:
         self._epoch: int | None = None
         self._opened: dict[str, Entries] = {}
 
-    def reserve(self, inputs: Inputs) -> None:
+    def reserve(self, inputs: Inputs, *, teacher: str, data: str) -> None:
         """Take all the room that the outputs will need, as far as it is not taken.
 
+        Args:
+            inputs: as of `check_store`, which is asked again: another process may have begun the store meanwhile.
+            teacher: what it was called.
+            data: the data SPEC.
+
         Raises:
-            StoreError: if there is not enough, or the folder cannot be written; then nothing new is left in it.
+            StoreError: if there is not enough, the folder cannot be written, or it is of another teacher or other data;
+                then nothing new is left in it.
         """
+        check = partial(check_store, self.folder, inputs, teacher=teacher, data=data)
         missing = self._missing()
         if not missing and (self.folder / _INPUTS).exists():
+            check()
             return
         size = sum(reserved_bytes(self.n_views, self.entries[path.stem]) for path in missing)
         needs = f"teacher.store {self.folder} needs {worded_bytes(size)}"
@@ -82,6 +91,7 @@ class Store:
             with self.alone():
                 if not (self.folder / _INPUTS).exists():
                     inputs.write(self.folder / _INPUTS)
+                check()
                 if not (self.path / "views.json").exists():
                     write_text(self.path / "views.json", self.facts)
                 for path in self._missing():

@@ -1,7 +1,7 @@
 """A teacher that need not look at the same view of an image twice: its outputs are kept in a `Store`."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,15 +62,18 @@ class StoredTeacher:
                 "teacher.store keeps what the teacher makes of each image, but a mixed image never comes again; set "
                 "training.mixing.mixup=0 and training.mixing.cutmix=0, or leave teacher.store out"
             )
-        check_store(self.folder, inputs, teacher=str(config.teacher), data=config.data.spec)
+        self.names = {"teacher": str(config.teacher), "data": config.data.spec}
+        check_store(self.folder, inputs, **self.names)
 
     @contextmanager
-    def begun(self, group: Ranks, say: Callable[[str], None]) -> Iterator[None]:
+    def begun(self, group: Ranks) -> Iterator[str]:
         """Read and keep outputs inside; the room that they need is taken first, before anything of the run is written.
 
         Args:
             group: this process among all.
-            say: called with a sentence about the size.
+
+        Yields:
+            in the first process, a line about what is kept, its size, and how much of it is there; else nothing.
 
         Raises:
             StoreError: if there is not enough room, or the folder cannot be used.
@@ -89,9 +92,10 @@ class StoredTeacher:
             epochs=sorted({augment.varied_as(epoch) for epoch in range(training.epochs)}),
             entries={name: np.dtype((number, tuple(given[name].shape[1:]))) for name in names},
         )
+        line = ""
         if group.main:
-            store.reserve(self.inputs)
-            say(
+            store.reserve(self.inputs, **self.names)
+            line = (
                 f"teacher.store {self.folder}: {', '.join(names)} of {store.n_views:,} views, "
                 f"{worded_count(store.epochs, 'epoch')}, {self.dtype}: {worded_bytes(store.n_bytes)}, "
                 f"{store.fraction():.0%} there"
@@ -99,7 +103,7 @@ class StoredTeacher:
         group.wait()
         self._store, self._given = store, given
         try:
-            yield
+            yield line
         finally:
             self._store = None
             store.close()
@@ -192,8 +196,8 @@ class StoredTeacher:
         for name, entry in self._store.entries.items():
             values = given[name].float().cpu().numpy()
             with np.errstate(over="ignore"):
-                kept[name] = values.astype(entry.base)
-            if np.isinf(kept[name]).any() and np.isfinite(values).all():
+                kept[name] = values.astype(entry.base, copy=False)
+            if self.dtype == "float16" and np.isinf(kept[name]).any() and np.isfinite(values).all():
                 raise StoreError(
                     f"float16 holds numbers up to 65504, but {name} of the teacher reach {np.abs(values).max():.3g}; "
                     "set teacher.store_dtype=float32"

@@ -219,8 +219,9 @@ def _shown(
     classes, facts = None, config.teacher_facts or TeacherFacts()
     if reads_logits(method.teacher_needs):
         classes = matched_classes(str(config.teacher), model_info(network), model_info(student), facts.classes)
-    kept = [need for need in get_args(Need) for name in facts.store_outputs or () if name.partition(".")[0] == need]
-    return Teacher(network, needs={*method.teacher_needs, *kept}, layout=layout, classes=classes)
+    fields = {name.partition(".")[0] for name in facts.store_outputs or ()}
+    needs = {*method.teacher_needs, *(need for need in get_args(Need) if need in fields)}
+    return Teacher(network, needs=needs, layout=layout, classes=classes)
 
 
 def _method(config: RunConfig, student: nn.Module, teacher: nn.Module | None) -> Method:

@@ -28,15 +28,12 @@ class Watch:
 
     def progress(self, batches: Iterable[Batch], position: Position, n_images: int) -> Iterator[Batch]:
         """Pass batches on, showing images, images/s and the time left."""
-        label, after = f"epoch {position.epoch + 1}/{self.n_epochs}", self.n_epochs - position.epoch - 1
-        with progress(label, n_images, after=after * n_images, quiet=self.quiet) as shown:
-            for batch in batches:
-                yield batch
-                shown(len(batch.labels))
+        label, left = f"epoch {position.epoch + 1}/{self.n_epochs}", self.n_epochs - position.epoch - 1
+        return self.passing(label, batches, n_images, after=left * n_images)
 
-    def passing(self, label: str, batches: Iterable[Batch], n_images: int) -> Iterator[Batch]:
-        """Pass batches on, showing images and the time left."""
-        with progress(label, n_images, quiet=self.quiet) as shown:
+    def passing(self, label: str, batches: Iterable[Batch], n_images: int, *, after: int = 0) -> Iterator[Batch]:
+        """Pass batches on, showing images, images/s and the time left, with that of so many images that come after."""
+        with progress(label, n_images, after=after, quiet=self.quiet) as shown:
             for batch in batches:
                 yield batch
                 shown(len(batch.labels))

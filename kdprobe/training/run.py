@@ -71,7 +71,7 @@ def train(
         config = with_precision(asked, group, begun=folder.precision() if resume else None)
         if resume and folder.config_path.is_file():
             require_inputs(config, out, download=download, begun=folder.begun)
-        # what is to be said of the teacher waits until it is known to be the right one: a refusal is one line
+        # whatever is to be said waits until nothing can be refused any more: a refusal is one line
         with trusting(trust), stop.at_once(), warnings.catch_warnings(record=True) as remarks:
             begun_as = folder.network() if resume and folder.begun else None
             job = build(config, group.device, download=download, named_by=named_by, begun_as=begun_as)
@@ -81,33 +81,29 @@ def train(
         told = make_loggers(loggers, folder.path) if group.main else []
         watch = Watch(config.training.epochs, quiet=quiet or not group.main, loggers=told)
         trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
+        notes: list[str | None] = []
         if group.main:
             folder.check_free(asked, resume=resume, inputs=job.inputs)
-            if note := folder.check_inputs(job.inputs, asked):
-                watch.say(note)
-            for note in (*job.data.notes, *job.notes):
-                watch.say(note)
-            for remark in remarks:
-                warnings.warn(remark.message, stacklevel=2)
+            notes = [folder.check_inputs(job.inputs, asked), *job.data.notes, *job.notes]
         group.wait()
         if folder.finished:
             result = folder.result(("accuracy", "evaluated_on", "epochs", "seconds"))
-            if group.main and (damage := folder.damage(hashed=True)):
-                raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
+            if group.main:
+                if damage := folder.damage(hashed=True):
+                    raise WeightsLost(f"{out} is finished, but {damage}; begin anew with another --out")
+                _tell(watch, notes, remarks)
             return result
         try:
             with stop.at_once():
                 said = rehearse(trainer, config)  # of a resumed run too: it shows whether deterministic kernels will do
                 group.wait()  # a process that fails here ends them all before the folder is taken
-            if group.main:
-                if said:
-                    watch.say(said)
-                watch.say(f"computing in {config.training.precision} on {group.device}")
-                warn_of_emulation(job.student, config.training.precision, group.device)
-            stored = job.teacher.begun(group, watch.say) if isinstance(job.teacher, StoredTeacher) else nullcontext()
-            with stored, folder.held() if group.main else nullcontext():
+            stored = job.teacher.begun(group) if isinstance(job.teacher, StoredTeacher) else nullcontext("")
+            with stored as kept, folder.held() if group.main else nullcontext():
                 if group.main:
                     precision, network = config.training.precision, job.network
+                    notes += [said, f"computing in {precision} on {group.device}", kept]
+                    _tell(watch, notes, remarks)
+                    warn_of_emulation(job.student, precision, group.device)
                     folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)
                     folder.keep_inputs(job.inputs)
                     folder.failure_path.unlink(missing_ok=True)  # it may not fail again
@@ -115,6 +111,15 @@ def train(
                 return _run(config, trainer, folder, stop, watch, resume=resume)
         except torch.OutOfMemoryError as error:
             raise RunError(out_of_memory_advice(config, job.objective, group.device)) from error
+
+
+def _tell(watch: Watch, notes: Iterable[str | None], remarks: Iterable[warnings.WarningMessage]) -> None:
+    """What the user should know of a training, now that nothing in it is refused."""
+    for note in notes:
+        if note:
+            watch.say(note)
+    for remark in remarks:
+        warnings.warn(remark.message, stacklevel=3)
 
 
 def _run(

@@ -19,6 +19,7 @@ from tests.kdprobe.teachers.test_entries import no_file_above
 from tests.small_sweeps import environment
 
 INPUTS = Inputs("a" * 64, "b" * 64)
+NAMES = {"teacher": "T", "data": "D"}
 ENTRIES = {"logits": np.dtype(("<f4", (10,))), "maps.1": np.dtype(("<f4", (3, 2, 2)))}
 N = 50
 
@@ -30,7 +31,7 @@ def opened():
     def make(folder, *, facts=None, epochs=(0, 1), entries=ENTRIES, reserved=True):
         stores.append(Store(folder, facts or {"seed": 0}, n_views=N, epochs=epochs, entries=entries))
         if reserved:
-            stores[-1].reserve(INPUTS)
+            stores[-1].reserve(INPUTS, **NAMES)
         return stores[-1]
 
     yield make
@@ -178,12 +179,12 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from tests.kdprobe.teachers.test_store import ENTRIES, INPUTS, N, outputs
+from tests.kdprobe.teachers.test_store import ENTRIES, INPUTS, N, NAMES, outputs
 from kdprobe.teachers.store import Store
 
 seed = int(sys.argv[2])
 store = Store(Path(sys.argv[1]), {"seed": 0}, n_views=N, epochs=range(10), entries=ENTRIES)
-store.reserve(INPUTS)
+store.reserve(INPUTS, **NAMES)
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(200):  # each view twice

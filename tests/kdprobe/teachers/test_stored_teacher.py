@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -111,7 +112,7 @@ def test_losses_are_the_same_to_the_bit_computed_kept_and_read(
         batches = training_batches(job.data.train, batch_size=64, augment=chosen.data.augment, seed=3, epoch=1)
         asked.clear()
         if isinstance(job.teacher, StoredTeacher):
-            with job.teacher.begun(ALONE, print):
+            with job.teacher.begun(ALONE):
                 terms = [trainer.losses(next(batches), None, Progress(1.0, 4)) for _ in range(2)]
                 assert job.teacher.summary == {"dtype": "float32", "outputs": outputs}
         else:
@@ -201,11 +202,28 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_written(teachers, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_refusal_comes_before_anything_is_said(teachers, tmp_path, monkeypatch, capsys):
+    teacher, store = teachers / "cnn.safetensors", (f"teacher.store={tmp_path / 'S'}", "training.freeze=[conv1]")
+    with pytest.raises(ConfigError, match="names 'tokens', which the teacher does not have"):
+        train(config(teacher, {"name": "kd"}, *store, "teacher.store_outputs=[tokens]"), tmp_path / "run", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(StoreError, match=r"needs 0\.0 MB, but only 0\.0 MB are free there; keep fewer epochs"):
+            train(config(teacher, {"name": "kd"}, *store), tmp_path / "run", device="cpu")
+    assert capsys.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+    train(config(teacher, {"name": "kd"}, *store, "training.epochs=1"), tmp_path / "run", device="cpu")
+    first, second, third, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith("parameters of resnet8 are trained")
+    assert second == "computing in fp32 on cpu"
+    assert third.startswith("teacher.store ")
+
+
 def test_a_method_that_reads_nothing_has_nothing_to_keep(teachers, tmp_path):
     chosen = config(teachers / "cnn.safetensors", {"name": "kd"}, f"teacher.store={tmp_path / 'S'}")
     job = build(chosen, ALONE.device)
     job.method.teacher_needs = ()
-    with pytest.raises(ConfigError, match=r"teacher\.store has nothing to keep"), job.teacher.begun(ALONE, print):
+    with pytest.raises(ConfigError, match=r"teacher\.store has nothing to keep"), job.teacher.begun(ALONE):
         pass
 
 
@@ -220,6 +238,26 @@ def test_the_store_of_another_teacher_or_of_other_data_is_refused(teachers, tmp_
     ):
         trained(config(teachers / "cnn.safetensors", {"name": "kd"}, *store, *data), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_two_teachers_that_begin_one_store_at_the_same_time_do_not_share_it(teachers, tmp_path):
+    torch.manual_seed(2)
+    save(create("resnet8", n_classes=10, image_size=32), tmp_path / "other.safetensors")
+    store = f"teacher.store={tmp_path / 'S'}"
+    first = build(config(teachers / "cnn.safetensors", {"name": "kd"}, store), ALONE.device).teacher
+    others = [
+        build(
+            config(tmp_path / "other.safetensors", {"name": "kd"}, store, f"data.augment.period={period}"), ALONE.device
+        )
+        for period in (2, 3)  # with the views of the first one, and with views of its own
+    ]
+    with first.begun(ALONE):
+        before = sorted((tmp_path / "S").rglob("*"))
+        for other in others:
+            message = r"keeps the outputs of a teacher with the sha256 \w{64}, but that of .*other"
+            with pytest.raises(StoreError, match=message), other.teacher.begun(ALONE):
+                pass
+        assert sorted((tmp_path / "S").rglob("*")) == before
 
 
 def test_more_outputs_can_be_kept_for_other_methods(teachers, tmp_path, asked):
