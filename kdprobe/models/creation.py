@@ -240,8 +240,7 @@ def create(
     if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
         raise ModelError(f"the patches of model {name!r} with {args} are larger than an image of {image_size} px")
     args = {key: value for key, value in args.items() if key not in fetching}  # the weights are in the network now
-    info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
-    return attach(model, info)
+    return attach(model, ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data))
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
