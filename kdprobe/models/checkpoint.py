@@ -46,7 +46,7 @@ from kdprobe.models.description import describe, recount
 from kdprobe.models.foreign.loading import load_foreign, published
 from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
 from kdprobe.models.identity import tensors_sha256
-from kdprobe.models.rebuilding import differences, rebuildable
+from kdprobe.models.rebuilding import misfits, rebuildable
 from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusting
 
@@ -368,7 +368,7 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     expected = model.state_dict()
-    if problems := differences(expected, tensors):
+    if problems := misfits(expected, tensors):
         raise CheckpointError(f"{path} does not fit {model_info(model).name}: it " + ", ".join(problems))
     refuse_broken(tensors, expected, path)
     with parsing(path, CheckpointError, expected=f"weights of {model_info(model).name}"):

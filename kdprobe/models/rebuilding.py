@@ -37,7 +37,7 @@ def rebuildable(model: nn.Module) -> ModelInfo:
     except Exception as error:  # whatever a constructor raises without its arguments
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{kind.__name__} cannot be saved so that it loads again: {reason}; {_ADVICE}") from error
-    if problems := differences(again.state_dict(), network.state_dict()):
+    if problems := misfits(again.state_dict(), network.state_dict()):
         raise ModelError(
             f"{kind.__name__} cannot be saved so that it loads again: compared with what {name!r} builds with "
             f"{info.args}, it {', '.join(problems)}; {_ADVICE}"
@@ -50,7 +50,7 @@ def rebuildable(model: nn.Module) -> ModelInfo:
     return replace(info, name=name, elsewhere=False)
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """What keeps tensors from fitting a network, in words such as `lacks 'fc.bias' and 2 more`."""
     missing = [name for name in expected if name not in found]
     surplus = [name for name in found if name not in expected]
