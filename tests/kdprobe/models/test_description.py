@@ -135,8 +135,8 @@ def test_tokens_of_a_network_of_no_library():
 
 def test_what_torchvision_overwrites_in_place_is_kept():
     torch.manual_seed(0)
-    model = kdprobe.describe(torchvision.models.densenet121(num_classes=5), image_size=64).eval()
-    assert measure(model).width == 1024
+    small = torchvision.models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=5)
+    assert measure(kdprobe.describe(small, image_size=64).eval()).width == small.classifier.in_features
     own = described(InPlace(), stages=["stem", "layer1.0"])
     features = seen(own, "maps")
     assert features.maps[0].min() < 0
@@ -243,6 +243,11 @@ def test_whether_an_output_is_logits_is_not_guessed():
         ),
         (Small, {"output": "logits"}, "Small gives a mere tensor, which has no 'logits'; leave output out"),
         (Pair, {"output": 2}, r"gives a tuple of 0 \[2, 7\], 1 \[2, 7\], which has no 2; give as output="),
+        (
+            Small,
+            {"mean": (0.1, 0.2)},
+            r"Small cannot be described: mean and std have 2 and 3 numbers, but each has one f",
+        ),
         (Small, {"std": (0.1, 0.0, 0.1)}, r"Small cannot be described: mean is .* and std \(0.1, 0.0, 0.1\)"),
         (
             Small,
