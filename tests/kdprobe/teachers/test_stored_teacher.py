@@ -1,5 +1,6 @@
 """Trainings that read what a teacher said equal those that asked it, for every method."""
 
+import itertools
 import json
 import os
 import random
@@ -27,7 +28,7 @@ from kdprobe.runtime.distributed import Ranks
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training import loop, train
 from kdprobe.training.build import build
-from tests.kdprobe.training.test_loop import outcome, stop_after
+from tests.kdprobe.training.test_loop import outcome, saved_at, stop_after
 from tests.small_sweeps import environment, until
 from tests.tiny import N_TRAIN
 
@@ -340,6 +341,11 @@ def test_configurations_that_cached_logits_are_still_read(teachers):
     assert "cache_teacher" not in parse(values, option_types()).model_dump()["training"]
 
 
+def progress(out, store):
+    """Changes when a training begins its store, and each time it saves: however slow a machine is, it gets on."""
+    return store.exists(), saved_at(out)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(teachers, tmp_path):
     rng = random.Random(0)
@@ -353,14 +359,17 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(teache
         out, path = tmp_path / f"run{trial}", tmp_path / f"{trial}.yaml"
         path.write_text(write_yaml(chosen(f"S{trial}")))
         command = [sys.executable, "-m", "kdprobe", "train", str(path), "--out", str(out), "--quiet", "--device", "cpu"]
-        while not RunFolder(out).finished:
+        for attempt in itertools.count():
+            if RunFolder(out).finished:
+                break
             resume = ["--resume"] if (out / "state.pt").is_file() else []
             if not resume:
                 shutil.rmtree(out, ignore_errors=True)
             process = subprocess.Popen([*command, *resume], env=environment(), stderr=subprocess.PIPE, text=True)
-            until(lambda: (tmp_path / f"S{trial}").exists() or process.poll() is not None)  # noqa: B023 - called here
+            before = progress(out, tmp_path / f"S{trial}")
+            until(lambda: progress(out, tmp_path / f"S{trial}") != before or process.poll() is not None)  # noqa: B023
             with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0, 12))
+                process.wait(rng.uniform(0, attempt))
             process.kill()
             told = process.communicate()[1]
             assert process.returncode in (0, -signal.SIGKILL), told
