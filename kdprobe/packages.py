@@ -15,7 +15,9 @@
 (see `kdprobe.kinds`), `kdprobe.commands` the commands. A name of kdprobe's own cannot be taken.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -27,12 +29,22 @@ Value = TypeVar("Value")
 
 def offered(group: str) -> set[str]:
     """The names under which installed packages offer something in an entry-point group."""
-    return {entry.name for entry in entry_points(group=group)}
+    return {entry.name for entry in _entries(group)}
 
 
 def offered_by(group: str) -> dict[str, str]:
     """By each of these names, what offers it, in words: the package with its version, and the object."""
-    return {entry.name: f"{_package(entry)}, {entry.value}" for entry in entry_points(group=group)}
+    return {entry.name: f"{_package(entry)}, {entry.value}" for entry in _entries(group)}
+
+
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return _found(entry_points, group, tuple(sys.path))
+
+
+@cache
+def _found(look: Callable[..., Iterable[EntryPoint]], group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Entry points of a group, looked for once as long as the path for imports stays the same."""
+    return tuple(look(group=group))
 
 
 def _package(entry: EntryPoint) -> str:
@@ -50,7 +62,7 @@ def installed(group: str, name: str, error: type[KdprobeError]) -> Any:
     Raises:
         KdprobeError: if it cannot be imported, or several packages offer different things.
     """
-    targets = sorted({entry.value: entry for entry in entry_points(group=group, name=name)}.items())
+    targets = sorted({entry.value: entry for entry in _entries(group) if entry.name == name}.items())
     if len(targets) > 1:
         raise error(f"{name!r} of {group} is registered as {targets[0][0]} and as {targets[1][0]}; uninstall one")
     for target, entry in targets:

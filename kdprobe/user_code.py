@@ -9,7 +9,8 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -22,6 +23,9 @@ from kdprobe.errors import ConfigError, TrustError
 
 VARIABLE = "KDPROBE_TRUST"
 _GROUPS = ("kdprobe.models", "kdprobe.data")
+
+#: what a function says of an argument that it does not take
+UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 _NAMED: ContextVar[frozenset[str]] = ContextVar("named", default=frozenset())
 
@@ -99,6 +103,35 @@ def import_own(module: str) -> ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return import_module(module)
+
+
+def call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:
+    """Call a constructor of the user's with its arguments, and with classes and size if its signature names them.
+
+    One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
+    """
+    decided = {"num_classes": num_classes, "image_size": image_size}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built-in ones do not tell
+        return function(**decided, **args)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return function(**{name: value for name, value in decided.items() if name in parameters}, **args)
+    while True:
+        try:
+            return function(**decided, **args)
+        except TypeError as error:
+            unknown = UNEXPECTED.search(str(error))
+            if unknown is None or decided.pop(unknown[1], None) is None:
+                raise
+
+
+def place_in(function: Callable[..., Any], error: Exception) -> str:
+    """FILE:LINE at which the user's code raised: the innermost in the file of a function, else the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = inspect.unwrap(function).__code__.co_filename if hasattr(inspect.unwrap(function), "__code__") else None
+    frame = ([one for one in frames if one.filename == own] or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def child_command(module: str) -> list[str]:

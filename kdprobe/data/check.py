@@ -6,12 +6,13 @@ from functools import partial
 
 import pandas as pd
 
-from kdprobe.data.dataset import DataSet, ImageFiles, Pictures, Split
+from kdprobe.data.dataset import DataSet, ImageFiles, ImageItems, Pictures, Split
 from kdprobe.data.decode import decode, in_turn
 from kdprobe.data.identity import shared_files
+from kdprobe.data.items import item_of
 from kdprobe.data.sources.listing import LeftOut, grouped
 from kdprobe.data.sources.rafdb import read_present
-from kdprobe.data.spec import read_data
+from kdprobe.data.spec import DATASETS, read_data
 from kdprobe.errors import DataError
 from kdprobe.terminal.progress import progress
 
@@ -23,6 +24,8 @@ PUBLISHED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "rafdb": ((1290, 281, 717, 4772, 1982, 705, 2524), (329, 74, 160, 1185, 478, 162, 680)),
     "rafdb-compound": ((3162,), (792,)),
 }
+
+_SHOWN = 5  # items of one split that cannot be read
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,16 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
     """
     name = spec.partition(":")[0]
     size = 224 if name in ("folder", "images") else None  # none is taken from the first image, which may be damaged
-    data, missing = read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size), [])
+    own = name not in DATASETS  # whose items may raise, all of which are to be known
+    data, missing = (
+        read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size, skip_bad=own), [])
+    )
     counts = _count(data)
     return Findings(
         counts,
         missing,
         _surplus(data),
-        _damaged(data, quiet=quiet),
+        [*(_unread(data) if own else []), *_damaged(data, quiet=quiet)],
         _differences(name, counts),
         _untested(counts) if data.classes else [],
         _shared(data),
@@ -149,6 +155,28 @@ def _damaged(data: DataSet, *, quiet: bool = True) -> list[str]:
                     if text:
                         found.append(text)
     return found
+
+
+def _unread(data: DataSet) -> list[str]:
+    """The errors of the first items of a dataset of one's own that it cannot give, and how many more there are."""
+    found = []
+    for split in (data.train, data.test):
+        if not isinstance(items := split.images, ImageItems):
+            continue
+        given = set(items.numbers.tolist())
+        errors = [_error(items, number) for number in range(len(items.dataset)) if number not in given]
+        found += errors[:_SHOWN]
+        if len(errors) > _SHOWN:
+            found.append(f"{len(errors) - _SHOWN} more items of {items.called} cannot be read ({len(errors)} in all)")
+    return found
+
+
+def _error(items: ImageItems, number: int) -> str:
+    try:
+        item_of(items.dataset, number, f"item {number} of {items.called}")
+    except DataError as error:
+        return str(error)
+    return f"item {number} of {items.called} could not be read before, but can now"
 
 
 def _paths(split: Split) -> tuple[str, ...]:

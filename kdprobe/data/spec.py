@@ -25,9 +25,9 @@ from kdprobe.data.sources.folder import read_folder, read_imagenet
 from kdprobe.data.sources.images import read_images
 from kdprobe.data.sources.own import name_of, own_data
 from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
-from kdprobe.errors import ConfigError, DataError, NoTestImages, near_matches
+from kdprobe.errors import ConfigError, DataError, KdprobeError, NoTestImages, near_matches
 from kdprobe.packages import installed, offered
-from kdprobe.user_code import is_missing, is_name, own_object
+from kdprobe.user_code import is_missing, is_name, own_object, place_in
 
 Storage = Literal["auto", "memory", "files"]
 
@@ -189,7 +189,15 @@ def _called(function: Callable[..., object], spec: str, image_size: int | None, 
             continue
         except ValueError:  # a function without a known signature
             pass
-        return function(**options)
+        try:
+            return function(**options)
+        except KdprobeError:
+            raise
+        except Exception as error:  # the user's own code
+            said, place = " ".join(str(error).split()), place_in(function, error)
+            raise DataError(
+                f"{spec} raised {type(error).__name__} at {place}{f': {said:.200}' if said else ''}"
+            ) from error
     wanted = "path, and may take image_size," if path else "image_size or no argument,"
     raise DataError(f"{spec} must take {wanted} but takes {signature(function)}")
 

@@ -18,7 +18,7 @@ from kdprobe.data.decode import at_size
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.packages import installed, offered
-from kdprobe.user_code import own_object
+from kdprobe.user_code import UNEXPECTED, call_own, own_object
 
 #: entry points of networks
 _GROUP = "kdprobe.models"
@@ -33,8 +33,6 @@ _DECIDED = {
     "pretrained": "model.pretrained decides it",
     "model_name": "model.name decides it",
 }
-
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 #: what arguments can make any constructor raise, rather than a mistake in the user's own
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
@@ -171,8 +169,11 @@ def check_info(info: ModelInfo) -> None:
         value = getattr(info, key)
         if value is not None and not least <= value < most:
             raise ValueError(f"{key} must be at least {least} and below {most:,}, but is {value}")
+    if len(info.mean) != len(info.std):
+        counts = f"{len(info.mean)} and {len(info.std)} numbers"
+        raise ValueError(f"mean and std have {counts}, but each has one for each channel, as in [0.5, 0.5, 0.5]")
     in_range = all(map(math.isfinite, info.mean)) and all(0 < value < math.inf for value in info.std)
-    if not in_range or len(info.mean) != len(info.std) or not info.mean:
+    if not in_range or not info.mean:
         raise ValueError(
             "mean and std must hold a finite number for each channel, std above 0, but are "
             f"{list(info.mean)} and {list(info.std)}"
@@ -234,7 +235,7 @@ def create(
     try:
         model = _constructor(name, image_size, pretrained, named_by)(num_classes=n_classes, **args)
     except TypeError as error:
-        raise ModelError(f"model {name!r}: {_argument_mistake(error, name)}") from error
+        raise ModelError(f"model {name!r}: {_argument_mistake(error, name, named_by)}") from error
     except (ValueError, AssertionError, RuntimeError) as error:
         raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px: {error}") from error
     except Exception as error:
@@ -322,7 +323,8 @@ def count_parameters(module: nn.Module) -> int:
 
 def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
     if is_of_a_function(name):
-        return _own_constructor(name, image_size, named_by)
+        function = _own_function(name, named_by)
+        return lambda **args: call_own(function, image_size=image_size, **args)
     if name in CIFAR_NAMES:
         if pretrained:
             raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
@@ -332,7 +334,7 @@ def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | P
     return lambda **args: _timm_model(name, image_size, pretrained, args)
 
 
-def _own_constructor(name: str, image_size: int, named_by: str | Path | None) -> Callable[..., nn.Module]:
+def _own_function(name: str, named_by: str | Path | None) -> Callable[..., Any]:
     if ":" not in name and (name in CIFAR_NAMES or timm.is_model(name)):
         raise ModelError(f"model {name!r} is timm's or kdprobe's own, but an installed package takes its name too")
     try:
@@ -342,28 +344,8 @@ def _own_constructor(name: str, image_size: int, named_by: str | Path | None) ->
     if not callable(function):
         module, _, attribute = name.partition(":")
         raise ModelError(f"model {name!r} cannot be imported: module {module!r} has no function {attribute!r}")
-    return lambda **args: _call_own(function, image_size=image_size, **args)
-
-
-def _call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:
-    """Call a constructor with its arguments, and with classes and size if its signature names them.
-
-    One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
-    """
-    decided = {"num_classes": num_classes, "image_size": image_size}
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # built-in ones do not tell
-        return function(**decided, **args)
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return function(**{name: value for name, value in decided.items() if name in parameters}, **args)
-    while True:
-        try:
-            return function(**decided, **args)
-        except TypeError as error:
-            unknown = _UNEXPECTED.search(str(error))
-            if unknown is None or decided.pop(unknown[1], None) is None:
-                raise
+    found: Callable[..., Any] = function
+    return found
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
@@ -387,21 +369,24 @@ def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, An
     return model
 
 
-def _argument_mistake(error: TypeError, name: str) -> str:
+def _argument_mistake(error: TypeError, name: str, named_by: str | Path | None) -> str:
     twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
     if twice is not None and twice[1] in _DECIDED:
         return f"argument {twice[1]!r} must not be given: {_DECIDED[twice[1]]}"
-    match = _UNEXPECTED.search(str(error))
+    match = UNEXPECTED.search(str(error))
     if match is None:
         return str(error)
-    return f"no argument {match[1]!r}{near_matches(match[1], _parameters(name))}"
+    known = [parameter for parameter in _parameters(name, named_by) if parameter not in _DECIDED]
+    return f"no argument {match[1]!r}{near_matches(match[1], known)}"
 
 
-def _parameters(name: str) -> list[str]:
+def _parameters(name: str, named_by: str | Path | None) -> list[str]:
+    """What a constructor takes; nothing where its signature does not tell, as that of `**kwargs`."""
     if name in CIFAR_NAMES:
         return ["shortcut", "in_chans"]
     if is_of_a_function(name):
-        return []
+        found = inspect.signature(_own_function(name, named_by)).parameters
+        return [] if any(one.kind is one.VAR_KEYWORD for one in found.values()) else list(found)
     with torch.device("meta"):
         constructor = type(timm.create_model(name))
     return [parameter for parameter in inspect.signature(constructor).parameters if parameter != "kwargs"]

@@ -44,7 +44,8 @@ def layer_table(model: nn.Module, layers: Layers = "all") -> tuple[list[Layer], 
         layers: which ones, as `kdprobe.capture` takes them.
 
     Returns:
-        the layers that ran, in the order of `named_modules`; and why the stages are not known, empty if they are.
+        the layers that ran, in the order of `named_modules`, but stages alone from shallow to deep; and why the stages
+        are not known, empty if they are.
 
     Raises:
         CaptureError: if nothing is chosen, or if no module could be seen running.
@@ -71,6 +72,8 @@ def layer_table(model: nn.Module, layers: Layers = "all") -> tuple[list[Layer], 
         role = roles.get(name, roles.get(call.name, ""))
         size = count_parameters(modules[call.name])
         found[name] = Layer(name, call.kind, _shape(call), layout, role, size)
+    if set(found) == set(stages):
+        return [found[name] for name in stages], reason
     place = {name: number for number, name in enumerate(modules)}
     return sorted(found.values(), key=lambda layer: place[module_name(layer.name)]), reason
 

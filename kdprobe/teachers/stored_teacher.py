@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor
 from kdprobe.config import STORE_KEYS, RunConfig
 from kdprobe.data.dataset import Split
 from kdprobe.distillers import Method
-from kdprobe.errors import ConfigError, StoreError, near_matches
+from kdprobe.errors import ConfigError, ModelError, StoreError
 from kdprobe.models import model_info
-from kdprobe.models.stages import Features
+from kdprobe.models.stages import Features, Need
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast
@@ -120,10 +120,25 @@ class StoredTeacher:
         for name in self.facts.store_outputs or ():
             if not any(one == name or one.startswith(f"{name}.") for one in found):
                 raise ConfigError(
-                    f"teacher.store_outputs names {name!r}, which the teacher does not have{near_matches(name, given)}"
+                    f"teacher.store_outputs names {name!r}, which the teacher does not have; it has "
+                    f"{', '.join(self._available())} (maps and preacts are all of theirs)"
                 )
         if not found:
             raise ConfigError("teacher.store has nothing to keep: the method reads no outputs of the teacher")
+        return found
+
+    def _available(self) -> list[str]:
+        """Names of all outputs that this teacher has, whether the method reads them or not."""
+        network, found = self.stages.model, []
+        image = torch.full(
+            (2, 3, self.info.image_size, self.info.image_size), 0.5, device=next(network.parameters()).device
+        )
+        for need in get_args(Need):
+            try:
+                looked = Teacher(network, needs=[need], layout=self.layout).look(image)
+            except ModelError:
+                continue
+            found += [name for name, _ in tensors_of(looked) if name.partition(".")[0] == need]
         return found
 
     def _stages(self, given: Mapping[str, Tensor]) -> set[int] | None:

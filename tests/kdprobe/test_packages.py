@@ -113,7 +113,9 @@ def test_a_network_whose_function_takes_no_classes_has_those_that_it_gives(insta
 
 def test_a_data_set_is_read_by_its_name_with_what_stands_behind_the_colon(install):
     install("[kdprobe.data]\nfaces = ours_module:faces\n")
-    with pytest.raises(ValueError, match="here/there at 8"):
+    with pytest.raises(
+        DataError, match=r"^faces:here/there raised ValueError at \S+ours_module\.py:15: here/there at 8$"
+    ):
         load_data("faces:here/there", image_size=8)
     with pytest.raises(
         DataError, match=r"faces must take image_size or no argument, but takes \(path, image_size=None\)"

@@ -359,7 +359,7 @@ def test_dumps_that_do_not_fit_together(nets, dumps):
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for name, size in (("small", 32), ("large", 40)):
-        save(create("resnet8", n_classes=10, image_size=size, data="digits"), folder / f"{name}.safetensors")
+        save(create("resnet8", n_classes=10, image_size=size, data="tests.tiny:digits"), folder / f"{name}.safetensors")
     return folder
 
 
@@ -372,10 +372,10 @@ def run(*arguments):
 
 def test_command(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors")
-    output = run(*given, "--out", tmp_path, "--quiet", "--student-layers", "layer*[0-9]", "--batch-size", 60).output
-    assert "359 samples in 6 minibatches" in output
+    output = run(*given, "--out", tmp_path, "--quiet", "--student-layers", "layer*[0-9]", "--batch-size", 10).output
+    assert "60 samples in 6 minibatches" in output
     result = CKAResult.load(tmp_path / "cka.npz")
-    assert result.facts["data"] == "digits"
+    assert result.facts["data"] == "tests.tiny:digits"
     assert result.provenance["teacher"]["image_size"] == 40
     assert {"cka.npz", "cka.csv", "cka.pdf", "cka.png"} <= {path.name for path in tmp_path.iterdir()}
 
@@ -388,8 +388,8 @@ def test_command_needs_networks_or_dumps(arguments):
 
 def test_command_with_permutations(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors")
-    options = ("--permutations", 9, "--batch-size", 100, "--quiet")
-    assert "359 samples in 4 minibatches" in run(*given, "--out", tmp_path, *options).output
+    options = ("--permutations", 9, "--batch-size", 16, "--quiet")
+    assert "60 samples in 4 minibatches" in run(*given, "--out", tmp_path, *options).output
     result = CKAResult.load(tmp_path / "cka.npz")
     assert np.allclose(np.diag(result.matrix), 1)
     assert (result.p_values == 0.1).all()

@@ -40,7 +40,9 @@ def checkpoints(tmp_path_factory):
     """A teacher, a student, and a DropKD run of both."""
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(0)
-    teacher, student = (create("resnet8", n_classes=10, image_size=size, data="digits").eval() for size in (40, 32))
+    teacher, student = (
+        create("resnet8", n_classes=10, image_size=size, data="tests.tiny:digits").eval() for size in (40, 32)
+    )
     (folder / "run").mkdir()
     save(teacher, folder / "teacher.safetensors")
     save(student, folder / "student.safetensors")
@@ -200,8 +202,8 @@ def test_images_are_those_with_the_largest_specific_part(features):
 def test_shown_and_stored_features_agree(checkpoints, tmp_path):
     views = open_views({"teacher": str(checkpoints / "teacher.safetensors"), "student": str(checkpoints / "run")})
     shown = shown_features(views, batch_size=100)
-    assert shown.facts == {"teacher": "resnet8", "student": "resnet8", "data": "digits", "reduce": "gap"}
-    assert [tuple(x.shape) for x in shown.teacher.values()][-1] == (359, 64)
+    assert shown.facts == {"teacher": "resnet8", "student": "resnet8", "data": "tests.tiny:digits", "reduce": "gap"}
+    assert [tuple(x.shape) for x in shown.teacher.values()][-1] == (60, 64)
     from kdprobe.cli.group import run as run_command
 
     path = tmp_path / "features.h5"
@@ -238,7 +240,7 @@ def test_dropkd_takes_the_stages_of_its_run(checkpoints):
     views = open_views({"teacher": str(checkpoints / "teacher.safetensors"), "student": str(checkpoints / "run")})
     maps, pairs = shown_maps(views, method)
     assert pairs == [("layer3", "layer3")]
-    assert maps.teacher["layer3"].shape == (359, 64, 10, 10)
+    assert maps.teacher["layer3"].shape == (60, 64, 10, 10)
     method.teacher_shapes = None
     with pytest.raises(AnalysisError, match="the run's teacher was None, but resnet8 is given"):
         shown_maps(views, method)
@@ -254,7 +256,7 @@ def test_command(checkpoints, tmp_path):
     output = run(
         *both, "--images", 3, "--layers", "layer3=layer3", "--quiet", "--device", "cpu", "--out", tmp_path
     ).output
-    assert output.count("resnet8 and resnet8 by ridge, 359 samples of digits") == 2
+    assert output.count("resnet8 and resnet8 by ridge, 60 samples of tests.tiny:digits") == 2
     for name in ("student", "run"):
         result = load_result(tmp_path / name / "knowledge.npz", kind="knowledge")
         assert result.provenance["teacher"]["image_size"] == 40
@@ -267,7 +269,10 @@ def test_command(checkpoints, tmp_path):
 
 def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path):
     torch.manual_seed(1)
-    save(create("resnet14", n_classes=10, image_size=32, data="digits").eval(), tmp_path / "deeper.safetensors")
+    save(
+        create("resnet14", n_classes=10, image_size=32, data="tests.tiny:digits").eval(),
+        tmp_path / "deeper.safetensors",
+    )
     students = ("--student", checkpoints / "student.safetensors", "--student", tmp_path / "deeper.safetensors")
     with pytest.raises(AnalysisError, match="student and deeper cannot be compared: their teacher_layers are"):
         run(

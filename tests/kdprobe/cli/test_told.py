@@ -35,7 +35,8 @@ def weights(tmp_path, monkeypatch):
 
 
 TOLD = ["--image-size", 16, "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25"]
-SHORT = ["--set", "training.epochs=1", "--set", "training.batch_size=512", "--set", "data.image_size=16", "--quiet"]
+FEW = ["--set", "data.per_class=8", "--set", "data.image_size=16"]
+SHORT = ["--set", "training.epochs=1", "--set", "training.batch_size=512", *FEW, "--quiet"]
 
 
 def test_a_dump_says_what_was_told(weights):

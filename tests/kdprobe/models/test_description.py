@@ -135,8 +135,8 @@ def test_tokens_of_a_network_of_no_library():
 
 def test_what_torchvision_overwrites_in_place_is_kept():
     torch.manual_seed(0)
-    model = kdprobe.describe(torchvision.models.densenet121(num_classes=5), image_size=64).eval()
-    assert measure(model).width == 1024
+    small = torchvision.models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=5)
+    assert measure(kdprobe.describe(small, image_size=64).eval()).width == small.classifier.in_features
     own = described(InPlace(), stages=["stem", "layer1.0"])
     features = seen(own, "maps")
     assert features.maps[0].min() < 0
@@ -256,6 +256,11 @@ def test_whether_an_output_is_logits_is_not_guessed():
         (Small, {"stages": "layer1"}, r"stages must be a list, but is 'layer1'; give \['layer1'\]"),
         (Small, {"stages": ["layer1", "layer1"]}, "stages of Small are given as layer1, layer1, one twice"),
         (Small, {"n_classes": 5}, r"n_classes is 5, but Small gives \[2, 7\] for two images; give the number of its"),
+        (
+            Small,
+            {"mean": (0.1, 0.2)},
+            r"Small cannot be described: mean and std have 2 and 3 numbers, but each has one f",
+        ),
         (
             Small,
             {"mean": (0.5,), "std": (0.5,)},

@@ -239,7 +239,7 @@ def test_a_model_of_ones_own_is_called_by_its_import_path():
     assert model_info(model).n_classes == 7
     with pytest.raises(ModelError, match=r"model 'nowhere_at_all:f' cannot be imported"):
         create("nowhere_at_all:f", n_classes=7, image_size=8)
-    with pytest.raises(ModelError, match=r"no argument 'widht'"):
+    with pytest.raises(ModelError, match=r"no argument 'widht'; did you mean 'width'\?$"):
         create(f"{__name__}:own_model", n_classes=7, image_size=8, args={"widht": 6})
 
 

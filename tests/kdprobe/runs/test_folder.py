@@ -328,7 +328,7 @@ def test_a_damaged_result_is_not_compared(tmp_path, content, message):
 def trained(tmp_path_factory):
     """A teacher and a student of a method with modules of its own, one epoch each."""
     root = tmp_path_factory.mktemp("trained")
-    brief = ["training.epochs=1", "training.batch_size=256", "training.schedule.name=constant"]
+    brief = ["training.epochs=1", "data.per_class=8", "data.image_size=16", "training.schedule.name=constant"]
     for name, recipe, given in (
         ("teacher", "digits/resnet8", []),
         ("student", "digits/resnet8-dropkd", [f"teacher={root / 'teacher'}", "method.dim=8"]),

@@ -101,7 +101,7 @@ def test_runs_from_other_weights_at_one_path_are_not_compared(weights, tmp_path)
 
 def test_a_sweep_whose_cells_have_begun_does_not_need_them(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "make_engine", InProcess)
-    settings = ("data.spec=tests.tiny:digits", "training.epochs=1", "training.batch_size=64", "data.workers=0")
+    settings = ("data.spec=tests.tiny:digits", "training.epochs=1", "training.batch_size=32", "data.workers=0")
 
     def swept(seeds, weights=weights):
         chosen = [f"--set={one}" for one in (*settings, f"model.weights={weights}")]

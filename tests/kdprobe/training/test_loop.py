@@ -43,8 +43,8 @@ TIMES = ("seconds", "images_per_second")
 
 
 def config(recipe="digits/resnet8", *assignments):
-    tiny = ["data.spec=tests.tiny:digits", "training.epochs=2", "training.batch_size=64"]  # six steps an epoch
-    values = override(read_recipe(recipe), [*tiny, *assignments])
+    tiny = ["data.spec=tests.tiny:digits", "data.image_size=16", "training.epochs=2"]
+    values = override(read_recipe(recipe), [*tiny, "training.batch_size=16", *assignments])  # six steps an epoch
     return parse(values, option_types(), source=recipe)
 
 
@@ -101,7 +101,7 @@ def test_the_exported_student_holds_no_auxiliary_weights(student):
     meta = read_meta(out / AUXILIARY)
     assert meta["format"] == "kdprobe-auxiliary"
     assert meta["method"]["name"] == "dropkd"
-    assert meta["student"]["maps"][-1] == [64, 8, 8]
+    assert meta["student"]["maps"][-1] == [64, 4, 4]
 
 
 def test_saved_accuracy_is_that_of_the_saved_network(student):
@@ -109,7 +109,7 @@ def test_saved_accuracy_is_that_of_the_saved_network(student):
 
     out, result = student
     model = kdprobe.load(out)
-    data = load_data("tests.tiny:digits", image_size=32)
+    data = load_data("tests.tiny:digits", image_size=16)
     correct = sum(
         int((model(model.kdprobe_info.normalise(batch.images)).argmax(1) == batch.labels).sum())
         for batch in evaluation_batches(data.test, batch_size=100)
@@ -265,7 +265,8 @@ def test_ctrl_c_saves_and_exits(tmp_path):
         "--device",
         "cpu",
     ]
-    process = subprocess.Popen([*command, "--set", "training.epochs=500"], stderr=subprocess.PIPE, text=True)
+    few = ["--set", "training.epochs=500", "--set", "data.per_class=8", "--set", "data.image_size=8"]
+    process = subprocess.Popen([*command, *few], stderr=subprocess.PIPE, text=True)
     assert any(line.startswith("epoch 1/500") for line in process.stderr)
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=60)
@@ -294,7 +295,7 @@ def test_a_full_disk_leaves_the_older_state_whole(student, teacher, tmp_path, mo
 def test_a_data_set_that_changed_size_is_told(student, teacher, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(student[0], out)
-    with pytest.raises(RunError, match="was saved with 384 training images, but now there are 7"):
+    with pytest.raises(RunError, match="was saved with 96 training images, but now there are 7"):
         state.restore_state(out / "state.pt", {}, n_images=7)
 
 
@@ -339,7 +340,9 @@ def test_the_average_of_the_weights_is_exported(tmp_path):
 
 def test_memory_advice_names_what_to_lower():
     text = out_of_memory_advice(
-        config("digits/resnet8", "training.precision=fp32"), torch.nn.Linear(2**20, 256), torch.device("cpu")
+        config("digits/resnet8", "training.precision=fp32"),
+        torch.nn.Linear(2**20, 256, device="meta"),
+        torch.device("cpu"),
     )
     assert "cpu ran out of memory: weights, gradients and optimizer take 3.00 GiB" in text
     assert "training.accumulate=2" in text
@@ -535,7 +538,7 @@ def test_pairs_must_agree_on_classes(tmp_path):
     from kdprobe.models import create
     from kdprobe.models.checkpoint import save
 
-    save(create("resnet8", n_classes=7, image_size=32), tmp_path / "seven.safetensors")
+    save(create("resnet8", n_classes=7, image_size=16), tmp_path / "seven.safetensors")
     with pytest.raises(ModelError, match="has 7 classes, but the student has 10"):
         train(config("digits/resnet8-kd", f"teacher={tmp_path}/seven.safetensors"), tmp_path / "r", quiet=True)
     assert not (tmp_path / "r").exists()
@@ -546,7 +549,7 @@ def test_teacher_and_data_must_agree_on_the_classes(tmp_path):
     from kdprobe.models.checkpoint import save
 
     def teacher_of(*classes):
-        save(create("resnet8", n_classes=10, image_size=32, classes=classes), tmp_path / "teacher.safetensors")
+        save(create("resnet8", n_classes=10, image_size=16, classes=classes), tmp_path / "teacher.safetensors")
         chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
         return build(chosen, torch.device("cpu")).teacher
 
@@ -600,7 +603,7 @@ def spoil(step, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    steep = ("training.optimizer.lr=1e30", "training.schedule.name=constant", "training.batch_size=16")
+    steep = ("training.optimizer.lr=1e30", "training.schedule.name=constant")
     told = (
         r"the loss is not finite in step \d+ of epoch 1, at learning rate 1e\+30: 'ce' is (nan|inf); the images of "
         r"this step are (\d+, ){15}\d+; no state was saved before that"
@@ -634,7 +637,7 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(student, teacher, tmp_
 
 def test_the_recorded_loss_is_the_mean_over_the_images(tmp_path, monkeypatch):
     """Also where some of the steps were before a stop."""
-    chosen = config("digits/resnet8", "training.epochs=1", "training.batch_size=100")
+    chosen = config("digits/resnet8", "training.epochs=1", "training.batch_size=25")
     losses, add = [], Tally.add
 
     def look(self, terms, batch, **options):
@@ -654,7 +657,7 @@ def test_the_recorded_loss_is_the_mean_over_the_images(tmp_path, monkeypatch):
 class Colour(torch.nn.Module):
     """Judges images by their mean colour."""
 
-    def __init__(self, num_classes=10, image_size=32):
+    def __init__(self, num_classes=10, image_size=16):
         super().__init__()
         self.fc = torch.nn.Linear(3, num_classes)
 
@@ -672,7 +675,7 @@ class Steep(Colour):
 
 def in_fp16(kind):
     name = f"model.name=tests.kdprobe.training.test_loop:{kind.__name__}"
-    return config("digits/resnet8", "training.precision=fp16", "training.batch_size=8", "training.epochs=1", name)
+    return config("digits/resnet8", "training.precision=fp16", "training.batch_size=2", "training.epochs=1", name)
 
 
 def test_fp16_gives_up_where_no_scale_of_the_loss_helps(tmp_path):
@@ -720,7 +723,7 @@ def test_a_run_of_version_1_goes_on(student, teacher, tmp_path, monkeypatch, n_s
     (out / "config.yaml").write_text(yaml.safe_dump(written))
     content = torch.load(out / "state.pt", weights_only=True)
     tally = content["parts"].pop("tally")
-    n_summed = torch.tensor(64.0 * content["position"]["step"], dtype=torch.float64)
+    n_summed = torch.tensor(16.0 * content["position"]["step"], dtype=torch.float64)
     content["position"] |= {**tally, "n_summed": n_summed, "bad_steps": torch.tensor(0)}
     torch.save({**content, "version": 1}, out / "state.pt")
     assert RunFolder(out).config(option_types()) == distilled(teacher)

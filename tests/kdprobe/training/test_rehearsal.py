@@ -160,7 +160,7 @@ def test_a_network_that_cannot_be_trained_leaves_no_folder(kind, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-FEW = ("data.spec=tests.tiny:digits", "data.image_size=32", "training.epochs=1")
+FEW = ("data.spec=tests.tiny:digits", "training.epochs=1")
 
 
 @pytest.mark.parametrize("kind", [Pair, Mapping, EvaluatesWithMore, TrainsWithMore], ids=lambda kind: kind.__name__)
@@ -206,7 +206,7 @@ def test_a_batch_of_one_that_batch_norm_cannot_take(recipe, settings, message, t
 
 
 def test_a_teacher_whose_logits_are_not_finite(tmp_path):
-    teacher = create("resnet8", n_classes=10, image_size=32)
+    teacher = create("resnet8", n_classes=10, image_size=16)
     teacher.fc.weight.data.fill_(3e38)
     save(teacher, tmp_path / "teacher.safetensors")
     chosen = config("digits/resnet8-kd", f"teacher={tmp_path}/teacher.safetensors")
@@ -247,9 +247,9 @@ def test_memory_that_is_too_small_for_the_first_step(error, tmp_path, monkeypatc
     ids=["dropkd", "crd", "scn", "own"],
 )
 def test_a_rehearsal_leaves_no_trace(recipe, settings, tmp_path, monkeypatch):
-    save(create("resnet8", n_classes=10, image_size=32), tmp_path / "teacher.safetensors")
+    save(create("resnet8", n_classes=10, image_size=16), tmp_path / "teacher.safetensors")
     teacher = (f"teacher={tmp_path}/teacher.safetensors",) if "kd" in recipe else ()
-    chosen = config(recipe, *settings, *teacher, "training.epochs=1", "training.batch_size=128")
+    chosen = config(recipe, *settings, *teacher, "training.epochs=1", "training.batch_size=32")
     train(chosen, tmp_path / "with", device="cpu", quiet=True)
     monkeypatch.setattr(run, "rehearse", lambda *_given: None)
     train(chosen, tmp_path / "without", device="cpu", quiet=True)
@@ -328,7 +328,7 @@ def test_logits_that_are_not_finite_are_no_accuracy():
 
 def test_a_run_whose_logits_are_not_finite_fails_and_says_so(tmp_path, capsys):
     """After the only step of an epoch, whose loss is finite."""
-    settings = ("training.optimizer.lr=1e30", "training.schedule.name=constant", "training.batch_size=384")
+    settings = ("training.optimizer.lr=1e30", "training.schedule.name=constant", "training.batch_size=96")
     out = tmp_path / "run"
     with pytest.raises(
         Diverged, match="the network gives NaN or infinity for 60 of 60 evaluation images; no state was"
@@ -357,6 +357,6 @@ class Raises(Net):
 
 
 def test_a_network_that_fails_is_reported_in_one_line(tmp_path):
-    with pytest.raises(ModelError, match=r"Raises' fails on two images of 32 px \(RuntimeError: an error of its own"):
+    with pytest.raises(ModelError, match=r"Raises' fails on two images of 16 px \(RuntimeError: an error of its own"):
         train(config("digits/resnet8", f"model.name={__name__}:Raises"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import SwinConfig, SwinForImageClassification
 
 import kdprobe
 from kdprobe.cli.group import run
@@ -42,6 +43,17 @@ def test_layers_of_transformers_and_of_windows():
     assert rows["layers.0.blocks.0.attn.qkv"].shape == "4 x 49 x 48"  # four windows of an image
     headless = create("vit_tiny_patch16_224", n_classes=0, image_size=32, args=SMALL)
     assert "classifier" not in {row.role for row in listed(headless).values()}
+
+
+def test_stages_alone_are_listed_shallow_to_deep():
+    """Also where the deepest ends with a module around the others."""
+    config = SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, num_labels=3
+    )
+    model = kdprobe.describe(SwinForImageClassification(config), image_size=32)
+    rows, reason = layer_table(model, "stages")
+    assert (reason, [row.role for row in rows]) == ("", ["stage 1", "stage 2"])
+    assert rows[1].name == "swin.encoder"
 
 
 class Twice(nn.Module):

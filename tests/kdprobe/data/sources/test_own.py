@@ -342,3 +342,35 @@ def test_training_is_the_same_wherever_the_images_are_and_refuses_others(tmp_pat
     (tmp_path / "items" / "result.json").unlink()
     with chdir(tmp_path), pytest.raises(RunError, match=r"cannot go on: when it began, the data sorted_squares:make"):
         train(RunFolder(tmp_path / "items").config(option_types()), tmp_path / "items", resume=True, quiet=True)
+
+
+def raises(image_size: int | None = None) -> Squares:
+    return Squares(int("many"))
+
+
+def strikes() -> tuple[Squares, Squares]:
+    return Squares(24, bad=3), Absent(20)
+
+
+class Absent(Squares):
+    """Every second item cannot be read."""
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        if number % 2:
+            raise KeyError(number)
+        return super().__getitem__(number)
+
+
+def test_a_function_that_raises_is_one_line_with_its_place() -> None:
+    line = raises.__code__.co_firstlineno + 1
+    with pytest.raises(
+        DataError, match=rf"^{__name__}:raises raised ValueError at \S+test_own\.py:{line}: invalid literal for int\(\)"
+    ):
+        load_data(f"{__name__}:raises")
+
+
+def test_a_check_names_all_items_that_cannot_be_read() -> None:
+    found = check(f"{__name__}:strikes").damaged
+    assert [text.split(" of ")[0] for text in found] == [*(f"item {n}" for n in (3, 1, 3, 5, 7, 9)), "5 more items"]
+    assert found[0].endswith("cannot be read (ValueError: the disk is on strike)")
+    assert found[-1].endswith("strikes (test) cannot be read (10 in all)")
