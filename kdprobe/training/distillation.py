@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config.parsing import check_method
+from kdprobe.data.given_batches import check_images, check_labels, check_shapes
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, option_types
 from kdprobe.distillers.base import needs_teacher, reads_logits
@@ -32,7 +33,6 @@ from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.teachers.classes import Said, matched_classes
 from kdprobe.teachers.teacher import Teacher
-from kdprobe.training.given_batches import check_images, check_labels, check_shapes
 from kdprobe.training.objective import Objective, losses
 
 _Images = Tensor | Sequence[Tensor]
