@@ -97,12 +97,19 @@ def import_own(module: str) -> ModuleType:
 
     Raises:
         ModuleNotFoundError: if there is none of that name.
+        ConfigError: if it ends the program.
     """
     if not is_name(module):
         raise ModuleNotFoundError(f"{module!r} cannot be the name of a module", name=module)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    return import_module(module)
+    try:
+        return import_module(module)
+    except SystemExit as error:
+        raise ConfigError(
+            f"module {module!r} ends the program, with status {error.code!r}, when it is imported; put what does so "
+            "under if __name__ == '__main__'"
+        ) from error
 
 
 def call_own(function: Callable[..., Any], *, num_classes: int, image_size: int, **args: Any) -> Any:

@@ -34,7 +34,7 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
         caption,
         traces,
         {"height": 120 + (16 + 14 * len(labels)) * len(models), "yaxis": {"range": [len(models) - 0.5, -0.5]}},
-        {"xaxis": "share of images in %" if len(labels) > 1 else labels[0]},
+        {"xaxis": "in %" if len(labels) > 1 else labels[0]},
         {"yaxis": list(models)},
         interval_table(["model", *(f"{label} in %" for label in labels)], models, percents),
     )

@@ -107,6 +107,11 @@ def _load(entry: EntryPoint) -> click.Command:
     Raises:
         KdprobeError: if it cannot be imported, naming a file of the user's where that is the reason.
     """
+    others = sorted({one.value for one in entry_points(group=GROUP, name=entry.name)} - {entry.value})
+    if others and not _is_own(entry):
+        raise KdprobeError(
+            f"command {entry.name!r} is registered as {entry.value} and as {others[0]}; uninstall one of the packages"
+        )
     try:
         check_not_hidden(entry.module)
         found = entry.load()
@@ -137,4 +142,9 @@ def _broken(entry: EntryPoint, error: KdprobeError) -> click.Command:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    """What is installed by name; a name of kdprobe's own is kdprobe's."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=_is_own)}
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.module.partition(".")[0] in ("kdprobe", "analyses", "figures")

@@ -129,7 +129,9 @@ def needs_teacher(method: str, teacher: _Teacher | None) -> _Teacher:
         ModelError: if there is no teacher.
     """
     if teacher is None:
-        raise ModelError(f"method {method!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME")
+        raise ModelError(
+            f"method {method!r} needs a teacher: give --teacher RUN, CHECKPOINT or timm:NAME (in Python, teacher=)"
+        )
     return teacher
 
 

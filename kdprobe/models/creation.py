@@ -146,35 +146,42 @@ def check_info(info: ModelInfo) -> None:
     """
     numbers = (int, float)
     fits = {
-        "name": isinstance(info.name, str),
-        "args": isinstance(info.args, dict),
-        "n_classes": type(info.n_classes) is int,
-        "image_size": type(info.image_size) is int,
-        "mean": all(type(value) in numbers for value in info.mean),
-        "std": all(type(value) in numbers for value in info.std),
-        "classes": all(isinstance(name, str) for name in info.classes),
-        "data": isinstance(info.data, str | None),
-        "method": isinstance(info.method, str),
-        "stages": all(isinstance(name, str) for name in info.stages or ()),
-        "classifier": isinstance(info.classifier, str | None),
-        "prefix_tokens": info.prefix_tokens is None or type(info.prefix_tokens) is int,
-        "output": isinstance(info.output, str | None) or type(info.output) is int,
-    }
-    for key, right in fits.items():
+        "name": (isinstance(info.name, str), "a text"),
+        "args": (isinstance(info.args, dict), "a mapping of arguments"),
+        "n_classes": (type(info.n_classes) is int, "a whole number"),
+        "image_size": (type(info.image_size) is int, "a whole number, its side in pixels"),
+        "mean": (all(type(value) in numbers for value in info.mean), "a number for each channel"),
+        "std": (all(type(value) in numbers for value in info.std), "a number for each channel"),
+        "classes": (all(isinstance(name, str) for name in info.classes), "a list of names"),
+        "data": (isinstance(info.data, str | None), "a text"),
+        "method": (isinstance(info.method, str), "a text"),
+        "stages": (all(isinstance(name, str) for name in info.stages or ()), "a list of names of modules"),
+        "classifier": (isinstance(info.classifier, str | None), "the name of a module"),
+        "prefix_tokens": (info.prefix_tokens is None or type(info.prefix_tokens) is int, "a whole number"),
+        "output": (
+            isinstance(info.output, str | None) or type(info.output) is int, "the name of a field or a place in a tuple"
+        ),
+    }  # fmt: skip
+    for key, (right, kind) in fits.items():
         if not right:
-            raise TypeError(f"{key} is {getattr(info, key)!r}")
-    if not (0 <= info.n_classes < 10**7 and 0 < info.image_size < 10**5):
-        raise ValueError(f"n_classes is {info.n_classes} and image_size {info.image_size}")
+            raise TypeError(f"{key} must be {kind}, but is {getattr(info, key)!r}")
+    for key, least, most in (("n_classes", 0, 10**7), ("image_size", 1, 10**5), ("prefix_tokens", 0, 10**5)):
+        value = getattr(info, key)
+        if value is not None and not least <= value < most:
+            raise ValueError(f"{key} must be at least {least} and below {most:,}, but is {value}")
     if len(info.mean) != len(info.std):
         counts = f"{len(info.mean)} and {len(info.std)} numbers"
         raise ValueError(f"mean and std have {counts}, but each has one for each channel, as in [0.5, 0.5, 0.5]")
     in_range = all(map(math.isfinite, info.mean)) and all(0 < value < math.inf for value in info.std)
     if not in_range or not info.mean:
-        raise ValueError(f"mean is {info.mean} and std {info.std}")
+        raise ValueError(
+            "mean and std must hold a finite number for each channel, std above 0, but are "
+            f"{list(info.mean)} and {list(info.std)}"
+        )
     if info.classes and len(info.classes) != info.n_classes:
         raise ValueError(f"n_classes is {info.n_classes}, but {len(info.classes)} classes are named")
-    if (info.prefix_tokens or 0) < 0 or info.stages == ():
-        raise ValueError(f"stages is {info.stages} and prefix_tokens {info.prefix_tokens}")
+    if info.stages == ():
+        raise ValueError("stages names no module; name one at least, or leave it out")
 
 
 def published_view(config: Mapping[str, Any]) -> View:

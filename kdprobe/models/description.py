@@ -62,6 +62,11 @@ def describe(
     Raises:
         ModelError: if something is given that the network does not have, or if its image size is needed.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"only a torch.nn.Module can be described, but this is {model!r}")
+    for key, several in (("stages", stages), ("classes", classes), ("mean", mean), ("std", std)):
+        if several is not None and (isinstance(several, str) or not isinstance(several, Iterable)):
+            raise ModelError(f"{key} must be a list, but is {several!r}; give {[several]}")
     network = unwrap(model)
     before, known = described(network), _known(network)
     given: dict[str, Any] = {
@@ -87,7 +92,8 @@ def describe(
         return model  # such as a checkpoint, whose description was compared with the network before it was written
     attach(network, info)
     try:
-        attach(network, _checked(network, info, count=known is None and n_classes is None))
+        count = known is None and n_classes is None
+        attach(network, _checked(network, info, count=count, counted=n_classes is not None))
         if name is not None or args is not None:
             attach(network, rebuildable(network))
     except ModelError:
@@ -126,13 +132,20 @@ def _known(network: nn.Module) -> ModelInfo | None:
         return None
 
 
-def _unknown(network: nn.Module, image_size: int | None) -> ModelInfo:
-    """A network of which nothing is known but what transformers writes into its configuration."""
+def told_size(network: nn.Module) -> int | None:
+    """The side of the input that transformers writes into a network's configuration."""
     told = getattr(getattr(network, "config", None), "image_size", None)
     told = told[0] if isinstance(told, list | tuple) and len(set(told)) == 1 else told
-    size, name = image_size or (told if isinstance(told, int) else None), type(network).__name__
+    return told if isinstance(told, int) else None
+
+
+def _unknown(network: nn.Module, image_size: int | None) -> ModelInfo:
+    """A network of which nothing is known but what transformers writes into its configuration."""
+    size, name = image_size if image_size is not None else told_size(network), type(network).__name__
     if size is None:
-        raise ModelError(f"the input of this {name} is not known; give image_size, its side in pixels")
+        raise ModelError(
+            f"nothing is known about the input of this {name}; give kdprobe.describe its side in pixels, image_size"
+        )
     return ModelInfo(name, 0, size, mean=IMAGENET_MEAN, std=IMAGENET_STD, elsewhere=True)
 
 
@@ -151,26 +164,36 @@ def _check_names(network: nn.Module, names: Iterable[str]) -> None:
             raise ModelError(f"{type(network).__name__} has no module {name!r}{near_matches(name, every)}")
 
 
-def _checked(network: nn.Module, info: ModelInfo, *, count: bool) -> ModelInfo:
+def _checked(network: nn.Module, info: ModelInfo, *, count: bool, counted: bool) -> ModelInfo:
     """The description, compared with what a forward pass shows if it says anything about one.
 
     Args:
         network: that it is attached to.
         info: the description.
         count: whether the number of classes is to be observed.
+        counted: whether it was given.
     """
-    if not count and (info.stages, info.classifier, info.prefix_tokens, info.output) == (None, None, None, None):
+    bare = not count and (info.stages, info.classifier, info.prefix_tokens, info.output) == (None, None, None, None)
+    if bare and not counted:
         return info
     images = made_up_images(network)
     seen = watched(network, ((images,), {}))
     if seen.output is None:
+        if bare:
+            return info  # such as one that takes more than images
         raise ModelError(
-            f"{info.name} cannot be run on images {list(images.shape)} ({seen.failure}); see image_size and mean"
+            f"{info.name} cannot be run on images {list(images.shape)} ({seen.failure}); image_size and mean "
+            "say what these are like, and a network that takes more than images must be wrapped in one that does not"
         )
     if count:
         info = replace(info, n_classes=_classes_in(network, seen, info))
         attach(network, info)
     answer = answer_in(seen.output, info)
+    if counted and info.n_classes and answer.shape[1:] != (info.n_classes,):
+        raise ModelError(
+            f"n_classes is {info.n_classes}, but {info.name} gives {list(answer.shape)} for two images; give the "
+            "number of its logits, or 0 if it gives features"
+        )
     _check_output(network, info, images, seen)
     _check_stages(network, info, seen)
     _check_classifier(info, seen, answer)
@@ -221,6 +244,8 @@ def _check_stages(network: nn.Module, info: ModelInfo, seen: Trace) -> None:
         raise ModelError(f"{info.name} cannot be described: {error}") from error
     order = {(call.name, call.number): number for number, call in enumerate(seen.calls)}
     run = sorted(places, key=lambda place: order[place.module, place.number])
+    if len(set(places)) < len(places):
+        raise ModelError(f"stages of {info.name} are given as {', '.join(place.label for place in places)}, one twice")
     if list(places) != run:
         given, found = (", ".join(place.label for place in each) for each in (places, run))
         raise ModelError(

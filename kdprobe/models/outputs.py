@@ -60,7 +60,7 @@ def answer_in(output: Any, info: ModelInfo) -> Tensor:
     wanted = "logits [images, classes]" if info.n_classes else "features [images, d]"
     raise ModelError(
         f"network {info.name!r} gives a {_described(output)}, but {wanted} are needed; say where they are, as in "
-        "output='logits' or output=0 of kdprobe.describe, or model.output"
+        "output='logits' or output=0 of kdprobe.describe, or model.output; wrap a network that has them deeper inside"
     )
 
 

@@ -32,11 +32,17 @@ class Teacher:
         classes: Sequence[int] | None = None,
     ) -> None:
         self.stages = Stages(network, needs=tuple(needs)).eval()
-        self.info, self.layout, self.classes = model_info(network), layout, classes
+        self.info, self.classes = model_info(network), classes
+        self._channels_last = layout == torch.channels_last  # a memory format cannot be pickled
         if classes is not None:
             self.info = replace(self.info, n_classes=len(classes), classes=())
-        if layout == torch.channels_last:
+        if self._channels_last:
             self.stages.to(memory_format=layout)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Memory layout of its input."""
+        return torch.channels_last if self._channels_last else torch.contiguous_format
 
     @torch.no_grad()
     def __call__(self, images: Tensor, view: Tensor | None = None) -> Features:

@@ -13,6 +13,7 @@ data, optimizer, precision, processes, checkpoints.
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config.parsing import check_method
+from kdprobe.data.given_batches import check_images, check_labels, check_shapes
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, option_types
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
 from kdprobe.models.creation import unwrap
-from kdprobe.models.description import describe
+from kdprobe.models.description import describe, told_size
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.teachers.classes import Said, matched_classes
@@ -92,19 +94,23 @@ class Distillation(nn.Module):
         kind, settings = _method(method, options)
         name = settings["name"]
         _check_student(student)
-        if images is not None:
+        if not (isinstance(n_epochs, int) and n_epochs > 0):
+            raise ConfigError(f"n_epochs must be a whole number of at least 1, but is {n_epochs!r}")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be at least 0 and below 1, but is {label_smoothing!r}")
+        if images is not None or not _is_known(student):
             describe(student, image_size=_side(images))
         network = _teacher(name, kind, teacher, student, images)
         built = make_method(settings, measure(student), None if network is None else measure(network), kind=kind)
         self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
         self.method_name, self.n_epochs = name, n_epochs
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's
-        self._taught_by = b""
+        self._taught_by: _Weights | None = None
         if network is not None:
             needs, known = built.teacher_needs, (model_info(network), model_info(student))
             places = matched_classes(type(network).__name__, *known, classes) if reads_logits(needs) else None
             self.teacher = Teacher(network, needs=needs, layout=torch.contiguous_format, classes=places)
-            self._taught_by = bytes.fromhex(weights_sha256(network))
+            self._taught_by = _Weights(network)
         self._has_seen_a_batch = False
 
     @property
@@ -153,7 +159,8 @@ class Distillation(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The sha256 of the teacher's weights, its 32 bytes; empty without a teacher."""
-        return torch.tensor(list(self._taught_by), dtype=torch.uint8)
+        taught_by = "" if self._taught_by is None else self._taught_by.sha256()
+        return torch.tensor(list(bytes.fromhex(taught_by)), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Check that a state is of a training with this teacher, before anything is loaded.
@@ -161,11 +168,11 @@ class Distillation(nn.Module):
         Raises:
             CheckpointError: naming both teachers.
         """
-        before = bytes(state.tolist())
-        if before != self._taught_by:
+        before, now = bytes(state.tolist()).hex(), bytes(self.get_extra_state().tolist()).hex()
+        if before != now:
             raise CheckpointError(
-                f"this state is of a training whose teacher's weights had the sha256 {before.hex() or None}, but this "
-                f"teacher's have {self._taught_by.hex() or None}; give the same teacher, or load the student alone"
+                f"this state is of a training whose teacher's weights had the sha256 {before or None}, but this "
+                f"teacher's have {now or None}; give the same teacher, or load the student alone"
             )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Distillation":
@@ -177,7 +184,8 @@ class Distillation(nn.Module):
 
     def _labels(self, images: _Images, labels: Tensor | None) -> Tensor:
         if labels is not None:
-            return labels
+            whole = isinstance(labels, Tensor) and not labels.is_floating_point()
+            return labels.long() if whole else labels
         if self.method.student_shapes.n_classes:
             raise DataError(
                 "labels are needed, as the student has a classifier; without one it learns from features alone"
@@ -186,7 +194,8 @@ class Distillation(nn.Module):
         return torch.zeros(len(first), dtype=torch.int64, device=first.device)
 
     def _check(self, images: _Images, labels: Tensor, epoch: float, index: Tensor | None) -> None:
-        given = [images] if isinstance(images, Tensor) else list(images)
+        if not isinstance(epoch, Real):
+            raise ConfigError(f"epoch must be a number, the epochs done, but is {epoch!r}")
         if not 0 <= epoch <= self.n_epochs or (self.training and epoch == self.n_epochs):
             raise ConfigError(f"epoch counts the epochs done, from 0, of n_epochs={self.n_epochs}, but is {epoch}")
         if index is None and self.method.remembers_images:
@@ -194,20 +203,18 @@ class Distillation(nn.Module):
                 f"method {self.method_name!r} remembers single images: give index=, their places in the data set"
             )
         if not isinstance(images, Tensor):
-            if len(given) != 2:
-                raise DataError(f"images must be one batch, or a pair (student's, teacher's), but are {len(given)}")
+            if len(images) != 2:
+                raise DataError(f"images must be one batch, or a pair (student's, teacher's), but are {len(images)}")
             if type(self.method).inputs is not Method.inputs:
                 raise ModelError(
                     f"method {self.method_name!r} makes its own views of images in [0, 1]; give these instead of a pair"
                 )
-        sizes = [len(one) for one in given if one is not None]
-        if any(size != len(labels) for size in sizes):
-            raise DataError(f"there are {len(labels)} labels, but {' and '.join(map(str, sizes))} images")
+        check_shapes([images] if isinstance(images, Tensor) else [one for one in images if one is not None], labels)
         if not self._has_seen_a_batch and not torch.compiler.is_compiling():
             if n_classes := self.method.student_shapes.n_classes:
-                _check_labels(labels, n_classes)
+                check_labels(labels, n_classes)
             if isinstance(images, Tensor):
-                _check_images(images)
+                check_images(images, len(model_info(self.student).mean))
             self._has_seen_a_batch = True
 
 
@@ -221,7 +228,28 @@ def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[M
     return KNOWN_METHODS[name] if isinstance(method, str) else method, settings
 
 
+class _Weights:
+    """The sha256 of a network's weights, computed anew after they changed."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self._seen: tuple[tuple[int, int], ...] = ()
+        self._sha256 = ""
+
+    def sha256(self) -> str:
+        """As `weights_sha256`."""
+        tensors = self.network.state_dict().values()
+        seen = tuple((one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors)
+        if seen != self._seen:
+            self._seen, self._sha256 = seen, weights_sha256(self.network)
+        return self._sha256
+
+
 def _check_student(student: nn.Module) -> None:
+    if not isinstance(student, nn.Module):
+        raise ModelError(
+            f"the student must be a torch.nn.Module, but is {student!r}; kdprobe.models.create makes one by its name"
+        )
     if unwrap(student) is not student:
         raise ModelError(
             f"the student is wrapped in {type(student).__name__}; give the network itself, and wrap the Distillation"
@@ -241,9 +269,11 @@ def _is_known(network: nn.Module) -> bool:
     return True
 
 
-def _side(images: Tensor | int) -> int:
-    if isinstance(images, int):
+def _side(images: Tensor | int | None) -> int | None:
+    if images is None or isinstance(images, int):
         return images
+    if not isinstance(images, Tensor):
+        raise DataError(f"images must be example images [B, c, s, s] or their side in pixels, but are {images!r}")
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise DataError(f"example images must be [B, c, s, s], but are {list(images.shape)}")
     return images.shape[3]
@@ -268,35 +298,10 @@ def _teacher(
     shared = {id(parameter) for parameter in student.parameters()}
     if any(id(parameter) in shared for parameter in network.parameters()):
         raise ModelError("student and teacher share weights; give one of them as a copy, by copy.deepcopy")
-    if images is not None and not _is_known(network):
-        describe(network, image_size=_side(images))
+    if not _is_known(network):
+        describe(network, image_size=told_size(network) or _side(images))
     return network.to(_device(student)).requires_grad_(False).eval()
 
 
 def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
-
-
-def _check_images(images: Tensor) -> None:
-    if not images.is_floating_point():
-        raise DataError(f"images must be floating-point numbers in [0, 1], but are {images.dtype}")
-    low, high = images.detach().aminmax()
-    if not (low >= 0 and high <= 1):
-        raise DataError(
-            f"images must be in [0, 1], but are in [{low:.3g}, {high:.3g}]; give standardised ones as "
-            "a pair, the student's input and the teacher's"
-        )
-
-
-def _check_labels(labels: Tensor, n_classes: int) -> None:
-    shape = list(labels.shape)
-    if labels.is_floating_point():
-        if shape[1:] != [n_classes]:
-            raise DataError(
-                f"probabilities must be [B, {n_classes}], one for each class of the student, but are {shape}"
-            )
-    elif len(shape) != 1 or not (labels.amin() >= 0 and labels.amax() < n_classes):
-        raise DataError(
-            f"labels must be classes [B] from 0 to {n_classes - 1}, but are {shape} from {labels.amin()} to "
-            f"{labels.amax()}"
-        )

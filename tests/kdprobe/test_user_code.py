@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import kdprobe
 from kdprobe.cli.group import cli
 from kdprobe.cli.named_modules import modules_in, modules_named
+from kdprobe.data import load_data
 from kdprobe.errors import ConfigError, DataError, ModelError, TrustError
 from kdprobe.features.shared_images import open_views
 from kdprobe.models import create
@@ -65,6 +66,15 @@ def own_checkpoint(path):
     Path("ran").unlink()
     sys.modules.pop("own_nets")
     return path
+
+
+def test_a_module_that_ends_the_program_is_one_line(folder):
+    (folder / "other_nets.py").write_text("import sys\nsys.exit(5)\n")
+    for use in (lambda: create("other_nets:net", n_classes=2, image_size=8), lambda: load_data("other_nets:data")):
+        with pytest.raises(
+            ConfigError, match="module 'other_nets' ends the program, with status 5, when it is imported;"
+        ):
+            use()
 
 
 @pytest.mark.parametrize("name", ["own_nets:net", "own_nets:load", "own_nets:nothing", "nowhere.at.all:net"])
@@ -224,7 +234,7 @@ def test_trust_travels_to_processes(folder):
 
 def test_every_name_in_our_own_calls_says_where_it_comes_from():
     """Inside the packages, whoever makes a network or reads data of that name says which file named it."""
-    typed = {"check.py": "read_data", "named.py": "create", "foreign.py": "create", "checkpoint.py": "create"}
+    typed = {"check.py": "read_data", "rebuilding.py": "create", "foreign.py": "create", "checkpoint.py": "create"}
     for path in [path for package in ("kdprobe", "analyses", "figures") for path in sources(package)]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

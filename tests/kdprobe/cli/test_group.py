@@ -121,6 +121,23 @@ def test_a_command_that_cannot_be_imported_breaks_only_itself(target, reason, mo
         assert (status, reason in text, text.count("\n")) == (2, True, 1)
 
 
+def test_a_package_cannot_take_a_command_of_kdprobes_own(tmp_path, monkeypatch, capsys):
+    for number in (1, 2):
+        about = tmp_path / f"taker{number}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: taker{number}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(
+            f"[kdprobe.commands]\ntrain = taker{number}:take\nnew = math:pi{number}\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert group._entry_points()["train"].module == "kdprobe.cli.train"
+    assert kdprobe.main(["train", "--help"]) == 0
+    assert "--teacher" in capsys.readouterr().out
+    status, text = status_of(capsys, "new")
+    assert (status, text.count("\n")) == (2, 1)
+    assert re.search(r"command 'new' is registered as math:pi\d and as math:pi\d; uninstall one of the packages", text)
+
+
 def test_no_arguments_show_the_help(capsys):
     assert kdprobe.main([]) == 2
     shown = capsys.readouterr()

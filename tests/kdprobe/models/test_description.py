@@ -218,7 +218,11 @@ def test_whether_an_output_is_logits_is_not_guessed():
         ),
         (Small, {"stages": ["fc"]}, r"stage 'fc' of Small gives \[2, 7\], which is not known to be a map or tokens"),
         (Small, {"stages": ["layer2#2"]}, "stage 'layer2#2' of Small did not run; name another module"),
-        (Small, {"stages": []}, r"Small cannot be described: stages is \(\) and prefix_tokens None"),
+        (
+            Small,
+            {"stages": []},
+            r"Small cannot be described: stages names no module; name one at least, or leave it out",
+        ),
         (Small, {"prefix_tokens": 1}, "Small has no stage with tokens, but prefix_tokens is 1"),
         (
             Lookalike,
@@ -245,10 +249,18 @@ def test_whether_an_output_is_logits_is_not_guessed():
         (Pair, {"output": 2}, r"gives a tuple of 0 \[2, 7\], 1 \[2, 7\], which has no 2; give as output="),
         (
             Small,
+            {"std": (0.1, 0.0, 0.1)},
+            r"Small cannot be described: mean and std must hold a finite number for each channel, std above 0,",
+        ),
+        (Small, {"prefix_tokens": -1}, "prefix_tokens must be at least 0 and below 100,000, but is -1"),
+        (Small, {"stages": "layer1"}, r"stages must be a list, but is 'layer1'; give \['layer1'\]"),
+        (Small, {"stages": ["layer1", "layer1"]}, "stages of Small are given as layer1, layer1, one twice"),
+        (Small, {"n_classes": 5}, r"n_classes is 5, but Small gives \[2, 7\] for two images; give the number of its"),
+        (
+            Small,
             {"mean": (0.1, 0.2)},
             r"Small cannot be described: mean and std have 2 and 3 numbers, but each has one f",
         ),
-        (Small, {"std": (0.1, 0.0, 0.1)}, r"Small cannot be described: mean is .* and std \(0.1, 0.0, 0.1\)"),
         (
             Small,
             {"mean": (0.5,), "std": (0.5,)},
@@ -273,7 +285,9 @@ def test_a_description_is_kept_if_another_one_is_refused():
     with pytest.raises(ModelError, match="did not run"):
         described(model, stages=["layer2#3"])
     assert model_info(model).stages == ("layer2",)
-    with pytest.raises(ModelError, match=r"the input of this Small is not known; give image_size, its side in pixels"):
+    with pytest.raises(
+        ModelError, match=r"about the input of this Small; give kdprobe.describe its side in pixels, image_size"
+    ):
         kdprobe.describe(Small())
 
 

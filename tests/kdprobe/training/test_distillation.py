@@ -226,6 +226,31 @@ def test_the_state_of_another_teacher_is_refused():
     assert_same(other.state_dict(), before)
 
 
+def test_the_state_tells_the_teachers_weights_as_they_are_then(images):
+    own = kdprobe.Distillation(network(), teacher := network(CNN, 1), "kd")
+    before = own.state_dict()
+    teacher.load_state_dict(network(CNN, 2).state_dict())
+    again = kdprobe.Distillation(network(), network(CNN, 2), "kd")
+    again.load_state_dict(own.state_dict())
+    with pytest.raises(CheckpointError, match="whose teacher's weights had the sha256"):
+        own.load_state_dict(before)
+    own(*images, epoch=0.5).loss.backward()
+    again.load_state_dict(own.state_dict())
+
+
+def test_classes_may_be_any_whole_numbers(images):
+    own = kdprobe.Distillation(network(), network(CNN, 1), "kd").eval()
+    seen, labels = images
+    assert numbers(own(seen, labels.int(), epoch=0).terms) == numbers(own(seen, labels, epoch=0).terms)
+
+
+def test_the_whole_can_be_saved_at_once(images, tmp_path):
+    own = kdprobe.Distillation(network(), network(CNN, 1), "kd").eval()
+    torch.save(own, tmp_path / "whole.pt")
+    again = torch.load(tmp_path / "whole.pt", weights_only=False)
+    assert numbers(again(*images, epoch=0).terms) == numbers(own(*images, epoch=0).terms)
+
+
 class Written(nn.Module):
     """A network of one's own, of which nothing is known."""
 
@@ -340,6 +365,8 @@ REFUSED = {
     "unknown": (ModelError, "nothing is known about the input of this Linear", {"student": nn.Linear(2, 2)}),
     "wrapped": (ModelError, "is wrapped in DataParallel; give the network", {"student": nn.DataParallel(network())}),
     "frozen": (ModelError, "CifarResNet has no parameters that require", {"student": network().requires_grad_(False)}),
+    "no epochs": (ConfigError, "n_epochs must be a whole number of at least 1, but is 0", {"n_epochs": 0}),
+    "smoothing": (ConfigError, "label_smoothing must be at least 0 and below 1, but is 2.0", {"label_smoothing": 2.0}),
     "classes": (ModelError, "CifarResNet has 7 classes, but the student", {"teacher": network(n_classes=7)}),
     "names": (ModelError, "'b' to the teacher, but 'c' in the data", {"student": named("ac"), "teacher": named("ab")}),
 }  # fmt: skip
@@ -351,6 +378,46 @@ def test_what_cannot_be_used_is_one_line(case):
     given = {"student": network(), "teacher": network(CNN, 1), "method": "kd", **changes}
     with pytest.raises(error, match=message):
         kdprobe.Distillation(**given)
+
+
+WRONG_TYPES = """
+import torch, kdprobe
+from kdprobe.models import create
+
+student, teacher = (create("resnet8", n_classes=10, image_size=32) for _ in range(2))
+own = kdprobe.Distillation(student, teacher, "kd")
+images, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
+for wrong in (
+    lambda: kdprobe.describe("resnet8"),
+    lambda: kdprobe.describe(student, image_size="32"),
+    lambda: kdprobe.describe(student, mean=0.5),
+    lambda: kdprobe.Distillation("resnet8", teacher, "kd"),
+    lambda: kdprobe.Distillation(student, teacher, "kd", images="32"),
+    lambda: own(images, [0, 1, 2, 3], epoch=0),
+    lambda: own(["a", "b"], labels, epoch=0),
+    lambda: own(images, labels, epoch="1"),
+):
+    try:
+        wrong()
+    except kdprobe.errors.KdprobeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_values_of_other_types_are_one_line():
+    """In a process of its own: what checks types in tests would be faster."""
+    done = subprocess.run([sys.executable, "-c", WRONG_TYPES], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "only a torch.nn.Module can be described, but this is 'resnet8'",
+        "CifarResNet cannot be described: image_size must be a whole number, its side in pixels, but is '32'",
+        "mean must be a list, but is 0.5; give [0.5]",
+        "the student must be a torch.nn.Module, but is 'resnet8'; kdprobe.models.create makes one by its name",
+        "images must be example images [B, c, s, s] or their side in pixels, but are '32'",
+        "labels must be a tensor, of classes [B] or of probabilities [B, C], but are a list",
+        "images must be a tensor [B, c, h, w], but are str",
+        "epoch must be a number, the epochs done, but is '1'",
+    ]
 
 
 def test_student_and_teacher_are_two_networks():
@@ -383,6 +450,14 @@ def test_a_batch_that_cannot_be_meant_is_one_line(images):
         labels + (labels == labels.max()) * (10 - labels),
     )
     refused(DataError, r"probabilities must be \[B, 10\], one for each class", seen, torch.zeros(16, 7))
+    for unfit, found in (
+        (torch.full((16, 10), 0.2), "the least is 0.2 .* to 2"),
+        (torch.eye(10)[labels] * torch.nan, "nan"),
+    ):
+        refused(DataError, rf"probabilities of an image must be at least 0 and add up to 1, but .*{found}", seen, unfit)
+    refused(DataError, "there are no images in this batch; leave it out", seen[:0], labels[:0])
+    refused(DataError, r"images must be a tensor \[B, c, h, w\], but are \[3, 32, 32\]", seen[0], labels[:3])
+    refused(DataError, r"takes images of 3 channels, but these are \[16, 1, 32, 32\]", seen[:, :1], labels)
     refused(DataError, "there are 15 labels, but 16 images", seen, labels[1:])
     refused(DataError, "there are 16 labels, but 16 and 9 images", (seen, seen[:9]), labels)
     refused(DataError, r"images must be one batch, or a pair \(student's, teacher's\), but are 3", [seen] * 3, labels)
