@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 
 
 def config(*assignments):
-    tiny = ["data.spec=tests.tiny:digits", "data.image_size=8", "training.epochs=2", *assignments]
-    return parse(override(read_recipe("digits/resnet8"), tiny), option_types())
+    tiny = ["data.spec=tests.tiny:digits", "data.image_size=8", "training.epochs=2", "training.batch_size=16"]
+    return parse(override(read_recipe("digits/resnet8"), [*tiny, *assignments]), option_types())
 
 
 @pytest.fixture
