@@ -10,10 +10,10 @@ from scipy.spatial.distance import squareform
 
 from kdprobe.errors import AnalysisError
 
-Array = NDArray[np.float64]
+_Array = NDArray[np.float64]
 
 
-class Coordinates(NamedTuple):
+class Ordination(NamedTuple):
     """A map of networks.
 
     Attributes:
@@ -23,8 +23,8 @@ class Coordinates(NamedTuple):
             0 up to rounding for measures that are cosines, as CKA, RSA and Procrustes' similarity of few dimensions.
     """
 
-    points: Array
-    shares: Array
+    points: _Array
+    shares: _Array
     negative: float
 
 
@@ -40,12 +40,12 @@ def chord_distances(similarity: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "
     Returns:
         symmetric, from the mean of both directions, with a diagonal of 0; NaN where the similarity is.
     """
-    distances: Array = np.sqrt(np.maximum(2 - (similarity + similarity.T), 0))
+    distances: _Array = np.sqrt(np.maximum(2 - (similarity + similarity.T), 0))
     np.fill_diagonal(distances, 0)
     return distances
 
 
-def principal_coordinates(distances: Float[np.ndarray, "N N"], axes: int = 2) -> Coordinates:
+def principal_coordinates(distances: Float[np.ndarray, "N N"], axes: int = 2) -> Ordination:
     """Classical multidimensional scaling: points whose distances come as close as any to those given.
 
     Of distances between vectors it is the principal component analysis of these vectors.
@@ -70,7 +70,7 @@ def principal_coordinates(distances: Float[np.ndarray, "N N"], axes: int = 2) ->
     shares = kept / positive if positive > 0 else kept
     wider = ((0, 0), (0, max(axes - len(order), 0)))
     negative = -float(sizes[sizes < 0].sum()) / positive if positive > 0 else 0.0
-    return Coordinates(np.pad(points, wider), np.pad(shares, wider[1]), negative)
+    return Ordination(np.pad(points, wider), np.pad(shares, wider[1]), negative)
 
 
 def average_linkage(distances: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "M 4"]:
@@ -92,7 +92,7 @@ def average_linkage(distances: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "M
     _require_known(distances)
     if len(distances) < 2:
         return np.zeros((0, 4))
-    joins: Array = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
+    joins: _Array = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
     return joins
 
 
@@ -105,10 +105,10 @@ def inner_products(distances: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "N 
     _require_known(distances)
     halves = -(distances**2) / 2
     rows = halves.mean(0)
-    centred: Array = halves - rows - rows[:, None] + rows.mean()
+    centred: _Array = halves - rows - rows[:, None] + rows.mean()
     return centred
 
 
-def _require_known(distances: Array) -> None:
+def _require_known(distances: _Array) -> None:
     if unknown := int(np.isnan(distances).sum()):
         raise AnalysisError(f"{unknown} distances are NaN; leave out the networks that have no similarity with others")
