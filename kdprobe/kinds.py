@@ -77,6 +77,15 @@ _GROUP = {
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
+_COMPARED = {
+    "quantity": Text(words=("accuracy", "uar", "cka")),
+    "method": Text(),
+    "other": Text(),
+    **_DIFFERENCE,
+    "p_value": Maybe(Number(SHARE)),
+    "adjusted_p_value": Maybe(Number(SHARE)),
+    "reason": Text(),
+}
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
     "words": List(Text(), "names"),
@@ -144,6 +153,7 @@ KINDS = {
             "n_images": List(Maybe(_COUNTED), "methods", required=False),
             "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
+            "differences": List(Record(_COMPARED), required=False),
         },
         provenance={**ORIGIN, "runs": List(Text())},
     ),

@@ -8,6 +8,7 @@ import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
 from kdprobe.results import FORMAT, VERSION, Result
+from kdprobe.runs.differences import differences
 
 PROVENANCE = {
     "seed": 0,
@@ -126,6 +127,7 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "cka_layers": ["blocks.3", "layer3"],
     }
     arrays = {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}
+    facts["differences"] = differences(arrays, {name: name for name in methods}, [360] * len(methods))
     return Result("comparison", arrays, facts, {**PROVENANCE, "runs": [f"runs/{name}" for name in methods]})
 
 
