@@ -63,6 +63,7 @@ _MINIBATCHES = {
     "permutations": _COUNTED,
     "no_interval": Text(),
 }
+_COMPONENTS = Values("pairs", "whole", within=COUNT, required=False)
 _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
@@ -282,6 +283,9 @@ KINDS = {
             "student_by_fold": Values("pairs folds", nan="some"),
             "dimension": Values("pairs", within=COUNT, nan="all"),
             "cka": Values("pairs 3 interval", nan="all"),
+            **{f"{who}_{name}": _COMPONENTS for who in ("teacher", "student") for name in ("rank", "used")},
+            "teacher_held": Values("pairs", within=SHARE, required=False),
+            "student_held": Values("pairs", within=SHARE, required=False),
             "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
             "student_probe": Values("pairs 3 interval", nan="all", required=False),
             "rates": Values("rates", within=SHARE, rising=True, required=False),
@@ -297,12 +301,22 @@ KINDS = {
             "seed": Number(whole=True),
             "confidence": Number(SHARE),
             "n_samples": _COUNTED,
+            "n_independent": Number(COUNT, whole=True, required=False),
+            **{
+                f"{who}_{name}": List(Flag(), "pairs", required=False)
+                for who in ("teacher", "student")
+                for name in ("lower_bound", "sample_limited")
+            },
             "parts": List(Text(), "3"),
             "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
         },
         provenance=ORIGIN,
-        together=[("teacher_probe", "student_probe"), ("rates", "teacher_by_rate", "student_by_rate")],
+        together=[
+            ("teacher_probe", "student_probe"),
+            tuple(f"{who}_{name}" for who in ("teacher", "student") for name in ("rank", "used", "held")),
+            ("rates", "teacher_by_rate", "student_by_rate"),
+        ],
     ),
     "knowledge-comparison": Kind(
         arrays={
@@ -317,6 +331,8 @@ KINDS = {
             "data": Text(),
             "method": _LABEL,
             "confidence": Number(SHARE),
+            "teacher_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
+            "student_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
