@@ -73,7 +73,10 @@ class CKAResult:
 
     def summary(self) -> str:
         """The teacher layer most like each student layer, as a short table with intervals."""
-        facts, lines = self.facts, []
+        facts, beside = self.facts, self.calibration
+        lines: list[tuple[str, ...]] = [
+            (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
+        ]
         for column, layer in enumerate(self.student_layers):
             cells = self.matrix[:, column]
             if np.isnan(cells).all():
@@ -83,15 +86,17 @@ class CKAResult:
             interval = f" [{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
             shown = "" if self._without_interval[row, column] else interval
             lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f}{shown}"))
-        heads = (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
-        wide = [max(len(line[part]) for line in (heads, *lines)) for part in (0, 1)]
-        table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
+        if beside:
+            lines = [(*line, *more) for line, more in zip(lines, beside.best_words(), strict=True)]
+        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(f"{text:<{room}}" for text, room in zip(line, wide, strict=True)).rstrip() for line in lines]
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
         counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
-        return "\n".join([*table, counts, *gap])
+        chance = [beside.summary(self.teacher_layers, self.student_layers)] if beside else []
+        return "\n".join([*table, counts, *chance, *gap])
 
     def to_result(self) -> Result:
         """The same as a result of kind "cka", which `save` writes and `figures.draw` draws."""

@@ -10,7 +10,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,24 @@ class CalibratedPairs:
             name: getattr(self.pairs, key) for key, name in _KEPT.items() if key != "p_value"
         }
 
+    def best_words(self) -> list[tuple[str, str]]:
+        """Score and adjusted p value of the best pair of each student layer, below their names."""
+        scores = [f"{score:.3f}".replace("nan", "-") for score in self.by_student.score]
+        shares = [f"{share:.3f}".replace("nan", "-") for share in self.by_student.p_adjusted]
+        return [("calibrated", "p"), *zip(scores, shares, strict=True)]
+
+    def summary(self, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> str:
+        """How many pairs exceed their null, and the best of all."""
+        defined, beyond = ~np.isnan(self.pairs.score), self.pairs.p_adjusted <= self.alpha
+        if not defined.any():
+            return "no pair has a value to set beside its null"
+        row, column = map(int, np.unravel_index(np.nanargmax(self.pairs.observed), defined.shape))
+        return (
+            f"{beyond.sum()} of {defined.sum()} pairs exceed their null of {self.permutations} random orders of the "
+            f"samples (p <= {self.alpha:g} for all pairs together); best: {teacher_layers[row]} and "
+            f"{student_layers[column]}, calibrated {float(self.best.score):.3f}, p = {float(self.best.p_value):.3g}"
+        )
+
     @classmethod
     def of(cls, matrix: _Array, arrays: Mapping[str, _Array], facts: Mapping[str, Any]) -> "CalibratedPairs":
         """What `arrays` and `facts` kept, of values [Lt, Ls]."""
@@ -145,7 +163,7 @@ def calibrate(
     p_value = _p_values(values, drawn)
     score = np.where(p_value <= alpha, values - threshold, 0 * values)
     if largest is not None:
-        score = np.clip(score / np.maximum(largest - threshold, _ROUNDING), 0, 1)
+        score = np.clip(score / np.maximum(largest - threshold, _ROUNDING), 0, 1) + 0.0  # never -0.0
     compared = _studentised(every) if studentised else every
     axes = tuple(range(1, compared.ndim))
     p_adjusted = _p_values(compared[0], np.nanmax(compared[1:], axis=axes, initial=-math.inf, keepdims=True))
