@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.bootstrap import Array
-from analyses.cka.intervals import missing_interval, ratio, ratio_intervals
+from analyses.cka.intervals import half_widths, missing_interval, ratio
 from analyses.cka.result import CKAResult, PerMinibatch
+from analyses.jackknife import Array
 from analyses.similarity.null import calibrate_pairs, random_orders
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
@@ -137,8 +137,7 @@ class HSICSums:
         matrix = ratio(mean_xy, mean_xx[:, None], mean_yy)
         xy, xx, yy = self._rows()
         sizes = list(self.sizes.values())
-        weights = sizes if len(set(sizes)) > 1 else None
-        low, high = ratio_intervals(xy, xx, yy, sizes=weights, confidence=confidence)
+        half = half_widths(xy, xx, yy, sizes=sizes, confidence=confidence)
         known = {
             "n_samples": sum(sizes),
             "batch_size": max(sizes),
@@ -149,13 +148,13 @@ class HSICSums:
             "weighting": WEIGHTING,
             "confidence": confidence,
             "permutations": self.permutations,
-            "no_interval": missing_interval(matrix, low, len(sizes)),
+            "no_interval": missing_interval(matrix, half, len(sizes)),
         }
         undefined = self._undefined(mean_xx, mean_yy)
         null, alpha = self._null(mean_xx, mean_yy), round(1 - confidence, 12)
         beside = None if null is None else calibrate_pairs(matrix, null, alpha=alpha)
         return CKAResult(
-            *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
+            *(matrix, matrix - half, matrix + half, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
             p_values=None if beside is None else beside.pairs.p_value,
             calibration=beside if calibrated else None,
             facts={**known, **(facts or {})},
