@@ -5,25 +5,25 @@ from typing import TYPE_CHECKING
 from kdprobe import face
 
 if TYPE_CHECKING:
-    from analyses.similarity.measures import canonical_correlations as canonical_correlations
-    from analyses.similarity.measures import procrustes as procrustes
-    from analyses.similarity.measures import pwcca as pwcca
-    from analyses.similarity.measures import rsa as rsa
-    from analyses.similarity.measures import svcca as svcca
+    from analyses.similarity.canonical import canonical_correlations as canonical_correlations
+    from analyses.similarity.canonical import pwcca as pwcca
+    from analyses.similarity.canonical import svcca as svcca
+    from analyses.similarity.distances import rsa as rsa
     from analyses.similarity.result import files_similarity as files_similarity
     from analyses.similarity.result import layers_similarity as layers_similarity
+    from analyses.similarity.rotations import procrustes as procrustes
 
 __all__ = ["canonical_correlations", "files_similarity", "layers_similarity", "procrustes", "pwcca", "rsa", "svcca"]
 
 __getattr__, __dir__ = face(
     __name__,
     {
-        "canonical_correlations": "analyses.similarity.measures",
+        "canonical_correlations": "analyses.similarity.canonical",
         "files_similarity": "analyses.similarity.result",
         "layers_similarity": "analyses.similarity.result",
-        "procrustes": "analyses.similarity.measures",
-        "pwcca": "analyses.similarity.measures",
-        "rsa": "analyses.similarity.measures",
-        "svcca": "analyses.similarity.measures",
+        "procrustes": "analyses.similarity.rotations",
+        "pwcca": "analyses.similarity.canonical",
+        "rsa": "analyses.similarity.distances",
+        "svcca": "analyses.similarity.canonical",
     },
 )
