@@ -106,7 +106,7 @@ def cka(
         reduce: what of a layer's output is compared: `flatten`, `gap`, `cls`, `mean`, `tokens` or a function.
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
-        confidence: of the bootstrap intervals, over minibatches.
+        confidence: of the intervals, over minibatches.
         permutations: number of random orders of the student's samples, for p values of no similarity; 0 for none.
         shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.

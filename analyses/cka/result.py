@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyses.bootstrap import Array
+from analyses.jackknife import Array
 from analyses.layer_pairs import pairs_table
 from kdprobe.kinds import KINDS
 from kdprobe.results import Result, load_result, save_result

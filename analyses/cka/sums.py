@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.bootstrap import Array
-from analyses.cka.intervals import missing_interval, ratio, ratio_intervals
+from analyses.cka.intervals import half_widths, missing_interval, ratio
 from analyses.cka.result import CKAResult, PerMinibatch
+from analyses.jackknife import Array
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
@@ -123,8 +123,7 @@ class HSICSums:
         matrix = ratio(mean_xy, mean_xx[:, None], mean_yy)
         xy, xx, yy = self._rows()
         sizes = list(self.sizes.values())
-        weights = sizes if len(set(sizes)) > 1 else None
-        low, high = ratio_intervals(xy, xx, yy, sizes=weights, confidence=confidence)
+        half = half_widths(xy, xx, yy, sizes=sizes, confidence=confidence)
         known = {
             "n_samples": sum(sizes),
             "batch_size": max(sizes),
@@ -135,11 +134,11 @@ class HSICSums:
             "weighting": WEIGHTING,
             "confidence": confidence,
             "permutations": self.permutations,
-            "no_interval": missing_interval(matrix, low, len(sizes)),
+            "no_interval": missing_interval(matrix, half, len(sizes)),
         }
         undefined = self._undefined(mean_xx, mean_yy)
         return CKAResult(
-            *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
+            *(matrix, matrix - half, matrix + half, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
             p_values=self._p_values(~np.isnan(matrix)),
             facts={**known, **(facts or {})},
             provenance=provenance or {},

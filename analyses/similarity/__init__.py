@@ -9,15 +9,35 @@ if TYPE_CHECKING:
     from analyses.similarity.canonical import pwcca as pwcca
     from analyses.similarity.canonical import svcca as svcca
     from analyses.similarity.distances import rsa as rsa
+    from analyses.similarity.null import Calibrated as Calibrated
+    from analyses.similarity.null import CalibratedPairs as CalibratedPairs
+    from analyses.similarity.null import calibrate as calibrate
+    from analyses.similarity.null import calibrate_pairs as calibrate_pairs
     from analyses.similarity.result import files_similarity as files_similarity
     from analyses.similarity.result import layers_similarity as layers_similarity
     from analyses.similarity.rotations import procrustes as procrustes
 
-__all__ = ["canonical_correlations", "files_similarity", "layers_similarity", "procrustes", "pwcca", "rsa", "svcca"]
+__all__ = [
+    "Calibrated",
+    "CalibratedPairs",
+    "calibrate",
+    "calibrate_pairs",
+    "canonical_correlations",
+    "files_similarity",
+    "layers_similarity",
+    "procrustes",
+    "pwcca",
+    "rsa",
+    "svcca",
+]
 
 __getattr__, __dir__ = face(
     __name__,
     {
+        "Calibrated": "analyses.similarity.null",
+        "CalibratedPairs": "analyses.similarity.null",
+        "calibrate": "analyses.similarity.null",
+        "calibrate_pairs": "analyses.similarity.null",
         "canonical_correlations": "analyses.similarity.canonical",
         "files_similarity": "analyses.similarity.result",
         "layers_similarity": "analyses.similarity.result",

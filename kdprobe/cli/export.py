@@ -10,7 +10,6 @@ from kdprobe.cli.options import (
     FiniteRange,
     data_option,
     facts_options,
-    file_format_option,
     out_option,
     overwrite_option,
     quiet_option,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("checkpoint", metavar="CKPT")
-@file_format_option("onnx", "torch", "timm")
+@click.option("--format", required=True, type=click.Choice(["onnx", "torch", "timm"]), help="Format of the file.")
 @out_option("File to write: FILE.onnx, FILE.pt2 for torch, FILE.safetensors for timm.", of=FILE, required=True)
 @click.option(
     "--normalise",

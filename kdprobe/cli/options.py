@@ -92,11 +92,6 @@ def format_option() -> Decorator:
     )
 
 
-def file_format_option(*choices: str) -> Decorator:
-    """`--format` of a file, one of these."""
-    return click.option("--format", required=True, type=click.Choice(choices), help="Format of the file.")
-
-
 def teacher_option(text: str = "Teacher: a run folder, a checkpoint file, NAME@FILE or timm:NAME.") -> Decorator:
     """`--teacher`."""
     return click.option("--teacher", metavar="CKPT", help=text)

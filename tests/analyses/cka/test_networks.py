@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from analyses.cka.intervals import missing_interval, ratio_intervals
+from analyses.cka.intervals import half_widths, missing_interval
 from analyses.cka.networks import cka, minibatch_cka
 from analyses.cka.result import CKAResult
 from analyses.cka.stored import files_cka
 from analyses.cka.sums import HSICSums
+from analyses.jackknife import jackknife_t
 from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
 from kdprobe.features import dump as dumping
@@ -251,27 +251,33 @@ def test_saved_and_loaded(images, tmp_path):
         CKAResult.load(tmp_path / "none.npz")
 
 
-def test_intervals_equal_scipys():
-    rng = np.random.default_rng(0)
-    xx, yy = rng.gamma(9, size=(2, 60, 1))
-    xy = (0.5 * np.sqrt(xx * yy) + rng.normal(0, 0.4, (60, 1)))[..., None]
+def test_intervals_equal_the_definition():
+    rng, sizes = np.random.default_rng(0), np.array([30, 30, 30, 8])
+    xx, yy = rng.gamma(9, size=(4, 2)), rng.gamma(9, size=(4, 3))
+    xy = rng.normal(4, size=(4, 2, 3))
 
-    def ratio(xy, xx, yy, axis):
-        return xy.mean(axis) / np.sqrt(xx.mean(axis) * yy.mean(axis))
+    def value(kept, row, column):
+        terms = [(sizes[i] * xy[i, row, column], sizes[i] * xx[i, row], sizes[i] * yy[i, column]) for i in kept]
+        cross, one, other = np.sum(terms, axis=0)
+        return cross / np.sqrt(one * other)
 
-    data = (xy[:, 0, 0], xx[:, 0], yy[:, 0])
-    expected = stats.bootstrap(data, ratio, paired=True, vectorized=True, n_resamples=20000, random_state=0)
-    low, high = ratio_intervals(xy, xx, yy, resamples=20000)
-    width = expected.confidence_interval.high - expected.confidence_interval.low
-    assert low[0, 0] == pytest.approx(expected.confidence_interval.low, abs=0.03 * width)
-    assert high[0, 0] == pytest.approx(expected.confidence_interval.high, abs=0.03 * width)
+    halves = half_widths(xy, xx, yy, sizes=list(sizes), confidence=0.9)
+    for row, column in np.ndindex(2, 3):
+        rest = np.array([value([i for i in range(4) if i != left_out], row, column) for left_out in range(4)])
+        assert halves[row, column] == pytest.approx(jackknife_t(rest, sizes, 0.9))
+
+
+def test_a_minibatch_that_outweighs_the_others_leaves_them_their_values():
+    xx = np.array([[1e60], [2.0], [3.0], [4.0]])
+    halves = half_widths(xx[..., None] / 2, xx, xx, sizes=[8] * 4)
+    assert halves[0, 0] == pytest.approx(0, abs=1e-12)  # the ratio is 1/2 without any of them
 
 
 def test_intervals_of_two_minibatches_are_not_known(images):
     result = cka(Net(), Net(seed=1), images[:2])
     assert not np.isnan(result.matrix).any()
     assert np.isnan(result.low).all()
-    reason = "intervals need at least 5 minibatches, but there were 2"
+    reason = "intervals need at least 3 minibatches, but there were 2"
     assert result.facts["no_interval"] == reason
     assert set(result.to_frame()["no_interval"]) == {reason}
     assert "nan" not in result.summary()
@@ -282,11 +288,11 @@ def test_intervals_of_two_minibatches_are_not_known(images):
     assert "no interval" not in whole.summary()
 
 
-def test_a_resample_without_a_denominator_leaves_no_interval():
+def test_a_layer_that_varies_in_one_minibatch_alone_has_no_interval():
     xx = np.array([[1.0], [0.0], [0.0], [0.0], [0.0]])
-    low, _ = ratio_intervals(xx[..., None], xx, xx)
-    assert "no positive HSIC" in missing_interval(np.ones((1, 1)), low, 5)
-    assert missing_interval(np.full((1, 1), np.nan), low, 5) == ""  # an undefined value has its own reason
+    half = half_widths(xx[..., None], xx, xx, sizes=[8] * 5)
+    assert "without one of the minibatches, a layer has no positive HSIC" in missing_interval(np.ones((1, 1)), half, 5)
+    assert missing_interval(np.full((1, 1), np.nan), half, 5) == ""  # an undefined value has its own reason
 
 
 @pytest.mark.slow
@@ -425,11 +431,11 @@ def test_a_short_last_minibatch_adds_little_noise():
     assert np.std(with_rest) < 1.3 * np.std(whole)
 
 
-def test_intervals_count_equal_minibatches_equally():
-    x, y = _correlated(120, 1)
-    result = _added(x, y, [20] * 6)
-    low, high = ratio_intervals(result.hsic_xy, result.hsic_xx, result.hsic_yy, sizes=[20] * 6)
-    np.testing.assert_allclose([low, high], [result.low, result.high], rtol=1e-12)
+def test_a_short_last_minibatch_moves_the_interval_little():
+    x, y = _correlated(124, 1)
+    whole, with_rest = (_added(x[:n], y[:n], sizes) for n, sizes in ((120, [30] * 4), (124, [30] * 4 + [4])))
+    width, other = (float(result.high[0, 0] - result.low[0, 0]) for result in (whole, with_rest))
+    assert other == pytest.approx(width, rel=0.25)
 
 
 @pytest.mark.slow
