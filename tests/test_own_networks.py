@@ -20,6 +20,7 @@ def test_the_python_of_the_page_prints_what_it_says(capsys):
         "512 10",
         "torch.Size([2, 10]) torch.Size([2, 512]) 5",
         "((16, 16, 16), (32, 8, 8))",
+        "True",
     ]
 
 

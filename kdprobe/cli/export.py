@@ -10,6 +10,7 @@ from kdprobe.cli.options import (
     FiniteRange,
     data_option,
     facts_options,
+    format_option,
     out_option,
     overwrite_option,
     quiet_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("checkpoint", metavar="CKPT")
-@click.option("--format", required=True, type=click.Choice(["onnx", "torch", "timm"]), help="Format of the file.")
+@format_option("onnx", "torch", "timm")
 @out_option("File to write: FILE.onnx, FILE.pt2 for torch, FILE.safetensors for timm.", of=FILE, required=True)
 @click.option(
     "--normalise",

@@ -79,16 +79,15 @@ def resume_option(text: str) -> Decorator:
     return click.option("--resume", is_flag=True, help=text)
 
 
-def format_option() -> Decorator:
-    """`--format` of pictures, several times; the command gets `formats`."""
+def format_option(*one_of: str) -> Decorator:
+    """`--format`, one of these; without any, of pictures, several times: the command gets `formats`."""
+    pictures: dict[str, Any] = {"multiple": True, "default": PICTURES, "show_default": True}
     return click.option(
         "--format",
-        "formats",
-        multiple=True,
-        default=PICTURES,
-        show_default=True,
-        type=click.Choice(["pdf", "png", "svg"]),
-        help="File format of the pictures; repeatable.",
+        *([] if one_of else ["formats"]),
+        **({"required": True} if one_of else pictures),
+        type=click.Choice(one_of or ["pdf", "png", "svg"]),
+        help="Format of the file." if one_of else "File format of the pictures; repeatable.",
     )
 
 

@@ -40,11 +40,13 @@ from kdprobe.models.creation import (
     model_info,
     published_view,
     relabel,
+    unwrap,
 )
 from kdprobe.models.description import describe, recount
 from kdprobe.models.foreign.loading import load_foreign, published
 from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
 from kdprobe.models.identity import tensors_sha256
+from kdprobe.models.rebuilding import misfits, rebuildable
 from kdprobe.runs.folder import RunFolder
 from kdprobe.user_code import trusting
 
@@ -57,17 +59,20 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
     """Write a network with its description, completely or not at all.
 
     Args:
-        model: from `create` or `load`.
+        model: from `create` or `load`, or described by `kdprobe.describe`.
         path: a `.safetensors` file.
         training: epoch and metrics, as JSON values.
+
+    Raises:
+        ModelError: if the file could not be loaded, as what is known of the network does not build it again.
     """
     meta = {
         "format": FORMAT,
         "version": VERSION,
-        "model": model_info(model).to_json(),
+        "model": rebuildable(model).to_json(),
         "training": {"kdprobe": __version__, **(training or {})},
     }
-    save_tensors(model.state_dict(), path, meta)
+    save_tensors(unwrap(model).state_dict(), path, meta)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
@@ -363,15 +368,7 @@ def _load_timm(name: str, image_size: int | None) -> nn.Module:
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     expected = model.state_dict()
-    missing = [name for name in expected if name not in tensors]
-    surplus = [name for name in tensors if name not in expected]
-    shapes = [name for name in expected if name in tensors and expected[name].shape != tensors[name].shape]
-    problems = [
-        f"{what} {names[0]!r}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-        for what, names in (("lacks", missing), ("has a surplus", surplus), ("has another shape of", shapes))
-        if names
-    ]
-    if problems:
+    if problems := misfits(expected, tensors):
         raise CheckpointError(f"{path} does not fit {model_info(model).name}: it " + ", ".join(problems))
     refuse_broken(tensors, expected, path)
     with parsing(path, CheckpointError, expected=f"weights of {model_info(model).name}"):

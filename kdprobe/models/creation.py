@@ -39,7 +39,6 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 #: what arguments can make any constructor raise, rather than a mistake in the user's own
 _MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
 
-
 #: what a network's builder, file or user may leave out of its description
 ANATOMY = ("stages", "classifier", "prefix_tokens", "output")
 _MAY_LACK = ("view", *ANATOMY)
@@ -66,6 +65,7 @@ class ModelInfo:
         classifier: the module that turns pooled features into logits.
         prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
         output: the field of its output, or its place in a tuple, that holds the logits.
+        elsewhere: whether others built it, so that name and arguments may not build it again.
     """
 
     name: str
@@ -84,6 +84,7 @@ class ModelInfo:
     classifier: str | None = None
     prefix_tokens: int | None = None
     output: str | int | None = None
+    elsewhere: bool = False
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
@@ -100,7 +101,7 @@ class ModelInfo:
     def to_json(self) -> dict[str, Any]:
         """As JSON values, without what belongs to a file, and without what was not given of view and anatomy."""
         values = asdict(self)
-        del values["sha256"], values["remark"]
+        del values["sha256"], values["remark"], values["elsewhere"]
         values["view"] = {key: value for key, value in values["view"].items() if value is not None}
         return {key: value for key, value in values.items() if key not in _MAY_LACK or value not in (None, {})}
 
@@ -239,8 +240,7 @@ def create(
     if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
         raise ModelError(f"the patches of model {name!r} with {args} are larger than an image of {image_size} px")
     args = {key: value for key, value in args.items() if key not in fetching}  # the weights are in the network now
-    info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
-    return attach(model, info)
+    return attach(model, ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data))
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
@@ -268,7 +268,7 @@ def model_info(model: nn.Module) -> ModelInfo:
         )
     name = config.get("architecture", type(model).__name__)
     size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
-    return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config))
+    return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config), elsewhere=True)
 
 
 def described(model: nn.Module) -> ModelInfo | None:

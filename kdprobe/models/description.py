@@ -18,6 +18,7 @@ from kdprobe.models.creation import ModelInfo, attach, check_info, described, mo
 from kdprobe.models.facts import classifiers_in, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
 from kdprobe.models.outputs import answer_in, features_in, field_of
+from kdprobe.models.rebuilding import rebuildable
 from kdprobe.models.watched.tracing import Trace, meaning_of, trace
 
 
@@ -33,6 +34,8 @@ def describe(
     std: Sequence[float] | None = None,
     n_classes: int | None = None,
     classes: Sequence[str] | None = None,
+    name: str | None = None,
+    args: dict[str, Any] | None = None,
 ) -> nn.Module:
     """Attach to a network what is known of it; what is not given stays as it was, or is observed.
 
@@ -49,6 +52,9 @@ def describe(
         n_classes: number of classes, C; 0 for a network that gives features. If nothing is known, an output that a
             linear layer gives is taken for logits.
         classes: names of the classes.
+        name: what builds the network again, as `kdprobe.models.create` takes it; saving it needs this if its class
+            alone does not.
+        args: arguments of `name`, besides `num_classes` and `image_size`, which it gets if its signature names them.
 
     Returns:
         the network itself.
@@ -68,16 +74,22 @@ def describe(
         "image_size": image_size,
         "n_classes": n_classes,
         "classes": None if classes is None else tuple(classes),
+        "name": name,
+        "args": args,
     }
     given = {key: value for key, value in given.items() if value is not None}
     _check_names(network, (*(stages or ()), *([classifier] if classifier is not None else ())))
     info = replace(known or _unknown(network, image_size), **given)
+    if name is not None or args is not None:
+        info = replace(info, elsewhere=True)  # until it is seen what they build
     _check(info, type(network).__name__)
     if before is not None and not given:
         return model  # such as a checkpoint, whose description was compared with the network before it was written
     attach(network, info)
     try:
         attach(network, _checked(network, info, count=known is None and n_classes is None))
+        if name is not None or args is not None:
+            attach(network, rebuildable(network))
     except ModelError:
         if before is None:
             del network.kdprobe_info
@@ -121,7 +133,7 @@ def _unknown(network: nn.Module, image_size: int | None) -> ModelInfo:
     size, name = image_size or (told if isinstance(told, int) else None), type(network).__name__
     if size is None:
         raise ModelError(f"the input of this {name} is not known; give image_size, its side in pixels")
-    return ModelInfo(name, 0, size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return ModelInfo(name, 0, size, mean=IMAGENET_MEAN, std=IMAGENET_STD, elsewhere=True)
 
 
 def _check(info: ModelInfo, name: str) -> None:
