@@ -92,15 +92,8 @@ _GROUP = {
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
-_COMPARED = {
-    "quantity": Text(words=("accuracy", "uar", "cka")),
-    "method": Text(),
-    "other": Text(),
-    **_DIFFERENCE,
-    "p_value": Maybe(Number(SHARE)),
-    "adjusted_p_value": Maybe(Number(SHARE)),
-    "reason": Text(),
-}
+_P_VALUES: dict[str, Fact] = dict.fromkeys(("p_value", "adjusted_p_value"), Maybe(Number(SHARE)))
+_COMPARED = {**dict.fromkeys(("quantity", "method", "other", "reason"), Text()), **_DIFFERENCE, **_P_VALUES}
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
     "words": List(Text(), "names"),
