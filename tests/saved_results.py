@@ -26,6 +26,7 @@ MINIBATCHES = {
     "estimator": "unbiased",
     "weighting": "minibatches count by their samples",
     "confidence": 0.95,
+    "interval": "delete-one jackknife over minibatches, Student's t",
     "permutations": 0,
     "no_interval": "",
 }

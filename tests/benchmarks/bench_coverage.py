@@ -9,16 +9,13 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy import ndarray
 
-from analyses.cka.intervals import half_widths, ratio
 from analyses.evaluation.calibration import N_BINS, calibration_interval, reliability
 from analyses.evaluation.proportions import mean_of_shares
-from kdprobe.features.hsic import u_centre
 from kdprobe.mean_interval import seeds_interval, wilson
 from kdprobe.runs.differences import differences, told
-from tests.benchmarks.populations import Population, populations
+from tests.benchmarks.populations import cka_coverage, populations
 
 K = (5, 8, 20, 100)  # minibatches
 RECALLS = {
@@ -52,33 +49,9 @@ def coverage_of_cka(draws: int) -> None:
     for n, rest in ((32, 0), (32, 10)):
         rows = [[f"CKA, minibatches of {n}{f' and one of {rest}' if rest else ''}", "truth", *(f"K = {k}" for k in K)]]
         for population in populations():
-            covered = [_cka_coverage(population, k, n, rest, max(1, draws // (2 if k == 100 else 1))) for k in K]
+            covered = [cka_coverage(population, k, n, rest, max(1, draws // (2 if k == 100 else 1))) for k in K]
             rows.append([population.name, f"{population.truth:.3f}", *(f"{share:.3f}" for share in covered)])
         _table(rows)
-
-
-def _cka_coverage(population: Population, k: int, n: int, rest: int, draws: int) -> float:
-    rng, covered = np.random.default_rng(k * n + rest), 0
-    sizes = [n] * k + [rest] * (rest > 0)
-    for _ in range(draws):
-        x, y = population.draw(rng, sum(sizes))
-        parts = [_hsic(x[: k * n], y[: k * n], k)] + ([_hsic(x[k * n :], y[k * n :], 1)] if rest else [])
-        xy, xx, yy = (np.concatenate(one) for one in zip(*parts, strict=True))
-        value = ratio(*(np.array(sizes) @ one for one in (xy, xx, yy)))
-        half = half_widths(xy[:, None, None], xx[:, None], yy[:, None], sizes=sizes)[0, 0]
-        covered += abs(value - population.truth) <= half
-    return covered / draws
-
-
-def _hsic(x: ndarray, y: ndarray, k: int) -> list[ndarray]:
-    """The three sums of each of k minibatches, as `HSICSums` takes them."""
-    grams = []
-    for features in (x, y):
-        stacked = torch.from_numpy(features - features.mean(0)).reshape(k, len(features) // k, -1)
-        grams.append(u_centre(stacked @ stacked.mT))
-    n, (one, other) = len(x) // k, grams
-    pairs = ((one, other), (one, one), (other, other))
-    return [((left * right).sum((1, 2)) / (n * (n - 3))).numpy() for left, right in pairs]
 
 
 def coverage_of_shares(draws: int) -> None:
