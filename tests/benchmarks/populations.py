@@ -106,7 +106,7 @@ def cka_coverage(population: Population, k: int, n: int, rest: int, draws: int) 
         x, y = population.draw(rng, sum(sizes))
         parts = [_hsic(x[: k * n], y[: k * n], k)] + ([_hsic(x[k * n :], y[k * n :], 1)] if rest else [])
         xy, xx, yy = (np.concatenate(one) for one in zip(*parts, strict=True))
-        value = ratio(*(np.array(sizes) @ one for one in (xy, xx, yy)))
+        value = ratio(*(np.array([sizes]) @ one for one in (xy, xx, yy)))[0]
         half = half_widths(xy[:, None, None], xx[:, None], yy[:, None], sizes=sizes)[0, 0]
         covered += bool(abs(value - population.truth) <= half)
     return covered / draws
