@@ -67,17 +67,26 @@ _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": L
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
-#: what is beside its permutation null: each pair, the best one for each student layer, and the best of all
-_BESIDE = {"": "teacher_layers student_layers", "student_": "student_layers", "best_": ""}
+#: beside a permutation null: each pair of layers, the best one for each student layer and, in a fact, of all
+_BESIDE = {"": "teacher_layers student_layers", "student_": "student_layers"}
 _SHARES = ("p_values", "p_adjusted")
+_KEPT = ("null_mean", "null_deviation", "threshold", "calibrated", *_SHARES)
 _NULL = {
     prefix + name: Values(dims, within=SHARE if name in _SHARES else (-inf, inf), nan="all", required=False)
     for prefix, dims in _BESIDE.items()
-    for name in ("null_mean", "null_deviation", "threshold", "calibrated", *_SHARES)
+    for name in _KEPT
 }
 _CALIBRATED = [tuple(name for name in _NULL if name != "p_values")]  # p values alone come from permutations alone
 _CALIBRATION = {
-    "calibration": Record({"alpha": Number(SHARE), "permutations": _COUNTED, "correction": Text()}, required=False)
+    "calibration": Record(
+        {
+            "alpha": Number(SHARE),
+            "permutations": _COUNTED,
+            "correction": Text(),
+            "best": Record({name: Maybe(Number(SHARE) if name in _SHARES else Number()) for name in _KEPT}),
+        },
+        required=False,
+    )
 }
 _GROUP = {
     "method": Text(),
