@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from kdprobe import face
 
 if TYPE_CHECKING:
-    from analyses.similarity.measures import canonical_correlations as canonical_correlations
-    from analyses.similarity.measures import procrustes as procrustes
-    from analyses.similarity.measures import pwcca as pwcca
-    from analyses.similarity.measures import rsa as rsa
-    from analyses.similarity.measures import svcca as svcca
+    from analyses.similarity.canonical import canonical_correlations as canonical_correlations
+    from analyses.similarity.canonical import pwcca as pwcca
+    from analyses.similarity.canonical import svcca as svcca
+    from analyses.similarity.distances import rsa as rsa
     from analyses.similarity.null import Calibrated as Calibrated
     from analyses.similarity.null import CalibratedPairs as CalibratedPairs
     from analyses.similarity.null import calibrate as calibrate
     from analyses.similarity.null import calibrate_pairs as calibrate_pairs
     from analyses.similarity.result import files_similarity as files_similarity
     from analyses.similarity.result import layers_similarity as layers_similarity
+    from analyses.similarity.rotations import procrustes as procrustes
 
 __all__ = [
     "Calibrated",
@@ -38,12 +38,12 @@ __getattr__, __dir__ = face(
         "CalibratedPairs": "analyses.similarity.null",
         "calibrate": "analyses.similarity.null",
         "calibrate_pairs": "analyses.similarity.null",
-        "canonical_correlations": "analyses.similarity.measures",
+        "canonical_correlations": "analyses.similarity.canonical",
         "files_similarity": "analyses.similarity.result",
         "layers_similarity": "analyses.similarity.result",
-        "procrustes": "analyses.similarity.measures",
-        "pwcca": "analyses.similarity.measures",
-        "rsa": "analyses.similarity.measures",
-        "svcca": "analyses.similarity.measures",
+        "procrustes": "analyses.similarity.rotations",
+        "pwcca": "analyses.similarity.canonical",
+        "rsa": "analyses.similarity.distances",
+        "svcca": "analyses.similarity.canonical",
     },
 )

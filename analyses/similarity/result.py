@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +13,17 @@ from torch import Tensor
 
 from analyses.layer_pairs import pairs_table
 from analyses.paired_features import LayerFeatures
-from analyses.similarity.measures import MEASURES, Measured, Prepared
+from analyses.similarity.measure import FeatureSet, Measure
+from analyses.similarity.measures import find_measure
 from analyses.stored_pair import open_pair
-from kdprobe.errors import AnalysisError, Undefined, near_matches
+from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_Layers = dict[str, Prepared | str]
-
-NAMES = {
-    "svcca": "SVCCA",
-    "pwcca": "PWCCA",
-    "procrustes": "Procrustes similarity",
-    "rsa": "RSA (Pearson)",
-    "rsa-spearman": "RSA (Spearman)",
-}
+_Layers = dict[str, Any]  # what a measure needs of each layer, or the error that says why it has no similarity
 
 
 def files_similarity(
@@ -60,17 +54,16 @@ def files_similarity(
         AnalysisError: for an unknown measure.
         Undefined: if no pair of layers has a value, with the reason of the first.
     """
-    if measure not in MEASURES:
-        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    chosen = find_measure(measure)
     with open_pair(paths) as pair:
         facts = {**pair.facts(), "reduce": pair.reduction(reduce), "n_samples": pair.store.n_samples}
-        chosen = {"teacher": teacher_layers, "student": student_layers}
+        layers = {"teacher": teacher_layers, "student": student_layers}
         rows, columns = (
-            _prepared(name, side.layers(chosen[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
+            _prepared(chosen, name, side.layers(layers[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
             for name, side in pair.sides.items()
         )
         origin = provenance(**pair.origin())
-    return _compared(measure, rows, columns, facts, origin)
+    return _compared(chosen, rows, columns, facts, origin)
 
 
 def layers_similarity(features: LayerFeatures, measure: str) -> Result:
@@ -87,31 +80,36 @@ def layers_similarity(features: LayerFeatures, measure: str) -> Result:
         AnalysisError: for an unknown measure.
         Undefined: if no pair of layers has a value, with the reason of the first.
     """
-    if measure not in MEASURES:
-        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    chosen = find_measure(measure)
     facts = features.facts | {"n_samples": len(features.index)}
-    rows = _prepared("teacher", list(features.teacher), features.teacher.__getitem__)
-    columns = _prepared("student", list(features.student), features.student.__getitem__)
-    return _compared(measure, rows, columns, facts, provenance(**features.origin))
+    rows = _prepared(chosen, "teacher", list(features.teacher), features.teacher.__getitem__)
+    columns = _prepared(chosen, "student", list(features.student), features.student.__getitem__)
+    return _compared(chosen, rows, columns, facts, provenance(**features.origin))
 
 
-def _compared(measure: str, rows: _Layers, columns: _Layers, facts: dict[str, Any], origin: dict[str, Any]) -> Result:
-    facts |= {"measure": NAMES[measure], "teacher_layers": list(rows), "student_layers": list(columns)}
+def _compared(
+    measure: Measure[Any], rows: _Layers, columns: _Layers, facts: dict[str, Any], origin: dict[str, Any]
+) -> Result:
+    facts |= {"measure": measure.title, "teacher_layers": list(rows), "student_layers": list(columns)}
     matrix = np.full((len(rows), len(columns)), np.nan)
+    known = [[place for place, one in enumerate(side.values()) if not _failed(one)] for side in (rows, columns)]
+    sides = ([one for one in side.values() if not _failed(one)] for side in (rows, columns))
+    matrix[np.ix_(*known)] = measure.compare_all(*sides)
     undefined, remarks = list[dict[str, str]](), list[dict[str, str]]()
-    for place, row in enumerate(list(rows)):
-        one = rows.pop(row)  # its basis goes with it
-        for column, (layer, other) in enumerate(columns.items()):
-            cell = {"teacher_layer": row, "student_layer": layer}
-            try:
-                matrix[place, column], remark = _measured(measure, one, other)
-            except Undefined as error:
-                undefined.append({**cell, "reason": str(error)})
-                continue
-            remarks += [{**cell, "reason": remark}] if remark else []
+    for (row, one), (column, other) in product(rows.items(), columns.items()):
+        cell = {"teacher_layer": row, "student_layer": column}
+        error = next((str(layer) for layer in (one, other) if _failed(layer)), "")
+        if reason := error or measure.undefined(one, other):
+            undefined.append({**cell, "reason": reason})
+        elif remark := measure.remark(one, other):
+            remarks.append({**cell, "reason": remark})
     if len(undefined) == matrix.size:
         raise Undefined(f"no pair of layers has a value; {undefined[0]['reason']}")
     return Result("similarity", {"matrix": matrix}, facts | {"undefined": undefined, "remarks": remarks}, origin)
+
+
+def _failed(layer: Any) -> bool:
+    return isinstance(layer, AnalysisError)
 
 
 def similarity_table(result: Result) -> "pd.DataFrame":
@@ -139,22 +137,18 @@ def similarity_summary(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measured:
-    for layer in (one, other):
-        if isinstance(layer, str):
-            raise Undefined(layer)
-    assert isinstance(one, Prepared)
-    assert isinstance(other, Prepared)
-    return MEASURES[measure](one, other)
-
-
-def _prepared(role: str, layers: Sequence[str], read: Callable[[str], Tensor], stored: str | None = None) -> _Layers:
-    """Each layer's features, or why they have no similarity with any others."""
+def _prepared(
+    measure: Measure[Any],
+    role: str,
+    layers: Sequence[str],
+    read: Callable[[str], Tensor],
+    stored: str | None = None,
+) -> _Layers:
+    """What a measure needs of each layer, or why that has no similarity with any others."""
     found: _Layers = {}
     for name in layers:
         try:
-            prepared = found[name] = Prepared(read(name), getattr(torch, stored) if stored else None)
-            prepared.require_variation()
+            found[name] = measure.prepare(FeatureSet(read(name), getattr(torch, stored) if stored else None))
         except AnalysisError as error:
-            found[name] = f"{role} layer {name!r}: {error}"
+            found[name] = type(error)(f"{role} layer {name!r}: {error}")
     return found

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from analyses.commands.similarity import similarity
 from analyses.paired_features import _Stored
 from analyses.similarity.measures import MEASURES
-from analyses.similarity.result import NAMES, files_similarity
+from analyses.similarity.result import files_similarity
 from figures.pictures.cka import colour_label
 from kdprobe.errors import CaptureError, StoreError
 from kdprobe.features.store import FeatureStore, Network
@@ -32,8 +32,7 @@ def run(*arguments):
     return CliRunner().invoke(similarity, words, catch_exceptions=False, standalone_mode=False)
 
 
-def test_every_measure_has_a_name():
-    assert set(NAMES) == set(MEASURES)
+def test_every_measure_is_offered():
     assert set(similarity.params[1].type.choices) == set(MEASURES)
 
 
@@ -42,7 +41,7 @@ def test_the_result_names_its_measure(dump, measure):
     result = files_similarity([dump], measure)
     assert result.arrays["matrix"].shape == (2, 2)
     assert (result.kind, result.facts["teacher"], result.facts["student_layers"]) == ("similarity", "t", ["c", "d"])
-    assert colour_label(result.facts) == f"{NAMES[measure]}, gap features"
+    assert colour_label(result.facts) == f"{MEASURES[measure].title}, gap features"
 
 
 def test_command_writes_result_table_and_picture(dump, tmp_path):
