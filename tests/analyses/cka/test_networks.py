@@ -261,7 +261,7 @@ def test_intervals_equal_the_definition():
         cross, one, other = np.sum(terms, axis=0)
         return cross / np.sqrt(one * other)
 
-    halves = half_widths(xy, xx, yy, sizes=list(sizes), confidence=0.9)
+    halves = half_widths(xy, xx, yy, sizes=sizes.tolist(), confidence=0.9)
     for row, column in np.ndindex(2, 3):
         rest = np.array([value([i for i in range(4) if i != left_out], row, column) for left_out in range(4)])
         assert halves[row, column] == pytest.approx(jackknife_t(rest, sizes, 0.9))
