@@ -327,14 +327,13 @@ KINDS = {
             "high": Values("networks networks", nan="all"),
             "points": Values("networks 2", nan="all"),  # NaN for networks with undefined pairs
             "shares": Values("2", within=SHARE),  # of all squared distances, on each axis of the map
-            "tree": Values("joins 4", within=COUNT),  # as scipy has it; leaves are numbered as in `placed`
+            "tree": Values("joins 4", within=COUNT, required=False),  # of those with a place, as scipy has it
         },
         facts={
             "networks": List(Text(), "networks"),
             "methods": List(Maybe(Text()), "networks"),
             "seeds": List(Maybe(Number(whole=True)), "networks"),
             "teachers": List(Flag(), "networks"),
-            "placed": List(_COUNTED, rising=True),
             "measure": _LABEL,
             "layers": Text(),
             "reduce": _LABEL,

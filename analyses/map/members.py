@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def find_members(texts: Sequence[str], *, teacher: str | None = None, teachers: 
     if teacher is not None:
         found = _with_teacher(found, replace(next(_of_specs([teacher])), teacher=True))
     elif teachers:
-        for one in _teachers_of([run for folder in folders for run in gather([folder]) if run.finished]):
+        known = {one.content for one in found}
+        for one in _teachers_of([run for run in (gather(folders) if folders else []) if run.finished], known):
             found = _with_teacher(found, one)
     members = list({(one.content, one.role and one.file): one for one in found}.values())
     members.sort(key=lambda one: not one.teacher)
@@ -124,23 +125,25 @@ def _of_specs(specs: Sequence[str]) -> Iterator[Member]:
         yield Member(name, spec, content=sha256(file) if ours else content, data=data)
 
 
-def _teachers_of(runs: Iterable[RunFolder]) -> Iterator[Member]:
+def _teachers_of(runs: Iterable[RunFolder], known: Collection[str]) -> Iterator[Member]:
+    """The teachers of runs; one whose content is known already need not be where it was."""
     for run in runs:
-        result, values = run.result(), run.values()
-        known = values["teacher"]
-        if known is None:
+        spec, sha = run.values()["teacher"], str(run.result().get("teacher_sha256") or "")
+        if spec is None:
             continue
-        if missing := missing_teacher(known):
+        if sha in known:
+            yield Member("", content=sha, teacher=True)
+            continue
+        if missing := missing_teacher(spec):
             raise AnalysisError(f"{run.path} cannot be shown beside its teacher: {missing}, or give --no-teacher")
-        (named,) = _of_specs([known])
-        sha = str(result.get("teacher_sha256") or "")
-        origin: dict[str, Any] = {"named_by": str(run.config_path), "told": _facts(values["teacher_facts"], known, run)}
+        (named,) = _of_specs([spec])
+        origin: dict[str, Any] = {"named_by": str(run.config_path), "told": _facts(run, spec)}
         yield replace(named, content=sha or named.content, sha256=sha, teacher=True, **origin)
 
 
-def _facts(said: Any, teacher: str, run: RunFolder) -> dict[str, Any]:
-    """What the run was told of its teacher, and the image size where no file gives one."""
-    facts = TeacherFacts.model_validate(said or {}).of_network()
+def _facts(run: RunFolder, teacher: str) -> dict[str, Any]:
+    """What a run was told of its teacher, and the image size where no file gives one."""
+    facts = TeacherFacts.model_validate(run.values()["teacher_facts"] or {}).of_network()
     if is_foreign(teacher) and "image_size" not in facts:
         facts["default_size"] = read_info(run.path / LAST).image_size
     return facts

@@ -42,7 +42,8 @@ def map_result(
 
     Returns:
         kind "map": `similarity`, `low` and `high` [N, N], rows beside columns, NaN where the facts' `undefined` or
-        `no_interval` says why; `points` [N, 2], `shares` and `tree` of the networks that the fact `placed` lists.
+        `no_interval` says why; `points` [N, 2], NaN for networks that are left out because pairs of theirs are
+        undefined, `shares`, and the `tree` of the others.
     """
     matrices, undefined, remarks, missing = _matrices(folder, members, networks, tiles)
     placed = _placed(matrices[0])
@@ -51,14 +52,14 @@ def map_result(
     points = np.full((len(members), 2), np.nan)
     points[placed] = ordination.points
     arrays = dict(zip(("similarity", "low", "high"), matrices, strict=True))
-    arrays |= {"points": points, "shares": ordination.shares, "tree": average_linkage(distances)}
+    arrays |= {"points": points, "shares": ordination.shares}
+    arrays |= {"tree": average_linkage(distances)} if len(placed) > 1 else {}
     known, origins = _origins(folder, networks)
     facts = {
         "networks": [one.name for one in members],
         "methods": [one.method for one in members],
         "seeds": [one.seed for one in members],
         "teachers": [one.teacher for one in members],
-        "placed": placed,
         "measure": comparison(settings.measure).title,
         "layers": RULES[settings.rule],
         "confidence": 0.95,
