@@ -63,10 +63,23 @@ _MINIBATCHES = {
     "permutations": _COUNTED,
     "no_interval": Text(),
 }
+_COMPONENTS = Values("pairs", "whole", within=COUNT, required=False)
 _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
+#: what is beside its permutation null: each pair, the best one for each student layer, and the best of all
+_BESIDE = {"": "teacher_layers student_layers", "student_": "student_layers", "best_": ""}
+_SHARES = ("p_values", "p_adjusted")
+_NULL = {
+    prefix + name: Values(dims, within=SHARE if name in _SHARES else (-inf, inf), nan="all", required=False)
+    for prefix, dims in _BESIDE.items()
+    for name in ("null_mean", "null_deviation", "threshold", "calibrated", *_SHARES)
+}
+_CALIBRATED = [tuple(name for name in _NULL if name != "p_values")]  # p values alone come from permutations alone
+_CALIBRATION = {
+    "calibration": Record({"alpha": Number(SHARE), "permutations": _COUNTED, "correction": Text()}, required=False)
+}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -99,17 +112,19 @@ KINDS = {
             "hsic_xy": Values("minibatches teacher_layers student_layers"),
             "hsic_xx": Values("minibatches teacher_layers"),
             "hsic_yy": Values("minibatches student_layers"),
-            "p_values": Values("teacher_layers student_layers", within=SHARE, nan="all", required=False),
+            **_NULL,
         },
         facts={
             **_PAIR,
             **_LAYERS,
             **_MINIBATCHES,
             "reduce": _LABEL,
+            **_CALIBRATION,
             "until": Maybe(Number(COUNT), required=False),  # of 0.1.0
             "undefined": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
+        together=_CALIBRATED,
     ),
     "cka-over-time": Kind(
         arrays={
@@ -282,6 +297,9 @@ KINDS = {
             "student_by_fold": Values("pairs folds", nan="some"),
             "dimension": Values("pairs", within=COUNT, nan="all"),
             "cka": Values("pairs 3 interval", nan="all"),
+            **{f"{who}_{name}": _COMPONENTS for who in ("teacher", "student") for name in ("rank", "used")},
+            "teacher_held": Values("pairs", within=SHARE, required=False),
+            "student_held": Values("pairs", within=SHARE, required=False),
             "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
             "student_probe": Values("pairs 3 interval", nan="all", required=False),
             "rates": Values("rates", within=SHARE, rising=True, required=False),
@@ -297,12 +315,22 @@ KINDS = {
             "seed": Number(whole=True),
             "confidence": Number(SHARE),
             "n_samples": _COUNTED,
+            "n_independent": Number(COUNT, whole=True, required=False),
+            **{
+                f"{who}_{name}": List(Flag(), "pairs", required=False)
+                for who in ("teacher", "student")
+                for name in ("lower_bound", "sample_limited")
+            },
             "parts": List(Text(), "3"),
             "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
         },
         provenance=ORIGIN,
-        together=[("teacher_probe", "student_probe"), ("rates", "teacher_by_rate", "student_by_rate")],
+        together=[
+            ("teacher_probe", "student_probe"),
+            tuple(f"{who}_{name}" for who in ("teacher", "student") for name in ("rank", "used", "held")),
+            ("rates", "teacher_by_rate", "student_by_rate"),
+        ],
     ),
     "knowledge-comparison": Kind(
         arrays={
@@ -317,6 +345,8 @@ KINDS = {
             "data": Text(),
             "method": _LABEL,
             "confidence": Number(SHARE),
+            "teacher_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
+            "student_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
@@ -379,10 +409,11 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all")},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_NULL},
         facts={
             **_PAIR,
             **_LAYERS,
+            **_CALIBRATION,
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -390,6 +421,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
+        together=_CALIBRATED,
     ),
     "training": Kind(
         arrays={

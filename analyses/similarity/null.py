@@ -10,7 +10,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,19 @@ from kdprobe.errors import AnalysisError
 ALPHA, PERMUTATIONS = 0.05, 200
 
 _Array = NDArray[np.float64]
+#: attributes of `Calibrated`, and what they are called in results
+_KEPT = {
+    "null_mean": "null_mean",
+    "null_deviation": "null_deviation",
+    "threshold": "threshold",
+    "score": "calibrated",
+    "p_value": "p_values",
+    "p_adjusted": "p_adjusted",
+}
+_CORRECTION = (
+    "adjusted p values hold for all pairs together: of any pair as far above its null, in that one's deviations, under "
+    "random orders of the samples that are the same for all layers"
+)
 _ROUNDING = 1e-12  # values that are no further apart are ties
 
 
@@ -70,6 +83,49 @@ class CalibratedPairs:
     alpha: float
     permutations: int
 
+    def arrays(self) -> dict[str, _Array]:
+        """What a result keeps: for each pair, and with `student_` and `best_` before its name, for the best ones."""
+        parts = {"": self.pairs, "student_": self.by_student, "best_": self.best}
+        return {prefix + name: getattr(part, key) for prefix, part in parts.items() for key, name in _KEPT.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """How the null was made and how p values are corrected."""
+        return {"alpha": self.alpha, "permutations": self.permutations, "correction": _CORRECTION}
+
+    def columns(self) -> dict[str, _Array]:
+        """The columns of a table with one row for each pair."""
+        return {"p_value": self.pairs.p_value} | {
+            name: getattr(self.pairs, key) for key, name in _KEPT.items() if key != "p_value"
+        }
+
+    def best_words(self) -> list[tuple[str, str]]:
+        """Score and adjusted p value of the best pair of each student layer, below their names."""
+        scores = [f"{score:.3f}".replace("nan", "-") for score in self.by_student.score]
+        shares = [f"{share:.3f}".replace("nan", "-") for share in self.by_student.p_adjusted]
+        return [("calibrated", "p"), *zip(scores, shares, strict=True)]
+
+    def summary(self, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> str:
+        """How many pairs exceed their null, and the best of all."""
+        defined, beyond = ~np.isnan(self.pairs.score), self.pairs.p_adjusted <= self.alpha
+        if not defined.any():
+            return "no pair has a value to set beside its null"
+        row, column = map(int, np.unravel_index(np.nanargmax(self.pairs.observed), defined.shape))
+        return (
+            f"{beyond.sum()} of {defined.sum()} pairs exceed their null of {self.permutations} random orders of the "
+            f"samples (p <= {self.alpha:g} for all pairs together); best: {teacher_layers[row]} and "
+            f"{student_layers[column]}, calibrated {float(self.best.score):.3f}, p = {float(self.best.p_value):.3g}"
+        )
+
+    @classmethod
+    def of(cls, matrix: _Array, arrays: Mapping[str, _Array], facts: Mapping[str, Any]) -> "CalibratedPairs":
+        """What `arrays` and `facts` kept, of values [Lt, Ls]."""
+        values = {"": matrix, "student_": _largest(matrix, (0,)), "best_": _largest(matrix, (0, 1))}
+        pairs, by_student, best = (
+            Calibrated(np.asarray(observed), **{key: arrays[prefix + name] for key, name in _KEPT.items()})
+            for prefix, observed in values.items()
+        )
+        return cls(pairs, by_student, best, facts["alpha"], facts["permutations"])
+
 
 def calibrate(
     observed: float | Float[np.ndarray, "..."],
@@ -107,7 +163,7 @@ def calibrate(
     p_value = _p_values(values, drawn)
     score = np.where(p_value <= alpha, values - threshold, 0 * values)
     if largest is not None:
-        score = np.clip(score / np.maximum(largest - threshold, _ROUNDING), 0, 1)
+        score = np.clip(score / np.maximum(largest - threshold, _ROUNDING), 0, 1) + 0.0  # never -0.0
     compared = _studentised(every) if studentised else every
     axes = tuple(range(1, compared.ndim))
     p_adjusted = _p_values(compared[0], np.nanmax(compared[1:], axis=axes, initial=-math.inf, keepdims=True))
@@ -157,6 +213,28 @@ def calibrate_pairs(
 def least_permutations(alpha: float = ALPHA) -> int:
     """The smallest number of permutations with which a p value can be as small as alpha."""
     return math.ceil(round(1 / alpha, 9)) - 1
+
+
+def enough_permutations(permutations: int, *, calibrated: bool, alpha: float = ALPHA) -> int:
+    """The number of permutations to make: what was asked for, or the usual number where calibration needs them.
+
+    Args:
+        permutations: asked for; 0 for no wish.
+        calibrated: whether values are to be calibrated.
+        alpha: level of thresholds.
+
+    Raises:
+        AnalysisError: if there are too few for any p value to be as small as alpha.
+    """
+    if not calibrated:
+        return permutations
+    least = least_permutations(alpha)
+    if 0 < permutations < least:
+        raise AnalysisError(
+            f"at the level {alpha:g}, calibration needs at least {least} permutations, but got {permutations}: with "
+            "fewer, no value can exceed its null"
+        )
+    return permutations or max(PERMUTATIONS, least)
 
 
 def random_order(n: int, generator: torch.Generator, groups: Tensor | None = None) -> Tensor:

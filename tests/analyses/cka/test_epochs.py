@@ -148,6 +148,10 @@ def test_command_writes_into_the_run(student):
     [
         (("--run", "x", "--student", "y"), "--run takes no --student"),
         (("--run", "x", "--permutations", "9"), "--run takes no --student"),
+        (
+            ("--run", "x", "--calibrate"),
+            "--run takes no --student, --features, --reduce, --permutations or --calibrate",
+        ),
         (("--every", "2"), "give the run with --run"),
     ],
 )

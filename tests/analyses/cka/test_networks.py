@@ -15,6 +15,7 @@ from analyses.cka.result import CKAResult
 from analyses.cka.stored import files_cka
 from analyses.cka.sums import HSICSums
 from analyses.jackknife import jackknife_t
+from analyses.similarity.null import calibrate_pairs, random_orders
 from kdprobe.data import Batch
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, ResultError, StoreError
 from kdprobe.features import dump as dumping
@@ -399,6 +400,57 @@ def test_command_with_permutations(checkpoints, tmp_path):
     result = CKAResult.load(tmp_path / "cka.npz")
     assert np.allclose(np.diag(result.matrix), 1)
     assert (result.p_values == 0.1).all()
+
+
+def test_the_null_is_cka_of_permuted_samples():
+    x, y, wide = normal(3, 12, 4), normal(3, 12, 5, seed=1), normal(3, 12, 40, seed=2)
+    y[..., :2] += x[..., :2]
+    sums = HSICSums(permutations=19)
+    for one, other, more in zip(x, y, wide, strict=True):
+        sums.add(
+            {"x": centred_gram(one)},
+            {"y": centred_gram(other), "flat": torch.zeros(12, 12), "wide": centred_gram(more)},
+        )
+    found = sums.result(calibrated=True)
+    orders = [list(random_orders(12, 19, seed=number)) for number in range(3)]
+    null = np.array([
+        [minibatch_cka(x, torch.stack([part[order[draw]] for part, order in zip(layer, orders, strict=True)]))
+         for layer in (y, wide)]
+        for draw in range(19)
+    ])  # fmt: skip
+    kept = [0, 2]
+    expected = calibrate_pairs(found.matrix[:, kept], null[:, None])
+    for name in ("null_mean", "null_deviation", "threshold", "score", "p_value", "p_adjusted"):
+        actual = getattr(found.calibration.pairs, name)
+        np.testing.assert_allclose(actual[:, kept], getattr(expected.pairs, name), rtol=1e-9, atol=1e-12)
+        assert np.isnan(actual[0, 1])
+        assert getattr(found.calibration.best, name) == pytest.approx(float(getattr(expected.best, name)))
+    assert "of 2 pairs exceed their null of 19 random orders" in found.calibration.summary(["x"], ["y", "flat", "wide"])
+
+
+def test_without_any_variation_there_is_nothing_to_calibrate():
+    sums = HSICSums(permutations=19)
+    sums.add({"x": torch.zeros(8, 8)}, {"y": torch.zeros(8, 8)})
+    calibration = sums.result(calibrated=True).calibration
+    assert np.isnan(calibration.best.p_value)
+    assert calibration.summary(["x"], ["y"]) == "no pair has a value to set beside its null"
+
+
+def test_command_that_calibrates(checkpoints, tmp_path):
+    given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors", "--quiet")
+    with pytest.raises(AnalysisError, match="calibration needs at least 19 permutations, but got 9"):
+        run(*given, "--out", tmp_path / "few", "--calibrate", "--permutations", 9)
+    assert not list(tmp_path.glob("few/*"))
+    printed = run(*given, "--out", tmp_path, "--calibrate", "--permutations", 19, "--batch-size", 100).output
+    assert "pairs exceed their null of 19 random orders of the samples (p <= 0.05 for all pairs together)" in printed
+    found = CKAResult.load(tmp_path / "cka.npz")
+    assert found.summary() in printed
+    assert found.facts["permutations"] == found.calibration.permutations == 19
+    assert np.diag(found.calibration.pairs.score) == pytest.approx(1)
+    assert found.calibration.by_student.p_adjusted.tolist() == [0.05] * len(found.student_layers)
+    columns = {"p_value", "null_mean", "null_deviation", "threshold", "calibrated", "p_adjusted"}
+    assert columns <= set((tmp_path / "cka.csv").read_text().splitlines()[0].split(","))
+    assert list(tmp_path.glob("cka.p*"))
 
 
 def _correlated(n, seed, *, d=6):
