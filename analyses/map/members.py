@@ -85,7 +85,7 @@ def find_members(texts: Sequence[str], *, teacher: str | None = None, teachers: 
         known = {one.content for one in found}
         for one in _teachers_of([run for run in (gather(folders) if folders else []) if run.finished], known):
             found = _with_teacher(found, one)
-    members = list({(one.content, one.role and one.file): one for one in found}.values())
+    members = list({one.content: one for one in reversed(found)}.values())[::-1]
     members.sort(key=lambda one: not one.teacher)
     if len(members) < 2:
         raise AnalysisError(f"a map needs two networks at least, but {' '.join(texts)} names {len(members)}")
@@ -109,7 +109,7 @@ def _of_dumps(paths: Sequence[str]) -> Iterator[Member]:
             for role in store.roles:
                 network = store.network(role)
                 shown = [store.reduce, store.content, store.batch_size, store.n_samples, network.images or store.data]
-                content = content_key([network.sha256, *shown, store.layers(role)])
+                content = content_key([network.sha256 or f"{path} {role}", *shown, store.layers(role)])
                 label = name if len(store.roles) == 1 else f"{name}, {role}"
                 is_teacher = role == "teacher" and len(store.roles) > 1
                 yield Member(label, file=str(Path(path).resolve()), role=role, content=content, teacher=is_teacher)
