@@ -28,6 +28,7 @@ package registers may hold any numbers and any JSON values; it is saved, loaded 
 """
 
 from math import inf
+from typing import Any
 
 from kdprobe.errors import ResultError
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
@@ -63,6 +64,7 @@ _MINIBATCHES = {
     "permutations": _COUNTED,
     "no_interval": Text(),
 }
+_ENDS, _FLAGS = Values("pairs interval", nan="some"), List(Flag(), "pairs", required=False)
 _COMPONENTS = Values("pairs", "whole", within=COUNT, required=False)
 _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
@@ -102,6 +104,11 @@ _PROBE = {
     "temperature": Number(COUNT, required=False),
 }
 _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_DIFFERENCE}
+
+
+def _of_both(**of: Any) -> dict[str, Any]:
+    return {f"{who}_{name}": each for who in ("teacher", "student") for name, each in of.items()}
+
 
 KINDS = {
     "cka": Kind(
@@ -289,22 +296,13 @@ KINDS = {
     ),
     "knowledge": Kind(
         arrays={
-            "teacher_general": Values("pairs interval", nan="some"),
-            "teacher_specific": Values("pairs interval", nan="some"),
-            "student_general": Values("pairs interval", nan="some"),
-            "student_specific": Values("pairs interval", nan="some"),
-            "teacher_by_fold": Values("pairs folds", nan="some"),
-            "student_by_fold": Values("pairs folds", nan="some"),
+            **_of_both(general=_ENDS, specific=_ENDS, by_fold=Values("pairs folds", nan="some")),
             "dimension": Values("pairs", within=COUNT, nan="all"),
             "cka": Values("pairs 3 interval", nan="all"),
-            **{f"{who}_{name}": _COMPONENTS for who in ("teacher", "student") for name in ("rank", "used")},
-            "teacher_held": Values("pairs", within=SHARE, required=False),
-            "student_held": Values("pairs", within=SHARE, required=False),
-            "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
-            "student_probe": Values("pairs 3 interval", nan="all", required=False),
+            **_of_both(rank=_COMPONENTS, used=_COMPONENTS, held=Values("pairs", within=SHARE, required=False)),
+            **_of_both(probe=Values("pairs 3 interval", nan="all", required=False)),
             "rates": Values("rates", within=SHARE, rising=True, required=False),
-            "teacher_by_rate": Values("pairs rates interval", nan="some", required=False),
-            "student_by_rate": Values("pairs rates interval", nan="some", required=False),
+            **_of_both(by_rate=Values("pairs rates interval", nan="some", required=False)),
         },
         facts={
             **_PAIR,
@@ -316,11 +314,7 @@ KINDS = {
             "confidence": Number(SHARE),
             "n_samples": _COUNTED,
             "n_independent": Number(COUNT, whole=True, required=False),
-            **{
-                f"{who}_{name}": List(Flag(), "pairs", required=False)
-                for who in ("teacher", "student")
-                for name in ("lower_bound", "sample_limited")
-            },
+            **_of_both(lower_bound=_FLAGS, sample_limited=_FLAGS),
             "parts": List(Text(), "3"),
             "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
@@ -328,15 +322,12 @@ KINDS = {
         provenance=ORIGIN,
         together=[
             ("teacher_probe", "student_probe"),
-            tuple(f"{who}_{name}" for who in ("teacher", "student") for name in ("rank", "used", "held")),
+            tuple(_of_both(rank=None, used=None, held=None)),
             ("rates", "teacher_by_rate", "student_by_rate"),
         ],
     ),
     "knowledge-comparison": Kind(
-        arrays={
-            "teacher_general": Values("names pairs interval", nan="some"),
-            "student_general": Values("names pairs interval", nan="some"),
-        },
+        arrays={**_of_both(general=Values("names pairs interval", nan="some"))},
         facts={
             **_PAIRS,
             "names": List(Text(), "names"),
@@ -345,8 +336,7 @@ KINDS = {
             "data": Text(),
             "method": _LABEL,
             "confidence": Number(SHARE),
-            "teacher_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
-            "student_lower_bound": List(List(Flag(), "pairs"), "names", required=False),
+            **_of_both(lower_bound=List(List(Flag(), "pairs"), "names", required=False)),
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),

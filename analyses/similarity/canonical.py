@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.similarity.measure import Features, Measure, counts
+from analyses.similarity.measure import FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
@@ -47,7 +47,7 @@ class Basis:
         return Basis(self.directions[:, :kept], self.sizes[:kept], self.loadings[:kept], self.d)
 
 
-def basis(features: Features) -> Basis:
+def basis(features: FeatureSet) -> Basis:
     """The basis of a layer; directions that are only rounding are left out.
 
     Raises:
@@ -139,7 +139,7 @@ class _CCA(Measure[Basis]):
 
     title: ClassVar[str] = "CCA"
 
-    def prepare(self, features: Features) -> Basis:
+    def prepare(self, features: FeatureSet) -> Basis:
         return basis(features)
 
     def compare(self, one: Basis, other: Basis) -> float:
@@ -175,7 +175,7 @@ class SVCCA(_CCA):
     title: ClassVar[str] = "SVCCA"
     variance: float = 0.99
 
-    def prepare(self, features: Features) -> Basis:
+    def prepare(self, features: FeatureSet) -> Basis:
         """The leading directions."""
         return basis(features).leading(self.variance)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from analyses.similarity.measure import Features, Measure
+from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import distance_tolerance
@@ -20,7 +20,7 @@ _NEAR = 1e-6  # of both squared lengths: below it the squared distance of two sa
 _BLOCK = 1 << 22  # differences made at a time
 
 
-def distances(features: Features) -> tuple[Float[Tensor, "n n"], float]:
+def distances(features: FeatureSet) -> tuple[Float[Tensor, "n n"], float]:
     """Euclidean distances of all pairs of samples, and how far two of them may be apart by rounding alone.
 
     They come from inner products of centred features; where two samples are so near that these lose their digits, from
@@ -69,7 +69,7 @@ class RSA(Measure[Tensor]):
 
     title: ClassVar[str] = "RSA (Pearson)"
 
-    def prepare(self, features: Features) -> Tensor:
+    def prepare(self, features: FeatureSet) -> Tensor:
         """Distances, standardised."""
         found, tolerance = distances(features)
         rows, columns = torch.triu_indices(features.n, features.n, 1, device=found.device)

@@ -20,10 +20,10 @@ from analyses.arrays import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.rounding import precision_of, varying_columns
 
-P = TypeVar("P")
+Prepared = TypeVar("Prepared")
 
 
-class Features:
+class FeatureSet:
     """The features of one layer, checked.
 
     Directions and distances that only rounding tells apart (`kdprobe.features.rounding`) do not count.
@@ -85,7 +85,7 @@ class Features:
         return varying - varying.mean(0)
 
 
-class Measure(ABC, Generic[P]):
+class Measure(ABC, Generic[Prepared]):
     """A measure of how alike two sets of features of the same samples are; larger is more alike.
 
     Attributes:
@@ -97,7 +97,7 @@ class Measure(ABC, Generic[P]):
     symmetric: ClassVar[bool] = True
 
     @abstractmethod
-    def prepare(self, features: Features) -> P:
+    def prepare(self, features: FeatureSet) -> Prepared:
         """What the measure needs of one layer.
 
         Raises:
@@ -105,11 +105,11 @@ class Measure(ABC, Generic[P]):
         """
 
     @abstractmethod
-    def compare(self, one: P, other: P) -> float:
+    def compare(self, one: Prepared, other: Prepared) -> float:
         """The value of a pair of layers; one that `undefined` says nothing of."""
 
     @abstractmethod
-    def reordered(self, prepared: P, order: Tensor) -> P:
+    def reordered(self, prepared: Prepared, order: Tensor) -> Prepared:
         """What `prepare` gives for `features[order]`, without making it again.
 
         Args:
@@ -117,15 +117,15 @@ class Measure(ABC, Generic[P]):
             order: a permutation of 0 to n - 1.
         """
 
-    def undefined(self, one: P, other: P) -> str:
+    def undefined(self, one: Prepared, other: Prepared) -> str:
         """Why a pair has no value; empty if it has one."""
         return ""
 
-    def remark(self, one: P, other: P) -> str:
+    def remark(self, one: Prepared, other: Prepared) -> str:
         """What a value must not be read without; empty for most."""
         return ""
 
-    def compare_all(self, rows: Sequence[P], columns: Sequence[P]) -> NDArray[np.float64]:
+    def compare_all(self, rows: Sequence[Prepared], columns: Sequence[Prepared]) -> NDArray[np.float64]:
         """Values of all pairs [rows, columns], NaN where one is undefined."""
         return np.array(
             [[np.nan if self.undefined(x, y) else self.compare(x, y) for y in columns] for x in rows]
@@ -135,7 +135,7 @@ class Measure(ABC, Generic[P]):
         """The value of two arrays or tensors of features; raises and warns as `prepared_pair` does."""
         return self.compare(*self.prepared_pair(x, y))
 
-    def prepared_pair(self, x: Any, y: Any) -> tuple[P, P]:
+    def prepared_pair(self, x: Any, y: Any) -> tuple[Prepared, Prepared]:
         """What is compared of two arrays or tensors of features.
 
         Raises:
@@ -148,7 +148,7 @@ class Measure(ABC, Generic[P]):
         x, y = as_tensor(x, name="x", least=2), as_tensor(y, name="y", least=2)
         if len(x) != len(y):
             raise AnalysisError(f"x and y need features of the same samples, but have {len(x)} and {len(y)} rows")
-        one, other = self.prepare(Features(x)), self.prepare(Features(y))
+        one, other = self.prepare(FeatureSet(x)), self.prepare(FeatureSet(y))
         if reason := self.undefined(one, other):
             raise Undefined(reason)
         if remark := self.remark(one, other):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.layer_pairs import pairs_table
 from analyses.paired_features import LayerFeatures
-from analyses.similarity.measure import Features, Measure
+from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import find_measure
 from analyses.stored_pair import open_pair
 from kdprobe.errors import AnalysisError, Undefined
@@ -148,7 +148,7 @@ def _prepared(
     found: _Layers = {}
     for name in layers:
         try:
-            found[name] = measure.prepare(Features(read(name), getattr(torch, stored) if stored else None))
+            found[name] = measure.prepare(FeatureSet(read(name), getattr(torch, stored) if stored else None))
         except AnalysisError as error:
             found[name] = type(error)(f"{role} layer {name!r}: {error}")
     return found

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.similarity.measure import Features, Measure, counts
+from analyses.similarity.measure import FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
@@ -57,7 +57,7 @@ class Procrustes(Measure[Turned]):
 
     title: ClassVar[str] = "Procrustes similarity"
 
-    def prepare(self, features: Features) -> Turned:
+    def prepare(self, features: FeatureSet) -> Turned:
         """The features themselves, or the triangle of their QR decomposition where there are more dimensions."""
         centred = features.centred
         n, width = centred.shape
@@ -88,7 +88,7 @@ class Procrustes(Measure[Turned]):
         )
 
 
-def _fills_samples(features: Features, values: Tensor) -> bool:
+def _fills_samples(features: FeatureSet, values: Tensor) -> bool:
     n, width = values.shape
     if width < n - 1:
         return False
