@@ -31,6 +31,7 @@ from math import inf
 from typing import Any
 
 from kdprobe.errors import ResultError
+from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -340,47 +341,7 @@ KINDS = {
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
-    "map": Kind(
-        arrays={
-            "similarity": Values("networks networks", nan="all"),  # rows beside columns
-            "low": Values("networks networks", nan="all", at_most="high"),
-            "high": Values("networks networks", nan="all"),
-            "points": Values("networks 2", nan="all"),  # NaN for networks with undefined pairs
-            "shares": Values("2", within=SHARE),  # of all squared distances, on each axis of the map
-            "tree": Values("joins 4", within=COUNT, required=False),  # of those with a place, as scipy has it
-        },
-        facts={
-            "networks": List(Text(), "networks"),
-            "methods": List(Maybe(Text()), "networks"),
-            "seeds": List(Maybe(Number(whole=True)), "networks"),
-            "teachers": List(Flag(), "networks"),
-            "measure": _LABEL,
-            "layers": Text(),
-            "reduce": _LABEL,
-            "data": Text(),
-            "n_samples": _COUNTED,
-            "batch_size": _COUNTED,
-            "confidence": Number(SHARE),
-            "negative": Number(COUNT),
-            "no_interval": Text(),
-            "undefined": List(Record({"networks": List(Text(), "2"), "reason": Text()})),
-            "groupings": List(
-                Record(
-                    {
-                        "of": Text(words=("methods", "seeds")),
-                        "f": _NUMBER,
-                        "share": Maybe(Number(SHARE)),
-                        "p_value": Maybe(Number(SHARE)),
-                        "smallest_p": Maybe(Number(SHARE)),
-                        "permutations": _COUNTED,
-                        "n_networks": _COUNTED,
-                        "reason": Text(),
-                    }
-                )
-            ),
-        },
-        provenance={**ORIGIN, "data": Text(), "networks": List(_NETWORK, "networks")},
-    ),
+    "map": MAP,
     "reliability": Kind(
         arrays={
             "edges": Values("bins+1", within=SHARE, rising=True),

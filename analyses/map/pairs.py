@@ -12,7 +12,7 @@ from analyses.cka.intervals import ratio, without_each
 from analyses.cka.sums import Grams, HSICSums
 from analyses.jackknife import jackknife_t, too_few
 from analyses.layer_pairs import match_layers
-from analyses.similarity.measure import Features
+from analyses.similarity.measure import FeatureSet
 from analyses.similarity.measures import MEASURES, find_measure
 from analyses.stored_pair import StoredNetwork
 from kdprobe.errors import AnalysisError, Undefined
@@ -115,7 +115,7 @@ class _Measured(Comparison):
 
     def _prepared(self, side: StoredNetwork, layer: str, stored: torch.dtype | None) -> Any:
         try:
-            return self._measure.prepare(Features(side.reduced(layer, None), stored))
+            return self._measure.prepare(FeatureSet(side.reduced(layer, None), stored))
         except Undefined as error:
             return error
 
