@@ -31,7 +31,7 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairValue:
     """How alike one network is to another.
 
     Attributes:
@@ -67,7 +67,7 @@ class Comparison(ABC):
         """What is compared of some layers of a network."""
 
     @abstractmethod
-    def compare(self, one: Any, other: Any) -> Pair:
+    def compare(self, one: Any, other: Any) -> PairValue:
         """The first network beside the second."""
 
 
@@ -81,7 +81,7 @@ class _CKA(Comparison):
         starts = range(0, side.store.n_samples, batch_size)
         return [{layer: _gram(side, layer, start, batch_size) for layer in layers} for start in starts]
 
-    def compare(self, one: list[Grams], other: list[Grams]) -> Pair:
+    def compare(self, one: list[Grams], other: list[Grams]) -> PairValue:
         sums = HSICSums()
         for grams, others in zip(one, other, strict=True):
             if sums.accepts(len(next(iter(grams.values())))):
@@ -92,14 +92,14 @@ class _CKA(Comparison):
         reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in result.undefined}
         for row, column in places:
             if reason := reasons.get((result.teacher_layers[row], result.student_layers[column])):
-                return Pair(np.nan, reason=_of_either(reason))
+                return PairValue(np.nan, reason=_of_either(reason))
         value = float(result.matrix[rows, columns].mean())
         sizes = np.array(list(sums.sizes.values()), np.float64)
         parts = result.hsic_xy[:, rows, columns], result.hsic_xx[:, rows], result.hsic_yy[:, columns]
         rest = ratio(*(without_each(sizes[:, None] * part) for part in parts)).mean(1)
         half = float(jackknife_t(rest, sizes))
         missing = too_few(len(sizes), "minibatches") or "without one of the minibatches, a layer is constant"
-        return Pair(value, value - half, value + half, reason="" if np.isfinite(half) else missing)
+        return PairValue(value, value - half, value + half, reason="" if np.isfinite(half) else missing)
 
 
 class _Measured(Comparison):
@@ -119,16 +119,16 @@ class _Measured(Comparison):
         except Undefined as error:
             return error
 
-    def compare(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> Pair:
+    def compare(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> PairValue:
         values, remarks, layers = list[float](), list[str](), (list(one.values()), list(other.values()))
         for row, column in _matched(list(one), list(other)):
             x, y = layers[0][row], layers[1][column]
             failed = next((str(side) for side in (x, y) if isinstance(side, AnalysisError)), "")
             if reason := failed or self._measure.undefined(x, y):
-                return Pair(np.nan, reason=reason)
+                return PairValue(np.nan, reason=reason)
             values.append(self._measure.compare(x, y))
             remarks.append(self._measure.remark(x, y))
-        return Pair(float(np.mean(values)), reason=NO_INTERVAL, remark=next(filter(None, remarks), ""))
+        return PairValue(float(np.mean(values)), reason=NO_INTERVAL, remark=next(filter(None, remarks), ""))
 
 
 def comparison(measure: str) -> Comparison:

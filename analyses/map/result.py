@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from analyses.map.geometry import average_linkage, chord_distances, principal_coordinates
 from analyses.map.grouping import permanova
 from analyses.map.members import Member
-from analyses.map.pairs import RULES, Pair, comparison
+from analyses.map.pairs import RULES, PairValue, comparison
 from analyses.map.showing import source_of
 from analyses.map.tiles import PAIRS, read_pairs
-from analyses.map.work import MapCell, Settings
+from analyses.map.work import MapCell, MapSettings
 from kdprobe.errors import Undefined
 from kdprobe.features.store import FeatureStore
 from kdprobe.provenance import provenance
@@ -29,7 +29,11 @@ _PERMUTATIONS = 9999
 
 
 def map_result(
-    folder: Path, members: Sequence[Member], networks: Sequence[MapCell], tiles: Sequence[MapCell], settings: Settings
+    folder: Path,
+    members: Sequence[Member],
+    networks: Sequence[MapCell],
+    tiles: Sequence[MapCell],
+    settings: MapSettings,
 ) -> Result:
     """The map of networks whose pairs are measured.
 
@@ -157,7 +161,7 @@ def _matrices(
     return matrices, undefined, noted, missing
 
 
-def _fill(matrices: Sequence[_Array], place: tuple[int, int], pair: Pair) -> None:
+def _fill(matrices: Sequence[_Array], place: tuple[int, int], pair: PairValue) -> None:
     for matrix, value in zip(matrices, (pair.value, pair.low, pair.high), strict=True):
         matrix[place] = value
 

@@ -8,7 +8,7 @@ from typing import Any
 from analyses.map.members import Member
 from analyses.map.pairs import RULES, comparison
 from analyses.map.result import map_result
-from analyses.map.work import TASK, Settings, complete_map
+from analyses.map.work import TASK, MapSettings, complete_map
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.errors import AnalysisError, near_matches
 from kdprobe.features.minibatches import SIZE
@@ -73,7 +73,7 @@ def measure_map(
         raise AnalysisError(f"{shown[0].spec} does not name its data set; give one with --data")
     facts = iter(facts_for([one.spec for one in shown], told or {}))
     of_each = [next(facts) if one.spec else {} for one in members]
-    settings = Settings(measure, rule, spec, batch_size, asdict(view), of_each)
+    settings = MapSettings(measure, rule, spec, batch_size, asdict(view), of_each)
     order = Order(folder.resolve(), task=TASK, device=device, trust=tuple(sorted(trusted_modules())))
     tell = (lambda _: None) if quiet else say
     cells = complete_map(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.map.pairs import Comparison, Pair, comparison, layers_of
+from analyses.map.pairs import Comparison, PairValue, comparison, layers_of
 from analyses.map.showing import source_of
 from analyses.stored_pair import StoredNetwork, require_same_samples
 from kdprobe.errors import AnalysisError, StoreError
@@ -56,7 +56,7 @@ def measure_tile(config: Mapping[str, Any], out: Path) -> None:
     RunFolder(out).write_result({"sha256": {PAIRS: sha256(path)}})
 
 
-def read_pairs(path: Path) -> Iterator[tuple[str, str, tuple[Pair, Pair]]]:
+def read_pairs(path: Path) -> Iterator[tuple[str, str, tuple[PairValue, PairValue]]]:
     """The pairs of a tile: ids of both networks, and the first beside the second and the second beside the first."""
     for line in _whole_lines(path):
         one, other, pairs = json.loads(line)
@@ -70,7 +70,7 @@ class _Prepared:
     def __init__(self, side: StoredNetwork, content: Any) -> None:
         self.side, self.content = side, content
 
-    def beside(self, other: "_Prepared", measure: Comparison) -> Iterator[Pair]:
+    def beside(self, other: "_Prepared", measure: Comparison) -> Iterator[PairValue]:
         """This network beside another, and the other beside this."""
         _require_comparable(self.side, other.side)
         there = measure.compare(self.content, other.content)
@@ -95,7 +95,7 @@ def _require_comparable(one: StoredNetwork, other: StoredNetwork) -> None:
         )
 
 
-def _append(path: Path, row: str, column: str, pairs: list[Pair]) -> None:
+def _append(path: Path, row: str, column: str, pairs: list[PairValue]) -> None:
     said = [
         {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in asdict(pair).items()}
         for pair in pairs
@@ -106,9 +106,9 @@ def _append(path: Path, row: str, column: str, pairs: list[Pair]) -> None:
         os.fsync(file.fileno())
 
 
-def _read(said: Mapping[str, Any]) -> Pair:
+def _read(said: Mapping[str, Any]) -> PairValue:
     values: dict[str, Any] = {key: np.nan if value is None else value for key, value in said.items()}
-    return Pair(**values)
+    return PairValue(**values)
 
 
 def _whole_lines(path: Path) -> list[str]:

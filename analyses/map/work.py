@@ -20,7 +20,7 @@ from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.ledger import Ledger, begin, check_folder
 
-BLOCK = 8  # networks along each side of a tile
+_BLOCK = 8  # networks along each side of a tile
 TASK = "analyses.map.work:work_on"
 
 
@@ -34,7 +34,7 @@ class MapCell(Cell):
 
 
 @dataclass(frozen=True)
-class Settings:
+class MapSettings:
     """How a map is measured.
 
     Attributes:
@@ -62,15 +62,15 @@ def work_on(config: Mapping[str, Any], out: Path, device: str) -> None:
         prepare_network(config, out, device)
 
 
-def network_cells(members: Sequence[Member], settings: Settings) -> list[MapCell]:
+def network_cells(members: Sequence[Member], settings: MapSettings) -> list[MapCell]:
     """A cell for each network."""
     return [_network_cell(one, told, settings) for one, told in zip(members, settings.told, strict=True)]
 
 
-def tile_cells(networks: Sequence[Cell], settings: Settings) -> list[MapCell]:
+def tile_cells(networks: Sequence[Cell], settings: MapSettings) -> list[MapCell]:
     """The cells of all pairs of networks."""
     ids = [cell.id for cell in networks]
-    blocks = [ids[start : start + BLOCK] for start in range(0, len(ids), BLOCK)]
+    blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
     chosen = {"measure": settings.measure, "rule": settings.rule}
     size = {"batch_size": settings.batch_size}
     found = []
@@ -85,7 +85,7 @@ def tile_cells(networks: Sequence[Cell], settings: Settings) -> list[MapCell]:
 def complete_map(
     folder: Path,
     members: Sequence[Member],
-    settings: Settings,
+    settings: MapSettings,
     open_engine: Callable[[], Engine],
     *,
     retries: int = RETRIES,
@@ -146,7 +146,7 @@ def _require_done(driver: Driver, ledger: Ledger, stop: StopRequest) -> None:
         raise AnalysisError(f"{label}: {reason}")
 
 
-def _network_cell(member: Member, told: Mapping[str, Any], settings: Settings) -> MapCell:
+def _network_cell(member: Member, told: Mapping[str, Any], settings: MapSettings) -> MapCell:
     shown: dict[str, Any] = {"data": settings.data, "batch_size": settings.batch_size, "view": dict(settings.view)}
     told = {**told, **member.told}
     cell = member.key(**shown, facts=told) if member.spec else member.key()

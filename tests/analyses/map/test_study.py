@@ -13,7 +13,7 @@ from analyses.map.result import map_summary, map_table
 from analyses.map.showing import prepare_network
 from analyses.map.study import measure_map
 from analyses.map.tiles import read_pairs
-from analyses.map.work import Settings, network_cells, tile_cells
+from analyses.map.work import MapSettings, network_cells, tile_cells
 from analyses.similarity import procrustes
 from kdprobe.cli.group import cli
 from kdprobe.errors import AnalysisError, ConfigError, StoreError
@@ -124,7 +124,7 @@ def test_two_networks_and_three_minibatches_are_enough_and_two_minibatches_have_
 
 def test_a_tile_goes_on_behind_the_last_whole_pair(dumps, tmp_path, monkeypatch):
     members = find_members(dumps)
-    settings = Settings("cka", "last", "", BATCH, {}, [{}] * 3)
+    settings = MapSettings("cka", "last", "", BATCH, {}, [{}] * 3)
     networks = network_cells(members, settings)
     for cell in networks:
         prepare_network(cell.config, tmp_path / "cells" / cell.id, "cpu")
