@@ -31,6 +31,7 @@ from math import inf
 from typing import Any
 
 from kdprobe.errors import ResultError
+from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -340,6 +341,7 @@ KINDS = {
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
+    "map": MAP,
     "reliability": Kind(
         arrays={
             "edges": Values("bins+1", within=SHARE, rising=True),

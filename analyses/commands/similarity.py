@@ -5,18 +5,13 @@ from typing import Any
 
 import click
 
-from kdprobe.cli.options import features_option, layers_options, reduce_option, saving_options
+from kdprobe.cli.options import features_option, layers_options, measure_option, reduce_option, saving_options
 from kdprobe.terminal import echo
 
 
 @click.command()
 @features_option(required=True)
-@click.option(
-    "--measure",
-    type=click.Choice(["svcca", "pwcca", "procrustes", "rsa", "rsa-spearman"]),
-    required=True,
-    help="Measure of similarity.",
-)
+@measure_option("svcca", "pwcca", "procrustes", "rsa", "rsa-spearman", required=True)
 @layers_options("all")
 @reduce_option(
     "gap", "flatten", "cls", "mean", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to"
