@@ -80,7 +80,12 @@ _GROUP = {
     "sha256": List(List(Text())),
 }
 _P_VALUES: dict[str, Fact] = dict.fromkeys(("p_value", "adjusted_p_value"), Maybe(Number(SHARE)))
-_COMPARED = {**dict.fromkeys(("quantity", "method", "other", "reason"), Text()), **_DIFFERENCE, **_P_VALUES}
+_COMPARED = {
+    "quantity": Text(words=("accuracy", "uar", "cka")),
+    **dict.fromkeys(("method", "other", "reason"), Text()),
+    **_DIFFERENCE,
+    **_P_VALUES,
+}
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
     "words": List(Text(), "names"),

@@ -45,7 +45,8 @@ def _table(result: Result, shown: Sequence[str]) -> Table:
 
 def _differences(result: Result) -> list[Table]:
     """How methods differ, as far as any two have seeds in common; overlap of their intervals is no test of that."""
-    found = [entry for entry in result.facts.get("differences", ()) if entry["high"] is not None]
+    needed = ("difference", "high", "adjusted_p_value")
+    found = [entry for entry in result.facts.get("differences", ()) if all(entry[key] is not None for key in needed)]
     if not found:
         return []
     note = (
