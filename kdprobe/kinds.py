@@ -82,6 +82,7 @@ _CALIBRATED = [tuple(name for name in _NULL if name != "p_values")]  # p values 
 _CALIBRATION = {
     "calibration": Record({"alpha": Number(SHARE), "permutations": _COUNTED, "correction": Text()}, required=False)
 }
+_LOW_HIGH = {end: Values("teacher_layers student_layers", nan="all", required=False) for end in ("low", "high")}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -358,11 +359,12 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_NULL},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **_NULL},
         facts={
             **_PAIR,
             **_LAYERS,
             **_CALIBRATION,
+            **{key: Text(required=False) for key in ("interval", "no_interval")},
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -370,7 +372,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=_CALIBRATED,
+        together=[*_CALIBRATED, ("low", "high")],
     ),
     "training": Kind(
         arrays={
