@@ -31,6 +31,7 @@ from math import inf
 from typing import Any
 
 from kdprobe.errors import ResultError
+from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -341,6 +342,7 @@ KINDS = {
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
+    "map": MAP,
     "reliability": Kind(
         arrays={
             "edges": Values("bins+1", within=SHARE, rising=True),
@@ -365,11 +367,9 @@ KINDS = {
             **_LAYERS,
             **_CALIBRATION,
             **{key: Text(required=False) for key in ("interval", "no_interval")},
-            "measure": _LABEL,
-            "reduce": _LABEL,
+            **dict.fromkeys(("measure", "reduce"), _LABEL),
             "n_samples": _COUNTED,
-            "undefined": _CELLS,
-            "remarks": _CELLS,
+            **dict.fromkeys(("undefined", "remarks"), _CELLS),
         },
         provenance=_ORIGIN_OF_PAIR,
         together=[*_CALIBRATED, ("low", "high")],

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
+from analyses.map import average_linkage, chord_distances, principal_coordinates
 from kdprobe.results import FORMAT, VERSION, Result
 
 PROVENANCE = {
@@ -301,6 +302,45 @@ def similarity_result(n_teacher: int = 4, n_student: int = 5) -> Result:
     facts = {key: value for key, value in result.facts.items() if key not in MINIBATCHES}
     facts |= {"measure": "Procrustes similarity", "reduce": "gap", "n_samples": 360, "remarks": []}
     return Result("similarity", {"matrix": result.arrays["matrix"]}, facts, result.provenance)
+
+
+def map_result(n_methods: int = 3, n_seeds: int = 2, *, undefined: bool = False, name: str = "kd") -> Result:
+    """A teacher and runs of several methods, which lie around it on a circle."""
+    n = 1 + n_methods * n_seeds
+    angles = np.linspace(0, 2 * np.pi, n - 1, endpoint=False)
+    places = np.vstack([[0, 0], 0.3 * np.stack([np.cos(angles), np.sin(angles)], 1)])
+    similarity = 1 - ((places[:, None] - places) ** 2).sum(2) / 2
+    if undefined:
+        similarity[0, 1:] = similarity[1:, 0] = np.nan
+    placed = slice(1 if undefined else 0, None)
+    distances = chord_distances(similarity)[placed, placed]
+    points = np.full((n, 2), np.nan)
+    points[placed], shares, negative = principal_coordinates(distances)
+    ends = np.where(np.eye(n) == 1, np.nan, similarity)
+    arrays = {"similarity": similarity, "low": ends - 0.02, "high": ends + 0.02, "points": points, "shares": shares}
+    methods = [None, *(f"{name}{place}" for place in range(n_methods) for _ in range(n_seeds))]
+    nothing = dict.fromkeys(("f", "share", "p_value", "smallest_p"))
+    entry = {"permutations": 9999, "n_networks": n - 1}
+    tested = {"f": 3.2, "share": 0.4, "p_value": 0.004, "smallest_p": 0.0001, "reason": ""}
+    facts = {
+        "networks": ["vit_tiny", *(f"{method}, seed {place % n_seeds}" for place, method in enumerate(methods[1:]))],
+        "methods": methods,
+        "seeds": [None, *(place % n_seeds for place in range(n - 1))],
+        "teachers": [True, *[False] * (n - 1)],
+        "measure": "CKA",
+        "layers": "the last stage",
+        "reduce": "gap",
+        "data": "digits",
+        "n_samples": 359,
+        "batch_size": 64,
+        "confidence": 0.95,
+        "negative": max(negative, 0.0),
+        "no_interval": "",
+        "undefined": [{"networks": ["vit_tiny", "x"], "reason": "constant"}] if undefined else [],
+        "groupings": [{"of": "methods", **entry, **tested}, {"of": "seeds", **entry, **nothing, "reason": "one seed"}],
+    }
+    origin = {**PROVENANCE, "networks": [{"name": "resnet8", "sha256": None}] * n}
+    return Result("map", arrays | {"tree": average_linkage(distances)}, facts, origin)
 
 
 def write_bare(path: str | Path, kind: str = "cka") -> None:

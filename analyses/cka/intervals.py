@@ -44,9 +44,9 @@ def half_widths(
     if len(sizes) < MIN_GROUPS:
         return halves
     weights = np.array(sizes, np.float64)[:, None]
-    rest_xx, rest_yy = _without_each(weights * xx), _without_each(weights * yy)
+    rest_xx, rest_yy = without_each(weights * xx), without_each(weights * yy)
     for row in range(len(halves)):  # row by row: of all pairs, the values without each minibatch would be many
-        rest = ratio(_without_each(weights * xy[:, row]), rest_xx[:, [row]], rest_yy)
+        rest = ratio(without_each(weights * xy[:, row]), rest_xx[:, [row]], rest_yy)
         halves[row] = jackknife_t(rest, sizes, confidence)
     return halves
 
@@ -60,8 +60,8 @@ def missing_interval(matrix: Float64[np.ndarray, "L M"], half: Float64[np.ndarra
     )
 
 
-def _without_each(parts: Array) -> Array:
-    """The sum of all parts [k, ...] but one, for each one; no difference, which a large part would leave empty."""
+def without_each(parts: Float[np.ndarray, "k *shape"]) -> Float64[np.ndarray, "k *shape"]:
+    """The sum of all parts but one, for each one; no difference, which a large part would leave empty."""
     rest = np.zeros_like(parts)
     rest[1:] = np.cumsum(parts[:-1], axis=0)
     rest[:-1] += np.cumsum(parts[:0:-1], axis=0)[::-1]

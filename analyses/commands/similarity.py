@@ -10,6 +10,7 @@ from kdprobe.cli.options import (
     data_option,
     features_option,
     layers_options,
+    measure_option,
     reduce_option,
     saving_options,
     showing_both_options,
@@ -32,7 +33,7 @@ _MEASURES = (
 @student_option()
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
-@click.option("--measure", type=click.Choice(_MEASURES), required=True, help="Measure of similarity.")
+@measure_option(*_MEASURES, required=True)
 @click.option(
     "--neighbours",
     type=click.IntRange(min=1),

@@ -37,6 +37,7 @@ from tests.saved_results import (
     examples_result,
     knowledge_comparison_result,
     knowledge_result,
+    map_result,
     over_time_result,
     reliability_result,
     similarity_result,
@@ -89,6 +90,9 @@ RESULTS = {
     "reliability": reliability_result(),
     "many reliabilities": reliability_result((LONG, *"bcdef")),
     "one reliability": reliability_result((LONG,)),
+    "map": map_result(),
+    "map with long names": map_result(17, 3, name=LONG),
+    "map with undefined pairs": map_result(2, 1, undefined=True),
     "over time": over_time_result(),
     "over time, many": over_time_result(12),
 }

@@ -31,6 +31,7 @@ from tests.saved_results import (
     examples_result,
     knowledge_comparison_result,
     knowledge_result,
+    map_result,
     over_time_result,
     reliability_result,
     similarity_result,
@@ -82,6 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "compound": compound_result(),
         "dropout": dropout_result(),
         "knowledge": knowledge_result(),
+        "map": map_result(name=HOSTILE),
         "over-time": over_time_result(),
         "reliability": reliability_result((HOSTILE,)),
         "training": training_result((HOSTILE, "kd")),
@@ -146,7 +148,7 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3 + 2
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 1
