@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.similarity.measure import NO_INTERVAL, FeatureSet, Measure, counts
+from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
@@ -138,7 +138,7 @@ class _CCA(Measure[Basis]):
     """What the measures by canonical correlations have in common."""
 
     title: ClassVar[str] = "CCA"
-    no_interval: ClassVar[str] = NO_INTERVAL
+    no_interval: ClassVar[str] = NO_POPULATION_VALUE
 
     def prepare(self, features: FeatureSet) -> Basis:
         """The directions of a layer."""

@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyses.jackknife import jackknife_t, too_few
+from analyses.jackknife import Array, jackknife_t, too_few
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError
 
-Array = NDArray[np.float64]
-N_GROUPS = 20
+SAMPLE_GROUPS = 20
 
 
-class Layer(NamedTuple):
+class PreparedLayer(NamedTuple):
     """A layer's features and what a measure needs of them, or the error that says why it has no similarity."""
 
     features: FeatureSet | None
@@ -26,7 +25,7 @@ class Layer(NamedTuple):
         return isinstance(self.prepared, AnalysisError)
 
 
-def matrix_of(measure: Measure[Any], rows: Sequence[Layer], columns: Sequence[Layer]) -> Array:
+def matrix_of(measure: Measure[Any], rows: Sequence[PreparedLayer], columns: Sequence[PreparedLayer]) -> Array:
     """Values of all pairs of layers [rows, columns], NaN where one is undefined."""
     matrix = np.full((len(rows), len(columns)), np.nan)
     known = [[place for place, one in enumerate(side) if not one.failed] for side in (rows, columns)]
@@ -35,7 +34,7 @@ def matrix_of(measure: Measure[Any], rows: Sequence[Layer], columns: Sequence[La
     return matrix
 
 
-def group_samples(index: Any, n_groups: int = N_GROUPS, *, seed: int = 0) -> NDArray[np.int64]:
+def group_samples(index: Any, n_groups: int = SAMPLE_GROUPS, *, seed: int = 0) -> NDArray[np.int64]:
     """Random groups of about equal size; samples of one index, such as views of one image, stay together.
 
     Args:
@@ -51,10 +50,10 @@ def group_samples(index: Any, n_groups: int = N_GROUPS, *, seed: int = 0) -> NDA
     return np.random.default_rng(seed).permutation(numbers)[place]
 
 
-def half_widths(
+def group_half_widths(
     measure: Measure[Any],
-    rows: Sequence[Layer],
-    columns: Sequence[Layer],
+    rows: Sequence[PreparedLayer],
+    columns: Sequence[PreparedLayer],
     groups: NDArray[np.int64],
     *,
     confidence: float = 0.95,

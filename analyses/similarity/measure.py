@@ -20,7 +20,7 @@ from analyses.arrays import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.rounding import precision_of, varying_columns
 
-NO_INTERVAL = (
+NO_POPULATION_VALUE = (
     "the measure is larger for fewer samples in more dimensions, so that an interval around it would miss the value of "
     "the population; read it beside its permutation null"
 )

@@ -14,7 +14,7 @@ from analyses.arrays import as_tensor
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError
 
-PENALTIES = tuple(10.0**power for power in range(-3, 4))
+RIDGE_PENALTIES = tuple(10.0**power for power in range(-3, 4))
 FOLDS = 5
 
 
@@ -86,7 +86,7 @@ def linear_predictivity(
     y: Float[Tensor, "m dy"],
     folds: Int[Tensor, " f"],
     *,
-    penalties: float | Sequence[float] = PENALTIES,
+    penalties: float | Sequence[float] = RIDGE_PENALTIES,
 ) -> Predictivity:
     """Predict y from x by ridge regression with an intercept, out of fold.
 
@@ -231,7 +231,7 @@ class LinearPredictivity(Measure[Regressed]):
         found = torch.empty(2, len(targets), dtype=torch.float64)
         for fold in one.folds():
             truth = targets[fold.held]
-            found[0, fold.held] = (truth - fold.fitted(targets, PENALTIES)[0]).square().sum(1)
+            found[0, fold.held] = (truth - fold.fitted(targets, RIDGE_PENALTIES)[0]).square().sum(1)
             found[1, fold.held] = (truth - targets[fold.rest].mean(0)).square().sum(1)
         return found[:, one.order].numpy()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.layer_pairs import pairs_table
 from analyses.paired_features import LayerFeatures, shown_features
-from analyses.similarity.intervals import N_GROUPS, Layer, group_samples, half_widths, matrix_of
+from analyses.similarity.intervals import SAMPLE_GROUPS, PreparedLayer, group_half_widths, group_samples, matrix_of
 from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import find_measure
 from analyses.stored_pair import open_pair
@@ -42,8 +42,8 @@ class PreparedLayers:
     """
 
     measure: Measure[Any]
-    rows: Mapping[str, Layer]
-    columns: Mapping[str, Layer]
+    rows: Mapping[str, PreparedLayer]
+    columns: Mapping[str, PreparedLayer]
     index: Tensor
     facts: dict[str, Any]
     origin: dict[str, Any]
@@ -56,7 +56,7 @@ def files_similarity(
     teacher_layers: str | Sequence[str] = "all",
     student_layers: str | Sequence[str] = "all",
     reduce: str | None = None,
-    groups: int = N_GROUPS,
+    groups: int = SAMPLE_GROUPS,
 ) -> Result:
     """One measure for every pair of stored layers, over all samples.
 
@@ -95,7 +95,7 @@ def files_similarity(
     return _compared(prepared, groups)
 
 
-def layers_similarity(features: LayerFeatures, measure: str | Measure[Any], *, groups: int = N_GROUPS) -> Result:
+def layers_similarity(features: LayerFeatures, measure: str | Measure[Any], *, groups: int = SAMPLE_GROUPS) -> Result:
     """One measure for every pair of layers whose features were taken.
 
     Args:
@@ -125,7 +125,7 @@ def networks_similarity(
     measure: str | Measure[Any],
     *,
     data: str | None = None,
-    groups: int = N_GROUPS,
+    groups: int = SAMPLE_GROUPS,
     device: str | torch.device = "cpu",
     quiet: bool = True,
     view: View = AS_IT_IS,
@@ -185,7 +185,7 @@ def _compared(prepared: PreparedLayers, groups: int) -> Result:
     arrays = {"matrix": matrix}
     if groups:
         member = group_samples(prepared.index, groups)
-        half, reason = half_widths(measure, list(rows.values()), list(columns.values()), member)
+        half, reason = group_half_widths(measure, list(rows.values()), list(columns.values()), member)
         arrays.update(low=matrix - half, high=matrix + half)
         facts |= {"interval": f"95 %, by the jackknife over {measure.grouping}", "no_interval": reason}
     return Result("similarity", arrays, facts, prepared.origin)
@@ -225,13 +225,13 @@ def _prepared(
     layers: Sequence[str],
     read: Callable[[str], Tensor],
     stored: str | None = None,
-) -> dict[str, Layer]:
+) -> dict[str, PreparedLayer]:
     """What a measure needs of each layer, or why that has no similarity with any others."""
-    found: dict[str, Layer] = {}
+    found: dict[str, PreparedLayer] = {}
     for name in layers:
         try:
             features = FeatureSet(read(name), getattr(torch, stored) if stored else None)
-            found[name] = Layer(features, measure.prepare(features))
+            found[name] = PreparedLayer(features, measure.prepare(features))
         except AnalysisError as error:
-            found[name] = Layer(None, type(error)(f"{role} layer {name!r}: {error}"))
+            found[name] = PreparedLayer(None, type(error)(f"{role} layer {name!r}: {error}"))
     return found
