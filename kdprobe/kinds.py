@@ -72,6 +72,7 @@ _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": L
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
+_LOW_HIGH = {end: Values("teacher_layers student_layers", nan="all", required=False) for end in ("low", "high")}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -349,19 +350,18 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **NULL_ARRAYS},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **NULL_ARRAYS},
         facts={
             **_PAIR,
             **_LAYERS,
             **NULL_FACTS,
-            "measure": _LABEL,
-            "reduce": _LABEL,
+            **{key: Text(required=False) for key in ("interval", "no_interval")},
+            **dict.fromkeys(("measure", "reduce"), _LABEL),
             "n_samples": _COUNTED,
-            "undefined": _CELLS,
-            "remarks": _CELLS,
+            **dict.fromkeys(("undefined", "remarks"), _CELLS),
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=NULL_TOGETHER,
+        together=[*NULL_TOGETHER, ("low", "high")],
     ),
     "training": Kind(
         arrays={

@@ -7,13 +7,9 @@ any pair exceeds its null, with and without the correction for their number.
 Usage: python -m tests.benchmarks.bench_null [--large]
 """
 
-import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from analyses.cka.sums import HSICSums
 from analyses.similarity.measures import find_measure
