@@ -12,6 +12,7 @@ from kdprobe.cli.options import (
     features_option,
     layers_options,
     measure_option,
+    neighbours_option,
     reduce_option,
     saving_options,
     showing_both_options,
@@ -35,13 +36,7 @@ _MEASURES = (
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
 @measure_option(*_MEASURES, required=True)
-@click.option(
-    "--neighbours",
-    type=click.IntRange(min=1),
-    metavar="K",
-    show_default="10",
-    help="Number of neighbours of each sample, for mutual-knn, cycle-knn and cknna.",
-)
+@neighbours_option("Number of neighbours of each sample, for mutual-knn, cycle-knn and cknna.", show_default="10")
 @layers_options(instead=", stages of networks or all of a dump if not given")
 @reduce_option(
     "gap", "flatten", "cls", "mean", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to"
