@@ -11,6 +11,7 @@ from analyses.dropout import best_against_neighbours, equal_rates
 from analyses.map import average_linkage, chord_distances, principal_coordinates
 from analyses.similarity.null import calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
+from kdprobe.runs.differences import differences
 
 PROVENANCE = {
     "seed": 0,
@@ -28,6 +29,7 @@ MINIBATCHES = {
     "estimator": "unbiased",
     "weighting": "minibatches count by their samples",
     "confidence": 0.95,
+    "interval": "delete-one jackknife over minibatches, Student's t",
     "permutations": 0,
     "no_interval": "",
 }
@@ -138,6 +140,7 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "cka_layers": ["blocks.3", "layer3"],
     }
     arrays = {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}
+    facts["differences"] = differences(arrays, {name: name for name in methods}, [360] * len(methods))
     return Result("comparison", arrays, facts, {**PROVENANCE, "runs": [f"runs/{name}" for name in methods]})
 
 
@@ -204,6 +207,13 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = 
         parts[0, 1] = np.nan
         arrays |= {"dimension": np.arange(n_pairs) * 100.0}
         arrays |= dict.fromkeys(("cka", "teacher_probe", "student_probe"), parts)
+        for who, rank in (("teacher", 192), ("student", 340)):
+            counts = np.full(n_pairs, rank)
+            used = np.where(counts < 300, counts, 120)
+            arrays |= {f"{who}_rank": counts, f"{who}_used": used, f"{who}_held": used / counts}
+        few = {"teacher_lower_bound": [True] * n_pairs, "student_lower_bound": [False] * n_pairs}
+        facts |= few | {"method": "adjusted", "n_independent": 360}
+        facts |= {name.replace("lower_bound", "sample_limited"): flags for name, flags in few.items()}
     if rates:
         kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
         arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
@@ -217,6 +227,9 @@ def knowledge_comparison_result(names: tuple[str, ...] = ("plain", "kd", "dropkd
     arrays = {key: one.arrays[key] + shifts for key in ("teacher_general", "student_general")}
     kept = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
     facts = {**{key: one.facts[key] for key in kept}, "names": list(names), "students": ["resnet8"] * len(names)}
+    if len(names) > 3:
+        facts |= {"teacher_lower_bound": [[True] * n_pairs] * len(names)}
+        facts |= {"student_lower_bound": [[False] * n_pairs] * len(names)}
     return Result("knowledge-comparison", arrays, facts, {**PROVENANCE, "of": [one.provenance] * len(names)})
 
 
