@@ -69,6 +69,7 @@ _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": L
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
+_LOW_HIGH = {end: Values("teacher_layers student_layers", nan="all", required=False) for end in ("low", "high")}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -354,11 +355,12 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **NULL_ARRAYS},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **NULL_ARRAYS},
         facts={
             **_PAIR,
             **_LAYERS,
             **NULL_FACTS,
+            **{key: Text(required=False) for key in ("interval", "no_interval")},
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -366,7 +368,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=NULL_TOGETHER,
+        together=[*NULL_TOGETHER, ("low", "high")],
     ),
     "training": Kind(
         arrays={
