@@ -32,6 +32,7 @@ from typing import Any
 
 from kdprobe.errors import ResultError
 from kdprobe.formats.map_kind import MAP
+from kdprobe.formats.null_kinds import NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -71,18 +72,6 @@ _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": L
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
-#: what is beside its permutation null: each pair, the best one for each student layer, and the best of all
-_BESIDE = {"": "teacher_layers student_layers", "student_": "student_layers", "best_": ""}
-_SHARES = ("p_values", "p_adjusted")
-_NULL = {
-    prefix + name: Values(dims, within=SHARE if name in _SHARES else (-inf, inf), nan="all", required=False)
-    for prefix, dims in _BESIDE.items()
-    for name in ("null_mean", "null_deviation", "threshold", "calibrated", *_SHARES)
-}
-_CALIBRATED = [tuple(name for name in _NULL if name != "p_values")]  # p values alone come from permutations alone
-_CALIBRATION = {
-    "calibration": Record({"alpha": Number(SHARE), "permutations": _COUNTED, "correction": Text()}, required=False)
-}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -120,19 +109,19 @@ KINDS = {
             "hsic_xy": Values("minibatches teacher_layers student_layers"),
             "hsic_xx": Values("minibatches teacher_layers"),
             "hsic_yy": Values("minibatches student_layers"),
-            **_NULL,
+            **NULL_ARRAYS,
         },
         facts={
             **_PAIR,
             **_LAYERS,
             **_MINIBATCHES,
             "reduce": _LABEL,
-            **_CALIBRATION,
+            **NULL_FACTS,
             "until": Maybe(Number(COUNT), required=False),  # of 0.1.0
             "undefined": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=_CALIBRATED,
+        together=NULL_TOGETHER,
     ),
     "cka-over-time": Kind(
         arrays={
@@ -360,11 +349,11 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_NULL},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **NULL_ARRAYS},
         facts={
             **_PAIR,
             **_LAYERS,
-            **_CALIBRATION,
+            **NULL_FACTS,
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -372,7 +361,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=_CALIBRATED,
+        together=NULL_TOGETHER,
     ),
     "training": Kind(
         arrays={

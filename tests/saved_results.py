@@ -1,6 +1,7 @@
 """Small results of every kind, as the analyses save them, for the tests of figures and report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
 from analyses.map import average_linkage, chord_distances, principal_coordinates
+from analyses.similarity.null import calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
 
 PROVENANCE = {
@@ -75,6 +77,15 @@ def cka_result(
     hsic = {"hsic_xy": np.ones((4, n_teacher, n_student)), "hsic_xx": np.ones((4, n_teacher))}
     arrays = {"matrix": matrix, "low": matrix - 0.03, "high": matrix + 0.03, **hsic, "hsic_yy": np.ones((4, n_student))}
     return Result("cka", arrays, facts, OF_PAIR)
+
+
+def calibrated(result: Result, *, spread: float = 0.2) -> Result:
+    """A result of kind "cka" or "similarity" beside a null with a deviation of `spread`."""
+    matrix = result.arrays["matrix"]
+    null = np.random.default_rng(1).normal(0, spread, (39, *matrix.shape))
+    beside = calibrate_pairs(matrix, null)
+    facts = result.facts | {"calibration": beside.facts()}
+    return replace(result, arrays={**result.arrays, **beside.arrays()}, facts=facts)
 
 
 def evaluation_result(

@@ -84,13 +84,19 @@ class CalibratedPairs:
     permutations: int
 
     def arrays(self) -> dict[str, _Array]:
-        """What a result keeps: for each pair, and with `student_` and `best_` before its name, for the best ones."""
-        parts = {"": self.pairs, "student_": self.by_student, "best_": self.best}
+        """What a result keeps of each pair and, with `student_` before its name, of each layer of the student."""
+        parts = {"": self.pairs, "student_": self.by_student}
         return {prefix + name: getattr(part, key) for prefix, part in parts.items() for key, name in _KEPT.items()}
 
     def facts(self) -> dict[str, Any]:
-        """How the null was made and how p values are corrected."""
-        return {"alpha": self.alpha, "permutations": self.permutations, "correction": _CORRECTION}
+        """How the null was made, how p values are corrected, and the best of all pairs."""
+        best = {name: float(getattr(self.best, key)) for key, name in _KEPT.items()}
+        return {
+            "alpha": self.alpha,
+            "permutations": self.permutations,
+            "correction": _CORRECTION,
+            "best": {name: None if math.isnan(value) else value for name, value in best.items()},
+        }
 
     def columns(self) -> dict[str, _Array]:
         """The columns of a table with one row for each pair."""
@@ -113,18 +119,22 @@ class CalibratedPairs:
         return (
             f"{beyond.sum()} of {defined.sum()} pairs exceed their null of {self.permutations} random orders of the "
             f"samples (p <= {self.alpha:g} for all pairs together); best: {teacher_layers[row]} and "
-            f"{student_layers[column]}, calibrated {float(self.best.score):.3f}, p = {float(self.best.p_value):.3g}"
+            f"{student_layers[column]}, calibrated {float(self.best.score):.3f}, p = {float(self.best.p_value):.3f}"
         )
 
     @classmethod
     def of(cls, matrix: _Array, arrays: Mapping[str, _Array], facts: Mapping[str, Any]) -> "CalibratedPairs":
         """What `arrays` and `facts` kept, of values [Lt, Ls]."""
-        values = {"": matrix, "student_": _largest(matrix, (0,)), "best_": _largest(matrix, (0, 1))}
-        pairs, by_student, best = (
-            Calibrated(np.asarray(observed), **{key: arrays[prefix + name] for key, name in _KEPT.items()})
-            for prefix, observed in values.items()
+        best = {name: np.nan if value is None else value for name, value in facts["best"].items()}
+        pairs, by_student, best_pair = (
+            Calibrated(np.asarray(observed), **{key: np.asarray(kept[prefix + name]) for key, name in _KEPT.items()})
+            for observed, prefix, kept in (
+                (matrix, "", arrays),
+                (_largest(matrix, (0,)), "student_", arrays),
+                (_largest(matrix, (0, 1)), "", best),
+            )
         )
-        return cls(pairs, by_student, best, facts["alpha"], facts["permutations"])
+        return cls(pairs, by_student, best_pair, facts["alpha"], facts["permutations"])
 
 
 def calibrate(

@@ -15,6 +15,7 @@ from figures.report.page import page
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     complexity_result,
@@ -50,7 +51,7 @@ def further(result: Result, **facts: Any) -> Result:
 
 
 RESULTS = {
-    "cka": cka_result(3, 4, undefined=((1, 2),)),
+    "cka": calibrated(cka_result(3, 4, undefined=((1, 2),))),
     "cka-over-time": further(over_time_result(2, 3), missing_epochs=[4], remarks=[{"reason": "no snapshot"}]),
     "comparison": further(
         comparison_result(("plain", "kd"), 2), groups=[GROUP, GROUP], n_images=[360, None], budget_differences="epochs"

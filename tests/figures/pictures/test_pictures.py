@@ -29,6 +29,7 @@ from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, save_result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     compound_result,
@@ -59,6 +60,8 @@ RESULTS = {
     "annotated": cka_result(12, 12, lowest=-0.3),
     "undefined": cka_result(5, 6, undefined=((0, 1), (4, 1))),
     "wide": cka_result(4, 87),
+    "calibrated": calibrated(cka_result(4, 4, undefined=((0, 1),))),
+    "deep, calibrated": calibrated(cka_result(61, 87, teacher=LONG, student=LONG)),
     "tall": cka_result(87, 4),
     "deep": cka_result(61, 87, teacher=LONG, student=LONG, undefined=((0, 0),)),
     "one evaluation": evaluation_result(("plain",)),
@@ -214,6 +217,26 @@ def test_undefined_cells_are_hatched_and_explained() -> None:
     assert hatched.get_hatch()
     assert "undefined (2 cells)" in written(axes.figure)  # type: ignore[arg-type]
     assert not any("undefined" in text for text in written(draw(cka_result())))
+
+
+def test_cells_within_their_null_are_grey_and_explained() -> None:
+    result = calibrated(cka_result(4, 4, undefined=((3, 0),)), spread=0.15)
+    chance = result.arrays["p_adjusted"] > 0.05
+    assert 3 < chance.sum() < 12
+    axes = draw(result).axes[0]
+    hatched, grey = (item for item in axes.collections if isinstance(item, PatchCollection))
+    assert [bool(item.get_hatch()) for item in (hatched, grey)] == [True, False]
+    assert len(grey.get_paths()) == chance.sum()
+    found = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    values = result.arrays["calibrated"]
+    assert found == {
+        (row, column): f"{values[row, column]:.2f}"
+        for row, column in np.argwhere(values > -1)
+        if not chance[row, column]
+    }
+    words = written(axes.figure)  # type: ignore[arg-type]
+    assert f"within its null, p > 0.05 ({chance.sum()} cells)" in words
+    assert "calibrated CKA (unbiased, minibatches by their samples)" in words
 
 
 def test_colour_scale_reaches_negative_values() -> None:

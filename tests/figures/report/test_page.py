@@ -22,6 +22,7 @@ from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.results import save_result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     complexity_result,
@@ -354,6 +355,29 @@ def test_other_measures_have_a_heatmap_without_intervals(text: str) -> None:
     (heat,) = [c["data"][0] for c in charts(text).values() if "Procrustes" in json.dumps(c["data"][0].get("colorbar"))]
     assert "Procrustes similarity 0." in heat["customdata"][0][0]
     assert "[" not in heat["customdata"][0][0]
+
+
+def test_calibrated_values_stand_beside_plain_ones_and_over_depth(tmp_path: Path) -> None:
+    result = calibrated(cka_result(4, 4, undefined=((3, 0), (0, 1))), spread=0.15)
+    save_result(result, tmp_path / "cka.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    first, depth, plain = charts(text).values()
+    chance = result.arrays["p_adjusted"] > 0.05
+    heat, grey, undefined = first["data"]
+    np.testing.assert_array_equal(
+        np.array(heat["z"], float), np.where(chance, np.nan, np.round(result.arrays["calibrated"], 4))
+    )
+    np.testing.assert_array_equal(np.array(grey["z"], float) == 0, chance)
+    assert (grey["name"], undefined["name"], len(undefined["x"])) == ("within its null, p > 0.05", "undefined", 2)
+    mean, p_value = (float(result.arrays[key][1, 1]) for key in ("null_mean", "p_adjusted"))
+    assert f"null: mean {mean:.3f}" in heat["customdata"][1][1]
+    assert f"p = {p_value:.3f} for all pairs" in heat["customdata"][1][1]
+    assert plain["data"][0]["z"][1][1] == round(result.arrays["matrix"][1, 1], 4)
+    best, by_chance = depth["data"]
+    assert best["y"] == pytest.approx(np.nanmax(result.arrays["matrix"], 0).tolist(), abs=1e-5)
+    assert by_chance["y"] == pytest.approx(result.arrays["student_threshold"].tolist(), abs=1e-5)
+    assert "<td>within its null</td>" in text
+    assert "0 up to the 95 % quantile of a pair&#39;s null, from 39 random orders of the samples" in text
 
 
 def test_general_shares_of_methods_stand_side_by_side(text: str) -> None:
