@@ -204,6 +204,13 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = 
         parts[0, 1] = np.nan
         arrays |= {"dimension": np.arange(n_pairs) * 100.0}
         arrays |= dict.fromkeys(("cka", "teacher_probe", "student_probe"), parts)
+        for who, rank in (("teacher", 192), ("student", 340)):
+            counts = np.full(n_pairs, rank)
+            used = np.where(counts < 300, counts, 120)
+            arrays |= {f"{who}_rank": counts, f"{who}_used": used, f"{who}_held": used / counts}
+        few = {"teacher_lower_bound": [True] * n_pairs, "student_lower_bound": [False] * n_pairs}
+        facts |= few | {"method": "adjusted", "n_independent": 360}
+        facts |= {name.replace("lower_bound", "sample_limited"): flags for name, flags in few.items()}
     if rates:
         kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
         arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
@@ -217,6 +224,9 @@ def knowledge_comparison_result(names: tuple[str, ...] = ("plain", "kd", "dropkd
     arrays = {key: one.arrays[key] + shifts for key in ("teacher_general", "student_general")}
     kept = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
     facts = {**{key: one.facts[key] for key in kept}, "names": list(names), "students": ["resnet8"] * len(names)}
+    if len(names) > 3:
+        facts |= {"teacher_lower_bound": [[True] * n_pairs] * len(names)}
+        facts |= {"student_lower_bound": [[False] * n_pairs] * len(names)}
     return Result("knowledge-comparison", arrays, facts, {**PROVENANCE, "of": [one.provenance] * len(names)})
 
 
