@@ -55,15 +55,12 @@ _ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": 
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
 _CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
-    "n_samples": _COUNTED,
-    "n_minibatches": _COUNTED,
-    "n_left_out": _COUNTED,
-    "batch_size": _COUNTED,
+    **dict.fromkeys(("n_samples", "n_minibatches", "n_left_out", "batch_size", "permutations"), _COUNTED),
     "kernel": _LABEL,
     "estimator": _LABEL,
     "weighting": Text(required=False),
     "confidence": Number(SHARE),
-    "permutations": _COUNTED,
+    "interval": Text(required=False),  # how it was found; in 0.1.0 by resampling minibatches
     "no_interval": Text(),
 }
 _ENDS, _FLAGS = Values("pairs interval", nan="some"), List(Flag(), "pairs", required=False)
@@ -72,6 +69,7 @@ _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": L
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
+_LOW_HIGH = {end: Values("teacher_layers student_layers", nan="all", required=False) for end in ("low", "high")}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -82,6 +80,8 @@ _GROUP = {
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
+_P_VALUES: dict[str, Fact] = dict.fromkeys(("p_value", "adjusted_p_value"), Maybe(Number(SHARE)))
+_COMPARED = {**dict.fromkeys(("quantity", "method", "other", "reason"), Text()), **_DIFFERENCE, **_P_VALUES}
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
     "words": List(Text(), "names"),
@@ -156,6 +156,7 @@ KINDS = {
             "n_images": List(Maybe(_COUNTED), "methods", required=False),
             "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
+            "differences": List(Record(_COMPARED), required=False),
         },
         provenance={**ORIGIN, "runs": List(Text())},
     ),
@@ -349,11 +350,12 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **NULL_ARRAYS},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **NULL_ARRAYS},
         facts={
             **_PAIR,
             **_LAYERS,
             **NULL_FACTS,
+            **{key: Text(required=False) for key in ("interval", "no_interval")},
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -361,7 +363,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
-        together=NULL_TOGETHER,
+        together=[*NULL_TOGETHER, ("low", "high")],
     ),
     "training": Kind(
         arrays={

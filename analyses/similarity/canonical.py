@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.similarity.measure import FeatureSet, Measure, counts
+from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
@@ -138,17 +138,22 @@ class _CCA(Measure[Basis]):
     """What the measures by canonical correlations have in common."""
 
     title: ClassVar[str] = "CCA"
+    no_interval: ClassVar[str] = NO_POPULATION_VALUE
 
     def prepare(self, features: FeatureSet) -> Basis:
+        """The directions of a layer."""
         return basis(features)
 
     def compare(self, one: Basis, other: Basis) -> float:
+        """The mean correlation."""
         return float(torch.linalg.svdvals(one.directions.T @ other.directions).mean())
 
     def reordered(self, prepared: Basis, order: Tensor) -> Basis:
+        """Rows permuted."""
         return prepared.reordered(order)
 
     def undefined(self, one: Basis, other: Basis) -> str:
+        """Of layers that leave no direction of the samples out, so that all correlations are 1."""
         if max(one.rank, other.rank) < len(one.directions) - 1:
             return ""
         return (

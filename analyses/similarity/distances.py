@@ -76,12 +76,14 @@ class RSA(Measure[Tensor]):
         pairs = found[rows, columns]
         if not len(pairs) or float(pairs.max() - pairs.min()) <= tolerance:
             raise Undefined("RSA is undefined: all distances between samples are the same but for rounding")
-        scores = self._scores(pairs, tolerance)
-        scores = scores - scores.mean()
-        scores /= scores.norm() * 2**0.5  # each pair is there twice
-        found[rows, columns] = scores
-        found[columns, rows] = scores
-        return found
+        return _standardised(found, self._scores(pairs, tolerance))
+
+    def without(self, features: FeatureSet, prepared: Tensor, kept: Tensor) -> Tensor:
+        """The distances that are left, standardised again."""
+        left = prepared[kept][:, kept]
+        return _standardised(
+            left, self._scores(left[*torch.triu_indices(len(left), len(left), 1, device=left.device)], 0.0)
+        )
 
     def _scores(self, pairs: Tensor, _tolerance: float) -> Tensor:
         return pairs
@@ -107,6 +109,16 @@ class RankRSA(RSA):
 
     def _scores(self, pairs: Tensor, tolerance: float) -> Tensor:
         return torch.from_numpy(tied_ranks(pairs.cpu().numpy(), tolerance)).to(pairs.device)
+
+
+def _standardised(matrix: Tensor, scores: Tensor) -> Tensor:
+    """Scores of all pairs, of mean 0 and norm 1, in both halves of a matrix [n, n] with a diagonal of 0."""
+    scores = scores - scores.mean()
+    scores /= scores.norm() * 2**0.5  # each pair is there twice
+    rows, columns = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
+    matrix[rows, columns] = scores
+    matrix[columns, rows] = scores
+    return matrix
 
 
 def products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> NDArray[np.float64]:

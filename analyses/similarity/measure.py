@@ -20,6 +20,11 @@ from analyses.arrays import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.rounding import precision_of, varying_columns
 
+NO_POPULATION_VALUE = (
+    "the measure is larger for fewer samples in more dimensions, so that an interval around it would miss the value of "
+    "the population; read it beside its permutation null"
+)
+
 Prepared = TypeVar("Prepared")
 
 
@@ -91,10 +96,14 @@ class Measure(ABC, Generic[Prepared]):
     Attributes:
         title: its name for people.
         symmetric: whether the order of the two does not matter.
+        no_interval: why its values have no intervals; empty if they have.
+        grouping: what is left out, one at a time, for an interval.
     """
 
     title: ClassVar[str]
     symmetric: ClassVar[bool] = True
+    no_interval: ClassVar[str] = ""
+    grouping: ClassVar[str] = "groups of samples"
 
     @abstractmethod
     def prepare(self, features: FeatureSet) -> Prepared:
@@ -117,6 +126,10 @@ class Measure(ABC, Generic[Prepared]):
             order: a permutation of 0 to n - 1.
         """
 
+    def refused(self, reduce: str) -> str:
+        """Why the measure makes no sense of what was taken of each layer; empty if it does."""
+        return ""
+
     def undefined(self, one: Prepared, other: Prepared) -> str:
         """Why a pair has no value; empty if it has one."""
         return ""
@@ -130,6 +143,48 @@ class Measure(ABC, Generic[Prepared]):
         return np.array(
             [[np.nan if self.undefined(x, y) else self.compare(x, y) for y in columns] for x in rows]
         ).reshape(len(rows), len(columns))
+
+    def without(self, features: FeatureSet, prepared: Prepared, kept: Tensor) -> Prepared:
+        """What `prepare` gives for some samples of a layer.
+
+        Args:
+            features: of all.
+            prepared: of all, from which some measures take it.
+            kept: places of the samples.
+        """
+        return self.prepare(FeatureSet(features.rows[kept], features.stored))
+
+    def left_out(
+        self,
+        rows: Sequence[tuple[FeatureSet, Prepared]],
+        columns: Sequence[tuple[FeatureSet, Prepared]],
+        groups: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Values of all pairs without each group of samples, for the jackknife.
+
+        Args:
+            rows: features and what was prepared of them.
+            columns: the same of the other network.
+            groups: the number of each sample's group.
+
+        Returns:
+            values [groups, rows, columns], NaN where one is undefined; the groups' weights.
+        """
+        numbers, counts = np.unique(groups, return_counts=True)
+        found = np.full((len(numbers), len(rows), len(columns)), np.nan)
+        for place, number in enumerate(numbers):
+            kept = torch.from_numpy(np.flatnonzero(groups != number))
+            sides = [[self._try_without(*layer, kept) for layer in side] for side in (rows, columns)]
+            known = [[at for at, one in enumerate(side) if one is not None] for side in sides]
+            made = ([one for one in side if one is not None] for side in sides)
+            found[place][np.ix_(*known)] = self.compare_all(*made)
+        return found, counts.astype(np.float64)
+
+    def _try_without(self, features: FeatureSet, prepared: Prepared, kept: Tensor) -> Prepared | None:
+        try:
+            return self.without(features, prepared, kept)
+        except AnalysisError:
+            return None
 
     def between(self, x: Any, y: Any) -> float:
         """The value of two arrays or tensors of features; raises and warns as `prepared_pair` does."""

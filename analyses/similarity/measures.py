@@ -1,10 +1,15 @@
 """All measures of similarity other than CKA, as `kdprobe similarity` names them."""
 
+from dataclasses import replace
 from typing import Any
 
 from analyses.similarity.canonical import PWCCA, SVCCA
+from analyses.similarity.corrected_cka import FeatureCorrectedCKA
+from analyses.similarity.dependence import DistanceCorrelation
 from analyses.similarity.distances import RSA, RankRSA
 from analyses.similarity.measure import Measure
+from analyses.similarity.neighbours import CKNNA, CycleKNN, MutualKNN, NeighbourMeasure
+from analyses.similarity.predictivity import PredictsStudent, PredictsTeacher
 from analyses.similarity.rotations import Procrustes
 from kdprobe.errors import AnalysisError, near_matches
 
@@ -14,15 +19,34 @@ MEASURES: dict[str, Measure[Any]] = {
     "procrustes": Procrustes(),
     "rsa": RSA(),
     "rsa-spearman": RankRSA(),
+    "distance-correlation": DistanceCorrelation(),
+    "mutual-knn": MutualKNN(),
+    "cycle-knn": CycleKNN(),
+    "cknna": CKNNA(),
+    "predicts-student": PredictsStudent(),
+    "predicts-teacher": PredictsTeacher(),
+    "feature-cka": FeatureCorrectedCKA(),
 }
 
 
-def find_measure(name: str) -> Measure[Any]:
-    """The measure of a name in `MEASURES`.
+def find_measure(measure: str | Measure[Any], *, neighbours: int | None = None) -> Measure[Any]:
+    """A measure.
+
+    Args:
+        measure: a name in `MEASURES`, or a measure, which is returned as it is.
+        neighbours: of each sample, for the measures by neighbours; their own default if not given.
 
     Raises:
-        AnalysisError: for another name.
+        AnalysisError: for another name, or neighbours for a measure that has none.
     """
-    if name not in MEASURES:
-        raise AnalysisError(f"no measure {name!r}{near_matches(name, MEASURES)}")
-    return MEASURES[name]
+    if isinstance(measure, Measure):
+        return measure
+    if measure not in MEASURES:
+        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    found = MEASURES[measure]
+    if neighbours is None:
+        return found
+    if not isinstance(found, NeighbourMeasure):
+        by_neighbours = [name for name, one in MEASURES.items() if isinstance(one, NeighbourMeasure)]
+        raise AnalysisError(f"{measure} counts no neighbours; {', '.join(by_neighbours)} do")
+    return replace(found, k=neighbours)

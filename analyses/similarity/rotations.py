@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.similarity.measure import FeatureSet, Measure, counts
+from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
@@ -56,6 +56,7 @@ class Procrustes(Measure[Turned]):
     """As `procrustes`."""
 
     title: ClassVar[str] = "Procrustes similarity"
+    no_interval: ClassVar[str] = NO_POPULATION_VALUE
 
     def prepare(self, features: FeatureSet) -> Turned:
         """The features themselves, or the triangle of their QR decomposition where there are more dimensions."""

@@ -8,8 +8,9 @@ from analyses.paired_features import _Stored
 from analyses.similarity.measures import MEASURES
 from analyses.similarity.result import files_similarity
 from figures.pictures.cka import colour_label
-from kdprobe.errors import CaptureError, StoreError
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError
 from kdprobe.features.store import FeatureStore, Network
+from kdprobe.models import create, save
 from kdprobe.models.layout import Layout
 from kdprobe.results import load_result
 
@@ -33,7 +34,8 @@ def run(*arguments):
 
 
 def test_every_measure_is_offered():
-    assert set(similarity.params[1].type.choices) == set(MEASURES)
+    (option,) = [one for one in similarity.params if one.name == "measure"]
+    assert set(option.type.choices) == set(MEASURES)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -67,3 +69,30 @@ def test_a_layer_that_cannot_be_reduced_so_is_named(dump):
         files_similarity([dump], "rsa", reduce="cls")
     with pytest.raises(CaptureError, match=r"layer 'c' of the student: there is no class token in NCHW"):
         _Stored(dump, "student", ["c"], "cls")["c"]
+
+
+def test_neighbours_are_for_measures_that_count_them(dump, tmp_path):
+    out = ("--out", tmp_path / "out", "--quiet")
+    with pytest.raises(AnalysisError, match="rsa counts no neighbours; mutual-knn, cycle-knn, cknna do"):
+        run("--features", dump, "--measure", "rsa", "--neighbours", 3, *out)
+    assert "mutual k-NN" in run("--features", dump, "--measure", "mutual-knn", "--neighbours", 23, *out).output
+    found = load_result(tmp_path / "out" / "mutual-knn.npz", kind="similarity").arrays
+    assert (found["matrix"] == 1).all()  # all others are neighbours
+    with pytest.raises(AnalysisError, match="feature-corrected CKA needs units, such as channels averaged over posit"):
+        run("--features", dump, "--measure", "feature-cka", "--reduce", "flatten", *out)
+
+
+def test_networks_and_their_dump_have_the_same_similarity(tmp_path):
+    for name in ("resnet8", "resnet14"):
+        save(create(name, n_classes=10, image_size=8, data="digits"), tmp_path / f"{name}.safetensors")
+    networks = ("--teacher", tmp_path / "resnet14.safetensors", "--student", tmp_path / "resnet8.safetensors")
+    given = ("--measure", "mutual-knn", "--groups", 5, "--quiet", "--device", "cpu")
+    said = run(*networks, *given, "--out", tmp_path / "shown").output
+    assert "low" in said
+    found = load_result(tmp_path / "shown" / "mutual-knn.npz", kind="similarity")
+    matrix, low, high = (found.arrays[key] for key in ("matrix", "low", "high"))
+    assert (low < matrix).all()
+    assert (matrix < high).all()
+    assert found.facts["interval"] == "95 %, by the jackknife over groups of samples"
+    with pytest.raises(ConfigError, match="give --teacher and --student, or --features"):
+        run(*given)
