@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analyses.commands.calibration import calibration_options
 from kdprobe.cli.options import (
     check_source,
     data_option,
     features_option,
     layers_options,
     measure_option,
+    neighbours_option,
     reduce_option,
     saving_options,
     showing_both_options,
@@ -34,13 +36,7 @@ _MEASURES = (
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
 @measure_option(*_MEASURES, required=True)
-@click.option(
-    "--neighbours",
-    type=click.IntRange(min=1),
-    metavar="K",
-    show_default="10",
-    help="Number of neighbours of each sample, for mutual-knn, cycle-knn and cknna.",
-)
+@neighbours_option("Number of neighbours of each sample, for mutual-knn, cycle-knn and cknna.", show_default="10")
 @layers_options(instead=", stages of networks or all of a dump if not given")
 @reduce_option(
     "gap", "flatten", "cls", "mean", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to"
@@ -52,6 +48,7 @@ _MEASURES = (
     show_default=True,
     help="Number of groups of samples, one left out at a time, behind the intervals; 0 for no intervals.",
 )
+@calibration_options("They imply --calibrate.")
 @saving_options("similarity")
 @showing_both_options
 def similarity(
@@ -61,6 +58,8 @@ def similarity(
     features: tuple[Path, ...],
     measure: str,
     neighbours: int | None,
+    calibrate: bool,
+    permutations: int,
     out: Path,
     device: str,
     view: "View",
@@ -89,9 +88,10 @@ def similarity(
     \b
     Example:
       kdprobe similarity --teacher runs/vit --student runs/resnet8 --measure mutual-knn
-      kdprobe similarity --features features.h5 --measure svcca
+      kdprobe similarity --features features.h5 --measure svcca --calibrate
     """
     from analyses.similarity.measures import find_measure
+    from analyses.similarity.null import enough_permutations
     from analyses.similarity.result import files_similarity, networks_similarity, similarity_summary, similarity_table
     from kdprobe.cli.saving import Saving
     from kdprobe.data import AS_IT_IS
@@ -101,6 +101,7 @@ def similarity(
     path = out / f"{measure}.npz"
     saving = Saving({path: "similarity"}, overwrite=overwrite, quiet=quiet)
     found = find_measure(measure, neighbours=neighbours)
+    chosen["permutations"] = enough_permutations(permutations, calibrated=calibrate or permutations > 0)
     for role in networks:
         chosen[f"{role}_layers"] = chosen[f"{role}_layers"] or (("all",) if features else ("stages",))
     if features:

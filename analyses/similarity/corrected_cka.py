@@ -41,6 +41,7 @@ class FeatureCorrectedCKA(Measure[Units]):
     """As `analyses.cka.feature_corrected_cka`, over minibatches that count by their samples."""
 
     title: ClassVar[str] = "feature-corrected CKA"
+    largest: ClassVar[float | None] = None
     grouping: ClassVar[str] = "minibatches"
     batch_size: int = 64
 

@@ -96,12 +96,14 @@ class Measure(ABC, Generic[Prepared]):
     Attributes:
         title: its name for people.
         symmetric: whether the order of the two does not matter.
+        largest: of equal features; None if there is no bound.
         no_interval: why its values have no intervals; empty if they have.
         grouping: what is left out, one at a time, for an interval.
     """
 
     title: ClassVar[str]
     symmetric: ClassVar[bool] = True
+    largest: ClassVar[float | None] = 1.0
     no_interval: ClassVar[str] = ""
     grouping: ClassVar[str] = "groups of samples"
 

@@ -16,6 +16,8 @@ from analyses.paired_features import LayerFeatures, shown_features
 from analyses.similarity.intervals import SAMPLE_GROUPS, PreparedLayer, group_half_widths, group_samples, matrix_of
 from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import find_measure
+from analyses.similarity.null import CalibratedPairs, calibrate_pairs, enough_permutations
+from analyses.similarity.permuted import permutation_null
 from analyses.stored_pair import open_pair
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
@@ -57,6 +59,7 @@ def files_similarity(
     student_layers: str | Sequence[str] = "all",
     reduce: str | None = None,
     groups: int = SAMPLE_GROUPS,
+    permutations: int = 0,
 ) -> Result:
     """One measure for every pair of stored layers, over all samples.
 
@@ -68,6 +71,7 @@ def files_similarity(
         reduce: what of a feature is compared, as `kdprobe.capture` takes it; if not given, its means over positions
             (gap), or what the files hold.
         groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
 
     Returns:
         kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `low` and
@@ -92,16 +96,19 @@ def files_similarity(
         )
         origin = provenance(**pair.origin())
         prepared = PreparedLayers(chosen, rows, columns, pair.store.index, facts, origin)
-    return _compared(prepared, groups)
+    return _compared(prepared, groups, permutations)
 
 
-def layers_similarity(features: LayerFeatures, measure: str | Measure[Any], *, groups: int = SAMPLE_GROUPS) -> Result:
+def layers_similarity(
+    features: LayerFeatures, measure: str | Measure[Any], *, groups: int = SAMPLE_GROUPS, permutations: int = 0
+) -> Result:
     """One measure for every pair of layers whose features were taken.
 
     Args:
         features: of both networks, as `analyses.paired_features` takes them.
         measure: a name in `analyses.similarity.measures.MEASURES`, or a measure.
         groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
 
     Returns:
         as `files_similarity`.
@@ -116,7 +123,7 @@ def layers_similarity(features: LayerFeatures, measure: str | Measure[Any], *, g
     rows = _prepared(chosen, "teacher", list(features.teacher), features.teacher.__getitem__)
     columns = _prepared(chosen, "student", list(features.student), features.student.__getitem__)
     origin = provenance(**features.origin)
-    return _compared(PreparedLayers(chosen, rows, columns, features.index, facts, origin), groups)
+    return _compared(PreparedLayers(chosen, rows, columns, features.index, facts, origin), groups, permutations)
 
 
 def networks_similarity(
@@ -126,6 +133,7 @@ def networks_similarity(
     *,
     data: str | None = None,
     groups: int = SAMPLE_GROUPS,
+    permutations: int = 0,
     device: str | torch.device = "cpu",
     quiet: bool = True,
     view: View = AS_IT_IS,
@@ -140,6 +148,7 @@ def networks_similarity(
         measure: a name in `analyses.similarity.measures.MEASURES`, or a measure.
         data: a data SPEC; the student's own if not given.
         groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
         device: where the networks run.
         quiet: no progress on standard error.
         view: how image files are shown, as `open_views` takes it.
@@ -157,9 +166,8 @@ def networks_similarity(
     found = find_measure(measure)
     _accept(found, chosen.get("reduce") or "gap")
     views = open_views({"teacher": teacher, "student": student}, data=data, view=view, told=told)
-    return layers_similarity(
-        shown_features(views, device=pick_device(device), quiet=quiet, **chosen), found, groups=groups
-    )
+    features = shown_features(views, device=pick_device(device), quiet=quiet, **chosen)
+    return layers_similarity(features, found, groups=groups, permutations=permutations)
 
 
 def _accept(measure: Measure[Any], reduce: str) -> None:
@@ -167,9 +175,11 @@ def _accept(measure: Measure[Any], reduce: str) -> None:
         raise AnalysisError(reason)
 
 
-def _compared(prepared: PreparedLayers, groups: int) -> Result:
+def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Result:
     measure, (rows, columns) = prepared.measure, (prepared.rows, prepared.columns)
-    matrix = matrix_of(measure, list(rows.values()), list(columns.values()))
+    both = list(rows.values()), list(columns.values())
+    n_permutations = enough_permutations(permutations, calibrated=permutations > 0)
+    matrix = matrix_of(measure, *both)
     undefined, remarks = list[dict[str, str]](), list[dict[str, str]]()
     for (row, one), (column, other) in product(rows.items(), columns.items()):
         cell = {"teacher_layer": row, "student_layer": column}
@@ -185,18 +195,28 @@ def _compared(prepared: PreparedLayers, groups: int) -> Result:
     arrays = {"matrix": matrix}
     if groups:
         member = group_samples(prepared.index, groups)
-        half, reason = group_half_widths(measure, list(rows.values()), list(columns.values()), member)
+        half, reason = group_half_widths(measure, *both, member)
         arrays.update(low=matrix - half, high=matrix + half)
         facts |= {"interval": f"95 %, by the jackknife over {measure.grouping}", "no_interval": reason}
+    if n_permutations:
+        null = permutation_null(measure, *both, prepared.index, n_permutations)
+        beside = calibrate_pairs(matrix, null, largest=measure.largest)
+        arrays |= beside.arrays()
+        facts |= {"calibration": beside.facts()}
     return Result("similarity", arrays, facts, prepared.origin)
 
 
 def similarity_table(result: Result) -> "pd.DataFrame":
-    """One row per pair of layers: teacher_layer, student_layer, similarity, low, high, undefined, remark (reasons)."""
+    """One row per pair of layers: teacher_layer, student_layer, similarity, low, high, undefined, remark (reasons).
+
+    Of a calibrated result, with the columns of `CalibratedPairs` before the last two.
+    """
     facts = result.facts
     reasons = {"undefined": facts.get("undefined", []), "remark": facts.get("remarks", [])}
     names = {"matrix": "similarity", "low": "low", "high": "high"}
     values = {name: result.arrays[key] for key, name in names.items() if key in result.arrays}
+    beside = _calibrated(result)
+    values |= beside.columns() if beside else {}
     return pairs_table(facts["teacher_layers"], facts["student_layers"], values, reasons)
 
 
@@ -208,7 +228,13 @@ def similarity_summary(result: Result) -> str:
     shown = best[["teacher_layer", "student_layer", "similarity", *ends]].rename(
         columns={"similarity": result.facts["measure"]}
     )
+    beside = _calibrated(result)
+    if beside:
+        places = [result.facts["student_layers"].index(layer) for layer in best["student_layer"]]
+        kept = beside.by_student
+        shown = shown.assign(calibrated=kept.score[places], p=kept.p_adjusted[places])
     lines = [shown.to_string(index=False)]
+    lines += [beside.summary(result.facts["teacher_layers"], result.facts["student_layers"])] if beside else []
     lines += [f"no intervals: {reason}" for reason in [result.facts.get("no_interval")] if reason]
     for key, title in (("undefined", "undefined"), ("remarks", "read with care")):
         reasons = Counter(cell["reason"] for cell in result.facts.get(key, []))
@@ -217,6 +243,11 @@ def similarity_summary(result: Result) -> str:
             for reason, count in reasons.items()
         ]
     return "\n".join(lines)
+
+
+def _calibrated(result: Result) -> CalibratedPairs | None:
+    known = result.facts.get("calibration")
+    return CalibratedPairs.of(result.arrays["matrix"], result.arrays, known) if known else None
 
 
 def _prepared(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.options import PATH, device_option, out_option, quiet_option, seeds_option
+from kdprobe.cli.options import PATH, device_option, flags, out_option, quiet_option, seeds_option
 from kdprobe.cli.steps import TEACHER, Steps, Words
 from kdprobe.terminal import echo
 
@@ -91,7 +91,16 @@ def looks(out: Path, teacher: Path, students: "dict[str, list[Path]]") -> list[W
     dropkd, first = students["dropkd"][0], [runs[0] for runs in students.values()]
     return [
         *(
-            ["cka", "--teacher", teacher, "--student", run, "--out", out / "cka" / run.name]
+            [
+                "cka",
+                "--teacher",
+                teacher,
+                "--student",
+                run,
+                *flags(calibrate=run in first),
+                "--out",
+                out / "cka" / run.name,
+            ]
             for runs in students.values()
             for run in runs
         ),

@@ -175,6 +175,11 @@ def measure_option(*choices: str, **settings: Any) -> Decorator:
     return click.option("--measure", **kind, help="Measure of similarity.", **settings)
 
 
+def neighbours_option(text: str, **settings: Any) -> Decorator:
+    """`--neighbours`."""
+    return click.option("--neighbours", type=click.IntRange(min=1), metavar="K", help=text, **settings)
+
+
 def seed_option(text: str, **settings: Any) -> Decorator:
     """`--seed`."""
     return click.option("--seed", type=int, help=text, **settings)

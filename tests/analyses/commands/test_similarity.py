@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -5,7 +6,11 @@ from click.testing import CliRunner
 
 from analyses.commands.similarity import similarity
 from analyses.paired_features import _Stored
+from analyses.similarity.intervals import PreparedLayer
+from analyses.similarity.measure import FeatureSet
 from analyses.similarity.measures import MEASURES
+from analyses.similarity.null import random_orders
+from analyses.similarity.permuted import permutation_null
 from analyses.similarity.result import files_similarity
 from figures.pictures.cka import colour_label
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError
@@ -53,6 +58,51 @@ def test_command_writes_result_table_and_picture(dump, tmp_path):
     matrix = load_result(tmp_path / "out" / "procrustes.npz", kind="similarity").arrays["matrix"]
     assert table["similarity"].to_numpy() == pytest.approx(matrix.ravel())
     assert (tmp_path / "out" / "procrustes.png").is_file()
+
+
+def test_command_that_calibrates(dump, tmp_path):
+    given = (
+        "--features",
+        dump,
+        "--measure",
+        "procrustes",
+        "--out",
+        tmp_path / "out",
+        "--quiet",
+        "--calibrate",
+        "--reduce",
+        "flatten",
+    )
+    with pytest.raises(AnalysisError, match="calibration needs at least 19 permutations, but got 7"):
+        run(*given, "--permutations", 7)
+    assert not list(tmp_path.glob("out/*"))
+    said = run(*given, "--permutations", 39).output
+    result = load_result(tmp_path / "out" / "procrustes.npz", kind="similarity")
+    assert "2 of 4 pairs exceed their null of 39 random orders of the samples" in said
+    assert result.facts["calibration"]["permutations"] == 39
+    np.testing.assert_array_equal(result.arrays["p_adjusted"] <= 0.05, [[True, False], [False, True]])
+    assert result.arrays["calibrated"][0, 0] == pytest.approx(1)  # the same channels in another order
+    assert result.arrays["null_mean"].min() > 0.4  # so much is alike by chance, of 24 samples in 20 dimensions
+    table = pd.read_csv(tmp_path / "out" / "procrustes.csv")
+    assert table["calibrated"].to_numpy() == pytest.approx(result.arrays["calibrated"].ravel())
+    assert colour_label(result.facts, calibrated=True) == "calibrated Procrustes similarity, flatten features"
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_null_is_that_of_permuted_features(name):
+    draw, mixing = torch.randn(3, 48, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).split([2, 1])
+    x, y = draw @ (torch.ones(6, 6) + mixing[0, :6])
+    index, measure = torch.arange(48) // 2, MEASURES[name]  # two views of each of 24 images
+    features = (FeatureSet(x), FeatureSet(y))
+    row, column = (PreparedLayer(one, measure.prepare(one)) for one in features)
+    failed = PreparedLayer(None, AnalysisError("constant"))
+    null = permutation_null(measure, [row], [column, failed], index, 3, seed=4)
+    assert np.isnan(null[:, 0, 1]).all()
+    for value, order in zip(null[:, 0, 0], random_orders(48, 3, seed=4, groups=index), strict=True):
+        pair = row.prepared, measure.prepare(FeatureSet(y[order]))
+        if name == "predicts-teacher":  # folds stay with the samples of the predictor
+            pair = measure.prepare(FeatureSet(x[torch.argsort(order)])), column.prepared
+        assert value == pytest.approx(measure.compare(*pair), abs=1e-9)
 
 
 def test_files_that_do_not_fit(dump):
