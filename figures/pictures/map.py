@@ -192,12 +192,13 @@ def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:
 
 def _notes(facts: Mapping[str, Any], n_placed: int) -> list[str]:
     """What is compared, what the tests say, and what is not shown."""
+    numbers = "; numbers: seeds" if any(seed is not None for seed in facts["seeds"]) else ""
     images = f"{facts['n_samples']} images of {facts['data']}"
-    notes = [f"{facts['measure']} of {facts['layers']} on {images}; tree: average linkage; numbers: seeds"]
+    notes = [f"{facts['measure']} of {facts['layers']} on {images}; tree: average linkage{numbers}"]
     tested = [_tested(grouping) for grouping in facts["groupings"] if grouping["p_value"] is not None]
     notes += [f"PERMANOVA: {'; '.join(tested)}"] if tested else []
     unplaced = len(facts["networks"]) - n_placed
-    notes += [f"{unplaced} networks have undefined pairs and no place in tree and map"] if unplaced else []
+    notes += [f"without a place in tree and map, for undefined pairs: {unplaced} of the networks"] if unplaced else []
     return notes
 
 

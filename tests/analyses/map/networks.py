@@ -30,15 +30,17 @@ def features(seed, width=6, *, n=N, shared=1.0):
     return shared * mixed + torch.randn(n, width, generator=own)
 
 
-def write_dump(path, layers, *, roles=("student",), sha256="", index=None, stages=None, grams=False, reduce="gap"):
+def write_dump(
+    path, layers, *, roles=("student",), sha256="", index=None, stages=None, grams=False, reduce="gap", size=BATCH
+):
     """A dump of layers by name, the same for each role."""
     n = len(next(iter(layers.values())))
     networks = {
         role: Network(f"net-{path.stem}", sha256 or f"{role} {path.stem}", {}, "images digits") for role in roles
     }
-    content = {"content": "grams" if grams else "features", "batch_size": BATCH}
+    content = {"content": "grams" if grams else "features", "batch_size": size}
     with FeatureStore.create(path, networks, data="digits", reduce=reduce, **content) as writer:
-        for places in torch.arange(n).split(BATCH):
+        for places in torch.arange(n).split(size):
             of = {name: centred_gram(x[places]) if grams else x[places] for name, x in layers.items()}
             writer.append(
                 places if index is None else index[places],
