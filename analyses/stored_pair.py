@@ -126,7 +126,7 @@ def open_pair(paths: Sequence[Path], *, grams: bool = False) -> Iterator[StoredP
         if len(paths) == 1 and len(one.roles) < 2:
             raise StoreError(f"{paths[0]} holds only the {one.roles[0]}; give a second file with the other network")
         teacher, student = _network_in(one, "teacher"), _network_in(other, "student")
-        _require_same_samples(teacher, student)
+        require_same_samples(teacher, student)
         for store in (one, other):
             if store.content != "features" and not grams:
                 raise StoreError(f"{store.path} holds Gram matrices, but features are needed; dump without --grams")
@@ -138,7 +138,7 @@ def _network_in(store: FeatureStore, wanted: str) -> StoredNetwork:
     return StoredNetwork(store, wanted if wanted in store.roles else store.roles[0])
 
 
-def _require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
+def require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
     """Refuse two files of different data or samples, in a different order, or of images that were shown differently.
 
     Data are compared by their content, wherever they lie, and by the data SPEC only where a file records no more, as

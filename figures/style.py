@@ -23,7 +23,7 @@ from kdprobe.formats.outputs import write_sealed
 COLUMN_WIDTH, PAGE_WIDTH = 234.0, 495.0  # 3.25 and 6.875 inches: one column and the whole width of a two-column page
 TITLE, LABEL, SMALLEST = 7.5, 6.5, 4.5  # font sizes
 
-INK, MUTED, HAIRLINE, BARE = "#1d2733", "#66717d", "#d5dae0", "#eef1f3"
+INK, MUTED, HAIRLINE, BARE, CHANCE = "#1d2733", "#66717d", "#d5dae0", "#eef1f3", "#c4cad1"
 PALETTE = ("#0b6fa4", "#d1620a", "#12866a", "#a6478c", "#8a6d00", "#3f9fd4", "#5b5f97")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # lightness falls from end to end in both; together they meet at zero
@@ -31,6 +31,7 @@ RISING = ("#f4f6f2", "#cfe6dc", "#8fcac4", "#4aa1b4", "#24739f", "#1d4780", "#15
 FALLING = ("#f4f6f2", "#f3d3b4", "#e29a63", "#b9622a", "#7c3a10")
 # the same on a dark screen, where strong means bright
 DARK_RISING = ("#1c2634", "#1d4780", "#24739f", "#4aa1b4", "#8fcac4", "#cfe6dc")
+DARK_CHANCE = "#4a545f"
 DARK_FALLING = ("#1c2634", "#7c3a10", "#b9622a", "#e29a63", "#f3d3b4")
 
 FORMATS = ("pdf", "png", "svg")

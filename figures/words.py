@@ -4,6 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from kdprobe.results import Result
+
 
 def number(value: float, digits: int) -> str:
     """A number, or `-` where there is none."""
@@ -15,10 +19,18 @@ def percentage(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def with_ends(percents: Iterable[float], unit: str = "") -> str:
-    """A percentage and the ends of its interval."""
+def with_ends(percents: Iterable[float], unit: str = "", *, lower_bound: bool = False) -> str:
+    """A percentage and the ends of its interval; after `≥` where the true one may be larger."""
     value, low, high = percents
-    return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
+    return f"{'≥ ' * lower_bound}{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
+
+
+def lower_bounds(result: Result, who: str) -> list[Any]:
+    """Whether each general share of a network is a lower bound: per pair of layers, or per student and pair."""
+    flags: list[Any] = (
+        result.facts.get(f"{who}_lower_bound") or np.zeros(result.arrays[f"{who}_general"].shape[:-1], bool).tolist()
+    )
+    return flags
 
 
 def milliseconds(seconds: Iterable[float]) -> str:
@@ -28,5 +40,6 @@ def milliseconds(seconds: Iterable[float]) -> str:
 
 
 def intervals(facts: Mapping[str, Any]) -> str:
-    """What kind of intervals a result has."""
-    return f"{100 * facts['confidence']:g} % intervals"
+    """What kind of intervals a result has, and how they were found where it says so."""
+    how = f" ({facts['interval']})" if "interval" in facts else ""
+    return f"{100 * facts['confidence']:g} % intervals{how}"

@@ -28,8 +28,11 @@ package registers may hold any numbers and any JSON values; it is saved, loaded 
 """
 
 from math import inf
+from typing import Any
 
 from kdprobe.errors import ResultError
+from kdprobe.formats.map_kind import MAP
+from kdprobe.formats.null_kinds import NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -52,21 +55,21 @@ _ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": 
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
 _CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
-    "n_samples": _COUNTED,
-    "n_minibatches": _COUNTED,
-    "n_left_out": _COUNTED,
-    "batch_size": _COUNTED,
+    **dict.fromkeys(("n_samples", "n_minibatches", "n_left_out", "batch_size", "permutations"), _COUNTED),
     "kernel": _LABEL,
     "estimator": _LABEL,
     "weighting": Text(required=False),
     "confidence": Number(SHARE),
-    "permutations": _COUNTED,
+    "interval": Text(required=False),  # how it was found; in 0.1.0 by resampling minibatches
     "no_interval": Text(),
 }
+_ENDS, _FLAGS = Values("pairs interval", nan="some"), List(Flag(), "pairs", required=False)
+_COMPONENTS = Values("pairs", "whole", within=COUNT, required=False)
 _LAYERS = {"teacher_layers": List(Text(), "teacher_layers"), "student_layers": List(Text(), "student_layers")}
 _PAIRS = {"teacher_layers": List(Text(), "pairs"), "student_layers": List(Text(), "pairs")}
 _CELL = Record({"teacher_layer": Text(), "student_layer": Text(), "reason": Text()})
 _CELLS = List(_CELL)
+_LOW_HIGH = {end: Values("teacher_layers student_layers", nan="all", required=False) for end in ("low", "high")}
 _GROUP = {
     "method": Text(),
     "model": Text(),
@@ -76,6 +79,13 @@ _GROUP = {
     "parameters": _COUNTED,
     "runs": List(Text()),
     "sha256": List(List(Text())),
+}
+_P_VALUES: dict[str, Fact] = dict.fromkeys(("p_value", "adjusted_p_value"), Maybe(Number(SHARE)))
+_COMPARED = {
+    "quantity": Text(words=("accuracy", "uar", "cka")),
+    **dict.fromkeys(("method", "other", "reason"), Text()),
+    **_DIFFERENCE,
+    **_P_VALUES,
 }
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
@@ -90,6 +100,11 @@ _PROBE = {
 }
 _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_DIFFERENCE}
 
+
+def _of_both(**of: Any) -> dict[str, Any]:
+    return {f"{who}_{name}": each for who in ("teacher", "student") for name, each in of.items()}
+
+
 KINDS = {
     "cka": Kind(
         arrays={
@@ -99,17 +114,19 @@ KINDS = {
             "hsic_xy": Values("minibatches teacher_layers student_layers"),
             "hsic_xx": Values("minibatches teacher_layers"),
             "hsic_yy": Values("minibatches student_layers"),
-            "p_values": Values("teacher_layers student_layers", within=SHARE, nan="all", required=False),
+            **NULL_ARRAYS,
         },
         facts={
             **_PAIR,
             **_LAYERS,
             **_MINIBATCHES,
             "reduce": _LABEL,
+            **NULL_FACTS,
             "until": Maybe(Number(COUNT), required=False),  # of 0.1.0
             "undefined": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
+        together=NULL_TOGETHER,
     ),
     "cka-over-time": Kind(
         arrays={
@@ -144,6 +161,7 @@ KINDS = {
             "n_images": List(Maybe(_COUNTED), "methods", required=False),
             "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
+            "differences": List(Record(_COMPARED), required=False),
         },
         provenance={**ORIGIN, "runs": List(Text())},
     ),
@@ -274,19 +292,13 @@ KINDS = {
     ),
     "knowledge": Kind(
         arrays={
-            "teacher_general": Values("pairs interval", nan="some"),
-            "teacher_specific": Values("pairs interval", nan="some"),
-            "student_general": Values("pairs interval", nan="some"),
-            "student_specific": Values("pairs interval", nan="some"),
-            "teacher_by_fold": Values("pairs folds", nan="some"),
-            "student_by_fold": Values("pairs folds", nan="some"),
+            **_of_both(general=_ENDS, specific=_ENDS, by_fold=Values("pairs folds", nan="some")),
             "dimension": Values("pairs", within=COUNT, nan="all"),
             "cka": Values("pairs 3 interval", nan="all"),
-            "teacher_probe": Values("pairs 3 interval", nan="all", required=False),
-            "student_probe": Values("pairs 3 interval", nan="all", required=False),
+            **_of_both(rank=_COMPONENTS, used=_COMPONENTS, held=Values("pairs", within=SHARE, required=False)),
+            **_of_both(probe=Values("pairs 3 interval", nan="all", required=False)),
             "rates": Values("rates", within=SHARE, rising=True, required=False),
-            "teacher_by_rate": Values("pairs rates interval", nan="some", required=False),
-            "student_by_rate": Values("pairs rates interval", nan="some", required=False),
+            **_of_both(by_rate=Values("pairs rates interval", nan="some", required=False)),
         },
         facts={
             **_PAIR,
@@ -297,18 +309,21 @@ KINDS = {
             "seed": Number(whole=True),
             "confidence": Number(SHARE),
             "n_samples": _COUNTED,
+            "n_independent": Number(COUNT, whole=True, required=False),
+            **_of_both(lower_bound=_FLAGS, sample_limited=_FLAGS),
             "parts": List(Text(), "3"),
             "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
         },
         provenance=ORIGIN,
-        together=[("teacher_probe", "student_probe"), ("rates", "teacher_by_rate", "student_by_rate")],
+        together=[
+            ("teacher_probe", "student_probe"),
+            tuple(_of_both(rank=None, used=None, held=None)),
+            ("rates", "teacher_by_rate", "student_by_rate"),
+        ],
     ),
     "knowledge-comparison": Kind(
-        arrays={
-            "teacher_general": Values("names pairs interval", nan="some"),
-            "student_general": Values("names pairs interval", nan="some"),
-        },
+        arrays={**_of_both(general=Values("names pairs interval", nan="some"))},
         facts={
             **_PAIRS,
             "names": List(Text(), "names"),
@@ -317,9 +332,11 @@ KINDS = {
             "data": Text(),
             "method": _LABEL,
             "confidence": Number(SHARE),
+            **_of_both(lower_bound=List(List(Flag(), "pairs"), "names", required=False)),
         },
         provenance={**ORIGIN, "of": List(Record())},
     ),
+    "map": MAP,
     "reliability": Kind(
         arrays={
             "edges": Values("bins+1", within=SHARE, rising=True),
@@ -338,10 +355,12 @@ KINDS = {
         provenance=_ORIGIN_OF_MODELS,
     ),
     "similarity": Kind(
-        arrays={"matrix": Values("teacher_layers student_layers", nan="all")},
+        arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **NULL_ARRAYS},
         facts={
             **_PAIR,
             **_LAYERS,
+            **NULL_FACTS,
+            **{key: Text(required=False) for key in ("interval", "no_interval")},
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": _COUNTED,
@@ -349,6 +368,7 @@ KINDS = {
             "remarks": _CELLS,
         },
         provenance=_ORIGIN_OF_PAIR,
+        together=[*NULL_TOGETHER, ("low", "high")],
     ),
     "training": Kind(
         arrays={

@@ -1,13 +1,17 @@
 """Small results of every kind, as the analyses save them, for the tests of figures and report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
+from analyses.map import average_linkage, chord_distances, principal_coordinates
+from analyses.similarity.null import calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
+from kdprobe.runs.differences import differences
 
 PROVENANCE = {
     "seed": 0,
@@ -25,6 +29,7 @@ MINIBATCHES = {
     "estimator": "unbiased",
     "weighting": "minibatches count by their samples",
     "confidence": 0.95,
+    "interval": "delete-one jackknife over minibatches, Student's t",
     "permutations": 0,
     "no_interval": "",
 }
@@ -74,6 +79,15 @@ def cka_result(
     hsic = {"hsic_xy": np.ones((4, n_teacher, n_student)), "hsic_xx": np.ones((4, n_teacher))}
     arrays = {"matrix": matrix, "low": matrix - 0.03, "high": matrix + 0.03, **hsic, "hsic_yy": np.ones((4, n_student))}
     return Result("cka", arrays, facts, OF_PAIR)
+
+
+def calibrated(result: Result, *, spread: float = 0.2) -> Result:
+    """A result of kind "cka" or "similarity" beside a null with a deviation of `spread`."""
+    matrix = result.arrays["matrix"]
+    null = np.random.default_rng(1).normal(0, spread, (39, *matrix.shape))
+    beside = calibrate_pairs(matrix, null)
+    facts = result.facts | {"calibration": beside.facts()}
+    return replace(result, arrays={**result.arrays, **beside.arrays()}, facts=facts)
 
 
 def evaluation_result(
@@ -126,6 +140,7 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "cka_layers": ["blocks.3", "layer3"],
     }
     arrays = {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}
+    facts["differences"] = differences(arrays, {name: name for name in methods}, [360] * len(methods))
     return Result("comparison", arrays, facts, {**PROVENANCE, "runs": [f"runs/{name}" for name in methods]})
 
 
@@ -192,6 +207,13 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = 
         parts[0, 1] = np.nan
         arrays |= {"dimension": np.arange(n_pairs) * 100.0}
         arrays |= dict.fromkeys(("cka", "teacher_probe", "student_probe"), parts)
+        for who, rank in (("teacher", 192), ("student", 340)):
+            counts = np.full(n_pairs, rank)
+            used = np.where(counts < 300, counts, 120)
+            arrays |= {f"{who}_rank": counts, f"{who}_used": used, f"{who}_held": used / counts}
+        few = {"teacher_lower_bound": [True] * n_pairs, "student_lower_bound": [False] * n_pairs}
+        facts |= few | {"method": "adjusted", "n_independent": 360}
+        facts |= {name.replace("lower_bound", "sample_limited"): flags for name, flags in few.items()}
     if rates:
         kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
         arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
@@ -205,6 +227,9 @@ def knowledge_comparison_result(names: tuple[str, ...] = ("plain", "kd", "dropkd
     arrays = {key: one.arrays[key] + shifts for key in ("teacher_general", "student_general")}
     kept = ("teacher", "teacher_layers", "student_layers", "method", "data", "confidence")
     facts = {**{key: one.facts[key] for key in kept}, "names": list(names), "students": ["resnet8"] * len(names)}
+    if len(names) > 3:
+        facts |= {"teacher_lower_bound": [[True] * n_pairs] * len(names)}
+        facts |= {"student_lower_bound": [[False] * n_pairs] * len(names)}
     return Result("knowledge-comparison", arrays, facts, {**PROVENANCE, "of": [one.provenance] * len(names)})
 
 
@@ -301,6 +326,45 @@ def similarity_result(n_teacher: int = 4, n_student: int = 5) -> Result:
     facts = {key: value for key, value in result.facts.items() if key not in MINIBATCHES}
     facts |= {"measure": "Procrustes similarity", "reduce": "gap", "n_samples": 360, "remarks": []}
     return Result("similarity", {"matrix": result.arrays["matrix"]}, facts, result.provenance)
+
+
+def map_result(n_methods: int = 3, n_seeds: int = 2, *, undefined: bool = False, name: str = "kd") -> Result:
+    """A teacher and runs of several methods, which lie around it on a circle."""
+    n = 1 + n_methods * n_seeds
+    angles = np.linspace(0, 2 * np.pi, n - 1, endpoint=False)
+    places = np.vstack([[0, 0], 0.3 * np.stack([np.cos(angles), np.sin(angles)], 1)])
+    similarity = 1 - ((places[:, None] - places) ** 2).sum(2) / 2
+    if undefined:
+        similarity[0, 1:] = similarity[1:, 0] = np.nan
+    placed = slice(1 if undefined else 0, None)
+    distances = chord_distances(similarity)[placed, placed]
+    points = np.full((n, 2), np.nan)
+    points[placed], shares, negative = principal_coordinates(distances)
+    ends = np.where(np.eye(n) == 1, np.nan, similarity)
+    arrays = {"similarity": similarity, "low": ends - 0.02, "high": ends + 0.02, "points": points, "shares": shares}
+    methods = [None, *(f"{name}{place}" for place in range(n_methods) for _ in range(n_seeds))]
+    nothing = dict.fromkeys(("f", "share", "p_value", "smallest_p"))
+    entry = {"permutations": 9999, "n_networks": n - 1}
+    tested = {"f": 3.2, "share": 0.4, "p_value": 0.004, "smallest_p": 0.0001, "reason": ""}
+    facts = {
+        "networks": ["vit_tiny", *(f"{method}, seed {place % n_seeds}" for place, method in enumerate(methods[1:]))],
+        "methods": methods,
+        "seeds": [None, *(place % n_seeds for place in range(n - 1))],
+        "teachers": [True, *[False] * (n - 1)],
+        "measure": "CKA",
+        "layers": "the last stage",
+        "reduce": "gap",
+        "data": "digits",
+        "n_samples": 359,
+        "batch_size": 64,
+        "confidence": 0.95,
+        "negative": max(negative, 0.0),
+        "no_interval": "",
+        "undefined": [{"networks": ["vit_tiny", "x"], "reason": "constant"}] if undefined else [],
+        "groupings": [{"of": "methods", **entry, **tested}, {"of": "seeds", **entry, **nothing, "reason": "one seed"}],
+    }
+    origin = {**PROVENANCE, "networks": [{"name": "resnet8", "sha256": None}] * n}
+    return Result("map", arrays | {"tree": average_linkage(distances)}, facts, origin)
 
 
 def write_bare(path: str | Path, kind: str = "cka") -> None:

@@ -66,12 +66,12 @@ def test_every_method_names_its_source():
 
 def test_the_example_is_a_measure(monkeypatch):
     (code,) = codes("Adding a measure of similarity")
-    monkeypatch.setitem(measures.MEASURES, "rv", run(code)["rv_coefficient"])
-    generator = torch.Generator().manual_seed(0)
+    monkeypatch.setitem(measures.MEASURES, "rv", run(code)["RVCoefficient"]())
+    rv, generator = measures.find_measure("rv"), torch.Generator().manual_seed(0)
     x, y = torch.randn(30, 6, generator=generator), torch.randn(30, 4, generator=generator)
     turned = 3 * x @ torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q + 1
-    assert measures.MEASURES["rv"](*map(measures.Prepared, (x, turned))).value == pytest.approx(1, abs=1e-6)
-    assert 0 < measures.MEASURES["rv"](*map(measures.Prepared, (x, y))).value < 0.7
+    assert rv.between(x, turned) == pytest.approx(1, abs=1e-6)
+    assert 0 < rv.between(x, y) < 0.7
 
 
 @pytest.fixture

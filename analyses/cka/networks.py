@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from analyses.arrays import as_tensor
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
+from analyses.similarity.null import enough_permutations
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.capturing import Capture, capture
@@ -83,6 +84,7 @@ def cka(
     estimator: str = "unbiased",
     confidence: float = 0.95,
     permutations: int = 0,
+    calibrate: bool = False,
     shard: tuple[int, int] = (0, 1),
     forward: Forward | None = None,
     data: str = "",
@@ -106,8 +108,9 @@ def cka(
         reduce: what of a layer's output is compared: `flatten`, `gap`, `cls`, `mean`, `tokens` or a function.
         kernel: `linear`, or `rbf` with the median distance of each minibatch as its width.
         estimator: of HSIC, `unbiased` or `biased`.
-        confidence: of the bootstrap intervals, over minibatches.
+        confidence: of the intervals, over minibatches.
         permutations: number of random orders of the student's samples, for p values of no similarity; 0 for none.
+        calibrate: whether each value is set beside its null, from 200 permutations if not given.
         shard: which of how many processes this is, (r, k): the loaders give minibatches r, r + k, ... and
             the result, the same in all processes, is that of all of them.
         forward: `forward(model, batch)` runs a network, or a part of it, on a minibatch of any form.
@@ -117,13 +120,14 @@ def cka(
         matrix, intervals and their origin.
 
     Raises:
-        AnalysisError: if no minibatch has 4 samples, a feature is not finite, the loaders show different images, or
-            one gives no minibatches.
+        AnalysisError: if no minibatch has 4 samples, there are too few permutations to calibrate, a feature is not
+            finite, the loaders show different images, or one gives no minibatches.
         CaptureError: for an unknown layer.
         DeviceError: for a device that is not there.
     """
     place = pick_device(device)
-    sums = HSICSums(kernel, estimator, permutations)
+    n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
+    sums = HSICSums(kernel, estimator, n_permutations)
     taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
@@ -146,7 +150,7 @@ def cka(
         "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "a function"),
     }
     origin = provenance(teacher=network_origin(teacher), student=network_origin(student), data=data)
-    return sums.result(confidence=confidence, facts=facts, provenance=origin)
+    return sums.result(confidence=confidence, calibrated=calibrate, facts=facts, provenance=origin)
 
 
 def views_cka(

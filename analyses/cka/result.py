@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyses.bootstrap import Array
+from analyses.jackknife import Array
 from analyses.layer_pairs import pairs_table
-from kdprobe.kinds import KINDS
+from analyses.similarity.null import CalibratedPairs
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ class CKAResult:
         hsic_xx: HSIC of the teacher's layers with themselves [k, Lt].
         hsic_yy: HSIC of the student's layers with themselves [k, Ls].
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
+        calibration: every value beside its permutation null; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
-            empty where all have one).
+            weighting (how minibatches count), confidence, interval (how it was found), data, no_interval (why a defined
+            cell has no interval; empty where all have one).
         provenance: where the numbers come from.
     """
 
@@ -49,16 +50,18 @@ class CKAResult:
     hsic_xx: PerMinibatch
     hsic_yy: PerMinibatch
     p_values: Array | None = None
+    calibration: CalibratedPairs | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined, no_interval.
 
-        The last two are reasons, or empty.
+        The last two are reasons, or empty. Before them stands the p value, and what calibration found, if asked for.
         """
         values = {"cka": self.matrix, "low": self.low, "high": self.high}
         values |= {} if self.p_values is None else {"p_value": self.p_values}
+        values |= self.calibration.columns() if self.calibration else {}
         table = pairs_table(self.teacher_layers, self.student_layers, values, {"undefined": self.undefined})
         missing = np.where(self._without_interval, self.facts.get("no_interval", ""), "")
         return table.assign(no_interval=missing.ravel())
@@ -70,7 +73,10 @@ class CKAResult:
 
     def summary(self) -> str:
         """The teacher layer most like each student layer, as a short table with intervals."""
-        facts, lines = self.facts, []
+        facts, beside = self.facts, self.calibration
+        lines: list[tuple[str, ...]] = [
+            (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
+        ]
         for column, layer in enumerate(self.student_layers):
             cells = self.matrix[:, column]
             if np.isnan(cells).all():
@@ -80,27 +86,32 @@ class CKAResult:
             interval = f" [{self.low[row, column]:.3f}, {self.high[row, column]:.3f}]"
             shown = "" if self._without_interval[row, column] else interval
             lines.append((layer, self.teacher_layers[row], f"{cells[row]:.3f}{shown}"))
-        heads = (f"{facts['student']} layer", f"most like it in {facts['teacher']}", f"CKA [{facts['confidence']:.0%}]")
-        wide = [max(len(line[part]) for line in (heads, *lines)) for part in (0, 1)]
-        table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
+        if beside:
+            lines = [(*line, *more) for line, more in zip(lines, beside.best_words(), strict=True)]
+        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(f"{text:<{room}}" for text, room in zip(line, wide, strict=True)).rstrip() for line in lines]
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
         counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
-        return "\n".join([*table, counts, *gap])
+        chance = [beside.summary(self.teacher_layers, self.student_layers)] if beside else []
+        return "\n".join([*table, counts, *chance, *gap])
 
     def to_result(self) -> Result:
         """The same as a result of kind "cka", which `save` writes and `figures.draw` draws."""
         names = ["matrix", "low", "high", "hsic_xy", "hsic_xx", "hsic_yy"]
         names += [] if self.p_values is None else ["p_values"]
+        beside = self.calibration
+        arrays = {name: getattr(self, name) for name in names} | (beside.arrays() if beside else {})
         facts = {
             **self.facts,
+            **({"calibration": beside.facts()} if beside else {}),
             "teacher_layers": self.teacher_layers,
             "student_layers": self.student_layers,
             "undefined": self.undefined,
         }
-        return Result("cka", {name: getattr(self, name) for name in names}, facts, self.provenance)
+        return Result("cka", arrays, facts, self.provenance)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).
@@ -125,7 +136,8 @@ class CKAResult:
         result = load_result(Path(path), kind="cka")
         facts = dict(result.facts)
         named: dict[str, Any] = {key: facts.pop(key) for key in ("teacher_layers", "student_layers", "undefined")}
-        arrays: dict[str, Any] = {
-            name: result.arrays[name] for name in KINDS["cka"].arrays.keys() & result.arrays.keys()
-        }
+        kept = {name for name in result.arrays if name in cls.__dataclass_fields__}
+        arrays: dict[str, Any] = {name: result.arrays[name] for name in kept}
+        if known := facts.pop("calibration", None):
+            arrays["calibration"] = CalibratedPairs.of(arrays["matrix"], result.arrays, known)
         return cls(**arrays, **named, facts=facts, provenance=result.provenance)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
+from analyses.similarity.null import enough_permutations
 from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import located
@@ -21,6 +22,7 @@ def files_cka(
     estimator: str = "unbiased",
     confidence: float = 0.95,
     permutations: int = 0,
+    calibrate: bool = False,
     shard: tuple[int, int] = (0, 1),
 ) -> CKAResult:
     """CKA of stored layers; no more than one minibatch of one layer is held in memory as features.
@@ -34,29 +36,28 @@ def files_cka(
         estimator: `unbiased` or `biased`.
         confidence: of the intervals.
         permutations: for p values of no similarity; 0 for none.
+        calibrate: whether each value is set beside its null, from 200 permutations if not given.
         shard: which of how many processes this is.
 
     Raises:
         StoreError: if the files do not fit together, or are damaged.
         AnalysisError: if no minibatch has 4 samples, or a stored feature is not finite.
     """
+    n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
+    sums = HSICSums(kernel, estimator, n_permutations)
     with open_pair(paths, grams=True) as pair:
         rows, columns = pair.teacher.layers(teacher_layers), pair.student.layers(student_layers)
-        sums, size, n = (
-            HSICSums(kernel, estimator, permutations),
-            batch_size or pair.store.batch_size,
-            pair.store.n_samples,
-        )
+        size, n, index = batch_size or pair.store.batch_size, pair.store.n_samples, pair.store.index
         for number in range(shard[0], -(-n // size), shard[1]):
             start = number * size
             if sums.accepts(min(size, n - start)):
                 teacher, student = _grams(pair.teacher, rows, start, size), _grams(pair.student, columns, start, size)
-                sums.add(teacher, student, number=number)
+                sums.add(teacher, student, number=number, groups=index[start : start + size])
         held = dict.fromkeys(side.store.reduce.replace("whole", "flatten") for side in pair.sides.values())
         facts, origin = pair.facts() | {"reduce": " and ".join(held)}, provenance(**pair.origin())
     if shard[1] > 1:
         sums.gather()
-    return sums.result(confidence=confidence, facts=facts, provenance=origin)
+    return sums.result(confidence=confidence, calibrated=calibrate, facts=facts, provenance=origin)
 
 
 def _grams(side: StoredNetwork, layers: Sequence[str], start: int, size: int) -> Grams:

@@ -4,7 +4,7 @@ Minibatches are weighted by their number of samples: from few samples, the unbia
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.bootstrap import Array
-from analyses.cka.intervals import missing_interval, ratio, ratio_intervals
+from analyses.cka.intervals import half_widths, missing_interval, ratio
 from analyses.cka.result import CKAResult, PerMinibatch
+from analyses.jackknife import Array
+from analyses.similarity.null import calibrate_pairs, random_orders
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 Grams = dict[str, Tensor]
 
+INTERVAL = "delete-one jackknife over minibatches, Student's t"
 WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a fraction of both lengths
 
@@ -48,8 +50,7 @@ class HSICSums:
     _sums: list[Array] = field(default_factory=list)  # of the triples (xy, xx, yy) over samples, in float64
     _triples: list[Any] = field(default_factory=lambda: [array("f") for _ in range(3)])  # of each minibatch
     _varies: tuple[Any, ...] = ()  # whether any minibatch of each teacher's and student's layer varies
-    _observed: Array | None = None  # [Lt, Ls], sum of HSIC over the samples
-    _permuted: Array | None = None  # [permutations, Lt, Ls], the same after each permutation
+    _permuted: Tensor | None = None  # [permutations, Lt, Ls], sums of xy over samples after each permutation
 
     def accepts(self, n: int) -> bool:
         """Whether n samples are enough for a minibatch; if not, they are counted as left out."""
@@ -57,13 +58,14 @@ class HSICSums:
             self.n_left_out += n
         return n >= MIN_SAMPLES
 
-    def add(self, teacher: Grams, student: Grams, *, number: int | None = None) -> None:
+    def add(self, teacher: Grams, student: Grams, *, number: int | None = None, groups: Tensor | None = None) -> None:
         """Add one minibatch.
 
         Args:
             teacher: Gram matrix [n, n] of each layer.
             student: the same samples' Gram matrices of the student's layers.
             number: of the minibatch among all; the next one if not given.
+            groups: samples of equal numbers [n] are permuted together.
 
         Raises:
             AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
@@ -76,16 +78,20 @@ class HSICSums:
         own = [self._own(made, grams) for made, grams in ((rows, teacher), (columns, student))]
         flags = tuple(_squares(grams).any(1) for grams in (teacher, student))
         self._varies = tuple(map(np.logical_or, self._varies, flags)) if self._varies else flags
-        products *= np.outer(own[0] > 0, own[1] > 0)
+        varied = np.outer(own[0] > 0, own[1] > 0)
+        products *= varied
         triple = [products, *own]
         before = self._sums or [np.zeros_like(part) for part in triple]
         self._sums = [total + self.sizes[number] * part for total, part in zip(before, triple, strict=True)]
         self._append(triple)
         if self.permutations:
-            self._add_permuted(rows, columns, products, number)
+            self._add_permuted(
+                rows, columns, varied, random_orders(self.sizes[number], self.permutations, seed=number, groups=groups)
+            )
 
     def gather(self) -> None:
         """Collect the minibatches of all processes of the default process group in each of them."""
+        self._permuted = None if self._permuted is None else self._permuted.cpu()
         parts: list[HSICSums] = [self] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, self)
         filled = [part for part in parts if part.sizes]
@@ -100,17 +106,26 @@ class HSICSums:
             self.sizes[number] = filled[place].sizes[number]
             self._append([values[row] for values in rows[place]])
         self._sums = [sum(several) for several in zip(*(part._sums for part in filled), strict=True)]
-        observed = [part._observed for part in filled if part._observed is not None]
-        self._observed = np.sum(observed, axis=0) if observed else None
         self._varies = tuple(np.any(flags, axis=0) for flags in zip(*(part._varies for part in filled), strict=True))
         self.n_left_out = sum(part.n_left_out for part in parts)
         permuted = [part._permuted for part in filled if part._permuted is not None]
-        self._permuted = np.sum(permuted, axis=0) if permuted else None
+        self._permuted = torch.stack(permuted).sum(0) if permuted else None
 
     def result(
-        self, *, confidence: float = 0.95, facts: dict[str, Any] | None = None, provenance: dict[str, Any] | None = None
+        self,
+        *,
+        confidence: float = 0.95,
+        calibrated: bool = False,
+        facts: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> CKAResult:
         """Matrix and intervals of what was added, with further facts and their origin.
+
+        Args:
+            confidence: of the intervals; calibration has the level 1 - confidence.
+            calibrated: whether values are set beside their null.
+            facts: further ones.
+            provenance: where the numbers come from.
 
         Raises:
             AnalysisError: if nothing was added.
@@ -123,8 +138,7 @@ class HSICSums:
         matrix = ratio(mean_xy, mean_xx[:, None], mean_yy)
         xy, xx, yy = self._rows()
         sizes = list(self.sizes.values())
-        weights = sizes if len(set(sizes)) > 1 else None
-        low, high = ratio_intervals(xy, xx, yy, sizes=weights, confidence=confidence)
+        half = half_widths(xy, xx, yy, sizes=sizes, confidence=confidence)
         known = {
             "n_samples": sum(sizes),
             "batch_size": max(sizes),
@@ -134,13 +148,17 @@ class HSICSums:
             "estimator": self.estimator,
             "weighting": WEIGHTING,
             "confidence": confidence,
+            "interval": INTERVAL,
             "permutations": self.permutations,
-            "no_interval": missing_interval(matrix, low, len(sizes)),
+            "no_interval": missing_interval(matrix, half, len(sizes)),
         }
         undefined = self._undefined(mean_xx, mean_yy)
+        null, alpha = self._null(mean_xx, mean_yy), round(1 - confidence, 12)
+        beside = None if null is None else calibrate_pairs(matrix, null, alpha=alpha)
         return CKAResult(
-            *(matrix, low, high, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
-            p_values=self._p_values(~np.isnan(matrix)),
+            *(matrix, matrix - half, matrix + half, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
+            p_values=None if beside is None else beside.pairs.p_value,
+            calibration=beside if calibrated else None,
             facts={**known, **(facts or {})},
             provenance=provenance or {},
         )
@@ -185,23 +203,23 @@ class HSICSums:
         n = made.shape[-1]
         return np.where(own > _ROUNDING**2 * pairs / (n * (n - 3)), own, 0.0)
 
-    def _add_permuted(self, rows: Tensor, columns: Tensor, products: Array, number: int) -> None:
+    def _add_permuted(self, rows: Tensor, columns: Tensor, varied: Any, orders: Iterable[Tensor]) -> None:
         """A permutation of the samples changes HSIC of the pair, but not of either layer with itself."""
-        n = rows.shape[-1]
-        if self._permuted is None or self._observed is None:
-            self._permuted = np.zeros((self.permutations, len(rows), len(columns)))
-            self._observed = np.zeros((len(rows), len(columns)))
-        self._observed += n * products
-        generator = torch.Generator().manual_seed(number)
-        for draw in range(self.permutations):
-            order = torch.randperm(n, generator=generator).to(columns.device)
-            self._permuted[draw] += n * _products(rows, columns[:, order][:, :, order])
+        if self._permuted is None:
+            self._permuted = rows.new_zeros(self.permutations, len(rows), len(columns))
+        n, left, right = rows.shape[-1], rows.flatten(1), columns.flatten(1)
+        left, kept = n * left, torch.from_numpy(varied).to(left)
+        for draw, order in enumerate(orders):
+            places = order.to(columns.device)
+            turned = right.index_select(1, (n * places[:, None] + places).flatten())
+            self._permuted[draw] += (left @ turned.T) * kept
 
-    def _p_values(self, defined: Any) -> Array | None:
-        if self._permuted is None or self._observed is None:
+    def _null(self, mean_xx: Array, mean_yy: Array) -> Array | None:
+        """CKA under each permutation [permutations, Lt, Ls]."""
+        if self._permuted is None:
             return None
-        larger = (self._permuted >= self._observed).sum(0)
-        return np.where(defined, (1 + larger) / (1 + self.permutations), np.nan)
+        mean_xy = self._permuted.cpu().numpy() / sum(self.sizes.values())
+        return ratio(mean_xy, mean_xx[:, None], mean_yy)
 
     def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
         rows = self._reasons("teacher", self.teacher_layers, mean_xx, self._varies[0])

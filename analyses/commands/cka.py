@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analyses.commands.calibration import calibration_options
 from kdprobe.cli.options import (
     PATH,
     batch_size_option,
@@ -47,13 +48,7 @@ if TYPE_CHECKING:
     help="Estimator of HSIC in each minibatch.",
 )
 @batch_size_option("Number of samples compared at a time.", least=4, show_default="64, or that of the dump")
-@click.option(
-    "--permutations",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Number of permutations behind each p value of no similarity; 0 for no p values.",
-)
+@calibration_options("Without --calibrate, they give p values of no similarity.")
 @out_option("Folder of the results.", show_default="cka, or the run")
 @overwrite_option()
 @quiet_option()
@@ -67,6 +62,7 @@ def cka(
     every: int | None,
     reduce: str,
     permutations: int,
+    calibrate: bool,
     out: Path | None,
     device: str,
     view: "View",
@@ -85,6 +81,7 @@ def cka(
     Example:
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
       kdprobe cka --run runs/resnet8 --every 5
+      kdprobe cka --features features.h5 --calibrate
     """
     from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
     from analyses.cka.networks import views_cka
@@ -95,8 +92,9 @@ def cka(
     from kdprobe.runtime.distributed import ranks
 
     reduced, viewed = reduce != "flatten", view != AS_IT_IS
-    if run and (student or features or reduced or permutations):
-        raise ConfigError("--run takes no --student, --features, --reduce or --permutations")
+    null: dict[str, Any] = {"permutations": permutations, "calibrate": calibrate}
+    if run and (student or features or reduced or any(null.values())):
+        raise ConfigError("--run takes no --student, --features, --reduce, --permutations or --calibrate")
     if every and not run:
         raise ConfigError("--every chooses snapshots of a run; give the run with --run")
     if not run:
@@ -110,10 +108,10 @@ def cka(
             given: dict[str, Any] = {"teacher": teacher, "data": data, "every": every, "view": view, "told": told}
             over_time = cka_over_time(run, **given, **here, **chosen)
         elif features:
-            result = files_cka(features, shard=processes.shard, permutations=permutations, **chosen)
+            result = files_cka(features, shard=processes.shard, **null, **chosen)
         else:
             views = open_views({"teacher": str(teacher), "student": str(student)}, data=data, view=view, told=told)
-            result = views_cka(views, reduce=reduce, permutations=permutations, **here, **chosen)
+            result = views_cka(views, reduce=reduce, **null, **here, **chosen)
     if not processes.main:
         return
     if run:

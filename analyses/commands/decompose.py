@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @features_option()
 @method_option(
     "What counts as general.",
-    type=click.Choice(["ridge", "subspace", "dropkd"]),
-    default="ridge",
+    type=click.Choice(["adjusted", "ridge", "dropkd"]),
+    default="adjusted",
     show_default=True,
 )
 @layers_option(
@@ -73,9 +73,9 @@ def decompose(
     General is what both networks have, specific what one alone has:
 
     \b
-    ridge     general is what the other network's feature predicts out of fold
-    subspace  general lies along the canonical directions that both share
-    dropkd    general is what a DropKD run's encoder, dropout and decoder keep of its stages' maps
+    adjusted  what a linear map of the other network's features explains in the population
+    ridge     what can be predicted of it after learning from these samples
+    dropkd    what a DropKD run's encoder, dropout and decoder keep of its stages' maps
 
     \b
     Example:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.options import checkpoints_option, data_option, saving_options, showing_options
+from kdprobe.cli.options import checkpoints_option, data_option, neighbours_option, saving_options, showing_options
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     help="Judge features by a classifier that learns from the training images, instead of the networks' own classes: "
     "logistic regression, or the nearest neighbours by cosine.",
 )
-@click.option(
-    "--neighbours", type=click.IntRange(min=1), metavar="K", show_default="20", help="Number of neighbours of knn."
-)
+@neighbours_option("Number of neighbours of knn.", show_default="20")
 @saving_options("evaluation")
 @showing_options
 def evaluate(

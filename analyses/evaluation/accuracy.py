@@ -14,11 +14,11 @@ from analyses.evaluation.permutation import paired_permutation
 from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
-from kdprobe.mean_interval import wilson
+from kdprobe.mean_interval import holm, wilson, worded_p_value
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
-_COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value"]
+_COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value", "adjusted_p_value"]
 
 
 def evaluate(
@@ -87,7 +87,8 @@ def _numbers(result: Result, index: int) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [_row(key, arrays[key][index]) for key in ("accuracy", "uar", "ece")]
     for key in [key for key in arrays if key.endswith("_difference")]:
         value, p_value = arrays[key][index]
-        rows.append({"quantity": key.replace("_", " "), "value": value, "p_value": p_value})
+        tested = {"p_value": p_value, "adjusted_p_value": _adjusted(result, key)[index]}
+        rows.append({"quantity": key.replace("_", " "), "value": value, **tested})
     rows += [_row("recall", ends, true_class=c) for c, ends in zip(classes, arrays["recall"][index], strict=True)]
     rows += [
         _row("precision", ends, predicted_class=c) for c, ends in zip(classes, arrays["precision"][index], strict=True)
@@ -107,9 +108,17 @@ def evaluation_summary(result: Result) -> str:
     table |= {title: [worded_share(interval) for interval in arrays[key]] for key, title in titles.items()}
     if result.facts["against"] is not None:
         for key in ("accuracy", "uar"):
-            pairs = arrays[f"{key}_difference"]
-            table[f"{titles[key]} - {result.facts['against']}"] = [f"{100 * d:+.2f} (p = {p:.2g})" for d, p in pairs]
+            found = zip(arrays[f"{key}_difference"][:, 0], _adjusted(result, f"{key}_difference"), strict=True)
+            words = ["-" if np.isnan(p) else f"{100 * d:+.2f} ({worded_p_value(p)})" for d, p in found]
+            table[f"{titles[key]} - {result.facts['against']}"] = words
     return pd.DataFrame(table).to_string(index=False)
+
+
+def _adjusted(result: Result, key: str) -> ndarray:
+    """Holm's p values over all networks that are tested against one; NaN for that one."""
+    p_values = np.array(result.arrays[key][:, 1], dtype=np.float64)
+    p_values[result.facts["names"].index(result.facts["against"])] = np.nan
+    return holm(p_values)
 
 
 def worded_share(interval: ndarray) -> str:

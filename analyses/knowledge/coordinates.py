@@ -49,14 +49,28 @@ class Coordinates:
             restored[:, columns] = weights @ (self.features[:, columns].double() - self.mean[columns])
         return restored
 
+    def principal(self) -> tuple[Float64[Tensor, "n r"], Float64[Tensor, " r"]]:
+        """Principal coordinates, the one of least variance first, and the sum of squares of each."""
+        if self.scales is not None:
+            return self.values, self.scales.square()
+        squares, axes = torch.linalg.eigh(self.values.mT @ self.values)
+        return self.values @ axes, squares
 
-def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shorten: bool = True) -> Coordinates:
+
+def coordinates(
+    features: Float[Tensor, "n ..."],
+    *,
+    name: str = "feature",
+    shorten: bool = True,
+    stored: torch.dtype | None = None,
+) -> Coordinates:
     """Centre features and, where they are wider than their rank, turn them into principal coordinates.
 
     Args:
         features: one row, map or token sequence per sample, of any floating type.
         name: whose features, for errors.
         shorten: take principal coordinates at all; without, the values are the centred features themselves.
+        stored: the precision in which they were stored or computed; found out of the values if not given.
 
     Raises:
         AnalysisError: if a value is NaN or infinite.
@@ -66,7 +80,7 @@ def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shor
     finite = torch.isfinite(rows).sum().item()
     if finite < rows.numel():
         raise AnalysisError(f"{rows.numel() - finite} of {rows.numel()} values of the {name} are NaN or infinite")
-    varying = varying_columns(rows, precision_of(rows))
+    varying = varying_columns(rows, precision_of(rows, stored))
     if not varying.any():
         raise Undefined(
             f"the {name} is the same for all {len(rows)} samples but for rounding, so it has no variance to decompose"
@@ -79,10 +93,10 @@ def coordinates(features: Float[Tensor, "n ..."], *, name: str = "feature", shor
         return Coordinates(rows, mean, rows.double() - mean, None)
     varied = rows if varying.all() else rows[:, varying]
     if rows.shape[1] >= len(rows):
-        return Coordinates(rows, mean, *_principal(rows, mean, varied))
+        return Coordinates(rows, mean, *_principal(rows, mean, varied, stored))
     centred = rows.double() - mean
     squares, axes = torch.linalg.eigh(centred.T @ centred)
-    real = _above_rounding(squares, varied, len(rows))
+    real = _above_rounding(squares, varied, stored)
     if real.all():
         return Coordinates(rows, mean, centred, None)
     return Coordinates(rows, mean, centred @ axes[:, real], squares[real].sqrt())
@@ -94,19 +108,19 @@ def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
     return torch.cat([(rows[:, columns].double() - mean[columns]).mean(0) for columns in blocks])
 
 
-def _above_rounding(squares: Tensor, rows: Tensor, n: int) -> Tensor:
+def _above_rounding(squares: Tensor, rows: Tensor, stored: torch.dtype | None) -> Tensor:
     """Which ascending eigenvalues of sums of squares are more than the rounding of the features, or of float64."""
-    cut = rank_tolerance(rows, float(squares[-1].sqrt())) ** 2
-    return squares > max(cut, float(squares[-1]) * n * torch.finfo(torch.float64).eps)
+    cut = rank_tolerance(rows, float(squares[-1].sqrt()), stored) ** 2
+    return squares > max(cut, float(squares[-1]) * len(rows) * torch.finfo(torch.float64).eps)
 
 
-def _principal(rows: Tensor, mean: Tensor, varied: Tensor) -> tuple[Tensor, Tensor]:
+def _principal(rows: Tensor, mean: Tensor, varied: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """Coordinates along all principal axes that have more than rounding, from the Gram matrix."""
     gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for start in range(0, rows.shape[1], _BLOCK):
         block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
         gram += block @ block.T
     squares, axes = torch.linalg.eigh(double_centre(gram))
-    real = _above_rounding(squares, varied, len(rows))
+    real = _above_rounding(squares, varied, stored)
     scales = squares[real].sqrt()
     return axes[:, real] * scales, scales

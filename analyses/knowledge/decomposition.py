@@ -1,9 +1,15 @@
 """General and specific knowledge: what two networks' features share, and what only one of them holds.
 
 R_T = G_T + S_T and R_S = G_S + S_S. A method says what the general part G of each sample is; the specific part S is
-the rest of the centred feature. Fractions are shares of variance, measured on samples that the method had not seen:
-1 - |R - G|^2 / |R|^2, where R is taken from the mean of the other folds. They are near 0 where nothing is shared,
-slightly negative where what was learned does not hold, and 1 only where all can be learned from n samples.
+the rest of the centred feature. What share of the variance is general is another question, as no model that was learned
+from n samples predicts all that is shared:
+
+* `adjusted`: the share that a linear map of the other network's features explains in the population
+  (`analyses.knowledge.adjusted`). G of each sample is predicted by ridge regression out of fold, so that no sample
+  explains itself; its variance is not the share.
+* `ridge`: the share that the same predictions explain, which is what can be predicted after learning from n samples:
+  1 - |R - G|^2 / |R|^2, with R from the mean of the other folds.
+* `dropkd`: the share that DropKD's decoder reconstructs.
 
 Reference:
     Lee, Hong, Shin, Ku and Ko, "Dropout connects transformers and CNNs: transfer general knowledge for knowledge
@@ -12,37 +18,27 @@ Reference:
     publication gives no way to compute either; the definitions here are kdprobe's.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from analyses.knowledge.adjusted import Support, adjusted_share, basis_of
 from analyses.knowledge.canonical import Shared
 from analyses.knowledge.coordinates import Coordinates, coordinates
 from analyses.knowledge.dropkd import load_dropkd, reconstruct
 from analyses.knowledge.folds import explained, interval, split_samples, training_means
+from analyses.knowledge.groups import SampleGroups
 from analyses.knowledge.ridge import ridge
-from analyses.knowledge.subspace import subspace
+from analyses.knowledge.share import Share
 from kdprobe.errors import AnalysisError, near_matches
+from kdprobe.features.rounding import precision_of
 
-LINEAR: dict[str, Callable[..., Shared]] = {"ridge": ridge, "subspace": subspace}
-DECOMPOSITIONS = (*LINEAR, "dropkd")
-
-
-class Share(NamedTuple):
-    """A share of the variance and the ends of its interval over folds."""
-
-    value: float
-    low: float
-    high: float
-
-    def rest(self) -> "Share":
-        """What is left to 1."""
-        return Share(1 - self.value, 1 - self.high, 1 - self.low)
+DECOMPOSITIONS = ("adjusted", "ridge", "dropkd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +49,9 @@ class Side:
         whole: the features.
         general: general part of each sample along the coordinates [n, r], from the mean of all samples.
         fraction: of variance that is general.
-        by_fold: the same in each fold.
+        by_fold: share of the variance that the general parts explain in each fold.
         learned_from: places of each fold's samples, where the general part is learned from the other folds.
+        support: what this network explained the other's share with, for `adjusted`.
     """
 
     whole: Coordinates
@@ -62,6 +59,7 @@ class Side:
     fraction: Share
     by_fold: list[float]
     learned_from: list[Tensor] | None
+    support: Support | None
 
     @property
     def explained(self) -> Float64[Tensor, "n r"]:
@@ -92,6 +90,8 @@ class Decomposition:
         penalties: of teacher and student as predictors, per fold, as multiples of the largest eigenvalue.
         folds: places of the samples of each fold.
         confidence: of the intervals.
+        groups: which samples are not independent.
+        group_folds: the groups of each fold.
     """
 
     method: str
@@ -102,6 +102,8 @@ class Decomposition:
     penalties: list[tuple[float, float]]
     folds: list[Tensor]
     confidence: float
+    groups: SampleGroups
+    group_folds: list[Tensor]
 
     @property
     def teacher_general(self) -> Float64[Tensor, "n d"]:
@@ -139,10 +141,11 @@ def decompose(
     teacher: Float[Tensor, "n ..."],
     student: Float[Tensor, "m ..."],
     *,
-    method: str = "ridge",
+    method: str = "adjusted",
     folds: int = 5,
     seed: int = 0,
     confidence: float = 0.95,
+    groups: Tensor | Sequence[int] | None = None,
     auxiliary: str | Path | None = None,
     stage: int = 0,
     rates: tuple[float, float] | None = None,
@@ -152,12 +155,14 @@ def decompose(
     Args:
         teacher: features [n, d_t], or maps and tokens, which are flattened.
         student: features [n, d_s] of the same samples in the same order.
-        method: `ridge`: general is what the other network's feature predicts linearly out of fold;
-            `subspace`: general is the projection on canonical directions that both share;
-            `dropkd`: general is what DropKD's trained encoder, dropout and decoder reconstruct of maps [n, c, h, w].
+        method: `adjusted`: the general share is what a linear map of the other network's features explains in the
+            population; `ridge`: what ridge regression on them predicts out of fold; `dropkd`: what DropKD's trained
+            encoder, dropout and decoder reconstruct of maps [n, c, h, w].
         folds: parts of the samples that are held out in turn, at least 2.
         seed: of the folds, permutations and masks.
-        confidence: of the intervals over folds, in (0, 1).
+        confidence: of the intervals, in (0, 1).
+        groups: whole numbers, equal for samples that are not independent, such as views of one image; they stay
+            together in folds, and a group counts as one sample.
         auxiliary: `auxiliary.safetensors` of a DropKD run, for `dropkd`.
         stage: which of that run's stage pairs, for `dropkd`.
         rates: of dropout of teacher and student, for `dropkd`; those of the training if not given.
@@ -176,31 +181,72 @@ def decompose(
             f"both networks need the same samples in the same order, but the teacher has {len(teacher)} samples "
             f"and the student {len(student)}"
         )
-    held_out = [part.to(teacher.device) for part in split_samples(len(teacher), folds, seed=seed)]
+    together = SampleGroups.of(groups, len(teacher))
+    group_folds = split_samples(together.count, folds, seed=seed, what="samples" if together.single else "groups")
+    held_out = [together.samples(part).to(teacher.device) for part in group_folds]
+    settings: dict[str, Any] = {"folds": held_out, "confidence": confidence}
     if method == "dropkd":
         if auxiliary is None:
             raise AnalysisError("dropkd needs the trained encoders and decoders: auxiliary.safetensors of a DropKD run")
         maps = reconstruct(teacher, student, load_dropkd(auxiliary), stage=stage, rates=rates, seed=seed)
-        teacher, student = maps.teacher_target, maps.student_target
-    whole = [
-        coordinates(features, name=f"{who}'s feature", shorten=method in LINEAR)
-        for who, features in (("teacher", teacher), ("student", student))
-    ]
-    if method == "dropkd":
+        whole = _both(maps.teacher_target, maps.student_target, shorten=False)
         parts = maps.teacher.double() - whole[0].mean, maps.student.double() - whole[1].mean
         found = Shared(*parts, None, torch.zeros(0), [])
     else:
-        found = LINEAR[method](whole[0].values, whole[1].values, held_out, seed=seed)
-    one = _side(whole[0], found.teacher, held_out, confidence, learned=method in LINEAR)
-    other = _side(whole[1], found.student, held_out, confidence, learned=method in LINEAR)
-    return Decomposition(method, one, other, found.dimension, found.correlations, found.penalties, held_out, confidence)
+        whole = _both(teacher, student)
+        found = ridge(whole[0].values, whole[1].values, held_out, seed=seed)
+    sides = [_side(*side, learned=method != "dropkd", **settings) for side in zip(whole, found[:2], strict=True)]
+    if method != "dropkd":
+        independent = whole if together.single else _both(teacher, student, groups=together)
+        if not together.single:
+            counted = ridge(independent[0].values, independent[1].values, group_folds, seed=seed)
+            found = found._replace(dimension=counted.dimension, correlations=counted.correlations)
+        if method == "adjusted":
+            sides = _adjusted(sides, independent, torch.cat(group_folds), confidence)
+    return Decomposition(
+        method=method,
+        teacher=sides[0],
+        student=sides[1],
+        dimension=found.dimension,
+        correlations=found.correlations,
+        penalties=found.penalties,
+        folds=held_out,
+        confidence=confidence,
+        groups=together,
+        group_folds=group_folds,
+    )
 
 
-def _side(whole: Coordinates, general: Tensor, folds: list[Tensor], confidence: float, *, learned: bool) -> Side:
+def _both(
+    teacher: Tensor, student: Tensor, *, shorten: bool = True, groups: SampleGroups | None = None
+) -> list[Coordinates]:
+    """Coordinates of both networks; those of the means of groups, if there are any."""
+    found = []
+    for who, features in (("teacher", teacher), ("student", student)):
+        rows = features.detach().flatten(1)
+        if groups is None:
+            found.append(coordinates(rows, name=f"{who}'s feature", shorten=shorten))
+        else:
+            means, name = groups.means(rows), f"{who}'s feature, averaged within groups,"
+            found.append(coordinates(means, name=name, shorten=shorten, stored=precision_of(rows)))
+    return found
+
+
+def _side(whole: Coordinates, general: Tensor, *, folds: list[Tensor], confidence: float, learned: bool) -> Side:
     means = training_means(whole.values, folds) if learned else 0.0
     general = general + means
     errors, totals = explained(whole.values, general, means, folds)
     by_fold = (1 - errors / totals).tolist()
     value = float(1 - errors.sum() / totals.sum())
     fraction = Share(*interval(value, by_fold, confidence=confidence))
-    return Side(whole, general, fraction, by_fold, folds if learned else None)
+    return Side(whole, general, fraction, by_fold, folds if learned else None, None)
+
+
+def _adjusted(sides: list[Side], features: list[Coordinates], order: Tensor, confidence: float) -> list[Side]:
+    """Both sides with the shares that each network explains of the other."""
+    bases = [basis_of(each) for each in features]
+    found = []
+    for place, (side, name) in enumerate(zip(sides, ("student", "teacher"), strict=True)):
+        share = adjusted_share(features[place], *bases[1 - place], order, name=name, confidence=confidence)
+        found.append(replace(side, fraction=share, support=bases[place][1]))
+    return found

@@ -10,8 +10,14 @@ from kdprobe.mean_interval import mean_interval, seeds_interval
 MIN_PER_FOLD = 4
 
 
-def split_samples(n: int, folds: int, *, seed: int = 0) -> list[Tensor]:
+def split_samples(n: int, folds: int, *, seed: int = 0, what: str = "samples") -> list[Tensor]:
     """Places of the samples of each fold, in random order; sizes differ by one at most.
+
+    Args:
+        n: samples.
+        folds: parts.
+        seed: of the order.
+        what: the samples' name, for errors.
 
     Raises:
         AnalysisError: for fewer than two folds, or fewer than four samples per fold.
@@ -19,7 +25,7 @@ def split_samples(n: int, folds: int, *, seed: int = 0) -> list[Tensor]:
     if folds < 2:
         raise AnalysisError(f"what is learned from some folds is measured on another, so 2 are needed, not {folds}")
     if n < MIN_PER_FOLD * folds:
-        raise AnalysisError(f"{n} samples are too few for {folds} folds; at least {MIN_PER_FOLD * folds} are needed")
+        raise AnalysisError(f"{n} {what} are too few for {folds} folds; at least {MIN_PER_FOLD * folds} are needed")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return list(order.tensor_split(folds))
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from analyses.knowledge.decomposition import Decomposition, decompose
 from analyses.knowledge.dropkd import RATES, load_dropkd
 from analyses.knowledge.examples import examples_result
-from analyses.knowledge.result import Pair, knowledge_result, measure_pair
+from analyses.knowledge.pair import Pair, measure_pair
+from analyses.knowledge.result import knowledge_result
 from analyses.layer_pairs import match_layers
 from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.data import AS_IT_IS, View
@@ -24,11 +26,12 @@ def decompose_layers(
     features: LayerFeatures,
     pairs: Sequence[tuple[str, str]] | None = None,
     *,
-    method: str = "ridge",
+    method: str = "adjusted",
     auxiliary: Path | None = None,
     folds: int = 5,
     seed: int = 0,
     confidence: float = 0.95,
+    groups: Tensor | Sequence[int] | None = None,
     probes: bool = True,
     n_images: int = 0,
 ) -> tuple[Result, Result | None]:
@@ -43,6 +46,7 @@ def decompose_layers(
         folds: held out in turn.
         seed: of the folds.
         confidence: of the intervals.
+        groups: as `decompose` takes them; samples of one image, by their places in the data set, if not given.
         probes: also measure linear probes.
         n_images: number of images to pick for each network, by the last pair; 0 for none.
 
@@ -55,11 +59,14 @@ def decompose_layers(
         Undefined: likewise, if a layer of every pair does not vary.
     """
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
+    groups = features.index if groups is None else groups
     measured, left_out, shown = [], [], None
     pairs = match_layers(list(features.teacher), list(features.student)) if pairs is None else pairs
     for stage, (one, other) in enumerate(pairs):
         given = features.teacher[one], features.student[other]
-        settings = options | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})
+        settings = (
+            options | {"groups": groups} | ({"auxiliary": auxiliary, "stage": stage} if method == "dropkd" else {})
+        )
         try:
             found = decompose(given[0], given[1], **settings)
             pair = measure_pair(one, other, found, features.labels if probes else None)
@@ -78,7 +85,8 @@ def decompose_layers(
         raise Undefined(
             f"teacher layer {cell['teacher_layer']!r} and student layer {cell['student_layer']!r}: {cell['reason']}"
         )
-    facts = features.facts | options | {"n_samples": len(features.labels), "left_out": left_out}
+    counts = {"n_samples": len(features.labels), "n_independent": shown[0].groups.count}
+    facts = features.facts | options | counts | {"left_out": left_out}
     result = knowledge_result(measured, facts, features.origin)
     examples = None
     if n_images:
@@ -92,8 +100,8 @@ def decompose_layers(
 def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
     """A pair with the general fractions at each of the rates [rates, 3]."""
     more = {
-        "teacher_by_rate": np.array([found.teacher.fraction for found in by_rate]),
-        "student_by_rate": np.array([found.student.fraction for found in by_rate]),
+        "teacher_by_rate": np.array([found.teacher.fraction.ends for found in by_rate]),
+        "student_by_rate": np.array([found.student.fraction.ends for found in by_rate]),
     }
     return pair._replace(numbers=pair.numbers | more)
 
@@ -102,7 +110,7 @@ def decompose_networks(
     teacher: str | None,
     student: str | None,
     *,
-    method: str = "ridge",
+    method: str = "adjusted",
     folds: int = 5,
     seed: int = 0,
     probes: bool = True,
@@ -146,7 +154,7 @@ def features_and_pairs(
     data: str | None = None,
     files: Sequence[Path] = (),
     *,
-    method: str = "ridge",
+    method: str = "adjusted",
     layers: Sequence[str] = (),
     device: str | torch.device = "cpu",
     quiet: bool = True,

@@ -1,124 +1,222 @@
-"""Similarity of every pair of stored layers, by other measures than CKA, as a result."""
+"""Similarity of every pair of layers, by other measures than CKA, as a result."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from analyses.layer_pairs import pairs_table
-from analyses.paired_features import LayerFeatures
-from analyses.similarity.measures import MEASURES, Measured, Prepared
+from analyses.paired_features import LayerFeatures, shown_features
+from analyses.similarity.intervals import SAMPLE_GROUPS, PreparedLayer, group_half_widths, group_samples, matrix_of
+from analyses.similarity.measure import FeatureSet, Measure
+from analyses.similarity.measures import find_measure
+from analyses.similarity.null import CalibratedPairs, calibrate_pairs, enough_permutations
+from analyses.similarity.permuted import permutation_null
 from analyses.stored_pair import open_pair
-from kdprobe.errors import AnalysisError, Undefined, near_matches
+from kdprobe.data import AS_IT_IS, View
+from kdprobe.devices import pick_device
+from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.features.shared_images import open_views
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_Layers = dict[str, Prepared | str]
 
-NAMES = {
-    "svcca": "SVCCA",
-    "pwcca": "PWCCA",
-    "procrustes": "Procrustes similarity",
-    "rsa": "RSA (Pearson)",
-    "rsa-spearman": "RSA (Spearman)",
-}
+@dataclass(frozen=True, eq=False)
+class PreparedLayers:
+    """All layers of two networks, prepared for a measure.
+
+    Attributes:
+        measure: that they were prepared for.
+        rows: the teacher's, by name.
+        columns: the student's, by name.
+        index: of each sample; equal ones are samples of one image [n].
+        facts: of the result.
+        origin: for the provenance.
+    """
+
+    measure: Measure[Any]
+    rows: Mapping[str, PreparedLayer]
+    columns: Mapping[str, PreparedLayer]
+    index: Tensor
+    facts: dict[str, Any]
+    origin: dict[str, Any]
 
 
 def files_similarity(
     paths: Sequence[Path],
-    measure: str,
+    measure: str | Measure[Any],
     *,
     teacher_layers: str | Sequence[str] = "all",
     student_layers: str | Sequence[str] = "all",
     reduce: str | None = None,
+    groups: int = SAMPLE_GROUPS,
+    permutations: int = 0,
 ) -> Result:
     """One measure for every pair of stored layers, over all samples.
 
     Args:
         paths: one feature file that holds both networks, or the teacher's and the student's.
-        measure: a name in `analyses.similarity.measures.MEASURES`.
+        measure: a name in `analyses.similarity.measures.MEASURES`, or a measure.
         teacher_layers: stored names, globs, `stages` or `all`.
         student_layers: the same for the student.
         reduce: what of a feature is compared, as `kdprobe.capture` takes it; if not given, its means over positions
             (gap), or what the files hold.
+        groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
 
     Returns:
-        kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `remarks`,
-        of values that few samples in many dimensions make larger than they are; facts `measure` (for people), names
-        and layers of both networks, `reduce`, `n_samples`, `data`.
+        kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `low` and
+        `high`, the ends of 95 % intervals, NaN where `no_interval` says why; `remarks`, of values that few samples in
+        many dimensions make larger than they are; facts `measure` (for people), names and layers of both networks,
+        `reduce`, `n_samples`, `data`.
 
     Raises:
         StoreError: if the files do not fit together, are damaged, or hold Gram matrices or another reduction.
-        AnalysisError: for an unknown measure.
+        AnalysisError: for an unknown measure, or a reduction of which it makes no sense.
         Undefined: if no pair of layers has a value, with the reason of the first.
     """
-    if measure not in MEASURES:
-        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    chosen = find_measure(measure)
     with open_pair(paths) as pair:
-        facts = {**pair.facts(), "reduce": pair.reduction(reduce), "n_samples": pair.store.n_samples}
-        chosen = {"teacher": teacher_layers, "student": student_layers}
+        facts: dict[str, Any] = pair.facts() | {"reduce": pair.reduction(reduce)}
+        facts["n_samples"] = pair.store.n_samples
+        layers = {"teacher": teacher_layers, "student": student_layers}
+        _accept(chosen, facts["reduce"])
         rows, columns = (
-            _prepared(name, side.layers(chosen[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
+            _prepared(chosen, name, side.layers(layers[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
             for name, side in pair.sides.items()
         )
         origin = provenance(**pair.origin())
-    return _compared(measure, rows, columns, facts, origin)
+        prepared = PreparedLayers(chosen, rows, columns, pair.store.index, facts, origin)
+    return _compared(prepared, groups, permutations)
 
 
-def layers_similarity(features: LayerFeatures, measure: str) -> Result:
+def layers_similarity(
+    features: LayerFeatures, measure: str | Measure[Any], *, groups: int = SAMPLE_GROUPS, permutations: int = 0
+) -> Result:
     """One measure for every pair of layers whose features were taken.
 
     Args:
         features: of both networks, as `analyses.paired_features` takes them.
-        measure: a name in `analyses.similarity.measures.MEASURES`.
+        measure: a name in `analyses.similarity.measures.MEASURES`, or a measure.
+        groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
 
     Returns:
         as `files_similarity`.
 
     Raises:
-        AnalysisError: for an unknown measure.
+        AnalysisError: for an unknown measure, or a reduction of which it makes no sense.
         Undefined: if no pair of layers has a value, with the reason of the first.
     """
-    if measure not in MEASURES:
-        raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
+    chosen = find_measure(measure)
     facts = features.facts | {"n_samples": len(features.index)}
-    rows = _prepared("teacher", list(features.teacher), features.teacher.__getitem__)
-    columns = _prepared("student", list(features.student), features.student.__getitem__)
-    return _compared(measure, rows, columns, facts, provenance(**features.origin))
+    _accept(chosen, facts["reduce"])
+    rows = _prepared(chosen, "teacher", list(features.teacher), features.teacher.__getitem__)
+    columns = _prepared(chosen, "student", list(features.student), features.student.__getitem__)
+    origin = provenance(**features.origin)
+    return _compared(PreparedLayers(chosen, rows, columns, features.index, facts, origin), groups, permutations)
 
 
-def _compared(measure: str, rows: _Layers, columns: _Layers, facts: dict[str, Any], origin: dict[str, Any]) -> Result:
-    facts |= {"measure": NAMES[measure], "teacher_layers": list(rows), "student_layers": list(columns)}
-    matrix = np.full((len(rows), len(columns)), np.nan)
+def networks_similarity(
+    teacher: str,
+    student: str,
+    measure: str | Measure[Any],
+    *,
+    data: str | None = None,
+    groups: int = SAMPLE_GROUPS,
+    permutations: int = 0,
+    device: str | torch.device = "cpu",
+    quiet: bool = True,
+    view: View = AS_IT_IS,
+    told: Mapping[str, Any] | None = None,
+    **chosen: Any,
+) -> Result:
+    """One measure for every pair of layers of two checkpoints, on the same test images.
+
+    Args:
+        teacher: a checkpoint, as `kdprobe.load` takes it.
+        student: a checkpoint.
+        measure: a name in `analyses.similarity.measures.MEASURES`, or a measure.
+        data: a data SPEC; the student's own if not given.
+        groups: of samples, one left out at a time for the intervals; 0 for none.
+        permutations: of the student's samples, for each value's null, p values and the calibrated value; 0 for none.
+        device: where the networks run.
+        quiet: no progress on standard error.
+        view: how image files are shown, as `open_views` takes it.
+        told: facts of checkpoints whose files do not give them, as `open_views` takes them.
+        chosen: `teacher_layers`, `student_layers` and `reduce`, as `analyses.paired_features.shown_features` takes
+            them.
+
+    Returns:
+        as `files_similarity`.
+
+    Raises:
+        AnalysisError: as `layers_similarity`.
+        CaptureError: for an unknown layer.
+    """
+    found = find_measure(measure)
+    _accept(found, chosen.get("reduce") or "gap")
+    views = open_views({"teacher": teacher, "student": student}, data=data, view=view, told=told)
+    features = shown_features(views, device=pick_device(device), quiet=quiet, **chosen)
+    return layers_similarity(features, found, groups=groups, permutations=permutations)
+
+
+def _accept(measure: Measure[Any], reduce: str) -> None:
+    if reason := measure.refused(reduce):
+        raise AnalysisError(reason)
+
+
+def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Result:
+    measure, (rows, columns) = prepared.measure, (prepared.rows, prepared.columns)
+    both = list(rows.values()), list(columns.values())
+    n_permutations = enough_permutations(permutations, calibrated=permutations > 0)
+    matrix = matrix_of(measure, *both)
     undefined, remarks = list[dict[str, str]](), list[dict[str, str]]()
-    for place, row in enumerate(list(rows)):
-        one = rows.pop(row)  # its basis goes with it
-        for column, (layer, other) in enumerate(columns.items()):
-            cell = {"teacher_layer": row, "student_layer": layer}
-            try:
-                matrix[place, column], remark = _measured(measure, one, other)
-            except Undefined as error:
-                undefined.append({**cell, "reason": str(error)})
-                continue
-            remarks += [{**cell, "reason": remark}] if remark else []
+    for (row, one), (column, other) in product(rows.items(), columns.items()):
+        cell = {"teacher_layer": row, "student_layer": column}
+        error = next((str(layer.prepared) for layer in (one, other) if layer.failed), "")
+        if reason := error or measure.undefined(one.prepared, other.prepared):
+            undefined.append({**cell, "reason": reason})
+        elif remark := measure.remark(one.prepared, other.prepared):
+            remarks.append({**cell, "reason": remark})
     if len(undefined) == matrix.size:
         raise Undefined(f"no pair of layers has a value; {undefined[0]['reason']}")
-    return Result("similarity", {"matrix": matrix}, facts | {"undefined": undefined, "remarks": remarks}, origin)
+    layers = {"teacher_layers": list(rows), "student_layers": list(columns)}
+    facts = {"measure": measure.title, **prepared.facts, **layers, "undefined": undefined, "remarks": remarks}
+    arrays = {"matrix": matrix}
+    if groups:
+        member = group_samples(prepared.index, groups)
+        half, reason = group_half_widths(measure, *both, member)
+        arrays.update(low=matrix - half, high=matrix + half)
+        facts |= {"interval": f"95 %, by the jackknife over {measure.grouping}", "no_interval": reason}
+    if n_permutations:
+        null = permutation_null(measure, *both, prepared.index, n_permutations)
+        beside = calibrate_pairs(matrix, null, largest=measure.largest)
+        arrays |= beside.arrays()
+        facts |= {"calibration": beside.facts()}
+    return Result("similarity", arrays, facts, prepared.origin)
 
 
 def similarity_table(result: Result) -> "pd.DataFrame":
-    """One row per pair of layers: teacher_layer, student_layer, similarity, undefined, remark (reasons, or empty)."""
+    """One row per pair of layers: teacher_layer, student_layer, similarity, low, high, undefined, remark (reasons).
+
+    Of a calibrated result, with the columns of `CalibratedPairs` before the last two.
+    """
     facts = result.facts
     reasons = {"undefined": facts.get("undefined", []), "remark": facts.get("remarks", [])}
-    values = {"similarity": result.arrays["matrix"]}
+    names = {"matrix": "similarity", "low": "low", "high": "high"}
+    values = {name: result.arrays[key] for key, name in names.items() if key in result.arrays}
+    beside = _calibrated(result)
+    values |= beside.columns() if beside else {}
     return pairs_table(facts["teacher_layers"], facts["student_layers"], values, reasons)
 
 
@@ -126,10 +224,18 @@ def similarity_summary(result: Result) -> str:
     """The teacher layer most like each student layer, with reasons and remarks."""
     table = similarity_table(result).dropna(subset="similarity")
     best = table.loc[table.groupby("student_layer", sort=False)["similarity"].idxmax()]
-    shown = best[["teacher_layer", "student_layer", "similarity"]].rename(
+    ends = [key for key in ("low", "high") if key in best and best[key].notna().any()]
+    shown = best[["teacher_layer", "student_layer", "similarity", *ends]].rename(
         columns={"similarity": result.facts["measure"]}
     )
+    beside = _calibrated(result)
+    if beside:
+        places = [result.facts["student_layers"].index(layer) for layer in best["student_layer"]]
+        kept = beside.by_student
+        shown = shown.assign(calibrated=kept.score[places], p=kept.p_adjusted[places])
     lines = [shown.to_string(index=False)]
+    lines += [beside.summary(result.facts["teacher_layers"], result.facts["student_layers"])] if beside else []
+    lines += [f"no intervals: {reason}" for reason in [result.facts.get("no_interval")] if reason]
     for key, title in (("undefined", "undefined"), ("remarks", "read with care")):
         reasons = Counter(cell["reason"] for cell in result.facts.get(key, []))
         lines += [
@@ -139,22 +245,24 @@ def similarity_summary(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _measured(measure: str, one: Prepared | str, other: Prepared | str) -> Measured:
-    for layer in (one, other):
-        if isinstance(layer, str):
-            raise Undefined(layer)
-    assert isinstance(one, Prepared)
-    assert isinstance(other, Prepared)
-    return MEASURES[measure](one, other)
+def _calibrated(result: Result) -> CalibratedPairs | None:
+    known = result.facts.get("calibration")
+    return CalibratedPairs.of(result.arrays["matrix"], result.arrays, known) if known else None
 
 
-def _prepared(role: str, layers: Sequence[str], read: Callable[[str], Tensor], stored: str | None = None) -> _Layers:
-    """Each layer's features, or why they have no similarity with any others."""
-    found: _Layers = {}
+def _prepared(
+    measure: Measure[Any],
+    role: str,
+    layers: Sequence[str],
+    read: Callable[[str], Tensor],
+    stored: str | None = None,
+) -> dict[str, PreparedLayer]:
+    """What a measure needs of each layer, or why that has no similarity with any others."""
+    found: dict[str, PreparedLayer] = {}
     for name in layers:
         try:
-            prepared = found[name] = Prepared(read(name), getattr(torch, stored) if stored else None)
-            prepared.require_variation()
+            features = FeatureSet(read(name), getattr(torch, stored) if stored else None)
+            found[name] = PreparedLayer(features, measure.prepare(features))
         except AnalysisError as error:
-            found[name] = f"{role} layer {name!r}: {error}"
+            found[name] = PreparedLayer(None, type(error)(f"{role} layer {name!r}: {error}"))
     return found

@@ -16,6 +16,7 @@ from figures.pictures.dropout import draw_dropout
 from figures.pictures.examples import draw_examples
 from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
+from figures.pictures.map import draw_map
 from figures.pictures.reliability import draw_reliability
 from kdprobe.errors import ResultError, near_matches
 from kdprobe.kinds import installed, offered
@@ -33,6 +34,7 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "examples": draw_examples,
     "knowledge": draw_knowledge,
     "knowledge-comparison": draw_knowledge_comparison,
+    "map": draw_map,
     "reliability": draw_reliability,
     "similarity": draw_cka,
     "training": draw_curves,

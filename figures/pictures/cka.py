@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
 from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
+    CHANCE,
     COLUMN_WIDTH,
     LABEL,
     MUTED,
@@ -37,27 +39,34 @@ def draw_cka(result: Result) -> Figure:
     """Draw a saved CKA matrix.
 
     Args:
-        result: of kind "cka" or "similarity"; `matrix` [teacher layers, student layers], NaN where undefined.
+        result: of kind "cka" or "similarity"; `matrix` [teacher layers, student layers], NaN where undefined. Of a
+            calibrated one, the calibrated values, grey where they do not exceed their null.
 
     Returns:
         the figure, one column or one page wide.
     """
-    matrix = result.arrays["matrix"]
+    beside, undefined = beside_null(result), np.isnan(result.arrays["matrix"])
+    chance = beside.chance if beside else np.zeros_like(undefined)
+    matrix = np.where(chance, np.nan, beside.values if beside else result.arrays["matrix"])
     n_rows, n_columns = matrix.shape
     total = COLUMN_WIDTH if max(matrix.shape) <= _ONE_COLUMN else PAGE_WIDTH
     most = total - _BAR_ROOM - TITLE - 16 - _LEAST
     rows = [fit(shorten(name), LABEL, most) for name in result.facts["teacher_layers"]]
     columns = [shorten(name) for name in result.facts["student_layers"]]
-    undefined = np.isnan(matrix)
 
     left = widest(rows) + TITLE + 16
     width = total - left - _BAR_ROOM
-    label, steepest = colour_label(result.facts), 1.3 if total == COLUMN_WIDTH else 1.0
+    label, steepest = colour_label(result.facts, calibrated=beside is not None), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
     bottom = room_below(columns, width / n_columns) + TITLE + 9
-    figure = sheet(total, bottom + height + (16 if undefined.any() else 6))
+    marks = [
+        (mask, label, hatch)
+        for mask, label, hatch in ((undefined, "undefined", "//////"), (chance, beside.words if beside else "", ""))
+        if mask.any()
+    ]
+    figure = sheet(total, bottom + height + 6 + 10 * len(marks))
     axes = place(figure, left, bottom, width, height)
-    defined = matrix[~undefined]
+    defined = matrix[~np.isnan(matrix)]
     ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
     image = paint(axes, matrix, ends, colours(*ends), upwards=True)
     label_rows(axes, rows, height / n_rows)
@@ -66,21 +75,22 @@ def draw_cka(result: Result) -> Figure:
     _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
     if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
-    if undefined.any():
-        _hatch(axes, undefined)
+    if marks:
+        _mark(axes, marks)
     colour_bar(figure, image, (left + width, bottom, height), label)
     return figure
 
 
-def colour_label(facts: Mapping[str, Any]) -> str:
+def colour_label(facts: Mapping[str, Any], *, calibrated: bool = False) -> str:
     """What the colours mean: the estimator of CKA, its kernel unless it is linear, and how minibatches count.
 
-    For another measure, its name.
+    For another measure, its name. In front of either, whether it is calibrated.
     """
+    how = "calibrated " if calibrated else ""
     if "measure" in facts:
-        return f"{facts['measure']}, {facts['reduce']} features"
+        return f"{how}{facts['measure']}, {facts['reduce']} features"
     kernel = [] if facts["kernel"] == "linear" else [f"{facts['kernel']} kernel"]
-    return f"CKA ({', '.join([facts['estimator'], *kernel, 'minibatches by their samples'])})"
+    return f"{how}CKA ({', '.join([facts['estimator'], *kernel, 'minibatches by their samples'])})"
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:
@@ -116,18 +126,22 @@ def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequ
         axes.axvline(index - 0.5, color="white", linewidth=1.6)
 
 
-def _hatch(axes: Axes, undefined: NDArray[np.bool_]) -> None:
-    looks: dict[str, Any] = {"facecolor": BARE, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0.0}
-    cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(undefined)]
-    axes.add_collection(PatchCollection(cells, zorder=2.5, **looks))
-    count = int(undefined.sum())
-    label = f"undefined ({count} cell{'s' if count > 1 else ''})"
+def _mark(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> None:
+    """Cover cells that have no value to show, hatched or plain, and say why and how many above the matrix."""
+    handles = []
+    for mask, label, hatch in marks:
+        looks: dict[str, Any] = {"facecolor": BARE if hatch else CHANCE, "edgecolor": MUTED, "linewidth": 0.0}
+        cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(mask)]
+        axes.add_collection(PatchCollection(cells, zorder=2.5 if hatch else 0.5, hatch=hatch, **looks))
+        count = int(mask.sum())
+        handles.append(Patch(label=f"{label} ({count} cell{'s' if count > 1 else ''})", hatch=hatch, **looks))
     axes.legend(
-        handles=[Patch(label=label, **looks)],
+        handles=handles,
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
         borderpad=0.2,
         borderaxespad=0.1,
+        labelspacing=0.2,
     )
 
 

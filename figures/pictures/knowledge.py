@@ -1,7 +1,8 @@
 """How much of what each network knows is general: bars per pair of layers, teacher above student.
 
-Beside the bars: the directions that both share, the CKA of whole, general and specific parts (R, G, S), and the
-accuracy of a linear probe on each, if the result has them. Below, for DropKD: what each dropout rate keeps.
+Beside the bars: d, the directions of each network that explain the other, the directions that both share, the CKA of
+whole, general and specific parts (R, G, S), and the accuracy of a linear probe on each, if the result has them. Below,
+for DropKD: what each dropout rate keeps.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from figures.labels import shorten, text_width, widest
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
-from figures.words import number, with_ends
+from figures.words import lower_bounds, number, with_ends
 from kdprobe.results import Result
 
 _PAIR = 32.0  # points per pair of layers
@@ -78,7 +79,16 @@ def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, li
     """The columns beside the bars: heading and a line per bar; the second one is empty for numbers of a pair."""
     arrays = result.arrays
     pairs = zip(*percents, strict=True)
-    columns = [("general in %", [with_ends(ends) for pair in pairs for ends in pair])]
+    bounds = list(zip(*(lower_bounds(result, who) for who in _NETWORKS), strict=True))
+    shares = [
+        with_ends(ends, lower_bound=bound)
+        for pair, flags in zip(pairs, bounds, strict=True)
+        for ends, bound in zip(pair, flags, strict=True)
+    ]
+    columns = [("general in %" + ", ≥ at least" * any(map(any, bounds)), shares)]
+    if "teacher_used" in arrays:
+        used = np.stack([arrays[f"{who}_used"] for who in _NETWORKS], 1).ravel()
+        columns.append(("d", [str(count) for count in used]))
     if not np.isnan(arrays["dimension"]).all():
         columns.append(("dim.", [line for value in arrays["dimension"] for line in (f"{value:.0f}", "")]))
     if not np.isnan(arrays["cka"]).all():
@@ -150,6 +160,7 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
         title=None,
     )
     if "method" in result.facts:
-        figure.text(
-            1 - 4 / PAGE_WIDTH, 1 - TITLE / height, f"by {result.facts['method']}", size=LABEL, va="center", ha="right"
-        )
+        words = f"by {result.facts['method']}"
+        if "n_independent" in result.facts:
+            words += f", n = {result.facts['n_independent']}"
+        figure.text(1 - 4 / PAGE_WIDTH, 1 - TITLE / height, words, size=LABEL, va="center", ha="right")

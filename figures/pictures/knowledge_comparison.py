@@ -6,6 +6,7 @@ from matplotlib.patches import Patch
 
 from figures.labels import shorten, widest
 from figures.style import HAIRLINE, INK, LABEL, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.words import lower_bounds
 from kdprobe.results import Result
 
 _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
@@ -32,12 +33,14 @@ def draw_knowledge_comparison(result: Result) -> Figure:
     figure = sheet(PAGE_WIDTH, 28 + height + 40)
     for side, who in enumerate(("teacher", "student")):
         axes = place(figure, left + side * (width + 16), 28, width, height)
-        percent = 100 * result.arrays[f"{who}_general"].astype(np.float64)
+        percent, lower = 100 * result.arrays[f"{who}_general"].astype(np.float64), lower_bounds(result, who)
         for student in range(n_students):
             places = np.arange(n_pairs) * pitch + (student - (n_students - 1) / 2) * _BAR
             value, low, high = percent[student].T
             axes.barh(places, value, height=_BAR - 1.5, color=PALETTE[student % len(PALETTE)])
             axes.hlines(places, low, high, color=INK, linewidth=1.0)
+            more = np.array(lower[student], bool)
+            axes.plot(high[more], places[more], marker=">", markersize=3, color=INK, linestyle="none", clip_on=False)
         axes.set_ylim((n_pairs - 0.5) * pitch, -0.5 * pitch)
         axes.set_yticks(np.arange(n_pairs) * pitch, layers if side == 0 else [""] * n_pairs)
         axes.tick_params(axis="y", length=0)
@@ -47,7 +50,9 @@ def draw_knowledge_comparison(result: Result) -> Figure:
     total = figure.get_size_inches()[1] * 72
     confidence = 100 * float(result.facts["confidence"])
     title = f"{shorten(result.facts['teacher'], 30)} and its students, by {result.facts['method']}, on "
-    title += f"{shorten(result.facts['data'], 30)}; {confidence:g} % intervals over folds"
+    title += f"{shorten(result.facts['data'], 30)}; {confidence:g} % intervals"
+    if any(map(any, [*lower_bounds(result, "teacher"), *lower_bounds(result, "student")])):
+        title += "; > lower bound"
     figure.text(left / PAGE_WIDTH, 1 - 9 / total, title, size=TITLE, va="center")
     handles = [Patch(color=PALETTE[index % len(PALETTE)], label=name) for index, name in enumerate(names)]
     figure.legend(

@@ -40,24 +40,45 @@ def interval_chart(name: str, models: Sequence[str], shares: Mapping[str, NDArra
     )
 
 
-def interval_table(header: Sequence[str], rows: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> Table:
+def interval_table(
+    header: Sequence[str],
+    rows: Sequence[str],
+    percents: Sequence[NDArray[np.float64]],
+    lower: Sequence[Sequence[bool]] | None = None,
+) -> Table:
     """Percentages with their intervals as a table.
 
     Args:
         header: what the rows are, and a head for each column.
         rows: n names.
         percents: for each column [n, 3] (value, low, high).
+        lower: for each column, which of its n values are lower bounds; none if not given.
     """
-    return Table(header, [[row, *(with_ends(values[index]) for values in percents)] for index, row in enumerate(rows)])
+    return Table(header, [[row, *cells] for row, cells in zip(rows, _cells(rows, percents, lower), strict=True)])
 
 
-def interval_words(rows: Sequence[str], labels: Sequence[str], percents: Sequence[NDArray[np.float64]]) -> str:
+def interval_words(
+    rows: Sequence[str],
+    labels: Sequence[str],
+    percents: Sequence[NDArray[np.float64]],
+    lower: Sequence[Sequence[bool]] | None = None,
+) -> str:
     """The same numbers as a text, for those who do not see the chart."""
     return "; ".join(
-        f"{row}: "
-        + ", ".join(f"{label} {with_ends(values[index])}" for label, values in zip(labels, percents, strict=True))
-        for index, row in enumerate(rows)
+        f"{row}: " + ", ".join(f"{label} {cell}" for label, cell in zip(labels, cells, strict=True))
+        for row, cells in zip(rows, _cells(rows, percents, lower), strict=True)
     )
+
+
+def _cells(
+    rows: Sequence[str], percents: Sequence[NDArray[np.float64]], lower: Sequence[Sequence[bool]] | None
+) -> list[list[str]]:
+    """Texts row by row."""
+    flags = lower or [[False] * len(rows)] * len(percents)
+    return [
+        [with_ends(values[index], lower_bound=bound[index]) for values, bound in zip(percents, flags, strict=True)]
+        for index in range(len(rows))
+    ]
 
 
 def _marks(

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.report.elements import Chart, Panel, Results, one_at_a_time
+from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.intervals import interval_table, interval_words
 from figures.report.traces import HOVER, SERIES, THEMED_INK, error_bars, hover, numbers
-from figures.words import intervals, with_ends
+from figures.words import intervals, lower_bounds, number, with_ends
 from kdprobe.results import Result
 
 SIDES = ("teacher", "student")
@@ -18,27 +18,50 @@ PAIR = "teacher layer / student layer"
 
 def knowledge_panels(results: Results) -> list[Panel]:
     """One panel for all results of kind "knowledge"."""
-    note = "General is what the other network can have as well; what is left to 100 % is specific."
+    note = (
+        "General is what the other network can have as well; what is left to 100 % is specific. Behind ≥ the samples "
+        "were too few for all directions of the other network, and the share is at least this large. What is general "
+        "in single samples is predicted out of fold; its variance is not the share."
+    )
     return one_at_a_time(results, _chart, choose="Pair", note=note)
 
 
 def _chart(name: str, result: Result) -> Chart:
     facts, general = result.facts, [100 * result.arrays[f"{who}_general"] for who in SIDES]
-    pairs = layer_pairs(result)
+    pairs, lower = layer_pairs(result), [lower_bounds(result, who) for who in SIDES]
     return Chart(
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: "
-        f"{interval_words(pairs, SIDES, general)}.",
-        f"On {facts['data']}; {intervals(facts)}.",
+        f"{interval_words(pairs, SIDES, general, lower)}.",
+        f"By {facts['method']} on {_samples(facts)} of {facts['data']}; {intervals(facts)}.",
         [
-            bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index])
+            bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index], lower[index])
             for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))
         ],
         bars_layout(120 + 64 * len(pairs), general),
         {"xaxis": "general share of variance in %"},
         {"yaxis": pairs},
-        interval_table([PAIR, *(f"{who} in %" for who in SIDES)], pairs, general),
+        _table(result, pairs, interval_table([PAIR, *(f"{who} in %" for who in SIDES)], pairs, general, lower)),
     )
+
+
+def _samples(facts: dict[str, Any]) -> str:
+    """How many samples there were, and how many of them count."""
+    n, independent = facts["n_samples"], facts.get("n_independent", facts["n_samples"])
+    return f"{n} samples" if n == independent else f"{n} samples, of which {independent} are independent,"
+
+
+def _table(result: Result, pairs: list[str], shares: Table) -> Table:
+    """The shares, and beside them CKA and, where they are known, how many directions explained and what was left."""
+    arrays = result.arrays
+    columns = {"CKA": [number(value, 3) for value in arrays["cka"][:, 0, 0]]}
+    if "teacher_used" in arrays:
+        used = [arrays[f"{who}_used"] for who in SIDES]
+        n = result.facts.get("n_independent", result.facts["n_samples"])
+        columns["d of teacher, student"] = [f"{one}, {other}" for one, other in zip(*used, strict=True)]
+        columns["n - d - 1 of each as target"] = [f"{n - d - 1}, {n - c - 1}" for c, d in zip(*used, strict=True)]
+    rows = [[*row, *more] for row, *more in zip(shares.rows, *columns.values(), strict=True)]
+    return Table([*shares.header, *columns], rows, shares.note)
 
 
 def layer_pairs(result: Result) -> list[str]:
@@ -47,7 +70,9 @@ def layer_pairs(result: Result) -> list[str]:
     return [f"{one} / {other}" for one, other in zip(*sides, strict=True)]
 
 
-def bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any) -> dict[str, Any]:
+def bars(
+    name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any, lower: Sequence[bool]
+) -> dict[str, Any]:
     """Bars to the right with intervals, one per layer or pair of layers: percent [layers, 3] (value, low, high)."""
     return {
         "type": "bar",
@@ -58,7 +83,10 @@ def bars(name: str, layers: Sequence[str], percent: NDArray[np.float64], colour:
         "y": list(range(len(layers))),
         "marker": {"color": colour},
         "error_x": error_bars(percent, THEMED_INK, 1.5),
-        "text": [hover(name, layer, with_ends(row, " %")) for layer, row in zip(layers, percent, strict=True)],
+        "text": [
+            hover(name, layer, with_ends(row, " %", lower_bound=bound))
+            for layer, row, bound in zip(layers, percent, lower, strict=True)
+        ],
         "textposition": "none",
         "hovertemplate": HOVER,
     }

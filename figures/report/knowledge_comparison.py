@@ -4,7 +4,7 @@ from figures.report.elements import Chart, Panel, Results, one_below_the_other
 from figures.report.intervals import interval_table, interval_words
 from figures.report.knowledge import PAIR, SIDES, bars, bars_layout, layer_pairs
 from figures.report.traces import SERIES
-from figures.words import intervals
+from figures.words import intervals, lower_bounds
 from kdprobe.results import Result
 
 
@@ -16,25 +16,25 @@ def knowledge_comparison_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     charts = [_chart(result, who) for who in SIDES]
     facts = result.facts
-    note = f"Teacher {facts['teacher']}, on {facts['data']}; {intervals(facts)} over folds."
+    note = f"Teacher {facts['teacher']}, on {facts['data']}; {intervals(facts)}. Behind ≥ a share is a lower bound."
     return Panel(heading, note, charts)
 
 
 def _chart(result: Result, who: str) -> Chart:
     percent = 100 * result.arrays[f"{who}_general"]
     names = result.facts["names"]
-    pairs, students = layer_pairs(result), list(percent)
+    pairs, students, lower = layer_pairs(result), list(percent), lower_bounds(result, who)
     share = f"general share of the {who}'s variance in %"
     return Chart(
         share,
-        f"Bars of the {share} by pair of layers. {interval_words(pairs, names, students)}.",
+        f"Bars of the {share} by pair of layers. {interval_words(pairs, names, students, lower)}.",
         f"The {share}.",
         [
-            bars(name, pairs, student, SERIES[index % len(SERIES)])
+            bars(name, pairs, student, SERIES[index % len(SERIES)], lower[index])
             for index, (name, student) in enumerate(zip(names, students, strict=True))
         ],
         bars_layout(110 + (24 + 14 * len(names)) * len(pairs), students),
         {"xaxis": f"general in {who}, in %"},
         {"yaxis": pairs},
-        interval_table([PAIR, *names], pairs, students),
+        interval_table([PAIR, *names], pairs, students, lower),
     )

@@ -23,6 +23,7 @@ from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
+from figures.report.map import map_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
 from kdprobe.errors import ResultError
@@ -37,6 +38,7 @@ SECTIONS = {
     "cka": KindSection("Representations: CKA", cka_panels),
     "cka-over-time": KindSection("CKA over epochs", over_time_panels),
     "similarity": KindSection("Representations: other measures", similarity_panels),
+    "map": KindSection("Many networks", map_panels),
     "knowledge": KindSection("General and specific knowledge", knowledge_panels),
     "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
     "examples": KindSection("What one network alone sees", examples_panels),

@@ -121,14 +121,8 @@ def data_option(text: str = "Data set, such as digits, folder:DIR or module:call
 
 def features_option(**settings: Any) -> Decorator:
     """`--features`, once or twice."""
-    return click.option(
-        "--features",
-        multiple=True,
-        type=PATH,
-        metavar="FILE.h5",
-        help="Dump of both networks; give two where teacher and student were dumped separately.",
-        **settings,
-    )
+    text = "Dump of both networks; give two where teacher and student were dumped separately."
+    return click.option("--features", multiple=True, type=PATH, metavar="FILE.h5", help=text, **settings)
 
 
 def layers_option(text: str, metavar: str, **settings: Any) -> Decorator:
@@ -166,18 +160,24 @@ def device_option() -> Decorator:
 
 def set_option() -> Decorator:
     """`--set`, several times; the command gets `assignments`."""
-    return click.option(
-        "--set",
-        "assignments",
-        multiple=True,
-        metavar="KEY.KEY=VALUE",
-        help="Set one value of the configuration, written as in YAML; repeatable.",
-    )
+    text = "Set one value of the configuration, written as in YAML; repeatable."
+    return click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help=text)
 
 
 def method_option(text: str, **settings: Any) -> Decorator:
     """`--method`: of a training, or of an analysis."""
     return click.option("--method", help=text, **settings)
+
+
+def measure_option(*choices: str, **settings: Any) -> Decorator:
+    """`--measure` of similarity."""
+    kind = {"type": click.Choice(choices)} if choices else {"metavar": "NAME"}
+    return click.option("--measure", **kind, help="Measure of similarity.", **settings)
+
+
+def neighbours_option(text: str, **settings: Any) -> Decorator:
+    """`--neighbours`."""
+    return click.option("--neighbours", type=click.IntRange(min=1), metavar="K", help=text, **settings)
 
 
 def seed_option(text: str, **settings: Any) -> Decorator:
@@ -198,31 +198,35 @@ def sweep_options(command: Command) -> Command:
         data_option(show_default="the recipe's"),
         seeds_option("Number of trainings of each cell, with the seeds 0 to N - 1."),
         out_option("Folder of the sweep.", of=PATH, show_default="sweeps/RECIPE"),
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray", "slurm"]),
-            default="local",
-            show_default=True,
-            help="What runs the trainings: this machine, a Ray cluster or Slurm.",
-        ),
+        engine_options,
+        quiet_option(),
+        facts_options,
+        trust_option,
+    )
+    return _group(*options)(command)
+
+
+def engine_options(command: Command) -> Command:
+    """What does the work of many cells, where, and how often it tries."""
+    engines = click.Choice(["local", "ray", "slurm"])
+    what = "What does the work: this machine, a Ray cluster or Slurm."
+    options = (
+        click.option("--engine", type=engines, default="local", show_default=True, help=what),
         click.option(
             "--slots",
             type=click.IntRange(min=1),
             show_default="one per GPU; without, one per four processors, at least two",
-            help="Number of cells that this machine trains at a time.",
+            help="Number of cells that this machine works on at a time.",
         ),
         click.option(
-            "--address",
-            help="Address of a running Ray cluster, auto or HOST:PORT; without it one is started on this machine.",
+            "--address", help="Address of a running Ray cluster, auto or HOST:PORT; without, one starts here."
         ),
-        click.option(
-            "--processors", type=FiniteRange(min=0), show_default="1", help="Processors that Ray gives each cell."
-        ),
+        click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
         click.option(
             "--gpus",
             type=FiniteRange(min=0),
             show_default="1 if there are any",
-            help="GPUs that Ray gives each cell; a fraction shares one.",
+            help="GPUs of each cell in Ray, or 0.5.",
         ),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),
         click.option(
@@ -230,12 +234,9 @@ def sweep_options(command: Command) -> Command:
             type=click.IntRange(min=0),
             default=2,
             show_default=True,
-            help="Number of further tries of a cell that fails.",
+            help="Further tries of a failing cell.",
         ),
         device_option(),
-        quiet_option(),
-        facts_options,
-        trust_option,
     )
     return _group(*options)(command)
 

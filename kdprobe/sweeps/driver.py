@@ -51,6 +51,7 @@ class Driver:
         say: called with a line about each event.
         quiet: show no progress.
         stop: set when the sweep is asked to stop.
+        label: what the progress is called.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Driver:
         say: Callable[[str], object] = lambda _: None,
         stop: StopRequest | None = None,
         quiet: bool = True,
+        label: str = "sweep",
     ) -> None:
         self.ledger, self.engine = ledger, engine
         self.retries, self.backoff, self.look, self.say = retries, backoff, look, say
-        self.stop, self.quiet = stop or StopRequest(), quiet
+        self.stop, self.quiet, self._label = stop or StopRequest(), quiet, label
         self._shown: Callable[[int], object] = lambda _: None
         self.counts = Counts()
         self._tries: Counter[tuple[str, str]] = Counter()
@@ -75,14 +77,14 @@ class Driver:
         self._running: dict[Future[Outcome], Cell] = {}
         self._given_up: dict[str, int] = {}
         self._heartbeats, self._watched_at = Heartbeats(ledger.stale_after), time.monotonic()
-        self._order = 0
+        self._order, self._again = 0, "trained" if ledger.trains else "measured"
 
     def run(self) -> Counts:
         """Work until nothing is left, or until asked to stop."""
         self._find()
         found = self.counts.found
         with progress(
-            "sweep", self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
+            self._label, self._n_cells, unit="cells", done=found, detail=self._pace, quiet=self.quiet
         ) as self._shown:
             while (self._waiting or self._running) and self.stop.reason is None:
                 self._submit()
@@ -105,7 +107,7 @@ class Driver:
                 else:
                     self._later(cell, 0.0)
                 if state.damaged:
-                    self.say(f"{cell.label}: {state.damaged}; the cell is trained again")
+                    self.say(f"{cell.label}: {state.damaged}; the cell is {self._again} again")
                 shown(1)
 
     def _pace(self) -> str:

@@ -1,6 +1,7 @@
 """The ledger of a sweep: a folder that records whether each cell is done, running, failed or left.
 
-sweep.json       what all cells have in common, and the cells of the latest grid
+sweep.json       what all cells have in common, and the cells of the latest grid; cells of other work than training
+                 are marked there by `"trains": false`
 cells/CELL/      a run folder; done if its `result.json` and the weights named in it are whole
 cells/CELL.N/    where attempt N works; at its end it becomes cells/CELL in one step
 attempts/CELL.N  which process trains or trained the cell, see `attempts`
@@ -67,6 +68,7 @@ class Ledger:
         stale_after: seconds without a heartbeat after which an attempt is given up.
         inputs: sha256 of each teacher, data set and weights file of the cells, by their names (`cells.input_names`).
         places: where the teacher and the data are now, by their keys in the configuration, if they have moved.
+        trains: whether each cell is a training; the configurations of other work are any mappings.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Ledger:
     stale_after: float = STALE_AFTER
     inputs: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    trains: bool = True
 
     @property
     def attempts(self) -> Path:
@@ -202,12 +205,14 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
     if found != (FORMAT, VERSION):
         raise SweepError(f"{plan} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
     with parsing(plan, SweepError, expected="a sweep's plan"):
-        RunConfig.model_validate(values["base"])
-        cells = [Cell(entry["id"], entry["values"], values["base"]) for entry in values["cells"]]
+        trains = values.get("trains", True)
+        if trains is not False:
+            RunConfig.model_validate(values["base"])
+        cells = [Cell(entry["id"], entry["values"], dict(values["base"])) for entry in values["cells"]]
         inputs, places = values.get("inputs", {}), values.get("places", {})
     for wrong in _mistakes(cells, inputs, places):
         raise SweepError(f"{plan} is not a sweep's plan or is damaged: {wrong}")
-    return Ledger(path, cells, stale_after, inputs, places)
+    return Ledger(path, cells, stale_after, inputs, places, trains is not False)
 
 
 def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator[str]:
@@ -236,6 +241,7 @@ def begin(
     inputs: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
     stale_after: float = STALE_AFTER,
+    trains: bool = True,
 ) -> Ledger:
     """Put a grid into a folder: an empty one, or one with a sweep of the same configuration, whose cells are reused.
 
@@ -245,6 +251,7 @@ def begin(
         inputs: sha256 of each teacher and data set of the cells, by their names.
         places: where the teacher and the data are now, if they have moved.
         stale_after: seconds without a heartbeat after which an attempt is given up.
+        trains: whether each cell is a training.
 
     Raises:
         SweepError: if the folder holds something else, or its sweep differs in more than the swept keys, or learns from
@@ -253,14 +260,14 @@ def begin(
     inputs = {**check_folder(path, cells, inputs or {}), **(inputs or {})}
     entries = [{"id": cell.id, "values": cell.values} for cell in cells]
     plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "inputs": inputs}
-    plan |= {"places": places} if places else {}
+    plan |= ({"places": places} if places else {}) | ({} if trains else {"trains": False})
     try:
         for name in ("cells", "attempts", "logs"):
             (path / name).mkdir(parents=True, exist_ok=True)
         write_text(path / "sweep.json", json.dumps({**plan, "provenance": provenance()}) + "\n")
     except OSError as error:
         raise SweepError(f"{path} cannot be written: {error.strerror}") from error
-    return Ledger(path, cells, stale_after, inputs, places or {})
+    return Ledger(path, cells, stale_after, inputs, places or {}, trains)
 
 
 def check_folder(
@@ -295,7 +302,7 @@ def _check_inputs(
 ) -> None:
     """Refuse other inputs at the same path: by what the sweep recorded, else by its cells' results."""
     known = dict(before.inputs)
-    for cell in [] if known else cells:
+    for cell in cells if before.trains and not known else []:
         result = read_result(str(before.run(cell.id).result_path))[0] or {}
         names = input_names(RunConfig.model_validate(cell.config))
         for name, key in zip(names, ("teacher_sha256", "data_sha256", "weights_sha256"), strict=True):

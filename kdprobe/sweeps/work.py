@@ -29,7 +29,7 @@ from kdprobe.user_code import trusting
 
 TRAIN = "kdprobe.sweeps.work:train_cell"
 
-Task = Callable[[RunConfig, Path, str], object]
+Task = Callable[[Any, Path, str], object]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Order:
 
     Attributes:
         folder: the sweep's folder.
-        task: `module:function` that makes a run folder of a configuration on a device.
+        task: `module:function` that makes a run folder of a configuration on a device; of other work than training,
+            a folder with a `result.json` that `RunFolder.write_result` wrote, of a mapping.
         device: the device that the task computes on.
         stale_after: seconds without a heartbeat after which an attempt is given up.
         trust: modules whose code checkpoints may name, as the person at the driver named them.
@@ -99,8 +100,9 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
             if not _done(working):
                 _remove_damaged(working)
                 with trusting(order.trust):
-                    placed = open_ledger(order.folder).placed(_resolved(config, cell))
-                    _function(order.task)(placed, working.path, order.device)
+                    ledger = open_ledger(order.folder)
+                    given = ledger.placed(_resolved(config, cell)) if ledger.trains else config
+                    _function(order.task)(given, working.path, order.device)
             if not _done(working):
                 return Outcome("failed", f"{order.task} left no whole result.json")
             if superseded(attempt):

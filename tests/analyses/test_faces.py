@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-ROOMS = ("analyses.cka", "analyses.evaluation", "analyses.knowledge", "analyses.similarity")
+ROOMS = ("analyses.cka", "analyses.evaluation", "analyses.knowledge", "analyses.map", "analyses.similarity")
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -11,7 +11,7 @@ import torch
 from analyses.knowledge.decomposition import Decomposition, decompose
 from tests.planted import independent, planted, rotation
 
-METHODS = ("ridge", "subspace")
+METHODS = ("adjusted", "ridge")
 
 
 def size(n: int, width: int) -> None:

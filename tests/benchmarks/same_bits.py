@@ -73,7 +73,7 @@ def commands() -> Iterator[list[str]]:
             f"similarity-{measure}",
             "--quiet",
         ]
-    for method in ("ridge", "subspace", "dropkd"):
+    for method in ("adjusted", "ridge", "dropkd"):
         shown = ["--images", "2"] if method != "dropkd" else []
         yield ["decompose", *networks, "--method", method, *shown, "--out", f"knowledge-{method}", "--quiet"]
     yield ["decompose", *networks, "--student", "kd", "--out", "knowledge-two", "--quiet"]

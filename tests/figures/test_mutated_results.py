@@ -15,6 +15,7 @@ from figures.report.page import page
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     complexity_result,
@@ -24,6 +25,7 @@ from tests.saved_results import (
     examples_result,
     knowledge_comparison_result,
     knowledge_result,
+    map_result,
     over_time_result,
     reliability_result,
     similarity_result,
@@ -49,7 +51,7 @@ def further(result: Result, **facts: Any) -> Result:
 
 
 RESULTS = {
-    "cka": cka_result(3, 4, undefined=((1, 2),)),
+    "cka": calibrated(cka_result(3, 4, undefined=((1, 2),))),
     "cka-over-time": further(over_time_result(2, 3), missing_epochs=[4], remarks=[{"reason": "no snapshot"}]),
     "comparison": further(
         comparison_result(("plain", "kd"), 2), groups=[GROUP, GROUP], n_images=[360, None], budget_differences="epochs"
@@ -74,6 +76,7 @@ RESULTS = {
     "examples": examples_result(2),
     "knowledge": further(knowledge_result(2, measured=True, rates=True), left_out=[REMARK]),
     "knowledge-comparison": knowledge_comparison_result(("plain", "kd"), 2),
+    "map": further(map_result(2, 2, undefined=True), remarks=[REMARK]),
     "reliability": reliability_result(("plain",)),
     "similarity": further(similarity_result(2, 3), remarks=[REMARK]),
     "training": further(training_result(("teacher", "kd"), 4), remarks=[{"reason": "kd is unfinished"}]),

@@ -127,7 +127,7 @@ def test_layers_that_do_not_vary_have_a_reason(student):
 def test_few_minibatches_give_no_intervals_with_a_reason(student):
     result = cka_over_time(student, every=4, batch_size=30)
     assert np.isnan(result.arrays["low"]).all()
-    reason = "intervals need at least 5 minibatches, but there were 2"
+    reason = "intervals need at least 3 minibatches, but there were 2"
     assert set(over_time_table(result)["no_interval"]) == {reason}
     assert f"no intervals: {reason}" in over_time_summary(result)
 
@@ -148,6 +148,10 @@ def test_command_writes_into_the_run(student):
     [
         (("--run", "x", "--student", "y"), "--run takes no --student"),
         (("--run", "x", "--permutations", "9"), "--run takes no --student"),
+        (
+            ("--run", "x", "--calibrate"),
+            "--run takes no --student, --features, --reduce, --permutations or --calibrate",
+        ),
         (("--every", "2"), "give the run with --run"),
     ],
 )

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -5,11 +6,16 @@ from click.testing import CliRunner
 
 from analyses.commands.similarity import similarity
 from analyses.paired_features import _Stored
+from analyses.similarity.intervals import PreparedLayer
+from analyses.similarity.measure import FeatureSet
 from analyses.similarity.measures import MEASURES
-from analyses.similarity.result import NAMES, files_similarity
+from analyses.similarity.null import random_orders
+from analyses.similarity.permuted import permutation_null
+from analyses.similarity.result import files_similarity
 from figures.pictures.cka import colour_label
-from kdprobe.errors import CaptureError, StoreError
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError
 from kdprobe.features.store import FeatureStore, Network
+from kdprobe.models import create, save
 from kdprobe.models.layout import Layout
 from kdprobe.results import load_result
 
@@ -32,9 +38,9 @@ def run(*arguments):
     return CliRunner().invoke(similarity, words, catch_exceptions=False, standalone_mode=False)
 
 
-def test_every_measure_has_a_name():
-    assert set(NAMES) == set(MEASURES)
-    assert set(similarity.params[1].type.choices) == set(MEASURES)
+def test_every_measure_is_offered():
+    (option,) = [one for one in similarity.params if one.name == "measure"]
+    assert set(option.type.choices) == set(MEASURES)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -42,7 +48,7 @@ def test_the_result_names_its_measure(dump, measure):
     result = files_similarity([dump], measure)
     assert result.arrays["matrix"].shape == (2, 2)
     assert (result.kind, result.facts["teacher"], result.facts["student_layers"]) == ("similarity", "t", ["c", "d"])
-    assert colour_label(result.facts) == f"{NAMES[measure]}, gap features"
+    assert colour_label(result.facts) == f"{MEASURES[measure].title}, gap features"
 
 
 def test_command_writes_result_table_and_picture(dump, tmp_path):
@@ -52,6 +58,51 @@ def test_command_writes_result_table_and_picture(dump, tmp_path):
     matrix = load_result(tmp_path / "out" / "procrustes.npz", kind="similarity").arrays["matrix"]
     assert table["similarity"].to_numpy() == pytest.approx(matrix.ravel())
     assert (tmp_path / "out" / "procrustes.png").is_file()
+
+
+def test_command_that_calibrates(dump, tmp_path):
+    given = (
+        "--features",
+        dump,
+        "--measure",
+        "procrustes",
+        "--out",
+        tmp_path / "out",
+        "--quiet",
+        "--calibrate",
+        "--reduce",
+        "flatten",
+    )
+    with pytest.raises(AnalysisError, match="calibration needs at least 19 permutations, but got 7"):
+        run(*given, "--permutations", 7)
+    assert not list(tmp_path.glob("out/*"))
+    said = run(*given, "--permutations", 39).output
+    result = load_result(tmp_path / "out" / "procrustes.npz", kind="similarity")
+    assert "2 of 4 pairs exceed their null of 39 random orders of the samples" in said
+    assert result.facts["calibration"]["permutations"] == 39
+    np.testing.assert_array_equal(result.arrays["p_adjusted"] <= 0.05, [[True, False], [False, True]])
+    assert result.arrays["calibrated"][0, 0] == pytest.approx(1)  # the same channels in another order
+    assert result.arrays["null_mean"].min() > 0.4  # so much is alike by chance, of 24 samples in 20 dimensions
+    table = pd.read_csv(tmp_path / "out" / "procrustes.csv")
+    assert table["calibrated"].to_numpy() == pytest.approx(result.arrays["calibrated"].ravel())
+    assert colour_label(result.facts, calibrated=True) == "calibrated Procrustes similarity, flatten features"
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_null_is_that_of_permuted_features(name):
+    draw, mixing = torch.randn(3, 48, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64).split([2, 1])
+    x, y = draw @ (torch.ones(6, 6) + mixing[0, :6])
+    index, measure = torch.arange(48) // 2, MEASURES[name]  # two views of each of 24 images
+    features = (FeatureSet(x), FeatureSet(y))
+    row, column = (PreparedLayer(one, measure.prepare(one)) for one in features)
+    failed = PreparedLayer(None, AnalysisError("constant"))
+    null = permutation_null(measure, [row], [column, failed], index, 3, seed=4)
+    assert np.isnan(null[:, 0, 1]).all()
+    for value, order in zip(null[:, 0, 0], random_orders(48, 3, seed=4, groups=index), strict=True):
+        pair = row.prepared, measure.prepare(FeatureSet(y[order]))
+        if name == "predicts-teacher":  # folds stay with the samples of the predictor
+            pair = measure.prepare(FeatureSet(x[torch.argsort(order)])), column.prepared
+        assert value == pytest.approx(measure.compare(*pair), abs=1e-9)
 
 
 def test_files_that_do_not_fit(dump):
@@ -68,3 +119,30 @@ def test_a_layer_that_cannot_be_reduced_so_is_named(dump):
         files_similarity([dump], "rsa", reduce="cls")
     with pytest.raises(CaptureError, match=r"layer 'c' of the student: there is no class token in NCHW"):
         _Stored(dump, "student", ["c"], "cls")["c"]
+
+
+def test_neighbours_are_for_measures_that_count_them(dump, tmp_path):
+    out = ("--out", tmp_path / "out", "--quiet")
+    with pytest.raises(AnalysisError, match="rsa counts no neighbours; mutual-knn, cycle-knn, cknna do"):
+        run("--features", dump, "--measure", "rsa", "--neighbours", 3, *out)
+    assert "mutual k-NN" in run("--features", dump, "--measure", "mutual-knn", "--neighbours", 23, *out).output
+    found = load_result(tmp_path / "out" / "mutual-knn.npz", kind="similarity").arrays
+    assert (found["matrix"] == 1).all()  # all others are neighbours
+    with pytest.raises(AnalysisError, match="feature-corrected CKA needs units, such as channels averaged over posit"):
+        run("--features", dump, "--measure", "feature-cka", "--reduce", "flatten", *out)
+
+
+def test_networks_and_their_dump_have_the_same_similarity(tmp_path):
+    for name in ("resnet8", "resnet14"):
+        save(create(name, n_classes=10, image_size=8, data="digits"), tmp_path / f"{name}.safetensors")
+    networks = ("--teacher", tmp_path / "resnet14.safetensors", "--student", tmp_path / "resnet8.safetensors")
+    given = ("--measure", "mutual-knn", "--groups", 5, "--quiet", "--device", "cpu")
+    said = run(*networks, *given, "--out", tmp_path / "shown").output
+    assert "low" in said
+    found = load_result(tmp_path / "shown" / "mutual-knn.npz", kind="similarity")
+    matrix, low, high = (found.arrays[key] for key in ("matrix", "low", "high"))
+    assert (low < matrix).all()
+    assert (matrix < high).all()
+    assert found.facts["interval"] == "95 %, by the jackknife over groups of samples"
+    with pytest.raises(ConfigError, match="give --teacher and --student, or --features"):
+        run(*given)

@@ -20,7 +20,7 @@ from kdprobe.errors import AnalysisError, DataError, DeviceError
 from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import save
 from kdprobe.models.creation import attach
-from kdprobe.results import load_result
+from kdprobe.results import Result, load_result
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,17 @@ def test_a_checkpoint_tested_against_another(checkpoints: list[str], tmp_path: P
         assert result.arrays[f"{name}_difference"][1].tolist() == [0, 1]
     table = pd.read_csv(tmp_path / "evaluation.csv")
     assert table[table.quantity == "uar difference"].p_value.between(0, 1).all()
+
+
+def test_several_networks_against_one_are_adjusted_by_holm() -> None:
+    shares, tested = np.full((3, 3), 0.5), np.array([[0.1, 0.02], [0, 1], [0.05, 0.04]])
+    arrays = dict.fromkeys(("accuracy", "uar", "ece"), shares) | dict.fromkeys(
+        ("accuracy_difference", "uar_difference"), tested
+    )
+    text = evaluation_summary(Result("evaluation", arrays, {"names": ["a", "b", "c"], "against": "b"}))
+    assert "+10.00 (p = 0.04)" in text  # twice the smaller p value,
+    assert "+5.00 (p = 0.04)" in text  # and no less
+    assert text.splitlines()[2].split()[-1] == "-"
 
 
 def test_calibration_is_part_of_the_result(checkpoints: list[str]) -> None:

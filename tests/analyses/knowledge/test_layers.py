@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,8 @@ from analyses.knowledge.decomposition import decompose
 from analyses.knowledge.dropkd import load_dropkd
 from analyses.knowledge.examples import examples_result, specific_share
 from analyses.knowledge.layers import decompose_layers, features_and_pairs
-from analyses.knowledge.result import (
-    compare,
-    comparison_table,
-    knowledge_result,
-    knowledge_summary,
-    knowledge_table,
-    measure_pair,
-)
+from analyses.knowledge.pair import measure_pair
+from analyses.knowledge.result import compare, comparison_table, knowledge_result, knowledge_summary, knowledge_table
 from analyses.layer_pairs import match_layers
 from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.distillers.dropkd import DropKD, DropKDOptions
@@ -101,7 +96,7 @@ def test_a_result_holds_every_number_of_its_pairs(features, tmp_path):
     assert examples.arrays["images"].shape[:2] == (2, 3)
     found = decompose(features.teacher["a"], features.student["c"])
     for name, fraction in found.fractions.items():
-        np.testing.assert_array_equal(result.arrays[name][0], fraction)
+        np.testing.assert_array_equal(result.arrays[name][0], fraction.ends)
     assert result.arrays["cka"].shape == result.arrays["teacher_probe"].shape == (2, 3, 3)
     assert result.arrays["dimension"][0] == found.dimension
     assert result.facts["teacher_layers"] == ["a", "b"]
@@ -110,8 +105,16 @@ def test_a_result_holds_every_number_of_its_pairs(features, tmp_path):
     assert dict(zip(shares.network + "_" + shares.part, shares.value, strict=True)) == {
         name: fraction.value for name, fraction in found.fractions.items()
     }
-    assert set(table.quantity) == {"share", "dimension", "cka", "probe accuracy"}
-    assert "one and other by ridge, 80 samples of digits" in knowledge_summary(result)
+    assert set(table.quantity) == {
+        *("share", "dimension", "rank", "components used", "variance of these", "degrees of freedom"),
+        *("cka", "probe accuracy"),
+    }
+    freedom = table[(table.quantity == "degrees of freedom") & (table.teacher_layer == "b")]
+    assert freedom.value.tolist() == [
+        80 - 10 - 1,
+        80 - 1 - 1,
+    ]  # of the student's directions, and of b, which has but one
+    assert "one and other by adjusted, 80 samples of digits" in knowledge_summary(result)
 
 
 def test_cka_of_whole_general_and_specific_parts():
@@ -125,7 +128,7 @@ def test_cka_of_whole_general_and_specific_parts():
 def test_minibatches_of_the_parts_are_of_nearly_equal_size(n, monkeypatch):
     sizes = []
     monkeypatch.setattr(
-        "analyses.knowledge.result.centred_gram", lambda part: sizes.append(len(part)) or centred_gram(part)
+        "analyses.knowledge.pair.centred_gram", lambda part: sizes.append(len(part)) or centred_gram(part)
     )
     measure_pair("a", "c", decompose(*planted(n, 6, 6, shared=0.5, noise=0.1)))
     assert max(sizes) - min(sizes) <= 1
@@ -136,7 +139,9 @@ def test_minibatches_of_the_parts_are_of_nearly_equal_size(n, monkeypatch):
 
 def test_what_is_undefined_says_why():
     generator = torch.Generator().manual_seed(0)
-    found = decompose(*(torch.randn(60, 5, generator=generator) for _ in range(2)), method="subspace")
+    found = decompose(*(torch.randn(60, 5, generator=generator) for _ in range(2)), method="ridge")
+    nothing = [replace(side, general=side.means) for side in (found.teacher, found.student)]
+    found = replace(found, teacher=nothing[0], student=nothing[1])
     pair = measure_pair("a", "c", found, torch.arange(60) % 3)
     result = knowledge_result([pair], {"data": "digits"})
     assert np.isnan(pair.numbers["cka"][1]).all()
@@ -154,14 +159,21 @@ def test_what_is_undefined_says_why():
 def test_a_dimension_that_is_a_lower_bound_says_so(monkeypatch):
     monkeypatch.setattr("analyses.knowledge.canonical.FULL_RANK", 10)
     monkeypatch.setattr("analyses.knowledge.canonical.N_LEADING", 4)
-    found = decompose(*planted(300, 20, 30, shared=0.5, noise=0.05), method="subspace")
+    found = decompose(*planted(300, 20, 30, shared=0.5, noise=0.05))
     pair = measure_pair("a", "b", found)
     assert found.dimension == 4
-    facts = {"teacher": "one", "student": "other", "method": "subspace", "data": "digits", "n_samples": 300}
+    facts = {
+        "teacher": "one",
+        "student": "other",
+        "method": "ridge",
+        "data": "digits",
+        "n_samples": 300,
+        "n_independent": 300,
+    }
     text = knowledge_summary(knowledge_result([pair], facts))
     assert text.endswith(
         "\na and b, dimension: all 4 leading pairs of directions are shared and no more are looked at; there are at "
-        "least this many, and the fractions are lower bounds too"
+        "least this many"
     )
 
 
@@ -256,7 +268,7 @@ def test_command(checkpoints, tmp_path):
     output = run(
         *both, "--images", 3, "--layers", "layer3=layer3", "--quiet", "--device", "cpu", "--out", tmp_path
     ).output
-    assert output.count("resnet8 and resnet8 by ridge, 60 samples of tests.tiny:digits") == 2
+    assert output.count("resnet8 and resnet8 by adjusted, 60 samples of tests.tiny:digits") == 2
     for name in ("student", "run"):
         result = load_result(tmp_path / name / "knowledge.npz", kind="knowledge")
         assert result.provenance["teacher"]["image_size"] == 40

@@ -29,6 +29,7 @@ from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, save_result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     compound_result,
@@ -37,6 +38,7 @@ from tests.saved_results import (
     examples_result,
     knowledge_comparison_result,
     knowledge_result,
+    map_result,
     over_time_result,
     reliability_result,
     similarity_result,
@@ -58,6 +60,8 @@ RESULTS = {
     "annotated": cka_result(12, 12, lowest=-0.3),
     "undefined": cka_result(5, 6, undefined=((0, 1), (4, 1))),
     "wide": cka_result(4, 87),
+    "calibrated": calibrated(cka_result(4, 4, undefined=((0, 1),))),
+    "deep, calibrated": calibrated(cka_result(61, 87, teacher=LONG, student=LONG)),
     "tall": cka_result(87, 4),
     "deep": cka_result(61, 87, teacher=LONG, student=LONG, undefined=((0, 0),)),
     "one evaluation": evaluation_result(("plain",)),
@@ -89,6 +93,9 @@ RESULTS = {
     "reliability": reliability_result(),
     "many reliabilities": reliability_result((LONG, *"bcdef")),
     "one reliability": reliability_result((LONG,)),
+    "map": map_result(),
+    "map with long names": map_result(17, 3, name=LONG),
+    "map with undefined pairs": map_result(2, 1, undefined=True),
     "over time": over_time_result(),
     "over time, many": over_time_result(12),
 }
@@ -217,6 +224,26 @@ def test_undefined_cells_are_hatched_and_explained() -> None:
     assert not any("undefined" in text for text in written(draw(cka_result())))
 
 
+def test_cells_within_their_null_are_grey_and_explained() -> None:
+    result = calibrated(cka_result(4, 4, undefined=((3, 0),)), spread=0.15)
+    chance = result.arrays["p_adjusted"] > 0.05
+    assert 3 < chance.sum() < 12
+    axes = draw(result).axes[0]
+    hatched, grey = (item for item in axes.collections if isinstance(item, PatchCollection))
+    assert [bool(item.get_hatch()) for item in (hatched, grey)] == [True, False]
+    assert len(grey.get_paths()) == chance.sum()
+    found = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    values = result.arrays["calibrated"]
+    assert found == {
+        (row, column): f"{values[row, column]:.2f}"
+        for row, column in np.argwhere(values > -1)
+        if not chance[row, column]
+    }
+    words = written(axes.figure)  # type: ignore[arg-type]
+    assert f"within its null, p > 0.05 ({chance.sum()} cells)" in words
+    assert "calibrated CKA (unbiased, minibatches by their samples)" in words
+
+
 def test_colour_scale_reaches_negative_values() -> None:
     assert draw(cka_result()).axes[0].images[0].get_clim() == (0, 1)
     low, high = draw(cka_result(lowest=-0.2)).axes[0].images[0].get_clim()
@@ -286,6 +313,17 @@ def test_comparison_leaves_out_what_was_not_measured() -> None:
     result.arrays["cka"][:] = np.nan
     result.arrays["uar"][1] = np.nan
     assert len(draw(result).axes) == 2
+
+
+def test_a_star_tells_what_differs_from_the_baseline() -> None:
+    result = comparison_result()
+    assert "* differs from plain (paired by seed, Holm)" in written(draw(result))
+    for entry in result.facts["differences"]:
+        entry["adjusted_p_value"] = 0.04 if entry["method"] == "kd" and entry["quantity"] == "accuracy" else 0.06
+    (starred,) = [text for text in written(draw(result)) if text.endswith(" *")]
+    assert starred.startswith(f"{100 * result.arrays['accuracy'][1].mean():.1f}")
+    del result.facts["differences"]  # as files of 0.1.0
+    assert not any("*" in text for text in written(draw(result)))
 
 
 def test_teacher_is_a_line_where_known() -> None:

@@ -20,8 +20,10 @@ from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
+from kdprobe.mean_interval import worded_p_value
 from kdprobe.results import save_result
 from tests.saved_results import (
+    calibrated,
     cka_result,
     comparison_result,
     complexity_result,
@@ -31,6 +33,7 @@ from tests.saved_results import (
     examples_result,
     knowledge_comparison_result,
     knowledge_result,
+    map_result,
     over_time_result,
     reliability_result,
     similarity_result,
@@ -82,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "compound": compound_result(),
         "dropout": dropout_result(),
         "knowledge": knowledge_result(),
+        "map": map_result(name=HOSTILE),
         "over-time": over_time_result(),
         "reliability": reliability_result((HOSTILE,)),
         "training": training_result((HOSTILE, "kd")),
@@ -146,7 +150,7 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3
+    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3 + 2
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 1
@@ -354,6 +358,29 @@ def test_other_measures_have_a_heatmap_without_intervals(text: str) -> None:
     assert "[" not in heat["customdata"][0][0]
 
 
+def test_calibrated_values_stand_beside_plain_ones_and_over_depth(tmp_path: Path) -> None:
+    result = calibrated(cka_result(4, 4, undefined=((3, 0), (0, 1))), spread=0.15)
+    save_result(result, tmp_path / "cka.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+    first, depth, plain = charts(text).values()
+    chance = result.arrays["p_adjusted"] > 0.05
+    heat, grey, undefined = first["data"]
+    np.testing.assert_array_equal(
+        np.array(heat["z"], float), np.where(chance, np.nan, np.round(result.arrays["calibrated"], 4))
+    )
+    np.testing.assert_array_equal(np.array(grey["z"], float) == 0, chance)
+    assert (grey["name"], undefined["name"], len(undefined["x"])) == ("within its null, p > 0.05", "undefined", 2)
+    mean, p_value = (float(result.arrays[key][1, 1]) for key in ("null_mean", "p_adjusted"))
+    assert f"null: mean {mean:.3f}" in heat["customdata"][1][1]
+    assert f"p = {p_value:.3f} for all pairs" in heat["customdata"][1][1]
+    assert plain["data"][0]["z"][1][1] == round(result.arrays["matrix"][1, 1], 4)
+    best, by_chance = depth["data"]
+    assert best["y"] == pytest.approx(np.nanmax(result.arrays["matrix"], 0).tolist(), abs=1e-5)
+    assert by_chance["y"] == pytest.approx(result.arrays["student_threshold"].tolist(), abs=1e-5)
+    assert "<td>within its null</td>" in text
+    assert "0 up to the 95 % quantile of a pair&#39;s null, from 39 random orders of the samples" in text
+
+
 def test_general_shares_of_methods_stand_side_by_side(text: str) -> None:
     result = knowledge_comparison_result(("plain", HOSTILE))
     teacher, student = [c for c in charts(text).values() if "general in" in c["titles"].get("xaxis", "")]
@@ -373,6 +400,20 @@ def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
         for given in ([tmp_path / "sweep.npz"], [tmp_path])
     ]
     assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
+
+
+def test_methods_are_compared_by_a_test_not_by_their_intervals(tmp_path: Path) -> None:
+    result = comparison_result()
+    save_result(result, tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    entry = result.facts["differences"][0]
+    assert "whether the intervals above overlap is no test of a difference" in text
+    assert "kd - plain" in text
+    assert f"{100 * entry['difference']:+.1f} ± " in text
+    assert worded_p_value(entry["adjusted_p_value"]) in text
+    assert "cannot be told apart" in text
+    save_result(comparison_result(n_seeds=1), tmp_path / "c.npz", table="", overwrite=True)
+    assert "How methods differ" not in write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
 
 
 def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:

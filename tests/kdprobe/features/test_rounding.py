@@ -12,16 +12,10 @@ from analyses.knowledge.coordinates import coordinates
 from analyses.knowledge.layers import decompose_layers
 from analyses.knowledge.result import knowledge_summary, knowledge_table
 from analyses.paired_features import LayerFeatures
-from analyses.similarity.measures import (
-    Prepared,
-    canonical_correlations,
-    procrustes,
-    pwcca,
-    rsa,
-    svcca,
-    tied_ranks,
-)
-from analyses.similarity.result import files_similarity
+from analyses.similarity import canonical_correlations, files_similarity, procrustes, pwcca, rsa, svcca
+from analyses.similarity.canonical import basis
+from analyses.similarity.distances import tied_ranks
+from analyses.similarity.measure import FeatureSet
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import most_rounding, precision_of, rounding_of
@@ -50,9 +44,9 @@ def test_rounding_is_no_direction(shift: float, dtype: torch.dtype) -> None:
 
 def test_halves_keep_their_directions() -> None:
     z, w = normal(400, 8), normal(8, 128, seed=1)
-    assert Prepared((z @ w).half()).basis[0].shape[1] == 8
-    assert Prepared((z @ w).half().float(), torch.float16).basis[0].shape[1] == 8
-    assert Prepared(normal(1500, 64).half()).basis[0].shape[1] == 64
+    assert basis(FeatureSet((z @ w).half())).rank == 8
+    assert basis(FeatureSet((z @ w).half().float(), torch.float16)).rank == 8
+    assert basis(FeatureSet(normal(1500, 64).half())).rank == 64
     assert precision_of((z @ w).double()) == torch.float32
     assert precision_of(z.double() @ w.double()) == torch.float64
 
@@ -66,7 +60,7 @@ def test_widened_halves_are_halves(half, wide, shift) -> None:
         held = x.to(half).to(wide)
         assert precision_of(held) == half
         assert pwcca(held, y) == pwcca(x.to(half), y)
-    assert Prepared((z @ w).to(half).to(wide)).basis[0].shape[1] == 8
+    assert basis(FeatureSet((z @ w).to(half).to(wide))).rank == 8
     equal = (normal(1, 9).abs() + 3).expand(32, 9) + 0.002 * (normal(32, 9) > 0)
     with pytest.raises(Undefined, match="is the same for all samples but for rounding"):
         minibatch_cka(equal.half().to(wide)[None], y[None, :32])
@@ -80,8 +74,8 @@ def test_exact_numbers_are_no_halves() -> None:
     mixed = torch.cat([counts[:, None].float(), rare[:, None]], 1)
     for x, rank in ((one_hot, 9), (sparse, 6), (pixels, 5), (mixed, 2)):
         assert precision_of(x) == torch.float32
-        assert Prepared(x).basis[0].shape[1] == rank
-        assert Prepared(x.double()).basis[0].shape[1] == rank
+        assert basis(FeatureSet(x)).rank == rank
+        assert basis(FeatureSet(x.double())).rank == rank
 
 
 @pytest.mark.parametrize("mean", [1e5, 8e5, 1e6, 1.2e6, 1.5e6, 3e6])

@@ -1,0 +1,77 @@
+"""Samples that are not independent: views of one image, frames of one film, pictures of one patient.
+
+A group counts as one independent sample. What two networks share is measured between the groups' means, so that it is
+shared between images and not between copies of one, and folds keep groups together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kdprobe.errors import AnalysisError
+
+_BLOCK = 4096  # columns widened at a time
+
+
+@dataclass(frozen=True, eq=False)
+class SampleGroups:
+    """Which samples belong together.
+
+    Attributes:
+        codes: the group of each sample, counted from 0 [n].
+        count: groups.
+    """
+
+    codes: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, labels: Tensor | Sequence[int] | None, n: int) -> "SampleGroups":
+        """SampleGroups of equal labels; every sample on its own without any.
+
+        Args:
+            labels: whole numbers, one per sample.
+            n: samples.
+
+        Raises:
+            AnalysisError: for another number of labels, or labels that are not whole numbers.
+        """
+        if labels is None:
+            return cls(torch.arange(n), n)
+        given = torch.as_tensor(labels).cpu()
+        if given.shape != (n,) or given.is_floating_point() or given.is_complex():
+            raise AnalysisError(
+                f"groups must be a whole number for each of the {n} samples, but are {given.dtype} of shape "
+                f"{list(given.shape)}"
+            )
+        values, codes = torch.unique(given, return_inverse=True)
+        return cls(codes, len(values)) if len(values) < n else cls(torch.arange(n), n)
+
+    @property
+    def single(self) -> bool:
+        """Whether every sample is a group of its own."""
+        return self.count == len(self.codes)
+
+    def means(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "g d"]:
+        """Mean of each group's rows in float64; the rows themselves where every sample is on its own."""
+        if self.single:
+            return rows
+        codes = self.codes.to(rows.device)
+        sums = torch.zeros(self.count, rows.shape[1], dtype=torch.float64, device=rows.device)
+        for start in range(0, rows.shape[1], _BLOCK):
+            columns = slice(start, start + _BLOCK)
+            sums[:, columns] = sums[:, columns].index_add(0, codes, rows[:, columns].double())
+        return sums / torch.bincount(codes, minlength=self.count)[:, None]
+
+    def samples(self, chosen: Tensor) -> Tensor:
+        """Places of the samples of some groups, group by group."""
+        if self.single:
+            return chosen
+        rank = torch.full((self.count,), -1)
+        rank[chosen.cpu()] = torch.arange(len(chosen))
+        order = rank[self.codes]
+        places = (order >= 0).nonzero()[:, 0]
+        return places[order[places].argsort(stable=True)]

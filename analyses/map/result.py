@@ -1,0 +1,224 @@
+"""What a map found, as a result, a table and a summary."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyses.map.geometry import average_linkage, chord_distances, principal_coordinates
+from analyses.map.grouping import permanova
+from analyses.map.members import Member
+from analyses.map.pairs import RULES, PairValue, comparison
+from analyses.map.showing import source_of
+from analyses.map.tiles import PAIRS, read_pairs
+from analyses.map.work import MapCell, MapSettings
+from kdprobe.errors import Undefined
+from kdprobe.features.store import FeatureStore
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_Array = NDArray[np.float64]
+_PERMUTATIONS = 9999
+
+
+def map_result(
+    folder: Path,
+    members: Sequence[Member],
+    networks: Sequence[MapCell],
+    tiles: Sequence[MapCell],
+    settings: MapSettings,
+) -> Result:
+    """The map of networks whose pairs are measured.
+
+    Args:
+        folder: of the ledger that `complete_map` filled.
+        members: the networks.
+        networks: their cells.
+        tiles: the cells of their pairs.
+        settings: how they were measured.
+
+    Returns:
+        kind "map": `similarity`, `low` and `high` [N, N], rows beside columns, NaN where the facts' `undefined` or
+        `no_interval` says why; `points` [N, 2], NaN for networks that are left out because pairs of theirs are
+        undefined, `shares`, and the `tree` of the others.
+    """
+    matrices, undefined, remarks, missing = _matrices(folder, members, networks, tiles)
+    placed = _placed(matrices[0])
+    distances = chord_distances(matrices[0])[np.ix_(placed, placed)]
+    ordination = principal_coordinates(distances)
+    points = np.full((len(members), 2), np.nan)
+    points[placed] = ordination.points
+    arrays = dict(zip(("similarity", "low", "high"), matrices, strict=True))
+    arrays |= {"points": points, "shares": ordination.shares}
+    arrays |= {"tree": average_linkage(distances)} if len(placed) > 1 else {}
+    known, origins = _origins(folder, networks)
+    facts = {
+        "networks": [one.name for one in members],
+        "methods": [one.method for one in members],
+        "seeds": [one.seed for one in members],
+        "teachers": [one.teacher for one in members],
+        "measure": comparison(settings.measure).title,
+        "layers": RULES[settings.rule],
+        "confidence": 0.95,
+        "negative": ordination.negative,
+        "no_interval": missing,
+        "undefined": undefined,
+        "groupings": _groupings(distances, [members[place] for place in placed]),
+        **known,
+        **({"remarks": remarks} if remarks else {}),
+    }
+    return Result("map", arrays, facts, provenance(data=known["data"], networks=origins))
+
+
+def map_table(result: Result) -> "pd.DataFrame":
+    """One row per ordered pair of networks: network, other, similarity, low, high, undefined (a reason, or empty)."""
+    import pandas as pd
+
+    names, arrays = result.facts["networks"], result.arrays
+    reasons = {tuple(pair["networks"]): pair["reason"] for pair in result.facts["undefined"]}
+    return pd.DataFrame(
+        [
+            {
+                "network": one,
+                "other": other,
+                **{key: arrays[key][row, column] for key in ("similarity", "low", "high")},
+                "undefined": reasons.get((one, other)) or reasons.get((other, one), ""),
+            }
+            for row, one in enumerate(names)
+            for column, other in enumerate(names)
+            if row != column
+        ]
+    )
+
+
+def map_summary(result: Result) -> str:
+    """Which networks are most and least alike, how alike students are to the teacher, and what groups them."""
+    facts, matrix = result.facts, result.arrays["similarity"]
+    names = facts["networks"]
+    pairs = [(row, column) for row, column in combinations(range(len(names)), 2) if not np.isnan(matrix[row, column])]
+    lines = [f"{facts['measure']} of {facts['layers']}; {len(names)} networks, {facts['n_samples']} images"]
+    if pairs:
+        ordered = sorted(pairs, key=lambda pair: -matrix[pair])
+        for words, pair in (("most alike", ordered[0]), ("least alike", ordered[-1])):
+            lines.append(f"{words}: {names[pair[0]]} and {names[pair[1]]}, {_worded(result, *pair)}")
+    for row in np.flatnonzero(facts["teachers"]).tolist():
+        students = [place for place, taught in enumerate(facts["teachers"]) if not taught]
+        beside = sorted(
+            (place for place in students if not np.isnan(matrix[row, place])), key=lambda p: -matrix[row, p]
+        )
+        if beside:
+            lines.append(f"nearest to the teacher {names[row]}: {names[beside[0]]}, {_worded(result, row, beside[0])}")
+    lines += [worded_grouping(grouping) for grouping in facts["groupings"]]
+    if facts["undefined"]:
+        first = facts["undefined"][0]
+        lines.append(
+            f"{len(facts['undefined'])} pairs have no value, as {' and '.join(first['networks'])}: {first['reason']}"
+        )
+    if facts["no_interval"]:
+        lines.append(f"no interval where none is shown: {facts['no_interval']}")
+    return "\n".join(lines)
+
+
+def worded_grouping(grouping: Mapping[str, Any]) -> str:
+    """What a test of a grouping says, in a sentence."""
+    other = "seeds" if grouping["of"] == "methods" else "methods"
+    head = f"{grouping['of']}, given {other} (PERMANOVA)"
+    if grouping["p_value"] is None:
+        return f"{head}: not tested, {grouping['reason']}"
+    share = f"{100 * grouping['share']:.1f} % of the squared distances"
+    return f"{head}: {share}, p = {grouping['p_value']:.4f} of {grouping['n_networks']} networks"
+
+
+def _matrices(
+    folder: Path, members: Sequence[Member], networks: Sequence[MapCell], tiles: Sequence[MapCell]
+) -> tuple[list[_Array], list[dict[str, Any]], list[dict[str, str]], str]:
+    """Values and ends of intervals, undefined pairs, remarks, and why there is no interval where there is none."""
+    places = {cell.id: place for place, cell in enumerate(networks)}
+    n = len(members)
+    matrices = [np.full((n, n), np.nan) for _ in range(3)]
+    undefined: list[dict[str, Any]] = []
+    remarks, missing = dict[str, int](), ""
+    for tile in tiles:
+        for one, other, (there, back) in read_pairs(folder / "cells" / tile.id / PAIRS):
+            row, column = places[one], places[other]
+            for place, pair in (((row, column), there), ((column, row), back)):
+                _fill(matrices, place, pair)
+            names = [members[row].name, members[column].name]
+            if math.isnan(there.value):
+                undefined.append({"networks": names, "reason": there.reason})
+            missing = missing or ("" if math.isnan(there.value) else there.reason)
+            if there.remark:
+                remarks[there.remark] = remarks.get(there.remark, 0) + 1
+    np.fill_diagonal(matrices[0], 1.0)
+    noted = [{"reason": f"{count} pairs: {remark}"} for remark, count in remarks.items()]
+    return matrices, undefined, noted, missing
+
+
+def _fill(matrices: Sequence[_Array], place: tuple[int, int], pair: PairValue) -> None:
+    for matrix, value in zip(matrices, (pair.value, pair.low, pair.high), strict=True):
+        matrix[place] = value
+
+
+def _placed(similarity: _Array) -> list[int]:
+    """Networks that have a value with each other: those with most undefined pairs are left out first."""
+    kept = list(range(len(similarity)))
+    while (unknown := np.isnan(similarity[np.ix_(kept, kept)])).any():
+        del kept[int((unknown.sum(0) + unknown.sum(1)).argmax())]
+    return kept
+
+
+def _groupings(distances: _Array, members: Sequence[Member]) -> list[dict[str, Any]]:
+    """Methods against seeds, and seeds against methods, among the runs."""
+    runs = [place for place, one in enumerate(members) if one.method is not None and not one.teacher]
+    among = distances[np.ix_(runs, runs)]
+    labels: dict[str, list[Any]] = {
+        "methods": [members[place].method for place in runs],
+        "seeds": [members[place].seed for place in runs],
+    }
+    found = []
+    for name, other in (("methods", "seeds"), ("seeds", "methods")):
+        nothing = dict.fromkeys(("f", "share", "p_value", "smallest_p"))
+        entry = {"of": name, **nothing, "permutations": _PERMUTATIONS, "n_networks": len(runs), "reason": ""}
+        if not runs:
+            found.append(entry | {"reason": "none of the networks is a run, so that methods and seeds are not known"})
+            continue
+        try:
+            test = permanova(among, labels[name], labels[other], permutations=_PERMUTATIONS)
+        except Undefined as error:
+            found.append(entry | {"reason": str(error)})
+            continue
+        smallest = max(1 / test.arrangements, 1 / (_PERMUTATIONS + 1))
+        numbers = {"share": test.share, "p_value": test.p_value, "smallest_p": smallest}
+        found.append(entry | numbers | {"f": test.f if math.isfinite(test.f) else None})
+    return found
+
+
+def _origins(folder: Path, networks: Sequence[MapCell]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the feature files say of the images, and of each network."""
+    origins: list[dict[str, Any]] = []
+    known: dict[str, Any] = {}
+    for cell in networks:
+        path, role = source_of(folder / "cells" / cell.id)
+        with FeatureStore.open(path) as store:
+            network, origin = store.network(role), store.origin(role)
+            known = known or {
+                "data": store.data,
+                "n_samples": store.n_samples,
+                "batch_size": store.batch_size,
+                "reduce": store.reduce.replace("whole", "flatten"),
+            }
+        place = {"checkpoint": cell.values["spec"]} if cell.values["spec"] else {"file": origin["file"]}
+        origins.append({"name": network.model, "sha256": network.sha256 or None, **place})
+    return known, origins
+
+
+def _worded(result: Result, row: int, column: int) -> str:
+    value, low, high = (float(result.arrays[key][row, column]) for key in ("similarity", "low", "high"))
+    return f"{value:.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")

@@ -1,0 +1,199 @@
+"""Measures by canonical correlations: which directions of the samples two layers share.
+
+Where few samples in many dimensions make a value 1 whatever the features are, it is refused; where they do so in part,
+it comes with a remark.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
+from kdprobe.features.rounding import rank_tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """The directions of the samples that a layer's centred features span.
+
+    Attributes:
+        directions: orthonormal [n, r], those of the largest variation first.
+        sizes: singular values [r].
+        loadings: what of each direction is in each column [r, v]: the features are `directions @ loadings`.
+        d: dimensions of the features.
+    """
+
+    directions: Tensor
+    sizes: Tensor
+    loadings: Tensor
+    d: int
+
+    @property
+    def rank(self) -> int:
+        """Number of directions."""
+        return self.directions.shape[1]
+
+    def reordered(self, order: Tensor) -> "Basis":
+        """Of permuted samples."""
+        return Basis(self.directions[order], self.sizes, self.loadings, self.d)
+
+    def leading(self, variance: float) -> "Basis":
+        """The leading directions, which explain a fraction of the variance."""
+        share = (self.sizes**2).cumsum(0) / (self.sizes**2).sum()
+        kept = int((share < variance - 1e-12).sum()) + 1
+        return Basis(self.directions[:, :kept], self.sizes[:kept], self.loadings[:kept], self.d)
+
+
+def basis(features: FeatureSet) -> Basis:
+    """The basis of a layer; directions that are only rounding are left out.
+
+    Raises:
+        Undefined: for features that do not vary.
+    """
+    directions, sizes, turned = torch.linalg.svd(features.centred, full_matrices=False)
+    cut = rank_tolerance(features.varying, float(sizes[0]), features.stored, scale=features.scale)
+    rank = max(1, int((sizes > cut).sum()))
+    sizes = sizes[:rank]
+    return Basis(directions[:, :rank], sizes, sizes[:, None] * turned[:rank], features.d)
+
+
+def canonical_correlations(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> Float[Tensor, " k"]:
+    """Canonical correlations, largest first; k is the smaller rank.
+
+    Args:
+        x: features.
+        y: features of the same samples.
+
+    Returns:
+        float64, in [0, 1] up to rounding.
+
+    Raises:
+        AnalysisError: for different samples.
+        Undefined: for features that do not vary, or that span all n - 1 dimensions of centred samples, so that every
+            correlation is 1.
+
+    Warns:
+        UserWarning: where some correlations are 1 because both span more than that together.
+
+    Reference:
+        Björck, Golub (1973), Numerical methods for computing angles between linear subspaces.
+    """
+    one, other = _CCA().prepared_pair(x, y)
+    correlations: Tensor = torch.linalg.svdvals(one.directions.T @ other.directions)
+    return correlations
+
+
+def svcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], *, variance: float = 0.99) -> float:
+    """Mean canonical correlation of the leading principal components.
+
+    Args:
+        x: features.
+        y: features of the same samples.
+        variance: fraction of it that the leading components explain, in (0, 1].
+
+    Returns:
+        in [0, 1]; invariant to rotation, scale and shift.
+
+    Raises:
+        AnalysisError: for different samples.
+        Undefined: as `canonical_correlations`, of the leading components.
+
+    Warns:
+        UserWarning: likewise.
+
+    Reference:
+        Raghu, Gilmer, Yosinski, Sohl-Dickstein (2017), SVCCA, section 2.
+    """
+    return SVCCA(variance).between(x, y)
+
+
+def pwcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
+    """Mean canonical correlation, weighted by how much of x each canonical variable accounts for.
+
+    Args:
+        x: features whose variables are weighted.
+        y: features of the same samples.
+
+    Returns:
+        in [0, 1]; not symmetric, invariant to any invertible linear map of y.
+
+    Raises:
+        AnalysisError: for different samples.
+        Undefined: as `canonical_correlations`.
+
+    Warns:
+        UserWarning: likewise.
+
+    Reference:
+        Morcos, Raghu, Bengio (2018), Insights on representational similarity in neural networks, section 2.1.
+    """
+    return PWCCA().between(x, y)
+
+
+@dataclass(frozen=True)
+class _CCA(Measure[Basis]):
+    """What the measures by canonical correlations have in common."""
+
+    title: ClassVar[str] = "CCA"
+    no_interval: ClassVar[str] = NO_POPULATION_VALUE
+
+    def prepare(self, features: FeatureSet) -> Basis:
+        """The directions of a layer."""
+        return basis(features)
+
+    def compare(self, one: Basis, other: Basis) -> float:
+        """The mean correlation."""
+        return float(torch.linalg.svdvals(one.directions.T @ other.directions).mean())
+
+    def reordered(self, prepared: Basis, order: Tensor) -> Basis:
+        """Rows permuted."""
+        return prepared.reordered(order)
+
+    def undefined(self, one: Basis, other: Basis) -> str:
+        """Of layers that leave no direction of the samples out, so that all correlations are 1."""
+        if max(one.rank, other.rank) < len(one.directions) - 1:
+            return ""
+        return (
+            f"{self.title} is 1 whatever the features are: {counts(len(one.directions), one.d, other.d)} leave no "
+            "direction of the samples out; take more samples than dimensions, or features of fewer dimensions"
+        )
+
+    def remark(self, one: Basis, other: Basis) -> str:
+        """Centred, n samples span n - 1 dimensions: spaces of p and q in them share p + q - (n - 1) at least."""
+        n = len(one.directions)
+        shared = one.rank + other.rank - (n - 1)
+        if shared <= 0:
+            return ""
+        return (
+            f"{shared} of {min(one.rank, other.rank)} correlations in {self.title} are 1 whatever the features are: "
+            f"{counts(n, one.d, other.d)} span {one.rank} + {other.rank} of {n - 1} directions of the samples"
+        )
+
+
+@dataclass(frozen=True)
+class SVCCA(_CCA):
+    """As `svcca`."""
+
+    title: ClassVar[str] = "SVCCA"
+    variance: float = 0.99
+
+    def prepare(self, features: FeatureSet) -> Basis:
+        """The leading directions."""
+        return basis(features).leading(self.variance)
+
+
+@dataclass(frozen=True)
+class PWCCA(_CCA):
+    """As `pwcca`."""
+
+    title: ClassVar[str] = "PWCCA"
+    symmetric: ClassVar[bool] = False
+
+    def compare(self, one: Basis, other: Basis) -> float:
+        """The mean, weighted by what each canonical variable of the first has in its columns."""
+        rotation, correlations, _ = torch.linalg.svd(one.directions.T @ other.directions, full_matrices=False)
+        weights = (rotation.T @ one.loadings).abs().sum(1)
+        return float((weights * correlations).sum() / weights.sum())

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import f_oneway, kstest
+
+from analyses.map import permanova
+from kdprobe.errors import AnalysisError, Undefined
+
+METHODS, SEEDS = [*"aaabbbccc"], [0, 1, 2] * 3
+
+
+def spread(n=9, d=1, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def distances(points):
+    return squareform(pdist(points))
+
+
+def test_of_one_dimension_it_is_the_classical_analysis_of_variance():
+    points = spread() + np.repeat([0, 1, 2], 3)[:, None]
+    found = permanova(distances(points), METHODS, permutations=99)
+    assert found.f == pytest.approx(f_oneway(*points.reshape(3, 3)).statistic)
+    assert found.arrangements == math.factorial(9) // 6**3
+
+
+def test_two_groupings_are_the_additive_analysis_of_two_factors():
+    points = spread(d=4) + np.repeat([0, 1, 3], 3)[:, None] + np.tile([0, 2, 5], 3)[:, None]
+    cells = points.reshape(3, 3, 4) - points.mean(0)
+    methods, seeds = 3 * (cells.mean(1) ** 2).sum(), 3 * (cells.mean(0) ** 2).sum()
+    total = (cells**2).sum()
+    for groups, within, own in ((METHODS, SEEDS, methods), (SEEDS, METHODS, seeds)):
+        found = permanova(distances(points), groups, within, permutations=99)
+        assert found.share == pytest.approx(own / total)
+        assert found.f == pytest.approx((own / 2) / ((total - methods - seeds) / 4))
+        assert found.arrangements == 6**3
+
+
+def test_a_small_p_value_where_methods_lie_apart_and_seeds_do_not():
+    points = spread(d=4) + 9 * np.repeat([0, 1, 3], 3)[:, None]
+    assert permanova(distances(points), METHODS, SEEDS, permutations=999).p_value < 0.05
+    assert permanova(distances(points), SEEDS, METHODS, permutations=999).p_value > 0.2
+
+
+def test_without_an_effect_p_values_are_spread_evenly_even_beside_a_strong_other_one():
+    shift = 5 * np.tile([0, 1, 2], 3)[:, None]
+    found = [
+        permanova(distances(spread(d=2, seed=draw) + shift), METHODS, SEEDS, permutations=59, seed=draw).p_value
+        for draw in range(300)
+    ]
+    assert kstest(found, "uniform").statistic < 1 / 60 + 0.08
+
+
+def test_groups_of_unequal_size_and_missing_cells_are_taken_as_they_are():
+    points = spread(n=7, d=2) + np.array([0, 0, 0, 0, 9, 9, 9])[:, None]
+    found = permanova(distances(points), [*"aaaabbb"], [0, 1, 2, 2, 0, 1, 3], permutations=199)
+    assert found.arrangements == 2 * 2  # seeds 0 and 1 have both methods
+    assert found.p_value == pytest.approx(0.5, abs=0.1)
+    assert 0.5 < found.share < 1
+
+
+def test_equal_networks_inside_each_group_give_an_infinite_f():
+    points = np.repeat([0.0, 1, 5], 3)[:, None]
+    found = permanova(distances(points), METHODS, SEEDS, permutations=199)
+    assert found.f == math.inf
+    assert found.share == pytest.approx(1)
+    assert found.p_value < 0.1
+
+
+@pytest.mark.parametrize(
+    ("groups", "within", "said"),
+    [
+        (["a"] * 9, SEEDS, "all networks are of one group"),
+        (METHODS, METHODS, "no two networks differ in this grouping alone"),
+        ([*"abcdefghi"], None, "nothing is left to compare the groups with"),
+    ],
+)
+def test_what_cannot_be_tested_is_told(groups, within, said):
+    with pytest.raises(Undefined, match=said):
+        permanova(distances(spread()), groups, within, permutations=9)
+
+
+def test_equal_networks_and_wrong_numbers_of_groups_are_refused():
+    with pytest.raises(Undefined, match="all networks are equal, so that there are no distances"):
+        permanova(np.zeros((9, 9)), METHODS, permutations=9)
+    with pytest.raises(AnalysisError, match="each of the 9 networks needs one group, but there are 2 and 9"):
+        permanova(distances(spread()), ["a", "b"])

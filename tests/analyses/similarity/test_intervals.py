@@ -1,0 +1,68 @@
+"""Intervals of similarity: groups, the jackknife from what was prepared, and coverage in a small simulation."""
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.similarity.dependence import DistanceCorrelation
+from analyses.similarity.distances import RSA, RankRSA
+from analyses.similarity.intervals import PreparedLayer, group_half_widths, group_samples
+from analyses.similarity.measure import FeatureSet
+from analyses.similarity.measures import MEASURES
+from kdprobe.errors import AnalysisError
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def layer(measure, features):
+    made = FeatureSet(features)
+    return PreparedLayer(made, measure.prepare(made))
+
+
+def test_samples_of_one_image_are_in_one_group():
+    groups = group_samples(torch.arange(100) // 10, 5)
+    assert sorted(np.bincount(groups)) == [20] * 5
+    assert all(len(set(groups[start : start + 10])) == 1 for start in range(0, 100, 10))
+    assert len(set(group_samples(torch.arange(7)))) == 7
+
+
+@pytest.mark.parametrize("measure", [RSA(), RankRSA(), DistanceCorrelation()], ids=lambda one: one.title)
+def test_what_was_prepared_of_some_samples_is_that_of_all_without_the_others(measure):
+    x, y = FeatureSet(normal(40, 5)), FeatureSet(normal(40, 5) + normal(40, 5, seed=1))
+    kept = torch.arange(40)[torch.arange(40) % 4 != 1]
+    anew = [measure.prepare(FeatureSet(one.rows[kept])) for one in (x, y)]
+    cheap = [measure.without(one, measure.prepare(one), kept) for one in (x, y)]
+    assert measure.compare(*cheap) == pytest.approx(measure.compare(*anew))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_intervals_are_there_or_say_why_not(name):
+    measure, x = MEASURES[name], normal(200, 3) @ normal(3, 6, seed=2) + 0.5 * normal(200, 6, seed=3)
+    rows = [layer(measure, x), PreparedLayer(None, AnalysisError("dead"))]
+    columns = [layer(measure, x[:, :4] + normal(200, 4, seed=1))]
+    half, reason = group_half_widths(measure, rows, columns, group_samples(np.arange(200)))
+    assert half.shape == (2, 1)
+    assert np.isnan(half[1, 0])
+    if measure.no_interval:
+        assert np.isnan(half[0, 0])
+        assert "miss the value of the population" in reason
+    else:
+        assert 0 < half[0, 0] < 0.3
+        assert not reason
+    _, reason = group_half_widths(measure, rows, columns, group_samples(np.arange(200) // 100))
+    if not measure.no_interval and name != "feature-cka":
+        assert reason == "intervals need at least 3 groups of samples, but there were 2"
+
+
+def test_intervals_of_distance_correlation_cover():
+    measure, covered = DistanceCorrelation(), 0
+    weights = normal(3, 6, seed=9)
+    for draw in range(25):
+        x = normal(80, 3, seed=draw)
+        y = x @ weights + 2 * normal(80, 6, seed=1000 + draw)
+        sides = layer(measure, x), layer(measure, y)
+        half, _ = group_half_widths(measure, [sides[0]], [sides[1]], group_samples(np.arange(80)))
+        covered += abs(measure.compare(sides[0].prepared, sides[1].prepared) - 0.465) <= half[0, 0]
+    assert 21 <= covered <= 25
