@@ -40,5 +40,6 @@ def milliseconds(seconds: Iterable[float]) -> str:
 
 
 def intervals(facts: Mapping[str, Any]) -> str:
-    """What kind of intervals a result has."""
-    return f"{100 * facts['confidence']:g} % intervals"
+    """What kind of intervals a result has, and how they were found where it says so."""
+    how = f" ({facts['interval']})" if "interval" in facts else ""
+    return f"{100 * facts['confidence']:g} % intervals{how}"

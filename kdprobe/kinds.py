@@ -55,15 +55,12 @@ _ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": 
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
 _CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
-    "n_samples": _COUNTED,
-    "n_minibatches": _COUNTED,
-    "n_left_out": _COUNTED,
-    "batch_size": _COUNTED,
+    **dict.fromkeys(("n_samples", "n_minibatches", "n_left_out", "batch_size", "permutations"), _COUNTED),
     "kernel": _LABEL,
     "estimator": _LABEL,
     "weighting": Text(required=False),
     "confidence": Number(SHARE),
-    "permutations": _COUNTED,
+    "interval": Text(required=False),  # how it was found; in 0.1.0 by resampling minibatches
     "no_interval": Text(),
 }
 _ENDS, _FLAGS = Values("pairs interval", nan="some"), List(Flag(), "pairs", required=False)
@@ -82,6 +79,8 @@ _GROUP = {
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
+_P_VALUES: dict[str, Fact] = dict.fromkeys(("p_value", "adjusted_p_value"), Maybe(Number(SHARE)))
+_COMPARED = {**dict.fromkeys(("quantity", "method", "other", "reason"), Text()), **_DIFFERENCE, **_P_VALUES}
 _PROBE = {
     "kind": Text(words=("linear", "knn")),
     "words": List(Text(), "names"),
@@ -156,6 +155,7 @@ KINDS = {
             "n_images": List(Maybe(_COUNTED), "methods", required=False),
             "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
+            "differences": List(Record(_COMPARED), required=False),
         },
         provenance={**ORIGIN, "runs": List(Text())},
     ),

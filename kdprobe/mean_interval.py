@@ -1,4 +1,4 @@
-"""Means and intervals over repeated runs, and of shares of images."""
+"""Means, differences and intervals over repeated runs, and of shares of images."""
 
 import math
 from collections.abc import Sequence
@@ -73,6 +73,50 @@ def difference_interval(
     return mean, math.hypot(*(_of_images(float(each[both].mean()), n_images, confidence) for each in (one, other)))
 
 
+def difference_p_value(first: _Values, second: _Values, *, n_images: int | None) -> float:
+    """How often chance gives a mean difference as large, if there is none: Student's, paired by seed.
+
+    Args:
+        first: values by seed; NaN where one is missing.
+        second: values that are subtracted.
+        n_images: as `seeds_interval` takes it.
+
+    Returns:
+        below 0.05 just where the interval of `difference_interval` leaves out 0; NaN where there is no interval.
+    """
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    mean, half = difference_interval(first, second, n_images=n_images)
+    freedom = math.inf if all_equal(difference) else _present(difference).size - 1
+    if math.isnan(half):
+        return math.nan
+    return float(2 * t.sf(abs(mean) * t.ppf(0.975, freedom) / half, freedom))
+
+
+def holm(p_values: Float64[ndarray, "*k"]) -> Float64[ndarray, "*k"]:
+    """Holm's adjusted p values: below a level, all tests together give a false alarm as rarely as that level says.
+
+    Args:
+        p_values: of all tests of a table, in any shape; NaN where there is no test, which counts as none.
+
+    Returns:
+        the adjusted ones, in the same shape.
+
+    Reference:
+        Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values.ravel()[tested], kind="stable")]
+    steps = p_values.ravel()[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(p_values.size, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted.reshape(p_values.shape)
+
+
+def differs(adjusted_p_value: float | None) -> bool:
+    """Whether a test among several found a difference at 5 %; None where there is no test."""
+    return adjusted_p_value is not None and adjusted_p_value < 0.05
+
+
 def all_equal(values: _Values) -> bool:
     """Whether there are several values and they do not differ."""
     present = _present(values)
@@ -111,6 +155,11 @@ def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, un
     if math.isnan(half):
         return f"{number}{unit}, all equal" if equal else number + unit
     return f"{number} ± {half:.{digits}f}{unit}"
+
+
+def worded_p_value(p_value: float) -> str:
+    """`p = 0.031`, or `p < 0.001` for all that are smaller."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def wilson(tallies: Real[ndarray, "*k 2"], *, confidence: float = 0.95) -> Float64[ndarray, "*k 3"]:

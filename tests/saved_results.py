@@ -11,6 +11,7 @@ from analyses.dropout import best_against_neighbours, equal_rates
 from analyses.map import average_linkage, chord_distances, principal_coordinates
 from analyses.similarity.null import calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
+from kdprobe.runs.differences import differences
 
 PROVENANCE = {
     "seed": 0,
@@ -28,6 +29,7 @@ MINIBATCHES = {
     "estimator": "unbiased",
     "weighting": "minibatches count by their samples",
     "confidence": 0.95,
+    "interval": "delete-one jackknife over minibatches, Student's t",
     "permutations": 0,
     "no_interval": "",
 }
@@ -138,6 +140,7 @@ def comparison_result(methods: tuple[str, ...] = ("plain", "kd", "dropkd"), n_se
         "cka_layers": ["blocks.3", "layer3"],
     }
     arrays = {"accuracy": accuracy, "uar": accuracy - 0.002, "cka": cka}
+    facts["differences"] = differences(arrays, {name: name for name in methods}, [360] * len(methods))
     return Result("comparison", arrays, facts, {**PROVENANCE, "runs": [f"runs/{name}" for name in methods]})
 
 

@@ -35,8 +35,8 @@ class CKAResult:
         p_values: of no similarity [Lt, Ls], by permutation; None if not asked for.
         calibration: every value beside its permutation null; None if not asked for.
         facts: names of both networks, n_samples, batch_size, n_minibatches, n_left_out, kernel, estimator,
-            weighting (how minibatches count), confidence, data, no_interval (why a defined cell has no interval;
-            empty where all have one).
+            weighting (how minibatches count), confidence, interval (how it was found), data, no_interval (why a defined
+            cell has no interval; empty where all have one).
         provenance: where the numbers come from.
     """
 

@@ -21,6 +21,7 @@ from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 Grams = dict[str, Tensor]
 
+INTERVAL = "delete-one jackknife over minibatches, Student's t"
 WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a fraction of both lengths
 
@@ -147,6 +148,7 @@ class HSICSums:
             "estimator": self.estimator,
             "weighting": WEIGHTING,
             "confidence": confidence,
+            "interval": INTERVAL,
             "permutations": self.permutations,
             "no_interval": missing_interval(matrix, half, len(sizes)),
         }

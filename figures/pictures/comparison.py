@@ -13,7 +13,7 @@ from figures.labels import shorten, widest
 from figures.rows import frame_rows, mark
 from figures.style import MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
-from kdprobe.mean_interval import seeds_interval, worded_interval
+from kdprobe.mean_interval import differs, seeds_interval, worded_interval
 from kdprobe.results import Result
 
 QUANTITIES = {
@@ -50,7 +50,8 @@ def draw_comparison(result: Result) -> Figure:
     figure = sheet(PAGE_WIDTH, height + 32 + 22)
     for index, name in enumerate(shown):
         axes = place(figure, left + index * (width + _GAP), 32, width, height)
-        _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name))
+        stars = [differs_from_baseline(result, name, method) for method in result.facts["methods"]]
+        _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name), stars)
         axes.set_yticks(range(len(methods)), methods if index == 0 else [], fontsize=TITLE)
         if name == "accuracy" and result.facts["teacher_accuracy"] is not None:
             _teacher(axes, 100 * float(result.facts["teacher_accuracy"]))
@@ -64,10 +65,33 @@ def image_counts(result: Result, name: str) -> list[int | None]:
     return unknown if name == "cka" else list(result.facts.get("n_images", unknown))
 
 
-def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str, n_images: Sequence[int | None]) -> None:
+def baseline_of(result: Result) -> str | None:
+    """The method that all others were tested against; None where each was tested against each, or none was."""
+    others = {entry["other"] for entry in result.facts.get("differences", ())}
+    return others.pop() if len(others) == 1 and len(result.facts["methods"]) > 2 else None
+
+
+def differs_from_baseline(result: Result, quantity: str, method: str) -> bool:
+    """Whether a method differs from the one that all were tested against, by Holm's p value."""
+    found = result.facts.get("differences", ()) if baseline_of(result) else ()
+    return any(
+        differs(entry["adjusted_p_value"])
+        for entry in found
+        if (entry["quantity"], entry["method"]) == (quantity, method)
+    )
+
+
+def _panel(
+    axes: Axes,
+    values: NDArray[np.float64],
+    name: str,
+    colour: str,
+    n_images: Sequence[int | None],
+    stars: Sequence[bool],
+) -> None:
     label, scale, digits = QUANTITIES[name]
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
-    for row, (seeds, images) in enumerate(zip(values, n_images, strict=True)):
+    for row, (seeds, images, star) in enumerate(zip(values, n_images, stars, strict=True)):
         mean, half = seeds_interval(seeds, n_images=images)
         if np.isnan(mean):
             continue
@@ -75,7 +99,7 @@ def _panel(axes: Axes, values: NDArray[np.float64], name: str, colour: str, n_im
             beside = np.full(seeds.shape, row + 0.24)  # below the line, where no dot is hidden
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
         ends = scale * mean, scale * (mean - half), scale * (mean + half)
-        words = worded_interval(seeds, scale=scale, digits=digits, n_images=images)
+        words = worded_interval(seeds, scale=scale, digits=digits, n_images=images) + (" *" if star else "")
         mark(axes, row, ends, words, colour, bbox=box)
     axes.set_xlabel(label, labelpad=2)
     frame_rows(axes, len(values) - 0.55, 0.22)
@@ -97,6 +121,8 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     if result.facts["teacher_accuracy"] is not None:
         label = f"teacher: {shorten(str(result.facts['teacher']))}"
         handles.append(Line2D([], [], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label=label))
+    if (baseline := baseline_of(result)) is not None:
+        handles.append(Line2D([], [], linestyle="", label=f"* differs from {shorten(baseline)} (paired by seed, Holm)"))
     figure.legend(
         handles=handles,
         loc="upper left",

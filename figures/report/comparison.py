@@ -9,7 +9,7 @@ from figures.pictures.comparison import QUANTITIES, image_counts
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
 from figures.words import number
-from kdprobe.mean_interval import seeds_interval, worded_interval
+from kdprobe.mean_interval import differs, seeds_interval, worded, worded_interval, worded_p_value
 from kdprobe.results import Result
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
@@ -31,7 +31,7 @@ def _panel(heading: str, result: Result) -> Panel:
     if differences := facts.get("budget_differences"):
         note += f" The {differences}."
     charts = [_chart(result, key, SERIES[index]) for index, key in enumerate(shown)]
-    return Panel(heading, note, charts, tables=[_table(result, shown)])
+    return Panel(heading, note, charts, tables=[_table(result, shown), *_differences(result)])
 
 
 def _table(result: Result, shown: Sequence[str]) -> Table:
@@ -41,6 +41,28 @@ def _table(result: Result, shown: Sequence[str]) -> Table:
         known = {"accuracy": f"{100 * facts['teacher_accuracy']:.1f}"}
         rows.append([f"teacher: {facts['teacher']}", *(known.get(key, "-") for key in shown)])
     return Table(["method", *(QUANTITIES[key][0] for key in shown)], rows)
+
+
+def _differences(result: Result) -> list[Table]:
+    """How methods differ, as far as any two have seeds in common; overlap of their intervals is no test of that."""
+    found = [entry for entry in result.facts.get("differences", ()) if entry["high"] is not None]
+    if not found:
+        return []
+    note = (
+        "How methods differ: over the seeds that both have, paired by seed, with the 95 % interval of the mean "
+        "difference. p is Holm's, over all differences of the same quantity; whether the intervals above overlap is no "
+        "test of a difference."
+    )
+    rows = []
+    for entry in found:
+        label, factor, digits = QUANTITIES[entry["quantity"]]
+        half = entry["high"] - entry["difference"]
+        shown = worded(factor * entry["difference"], factor * half, digits=digits)
+        sign = "+" if entry["difference"] >= 0 else ""
+        p_value = worded_p_value(entry["adjusted_p_value"])
+        told = "differ" if differs(entry["adjusted_p_value"]) else "cannot be told apart"
+        rows.append([label, f"{entry['method']} - {entry['other']}", f"{sign}{shown}", p_value, told])
+    return [Table(["", "methods", "difference", "p (Holm)", "at 5 %"], rows, note)]
 
 
 def _worded(result: Result, key: str) -> list[str]:

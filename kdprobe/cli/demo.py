@@ -14,7 +14,7 @@ from kdprobe.cli.steps import TEACHER, Steps, Words
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 STUDENT = "digits/demo-student"
 METHODS = ("plain", "kd", "dropkd")
@@ -139,7 +139,7 @@ def _save_comparison(out: Path, students: "dict[str, list[Path]]") -> Any:
 
 def methods_table(result: Any) -> str:
     """The comparison as a text table: mean and 95 % interval over seeds."""
-    from kdprobe.mean_interval import difference_interval, worded_interval
+    from kdprobe.mean_interval import worded_interval
 
     header = f"{'method':<10}{'accuracy %':>16}{'UAR %':>16}{'last-stage CKA':>18}"
     lines, n_images = [header, "-" * len(header)], result.facts["n_images"]
@@ -151,36 +151,19 @@ def methods_table(result: Any) -> str:
     lines.append(
         f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; each student sees 5 images of each class"
     )
-    methods, of = result.facts["methods"], result.arrays["accuracy"]
-    for name, points in differences(result).items():
-        pair = of[methods.index(name)], of[methods.index("plain")]
-        _, half = difference_interval(*pair, n_images=n_images[0])
-        lines.append(verdict(name, points, 100 * half))
+    lines.append("differences are paired by seed; p is Holm's, over all of them")
+    lines += [verdict(entry) for entry in result.facts["differences"] if entry["quantity"] == "accuracy"]
     return "\n".join(lines)
 
 
-def differences(result: Any) -> "dict[str, list[float]]":
-    """What each other method's accuracy is above plain training's, in points, seed by seed: on the same images."""
-    methods, accuracy = result.facts["methods"], 100 * result.arrays["accuracy"]
-    return {
-        name: (accuracy[methods.index(name)] - accuracy[methods.index("plain")]).tolist()
-        for name in methods
-        if name != "plain"
-    }
-
-
-def verdict(method: str, points: "Sequence[float]", half: float) -> str:
+def verdict(entry: "dict[str, Any]") -> str:
     """Whether a method helps, harms, or cannot be told from plain training, in one line.
 
     Args:
-        method: its name.
-        points: what its accuracy is above plain training's, by seed.
-        half: half-width of their interval; NaN where there is none.
+        entry: the method's accuracy beside that of plain training, from `kdprobe.runs.differences.differences`.
     """
-    from kdprobe.mean_interval import all_equal, worded
+    from kdprobe.runs.differences import told, worded_difference
 
-    mean = sum(points) / len(points)
-    told = "helps" if mean - half > 0 else "harms" if mean + half < 0 else "cannot be told from plain training"
-    told = "one seed tells nothing for certain" if len(points) < 2 else told
-    shown = worded(mean, half, equal=all_equal(points), unit=" points")
-    return f"{method}: {'+' if mean >= 0 else ''}{shown} over plain training: {told}"
+    words = {"higher": "helps", "lower": "harms", "cannot be told": f"cannot be told from {entry['other']} training"}
+    shown = worded_difference(entry, scale=100, unit=" points")
+    return f"{entry['method']}: {shown} over {entry['other']} training: {words[told(entry)]}"

@@ -82,29 +82,50 @@ def show_run(run: Path) -> None:
 @runs.command("compare")
 @click.argument("runs", metavar="RUN|FOLDER...", nargs=-1, required=True, type=PATH)
 @click.option("--best", is_flag=True, help="Show the accuracy after each run's best epoch too.")
+@click.option(
+    "--baseline",
+    metavar="ROW",
+    help="Row that the others are tested against [default: plain training; without any, each is tested with each]",
+)
 @out_option("File to save the comparison in, FILE.npz, which `kdprobe figures` draws.", of=FILE)
 @overwrite_option()
 @quiet_option("Print only what is wrong with the comparison.")
-def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwrite: bool, quiet: bool) -> None:
+def compare_runs(
+    runs: tuple[Path, ...], baseline: str | None, out: Path | None, *, best: bool, overwrite: bool, quiet: bool
+) -> None:
     """Put finished runs side by side.
 
     The table has means and 95 % intervals over seeds. Runs that differ in the seed alone are one row. Accuracies are
-    those after the last epoch.
+    those after the last epoch. Below it stands how the rows differ, paired by seed: the difference with its 95 %
+    interval, and Holm's p value, which counts all differences that are shown.
 
     \b
     Example:
       kdprobe runs compare runs --out comparison.npz
     """
     from kdprobe.cli.saving import Saving
-    from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result, unknown_inputs
+    from kdprobe.runs.compare import (
+        accuracy_differences,
+        budget_differences,
+        gather,
+        group,
+        shared,
+        table,
+        to_result,
+        unknown_inputs,
+    )
+    from kdprobe.runs.differences import lines
 
     kinds = {} if out is None else {out: "comparison"}
     saving = Saving(kinds, drawn=False, overwrite=overwrite, quiet=quiet)
     found = gather(runs)
     groups = group(found)
+    compared = accuracy_differences(groups, baseline=baseline)
     if not quiet:
         echo(shared(groups))
         echo(table(groups, best=best).to_string(index=False))
+        if any(len(entry.seeds) > 1 for entry in groups):
+            echo(lines(compared))
     unfinished = [str(run.path) for run in found if not run.finished]
     if unfinished:
         echo(f"left out, not finished: {', '.join(unfinished)}")
@@ -116,7 +137,7 @@ def compare_runs(runs: tuple[Path, ...], out: Path | None, *, best: bool, overwr
     if unknown := unknown_inputs(groups):
         echo(unknown)
     if out is not None:
-        saving.save(out, *to_result(groups))
+        saving.save(out, *to_result(groups, baseline=baseline))
 
 
 @runs.command("verify")

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy import ndarray
 
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import worded_interval
 from kdprobe.provenance import provenance
 from kdprobe.results import Result, by_checkpoint
+from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 
 PARTS = ("method", "model", "teacher", "data")
@@ -184,44 +186,44 @@ def budget_differences(groups: Sequence[Group]) -> str:
     return f"budgets differ in {', '.join(said)}" if said else ""
 
 
-def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple[Result, str]:
+def to_result(
+    groups: Sequence[Group], measured: Sequence[Result] = (), *, baseline: str | None = None
+) -> tuple[Result, str]:
     """A result of kind "comparison" and its table as CSV text.
 
     Args:
         groups: groups from `group`.
         measured: results of the kinds "evaluation" and "cka", of which those of the runs' last checkpoints, by their
             hashes, give the UAR and the CKA of the last layers; NaN where there is none.
+        baseline: as `accuracy_differences` takes it.
 
     Raises:
-        RunError: if no run has an accuracy.
+        RunError: if no run has an accuracy, or no group has the name to test against.
     """
     if all(run["accuracy"] is None for entry in groups for run in entry.results):
         raise RunError(
             "these runs learnt without labels, so none has an accuracy to compare; judge their networks on labelled "
             "images with kdprobe evaluate --probe"
         )
-    seeds = sorted({seed for entry in groups for seed in entry.seeds})
     evaluations, ckas = (by_checkpoint(measured, kind) for kind in ("evaluation", "cka"))
     columns: dict[str, Callable[[dict[str, Any]], float]] = {
-        "accuracy": lambda run: math.nan if run["accuracy"] is None else float(run["accuracy"]),
+        "accuracy": _accuracy,
         "uar": lambda run: _joined(run, evaluations, lambda result, row: result.arrays["uar"][row, 0]),
         "cka": lambda run: _joined(run, ckas, lambda result, _: result.arrays["matrix"][-1, -1]),
     }
-    arrays = {name: np.full((len(groups), len(seeds)), math.nan) for name in columns}
-    for row, entry in enumerate(groups):
-        for run in entry.results:
-            for name, value in columns.items():
-                arrays[name][row, seeds.index(run["seed"])] = value(run)
+    arrays = {name: _by_seed(groups, value) for name, value in columns.items()}
     layers = [[result.facts[f"{who}_layers"][-1] for who in ("teacher", "student")] for result, _ in ckas.values()]
     teacher, teacher_accuracy = _teacher(groups)
+    n_images = [entry.n_images for entry in groups]
     facts = {
         "methods": [entry.name for entry in groups],
-        "seeds": seeds,
+        "seeds": _seeds(groups),
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
         "data": ", ".join(sorted({entry.config["data"]["spec"] for entry in groups})),
         "cka_layers": layers[-1] if layers else [],
-        "n_images": [entry.n_images for entry in groups],
+        "n_images": n_images,
+        "differences": differences(arrays, _methods(groups), n_images, baseline=baseline),
         "budget_differences": budget_differences(groups),
         "groups": _described(groups),
     }
@@ -237,6 +239,44 @@ def to_result(groups: Sequence[Group], measured: Sequence[Result] = ()) -> tuple
         for run in entry.results
     ]
     return Result("comparison", arrays, facts, origin), pd.DataFrame(rows).to_csv(index=False)
+
+
+def accuracy_differences(groups: Sequence[Group], *, baseline: str | None = None) -> list[Compared]:
+    """How the groups' accuracies differ, paired by seed.
+
+    Args:
+        groups: groups from `group`.
+        baseline: name of the group that the others are tested against; if not given, the one that was trained without
+            distillation, if there is just one, and else each is tested with each.
+
+    Raises:
+        RunError: if no group has the name to compare with.
+    """
+    values = {"accuracy": _by_seed(groups, _accuracy)}
+    return differences(values, _methods(groups), [entry.n_images for entry in groups], baseline=baseline)
+
+
+def _methods(groups: Sequence[Group]) -> dict[str, str]:
+    """The method by which each group was trained, by the group's name."""
+    return {entry.name: entry.config["method"]["name"] for entry in groups}
+
+
+def _by_seed(groups: Sequence[Group], value: Callable[[dict[str, Any]], float]) -> ndarray:
+    """A number of each run [groups, seeds]; NaN where a group has none for a seed."""
+    seeds = _seeds(groups)
+    found = np.full((len(groups), len(seeds)), math.nan)
+    for row, entry in enumerate(groups):
+        for run in entry.results:
+            found[row, seeds.index(run["seed"])] = value(run)
+    return found
+
+
+def _seeds(groups: Sequence[Group]) -> list[int]:
+    return sorted({seed for entry in groups for seed in entry.seeds})
+
+
+def _accuracy(run: dict[str, Any]) -> float:
+    return math.nan if run["accuracy"] is None else float(run["accuracy"])
 
 
 def _joined(

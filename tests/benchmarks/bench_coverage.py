@@ -1,8 +1,8 @@
-"""How often intervals hold the truth: UAR over classes of 5 to 50 images, and ECE of networks whose errors are known.
+"""How often intervals hold the truth: CKA, means of recalls, ECE, seeds, and differences of methods.
 
-    python tests/benchmarks/bench_coverage.py [--draws N]
+    python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|shares|calibration|seeds]
 
-Each line is a population: nominal coverage is 0.95.
+Each line is a population whose truth is known; nominal coverage is 0.95. The tables are Markdown: docs/intervals.md.
 """
 
 import argparse
@@ -13,9 +13,12 @@ from numpy import ndarray
 
 from analyses.evaluation.calibration import N_BINS, calibration_interval, reliability
 from analyses.evaluation.proportions import mean_of_shares
-from kdprobe.mean_interval import wilson
+from kdprobe.mean_interval import seeds_interval, wilson
+from kdprobe.runs.differences import differences, told
+from tests.benchmarks.populations import cka_coverage, populations
 
-POPULATIONS = {
+K = (5, 8, 20, 100)  # minibatches
+RECALLS = {
     "7 classes of 5, recall .9": ([5] * 7, [0.9] * 7),
     "7 classes of 5, recall .5": ([5] * 7, [0.5] * 7),
     "7 classes of 20, recall .95": ([20] * 7, [0.95] * 7),
@@ -41,46 +44,104 @@ RIGHT: dict[str, Callable[[ndarray], ndarray]] = {
 }
 
 
-def coverage_of_means(draws: int) -> None:
+def coverage_of_cka(draws: int) -> None:
+    """Jackknife-t over K minibatches of 32 samples, and over K with a last one of 10."""
+    for n, rest in ((32, 0), (32, 10)):
+        rows = [[f"CKA, minibatches of {n}{f' and one of {rest}' if rest else ''}", "truth", *(f"K = {k}" for k in K)]]
+        for population in populations():
+            covered = [cka_coverage(population, k, n, rest, max(1, draws // (2 if k == 100 else 1))) for k in K]
+            rows.append([population.name, f"{population.truth:.3f}", *(f"{share:.3f}" for share in covered)])
+        _table(rows)
+
+
+def coverage_of_shares(draws: int) -> None:
     """UAR and, of all images at once, accuracy."""
-    print(f"{'UAR':32} {'covered':>8} {'width':>7}")
-    for name, (images, shares) in POPULATIONS.items():
+    rows = [["UAR, accuracy", "covered", "mean width"]]
+    for name, (images, shares) in RECALLS.items():
         rng, ends = np.random.default_rng(0), []
         for right in rng.binomial(images, shares, size=(draws, len(images))):
             ends.append(mean_of_shares(np.stack([right, np.array(images) - right], axis=1)))
-        _tell(name, np.array(ends), float(np.mean(shares)))
+        rows.append([name, *_told(np.array(ends), float(np.mean(shares)))])
     for n, share in ((20, 0.9), (88, 0.01), (359, 0.96)):
         right = np.random.default_rng(0).binomial(n, share, size=draws)
-        _tell(f"one share of {n}, {share:g}", wilson(np.stack([right, n - right], axis=1)), share)
+        rows.append([f"one share of {n}, {share:g}", *_told(wilson(np.stack([right, n - right], axis=1)), share)])
+    _table(rows)
 
 
 def coverage_of_calibration(draws: int) -> None:
     """ECE of 200 and 1,000 images; the truth is that of 300,000 without noise."""
-    print(f"{'ECE':48} {'covered':>8} {'width':>7}")
+    rows = [["ECE", "truth", "200 images", "mean width", "1,000 images", "mean width"]]
     for how, sure in SURE.items():
         for what, right in RIGHT.items():
             all_sure = sure(np.random.default_rng(99), 300_000)
             bins = reliability(all_sure, right(all_sure), n_bins=N_BINS)  # type: ignore[arg-type]
             truth = float(np.nansum(bins.images * np.abs(bins.accuracy - bins.confidence)) / len(all_sure))
+            cells = []
             for n in (200, 1000):
                 ends = []
-                for seed in range(draws):
+                for seed in range(max(1, draws // 4)):
                     rng = np.random.default_rng(seed)
                     shown = sure(rng, n)
                     ends.append(calibration_interval(shown, rng.random(n) < right(shown), n_draws=400, seed=seed))
-                _tell(f"{how}, {what}, {n} images: {truth:.3f}", np.array(ends), truth)
+                cells += _told(np.array(ends), truth)
+            rows.append([f"{how}, {what}", f"{truth:.3f}", *cells])
+    _table(rows)
 
 
-def _tell(name: str, ends: ndarray, truth: float) -> None:
+def coverage_over_seeds(draws: int) -> None:
+    """Means over seeds, with ties of small test sets, and false alarms in whole tables of methods that are alike."""
+    rows = [["mean accuracy over seeds", "covered", "of them ties"]]
+    for n_seeds, n_images, spread in ((3, 40, 0.0), (3, 360, 0.005), (5, 360, 0.0), (5, 10_000, 0.003)):
+        rng, covered, ties = np.random.default_rng(0), 0, 0
+        for _ in range(draws):  # networks that err on the same images, but for their own spread
+            easy = np.sort(rng.random(n_images))
+            values = [float((easy < 0.9 + spread * rng.normal()).mean()) for _ in range(n_seeds)]
+            mean, half = seeds_interval(values, n_images=n_images)
+            truth = 0.9 if np.ptp(values) == 0 else float((easy < 0.9).mean())  # over seeds, on these images
+            covered, ties = covered + (abs(mean - truth) <= half), ties + (np.ptp(values) == 0)
+        name = f"{n_seeds} seeds, {n_images} images, spread {100 * spread:g} points"
+        rows.append([name, f"{covered / draws:.3f}", f"{ties / draws:.2f}"])
+    _table(rows)
+    rows = [["methods that are alike", "tables with a false alarm"]]
+    for n_methods, n_seeds, n_images, baseline in ((3, 3, 360, None), (6, 3, 360, "a"), (6, 5, 60, None)):
+        rng, names = np.random.default_rng(0), {name: name for name in "abcdef"[:n_methods]}
+        alarms = 0
+        for _ in range(max(1, draws // 4)):
+            shares = np.clip(rng.normal(0.9, 0.01, (n_methods, n_seeds)), 0, 1)
+            values = {"accuracy": rng.binomial(n_images, shares) / n_images}
+            found = differences(values, names, [n_images] * n_methods, baseline=baseline)
+            alarms += any(told(entry) != "cannot be told" for entry in found)
+        what = f"{len(found)} differences of {n_methods} methods, {n_seeds} seeds, {n_images} images"
+        rows.append([what, f"{alarms / max(1, draws // 4):.3f}"])
+    _table(rows)
+
+
+def _told(ends: ndarray, truth: float) -> list[str]:
     value, low, high = ends.T
     assert ((low <= value) & (value <= high) & (low >= 0) & (high <= 1)).all()
     covered = float(((low <= truth + 1e-9) & (truth <= high + 1e-9)).mean())
-    print(f"{name:48} {covered:8.3f} {float((high - low).mean()):7.3f}", flush=True)
+    return [f"{covered:.3f}", f"{float((high - low).mean()):.3f}"]
 
+
+def _table(rows: list[list[str]]) -> None:
+    head, *rest = rows
+    for row in (head, ["---"] * len(head), *rest):
+        print(f"| {' | '.join(row)} |", flush=True)
+    print(flush=True)
+
+
+PARTS = {
+    "cka": coverage_of_cka,
+    "shares": coverage_of_shares,
+    "calibration": coverage_of_calibration,
+    "seeds": coverage_over_seeds,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--only", choices=PARTS)
     given = parser.parse_args()
-    coverage_of_means(given.draws)
-    coverage_of_calibration(max(1, given.draws // 4))
+    for name, part in PARTS.items():
+        if given.only in (None, name):
+            part(given.draws)

@@ -12,3 +12,4 @@ def test_numbers_in_words():
     assert with_ends(np.array([95.0, 93.21, 96.0])) == "95.0 [93.2, 96.0]"
     assert with_ends((95.0, 93.21, 96.0), " %") == "95.0 % [93.2, 96.0]"
     assert intervals({"confidence": 0.95}) == "95 % intervals"
+    assert intervals({"confidence": 0.9, "interval": "Wilson's"}) == "90 % intervals (Wilson's)"

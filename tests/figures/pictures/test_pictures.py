@@ -310,6 +310,17 @@ def test_comparison_leaves_out_what_was_not_measured() -> None:
     assert len(draw(result).axes) == 2
 
 
+def test_a_star_tells_what_differs_from_the_baseline() -> None:
+    result = comparison_result()
+    assert "* differs from plain (paired by seed, Holm)" in written(draw(result))
+    for entry in result.facts["differences"]:
+        entry["adjusted_p_value"] = 0.04 if entry["method"] == "kd" and entry["quantity"] == "accuracy" else 0.06
+    (starred,) = [text for text in written(draw(result)) if text.endswith(" *")]
+    assert starred.startswith(f"{100 * result.arrays['accuracy'][1].mean():.1f}")
+    del result.facts["differences"]  # as files of 0.1.0
+    assert not any("*" in text for text in written(draw(result)))
+
+
 def test_teacher_is_a_line_where_known() -> None:
     result = comparison_result()
     assert "teacher: vit_tiny" in written(draw(result))

@@ -20,6 +20,7 @@ from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
+from kdprobe.mean_interval import worded_p_value
 from kdprobe.results import save_result
 from tests.saved_results import (
     calibrated,
@@ -399,6 +400,20 @@ def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
         for given in ([tmp_path / "sweep.npz"], [tmp_path])
     ]
     assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
+
+
+def test_methods_are_compared_by_a_test_not_by_their_intervals(tmp_path: Path) -> None:
+    result = comparison_result()
+    save_result(result, tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    entry = result.facts["differences"][0]
+    assert "whether the intervals above overlap is no test of a difference" in text
+    assert "kd - plain" in text
+    assert f"{100 * entry['difference']:+.1f} ± " in text
+    assert worded_p_value(entry["adjusted_p_value"]) in text
+    assert "cannot be told apart" in text
+    save_result(comparison_result(n_seeds=1), tmp_path / "c.npz", table="", overwrite=True)
+    assert "How methods differ" not in write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
 
 
 def test_seeds_that_differ_between_methods_are_told(tmp_path: Path) -> None:

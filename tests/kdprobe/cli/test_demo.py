@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from kdprobe import cli
-from kdprobe.cli.demo import METHODS, conclusions, differences, looks, methods_table, verdict
+from kdprobe.cli.demo import METHODS, conclusions, looks, methods_table, verdict
 from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError
-from kdprobe.mean_interval import mean_interval
 from kdprobe.results import Result, load_result
+from kdprobe.runs.differences import differences
 from tests.small_sweeps import until
 
 
@@ -68,35 +68,37 @@ def test_the_demo_does_the_whole_job_however_often_it_is_killed(tmp_path, capsys
     assert captured.err == ""
 
 
+def two_methods(kd, plain):
+    """A comparison on 330 images."""
+    shares, names = np.array([kd, plain]), ["kd", "plain"]
+    arrays = {"accuracy": shares, "uar": shares, "cka": np.full(shares.shape, 0.5)}
+    found = differences(arrays, dict(zip(names, names, strict=True)), [330] * 2)
+    facts = {"methods": names, "seeds": list(range(len(kd))), "n_images": [330] * 2, "teacher_accuracy": 0.9}
+    return Result("comparison", arrays, facts | {"differences": found})
+
+
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        ([4.0, 5.0, 6.0], "kd: +5.00 ± 2.48 points over plain training: helps"),
-        ([-4.0, -5.0, -6.0], "kd: -5.00 ± 2.48 points over plain training: harms"),
-        ([-1.0, 0.0, 2.0], "kd: +0.33 ± 3.79 points over plain training: cannot be told from plain training"),
-        ([3.0], "kd: +3.00 points over plain training: one seed tells nothing for certain"),
+        ([4.0, 5.0, 6.0], "+5.00 ± 2.48 points (p = 0.013) over plain training: helps"),
+        ([-4.0, -5.0, -6.0], "-5.00 ± 2.48 points (p = 0.013) over plain training: harms"),
+        ([-1.0, 0.0, 2.0], "+0.33 ± 3.79 points (p = 0.74) over plain training: cannot be told from plain training"),
+        ([3.0], "+3.00 points (not tested: they have one seed in common) over plain training: cannot be told from "),
     ],
 )
 def test_what_a_method_does_is_said_as_it_is(points, words):
-    assert verdict("kd", points, mean_interval(points)[1]) == words
+    result = two_methods([0.5 + point / 100 for point in points], [0.5] * len(points))
+    assert verdict(result.facts["differences"][0]).startswith(f"kd: {words}")
 
 
 def test_equal_seeds_help_only_beyond_what_the_test_images_can_tell():
-    for accuracies, told in (
+    for accuracies, said in (
         ([[0.7, 0.7], [0.6, 0.6]], r"70\.00 ± 5\.15 .*60\.00 ± 5\.37 .*kd: \+10\.00 ± 7\.44 points .*: helps"),
-        ([[0.62, 0.62], [0.6, 0.6]], r"kd: \+2\.00 ± 7\.58 points over plain training: cannot be told from"),
+        ([[0.62, 0.62], [0.6, 0.6]], r"kd: \+2\.00 ± 7\.58 points .* over plain training: cannot be told from"),
     ):
-        shares = np.array(accuracies)
-        facts = {"methods": ["kd", "plain"], "seeds": [0, 1], "n_images": [330, 330], "teacher_accuracy": 0.9}
-        result = Result("comparison", {"accuracy": shares, "uar": shares, "cka": np.array([[0.5, 0.5]] * 2)}, facts)
-        assert re.search(told, methods_table(result), re.DOTALL)
+        result = two_methods(*accuracies)
+        assert re.search(said, methods_table(result), re.DOTALL)
         assert "0.500, all equal" in methods_table(result)
-
-
-def test_differences_are_taken_on_the_same_images():
-    facts = {"methods": ["kd", "plain"], "seeds": [0, 1]}
-    result = Result("comparison", {"accuracy": np.array([[0.9, 0.8], [0.8, 0.75]])}, facts, {})
-    assert differences(result)["kd"] == pytest.approx([10.0, 5.0])
 
 
 def test_what_a_killed_demo_left_is_no_obstacle(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import save
 from kdprobe.recipe import read_recipe
 from kdprobe.results import check_result, load_result
-from kdprobe.runs.compare import budget_differences, gather, group, shared, table, to_result
+from kdprobe.runs.compare import accuracy_differences, budget_differences, gather, group, shared, table, to_result
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
@@ -212,6 +212,20 @@ def test_compare_prints_and_saves(tmp_path, capsys):
     assert lines[5] == "budgets differ in epochs (1, 3), images seen (1000, 3000)"
     assert load_result(tmp_path / "c.npz", kind="comparison").facts["budget_differences"] == lines[5]
     assert (tmp_path / "c.csv").is_file()
+
+
+def test_compare_tests_rows_paired_by_seed(tmp_path, capsys):
+    for seed in (0, 1):
+        write_run(tmp_path / f"plain{seed}", f"seed={seed}", accuracies=(0.5, 0.6 + seed / 100))
+        write_run(tmp_path / f"kd{seed}", f"seed={seed}", accuracies=(0.5, 0.7 + seed / 50), method="kd")
+    cli.run("runs", "compare", tmp_path, "--out", tmp_path / "c.npz")
+    assert "kd - plain  +10.50 ± 6.35 points (p = 0.03)\n" in capsys.readouterr().out
+    (entry,) = load_result(tmp_path / "c.npz", kind="comparison").facts["differences"]
+    assert (entry["method"], entry["other"], round(entry["difference"], 6)) == ("kd", "plain", 0.105)
+    cli.run("runs", "compare", tmp_path, "--baseline", "kd")
+    assert "plain - kd  -10.50 ± 6.35 points (p = 0.03)\n" in capsys.readouterr().out
+    with pytest.raises(RunError, match="no row is named 'pkt' to compare the others with; known: kd, plain"):
+        accuracy_differences(group(gather([tmp_path])), baseline="pkt")
 
 
 def test_a_run_that_took_no_time_has_no_speed(tmp_path):
