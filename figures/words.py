@@ -43,3 +43,11 @@ def intervals(facts: Mapping[str, Any]) -> str:
     """What kind of intervals a result has, and how they were found where it says so."""
     how = f" ({facts['interval']})" if "interval" in facts else ""
     return f"{100 * facts['confidence']:g} % intervals{how}"
+
+
+def inherited_heading(result: Result, group: int) -> str:
+    """What a method has in common with its teacher's mistakes, and the controls with them, in a line."""
+    of_students, of_controls = result.arrays["counts"][group]
+    n_mistakes, name = result.facts["n_teacher_wrong"], result.facts["groups"][group]
+    words = f"{name} makes {of_students:.1f} of the teacher's {n_mistakes} mistakes"
+    return words if math.isnan(of_controls) else f"{words}, a control {of_controls:.1f}"

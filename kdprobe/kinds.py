@@ -31,8 +31,10 @@ from math import inf
 from typing import Any
 
 from kdprobe.errors import ResultError
+from kdprobe.formats.answer_kinds import ANSWER_KINDS
 from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.null_kinds import NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
+from kdprobe.formats.pieces import COUNT, COUNTED, NETWORK, ORIGIN, SHARE
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.packages import installed, offered
 
@@ -41,21 +43,16 @@ __all__ = [
     "Record", "Text", "Values", "find_kind", "installed", "offered",
 ]  # fmt: skip
 
-SHARE = (0.0, 1.0)
-COUNT = (0.0, inf)
 OPEN = Kind(open=True)
-ORIGIN: dict[str, Fact] = {"versions": Dict(Text()), "command": Text()}  # as `kdprobe.provenance.provenance` says it
 
 _LABEL = Text(longest=200)  # stands in pictures as it is
-_NUMBER, _COUNTED = Maybe(Number()), Number(COUNT, whole=True)
+_NUMBER = Maybe(Number())
 _DIFFERENCE = {"difference": _NUMBER, "low": _NUMBER, "high": _NUMBER}
-_NETWORK = Record({"sha256": Maybe(Text(), required=False)})
-_ORIGIN_OF_PAIR = {**ORIGIN, "data": Text(), "teacher": _NETWORK, "student": _NETWORK}
-_ORIGIN_OF_MODELS = {**ORIGIN, "data": Text(), "models": List(Record({"sha256": Maybe(Text())}), "names")}
+_ORIGIN_OF_PAIR = {**ORIGIN, "data": Text(), "teacher": NETWORK, "student": NETWORK}
 _PAIR = {"teacher": Text(), "student": Text(), "data": Text()}
 _CONVENTIONS = ("parameters", "macs", "flops", "module_operations", "latency")
 _MINIBATCHES = {
-    **dict.fromkeys(("n_samples", "n_minibatches", "n_left_out", "batch_size", "permutations"), _COUNTED),
+    **dict.fromkeys(("n_samples", "n_minibatches", "n_left_out", "batch_size", "permutations"), COUNTED),
     "kernel": _LABEL,
     "estimator": _LABEL,
     "weighting": Text(required=False),
@@ -76,7 +73,7 @@ _GROUP = {
     "teacher": Maybe(Text()),
     "data": Text(),
     "evaluated_on": Maybe(Text()),
-    "parameters": _COUNTED,
+    "parameters": COUNTED,
     "runs": List(Text()),
     "sha256": List(List(Text())),
 }
@@ -87,17 +84,6 @@ _COMPARED = {
     **_DIFFERENCE,
     **_P_VALUES,
 }
-_PROBE = {
-    "kind": Text(words=("linear", "knn")),
-    "words": List(Text(), "names"),
-    "n_images": List(_COUNTED, "names"),  # that it learnt from
-    "dimension": List(_COUNTED, "names"),
-    "C": List(Number(COUNT), "names", required=False),
-    "converged": List(Flag(), "names", required=False),
-    "held_out": Number(SHARE, required=False),
-    "neighbours": Number(COUNT, whole=True, required=False),
-    "temperature": Number(COUNT, required=False),
-}
 _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_DIFFERENCE}
 
 
@@ -106,6 +92,7 @@ def _of_both(**of: Any) -> dict[str, Any]:
 
 
 KINDS = {
+    **ANSWER_KINDS,
     "cka": Kind(
         arrays={
             "matrix": Values("teacher_layers student_layers", nan="all"),
@@ -139,10 +126,10 @@ KINDS = {
             **_PAIR,
             **_PAIRS,
             **_MINIBATCHES,
-            "undefined": List(Record({"pair": _COUNTED, "epoch": _COUNTED, "reason": Text()})),
-            "missing_epochs": List(_COUNTED, required=False),
+            "undefined": List(Record({"pair": COUNTED, "epoch": COUNTED, "reason": Text()})),
+            "missing_epochs": List(COUNTED, required=False),
         },
-        provenance={**ORIGIN, "data": Text(), "run": Text(), "teacher": _NETWORK},
+        provenance={**ORIGIN, "data": Text(), "run": Text(), "teacher": NETWORK},
     ),
     "comparison": Kind(
         arrays={
@@ -158,7 +145,7 @@ KINDS = {
             "data": Text(),
             "cka_layers": List(Text()),
             # the demo of 0.1.0 states none of these
-            "n_images": List(Maybe(_COUNTED), "methods", required=False),
+            "n_images": List(Maybe(COUNTED), "methods", required=False),
             "budget_differences": Text(required=False),
             "groups": List(Record(_GROUP), "methods", required=False),
             "differences": List(Record(_COMPARED), required=False),
@@ -176,32 +163,13 @@ KINDS = {
         },
         facts={
             "names": List(Text(), "names"),
-            "n_classes": List(_COUNTED, "names"),
-            "image_size": List(_COUNTED, "names"),
+            "n_classes": List(COUNTED, "names"),
+            "image_size": List(COUNTED, "names"),
             "conventions": Record({key: Text(required=key != "latency") for key in _CONVENTIONS}),
             "parts": List(List(List(Anything(), "3")), "names"),
         },
         provenance={**ORIGIN, "models": List(Text(), "names")},
         together=[("batch_size", "latency")],
-    ),
-    "compound": Kind(
-        arrays={
-            "both": Values("names interval", within=SHARE),
-            "single": Values("names interval", within=SHARE),
-            "single_top2": Values("names interval", within=SHARE),
-            "by_class": Values("names classes 3", within=SHARE, nan="all"),
-        },
-        facts={
-            "names": List(Text(), "names"),
-            "classes": List(Text(), "classes"),
-            "data": Text(),
-            "n_images": _COUNTED,
-            "confidence": Number(SHARE),
-            "exclude_neutral": Flag(),
-            "interval": Text(),
-            "undefined": Text(),
-        },
-        provenance=_ORIGIN_OF_MODELS,
     ),
     "dropout-sweep": Kind(
         arrays={"accuracy": Values("rates_teacher rates_student seeds", within=SHARE, nan="some")},
@@ -215,7 +183,7 @@ KINDS = {
             "seeds": List(Number(whole=True), "seeds", required=False),
             "teacher": Maybe(Text(), required=False),
             "fixed_rates": Dict(_NUMBER, required=False),
-            "n_images": Maybe(_COUNTED, required=False),
+            "n_images": Maybe(COUNTED, required=False),
             "n_missing": Number(COUNT, whole=True, required=False),
             "confidence": Number(SHARE, required=False),
             "equal_rate": List(
@@ -242,35 +210,6 @@ KINDS = {
             ),
         },
         provenance={**ORIGIN, "sweep": Text(), "config": Record()},
-    ),
-    "evaluation": Kind(
-        arrays={
-            "confusion": Values("names classes classes", "whole", within=COUNT),
-            "targets": Values("images", "whole", index="classes"),
-            "predictions": Values("names images", "whole", index="classes"),
-            "confidences": Values("names images", within=SHARE),
-            "accuracy": Values("names interval", within=SHARE),
-            "uar": Values("names interval", within=SHARE),
-            "ece": Values("names interval", within=(-1.0, 1.0)),  # intervals once reached below 0
-            "recall": Values("names classes interval", within=SHARE, nan="all"),
-            "precision": Values("names classes interval", within=SHARE, nan="all"),
-            "accuracy_difference": Values("names 2", within=(-1.0, 1.0), required=False),
-            "uar_difference": Values("names 2", within=(-1.0, 1.0), required=False),
-        },
-        facts={
-            "names": List(Text(), "names"),
-            "classes": List(Text(), "classes"),
-            "data": Text(),
-            "evaluated_on": Text(),
-            "n_images": _COUNTED,
-            "confidence": Number(SHARE),
-            "against": Maybe(Text()),
-            "interval": Text(),
-            "undefined": Text(),
-            "probe": Record(_PROBE, required=False),
-        },
-        provenance=_ORIGIN_OF_MODELS,
-        together=[("accuracy_difference", "uar_difference")],
     ),
     "examples": Kind(
         arrays={
@@ -305,14 +244,14 @@ KINDS = {
             **_PAIRS,
             "method": _LABEL,
             "reduce": Text(required=False),
-            "folds": _COUNTED,
+            "folds": COUNTED,
             "seed": Number(whole=True),
             "confidence": Number(SHARE),
-            "n_samples": _COUNTED,
+            "n_samples": COUNTED,
             "n_independent": Number(COUNT, whole=True, required=False),
             **_of_both(lower_bound=_FLAGS, sample_limited=_FLAGS),
             "parts": List(Text(), "3"),
-            "undefined": List(Record({"pair": _COUNTED, "quantity": Text(), "reason": Text()})),
+            "undefined": List(Record({"pair": COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
         },
         provenance=ORIGIN,
@@ -337,23 +276,6 @@ KINDS = {
         provenance={**ORIGIN, "of": List(Record())},
     ),
     "map": MAP,
-    "reliability": Kind(
-        arrays={
-            "edges": Values("bins+1", within=SHARE, rising=True),
-            "count": Values("names bins", "whole", within=COUNT),
-            "confidence": Values("names bins", within=SHARE, nan="some"),
-            "accuracy": Values("names bins", within=SHARE, nan="some"),
-            "ece": Values("names", within=SHARE),
-        },
-        facts={
-            "names": List(Text(), "names"),
-            "data": Text(),
-            "evaluated_on": Text(),
-            "n_images": _COUNTED,
-            "undefined": Text(),
-        },
-        provenance=_ORIGIN_OF_MODELS,
-    ),
     "similarity": Kind(
         arrays={"matrix": Values("teacher_layers student_layers", nan="all"), **_LOW_HIGH, **NULL_ARRAYS},
         facts={
@@ -363,7 +285,7 @@ KINDS = {
             **{key: Text(required=False) for key in ("interval", "no_interval")},
             "measure": _LABEL,
             "reduce": _LABEL,
-            "n_samples": _COUNTED,
+            "n_samples": COUNTED,
             "undefined": _CELLS,
             "remarks": _CELLS,
         },
@@ -376,7 +298,7 @@ KINDS = {
             "train_loss": Values("names epochs", nan="all"),
             "accuracy": Values("names epochs", within=SHARE, nan="all"),
         },
-        facts={"names": List(Text(), "names"), "sizes": List(Dict(_COUNTED), "names", required=False)},
+        facts={"names": List(Text(), "names"), "sizes": List(Dict(COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
 }

@@ -15,7 +15,7 @@ PACKAGES = ("kdprobe", "torch", "torchvision", "timm", "numpy", "scipy", "scikit
 
 #: parameters of commands that name networks, data, and files that hold what was seen of them
 _NAMED = (
-    *("checkpoints", "against", "teacher", "student", "students", "models"),
+    *("checkpoints", "against", "teacher", "student", "students", "controls", "models"),
     *("data", "features", "run", "runs", "sweep"),
 )
 _WORDS: ContextVar[tuple[str, ...] | None] = ContextVar("words", default=None)

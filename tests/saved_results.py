@@ -371,3 +371,80 @@ def write_bare(path: str | Path, kind: str = "cka") -> None:
     """A file of a kind that holds nothing else, which is never written but may be found."""
     meta = {"format": FORMAT, "version": VERSION, "kind": kind, "facts": {}, "provenance": {}}
     np.savez(path, meta=np.array(json.dumps(meta)))
+
+
+def fidelity_result(
+    groups: tuple[str, ...] = ("kd", "dropkd", "plain"), n_seeds: int = 3, *, tested: bool = True, n_images: int = 60
+) -> Result:
+    """Students of several methods, the last one a control; `tested` with the differences of the methods."""
+    rng = np.random.default_rng(4)
+    quantities = {"accuracy": 100.0, "agreement": 100.0, "agreement_wrong": 100.0, "kappa": 1.0, "jensen_shannon": 1.0}
+    value = np.clip(0.8 - 0.1 * np.arange(len(groups))[:, None] + 0.02 * rng.random((len(groups), 5)), 0, 1)
+    means = np.stack([value, value - 0.04, value + 0.03], axis=2)
+    names = [f"{group}-seed{seed}" for group in groups for seed in range(n_seeds)]
+    values = np.repeat(means, n_seeds, axis=0) + 0.01
+    values[0, 3] = np.nan
+    pairs = [(one, groups[-1]) for one in groups[:-1]] if tested else []
+    arrays = {
+        "values": values,
+        "means": means,
+        "teacher_accuracy": np.array([0.97, 0.95, 0.99]),
+        "targets": rng.integers(0, 3, n_images),
+        "teacher_predictions": rng.integers(0, 3, n_images),
+        "predictions": rng.integers(0, 3, (len(names), n_images)),
+    }
+    if tested:
+        arrays |= {"differences": means[:-1] - means[-1:, :, [0, 2, 1]]}
+        arrays |= dict.fromkeys(("p_values", "adjusted"), np.full((len(pairs), 5), 0.004))
+        arrays["differences"] = np.sort(arrays["differences"], axis=2)[:, :, [1, 0, 2]]
+    roles = ["student"] * (len(groups) - 1) + ["control"]
+    facts = {
+        "names": names,
+        "of_group": [group for group in groups for _ in range(n_seeds)],
+        "roles": [role for role in roles for _ in range(n_seeds)],
+        "seeds": [seed for _ in groups for seed in range(n_seeds)],
+        "groups": list(groups),
+        "group_roles": roles,
+        "quantities": list(quantities),
+        "labels": [name.replace("_", " ") for name in quantities],
+        "scales": list(quantities.values()),
+        "classes": ["0", "1", "2"],
+        "teacher": "vit",
+        "data": "digits",
+        "evaluated_on": "test",
+        "interval": "over images",
+        "tests": "paired by seed",
+        "n_images": n_images,
+        "temperature": 1.0,
+        "confidence": 0.95,
+        "pairs": [{"one": one, "other": other, "by": "seed", "n": n_seeds} for one, other in pairs],
+        "verdicts": [f"{one} beside {other}, 3 seeds: not shown to be closer to its teacher" for one, other in pairs],
+        "untested": [],
+        "undefined": [{"network": names[0], "quantity": "kappa", "reason": "both give the same class to every image"}],
+    }
+    return Result("fidelity", arrays, facts, {**of_models(tuple(names)), "teacher": {"sha256": None}})
+
+
+def inherited_errors_result(n_images: int = 11, *, controls: bool = True, name: str = "kd") -> Result:
+    """Images that two methods learnt to get wrong; a third one learnt none."""
+    rng = np.random.default_rng(6)
+    arrays = {
+        "images": rng.integers(0, 256, (n_images, 8, 8, 3), dtype=np.uint8),
+        "index": np.arange(n_images) * 7,
+        "group": np.sort(rng.integers(0, 2, n_images)),
+        "labels": np.zeros(n_images, dtype=np.int64),
+        "answers": np.ones(n_images, dtype=np.int64),
+        "students": np.linspace(1, 0.4, n_images),
+        "controls": np.full(n_images, 0.25 if controls else np.nan),
+        "confidence": np.linspace(0.9, 0.5, n_images),
+        "counts": np.array([[7.5, 3.0], [5.0, 3.0], [3.0, 3.0]]) * [1, 1 if controls else np.nan],
+    }
+    facts = {
+        "groups": [name, "dropkd", "at"],
+        "classes": ["a class with a rather long name", "1"],
+        "teacher": "vit",
+        "data": "digits",
+        "n_controls": 4 * controls,
+        "n_teacher_wrong": 14,
+    }
+    return Result("inherited-errors", arrays, facts, {**of_models(("a",)), "teacher": {"sha256": None}})

@@ -57,7 +57,7 @@ def examples_result(
     shares = torch.stack([specific_share(side).cpu() for side in (found.teacher, found.student)])
     picked = shares.argsort(dim=1, descending=True)[:, :n_images]
     arrays = {
-        "images": np.stack([_images(data.test, index[row]) for row in picked]),
+        "images": np.stack([pixels(data.test, index[row]) for row in picked]),
         "index": index[picked].numpy(),
         "labels": data.test.labels[index[picked]].numpy(),
         "specific": shares.gather(1, picked).numpy(),
@@ -77,8 +77,9 @@ def examples_table(result: Result) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _images(split: Split, index: Tensor) -> NDArray[np.uint8]:
+def pixels(split: Split, index: Tensor) -> NDArray[np.uint8]:
+    """Images of a split as they are shown, [n, h, w, 3]."""
     batches = evaluation_batches(split.take(index), batch_size=len(index), workers=0)
     images = torch.cat([batch.images for batch in batches])
-    pixels: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return pixels
+    found: NDArray[np.uint8] = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return found

@@ -14,6 +14,8 @@ from figures.pictures.confusion import draw_confusion
 from figures.pictures.curves import draw_curves
 from figures.pictures.dropout import draw_dropout
 from figures.pictures.examples import draw_examples
+from figures.pictures.fidelity import draw_fidelity
+from figures.pictures.inherited_errors import draw_inherited_errors
 from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
 from figures.pictures.map import draw_map
@@ -32,6 +34,8 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "dropout-sweep": draw_dropout,
     "evaluation": draw_confusion,
     "examples": draw_examples,
+    "fidelity": draw_fidelity,
+    "inherited-errors": draw_inherited_errors,
     "knowledge": draw_knowledge,
     "knowledge-comparison": draw_knowledge_comparison,
     "map": draw_map,

@@ -59,10 +59,10 @@ def _picture(who: str, example: _Example) -> Picture:
     specific, other = example.specific, example.other
     alt = f"Test image {example.place} of class {example.label}: specific part {specific} in the {who}, "
     alt += f"{other} in the other network."
-    return Picture(_address(example.pixels), alt, [example.label, f"{specific} | {other}"])
+    return Picture(image_address(example.pixels), alt, [example.label, f"{specific} | {other}"])
 
 
-def _address(pixels: NDArray[np.uint8]) -> str:
+def image_address(pixels: NDArray[np.uint8]) -> str:
     """An image [h, w, 3] as it is where it is small, otherwise shrunk and compressed, so that pages stay small."""
     image = Image.fromarray(pixels)
     small = max(image.size) <= _SIDE

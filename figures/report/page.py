@@ -21,6 +21,7 @@ from figures.report.dropout import dropout_panels
 from figures.report.elements import Chart, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
+from figures.report.fidelity import fidelity_panels, inherited_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.map import map_panels
@@ -35,6 +36,8 @@ _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSec
 # the page has this order
 SECTIONS = {
     "comparison": KindSection("Methods", comparison_panels),
+    "fidelity": KindSection("Fidelity to the teacher", fidelity_panels),
+    "inherited-errors": KindSection("Mistakes learnt from the teacher", inherited_panels),
     "cka": KindSection("Representations: CKA", cka_panels),
     "cka-over-time": KindSection("CKA over epochs", over_time_panels),
     "similarity": KindSection("Representations: other measures", similarity_panels),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from kdprobe.config.parsing import parse as parse
     from kdprobe.config.parsing import quoted as quoted
     from kdprobe.config.parsing import write_yaml as write_yaml
-    from kdprobe.config.sections import STORE_KEYS as STORE_KEYS
+    from kdprobe.config.sections import OF_TRAINING as OF_TRAINING
     from kdprobe.config.sections import AugmentConfig as AugmentConfig
     from kdprobe.config.sections import DataConfig as DataConfig
     from kdprobe.config.sections import MixingConfig as MixingConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kdprobe.config.sections import TrainingConfig as TrainingConfig
 
 __all__ = [
-    "STORE_KEYS",
+    "OF_TRAINING",
     "AugmentConfig",
     "DataConfig",
     "MixingConfig",
@@ -48,7 +48,7 @@ __all__ = [
 __getattr__, __dir__ = face(
     __name__,
     {
-        "STORE_KEYS": "kdprobe.config.sections",
+        "OF_TRAINING": "kdprobe.config.sections",
         "AugmentConfig": "kdprobe.config.sections",
         "DataConfig": "kdprobe.config.sections",
         "MixingConfig": "kdprobe.config.sections",

@@ -282,6 +282,8 @@ class TeacherFacts(NetworkFacts):
         classes: names of the teacher's classes in their order, or a mapping from those of the data's classes that have
             another name to the teacher's name or number for them; needed by methods that read logits, where its classes
             are not the data's.
+        shuffle: give each image the teacher's answers, and all its features, of another image of the same batch: a
+            control, of which a student can learn nothing about single images.
         store: folder that keeps the teacher's outputs, so that they are computed once for all runs on the same images
             with the same `data.seed`.
         store_dtype: precision in which they are kept; float32 if not given.
@@ -293,6 +295,7 @@ class TeacherFacts(NetworkFacts):
     image_size: int | None = Field(None, ge=1)
     args: dict[str, Any] | None = None
     classes: tuple[str, ...] | dict[str, str | int] | None = None
+    shuffle: bool = False
     store: str | None = None
     store_dtype: Literal["float32", "float16"] | None = None
     store_outputs: tuple[Annotated[str, AfterValidator(_an_output)], ...] | None = Field(None, min_length=1)
@@ -306,11 +309,11 @@ class TeacherFacts(NetworkFacts):
 
     def of_network(self) -> dict[str, Any]:
         """What is said of the network itself, as `kdprobe.load` takes it."""
-        return self.model_dump(exclude_none=True, exclude={"classes", *STORE_KEYS})
+        return self.model_dump(exclude_none=True, exclude=OF_TRAINING)
 
 
-#: what is said of a teacher's store, not of the teacher
-STORE_KEYS = {"store", "store_dtype", "store_outputs"}
+#: what is said of a teacher's part in a training, not of the network
+OF_TRAINING = {"classes", "shuffle", "store", "store_dtype", "store_outputs"}
 
 
 class RunConfig(Section):

@@ -330,7 +330,7 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
 
 def _parts(config: dict[str, Any]) -> dict[str, str | None]:
     return {
-        "method": config["method"]["name"],
+        "method": config["method"]["name"] + " (shuffled)" * bool((config["teacher_facts"] or {}).get("shuffle")),
         "model": config["model"]["name"],
         "teacher": config["teacher"],
         "data": config["data"]["spec"],

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdprobe.config import STORE_KEYS, RunConfig
+from kdprobe.config import OF_TRAINING, RunConfig
 from kdprobe.data.dataset import Split
 from kdprobe.distillers import Method
 from kdprobe.errors import ConfigError, ModelError, StoreError
@@ -155,7 +155,7 @@ class StoredTeacher:
             "format": "kdprobe-teacher-store",
             "version": 1,
             "teacher": model_info(self.teacher.stages.model).to_json(),
-            "facts": self.facts.model_dump(mode="json", exclude={"classes", *STORE_KEYS}, exclude_none=True),
+            "facts": self.facts.model_dump(mode="json", exclude=OF_TRAINING, exclude_none=True),
             "images": {
                 "number": len(self.train),
                 "sides": [self.train.image_size, self.train.student_size],

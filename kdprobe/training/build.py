@@ -44,6 +44,7 @@ class Job:
         inputs: which teacher, data and first weights these are, by their content.
         notes: sentences for the user.
         network: args, mean and std of the student, where its first weights decided them.
+        shuffles_teacher: whether images get the teacher's answers of others.
     """
 
     data: DataSet
@@ -55,6 +56,7 @@ class Job:
     inputs: Inputs
     notes: tuple[str, ...] = ()
     network: dict[str, Any] | None = None
+    shuffles_teacher: bool = False
 
     def prepare(self, images: Tensor) -> Tensor:
         """The student's input from images in [0, 1] of any size."""
@@ -106,7 +108,8 @@ def build(
             shown = StoredTeacher(shown, config, method, train=found.train, inputs=inputs)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
     notes = (*([started.note] if started.note else []), *_frozen_note(student, config), *_size_note(found, shown))
-    return Job(found, student, shown, method, objective, layout, inputs, notes, network)
+    shuffles = config.teacher_facts is not None and config.teacher_facts.shuffle
+    return Job(found, student, shown, method, objective, layout, inputs, notes, network, shuffles_teacher=shuffles)
 
 
 def _frozen_note(student: nn.Module, config: RunConfig) -> Iterator[str]:

@@ -19,6 +19,7 @@ from kdprobe.models import model_info
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
 from kdprobe.runtime.signals import StopRequest
+from kdprobe.teachers.shuffling import next_on_circle
 from kdprobe.training.build import Job
 from kdprobe.training.console import Watch
 from kdprobe.training.freezing import frozen_in
@@ -41,12 +42,14 @@ class _Piece(NamedTuple):
         soft_labels: [B, C], of mixed images.
         fraction: its images over those of the batch.
         is_last: the batch's gradients are complete after it.
+        others: places [B] of the images whose features of the teacher each image gets, with `teacher.shuffle`.
     """
 
     batch: Batch
     soft_labels: Tensor | None
     fraction: float
     is_last: bool
+    others: Tensor | None
 
 
 class Trainer:
@@ -122,7 +125,7 @@ class Trainer:
             terms: dict[str, Tensor] = {}
             for piece in self._pieces(batch, position):
                 with self.group.synchronising(self.objective, piece.is_last):
-                    found = self.losses(piece.batch, piece.soft_labels, progress)
+                    found = self.losses(piece.batch, piece.soft_labels, progress, piece.others)
                     loss = torch.stack(list(found.values())).sum() * (piece.fraction * weight)
                     self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 for name, value in found.items():
@@ -142,13 +145,15 @@ class Trainer:
         self._check(position)
         position.epoch_seconds = time.perf_counter() - start
 
-    def losses(self, batch: Batch, soft_labels: Tensor | None, progress: Progress) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, soft_labels: Tensor | None, progress: Progress, others: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms of the loss: the teacher first, then student and losses as one module."""
         job, kept = self.job, self.kept
         prepare = job.prepare if kept is None else lambda _: kept.train[batch.index]
         with autocast(self.settings.precision, self.group.device):
             taught = (job.method, job.teacher, batch, soft_labels, progress)
-            return losses(self.objective, *taught, prepare=prepare)[1]
+            return losses(self.objective, *taught, prepare=prepare, others=others)[1]
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""
@@ -181,7 +186,11 @@ class Trainer:
         for number, places in enumerate(torch.arange(len(batch.labels)).tensor_split(count), start=1):
             piece = slice(int(places[0]), int(places[-1]) + 1)
             soft = None if soft_labels is None else soft_labels[piece]
-            yield _Piece(batch.take(piece), soft, len(places) / len(batch.labels), is_last=number == count)
+            others, key = None, (self.data_seed, position.epoch, position.step, self.group.rank, number)
+            if self.job.shuffles_teacher:
+                others = next_on_circle(len(places), *key)
+            share = len(places) / len(batch.labels)
+            yield _Piece(batch.take(piece), soft, share, is_last=number == count, others=others)
 
     def _weight(self, batch: Batch, position: Position) -> float | Tensor:
         """What the mean over this process's images counts in the gradient."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
 from kdprobe.models.stages import Features, Stages
+from kdprobe.teachers.shuffling import answers_of_others
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.training.freezing import frozen_in
@@ -89,6 +90,7 @@ def losses(
     progress: Progress,
     *,
     prepare: Callable[[Tensor], Tensor],
+    others: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The method's views of a batch through the teacher first, then through student and losses as one module.
 
@@ -100,6 +102,7 @@ def losses(
         soft_labels: [B, C], of mixed images.
         progress: how far training has come.
         prepare: turns images in [0, 1] into the student's input.
+        others: places [B] of the images whose features of the teacher each image gets instead of its own.
 
     Returns:
         logits [k B, C] of all views, and named terms.
@@ -107,6 +110,8 @@ def losses(
     images, shown, labels = method.inputs(batch)
     view = batch.view if shown is batch.images else None
     features = None if teacher is None else teacher(shown, view)
+    if features is not None and others is not None:
+        features = answers_of_others(features, others, n_views=len(labels) // len(others))
     if soft_labels is not None and len(labels) != len(soft_labels):
         soft_labels = soft_labels.repeat(len(labels) // len(soft_labels), 1)
     found: tuple[Tensor, dict[str, Tensor]] = objective(prepare(images), labels, features, progress, soft_labels)

@@ -31,6 +31,8 @@ from tests.saved_results import (
     dropout_result,
     evaluation_result,
     examples_result,
+    fidelity_result,
+    inherited_errors_result,
     knowledge_comparison_result,
     knowledge_result,
     map_result,
@@ -79,6 +81,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cka/hostile": cka_result(teacher=HOSTILE, student=HOSTILE),
         "evaluation": evaluation_result(("plain", HOSTILE)),
         "examples": examples_result(name=HOSTILE),
+        "fidelity": fidelity_result((HOSTILE, "plain")),
+        "inherited-errors": inherited_errors_result(name=HOSTILE),
         "methods": knowledge_comparison_result(("plain", HOSTILE)),
         "similarity": similarity_result(),
         "complexity": complexity_result(),
@@ -150,18 +154,18 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 2 + 3 + 7 + 3 + 2
+    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
-    assert len(page.all("figure")) == len(drawn) + 1
-    assert len(page.all("table")) == len(drawn) + 1 + 3
+    assert len(page.all("figure")) == len(drawn) + 3
+    assert len(page.all("table")) == len(drawn) + 3 + 6
     assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
 
 
 def test_one_pair_is_shown_at_a_time(page: Page) -> None:
-    assert len(page.all("select")) == 2
-    assert len(page.all("option")) == 4
-    assert sum("hidden" in a for a in page.all("figure")) == 2
+    assert len(page.all("select")) == 4
+    assert len(page.all("option")) == 4 + 5 + 2
+    assert sum("hidden" in a for a in page.all("figure")) == 2 + 4 + 1
 
 
 def test_sections_and_links_agree(page: Page) -> None:
@@ -333,7 +337,8 @@ def test_what_has_a_picture_has_a_section() -> None:
 
 def test_images_stand_with_words_and_both_shares(page: Page, text: str) -> None:
     result = examples_result(name=HOSTILE)
-    images = page.all("img")
+    learnt, images = page.all("img")[:11], page.all("img")[11:]
+    assert all("taken for 1 by the teacher and by students" in (image["alt"] or "") for image in learnt)
     assert len(images) == 16
     specific, other = (result.arrays[key][1, 0] for key in ("specific", "other"))
     told = f"specific part {specific:.2f} in the student, {other:.2f} in the other network."

@@ -1,0 +1,96 @@
+"""Fidelity as a table, and in words: what the tests say of the teacher's function and of accuracy."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy import ndarray
+
+from analyses.fidelity.comparisons import Comparisons
+from analyses.fidelity.quantities import FIDELITIES
+from kdprobe.results import Result
+
+LEVEL = 0.05  # of the tests that words speak of
+_COPIES = "agreement_wrong"  # a more accurate network has less of it, unless it takes over the teacher's mistakes
+
+
+def fidelity_table(result: Result) -> pd.DataFrame:
+    """One row for each number: of networks, of methods, and of the differences of methods."""
+    arrays, facts = result.arrays, result.facts
+    rows: list[dict[str, Any]] = []
+    for what, names, roles, values in (
+        ("network", facts["names"], facts["roles"], arrays["values"]),
+        ("method", facts["groups"], facts["group_roles"], arrays["means"]),
+    ):
+        for name, role, of_one in zip(names, roles, values, strict=True):
+            rows += [{"of": what, "name": name, "role": role, **_numbers(*pair)} for pair in _named(of_one)]
+    for place, pair in enumerate(facts["pairs"]):
+        tests = [arrays[key][place] for key in ("p_values", "adjusted")]
+        for number, (quantity, ends) in enumerate(_named(arrays["differences"][place])):
+            row = {"of": "difference", "name": pair["one"], "minus": pair["other"], "paired_by": pair["by"]}
+            rows.append({**row, **_numbers(quantity, ends), "p_value": tests[0][number], "holm": tests[1][number]})
+    return pd.DataFrame(rows)
+
+
+def fidelity_summary(result: Result) -> str:
+    """A table for reading, one line per method, then what the tests say."""
+    facts, arrays = result.facts, result.arrays
+    table = {"": [quantity.label for quantity in FIDELITIES.values()]}
+    for name, role, ends in zip(facts["groups"], facts["group_roles"], arrays["means"], strict=True):
+        title = name if role == "student" else f"{name} [control]"
+        table[title] = [with_interval(*pair) for pair in _named(ends)]
+    accuracy = with_interval("accuracy", arrays["teacher_accuracy"])
+    lines = [
+        f"teacher {facts['teacher']}: accuracy {accuracy} % on {facts['n_images']} images of {facts['data']}",
+        pd.DataFrame(table).to_string(index=False),
+        f"shares in %, with {100 * facts['confidence']:g} % intervals; Jensen-Shannon at temperature "
+        f"{facts['temperature']:g}",
+        *facts["verdicts"],
+    ]
+    return "\n".join([*lines, *(entry["reason"] for entry in [*facts["untested"], *facts["remarks"]])])
+
+
+def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
+    """What the tests say of each method of students beside each of controls: the teacher's function, or accuracy.
+
+    Args:
+        compared: the tests.
+        controls: names of the methods of controls.
+    """
+    for pair, differences, adjusted in zip(compared.pairs, compared.differences, compared.adjusted, strict=True):
+        if pair["other"] not in controls:
+            continue
+        above = [
+            name
+            for name, (value, *_), p_value in zip(FIDELITIES, differences, adjusted, strict=True)
+            if p_value < LEVEL and (value > 0) != (name == "jensen_shannon")
+        ]
+        closer = ", ".join(FIDELITIES[name].label for name in above if name != "accuracy")
+        told = f"{pair['one']} beside {pair['other']}, {pair['n']} {pair['by']}s:"
+        if _COPIES in above:
+            yield f"{told} it makes more of its teacher's mistakes, so it has its function, not only its accuracy"
+        elif closer:
+            yield f"{told} closer to its teacher ({closer}), but not shown to make more of its mistakes"
+        elif "accuracy" in above:
+            yield f"{told} more accurate, but not shown to be closer to its teacher"
+        else:
+            yield f"{told} not shown to be closer to its teacher"
+
+
+def with_interval(quantity: str, ends: ndarray) -> str:
+    """A number and its interval, shares in percent: `96.4 [94.1, 97.9]`; `-` where it is not defined."""
+    scale = FIDELITIES[quantity].scale
+    value, low, high = ends * scale
+    digits = 1 if scale > 1 else 3
+    if np.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _named(values: ndarray) -> Iterator[tuple[str, ndarray]]:
+    return zip(FIDELITIES, values, strict=True)
+
+
+def _numbers(quantity: str, ends: ndarray) -> dict[str, Any]:
+    return {"quantity": quantity, **dict(zip(("value", "low", "high"), ends.tolist(), strict=True))}

@@ -1,0 +1,148 @@
+"""Whether students answer as their teacher does: methods and controls, tests of their differences, and images."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from figures.pictures.inherited_errors import inherited_shares
+from figures.report.elements import Chart, Gallery, Panel, Picture, Results, Table, one_below_the_other
+from figures.report.examples import image_address
+from figures.report.traces import HOVER, SERIES, THEMED_MUTED, error_bars, hover, numbers
+from figures.words import inherited_heading, intervals, percentage
+from kdprobe.results import Result
+
+
+def fidelity_panels(results: Results) -> list[Panel]:
+    """For each result of kind "fidelity" what the tests say, the numbers of all methods, and a chart per quantity."""
+    return one_below_the_other(results, _panel)
+
+
+def inherited_panels(results: Results) -> list[Panel]:
+    """The images of all results of kind "inherited-errors", one method at a time."""
+    galleries = [
+        _gallery(f"{group} ({name})" if len(results) > 1 else group, result, number)
+        for name, result in results
+        for number, group in enumerate(result.facts["groups"])
+        if (result.arrays["group"] == number).any()
+    ]
+    note = (
+        "Test images that the teacher gets wrong, and on which students give the same wrong answer more often than "
+        "controls, which did not learn from it. Below each: its class, that answer, and the shares of students | of "
+        "controls that give it."
+    )
+    return [Panel("", note, galleries, choose="Method")]
+
+
+def _panel(heading: str, result: Result) -> Panel:
+    facts = result.facts
+    accuracy = percentage(result.arrays["teacher_accuracy"][0])
+    note = " ".join(
+        [
+            *(f"{text[0].upper()}{text[1:]}." for text in facts["verdicts"]),
+            f"Teacher {facts['teacher']} (accuracy {accuracy}), {facts['n_images']} images of {facts['data']}; "
+            f"{intervals(facts)}.",
+        ]
+    )
+    charts = [_chart(result, number) for number in range(len(facts["quantities"]))]
+    tables = [_means(result), *([_tests(result)] if facts["pairs"] else [])]
+    return Panel(heading, note, charts, choose="Quantity", tables=tables)
+
+
+def _worded(result: Result, number: int, ends: np.ndarray) -> str:
+    """A number with its interval."""
+    scale = float(result.facts["scales"][number])
+    value, low, high = scale * ends
+    digits = 1 if scale > 1 else 3
+    if np.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _label(result: Result, number: int) -> str:
+    facts = result.facts
+    return f"{facts['labels'][number]}{' in %' if facts['scales'][number] > 1 else ''}"
+
+
+def _means(result: Result) -> Table:
+    """A row for each quantity, a column for each method."""
+    facts, means = result.facts, result.arrays["means"]
+    titles = [
+        name if role == "student" else f"{name} (control)"
+        for name, role in zip(facts["groups"], facts["group_roles"], strict=True)
+    ]
+    rows = [
+        [_label(result, number), *(_worded(result, number, of_group[number]) for of_group in means)]
+        for number in range(len(facts["quantities"]))
+    ]
+    return Table(["", *titles], rows)
+
+
+def _tests(result: Result) -> Table:
+    """A row for each quantity, a column for each pair of methods: the difference and its p value."""
+    facts, arrays = result.facts, result.arrays
+    header = [f"{pair['one']} - {pair['other']} ({pair['n']} {pair['by']}s)" for pair in facts["pairs"]]
+    rows = []
+    for number in range(len(facts["quantities"])):
+        cells = zip(arrays["differences"][:, number], arrays["adjusted"][:, number], strict=True)
+        rows.append([_label(result, number), *(_difference(result, number, *cell) for cell in cells)])
+    return Table(["difference", *header], rows, note=f"Differences of methods, {facts['tests']}.")
+
+
+def _difference(result: Result, number: int, ends: np.ndarray, p_value: float) -> str:
+    words = _worded(result, number, ends)
+    return words if np.isnan(p_value) else f"{words}, p = {p_value:.2g}"
+
+
+def _chart(result: Result, number: int) -> Chart:
+    facts, label = result.facts, _label(result, number)
+    rows = list(enumerate(zip(facts["groups"], facts["group_roles"], strict=True)))
+    words = [_worded(result, number, result.arrays["means"][row, number]) for row, _ in rows]
+    traces = []
+    for role, colour in (("student", SERIES[0]), ("control", THEMED_MUTED)):
+        places = [row for row, (_, own) in rows if own == role and words[row] != "-"]
+        if not places:
+            continue
+        shown = facts["scales"][number] * result.arrays["means"][places, number]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"{role}s",
+                "showlegend": True,
+                "x": numbers(shown[:, 0], 4),
+                "y": places,
+                "error_x": error_bars(shown, colour, 2),
+                "marker": {"size": 9, "symbol": "diamond", "color": colour},
+                "text": [hover(facts["groups"][row], f"{label} {words[row]}") for row in places],
+                "hovertemplate": HOVER,
+            }
+        )
+    each = "; ".join(f"{name} {text}" for (_, (name, _)), text in zip(rows, words, strict=True))
+    return Chart(
+        facts["labels"][number],
+        f"{label} of methods: {each}.",
+        f"{label}, at temperature {facts['temperature']:g}." if facts["quantities"][number] == "jensen_shannon" else "",
+        traces,
+        {"height": 120 + 34 * len(rows), "yaxis": {"range": [len(rows) - 0.5, -0.5]}},
+        {"xaxis": label},
+        {"yaxis": list(facts["groups"])},
+        Table(["network", label], list(_of_networks(result, number))),
+    )
+
+
+def _of_networks(result: Result, number: int) -> Iterator[list[str]]:
+    for name, ends in zip(result.facts["names"], result.arrays["values"][:, number], strict=True):
+        yield [name, _worded(result, number, ends)]
+
+
+def _gallery(name: str, result: Result, group: int) -> Gallery:
+    arrays, classes = result.arrays, result.facts["classes"]
+    pictures, rows = [], []
+    for place in np.flatnonzero(arrays["group"] == group):
+        true, answer = (str(classes[int(arrays[key][place])]) for key in ("labels", "answers"))
+        shares, index = inherited_shares(result, int(place)), str(int(arrays["index"][place]))
+        alt = f"Test image {index} of class {true}, taken for {answer} by the teacher and by students: {shares}."
+        pictures.append(Picture(image_address(arrays["images"][place]), alt, [true, f"taken for {answer}", shares]))
+        rows.append([index, true, answer, *shares.split(" | "), f"{arrays['confidence'][place]:.2f}"])
+    header = ["image", "class", "answer", "students", "controls", "students' probability"]
+    return Gallery(name, inherited_heading(result, group) + ".", [("", pictures)], Table(header, rows))

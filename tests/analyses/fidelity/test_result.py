@@ -1,0 +1,150 @@
+"""Fidelity of planted students: who copies its teacher, who is only as accurate, and what cannot be asked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.evaluation.predictions import Judged
+from analyses.fidelity import measure_fidelity
+from analyses.fidelity.inherited import inherited_errors, inherited_table
+from analyses.fidelity.lineage import Lineage, lineages
+from analyses.fidelity.quantities import FIDELITIES
+from analyses.fidelity.words import fidelity_summary, fidelity_table
+from kdprobe.data import load_data
+from kdprobe.errors import AnalysisError
+from kdprobe.results import check_result
+from tests.analyses.fidelity.planted import judged, logits
+
+PLACE = {name: place for place, name in enumerate(FIDELITIES)}
+
+
+def networks() -> dict[str, Judged]:
+    """A teacher of 80 %, a student that makes half of its mistakes, and two as accurate that make none on purpose."""
+    rng = np.random.default_rng(0)
+    true = load_data("digits", image_size=8).test.labels.numpy()
+
+    def guess(wrong: np.ndarray) -> np.ndarray:
+        return np.where(wrong, (true + rng.integers(1, 10, len(true))) % 10, true)
+
+    taught = guess(rng.random(len(true)) < 0.2)
+    copied = np.where((taught != true) & (rng.random(len(true)) < 0.5), taught, true)
+    found = {"teacher": taught, "copier": copied, "plain": guess(rng.random(len(true)) < 0.1), "other": guess(true < 1)}
+    return {name: judged(name, logits(rng, one)) for name, one in found.items()}
+
+
+NETWORKS = networks()
+
+
+@pytest.fixture(scope="module")
+def result():
+    return measure_fidelity(NETWORKS["teacher"], [NETWORKS["copier"]], [NETWORKS["plain"], NETWORKS["other"]])
+
+
+def test_copied_mistakes_are_told_from_accuracy(result):
+    check_result(result)
+    copier, plain, _ = result.arrays["values"]
+    assert abs(copier[PLACE["accuracy"], 0] - plain[PLACE["accuracy"], 0]) < 0.03
+    value, low, high = copier[PLACE["agreement_wrong"]]
+    assert 0.35 < low < value < high < 0.65
+    assert plain[PLACE["agreement_wrong"], 0] < 0.1
+    assert result.facts["pairs"][0] == {"one": "copier", "other": "plain", "by": "image", "n": 359}
+    adjusted = result.arrays["adjusted"][0]
+    assert adjusted[PLACE["agreement_wrong"]] < 0.01
+    assert adjusted[PLACE["accuracy"]] > 0.1
+    for name, words in zip(("plain", "other"), result.facts["verdicts"], strict=True):
+        assert words.startswith(f"copier beside {name}, 359 images: it makes more of its teacher's mistakes")
+
+
+def test_table_and_words_hold_every_number(result):
+    table = fidelity_table(result)
+    assert table.groupby("of").size().to_dict() == {"difference": 16, "method": 24, "network": 24}
+    assert table.loc[table.of == "difference", "holm"].notna().all()
+    words = fidelity_summary(result)
+    assert "copier" in words
+    assert "plain [control]" in words
+    assert "agreement if teacher wrong" in words
+    assert "has its function, not only its accuracy" in words
+
+
+def test_the_mistakes_that_were_learnt_are_shown(result):
+    found = inherited_errors(result, NETWORKS["teacher"], [NETWORKS["copier"]], n_images=5)
+    assert found is not None
+    check_result(found)
+    arrays = found.arrays
+    taught = result.arrays["teacher_predictions"][arrays["index"]]
+    assert (arrays["answers"] == taught).all()
+    assert (arrays["answers"] != arrays["labels"]).all()
+    assert (arrays["students"] == 1).all()
+    assert (arrays["controls"] == 0).all()
+    assert (np.diff(arrays["confidence"]) <= 0).all()
+    assert arrays["images"].shape == (5, 8, 8, 3)
+    assert len(inherited_table(found)) == 5
+    of_students, of_controls = arrays["counts"][0]
+    wrong = result.arrays["teacher_predictions"] != result.arrays["targets"]
+    assert of_students == ((result.arrays["predictions"][0] == result.arrays["teacher_predictions"]) & wrong).sum()
+    assert of_controls < of_students / 3
+
+
+def test_a_student_that_is_always_right_has_learnt_no_mistakes():
+    true = load_data("digits", image_size=8).test.labels
+    perfect = judged("perfect", torch.nn.functional.one_hot(true, 10).float() * 9)
+    result = measure_fidelity(NETWORKS["teacher"], [perfect])
+    assert inherited_errors(result, NETWORKS["teacher"], [perfect]) is None
+    assert "differences" not in result.arrays
+    reasons = {entry["quantity"]: entry["reason"] for entry in result.facts["undefined"]}
+    assert reasons == {"same_error": "there is no image that both get wrong"}
+    taught = measure_fidelity(perfect, [NETWORKS["copier"]])
+    reasons = {entry["quantity"]: entry["reason"] for entry in taught.facts["undefined"]}
+    assert reasons["agreement_wrong"] == "the teacher is right on every image"
+    check_result(taught)
+
+
+def test_seeds_of_a_method_are_one_method(monkeypatch):
+    rng, teacher = np.random.default_rng(1), NETWORKS["teacher"]
+    true, taught = teacher.data.test.labels.numpy(), teacher.logits.argmax(1).numpy()
+    shares = {"kd": 0.6, "plain": 0.05}
+    members = {
+        f"{name}{seed}": np.where((taught != true) & (rng.random(len(true)) < share), taught, true)
+        for name, share in shares.items()
+        for seed in range(4)
+    }
+    found = {name: judged(name, logits(rng, one)) for name, one in members.items()}
+    students, controls = ([one for name, one in found.items() if name[:-1] == which] for which in shares)
+
+    def known(*_):
+        return [Lineage("student" if name < "p" else "control", name[:-1], int(name[-1])) for name in found]
+
+    monkeypatch.setattr("analyses.fidelity.result.lineages", known)
+    result = measure_fidelity(teacher, students, controls)
+    assert result.facts["groups"] == ["kd", "plain"]
+    assert result.facts["pairs"] == [{"one": "kd", "other": "plain", "by": "seed", "n": 4}]
+    each = result.arrays["values"][:4, PLACE["agreement_wrong"], 0]
+    mean, low, high = result.arrays["means"][0, PLACE["agreement_wrong"]]
+    assert mean == pytest.approx(each.mean())
+    assert low < each.mean() < high
+    assert result.arrays["adjusted"][0, PLACE["agreement_wrong"]] < 0.05
+    without = [replace(one, seed=None) if one.role == "control" else one for one in known()]
+    monkeypatch.setattr("analyses.fidelity.result.lineages", lambda *_: without)
+    apart = measure_fidelity(teacher, students, controls)
+    assert apart.facts["untested"][0]["reason"].startswith("kd and plain have no seed in common")
+
+
+def test_networks_that_are_no_runs_are_methods_of_their_own():
+    found = lineages([NETWORKS["copier"]], [NETWORKS["plain"]])
+    assert found == [Lineage("student", "copier"), Lineage("control", "plain")]
+
+
+def test_what_cannot_be_asked_is_refused():
+    teacher = NETWORKS["teacher"]
+    copy = replace(teacher, name="copy")
+    with pytest.raises(
+        AnalysisError, match="copy is the same network as the teacher teacher: both files have the sha256"
+    ):
+        measure_fidelity(teacher, [copy])
+    data = teacher.data
+    parts = {name: replace(part, labels=0 * part.labels) for name, part in (("train", data.train), ("test", data.test))}
+    one = replace(teacher, data=replace(data, classes=("0",), **parts))
+    with pytest.raises(AnalysisError, match="fidelity needs at least two classes, but digits has 1"):
+        measure_fidelity(one, [NETWORKS["copier"]])
