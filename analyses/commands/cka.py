@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyses.commands.calibration import calibration_options
+from analyses.commands.options import calibration_options
 from kdprobe.cli.options import (
     PATH,
     batch_size_option,

@@ -63,7 +63,7 @@ def fidelity(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Measure whether students have their teacher's function, or only its accuracy.
+    """Compare students' answers with their teacher's.
 
     Students are asked whether they answer as their teacher does, also where it is wrong, beside controls that did not
     learn from it. Every number has a 95 % interval; runs that differ in the seed alone count as one method, and methods

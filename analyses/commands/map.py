@@ -49,7 +49,7 @@ def map_networks(
     quiet: bool,
     **chosen: Any,
 ) -> None:
-    """Measure how alike many networks are, all pairs of them.
+    """Measure how alike all pairs of networks are.
 
     RUN is a folder of runs, such as a sweep's, or whatever else names a network; DUMP is a file of kdprobe dump. The
     teachers of the runs are shown beside them. Drawn are the matrix, an average-linkage tree, and a map on which

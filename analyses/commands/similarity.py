@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyses.commands.calibration import calibration_options
+from analyses.commands.options import calibration_options
 from kdprobe.cli.options import (
     check_source,
     data_option,
@@ -69,7 +69,7 @@ def similarity(
     quiet: bool,
     **chosen: Any,
 ) -> None:
-    """Measure how alike the layers of two networks are, by other measures.
+    """Measure how alike the layers of two networks are.
 
     Every teacher layer is compared with every student layer, by a measure other than CKA:
 

@@ -1,7 +1,4 @@
-"""Intervals of kappas and of skewed means, which cover for few images and for networks that nearly always agree.
-
-`tests/benchmarks/bench_fidelity.py` measures how often they do.
-"""
+"""Intervals of kappas and of skewed means, which cover for few images and for networks that nearly always agree."""
 
 import math
 

@@ -85,7 +85,8 @@ def show_run(run: Path) -> None:
 @click.option(
     "--baseline",
     metavar="ROW",
-    help="Row that the others are tested against [default: plain training; without any, each is tested with each]",
+    show_default="plain training; without any, each is tested with each",
+    help="Row that the others are tested against.",
 )
 @out_option("File to save the comparison in, FILE.npz, which `kdprobe figures` draws.", of=FILE)
 @overwrite_option()

@@ -1,4 +1,4 @@
-"""How often the intervals hold the truth, in small populations; `bench_fidelity.py` does the same at large."""
+"""How often the intervals hold the truth, in small populations."""
 
 import numpy as np
 import pytest

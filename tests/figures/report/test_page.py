@@ -158,7 +158,7 @@ def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 3
-    assert len(page.all("table")) == len(drawn) + 3 + 6
+    assert len(page.all("table")) == len(drawn) + 3 + 7
     assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
 
 

@@ -287,8 +287,8 @@ def test_info_survives_json():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"image_size": 0}, "n_classes is 2 and image_size 0"),
-        ({"std": [0.0]}, r"mean is \(0.1,\) and std \(0.0,\)"),
+        ({"image_size": 0}, "image_size must be at least 1 and below 100,000, but is 0"),
+        ({"std": [0.0]}, r"std above 0, but are \[0.1\] and \[0.0\]"),
         ({"classes": ["a"]}, "n_classes is 2, but 1 classes are named"),
         ({"view": {"crop_pct": "all"}}, "view is {'crop_pct': 'all'}"),
     ],

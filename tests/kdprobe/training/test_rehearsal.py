@@ -2,7 +2,6 @@
 
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -278,12 +277,12 @@ def test_what_is_undone():
     assert (states[2] == np.random.get_state()[1]).all()
 
 
-def test_a_rehearsal_takes_few_images(monkeypatch):
+def test_a_rehearsal_takes_few_images(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(rehearsal, "_step", lambda trainer, **_named: seen.append(rehearsal._first(trainer)) or "")
     monkeypatch.setattr(RunFolder, "claim", lambda *_given, **_options: pytest.fail("not reached"))
     with pytest.raises(pytest.fail.Exception):
-        train(config(), Path("nowhere"), device="cpu", quiet=True)
+        train(config(), tmp_path / "run", device="cpu", quiet=True)
     assert len(seen[0].labels) == rehearsal.IMAGES
 
 

@@ -1,4 +1,4 @@
-"""The options with which `kdprobe cka` and `kdprobe similarity` set values beside their permutation null."""
+"""Options that several analyses share, besides those of all commands (`kdprobe.cli.options`)."""
 
 from collections.abc import Callable
 from typing import Any
