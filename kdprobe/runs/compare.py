@@ -18,8 +18,8 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result, by_checkpoint
 from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
+from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded
 
-PARTS = ("method", "model", "teacher", "data")
 #: what may differ between the runs of a group
 _APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
 #: what is read of each result
@@ -100,9 +100,8 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
             if results[one]["seed"] == results[other]["seed"]:
                 raise RunError(f"{members[one].path} and {members[other].path} have the same configuration and seed")
         groups.append(Group("", configs[0], members, results))
-    return [
-        Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(_names(groups), groups, strict=True)
-    ]
+    names = short_names([entry.config for entry in groups])
+    return [Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(names, groups, strict=True)]
 
 
 def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, Any]]]) -> None:
@@ -169,7 +168,7 @@ def _percent(entry: Group, key: str) -> str:
 
 def shared(groups: Sequence[Group]) -> str:
     """The method, model, teacher and data that all groups share, in words."""
-    values = {part: {_parts(entry.config)[part] for entry in groups} for part in PARTS}
+    values = {part: {parts_of(entry.config)[part] for entry in groups} for part in PARTS}
     return ", ".join(
         f"{part} {next(iter(found))}" for part, found in values.items() if len(found) == 1 and found != {None}
     )
@@ -181,7 +180,7 @@ def budget_differences(groups: Sequence[Group]) -> str:
     keys = dict.fromkeys(key for budget in budgets for key in differing_keys(budgets[0], budget))
     said = []
     for key in keys:
-        values = dict.fromkeys(_worded(_at(budget, key)) for budget in budgets)
+        values = dict.fromkeys(worded(value_at(budget, key)) for budget in budgets)
         said.append(f"{key} ({', '.join(values)})")
     return f"budgets differ in {', '.join(said)}" if said else ""
 
@@ -231,7 +230,7 @@ def to_result(
     rows = [
         {
             "group": entry.name,
-            **_parts(entry.config),
+            **parts_of(entry.config),
             **{key: run[key] for key in ("seed", "epochs", "images_seen", "accuracy", "seconds")},
             **({name: columns[name](run) for name in ("uar", "cka")} if measured else {}),
         }
@@ -328,49 +327,8 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _parts(config: dict[str, Any]) -> dict[str, str | None]:
-    return {
-        "method": config["method"]["name"] + " (shuffled)" * bool((config["teacher_facts"] or {}).get("shuffle")),
-        "model": config["model"]["name"],
-        "teacher": config["teacher"],
-        "data": config["data"]["spec"],
-    }
-
-
 def _key(config: dict[str, Any]) -> tuple[str, ...]:
-    return (*(part or "" for part in _parts(config).values()), json.dumps(config, sort_keys=True))
-
-
-def _names(groups: Sequence[Group]) -> list[str]:
-    """The shortest names that differ: the method, then what else differs, then the options that do."""
-    parts = [_parts(entry.config) for entry in groups]
-    varying = ["method", *(part for part in PARTS[1:] if len({found[part] for found in parts}) > 1)]
-    names = []
-    for found, entry in zip(parts, groups, strict=True):
-        prefixes = [varying[:count] for count in range(1, len(varying) + 1)]
-        alike = [other for other, its in zip(groups, parts, strict=True) if its == found]
-        enough = next(p for p in prefixes if sum(all(its[k] == found[k] for k in p) for its in parts) == len(alike))
-        names.append(", ".join(part for key in enough if (part := found[key])) + _options(entry, alike))
-    return names
-
-
-def _options(entry: Group, alike: Sequence[Group]) -> str:
-    """What tells a group from others of the same method, model, teacher and data: the method's options, if they do."""
-    keys = list(dict.fromkeys(key for other in alike for key in differing_keys(alike[0].config, other.config)))
-    of_method = [key for key in keys if key.startswith("method.")]
-    told = {tuple(_worded(_at(other.config, key)) for key in of_method) for other in alike}
-    chosen = of_method if len(told) == len(alike) else keys
-    return "".join(f", {key.removeprefix('method.')}={_worded(_at(entry.config, key))}" for key in chosen)
-
-
-def _worded(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _at(config: Any, path: str) -> Any:
-    for key in path.split("."):
-        config = config.get(key) if isinstance(config, dict) else None
-    return config
+    return (*(part or "" for part in parts_of(config).values()), json.dumps(config, sort_keys=True))
 
 
 def _budget(entry: Group) -> dict[str, Any]:

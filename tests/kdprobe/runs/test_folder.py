@@ -103,7 +103,11 @@ def test_names_say_what_differs_and_no_more(tmp_path):
     assert names(["plain"], ["kd"]) == ["kd", "plain"]
     assert names(["plain"], ["plain", "model.name=resnet14"]) == ["plain, resnet14", "plain, resnet8"]
     assert names(["kd"], ["kd", "method.temperature=2"]) == ["kd, temperature=2.0", "kd, temperature=4.0"]
-    assert names(["kd"], ["kd", "teacher=runs/b"], ["plain"]) == ["kd, runs/b", "kd, runs/gone", "plain"]
+    assert names(["kd"], ["kd", "teacher=runs/b"], ["plain"]) == ["kd, b", "kd, gone", "plain"]
+    far = ["teacher=vit@/a/weights.pth", "teacher=/b/c/weights.pth", "teacher=/b/d/weights.pth"]
+    assert names(*(["kd", one] for one in far)) == ["kd, c/weights.pth", "kd, d/weights.pth", "kd, a/weights.pth"]
+    data = ["data.spec=folder:/a/pictures", "data.spec=digits"]
+    assert names(*(["plain", one] for one in data)) == ["plain, digits", "plain, folder:pictures"]
     assert names(["plain"], ["plain", "training.batch_size=7"]) == [
         "plain, training.batch_size=64",
         "plain, training.batch_size=7",
