@@ -117,4 +117,5 @@ def _distinct(values: Iterable[Any]) -> list[str]:
 
 
 def _enumerated(values: Sequence[str], most: int = 8) -> str:
-    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
+    between = "; " if any("," in value for value in values) else ", "
+    return between.join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
