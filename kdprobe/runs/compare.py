@@ -18,7 +18,7 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result, by_checkpoint
 from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
-from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded
+from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded_value
 
 #: what may differ between the runs of a group
 _APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
@@ -180,7 +180,7 @@ def budget_differences(groups: Sequence[Group]) -> str:
     keys = dict.fromkeys(key for budget in budgets for key in differing_keys(budgets[0], budget))
     said = []
     for key in keys:
-        values = dict.fromkeys(worded(value_at(budget, key)) for budget in budgets)
+        values = dict.fromkeys(worded_value(value_at(budget, key)) for budget in budgets)
         said.append(f"{key} ({', '.join(values)})")
     return f"budgets differ in {', '.join(said)}" if said else ""
 

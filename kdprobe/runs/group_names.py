@@ -54,12 +54,12 @@ def _options(config: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> s
     """What tells runs from others of the same method, model, teacher and data: the method's options, if they do."""
     keys = list(dict.fromkeys(key for other in alike for key in differing_keys(alike[0], other)))
     of_method = [key for key in keys if key.startswith("method.")]
-    told = {tuple(worded(value_at(other, key)) for key in of_method) for other in alike}
+    told = {tuple(worded_value(value_at(other, key)) for key in of_method) for other in alike}
     chosen = of_method if len(told) == len(alike) else keys
-    return "".join(f", {key.removeprefix('method.')}={worded(value_at(config, key))}" for key in chosen)
+    return "".join(f", {key.removeprefix('method.')}={worded_value(value_at(config, key))}" for key in chosen)
 
 
-def worded(value: Any) -> str:
+def worded_value(value: Any) -> str:
     """A value of a configuration as text."""
     return value if isinstance(value, str) else json.dumps(value)
 
