@@ -84,13 +84,15 @@ def draw_cka(result: Result) -> Figure:
 def colour_label(facts: Mapping[str, Any], *, calibrated: bool = False) -> str:
     """What the colours mean: the estimator of CKA, its kernel unless it is linear, and how minibatches count.
 
-    For another measure, its name. In front of either, whether it is calibrated.
+    For another measure, its name. In front of either, whether it is calibrated; a longer label would stretch the picture,
+    so how minibatches count is then left to the result's remarks.
     """
     how = "calibrated " if calibrated else ""
     if "measure" in facts:
         return f"{how}{facts['measure']}, {facts['reduce']} features"
     kernel = [] if facts["kernel"] == "linear" else [f"{facts['kernel']} kernel"]
-    return f"{how}CKA ({', '.join([facts['estimator'], *kernel, 'minibatches by their samples'])})"
+    weighting = [] if calibrated else ["minibatches by their samples"]
+    return f"{how}CKA ({', '.join([facts['estimator'], *kernel, *weighting])})"
 
 
 def stage_ends(layers: Sequence[str]) -> list[int]:
