@@ -84,8 +84,8 @@ def draw_cka(result: Result) -> Figure:
 def colour_label(facts: Mapping[str, Any], *, calibrated: bool = False) -> str:
     """What the colours mean: the estimator of CKA, its kernel unless it is linear, and how minibatches count.
 
-    For another measure, its name. In front of either, whether it is calibrated; a longer label would stretch the picture,
-    so how minibatches count is then left to the result's remarks.
+    For another measure, its name. In front of either, whether it is calibrated; how minibatches count is then left to
+    the result's remarks, as a longer label would stretch the picture.
     """
     how = "calibrated " if calibrated else ""
     if "measure" in facts:

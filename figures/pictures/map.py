@@ -146,12 +146,18 @@ def _draw_points(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
 
 def _words(facts: Mapping[str, Any]) -> list[str]:
     """What stands beside each point: the name of a teacher, the seed of a run; of few other networks their names."""
-    few = len(facts["networks"]) <= ANNOTATED
-    zipped = zip(facts["networks"], facts["methods"], facts["seeds"], facts["teachers"], strict=True)
+    few, seeds = len(facts["networks"]) <= ANNOTATED, _seeds(facts)
+    zipped = zip(facts["networks"], facts["methods"], seeds, facts["teachers"], strict=True)
     return [
         shorten(name, 24) if teacher or (method is None and few) else "" if seed is None else shorten(str(seed), 8)
         for name, method, seed, teacher in zipped
     ]
+
+
+def _seeds(facts: Mapping[str, Any]) -> list[Any]:
+    """The seed of each network; None where there is none, and of all where no other one tells anything."""
+    several = len(set(facts["seeds"]) - {None}) > 1
+    return [seed if several else None for seed in facts["seeds"]]
 
 
 def _mark_teachers(axes: Axes, teachers: Sequence[bool]) -> None:
@@ -192,7 +198,7 @@ def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:
 
 def _notes(facts: Mapping[str, Any], n_placed: int) -> list[str]:
     """What is compared, what the tests say, and what is not shown."""
-    numbers = "; numbers: seeds" if any(seed is not None for seed in facts["seeds"]) else ""
+    numbers = "; numbers: seeds" if any(seed is not None for seed in _seeds(facts)) else ""
     images = f"{facts['n_samples']} images of {facts['data']}"
     notes = [f"{facts['measure']} of {facts['layers']} on {images}; tree: average linkage{numbers}"]
     tested = [_tested(grouping) for grouping in facts["groupings"] if grouping["p_value"] is not None]

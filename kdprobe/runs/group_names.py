@@ -15,7 +15,7 @@ PARTS = ("method", "model", "teacher", "data")
 def parts_of(config: Mapping[str, Any]) -> dict[str, str | None]:
     """The method, model, teacher and data of a configuration."""
     return {
-        "method": config["method"]["name"] + " (shuffled)" * bool((config["teacher_facts"] or {}).get("shuffle")),
+        "method": config["method"]["name"] + " (shuffled)" * bool((config.get("teacher_facts") or {}).get("shuffle")),
         "model": config["model"]["name"],
         "teacher": config["teacher"],
         "data": config["data"]["spec"],
@@ -44,7 +44,10 @@ def _ends(texts: set[Any]) -> dict[Any, str]:
     """By each path its shortest end, behind what says how its data are read."""
     ordered = sorted(texts)
     ends = shortest_names([Path(text) for text in ordered])
-    kinds = [text.partition(":")[0] + ":" if ":" in text and "/" in text else "" for text in ordered]
+    heads = [text.partition(":")[0] for text in ordered]  # as in `folder:DIR`
+    kinds = [
+        f"{head}:" if head.isidentifier() and head != text else "" for head, text in zip(heads, ordered, strict=True)
+    ]
     return {
         text: end if end.startswith(kind) else kind + end for text, end, kind in zip(ordered, ends, kinds, strict=True)
     }
