@@ -22,6 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from kdprobe.errors import KdprobeError
+from kdprobe.user_code import not_ending
 
 Found = TypeVar("Found")
 Value = TypeVar("Value")
@@ -67,7 +68,8 @@ def installed(group: str, name: str, error: type[KdprobeError]) -> Any:
         raise error(f"{name!r} of {group} is registered as {targets[0][0]} and as {targets[1][0]}; uninstall one")
     for target, entry in targets:
         try:
-            return entry.load()
+            with not_ending(f"{entry.module}, when it is imported,"):
+                return entry.load()
         except Exception as reason:
             raise error(f"{name!r} of {group} cannot be imported from {target}: {reason}") from reason
     return None

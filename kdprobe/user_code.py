@@ -103,12 +103,25 @@ def import_own(module: str) -> ModuleType:
         raise ModuleNotFoundError(f"{module!r} cannot be the name of a module", name=module)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
+    with not_ending(f"module {module!r}, when it is imported,"):
         return import_module(module)
+
+
+@contextmanager
+def not_ending(what: str) -> Iterator[None]:
+    """Run the user's code inside, which may raise, but not end the program without a word.
+
+    Args:
+        what: what it is called.
+
+    Raises:
+        ConfigError: if it would.
+    """
+    try:
+        yield
     except SystemExit as error:
         raise ConfigError(
-            f"module {module!r} ends the program, with status {error.code!r}, when it is imported; put what does so "
-            "under if __name__ == '__main__'"
+            f"{what} ends the program with status {error.code!r}; code that others call must raise an error instead"
         ) from error
 
 
@@ -117,7 +130,11 @@ def call_own(function: Callable[..., Any], *, num_classes: int, image_size: int,
 
     One that takes any argument (`**kwargs`) gets both, unless what it calls refuses them.
     """
-    decided = {"num_classes": num_classes, "image_size": image_size}
+    with not_ending(f"{getattr(function, '__name__', 'a constructor')}()"):
+        return _called_own(function, {"num_classes": num_classes, "image_size": image_size}, args)
+
+
+def _called_own(function: Callable[..., Any], decided: dict[str, int], args: dict[str, Any]) -> Any:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # built-in ones do not tell

@@ -27,7 +27,7 @@ from kdprobe.data.sources.own import name_of, own_data
 from kdprobe.data.sources.rafdb import read_rafdb, read_rafdb_compound
 from kdprobe.errors import ConfigError, DataError, KdprobeError, NoTestImages, near_matches
 from kdprobe.packages import installed, offered
-from kdprobe.user_code import is_missing, is_name, own_object, place_in
+from kdprobe.user_code import is_missing, is_name, not_ending, own_object, place_in
 
 Storage = Literal["auto", "memory", "files"]
 
@@ -190,7 +190,8 @@ def _called(function: Callable[..., object], spec: str, image_size: int | None, 
         except ValueError:  # a function without a known signature
             pass
         try:
-            return function(**options)
+            with not_ending(spec):
+                return function(**options)
         except KdprobeError:
             raise
         except Exception as error:  # the user's own code

@@ -68,13 +68,19 @@ def own_checkpoint(path):
     return path
 
 
-def test_a_module_that_ends_the_program_is_one_line(folder):
+def test_code_that_ends_the_program_is_one_line(folder):
     (folder / "other_nets.py").write_text("import sys\nsys.exit(5)\n")
-    for use in (lambda: create("other_nets:net", n_classes=2, image_size=8), lambda: load_data("other_nets:data")):
-        with pytest.raises(
-            ConfigError, match="module 'other_nets' ends the program, with status 5, when it is imported;"
-        ):
-            use()
+    own = "import sys\ndef net(num_classes):\n    sys.exit(6)\ndef data():\n    sys.exit(7)\n"
+    (folder / "own_nets.py").write_text(own)
+    for use, name, what, status in (
+        (create, "other_nets:net", "module 'other_nets', when it is imported,", 5),
+        (load_data, "other_nets:data", "module 'other_nets', when it is imported,", 5),
+        (create, "own_nets:net", r"net\(\)", 6),
+        (load_data, "own_nets:data", "own_nets:data", 7),
+    ):
+        facts = {"n_classes": 2, "image_size": 8} if use is create else {}
+        with pytest.raises(ConfigError, match=f"{what} ends the program with status {status}; code that others call"):
+            use(name, **facts)
 
 
 @pytest.mark.parametrize("name", ["own_nets:net", "own_nets:load", "own_nets:nothing", "nowhere.at.all:net"])
