@@ -8,6 +8,7 @@ from typing import Any
 from analyses.map.members import Member
 from analyses.map.pairs import RULES, comparison
 from analyses.map.result import map_result
+from analyses.map.tiles import check_dumps
 from analyses.map.work import TASK, MapSettings, complete_map
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.errors import AnalysisError, near_matches
@@ -62,10 +63,11 @@ def measure_map(
         Stopped: when told to stop, with everything saved that is done.
         SweepError: if the folder or the engine cannot be used.
     """
-    comparison(measure)
+    compared_by = comparison(measure)
     if rule not in RULES:
         raise AnalysisError(f"no rule {rule!r} for layers{near_matches(rule, RULES)}")
     check_options(engine, of_engine)
+    check_dumps([(one.file, one.role) for one in members if one.file], compared_by, rule)
     shown = [one for one in members if one.spec]
     spec = data or next((one.data for one in members if one.data and not one.teacher), "")
     spec = spec or next((one.data for one in shown if one.data), "")

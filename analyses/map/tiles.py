@@ -6,7 +6,7 @@ pair is a line of `pairs.jsonl`, on the disk before the next one is begun: a pro
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -80,10 +80,34 @@ class _Prepared:
 
 def _prepare(cell: str, measure: Comparison, config: Mapping[str, Any], cells: Path, stack: ExitStack) -> _Prepared:
     path, role = source_of(cells / cell)
+    side = _stored(path, role, measure, stack)
+    return _Prepared(side, measure.prepare(side, layers_of(side, config["rule"]), config["batch_size"]))
+
+
+def check_dumps(dumps: Sequence[tuple[str, str]], measure: Comparison, rule: str) -> None:
+    """Refuse dumps that cannot be compared, before anything is measured.
+
+    Args:
+        dumps: file and role of each network.
+        measure: what they are to be compared by.
+        rule: for their layers.
+
+    Raises:
+        StoreError: for dumps of other images, or of Gram matrices where features are needed.
+        AnalysisError: for dumps that hold different things of each layer, or not the layers.
+    """
+    for path, role in dumps:
+        with ExitStack() as stack:
+            first, other = _stored(*dumps[0], measure, stack), _stored(path, role, measure, stack)
+            _require_comparable(first, other)
+            layers_of(other, rule)
+
+
+def _stored(path: str | Path, role: str, measure: Comparison, stack: ExitStack) -> StoredNetwork:
     side = StoredNetwork(stack.enter_context(FeatureStore.open(path)), role)
     if side.store.content == "grams" and not measure.grams:
         raise StoreError(f"{path} holds Gram matrices, of which {measure.title} cannot be taken; take --measure cka")
-    return _Prepared(side, measure.prepare(side, layers_of(side, config["rule"]), config["batch_size"]))
+    return side
 
 
 def _require_comparable(one: StoredNetwork, other: StoredNetwork) -> None:

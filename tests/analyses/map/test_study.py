@@ -95,7 +95,7 @@ def test_gram_dumps_give_the_same_cka_and_no_other_measure(dumps, tmp_path):
     layers = {"stage0": features(10, 6)}
     files = [write_dump(tmp_path / f"{name}.h5", layers, grams=True) for name in "ab"]
     assert measured(files, tmp_path / "m").arrays["similarity"][0, 1] == pytest.approx(1)
-    with pytest.raises(AnalysisError, match=r"holds Gram matrices, of which RSA.* cannot be taken; take --measure cka"):
+    with pytest.raises(StoreError, match=r"holds Gram matrices, of which RSA.* cannot be taken; take --measure cka"):
         measured(files, tmp_path / "m", measure="rsa")
 
 
@@ -195,7 +195,7 @@ def _saved(model, path):
 @pytest.mark.parametrize(
     ("other", "options", "error", "said"),
     [
-        ({"index": torch.arange(N) + 1}, {}, AnalysisError, "hold different samples or a different order"),
+        ({"index": torch.arange(N) + 1}, {}, StoreError, "hold different samples or a different order"),
         ({"reduce": "flatten"}, {}, AnalysisError, "holds gap of each layer, but .* flatten; dump both with the same"),
         ({"stages": []}, {}, AnalysisError, "holds no stages of its student; dump it with --layers stages"),
         ({}, {"rule": "pooled"}, AnalysisError, "does not hold the classifier's input as its layer 'pooled'; give the"),
@@ -211,6 +211,7 @@ def test_what_cannot_be_compared_is_told(tmp_path, other, options, error, said):
     ]
     with pytest.raises(error, match=said):
         measured(files, tmp_path / "m", **options)
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.usefixtures("here")
