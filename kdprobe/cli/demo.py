@@ -109,6 +109,11 @@ def looks(out: Path, teacher: Path, students: "dict[str, list[Path]]") -> list[W
             ["evaluate", *_each("--checkpoint", [teacher, *of_seed]), "--out", out / "evaluation" / f"seed{seed}"]
             for seed, of_seed in enumerate(zip(*students.values(), strict=True))
         ),
+        [
+            "fidelity",
+            *("--teacher", teacher, *_each("--student", [*students["kd"], *students["dropkd"]])),
+            *(*_each("--control", students["plain"]), "--out", out / "fidelity"),
+        ],
         ["complexity", teacher, dropkd, "--out", out / "complexity"],
     ]
 

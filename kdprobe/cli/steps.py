@@ -18,7 +18,16 @@ Words = list[object]
 TEACHER = "digits/demo-teacher"
 #: about what each command takes on one core without half precision, for the time left
 SECONDS = {
-    **{"train": 2.5, "dump": 2.0, "cka": 1.2, "decompose": 8.0, "evaluate": 3.0, "complexity": 1.0, "figures": 2.0},
+    **{
+        "train": 2.5,
+        "dump": 2.0,
+        "cka": 1.2,
+        "decompose": 8.0,
+        "evaluate": 3.0,
+        "fidelity": 6.0,
+        "complexity": 1.0,
+        "figures": 2.0,
+    },
     **{"runs": 3.0, "sweep-dropout": 25.0, "report": 1.0},
 }
 TEACHER_SECONDS = 30.0
