@@ -17,6 +17,7 @@ from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import distance_tolerance
 
 _NEAR = 1e-6  # of both squared lengths: below it the squared distance of two samples has lost digits
+_SAME = 1e-12  # of the squares of all standardised distances: below it those that are left are the same
 _BLOCK = 1 << 22  # differences made at a time
 
 
@@ -96,6 +97,26 @@ class RSA(Measure[Tensor]):
         """Correlations of all pairs of layers as products of matrices, some samples at a time."""
         return products(rows, columns)
 
+    def left_out(
+        self,
+        rows: Sequence[tuple[FeatureSet, Tensor]],
+        columns: Sequence[tuple[FeatureSet, Tensor]],
+        groups: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The correlations of what is left, from sums of products of each group with all samples and with itself."""
+        numbers, counts = np.unique(groups, return_counts=True)
+        members = [torch.from_numpy(np.flatnonzero(groups == number)) for number in numbers]
+        one, other = ([prepared for _, prepared in side] for side in (rows, columns))
+        all_of = np.stack([products([x[own] for x in one], [y[own] for y in other]) for own in members])
+        within = np.stack([products([x[own][:, own] for x in one], [y[own][:, own] for y in other]) for own in members])
+        left = (len(groups) - counts).astype(np.float64)
+        pairs = np.maximum(left * (left - 1), 1)[:, None]
+        (sums, variances), (other_sums, other_variances) = (
+            _moments_left(side, members, pairs) for side in (one, other)
+        )
+        shared = all_of.sum(0) - 2 * all_of + within - (sums / pairs)[:, :, None] * other_sums[:, None]
+        return shared / np.sqrt(variances[:, :, None] * other_variances[:, None]), counts.astype(np.float64)
+
     def reordered(self, prepared: Tensor, order: Tensor) -> Tensor:
         """Rows and columns permuted."""
         return prepared[order][:, order]
@@ -106,6 +127,15 @@ class RankRSA(RSA):
     """As `rsa` of ranks."""
 
     title: ClassVar[str] = "RSA (Spearman)"
+
+    def left_out(
+        self,
+        rows: Sequence[tuple[FeatureSet, Tensor]],
+        columns: Sequence[tuple[FeatureSet, Tensor]],
+        groups: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of distances that are ranked again."""
+        return Measure.left_out(self, rows, columns, groups)
 
     def _scores(self, pairs: Tensor, tolerance: float) -> Tensor:
         return torch.from_numpy(tied_ranks(pairs.cpu().numpy(), tolerance)).to(pairs.device)
@@ -121,13 +151,31 @@ def _standardised(matrix: Tensor, scores: Tensor) -> Tensor:
     return matrix
 
 
+def _moments_left(
+    layers: Sequence[Tensor], groups: Sequence[Tensor], pairs: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the entries without each group, and of squares around their mean, NaN where 0 but for rounding."""
+    sums, squares = (
+        np.array([_sums_left(entries, groups) for entries in powers]).T
+        for powers in (layers, (layer.square() for layer in layers))
+    )
+    around = squares - sums**2 / pairs
+    return sums, np.where(around > _SAME, around, np.nan)
+
+
+def _sums_left(entries: Tensor, groups: Sequence[Tensor]) -> list[float]:
+    of_rows = entries.sum(1)
+    total = of_rows.sum()
+    return [float(total - 2 * of_rows[group].sum() + entries[group][:, group].sum()) for group in groups]
+
+
 def products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Sums of products of the entries of all pairs of matrices, each [n, n]: an array [rows, columns]."""
+    """Sums of products of the entries of all pairs of matrices of one shape: an array [rows, columns]."""
     total = np.zeros((len(rows), len(columns)))
     if not total.size:
         return total
-    n = len(rows[0])
-    step = max(1, _BLOCK // (n * max(total.shape)))
+    n, width = rows[0].shape
+    step = max(1, _BLOCK // (width * max(total.shape)))
     for start in range(0, n, step):
         left, right = (torch.stack([one[start : start + step] for one in side]) for side in (rows, columns))
         total += (left.flatten(1) @ right.flatten(1).T).cpu().numpy()

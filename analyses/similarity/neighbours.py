@@ -189,6 +189,10 @@ class CycleKNN(NeighbourMeasure):
 
     title: ClassVar[str] = "cycle k-NN (cosine)"
     symmetric: ClassVar[bool] = False
+    no_interval: ClassVar[str] = (
+        "the share for k neighbours falls with the number of samples, so that an interval around it would miss the "
+        "value of the population; read it beside its permutation null"
+    )
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The share of samples that come back."""

@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
 from analyses.arrays import as_tensor
@@ -192,6 +191,10 @@ class LinearPredictivity(Measure[Regressed]):
 
     title: ClassVar[str] = "R2 of the second layer, predicted from the first"
     symmetric: ClassVar[bool] = False
+    no_interval: ClassVar[str] = (
+        "what a regression predicts grows with the samples that it is fitted to, so that an interval around it would "
+        "miss the value of the population; read it beside its permutation null"
+    )
 
     def prepare(self, features: FeatureSet) -> Regressed:
         """Centred features of mean squared length 1."""
@@ -203,37 +206,21 @@ class LinearPredictivity(Measure[Regressed]):
     def compare(self, one: Regressed, other: Regressed) -> float:
         """R2 of the second."""
         errors, totals = self.squares(one, other)
-        return float(1 - errors.sum() / totals.sum())
-
-    def left_out(
-        self,
-        rows: Sequence[tuple[FeatureSet, Regressed]],
-        columns: Sequence[tuple[FeatureSet, Regressed]],
-        groups: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """R2 without the errors of each group; predictions stay, as regressions without a twentieth hardly differ."""
-        numbers, counts = np.unique(groups, return_counts=True)
-        member = (groups[None] != numbers[:, None]).astype(np.float64)  # [groups, n]
-        found = np.empty((len(numbers), len(rows), len(columns)))
-        for row, (_, one) in enumerate(rows):
-            for column, (_, other) in enumerate(columns):
-                errors, totals = self.squares(one, other) @ member.T
-                found[:, row, column] = 1 - errors / totals
-        return found, counts.astype(np.float64)
+        return 1 - errors / totals
 
     def reordered(self, prepared: Regressed, order: Tensor) -> Regressed:
         """The order of the samples permuted."""
         return Regressed(prepared.values, prepared.order[order], prepared.made)
 
-    def squares(self, one: Regressed, other: Regressed) -> NDArray[np.float64]:
-        """Squared errors of each sample, and squared distances from the training samples' mean [2, n]."""
+    def squares(self, one: Regressed, other: Regressed) -> tuple[float, float]:
+        """Squared errors of all held-out samples, and their squared distances from the training samples' mean."""
         targets = other.values[other.order][torch.argsort(one.order)]  # in the order of the predictors
-        found = torch.empty(2, len(targets), dtype=torch.float64)
+        errors, totals = 0.0, 0.0
         for fold in one.folds():
             truth = targets[fold.held]
-            found[0, fold.held] = (truth - fold.fitted(targets, RIDGE_PENALTIES)[0]).square().sum(1)
-            found[1, fold.held] = (truth - targets[fold.rest].mean(0)).square().sum(1)
-        return found[:, one.order].numpy()
+            errors += float((truth - fold.fitted(targets, RIDGE_PENALTIES)[0]).square().sum())
+            totals += float((truth - targets[fold.rest].mean(0)).square().sum())
+        return errors, totals
 
 
 @dataclass(frozen=True)
@@ -242,7 +229,7 @@ class PredictsTeacher(LinearPredictivity):
 
     title: ClassVar[str] = "R2 of the teacher's layer, predicted from the student's"
 
-    def squares(self, one: Regressed, other: Regressed) -> NDArray[np.float64]:
+    def squares(self, one: Regressed, other: Regressed) -> tuple[float, float]:
         """Of the first, predicted from the second."""
         return super().squares(other, one)
 

@@ -7,7 +7,7 @@ import torch
 from analyses.similarity.dependence import DistanceCorrelation
 from analyses.similarity.distances import RSA, RankRSA
 from analyses.similarity.intervals import PreparedLayer, group_half_widths, group_samples
-from analyses.similarity.measure import FeatureSet
+from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import MEASURES
 from kdprobe.errors import AnalysisError
 
@@ -35,6 +35,23 @@ def test_what_was_prepared_of_some_samples_is_that_of_all_without_the_others(mea
     anew = [measure.prepare(FeatureSet(one.rows[kept])) for one in (x, y)]
     cheap = [measure.without(one, measure.prepare(one), kept) for one in (x, y)]
     assert measure.compare(*cheap) == pytest.approx(measure.compare(*anew))
+
+
+def test_sums_of_products_give_the_correlations_of_the_distances_that_are_left():
+    measure, groups = RSA(), group_samples(np.arange(41), 7)
+    layers = [(one, measure.prepare(one)) for one in (FeatureSet(normal(41, 5, seed=seed)) for seed in range(5))]
+    found, counts = measure.left_out(layers[:2], layers[2:], groups)
+    anew, _ = Measure.left_out(measure, layers[:2], layers[2:], groups)
+    np.testing.assert_allclose(found, anew, atol=1e-14)
+    assert counts.sum() == 41
+
+
+def test_distances_that_are_the_same_without_a_group_have_no_correlation_there():
+    one, measure = torch.eye(6, dtype=torch.float64), RSA()
+    one[0, 0] = 3.0
+    layer = (features := FeatureSet(one)), measure.prepare(features)
+    found, _ = measure.left_out([layer], [layer], np.arange(6))
+    assert np.isnan(found[:, 0, 0]).tolist() == [True] + [False] * 5
 
 
 @pytest.mark.parametrize("name", MEASURES)
