@@ -13,7 +13,7 @@ from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet
 _PER_ROW, _SPACE = 8, 4.0
 
 
-class Block(NamedTuple):
+class ImageBlock(NamedTuple):
     """Images [n, h, w, 3] under a heading, each with its lines of words."""
 
     heading: str
@@ -21,7 +21,7 @@ class Block(NamedTuple):
     words: Sequence[str]
 
 
-def draw_blocks(blocks: Sequence[Block], note: str, *, lines: int) -> Figure:
+def draw_blocks(blocks: Sequence[ImageBlock], note: str, *, lines: int) -> Figure:
     """Draw blocks of images, the first one on top, one page wide.
 
     Args:

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from figures.blocks import Block, draw_blocks
+from figures.blocks import ImageBlock, draw_blocks
 from figures.labels import shorten
 from figures.style import style
 from kdprobe.results import Result
@@ -22,9 +22,11 @@ def draw_examples(result: Result) -> Figure:
     return draw_blocks([_block(result, row, who) for row, who in enumerate(("teacher", "student"))], note, lines=2)
 
 
-def _block(result: Result, row: int, who: str) -> Block:
+def _block(result: Result, row: int, who: str) -> ImageBlock:
     arrays, facts = result.arrays, result.facts
     names = [shorten(facts["classes"][int(label)], 14) for label in arrays["labels"][row]]
     parts = zip(names, arrays["specific"][row], arrays["other"][row], strict=True)
     heading = f"largest specific part in the {who}: {facts[who]}, {facts[f'{who}_layer']}"
-    return Block(heading, arrays["images"][row], [f"{name}\n{here:.2f} | {there:.2f}" for name, here, there in parts])
+    return ImageBlock(
+        heading, arrays["images"][row], [f"{name}\n{here:.2f} | {there:.2f}" for name, here, there in parts]
+    )

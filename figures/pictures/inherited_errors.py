@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.blocks import Block, draw_blocks
+from figures.blocks import ImageBlock, draw_blocks
 from figures.labels import shorten
 from figures.style import style
 from figures.words import inherited_heading
@@ -25,10 +25,10 @@ def draw_inherited_errors(result: Result) -> Figure:
     return draw_blocks([_block(result, number) for number in groups], note, lines=3)
 
 
-def _block(result: Result, number: int) -> Block:
+def _block(result: Result, number: int) -> ImageBlock:
     places = np.flatnonzero(result.arrays["group"] == number)
     words = ["\n".join(_lines(result, int(place))) for place in places]
-    return Block(inherited_heading(result, number), result.arrays["images"][places], words)
+    return ImageBlock(inherited_heading(result, number), result.arrays["images"][places], words)
 
 
 def _lines(result: Result, picture: int) -> list[str]:
