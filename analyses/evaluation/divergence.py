@@ -25,7 +25,8 @@ def jensen_shannon(
         nats from 0 (the same distribution) to ln 2 (never the same class); scipy's `jensenshannon` is its square root.
 
     Raises:
-        AnalysisError: for other classes or images in one than in the other, or a temperature that is not above 0.
+        AnalysisError: for other classes or images in one than in the other, or a temperature that is not above 0, or so
+            small that logits divided by it are infinite.
 
     Reference:
         Lin (1991), Divergence measures based on the Shannon entropy, equation 3.2.
@@ -38,6 +39,8 @@ def jensen_shannon(
     if not 0 < temperature < math.inf:
         raise AnalysisError(f"a temperature must be a finite number above 0, but is {temperature}")
     one, other = ((logits.double() / temperature).log_softmax(1) for logits in (logits_a, logits_b))
+    if one.isnan().any() or other.isnan().any():
+        raise AnalysisError(f"logits divided by the temperature {temperature} are not finite; take a larger one")
     middle = torch.logaddexp(one, other) - MOST
     found = sum((torch.where(logs.isneginf(), 0.0, logs.exp() * (logs - middle))).sum(1) / 2 for logs in (one, other))
     assert isinstance(found, Tensor)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
+from analyses.evaluation.divergence import MOST
 from analyses.fidelity.intervals import consistency_interval, kappa_interval, skewed_mean
 from analyses.fidelity.lineage import Lineage
 from analyses.fidelity.quantities import BY_CHANCE, DIVERGENCE, RIGHT, SAME, Answers
@@ -51,6 +52,6 @@ def measure_answers(answers: Answers, lineage: Lineage, confidence: float, seed:
         *wilson(tallies, confidence=confidence),
         kappa,
         consistency_interval(table.reshape(2, 2), float(values[6]), confidence=confidence, seed=seed),
-        skewed_mean(columns[:, DIVERGENCE], confidence=confidence),
+        np.clip(skewed_mean(columns[:, DIVERGENCE], confidence=confidence), 0.0, MOST),
     ]
     return Measured(lineage, answers, np.stack(ends))

@@ -2,11 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from figures.labels import fit, shorten
-from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet, style
+from figures.blocks import ImageBlock, draw_blocks
+from figures.labels import shorten
+from figures.style import style
 from kdprobe.results import Result
-
-_PER_ROW, _SPACE = 8, 4.0
 
 
 @style()
@@ -19,37 +18,15 @@ def draw_examples(result: Result) -> Figure:
     Returns:
         the figure, one page wide.
     """
-    images = result.arrays["images"]
-    side = (PAGE_WIDTH - 8) / _PER_ROW - _SPACE
-    n_rows, pitch = -(-images.shape[1] // _PER_ROW), side + 2 * LABEL + 6
-    block = n_rows * pitch + 16
-    total = 2 * block + 16
-    figure = sheet(PAGE_WIDTH, total)
     note = "below each image its specific part here | in the other network, in mean squared lengths of a feature"
-    figure.text(6 / PAGE_WIDTH, 7 / total, note, size=LABEL, va="center", color=MUTED)
-    for row, who in enumerate(("teacher", "student")):
-        top = (2 - row) * block + 14
-        layer = f"{result.facts[who]}, {result.facts[f'{who}_layer']}"
-        heading = fit(f"largest specific part in the {who}: {layer}", TITLE, PAGE_WIDTH - 12)
-        figure.text(6 / PAGE_WIDTH, (top - 8) / total, heading, size=TITLE, va="center")
-        for number, image in enumerate(images[row]):
-            x = 6 + (number % _PER_ROW) * (side + _SPACE)
-            y = top - 16 - (number // _PER_ROW) * pitch - side
-            axes = place(figure, x, y, side, side)
-            axes.imshow(image, interpolation="nearest")
-            axes.axis("off")
-            values = [result.arrays[key][row, number] for key in ("specific", "other")]
-            name = shorten(result.facts["classes"][int(result.arrays["labels"][row, number])], 14)
-            words = f"{name}\n{values[0]:.2f} | {values[1]:.2f}"
-            axes.annotate(
-                words,
-                (0.5, 0),
-                (0, -2),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                size=LABEL - 0.5,
-                color=MUTED,
-            )
-    return figure
+    return draw_blocks([_block(result, row, who) for row, who in enumerate(("teacher", "student"))], note, lines=2)
+
+
+def _block(result: Result, row: int, who: str) -> ImageBlock:
+    arrays, facts = result.arrays, result.facts
+    names = [shorten(facts["classes"][int(label)], 14) for label in arrays["labels"][row]]
+    parts = zip(names, arrays["specific"][row], arrays["other"][row], strict=True)
+    heading = f"largest specific part in the {who}: {facts[who]}, {facts[f'{who}_layer']}"
+    return ImageBlock(
+        heading, arrays["images"][row], [f"{name}\n{here:.2f} | {there:.2f}" for name, here, there in parts]
+    )

@@ -3,12 +3,11 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.labels import fit, shorten
-from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet, style
+from figures.blocks import ImageBlock, draw_blocks
+from figures.labels import shorten
+from figures.style import style
 from figures.words import inherited_heading
 from kdprobe.results import Result
-
-_PER_ROW, _SPACE = 8, 4.0
 
 
 @style()
@@ -21,38 +20,15 @@ def draw_inherited_errors(result: Result) -> Figure:
     Returns:
         the figure, one page wide.
     """
-    arrays, facts = result.arrays, result.facts
-    groups = [number for number in range(len(facts["groups"])) if (arrays["group"] == number).any()]
-    side = (PAGE_WIDTH - 8) / _PER_ROW - _SPACE
-    pitch = side + 3 * LABEL + 8
-    n_rows = {number: -(-int((arrays["group"] == number).sum()) // _PER_ROW) for number in groups}
-    total = 16 + sum(16 + n_rows[number] * pitch for number in groups)
-    figure = sheet(PAGE_WIDTH, total)
     note = "below each image: true class, answer of teacher and students, share of the students | of the controls"
-    figure.text(6 / PAGE_WIDTH, 7 / total, note, size=LABEL, va="center", color=MUTED)
-    top = total
-    for number in groups:
-        heading = fit(inherited_heading(result, number), TITLE, PAGE_WIDTH - 12)
-        figure.text(6 / PAGE_WIDTH, (top - 8) / total, heading, size=TITLE, va="center")
-        for order, picture in enumerate(np.flatnonzero(arrays["group"] == number)):
-            x = 6 + (order % _PER_ROW) * (side + _SPACE)
-            y = top - 16 - (order // _PER_ROW) * pitch - side
-            axes = place(figure, x, y, side, side)
-            axes.imshow(arrays["images"][picture], interpolation="nearest")
-            axes.axis("off")
-            axes.annotate(
-                "\n".join(_lines(result, int(picture))),
-                (0.5, 0),
-                (0, -2),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                size=LABEL - 0.5,
-                color=MUTED,
-            )
-        top -= 16 + n_rows[number] * pitch
-    return figure
+    groups = sorted(set(result.arrays["group"].tolist()))
+    return draw_blocks([_block(result, number) for number in groups], note, lines=3)
+
+
+def _block(result: Result, number: int) -> ImageBlock:
+    places = np.flatnonzero(result.arrays["group"] == number)
+    words = ["\n".join(_lines(result, int(place))) for place in places]
+    return ImageBlock(inherited_heading(result, number), result.arrays["images"][places], words)
 
 
 def _lines(result: Result, picture: int) -> list[str]:

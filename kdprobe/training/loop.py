@@ -15,6 +15,7 @@ from kdprobe.data import training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
 from kdprobe.distillers import Progress
+from kdprobe.errors import ConfigError
 from kdprobe.models import model_info
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
@@ -68,6 +69,8 @@ class Trainer:
         self.data_seed = data.seed_or(seed)
         self.n_images = len(job.data.train)
         self.n_steps = n_batches(self.n_images, settings.batch_size, group.world)
+        if job.shuffles_teacher:
+            _check_others(min(settings.batch_size, self.n_images), group.world)
         self.mixer = make_mixer(
             settings.mixing, n_classes=model_info(job.student).n_classes, label_smoothing=settings.label_smoothing
         )
@@ -250,3 +253,11 @@ class Trainer:
             "tally": self.tally,
         }
         return found if self.average is None else {**found, "ema": self.average}
+
+
+def _check_others(n_images: int, world: int) -> None:
+    if n_images < 2 * world:
+        raise ConfigError(
+            "teacher.shuffle=true gives each image the answers of another one of its batch, but batches have "
+            f"{n_images / world:.3g} images per process; set training.batch_size to {2 * world} or more"
+        )

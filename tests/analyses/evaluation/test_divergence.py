@@ -38,3 +38,5 @@ def test_what_it_cannot_compare_is_refused():
         jensen_shannon(torch.zeros(3, 5), torch.zeros(3, 4))
     with pytest.raises(AnalysisError, match="a temperature must be a finite number above 0, but is 0"):
         jensen_shannon(torch.zeros(3, 5), torch.zeros(3, 5), temperature=0)
+    with pytest.raises(AnalysisError, match="divided by the temperature 1e-320 are not finite; take a larger one"):
+        jensen_shannon(torch.eye(2), torch.eye(2), temperature=1e-320)

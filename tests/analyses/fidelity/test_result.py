@@ -10,7 +10,8 @@ from analyses.evaluation.predictions import Judged
 from analyses.fidelity import measure_fidelity
 from analyses.fidelity.inherited import inherited_errors, inherited_table
 from analyses.fidelity.lineage import Lineage, lineages
-from analyses.fidelity.quantities import FIDELITIES
+from analyses.fidelity.measured import measure_answers
+from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.words import fidelity_summary, fidelity_table
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError
@@ -55,6 +56,13 @@ def test_copied_mistakes_are_told_from_accuracy(result):
     assert adjusted[PLACE["accuracy"]] > 0.1
     for name, words in zip(("plain", "other"), result.facts["verdicts"], strict=True):
         assert words.startswith(f"copier beside {name}, 359 images: it makes more of its teacher's mistakes")
+
+
+def test_the_interval_of_a_divergence_stays_in_its_range():
+    given = torch.zeros(3, 2)
+    own = Answers(torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), given, torch.tensor([0, 1, 0]), temperature=1.0)
+    value, low, high = measure_answers(own, Lineage("student", "one"), 0.95, 0).values[PLACE["jensen_shannon"]]
+    assert low == 0 < value < high < np.log(2)
 
 
 def test_table_and_words_hold_every_number(result):

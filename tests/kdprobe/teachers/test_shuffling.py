@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kdprobe import main
+from kdprobe.models import create, save
 from kdprobe.models.stages import Features
 from kdprobe.runs import RunFolder
 from kdprobe.runs.compare import gather, group
@@ -83,6 +84,17 @@ def test_training_sees_the_answers_of_others(tmp_path):
     assert RunFolder(tmp_path / "shuffled").values()["teacher_facts"]["shuffle"] is True
     groups = group(gather([tmp_path / "kd", tmp_path / "shuffled"]))
     assert [one.name for one in groups] == ["kd", "kd (shuffled)"]
+
+
+def test_an_image_alone_in_its_batch_has_no_other_one(tmp_path, capsys):
+    save(create("resnet8", n_classes=10, image_size=8), tmp_path / "t.safetensors")
+    given = ["--method", "kd", "--teacher", str(tmp_path / "t.safetensors"), "--out", str(tmp_path / "run")]
+    sets = [word for value in (*SMALL, "training.batch_size=1", "teacher.shuffle=true") for word in ("--set", value)]
+    assert main(["train", "digits/resnet8", *given, *sets, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "batches have 1 images per process; set training.batch_size to 2 or more" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_needs_a_teacher(capsys):
