@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.search import Choice, LogUniform, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
 from kdprobe.models.stages import Features, Shapes
@@ -116,6 +117,8 @@ class DKD(Method):
 
     Options: ClassVar[type[Section]] = DKDOptions
     reference = "Zhao, Cui, Song, Qiu, Liang 2022"
+    source = "the authors' configuration for CIFAR-100"
+    search = ranges(beta=LogUniform(0.25, 16.0), temperature=LogUniform(1.0, 16.0), warmup_epochs=Choice((0, 20)))
     options: DKDOptions
 
     def __init__(self, options: DKDOptions, student: Shapes, teacher: Shapes | None) -> None:
