@@ -20,11 +20,13 @@ from kdprobe.distillers.fitnet import FitNet
 from kdprobe.distillers.kd import KD
 from kdprobe.distillers.logit_standard import LogitStandard
 from kdprobe.distillers.mld import MLD
+from kdprobe.distillers.nkd import NKD
 from kdprobe.distillers.ofa import OFA
 from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
 from kdprobe.distillers.scn import SCN
+from kdprobe.distillers.ttm import TTM, WTTM
 from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
 from kdprobe.packages import Choices, OfEach
@@ -47,6 +49,9 @@ DISTILLERS: dict[str, type[Method]] = {
     "crd": CRD,
     "dist": DIST,
     "logit_standard": LogitStandard,
+    "nkd": NKD,
+    "ttm": TTM,
+    "wttm": WTTM,
     "dropkd": DropKD,
     "scn": SCN,
     "eac": EAC,

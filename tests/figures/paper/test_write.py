@@ -81,7 +81,8 @@ def test_latex_is_balanced_and_escaped() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_markdown_rows_have_one_shape_that_a_page_has_room_for(name: str) -> None:
     lines = [line for line in markdown(published_table(name)).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} <= {3, 5}
+    (bars,) = {line.count("|") for line in lines}
+    assert bars <= 5
 
 
 def test_pairs_stand_side_by_side_and_notes_in_the_order_of_reading() -> None:
