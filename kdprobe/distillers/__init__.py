@@ -22,6 +22,7 @@ from kdprobe.distillers.fitnet import FitNet
 from kdprobe.distillers.kd import KD
 from kdprobe.distillers.logit_standard import LogitStandard
 from kdprobe.distillers.mld import MLD
+from kdprobe.distillers.nkd import NKD
 from kdprobe.distillers.ofa import OFA
 from kdprobe.distillers.pkt import PKT
 from kdprobe.distillers.plain import Plain
@@ -31,6 +32,7 @@ from kdprobe.distillers.rsd import RSD
 from kdprobe.distillers.scn import SCN
 from kdprobe.distillers.sp import SP
 from kdprobe.distillers.srd import SRD
+from kdprobe.distillers.ttm import TTM, WTTM
 from kdprobe.distillers.vid import VID
 from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
@@ -54,6 +56,9 @@ DISTILLERS: dict[str, type[Method]] = {
     "crd": CRD,
     "dist": DIST,
     "logit_standard": LogitStandard,
+    "nkd": NKD,
+    "ttm": TTM,
+    "wttm": WTTM,
     "sp": SP,
     "pkt": PKT,
     "cc": CC,
