@@ -77,10 +77,15 @@ def dkd_parts(
 def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, not target) [B, 2] and of the other classes among themselves [B, C-1]."""
     of_target = logits.gather(1, target[:, None])
-    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    others = logits[is_other].view(len(logits), -1)
+    others = other_logits(logits, target)
     binary = torch.cat([of_target, others.logsumexp(dim=1, keepdim=True)], dim=1)
     return F.log_softmax(binary, dim=1), F.log_softmax(others, dim=1)
+
+
+def other_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits [B, C-1] of the classes that are not the target, in their order."""
+    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
+    return logits[is_other].view(len(logits), -1)
 
 
 def _check_classes(n_classes: int) -> None:
