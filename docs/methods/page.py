@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 
 from kdprobe.distillers import DISTILLERS
-from kdprobe.distillers.described import PAIRS, describe_method
+from kdprobe.distillers.described import NETWORK_PAIRS, describe_method
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
@@ -30,7 +30,7 @@ def table() -> list[str]:
     lines = []
     for name in DISTILLERS:
         found = describe_method(name)
-        pair = "" if found.pair == next(iter(PAIRS)) else f" ({found.pair})"
+        pair = "" if found.pair == next(iter(NETWORK_PAIRS)) else f" ({found.pair})"
         reads = f"{found.teacher_reads} / {found.student_reads}"
         cells = (f"`{name}`", reads, f"{found.extra_parameters:,}{pair}", found.method.published, costs.get(name, ""))
         lines.append((*cells, found.method.source, found.method.reference))

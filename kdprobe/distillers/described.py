@@ -12,7 +12,7 @@ from kdprobe.models import create
 from kdprobe.models.stages import Need, Shapes, measure
 
 #: pairs of networks (teacher, student), by the name that is shown; the first for which a method is defined counts it
-PAIRS: dict[str, tuple[str, str]] = {
+NETWORK_PAIRS: dict[str, tuple[str, str]] = {
     "ResNet56 to ResNet20": ("resnet56", "resnet20"),
     "ViT-Ti to ResNet20": ("vit_tiny_patch16_224", "resnet20"),
     "ResNet56 to distilled DeiT-Ti": ("resnet56", "deit_tiny_distilled_patch16_224"),
@@ -38,7 +38,7 @@ class MethodDescription:
         teacher_reads: which of the teacher's features it reads, in words; `-` for none.
         student_reads: which of the student's, besides the logits that the cross entropy takes.
         extra_parameters: parameters that are trained with the student and dropped afterwards.
-        pair: the networks that they are counted for, a key of `PAIRS`.
+        pair: the networks that they are counted for, a key of `NETWORK_PAIRS`.
         method: the method's class, which holds the rest: reference, source, published, search, Options.
     """
 
@@ -69,7 +69,7 @@ def describe_method(name: str) -> MethodDescription:
     if name not in KNOWN_METHODS:
         raise ConfigError(f"no method {name!r}{near_matches(name, KNOWN_METHODS)}")
     kind, why = KNOWN_METHODS[name], ""
-    for pair, names in PAIRS.items():
+    for pair, names in NETWORK_PAIRS.items():
         teacher, student = (_shapes(network) for network in names)
         try:
             method = kind(kind.Options(), student, teacher if kind.uses_teacher else None)
@@ -78,8 +78,8 @@ def describe_method(name: str) -> MethodDescription:
             continue
         n_parameters = sum(parameter.numel() for parameter in method.parameters())
         reads = _worded(method.teacher_needs) if kind.uses_teacher else "-", _worded(method.student_needs)
-        return MethodDescription(first_sentence(kind), *reads, n_parameters, pair, kind)
-    raise ModelError(f"method {name!r} is defined for none of {', '.join(PAIRS)}: {why}")
+        return MethodDescription(summary_of(kind), *reads, n_parameters, pair, kind)
+    raise ModelError(f"method {name!r} is defined for none of {', '.join(NETWORK_PAIRS)}: {why}")
 
 
 @cache
@@ -92,6 +92,6 @@ def _worded(needs: Iterable[Need]) -> str:
     return ", ".join(_WORDS[need] for need in needs) or "-"
 
 
-def first_sentence(kind: type[Method]) -> str:
+def summary_of(kind: type[Method]) -> str:
     """What a method's documentation begins with, on one line."""
     return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())

@@ -27,11 +27,11 @@ def list_methods(names: tuple[str, ...]) -> None:
       kdprobe list methods rkd dropkd
     """
     from kdprobe.distillers import DISTILLERS
-    from kdprobe.distillers.described import describe_method, first_sentence
+    from kdprobe.distillers.described import describe_method, summary_of
 
     if not names:
         about = {
-            name: " - ".join(filter(None, (kind.reference, first_sentence(kind)))) for name, kind in DISTILLERS.items()
+            name: " - ".join(filter(None, (kind.reference, summary_of(kind)))) for name, kind in DISTILLERS.items()
         }
         show_names(about, "kdprobe.methods")
     for place, name in enumerate(names):
