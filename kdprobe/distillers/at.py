@@ -18,6 +18,7 @@ from torch import Tensor
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
+from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Shapes
 
@@ -73,6 +74,9 @@ class AT(Method):
 
     Options: ClassVar[type[Section]] = ATOptions
     reference = "Zagoruyko, Komodakis 2017"
+    source = "RepDistiller's script for CIFAR-100"
+    published = "70.55 (CIFAR-100, ResNet56 to ResNet20)"
+    search = ranges(weight=around_weight(1000.0))
     student_needs = teacher_needs = ("maps",)
     options: ATOptions
 

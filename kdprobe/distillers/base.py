@@ -6,7 +6,7 @@ needs of them, and it is built from their measured `Shapes`. The training loop a
 weights the cross entropy of the student's logits by `ce_weight`, and logs each one.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
+from kdprobe.distillers.search import SearchRange, ranges
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
 
@@ -59,6 +60,10 @@ class Method(nn.Module):
         uses_teacher: whether a teacher must be given.
         remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
+        source: where the default weights come from.
+        published: an accuracy in %, with data and networks, of those that `figures/paper/published` lists; empty if
+            there is none.
+        search: the options worth tuning and their ranges; the learning rate is tuned for every method alike.
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
         teacher_needs: which of the teacher's.
@@ -72,6 +77,9 @@ class Method(nn.Module):
     uses_teacher: ClassVar[bool] = True
     remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    published: ClassVar[str] = ""
+    search: ClassVar[Mapping[str, SearchRange]] = ranges()
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS
     teacher_stages: Collection[int] | None = None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
+from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -130,6 +131,9 @@ class CSKD(Method):
 
     Options: ClassVar[type[Section]] = CSKDOptions
     reference = "Zhao, Song, Liang 2023"
+    source = "the authors' script for ImageNet"
+    published = "76.3 (ImageNet, RegNetY-16GF to DeiT-Ti)"
+    search = ranges(token_weight=around_weight(0.5), dense_weight=around_weight(1.0))
     student_needs = ("tokens", "head")
     teacher_needs = ("maps", "head")
     teacher_stages = (-1,)

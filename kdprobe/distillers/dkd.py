@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.search import Choice, LogUniform, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
 from kdprobe.models.stages import Features, Shapes
@@ -76,10 +77,15 @@ def dkd_parts(
 def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, not target) [B, 2] and of the other classes among themselves [B, C-1]."""
     of_target = logits.gather(1, target[:, None])
-    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    others = logits[is_other].view(len(logits), -1)
+    others = other_logits(logits, target)
     binary = torch.cat([of_target, others.logsumexp(dim=1, keepdim=True)], dim=1)
     return F.log_softmax(binary, dim=1), F.log_softmax(others, dim=1)
+
+
+def other_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits [B, C-1] of the classes that are not the target, in their order."""
+    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
+    return logits[is_other].view(len(logits), -1)
 
 
 def _check_classes(n_classes: int) -> None:
@@ -116,6 +122,9 @@ class DKD(Method):
 
     Options: ClassVar[type[Section]] = DKDOptions
     reference = "Zhao, Cui, Song, Qiu, Liang 2022"
+    source = "the authors' configuration for CIFAR-100"
+    published = "71.97 (CIFAR-100, ResNet56 to ResNet20)"
+    search = ranges(beta=LogUniform(0.25, 16.0), temperature=LogUniform(1.0, 16.0), warmup_epochs=Choice((0, 20)))
     options: DKDOptions
 
     def __init__(self, options: DKDOptions, student: Shapes, teacher: Shapes | None) -> None:

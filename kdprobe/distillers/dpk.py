@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
+from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.hsic import MIN_SAMPLES, unbiased_hsic
@@ -133,6 +134,8 @@ class DPK(Method):
 
     Options: ClassVar[type[Section]] = DPKOptions
     reference = "Qiu et al. 2023"
+    source = "a choice of this package: the paper's are not known"
+    search = ranges(weight=around_weight(1.0), n_stages=Choice((1, 2)))
     student_needs = teacher_needs = ("maps",)
     options: DPKOptions
     similarity: Tensor

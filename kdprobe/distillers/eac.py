@@ -18,6 +18,7 @@ from kdprobe.config import Section
 from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress, needs_maps
+from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -74,6 +75,9 @@ class EAC(Method):
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
     reference = "Zhang, Wang, Ling, Deng 2022"
+    source = "the authors' code for RAF-DB"
+    published = "89.99 (RAF-DB, ResNet18)"
+    search = ranges(weight=around_weight(5.0))
     student_needs = ("maps", "head", "logits")
     teacher_needs = ()
     options: EACOptions

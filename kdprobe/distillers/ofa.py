@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
 from kdprobe.distillers.pairing import N_STAGES, check_stage, levels, spread
+from kdprobe.distillers.search import Uniform, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -189,6 +190,8 @@ class OFA(Method):
 
     Options: ClassVar[type[Section]] = OFAOptions
     reference = "Hao et al. 2023"
+    source = "the authors' script"
+    search = ranges(weight=around_weight(1.0), exit_weight=around_weight(1.0), eps=Uniform(1.0, 2.0))
     student_needs = ("maps", "logits")
     options: OFAOptions
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_pooled, needs_teacher
 from kdprobe.distillers.pairing import Pairs, stage_pairs
+from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Need, Shapes
 
@@ -148,6 +149,9 @@ class ReviewKD(Method):
 
     Options: ClassVar[type[Section]] = ReviewKDOptions
     reference = "Chen, Liu, Zhao, Jia 2021"
+    source = "the authors' script for CIFAR-100"
+    published = "71.89 (CIFAR-100, ResNet56 to ResNet20)"
+    search = ranges(weight=around_weight(1.0), warmup_epochs=Choice((0, 20)))
     student_needs: tuple[Need, ...] = ("maps", "pooled")
     teacher_needs = ("preacts", "pooled")
     options: ReviewKDOptions

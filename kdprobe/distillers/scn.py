@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress, needs_pooled
+from kdprobe.distillers.search import Uniform, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Shapes
 
@@ -85,6 +86,9 @@ class SCN(Method):
     uses_teacher = False
     remembers_images = True
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
+    source = "the authors' code for RAF-DB"
+    published = "87.03 (RAF-DB, ResNet18)"
+    search = ranges(rank_weight=around_weight(1.0), beta=Uniform(0.5, 0.9))
     student_needs = ("pooled", "logits")
     teacher_needs = ()
     options: SCNOptions
