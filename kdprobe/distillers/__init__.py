@@ -9,8 +9,10 @@ from kdprobe.distillers.base import Method as Method
 from kdprobe.distillers.base import Progress as Progress
 from kdprobe.distillers.base import check_needs, check_weight
 from kdprobe.distillers.cakd import CAKD
+from kdprobe.distillers.cat_kd import CATKD
 from kdprobe.distillers.crd import CRD
 from kdprobe.distillers.cskd import CSKD
+from kdprobe.distillers.deit import DeiT
 from kdprobe.distillers.dist import DIST
 from kdprobe.distillers.dkd import DKD
 from kdprobe.distillers.dpk import DPK
@@ -26,7 +28,9 @@ from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
 from kdprobe.distillers.scn import SCN
+from kdprobe.distillers.sdd import SDD
 from kdprobe.distillers.ttm import TTM, WTTM
+from kdprobe.distillers.wkd import WKD
 from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
 from kdprobe.packages import Choices, OfEach
@@ -52,6 +56,10 @@ DISTILLERS: dict[str, type[Method]] = {
     "nkd": NKD,
     "ttm": TTM,
     "wttm": WTTM,
+    "sdd": SDD,
+    "deit": DeiT,
+    "cat_kd": CATKD,
+    "wkd": WKD,
     "dropkd": DropKD,
     "scn": SCN,
     "eac": EAC,

@@ -85,6 +85,7 @@ class Shapes:
         averaged: whether the network applies a linear layer to the plain mean of its last map, so that this layer also
             gives the logits of each place of that map.
         described: whether the stages are those that `kdprobe.describe` was given.
+        linear: whether the (first) classifier is a linear layer.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Shapes:
     qkv: tuple[int, int, int] | None = None
     averaged: bool = False
     described: bool = False
+    linear: bool = False
 
 
 _VECTOR = Layout("vector")
@@ -295,6 +297,7 @@ def measure(model: nn.Module) -> Shapes:
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads = max(len(features.heads), 1)
     sure = {"averaged": _averages(features), "described": info.stages is not None}
+    sure["linear"] = isinstance(features.head, nn.Linear)
     return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
 
 
