@@ -10,6 +10,8 @@ from kdprobe.distillers.base import Progress as Progress
 from kdprobe.distillers.base import check_needs, check_weight
 from kdprobe.distillers.cakd import CAKD
 from kdprobe.distillers.cat_kd import CATKD
+from kdprobe.distillers.cc import CC
+from kdprobe.distillers.cka import CKA
 from kdprobe.distillers.crd import CRD
 from kdprobe.distillers.cskd import CSKD
 from kdprobe.distillers.deit import DeiT
@@ -24,12 +26,17 @@ from kdprobe.distillers.logit_standard import LogitStandard
 from kdprobe.distillers.mld import MLD
 from kdprobe.distillers.nkd import NKD
 from kdprobe.distillers.ofa import OFA
+from kdprobe.distillers.pkt import PKT
 from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
+from kdprobe.distillers.rsd import RSD
 from kdprobe.distillers.scn import SCN
 from kdprobe.distillers.sdd import SDD
+from kdprobe.distillers.sp import SP
+from kdprobe.distillers.srd import SRD
 from kdprobe.distillers.ttm import TTM, WTTM
+from kdprobe.distillers.vid import VID
 from kdprobe.distillers.wkd import WKD
 from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
@@ -60,6 +67,13 @@ DISTILLERS: dict[str, type[Method]] = {
     "deit": DeiT,
     "cat_kd": CATKD,
     "wkd": WKD,
+    "sp": SP,
+    "pkt": PKT,
+    "cc": CC,
+    "vid": VID,
+    "srd": SRD,
+    "rsd": RSD,
+    "cka": CKA,
     "dropkd": DropKD,
     "scn": SCN,
     "eac": EAC,

@@ -85,8 +85,8 @@ def test_features_and_logits(name, fill):
     _assert_finite(*_run(name, fill=fill))
 
 
-#: `rkd` needs two samples to relate, `reviewkd` two for the batch norm of its pooled level
-RELATIONAL = {"rkd", "reviewkd"}
+#: `rkd` needs two samples to relate, `rsd` and `reviewkd` two for a batch norm of pooled features
+RELATIONAL = {"rkd", "rsd", "reviewkd"}
 
 
 @pytest.mark.parametrize("name", [name for name in DISTILLERS if name not in RELATIONAL])
@@ -94,9 +94,10 @@ def test_batch_of_one(name):
     _assert_finite(*_run(name, n=1))
 
 
-def test_batch_of_one_without_relations():
+@pytest.mark.parametrize("name", ["rkd", "rsd"])
+def test_batch_of_one_without_relations(name):
     with pytest.raises(AnalysisError, match="a batch of at least 2 samples"):
-        _run("rkd", n=1)
+        _run(name, n=1)
 
 
 #: these rank the classes that are not the target

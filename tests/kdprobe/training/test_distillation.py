@@ -190,12 +190,12 @@ def test_the_teacher_stays_in_eval_mode(images):
         assert_same(teacher.state_dict(), before)
 
 
-@pytest.mark.parametrize("method", ["crd", "dpk", "scn", "wkd"])
+@pytest.mark.parametrize("method", ["crd", "dpk", "scn", "cka", "wkd"])
 def test_a_restart_from_its_state_equals_no_restart(method, saved, batches, tmp_path):
     def make():
         student = network()
         teacher = saved(TOKENS) if DISTILLERS[method].uses_teacher else None
-        own = kdprobe.Distillation(student, teacher, method, n_epochs=2, **OPTIONS[method])
+        own = kdprobe.Distillation(student, teacher, method, n_epochs=2, **OPTIONS.get(method, {}))
         return own, torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
 
     def step(own, optimizer, batch):
