@@ -61,6 +61,8 @@ class Method(nn.Module):
         remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
         source: where the default weights come from.
+        published: an accuracy in %, with data and networks, of those that `figures/paper/published` lists; empty if
+            there is none.
         search: the options worth tuning and their ranges; the learning rate is tuned for every method alike.
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
@@ -76,6 +78,7 @@ class Method(nn.Module):
     remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    published: ClassVar[str] = ""
     search: ClassVar[Mapping[str, SearchRange]] = ranges()
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS

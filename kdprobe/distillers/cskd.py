@@ -110,6 +110,7 @@ class CSKD(Method):
     Options: ClassVar[type[Section]] = CSKDOptions
     reference = "Zhao, Song, Liang 2023"
     source = "the authors' script for ImageNet"
+    published = "76.3 (ImageNet, RegNetY-16GF to DeiT-Ti)"
     search = ranges(token_weight=around_weight(0.5), dense_weight=around_weight(1.0))
     student_needs = ("tokens", "head")
     teacher_needs = ("maps", "head")

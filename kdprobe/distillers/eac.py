@@ -77,6 +77,7 @@ class EAC(Method):
     uses_teacher = False
     reference = "Zhang, Wang, Ling, Deng 2022"
     source = "the authors' code for RAF-DB"
+    published = "89.99 (RAF-DB, ResNet18)"
     search = ranges(weight=around_weight(5.0))
     student_needs = ("maps", "head", "logits")
     teacher_needs = ()

@@ -96,6 +96,7 @@ class NKD(Method):
     Options: ClassVar[type[Section]] = NKDOptions
     reference = "Yang, Zeng, Li, Zhang, Yuan, Li 2023"
     source = "the authors' configuration for ImageNet, CNNs"
+    published = "71.96 (ImageNet, ResNet34 to ResNet18)"
     search = ranges(gamma=around_weight(1.5), temperature=LogUniform(1.0, 8.0))
     options: NKDOptions
 
