@@ -64,6 +64,7 @@ class SP(Method):
     Options: ClassVar[type[Section]] = SPOptions
     reference = "Tung, Mori 2019"
     source = "RepDistiller's script for CIFAR-100"
+    published = "69.67 (CIFAR-100, ResNet56 to ResNet20)"
     search = ranges(weight=around_weight(3000.0))
     student_needs = teacher_needs = ("maps",)
     options: SPOptions

@@ -105,6 +105,7 @@ class SRD(Method):
     Options: ClassVar[type[Section]] = SRDOptions
     reference = "Miles, Mikolajczyk 2024"
     source = "the authors' configuration for ImageNet"
+    published = "71.87 (ImageNet, ResNet34 to ResNet18)"
     search = ranges(weight=around_weight(2.0), kd_weight=around_weight(1.0))
     student_needs: tuple[Need, ...] = ("pooled",)
     teacher_needs: tuple[Need, ...] = ("pooled",)
@@ -113,7 +114,7 @@ class SRD(Method):
     def __init__(self, options: SRDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("srd", teacher)
-        needs_pooled("srd", student, teacher)
+        needs_pooled("srd", teacher, *([student] if student.tokens is None else []))
         logits: tuple[Need, ...] = ("logits",) if options.kd_weight else ()
         self.student_needs = ("pooled" if student.tokens is None else "tokens", *logits)
         self.teacher_needs = ("pooled", *logits)

@@ -97,6 +97,7 @@ class VID(Method):
     Options: ClassVar[type[Section]] = VIDOptions
     reference = "Ahn et al. 2019"
     source = "RepDistiller's script for CIFAR-100"
+    published = "70.38 (CIFAR-100, ResNet56 to ResNet20)"
     search = ranges(weight=around_weight(1.0), variance=LogUniform(0.5, 10.0))
     student_needs = teacher_needs = ("maps",)
     options: VIDOptions
