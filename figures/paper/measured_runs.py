@@ -32,6 +32,7 @@ NETWORK_NAMES = {
     "ViT-B/16": "vit_base_patch16_*",
     "RegNetY-16GF": "regnety_160",
     "DeiT-Ti": "*:dense_deit",
+    "distilled DeiT-Ti": "deit_tiny_distilled_patch16_*",
     "MobileNetV1": "mobilenetv1_100",
     "DeiT III-S": "deit3_small_patch16_*",
     "DeiT III-L": "deit3_large_patch16_*",
@@ -43,6 +44,8 @@ DATA = {"table1": "cifar100", "cifar100": "cifar100", "imagenet": "imagenet"}
 # methods that have another name in the tables
 METHOD_NAMES = {"Logit standardisation": "logit_standard", "SDD-DKD": "sdd", "CAT-KD": "cat_kd", "WKD-L": "wkd"}
 UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here can repeat
+# students of numbers whose rows name another one
+STUDENTS = {("RegNetY-16GF to DeiT-Ti", "DeiT"): "distilled DeiT-Ti"}
 # method, student and teacher of the rows whose names do not say them
 ROWS = {
     "ResNet50": ("plain", "ResNet50", None),
@@ -155,6 +158,7 @@ def _published(row: str, column: str) -> tuple[str, str, str | None]:
     if row in ROWS:
         return ROWS[row]
     teacher, student = row.split(" to ")
+    student = STUDENTS.get((row, column), student)
     alone = {"Teacher": teacher, "Student": student}
     return (
         ("plain", alone[column], None)

@@ -199,6 +199,21 @@ def needs_maps(method: str, *networks: Shapes) -> None:
             )
 
 
+def needs_places(method: str, *networks: Shapes) -> None:
+    """Check that the networks' classifiers also apply at each place of their last maps.
+
+    Raises:
+        ModelError: naming the one whose does not.
+    """
+    needs_maps(method, *networks)
+    for shapes in networks:
+        if not shapes.averaged:
+            raise ModelError(
+                f"{method} applies the classifier at the places of the last map and is not defined for {shapes.model}, "
+                "which does not classify that map's plain mean by a linear layer; ofa and dropkd take any pair"
+            )
+
+
 def needs_pooled(method: str, *networks: Shapes) -> None:
     """Check that the networks offer pooled features.
 

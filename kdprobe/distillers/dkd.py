@@ -64,9 +64,9 @@ def dkd_parts(
     Raises:
         AnalysisError: if there are only two classes.
     """
-    _check_classes(student_logits.shape[1])
-    student = _split(student_logits / temperature, target)
-    teacher = _split(teacher_logits / temperature, target)
+    check_classes(student_logits.shape[1])
+    student = split_logits(student_logits / temperature, target)
+    teacher = split_logits(teacher_logits / temperature, target)
     parts = [
         F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
         for ours, theirs in zip(student, teacher, strict=True)
@@ -74,7 +74,7 @@ def dkd_parts(
     return parts[0] * temperature**2, parts[1] * temperature**2
 
 
-def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def split_logits(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, not target) [B, 2] and of the other classes among themselves [B, C-1]."""
     of_target = logits.gather(1, target[:, None])
     others = other_logits(logits, target)
@@ -88,7 +88,12 @@ def other_logits(logits: Tensor, target: Tensor) -> Tensor:
     return logits[is_other].view(len(logits), -1)
 
 
-def _check_classes(n_classes: int) -> None:
+def check_classes(n_classes: int) -> None:
+    """Check that there are classes to rank besides the target.
+
+    Raises:
+        AnalysisError: if there are only two classes.
+    """
     if n_classes < 3:
         raise AnalysisError(
             f"decoupled distillation ranks the classes other than the target and needs at least 3 classes, "
@@ -129,7 +134,7 @@ class DKD(Method):
 
     def __init__(self, options: DKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
-        _check_classes(student.n_classes)
+        check_classes(student.n_classes)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

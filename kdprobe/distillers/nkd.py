@@ -58,11 +58,21 @@ def nkd_parts(
         `-p log q` of the target [B], and `T^2` times the cross entropy among the other classes [B], which is 0 if there
         are only two classes.
     """
+    ours, theirs = (other_logits(logits, target) / temperature for logits in (student_logits, teacher_logits))
+    among_others = -(F.softmax(theirs, dim=1) * F.log_softmax(ours, dim=1)).sum(dim=1)
+    return target_part(student_logits, teacher_logits, target), temperature**2 * among_others
+
+
+@widened
+def target_part(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    target: Int[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """`-p log q` of the target [B], with p the teacher's and q the student's probability, without a temperature."""
     teacher = F.softmax(teacher_logits, dim=1).gather(1, target[:, None])
     student = F.log_softmax(student_logits, dim=1).gather(1, target[:, None])
-    ours, theirs = (other_logits(logits, target) / temperature for logits in (student_logits, teacher_logits))
-    among_others = (F.softmax(theirs, dim=1) * F.log_softmax(ours, dim=1)).sum(dim=1)
-    return -(teacher * student).squeeze(1), -among_others * temperature**2
+    return -(teacher * student).squeeze(1)
 
 
 class NKDOptions(Section):

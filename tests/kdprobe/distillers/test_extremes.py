@@ -10,13 +10,14 @@ from kdprobe.models.stages import Features, Shapes
 
 HEADS, WIDTH, GRID = 2, 8, 4
 VIT_TEACHER = {"cakd"}
-TOKEN_STUDENT = {"cskd"}
+TOKEN_STUDENT = {"cskd", "deit"}
 
 
 def _shapes(kind, n_classes):
     if kind == "cnn":
         maps = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (WIDTH, 4, 4))
-        return Shapes("cnn", ("act1", "layer1", "layer2", "layer3"), maps, WIDTH, n_classes, None, 0, averaged=True)
+        names = ("act1", "layer1", "layer2", "layer3")
+        return Shapes("cnn", names, maps, WIDTH, n_classes, None, 0, averaged=True, linear=True)
     names, tokens = ("blocks.0", "blocks.1"), (2 + GRID**2, WIDTH)
     maps = ((WIDTH, GRID, GRID),) * 2
     return Shapes("vit", names, maps, WIDTH, n_classes, tokens, 2, 2, (HEADS, tokens[0], WIDTH // HEADS))
@@ -99,11 +100,16 @@ def test_batch_of_one_without_relations(name):
         _run(name, n=1)
 
 
-@pytest.mark.parametrize("name", [name for name in DISTILLERS if name != "dkd"])
+#: these rank the classes that are not the target
+RANKING = {"dkd", "sdd"}
+
+
+@pytest.mark.parametrize("name", [name for name in DISTILLERS if name not in RANKING])
 def test_two_classes(name):
     _assert_finite(*_run(name, n_classes=2))
 
 
-def test_two_classes_without_a_ranking():
+@pytest.mark.parametrize("name", sorted(RANKING))
+def test_two_classes_without_a_ranking(name):
     with pytest.raises(AnalysisError, match="at least 3 classes, but there are 2; kd is defined for them"):
-        _run("dkd", n_classes=2)
+        _run(name, n_classes=2)

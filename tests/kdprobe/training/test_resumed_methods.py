@@ -23,6 +23,7 @@ def teacher(tmp_path_factory):
         "{name: dpk}",
         "{name: scn, relabel_epochs: 0}",
         "{name: cka}",
+        "{name: wkd, feature_weight: 0.08}",
         "{name: rsd}",
         "{name: srd, projector: orthogonal}",
     ],
