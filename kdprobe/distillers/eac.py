@@ -74,6 +74,7 @@ class EAC(Method):
 
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
+    n_views = 2
     reference = "Zhang, Wang, Ling, Deng 2022"
     source = "the authors' code for RAF-DB"
     search = ranges(weight=around_weight(5.0))
