@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-map bench-null clean
+.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-map bench-null bench-similarity clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -68,6 +68,10 @@ bench-shares: $(STAMP)
 
 bench-null: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_null
+
+bench-similarity: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_similarity
+	$(BIN)/python -m tests.benchmarks.bench_similarity --neighbours 50000
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,10 +1,11 @@
 """Stored features of two networks for the same samples: in one feature file that holds both, or in one file each."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,33 @@ class StoredNetwork:
 
 
 @dataclass(frozen=True, eq=False)
+class SeenSamples:
+    """Which samples a network saw, and how.
+
+    Attributes:
+        name: of what says so, for errors.
+        data: the data SPEC.
+        images: what they are; empty where nothing says so.
+        preprocessing: of the network.
+        index: place of each sample in the data set [n].
+        labels: class of each [n].
+    """
+
+    name: str
+    data: str
+    images: str
+    preprocessing: Mapping[str, Any]
+    index: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, side: StoredNetwork) -> "SeenSamples":
+        """What a feature file says of one of its networks."""
+        store, network = side.store, side.network
+        return cls(str(store.path), store.data, network.images, network.preprocessing, store.index, store.labels)
+
+
+@dataclass(frozen=True, eq=False)
 class StoredPair:
     """A teacher and a student in open feature files.
 
@@ -139,7 +167,13 @@ def _network_in(store: FeatureStore, wanted: str) -> StoredNetwork:
 
 
 def require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None:
-    """Refuse two files of different data or samples, in a different order, or of images that were shown differently.
+    """As `require_same`, of two networks in feature files, which may be the same one."""
+    if teacher.store.path != student.store.path:
+        require_same(SeenSamples.of(teacher), SeenSamples.of(student))
+
+
+def require_same(one: SeenSamples, other: SeenSamples) -> None:
+    """Refuse different data or samples, a different order, or images that were shown differently.
 
     Data are compared by their content, wherever they lie, and by the data SPEC only where a file records no more, as
     those of 0.1.0, or holds pixels that were made for another size.
@@ -147,46 +181,42 @@ def require_same_samples(teacher: StoredNetwork, student: StoredNetwork) -> None
     Raises:
         StoreError: saying which.
     """
-    one, other = teacher.store, student.store
-    if one.path == other.path:
-        return
-    images = teacher.network.images, student.network.images
-    _warn_of_unknown([store for store, known in ((one, images[0]), (other, images[1])) if not known])
+    images = one.images, other.images
+    _warn_of_unknown([samples.name for samples in (one, other) if not samples.images])
     comparable = all(images) and images[0].partition(" ")[2] == images[1].partition(" ")[2]
     if comparable and images[0] != images[1]:
         raise StoreError(
-            f"{one.path} is of images with the sha256 {images[0]}, but {other.path} of images with the sha256 "
+            f"{one.name} is of images with the sha256 {images[0]}, but {other.name} of images with the sha256 "
             f"{images[1]}; dump both again from the same images"
         )
     if not comparable and one.data != other.data:
-        raise StoreError(f"{one.path} is of {one.data!r}, but {other.path} is of {other.data!r}")
-    _require_same_view(teacher, student)
+        raise StoreError(f"{one.name} is of {one.data!r}, but {other.name} is of {other.data!r}")
+    _require_same_view(one, other)
     if not torch.equal(one.index, other.index):
         raise StoreError(
-            f"{one.path} ({one.n_samples} samples) and {other.path} ({other.n_samples} samples) "
+            f"{one.name} ({len(one.index)} samples) and {other.name} ({len(other.index)} samples) "
             "hold different samples or a different order"
         )
     if not torch.equal(one.labels, other.labels):
-        raise StoreError(f"{one.path} and {other.path} hold samples of different classes")
+        raise StoreError(f"{one.name} and {other.name} hold samples of different classes")
 
 
-def _require_same_view(teacher: StoredNetwork, student: StoredNetwork) -> None:
-    views = [{key: side.network.preprocessing.get(key) for key in _VIEW} for side in (teacher, student)]
+def _require_same_view(one: SeenSamples, other: SeenSamples) -> None:
+    views = [{key: samples.preprocessing.get(key) for key in _VIEW} for samples in (one, other)]
     different = [key for key in _VIEW if None not in (views[0][key], views[1][key]) and views[0][key] != views[1][key]]
     if different:
-        one, other = (" and ".join(f"{key} {view[key]}" for key in different) for view in views)
+        ways = [" and ".join(f"{key} {view[key]}" for key in different) for view in views]
         raise StoreError(
-            f"images were shown with {one} for {teacher.store.path}, but with {other} for {student.store.path}; dump "
+            f"images were shown with {ways[0]} for {one.name}, but with {ways[1]} for {other.name}; dump "
             "both again with the same --crop-pct and --interpolation"
         )
 
 
-def _warn_of_unknown(stores: Sequence[FeatureStore]) -> None:
-    if stores:
-        names = " and ".join(dict.fromkeys(str(store.path) for store in stores))
+def _warn_of_unknown(names: Sequence[str]) -> None:
+    if names:
         warnings.warn(
-            f"an older kdprobe, a loader in Python, or none wrote {names} without saying which images it saw, so "
-            "whether both networks saw the same ones is not checked",
+            f"an older kdprobe, a loader in Python, or none wrote {' and '.join(dict.fromkeys(names))} without saying "
+            "which images it saw, so whether both networks saw the same ones is not checked",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

@@ -58,7 +58,15 @@ class HSICSums:
             self.n_left_out += n
         return n >= MIN_SAMPLES
 
-    def add(self, teacher: Grams, student: Grams, *, number: int | None = None, groups: Tensor | None = None) -> None:
+    def add(
+        self,
+        teacher: Grams,
+        student: Grams,
+        *,
+        number: int | None = None,
+        groups: Tensor | None = None,
+        orders: Iterable[Tensor] | None = None,
+    ) -> None:
         """Add one minibatch.
 
         Args:
@@ -66,6 +74,7 @@ class HSICSums:
             student: the same samples' Gram matrices of the student's layers.
             number: of the minibatch among all; the next one if not given.
             groups: samples of equal numbers [n] are permuted together.
+            orders: of the student's samples [n], as many as `permutations`; random ones if not given.
 
         Raises:
             AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
@@ -85,9 +94,9 @@ class HSICSums:
         self._sums = [total + self.sizes[number] * part for total, part in zip(before, triple, strict=True)]
         self._append(triple)
         if self.permutations:
-            self._add_permuted(
-                rows, columns, varied, random_orders(self.sizes[number], self.permutations, seed=number, groups=groups)
-            )
+            if orders is None:
+                orders = random_orders(self.sizes[number], self.permutations, seed=number, groups=groups)
+            self._add_permuted(rows, columns, varied, orders)
 
     def gather(self) -> None:
         """Collect the minibatches of all processes of the default process group in each of them."""
@@ -153,7 +162,7 @@ class HSICSums:
             "no_interval": missing_interval(matrix, half, len(sizes)),
         }
         undefined = self._undefined(mean_xx, mean_yy)
-        null, alpha = self._null(mean_xx, mean_yy), round(1 - confidence, 12)
+        null, alpha = self.null(), round(1 - confidence, 12)
         beside = None if null is None else calibrate_pairs(matrix, null, alpha=alpha)
         return CKAResult(
             *(matrix, matrix - half, matrix + half, self.teacher_layers, self.student_layers, undefined, xy, xx, yy),
@@ -162,6 +171,14 @@ class HSICSums:
             facts={**known, **(facts or {})},
             provenance=provenance or {},
         )
+
+    def null(self) -> Array | None:
+        """CKA under each permutation [permutations, Lt, Ls]; None without any."""
+        if self._permuted is None:
+            return None
+        count = sum(self.sizes.values())
+        xx, yy = (total / count for total in self._sums[1:])
+        return ratio(self._permuted.cpu().numpy() / count, xx[:, None], yy)
 
     def _append(self, triple: Sequence[PerMinibatch]) -> None:
         """In float32 as long as that holds them; arrays that grow in place leave no holes in memory, as lists do."""
@@ -213,13 +230,6 @@ class HSICSums:
             places = order.to(columns.device)
             turned = right.index_select(1, (n * places[:, None] + places).flatten())
             self._permuted[draw] += (left @ turned.T) * kept
-
-    def _null(self, mean_xx: Array, mean_yy: Array) -> Array | None:
-        """CKA under each permutation [permutations, Lt, Ls]."""
-        if self._permuted is None:
-            return None
-        mean_xy = self._permuted.cpu().numpy() / sum(self.sizes.values())
-        return ratio(mean_xy, mean_xx[:, None], mean_yy)
 
     def _undefined(self, mean_xx: Array, mean_yy: Array) -> list[dict[str, str]]:
         rows = self._reasons("teacher", self.teacher_layers, mean_xx, self._varies[0])

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from analyses.commands.options import calibration_options, sample_groups_option
 from kdprobe.cli.options import (
     batch_size_option,
     data_option,
@@ -34,6 +35,8 @@ from kdprobe.terminal import echo
     help="Layers that are compared: the last stage, the classifier's input, or all stages by their relative depth.",
 )
 @batch_size_option("Number of images in a minibatch.", least=4, default=64, show_default=True)
+@sample_groups_option
+@calibration_options("They imply --calibrate.", of="the images, for each network", pairs="pairs of networks")
 @saving_options("map")
 @engine_options
 @view_options
@@ -45,6 +48,8 @@ def map_networks(
     *,
     teacher: str | None,
     without_teacher: bool,
+    calibrate: bool,
+    permutations: int,
     overwrite: bool,
     quiet: bool,
     **chosen: Any,
@@ -64,12 +69,14 @@ def map_networks(
     from analyses.map.members import find_members
     from analyses.map.result import map_summary, map_table
     from analyses.map.study import measure_map
+    from analyses.similarity.null import enough_permutations
     from kdprobe.cli.saving import Saving
 
     if teacher and without_teacher:
         raise ConfigError("--teacher and --no-teacher exclude each other; give one of them")
     path = out / "map.npz"
     saving = Saving({path: "map"}, overwrite=overwrite, quiet=quiet)
+    chosen["permutations"] = enough_permutations(permutations, calibrated=calibrate or permutations > 0)
     members = find_members(models, teacher=teacher, teachers=not without_teacher)
     result = measure_map(members, out / "cells", quiet=quiet, **chosen)
     saving.save(path, result, map_table(result))

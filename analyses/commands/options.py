@@ -6,11 +6,15 @@ from typing import Any
 import click
 
 
-def calibration_options(permutations: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def calibration_options(
+    permutations: str, *, of: str = "the student's samples", pairs: str = "pairs of layers"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--calibrate` and `--permutations`.
 
     Args:
         permutations: what the number of permutations does if calibration is not asked for.
+        of: what is permuted.
+        pairs: what the p values hold for together.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,13 +23,23 @@ def calibration_options(permutations: str) -> Callable[[Callable[..., Any]], Cal
             type=click.IntRange(min=0),
             default=0,
             show_default="200 with --calibrate, otherwise 0",
-            help=f"Number of random orders of the student's samples. {permutations}",
+            help=f"Number of random orders of {of}. {permutations}",
         )(command)
         return click.option(
             "--calibrate",
             is_flag=True,
             help="Set each value beside what chance gives: how far it exceeds its permutation null, with p values that "
-            "hold for all pairs of layers together.",
+            f"hold for all {pairs} together.",
         )(command)
 
     return decorate
+
+
+#: the number of groups of samples behind the intervals of measures other than CKA
+sample_groups_option = click.option(
+    "--groups",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Number of groups of samples, one left out at a time, behind the intervals; 0 for no intervals.",
+)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyses.commands.options import calibration_options
+from analyses.commands.options import calibration_options, sample_groups_option
 from kdprobe.cli.options import (
     check_source,
     data_option,
@@ -41,13 +41,7 @@ _MEASURES = (
 @reduce_option(
     "gap", "flatten", "cls", "mean", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to"
 )
-@click.option(
-    "--groups",
-    type=click.IntRange(min=0),
-    default=20,
-    show_default=True,
-    help="Number of groups of samples, one left out at a time, behind the intervals; 0 for no intervals.",
-)
+@sample_groups_option
 @calibration_options("They imply --calibrate.")
 @saving_options("similarity")
 @showing_both_options

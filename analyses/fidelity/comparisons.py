@@ -1,6 +1,5 @@
 """Which networks or methods are closer to the teacher: every pair of methods, tested by its seeds or by the images."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -9,15 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.stats import norm, t
 
 from analyses.fidelity.lineage import STUDENT_OR_CONTROL
-from analyses.fidelity.measured import Measured
-from analyses.fidelity.quantities import FIDELITIES
+from analyses.fidelity.measured import Measured, over_images
+from analyses.fidelity.quantities import FIDELITIES, LIMITS
+from analyses.fidelity.seeds import Spread, two_way_p_values, with_seeds
 from analyses.fidelity.swaps import difference_ends, swap_test
-from kdprobe.mean_interval import all_equal, difference_interval, holm, seeds_interval
-
-_SHARES = ("accuracy", "agreement")  # of all images, so that their number is known where all seeds agree
+from analyses.fidelity.together import Together
+from kdprobe.mean_interval import holm
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +37,11 @@ class Comparisons:
     untested: list[dict[str, str]]
 
 
-def group_means(of_group: Sequence[Measured], *, confidence: float) -> Float64[ndarray, "q 3"]:
-    """Each quantity of a method: the mean over seeds with its interval, that over images where there is one network."""
-    if len(of_group) == 1:
-        return of_group[0].values
-    n_images = len(of_group[0].answers.right)
-    values = np.stack([one.values[:, 0] for one in of_group])
-    found = []
-    for name, column in zip(FIDELITIES, values.T, strict=True):
-        mean, half = seeds_interval(column, n_images=n_images if name in _SHARES else None, confidence=confidence)
-        found.append((mean, mean - half, mean + half))
-    return np.array(found)
-
-
 def compare_methods(measured: Sequence[Measured], *, confidence: float, seed: int) -> Comparisons:
     """Compare every method of students with every one of controls, and the students' methods with each other.
 
-    Methods that share several seeds are tested by these, with Student's t. Single networks, and those of the one seed
-    that two methods share, are tested by the images.
+    Methods that share several seeds are tested by these and by the images. Single networks, and those of the one seed
+    that two methods share, are tested by the images alone.
 
     Args:
         measured: of all networks.
@@ -88,7 +73,7 @@ def compare_methods(measured: Sequence[Measured], *, confidence: float, seed: in
                 "n": len(matched) if by_seed else n_images,
             }
         )
-        found.append(_by_seed(matched, confidence) if by_seed else _by_image(*matched[0], seed))
+        found.append(_compared(matched, confidence, seed))
     p_values = np.array([p for _, p in found]).reshape(len(pairs), len(FIDELITIES))
     differences = np.array([ends for ends, _ in found]).reshape(len(pairs), len(FIDELITIES), 3)
     return Comparisons(pairs, differences, p_values, holm(p_values), untested)
@@ -102,28 +87,21 @@ def _matched(first: Sequence[Measured], second: Sequence[Measured]) -> list[tupl
     return [(one, seeds[one.lineage.seed]) for one in first if one.lineage.seed in seeds]
 
 
-def _by_image(one: Measured, other: Measured, seed: int) -> tuple[ndarray, ndarray]:
-    influences = one.answers.influences(), other.answers.influences()
-    return difference_ends(one.values, other.values, influences), swap_test(one.answers, other.answers, seed=seed)
+def _compared(matched: Sequence[tuple[Measured, Measured]], confidence: float, seed: int) -> tuple[ndarray, ndarray]:
+    """Differences with their intervals, and p values, of networks paired by seed."""
+    one, other = (Together([pair[side].answers for pair in matched]) for side in range(2))
+    by_image = one.by_image().mean(0), other.by_image().mean(0)
+    first, second = (over_images(each, confidence=confidence, seed=seed) for each in (one, other))
+    seeds, images = Spread.of(one.by_seed() - other.by_seed()), difference_ends(first, second, by_image)
+    ends = with_seeds(images, seeds.square(confidence), LIMITS - LIMITS[:, ::-1])
+    if len(matched) == 1:
+        return ends, swap_test(matched[0][0].answers, matched[0][1].answers, seed=seed)
+    error = _errors(ends[:, 0], by_image[0] - by_image[1], np.minimum(one.counts(), other.counts()))
+    return ends, two_way_p_values(ends[:, 0], error, seeds)
 
 
-def _by_seed(matched: Sequence[tuple[Measured, Measured]], confidence: float) -> tuple[ndarray, ndarray]:
-    n_images, ends, p_values = len(matched[0][0].answers.right), [], []
-    one, other = (np.stack([pair[side].values[:, 0] for pair in matched]) for side in range(2))
-    for place, name in enumerate(FIDELITIES):
-        images = n_images if name in _SHARES else None
-        mean, half = difference_interval(one[:, place], other[:, place], n_images=images, confidence=confidence)
-        ends.append((mean, mean - half, mean + half))
-        p_values.append(_p_value(one[:, place] - other[:, place], half, confidence))
-    return np.array(ends), np.array(p_values)
-
-
-def _p_value(differences: ndarray, half: float, confidence: float) -> float:
-    """Of no mean difference: Student's over seeds; where all seeds agree, from the interval that the images give."""
-    there = differences[~np.isnan(differences)]
-    if math.isnan(half):
-        return math.nan
-    if all_equal(there):
-        return float(2 * norm.sf(abs(there[0]) / half * norm.ppf((1 + confidence) / 2)))
-    error = float(there.std(ddof=1)) / math.sqrt(len(there))
-    return float(2 * t.sf(abs(there.mean()) / error, len(there) - 1))
+def _errors(differences: ndarray, by_image: ndarray, n_images: ndarray) -> ndarray:
+    """Standard errors over images if there were no differences, as McNemar's test has them."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        square = np.square(by_image).mean(0) / len(by_image) + np.square(differences) / n_images
+    return np.asarray(np.sqrt(square))

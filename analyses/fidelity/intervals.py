@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from numpy import ndarray
 from scipy.stats import t
 
@@ -75,12 +75,12 @@ def kappa_interval(
 
 
 def consistency_interval(
-    table: Int64[ndarray, "2 2"], value: float, *, confidence: float = 0.95, seed: int = 0
+    table: Float64[ndarray, "2 2"], value: float, *, confidence: float = 0.95, seed: int = 0
 ) -> Float64[ndarray, " 3"]:
     """Error consistency with its interval: quantiles of Jeffreys' posterior of the four shares of images.
 
     Args:
-        table: images that both get right, only one; only the other, neither.
+        table: images that both get right, only one; only the other, neither; or mean numbers of them.
         value: the estimate.
         confidence: in (0, 1).
         seed: of the draws.

@@ -1,7 +1,7 @@
 """What is measured of a network beside its teacher: how often, and where, it answers as the teacher does.
 
 Each quantity follows from the means of a few numbers of each image, the *columns*. So the same few lines give the
-quantities of a network, those of thousands of random swaps of two networks' answers, and what each image contributes.
+quantities of a network, of several at once, and of thousands of random swaps of two networks' answers.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,16 @@ from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
-from analyses.evaluation.divergence import jensen_shannon
+from analyses.evaluation.divergence import MOST, jensen_shannon
 
 
 class Quantity(NamedTuple):
-    """How a quantity is written: its name in words, and the factor of the numbers that are shown (100 for percent)."""
+    """A quantity: its name in words, the factor of the numbers that are shown (100 for percent), and its range."""
 
     label: str
     scale: float = 100.0
+    lowest: float = 0.0
+    highest: float = 1.0
 
 
 FIDELITIES = {
@@ -27,10 +29,12 @@ FIDELITIES = {
     "agreement_right": Quantity("agreement if teacher right"),
     "agreement_wrong": Quantity("agreement if teacher wrong"),
     "same_error": Quantity("same error if both wrong"),
-    "kappa": Quantity("Cohen's kappa", 1.0),
-    "error_consistency": Quantity("error consistency", 1.0),
-    "jensen_shannon": Quantity("Jensen-Shannon (nats)", 1.0),
+    "kappa": Quantity("Cohen's kappa", 1.0, -1.0),
+    "error_consistency": Quantity("error consistency", 1.0, -1.0),
+    "jensen_shannon": Quantity("Jensen-Shannon (nats)", 1.0, highest=MOST),
 }
+#: lowest and highest possible value of each [q, 2]
+LIMITS = np.array([(quantity.lowest, quantity.highest) for quantity in FIDELITIES.values()])
 N_COLUMNS = 7
 RIGHT, SAME, SAME_RIGHT, SAME_WRONG, BOTH_WRONG, BY_CHANCE, DIVERGENCE = range(N_COLUMNS)
 
@@ -75,27 +79,6 @@ class Answers:
         """Each quantity; NaN where it is not defined."""
         return quantities(self.columns.mean(0), float(self.right.mean()))
 
-    def influences(self) -> Float64[ndarray, "n q"]:
-        """What each image adds to each quantity, up to a factor: its mean square over n is the squared error."""
-        columns, right, teacher = self.columns, self.right.astype(float), float(self.right.mean())
-        values = self.values
-        both = columns[:, SAME_RIGHT] + columns[:, BOTH_WRONG]
-        own = columns[:, RIGHT].mean()
-        chance = columns[:, BY_CHANCE] + self.others
-        chance_of_right = np.where(columns[:, RIGHT] > 0, teacher, 1 - teacher) + np.where(right > 0, own, 1 - own)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = [
-                columns[:, RIGHT] - values[0],
-                columns[:, SAME] - values[1],
-                right * (columns[:, SAME] - values[2]) / teacher,
-                (1 - right) * (columns[:, SAME] - values[3]) / (1 - teacher),
-                (columns[:, SAME_WRONG] - columns[:, BOTH_WRONG] * values[4]) / columns[:, BOTH_WRONG].mean(),
-                _of_kappa(columns[:, SAME], chance),
-                _of_kappa(both, chance_of_right),
-                columns[:, DIVERGENCE] - values[7],
-            ]
-        return np.stack(found, axis=1)
-
 
 def quantities(means: Float64[ndarray, "*k 7"], teacher: float) -> Float64[ndarray, "*k q"]:
     """The quantities, in the order of `FIDELITIES`, from the means of the columns.
@@ -125,18 +108,6 @@ def quantities(means: Float64[ndarray, "*k 7"], teacher: float) -> Float64[ndarr
 
 def _kappa(observed: ndarray | float, expected: ndarray | float) -> ndarray:
     return np.where(expected < 1 - _ROUNDING, (observed - expected) / (1 - expected), np.nan)
-
-
-def _of_kappa(agrees: ndarray, chance: ndarray) -> ndarray:
-    """What each image adds to Cohen's kappa (Fleiss, Cohen, Everitt 1969, equation 13).
-
-    Args:
-        agrees: whether both say the same of it [n].
-        chance: how often each says elsewhere what the other says of it, both shares added [n].
-    """
-    observed, expected = agrees.mean(), chance.mean() / 2
-    far = (1 - observed) * (chance - 2 * expected) / (1 - expected)
-    return np.asarray((agrees - observed - far) / (1 - expected))
 
 
 _ROUNDING = 1e-12  # by which shares that add up to 1 may miss it

@@ -7,7 +7,7 @@ import numpy as np
 from numpy import ndarray
 
 from analyses.evaluation.predictions import Judged
-from analyses.fidelity.comparisons import Comparisons, compare_methods, group_means
+from analyses.fidelity.comparisons import Comparisons, compare_methods
 from analyses.fidelity.lineage import Lineage, lineages
 from analyses.fidelity.measured import Measured, measure_answers
 from analyses.fidelity.quantities import FIDELITIES, Answers
@@ -54,19 +54,20 @@ def measure_fidelity(
     _check(teacher, networks)
     targets = data.test.labels
     found = lineages(students, controls)
+    answers = [Answers(one.logits, teacher.logits, targets, temperature=temperature) for one in networks]
     measured = [
-        measure_answers(
-            Answers(one.logits, teacher.logits, targets, temperature=temperature), lineage, confidence, seed
-        )
-        for one, lineage in zip(networks, found, strict=True)
+        Measured(lineage, one, measure_answers([one], confidence=confidence, seed=seed))
+        for one, lineage in zip(answers, found, strict=True)
     ]
     compared = compare_methods(measured, confidence=confidence, seed=seed)
     groups = list(dict.fromkeys((one.role, one.group) for one in found))
-    means = [[each for each in measured if (each.lineage.role, each.lineage.group) == one] for one in groups]
+    of_groups = [
+        [each.answers for each in measured if (each.lineage.role, each.lineage.group) == one] for one in groups
+    ]
     right = int((teacher.logits.argmax(1) == targets).sum())
     arrays = {
         "values": np.stack([one.values for one in measured]),
-        "means": np.stack([group_means(of_group, confidence=confidence) for of_group in means]),
+        "means": np.stack([measure_answers(one, confidence=confidence, seed=seed) for one in of_groups]),
         "teacher_accuracy": wilson(np.array([right, len(targets) - right]), confidence=confidence),
         "targets": targets.numpy(),
         "teacher_predictions": teacher.logits.argmax(1).numpy(),
@@ -112,8 +113,8 @@ def _about_networks(
 
 def _about_tests(compared: Comparisons, *, controls: Sequence[str]) -> dict[str, Any]:
     return {
-        "interval": "of one network over images, of several seeds Student's t over these",
-        "tests": "paired by seed (Student's t) or by image (random swaps); Holm's p values over all of them",
+        "interval": "over images, and over seeds where a method has several",
+        "tests": "paired by seed and image, or by image alone (random swaps); Holm's p values over all of them",
         "pairs": compared.pairs,
         "untested": compared.untested,
         "verdicts": list(verdicts(compared, controls)),

@@ -88,7 +88,9 @@ def find_members(texts: Sequence[str], *, teacher: str | None = None, teachers: 
     members = list({one.content: one for one in reversed(found)}.values())[::-1]
     members.sort(key=lambda one: not one.teacher)
     if len(members) < 2:
-        raise AnalysisError(f"a map needs two networks at least, but {' '.join(texts)} names {len(members)}")
+        raise AnalysisError(
+            f"a map needs two networks at least, but {' '.join(texts)} names {len(members)}, as a network counts once"
+        )
     return _distinctly_named(members)
 
 
@@ -117,6 +119,8 @@ def _of_dumps(paths: Sequence[str]) -> Iterator[Member]:
 
 def _of_specs(specs: Sequence[str]) -> Iterator[Member]:
     for spec, name in zip(specs, shortest_names([Path(spec) for spec in specs]), strict=True):
+        if spec.endswith(".safetensors") and not Path(spec.partition("@")[2] or spec).is_file():
+            raise AnalysisError(f"there is no {spec}; give a run, a checkpoint or a dump")
         path, of_run = Path(spec.partition("@")[2] or spec), Path(spec) / LAST
         file = of_run if of_run.is_file() else path
         ours = file.suffix == ".safetensors" and "@" not in spec and file.is_file()

@@ -1,26 +1,31 @@
 """How alike two networks are: one number for a pair, from the layers that a rule chooses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from analyses.cka.intervals import ratio, without_each
 from analyses.cka.sums import Grams, HSICSums
-from analyses.jackknife import jackknife_t, too_few
+from analyses.jackknife import Array, jackknife_t, too_few
 from analyses.layer_pairs import match_layers
+from analyses.similarity.intervals import SAMPLE_GROUPS, PreparedLayer, group_samples
 from analyses.similarity.measure import FeatureSet
-from analyses.similarity.measures import MEASURES, find_measure
+from analyses.similarity.measures import find_measure
+from analyses.similarity.null import random_order
 from analyses.stored_pair import StoredNetwork
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.hsic import MIN_SAMPLES
 from kdprobe.features.shared_images import located
 
 POOLED = "pooled"  # the name of the layer that holds the classifier's input
-NO_INTERVAL = "a map has intervals of CKA alone"
+NO_GROUPS = "they were not asked for"
 
 #: which layers of two networks are compared, by the name of the rule
 RULES = {
@@ -56,11 +61,15 @@ class Comparison(ABC):
         title: name of the measure, for people.
         symmetric: whether both directions of a pair are the same.
         grams: whether dumps of Gram matrices will do.
+        largest: value of equal networks; None if there is no bound.
+        least: images that are needed.
     """
 
     title: str
     symmetric: bool = True
     grams: bool = False
+    largest: float | None = 1.0
+    least: ClassVar[int] = 2
 
     @abstractmethod
     def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> Any:
@@ -70,12 +79,21 @@ class Comparison(ABC):
     def compare(self, one: Any, other: Any) -> PairValue:
         """The first network beside the second."""
 
+    @abstractmethod
+    def orders(self, index: Tensor, batch_size: int, permutations: int, seed: int) -> Tensor:
+        """Random orders of the images [permutations, n]; images of one index stay together."""
+
+    @abstractmethod
+    def null(self, one: Any, other: Any, orders: Tensor) -> Array:
+        """The first network beside the second, whose images are in each of these orders [permutations]."""
+
 
 class _CKA(Comparison):
     """Unbiased linear CKA over minibatches, with its jackknife interval."""
 
     title = "CKA"
     grams = True
+    least = MIN_SAMPLES
 
     def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> list[Grams]:
         starts = range(0, side.store.n_samples, batch_size)
@@ -87,10 +105,9 @@ class _CKA(Comparison):
             if sums.accepts(len(next(iter(grams.values())))):
                 sums.add(grams, others)
         result = sums.result()
-        places = _matched(result.teacher_layers, result.student_layers)
-        rows, columns = ([pair[side] for pair in places] for side in (0, 1))
+        rows, columns = zip(*_matched(result.teacher_layers, result.student_layers), strict=True)
         reasons = {(cell["teacher_layer"], cell["student_layer"]): cell["reason"] for cell in result.undefined}
-        for row, column in places:
+        for row, column in zip(rows, columns, strict=True):
             if reason := reasons.get((result.teacher_layers[row], result.student_layers[column])):
                 return PairValue(np.nan, reason=_of_either(reason))
         value = float(result.matrix[rows, columns].mean())
@@ -101,48 +118,119 @@ class _CKA(Comparison):
         missing = too_few(len(sizes), "minibatches") or "without one of the minibatches, a layer is constant"
         return PairValue(value, value - half, value + half, reason="" if np.isfinite(half) else missing)
 
+    def orders(self, index: Tensor, batch_size: int, permutations: int, seed: int) -> Tensor:
+        """Within each minibatch, as its sums are permuted."""
+        generator, n = torch.Generator().manual_seed(seed), len(index)
+        parts = [(start, index[start : start + batch_size]) for start in range(0, n, batch_size)]
+        orders = [
+            torch.cat([start + random_order(len(part), generator, part) for start, part in parts])
+            for _ in range(permutations)
+        ]
+        return torch.stack(orders)
+
+    def null(self, one: list[Grams], other: list[Grams], orders: Tensor) -> Array:
+        sums, start = HSICSums(permutations=len(orders)), 0
+        for grams, others in zip(one, other, strict=True):
+            n = len(next(iter(grams.values())))
+            if sums.accepts(n):
+                sums.add(grams, others, orders=orders[:, start : start + n] - start)
+            start += n
+        values = sums.null()
+        assert values is not None
+        rows, columns = zip(*_matched(sums.teacher_layers, sums.student_layers), strict=True)
+        found: Array = values[:, rows, columns].mean(1)
+        return found
+
+
+class _Prepared(NamedTuple):
+    """A network's layers and, for the jackknife, the number of each image's group."""
+
+    layers: dict[str, PreparedLayer]
+    groups: NDArray[np.int64]
+
 
 class _Measured(Comparison):
-    """Another measure, over all samples at once."""
+    """Another measure, over all samples at once.
 
-    def __init__(self, name: str) -> None:
-        self._measure = find_measure(name)
-        self.title, self.symmetric = self._measure.title, self._measure.symmetric
+    Args:
+        name: of the measure.
+        n_groups: of images, one left out at a time for the interval; 0 for none.
+    """
 
-    def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> dict[str, Any]:
+    def __init__(self, name: str, n_groups: int) -> None:
+        self._measure, self._n_groups = find_measure(name), n_groups
+        self.title, self.symmetric, self.largest = self._measure.title, self._measure.symmetric, self._measure.largest
+
+    def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> _Prepared:
         stored = torch.float16 if side.store.dtype == "float16" else None
-        return {layer: self._prepared(side, layer, stored) for layer in layers}
+        groups = group_samples(side.store.index, max(self._n_groups, 1))
+        return _Prepared({layer: self._prepared(side, layer, stored) for layer in layers}, groups)
 
-    def _prepared(self, side: StoredNetwork, layer: str, stored: torch.dtype | None) -> Any:
+    def _prepared(self, side: StoredNetwork, layer: str, stored: torch.dtype | None) -> PreparedLayer:
         try:
-            return self._measure.prepare(FeatureSet(side.reduced(layer, None), stored))
+            features = FeatureSet(side.reduced(layer, None), stored)
+            return PreparedLayer(features, self._measure.prepare(features))
         except Undefined as error:
-            return error
+            return PreparedLayer(None, error)
 
-    def compare(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> PairValue:
-        values, remarks, layers = list[float](), list[str](), (list(one.values()), list(other.values()))
-        for row, column in _matched(list(one), list(other)):
-            x, y = layers[0][row], layers[1][column]
-            failed = next((str(side) for side in (x, y) if isinstance(side, AnalysisError)), "")
-            if reason := failed or self._measure.undefined(x, y):
+    def compare(self, one: _Prepared, other: _Prepared) -> PairValue:
+        pairs, remarks = _pairs(one, other), list[str]()
+        for x, y in pairs:
+            failed = next((str(side.prepared) for side in (x, y) if side.failed), "")
+            if reason := failed or self._measure.undefined(x.prepared, y.prepared):
                 return PairValue(np.nan, reason=reason)
-            values.append(self._measure.compare(x, y))
-            remarks.append(self._measure.remark(x, y))
-        return PairValue(float(np.mean(values)), reason=NO_INTERVAL, remark=next(filter(None, remarks), ""))
+            remarks.append(self._measure.remark(x.prepared, y.prepared))
+        value = float(np.mean([self._measure.compare(x.prepared, y.prepared) for x, y in pairs]))
+        half, reason = self._half_width(pairs, one.groups)
+        return PairValue(value, value - half, value + half, reason, next(filter(None, remarks), ""))
+
+    def _half_width(self, pairs: "_Pairs", groups: NDArray[np.int64]) -> tuple[float, str]:
+        """Half the width of the interval, or why there is none."""
+        if reason := self._measure.no_interval or ("" if self._n_groups else NO_GROUPS):
+            return np.nan, reason
+        left = [self._measure.left_out([(x[0], x[1])], [(y[0], y[1])], groups) for x, y in pairs if x[0] and y[0]]
+        weights = left[0][1]
+        half = float(jackknife_t(np.mean([values[:, 0, 0] for values, _ in left], axis=0), weights))
+        missing = f"without some of the {self._measure.grouping} the pair has no value"
+        return half, "" if np.isfinite(half) else too_few(len(weights), self._measure.grouping) or missing
+
+    def orders(self, index: Tensor, batch_size: int, permutations: int, seed: int) -> Tensor:
+        """Of all images."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([random_order(len(index), generator, index) for _ in range(permutations)])
+
+    def null(self, one: _Prepared, other: _Prepared, orders: Tensor) -> Array:
+        values = np.full((len(orders), len(pairs := _pairs(one, other))), np.nan)
+        for place, (x, y) in enumerate(pairs):
+            if x.failed or y.failed or self._measure.undefined(x.prepared, y.prepared):
+                continue
+            for draw, order in enumerate(orders):
+                turned = self._measure.reordered(y.prepared, order)
+                values[draw, place] = self._measure.compare(x.prepared, turned)
+        found: Array = values.mean(1)
+        return found
 
 
-def comparison(measure: str) -> Comparison:
-    """The comparison by a measure: `cka`, or a name in `analyses.similarity.measures.MEASURES`.
+_Pairs = Sequence[tuple[PreparedLayer, PreparedLayer]]
+
+
+def _pairs(one: _Prepared, other: _Prepared) -> _Pairs:
+    """The layers that go together."""
+    rows, columns = list(one.layers.values()), list(other.layers.values())
+    return [(rows[row], columns[column]) for row, column in _matched(list(one.layers), list(other.layers))]
+
+
+def comparison(measure: str, groups: int = SAMPLE_GROUPS) -> Comparison:
+    """The comparison by a measure.
+
+    Args:
+        measure: `cka`, or a name in `analyses.similarity.measures.MEASURES`.
+        groups: of images, one left out at a time for the intervals of other measures than CKA; 0 for none.
 
     Raises:
         AnalysisError: for another name.
     """
-    return _CKA() if measure == "cka" else _Measured(measure)
-
-
-def measure_names() -> list[str]:
-    """The names that `comparison` takes."""
-    return ["cka", *MEASURES]
+    return _CKA() if measure == "cka" else _Measured(measure, groups)
 
 
 def layers_of(side: StoredNetwork, rule: str) -> list[str]:

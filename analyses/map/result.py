@@ -14,10 +14,12 @@ from analyses.map.grouping import permanova
 from analyses.map.members import Member
 from analyses.map.pairs import RULES, PairValue, comparison
 from analyses.map.showing import source_of
-from analyses.map.tiles import PAIRS, read_pairs
-from analyses.map.work import MapCell, MapSettings
+from analyses.map.tiles import PAIRS, read_nulls, read_pairs
+from analyses.map.work import MapCell, MapCells, MapSettings
+from analyses.similarity.null import ALPHA, Calibrated, calibrate
 from kdprobe.errors import Undefined
 from kdprobe.features.store import FeatureStore
+from kdprobe.formats.null_kinds import NULL_RANGES
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
@@ -26,30 +28,28 @@ if TYPE_CHECKING:
 
 _Array = NDArray[np.float64]
 _PERMUTATIONS = 9999
+_CORRECTION = (
+    "adjusted p values hold for all pairs together: of any pair as far above its null, in that one's deviations, with "
+    "the images in random orders, one for each network"
+)
 
 
-def map_result(
-    folder: Path,
-    members: Sequence[Member],
-    networks: Sequence[MapCell],
-    tiles: Sequence[MapCell],
-    settings: MapSettings,
-) -> Result:
+def map_result(folder: Path, members: Sequence[Member], cells: MapCells, settings: MapSettings) -> Result:
     """The map of networks whose pairs are measured.
 
     Args:
         folder: of the ledger that `complete_map` filled.
         members: the networks.
-        networks: their cells.
-        tiles: the cells of their pairs.
+        cells: theirs and those of their pairs.
         settings: how they were measured.
 
     Returns:
         kind "map": `similarity`, `low` and `high` [N, N], rows beside columns, NaN where the facts' `undefined` or
         `no_interval` says why; `points` [N, 2], NaN for networks that are left out because pairs of theirs are
-        undefined, `shares`, and the `tree` of the others.
+        undefined, `shares`, and the `tree` of the others. Of a calibrated map also what
+        `analyses.similarity.null.Calibrated` holds of each pair [N, N], NaN on the diagonal.
     """
-    matrices, undefined, remarks, missing = _matrices(folder, members, networks, tiles)
+    matrices, undefined, remarks, missing = _matrices(folder, members, cells)
     placed = _placed(matrices[0])
     distances = chord_distances(matrices[0])[np.ix_(placed, placed)]
     ordination = principal_coordinates(distances)
@@ -58,7 +58,9 @@ def map_result(
     arrays = dict(zip(("similarity", "low", "high"), matrices, strict=True))
     arrays |= {"points": points, "shares": ordination.shares}
     arrays |= {"tree": average_linkage(distances)} if len(placed) > 1 else {}
-    known, origins = _origins(folder, networks)
+    known, origins = _origins(folder, cells.networks)
+    beside = _beside_null(folder, matrices[0], cells, settings) if cells.nulls else None
+    arrays |= beside.arrays() if beside else {}
     facts = {
         "networks": [one.name for one in members],
         "methods": [one.method for one in members],
@@ -73,15 +75,20 @@ def map_result(
         "groupings": _groupings(distances, [members[place] for place in placed]),
         **known,
         **({"remarks": remarks} if remarks else {}),
+        **({"calibration": _calibration(settings.permutations)} if beside else {}),
     }
     return Result("map", arrays, facts, provenance(data=known["data"], networks=origins))
 
 
 def map_table(result: Result) -> "pd.DataFrame":
-    """One row per ordered pair of networks: network, other, similarity, low, high, undefined (a reason, or empty)."""
+    """One row per ordered pair of networks: network, other, similarity, low, high, undefined (a reason, or empty).
+
+    Of a calibrated map, with the arrays that say so before the last one.
+    """
     import pandas as pd
 
     names, arrays = result.facts["networks"], result.arrays
+    beside = {key: arrays[key] for key in NULL_RANGES if key in arrays}
     reasons = {tuple(pair["networks"]): pair["reason"] for pair in result.facts["undefined"]}
     return pd.DataFrame(
         [
@@ -89,6 +96,7 @@ def map_table(result: Result) -> "pd.DataFrame":
                 "network": one,
                 "other": other,
                 **{key: arrays[key][row, column] for key in ("similarity", "low", "high")},
+                **{key: values[row, column] for key, values in beside.items()},
                 "undefined": reasons.get((one, other)) or reasons.get((other, one), ""),
             }
             for row, one in enumerate(names)
@@ -115,6 +123,7 @@ def map_summary(result: Result) -> str:
         )
         if beside:
             lines.append(f"nearest to the teacher {names[row]}: {names[beside[0]]}, {_worded(result, row, beside[0])}")
+    lines += [_worded_calibration(result)] if "calibration" in facts else []
     lines += [worded_grouping(grouping) for grouping in facts["groupings"]]
     if facts["undefined"]:
         first = facts["undefined"][0]
@@ -136,16 +145,43 @@ def worded_grouping(grouping: Mapping[str, Any]) -> str:
     return f"{head}: {share}, p = {grouping['p_value']:.4f} of {grouping['n_networks']} networks"
 
 
+def _worded_calibration(result: Result) -> str:
+    """How many pairs exceed their null."""
+    known, p_values = result.facts["calibration"], result.arrays["p_adjusted"]
+    both = np.maximum(p_values, p_values.T)[np.triu_indices(len(p_values), 1)]
+    defined = both[~np.isnan(both)]
+    return (
+        f"{(defined <= known['alpha']).sum()} of {len(defined)} pairs exceed their null of {known['permutations']} "
+        f"random orders of the images (p <= {known['alpha']:g} for all pairs together)"
+    )
+
+
+def _beside_null(folder: Path, similarity: _Array, cells: MapCells, settings: MapSettings) -> Calibrated:
+    """All pairs beside their null, with p values that hold for all of them together."""
+    places = {cell.id: place for place, cell in enumerate(cells.networks)}
+    null = np.full((settings.permutations, *similarity.shape), np.nan)
+    for tile in cells.nulls:
+        for one, other, (there, back) in read_nulls(folder / "cells" / tile.id / PAIRS):
+            row, column = places[one], places[other]
+            null[:, row, column], null[:, column, row] = there, back
+    observed = np.where(np.eye(len(similarity), dtype=bool), np.nan, similarity)
+    return calibrate(observed, null, largest=comparison(settings.measure).largest)
+
+
+def _calibration(permutations: int) -> dict[str, Any]:
+    return {"alpha": ALPHA, "permutations": permutations, "correction": _CORRECTION}
+
+
 def _matrices(
-    folder: Path, members: Sequence[Member], networks: Sequence[MapCell], tiles: Sequence[MapCell]
+    folder: Path, members: Sequence[Member], cells: MapCells
 ) -> tuple[list[_Array], list[dict[str, Any]], list[dict[str, str]], str]:
     """Values and ends of intervals, undefined pairs, remarks, and why there is no interval where there is none."""
-    places = {cell.id: place for place, cell in enumerate(networks)}
+    places = {cell.id: place for place, cell in enumerate(cells.networks)}
     n = len(members)
     matrices = [np.full((n, n), np.nan) for _ in range(3)]
     undefined: list[dict[str, Any]] = []
     remarks, missing = dict[str, int](), ""
-    for tile in tiles:
+    for tile in cells.tiles:
         for one, other, (there, back) in read_pairs(folder / "cells" / tile.id / PAIRS):
             row, column = places[one], places[other]
             for place, pair in (((row, column), there), ((column, row), back)):

@@ -53,21 +53,29 @@ def source_of(folder: Path) -> tuple[Path, str]:
     return folder / said["file"], str(said["role"])
 
 
-def _show(config: Mapping[str, Any], path: Path, device: str) -> None:
+def views_of(config: Mapping[str, Any]) -> Views:
+    """A network and the images that it is shown, from what `prepare_network` takes."""
     view = View(**config["view"]) if config["view"] else View()
     named_by = {ROLE: Path(config["named_by"])} if config["named_by"] else None
-    views = open_views(
-        {ROLE: config["spec"]}, data=config["data"], named_by=named_by, view=view, shown=True, told=config["told"]
-    )
+    given: dict[str, Any] = {"data": config["data"], "named_by": named_by, "view": view, "told": config["told"]}
+    return open_views({ROLE: config["spec"]}, shown=True, **given)
+
+
+def seen_by(views: Views) -> dict[str, Any]:
+    """How images are shown to the network, with nothing left open."""
+    info, view = model_info(views.models[ROLE]), views.shown[ROLE].view
+    preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
+    return preprocessing | {key: value for key, value in vars(view).items() if value is not None}
+
+
+def _show(config: Mapping[str, Any], path: Path, device: str) -> None:
+    views = views_of(config)
     model = views.models[ROLE]
     info = model_info(model)
     found = info.sha256 or weights_sha256(model)
     if config["sha256"] not in ("", found):
         raise AnalysisError(f"{config['spec']} has the sha256 {found}, but the runs were taught by {config['sha256']}")
-    shown = views.shown[ROLE]
-    preprocessing = {"image_size": info.image_size, "mean": list(info.mean), "std": list(info.std)}
-    seen = {key: value for key, value in vars(shown.view).items() if value is not None}
-    network = Network(info.name, found, {**preprocessing, **seen}, shown.identity, info.remark)
+    network = Network(info.name, found, seen_by(views), views.shown[ROLE].identity, info.remark)
     path.unlink(missing_ok=True)
     with FeatureStore.create(
         path, {ROLE: network}, data=views.data, batch_size=config["batch_size"], reduce="gap", overwrite=True

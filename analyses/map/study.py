@@ -5,11 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from analyses.map.checks import check_members
 from analyses.map.members import Member
 from analyses.map.pairs import RULES, comparison
 from analyses.map.result import map_result
-from analyses.map.tiles import check_dumps
-from analyses.map.work import TASK, MapSettings, complete_map
+from analyses.map.work import TASK, MapSettings, complete_map, network_cells
+from analyses.similarity.intervals import SAMPLE_GROUPS
+from analyses.similarity.null import enough_permutations
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.errors import AnalysisError, near_matches
 from kdprobe.features.minibatches import SIZE
@@ -32,6 +34,8 @@ def measure_map(
     batch_size: int = SIZE,
     view: View = AS_IT_IS,
     told: Mapping[str, Any] | None = None,
+    groups: int = SAMPLE_GROUPS,
+    permutations: int = 0,
     device: str = "auto",
     engine: str = "local",
     retries: int = RETRIES,
@@ -49,6 +53,8 @@ def measure_map(
         batch_size: images in a minibatch.
         view: how image files are shown.
         told: facts that files of networks do not hold, as `open_views` takes them.
+        groups: of images, one left out at a time for the intervals of other measures than CKA; 0 for none.
+        permutations: of the images, for the null of each pair and p values for all of them together; 0 for none.
         device: where networks run.
         engine: `local`, `ray` or `slurm`.
         retries: further tries of what fails.
@@ -63,11 +69,11 @@ def measure_map(
         Stopped: when told to stop, with everything saved that is done.
         SweepError: if the folder or the engine cannot be used.
     """
-    compared_by = comparison(measure)
+    compared_by = comparison(measure, groups)
+    permutations = enough_permutations(permutations, calibrated=permutations > 0)
     if rule not in RULES:
         raise AnalysisError(f"no rule {rule!r} for layers{near_matches(rule, RULES)}")
     check_options(engine, of_engine)
-    check_dumps([(one.file, one.role) for one in members if one.file], compared_by, rule)
     shown = [one for one in members if one.spec]
     spec = data or next((one.data for one in members if one.data and not one.teacher), "")
     spec = spec or next((one.data for one in shown if one.data), "")
@@ -75,7 +81,10 @@ def measure_map(
         raise AnalysisError(f"{shown[0].spec} does not name its data set; give one with --data")
     facts = iter(facts_for([one.spec for one in shown], told or {}))
     of_each = [next(facts) if one.spec else {} for one in members]
-    settings = MapSettings(measure, rule, spec, batch_size, asdict(view), of_each)
+    settings = MapSettings(measure, rule, spec, batch_size, asdict(view), of_each, groups, permutations)
+    networks = network_cells(members, settings)
+    first = next((cell.config for cell, one in zip(networks, members, strict=True) if one.spec), None)
+    check_members(members, compared_by, rule=rule, batch_size=batch_size, shown=first)
     order = Order(folder.resolve(), task=TASK, device=device, trust=tuple(sorted(trusted_modules())))
     tell = (lambda _: None) if quiet else say
     cells = complete_map(
@@ -87,4 +96,4 @@ def measure_map(
         say=tell,
         quiet=quiet,
     )
-    return map_result(folder, members, *cells, settings)
+    return map_result(folder, members, cells, settings)

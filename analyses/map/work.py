@@ -8,11 +8,12 @@ with the one before in the same folder.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analyses.map.members import Member, content_key
 from analyses.map.showing import prepare_network
 from analyses.map.tiles import measure_tile
+from analyses.similarity.intervals import SAMPLE_GROUPS
 from kdprobe.errors import AnalysisError, Stopped
 from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.sweeps.cells import Cell
@@ -25,12 +26,22 @@ TASK = "analyses.map.work:work_on"
 
 
 class MapCell(Cell):
-    """A network of a map, or a tile of its pairs."""
+    """A network of a map, a tile of its pairs, or a tile of their null."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `work_on` is given."""
+        return {**self.base, **self.values}
 
     @property
     def label(self) -> str:
         """What it is, in a few words."""
         return str(self.values["of"])
+
+    def blamed(self, reason: str) -> str:
+        """Why it failed: what names two of its networks needs no more."""
+        named = any(reason.startswith(f"{name} and ") for name in self.values.get("names", {}).values())
+        return reason if named else f"{self.label}: {reason}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class MapSettings:
         batch_size: samples in a minibatch.
         view: how image files are shown, as the fields of a `kdprobe.data.View`.
         told: for each network, facts that its file does not hold.
+        groups: of images, one left out at a time for intervals of other measures than CKA; 0 for none.
+        permutations: of the images, for the null of each pair; 0 for none.
     """
 
     measure: str
@@ -52,6 +65,22 @@ class MapSettings:
     batch_size: int
     view: Mapping[str, Any]
     told: Sequence[Mapping[str, Any]]
+    groups: int = SAMPLE_GROUPS
+    permutations: int = 0
+
+
+class MapCells(NamedTuple):
+    """The cells of a map.
+
+    Attributes:
+        networks: one for each.
+        tiles: of all pairs.
+        nulls: of the null of all pairs.
+    """
+
+    networks: list[MapCell]
+    tiles: list[MapCell]
+    nulls: list[MapCell]
 
 
 def work_on(config: Mapping[str, Any], out: Path, device: str) -> None:
@@ -67,19 +96,30 @@ def network_cells(members: Sequence[Member], settings: MapSettings) -> list[MapC
     return [_network_cell(one, told, settings) for one, told in zip(members, settings.told, strict=True)]
 
 
-def tile_cells(networks: Sequence[Cell], settings: MapSettings) -> list[MapCell]:
-    """The cells of all pairs of networks."""
-    ids = [cell.id for cell in networks]
-    blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
-    chosen = {"measure": settings.measure, "rule": settings.rule}
-    size = {"batch_size": settings.batch_size}
-    found = []
-    for number, columns in enumerate(blocks):
-        for place, rows in enumerate(blocks[: number + 1]):
-            pairs = {"rows": rows, "columns": columns, **chosen}
-            values = {"of": f"{settings.measure}, tile {place + 1}.{number + 1}", **pairs}
-            found.append(MapCell(content_key(pairs | size), values, size))
-    return found
+def tile_cells(networks: Sequence[Cell], settings: MapSettings, *, null: bool = False) -> list[MapCell]:
+    """The cells of all pairs of networks, or of their null."""
+    starts = range(0, len(networks), _BLOCK)
+    blocks = [(row, column) for column in starts for row in starts if row <= column]
+    return [_tile_cell(networks, row, column, settings, null) for row, column in blocks]
+
+
+def _tile_cell(networks: Sequence[Cell], row: int, column: int, settings: MapSettings, null: bool) -> MapCell:
+    """The tile of two blocks of networks, of which the first ones stand at these places."""
+    blocks = [networks[start : start + _BLOCK] for start in (row, column)]
+    rows, columns = ([cell.id for cell in block] for block in blocks)
+    named = {cell.id: cell for cell in (*blocks[0], *blocks[1])}
+    pairs: dict[str, Any] = {"rows": rows, "columns": columns, "measure": settings.measure, "rule": settings.rule}
+    decides, size = dict(pairs), {"batch_size": settings.batch_size}
+    if null:  # orders belong to a network's content, wherever it stands
+        seeds = {cell.id: int(content_key(cell.values["content"]), 16) for cell in named.values()}
+        decides |= {"permutations": settings.permutations, "seeds": seeds}
+    elif settings.groups and settings.measure != "cka":
+        decides |= {"groups": settings.groups}
+    ends = [f"{start + 1} to {start + len(block)}" for start, block in zip((row, column), blocks, strict=True)]
+    label = f"{settings.measure}{' under chance' if null else ''}, networks {' beside '.join(dict.fromkeys(ends))}"
+    names = {cell.id: cell.values["of"] for cell in named.values()}
+    values = {"of": label, "names": names, "groups": settings.groups, **decides}
+    return MapCell(content_key(decides | size), values, size)
 
 
 def complete_map(
@@ -91,7 +131,7 @@ def complete_map(
     retries: int = RETRIES,
     say: Callable[[str], object] = lambda _: None,
     quiet: bool = True,
-) -> tuple[list[MapCell], list[MapCell]]:
+) -> MapCells:
     """Bring all networks and pairs of a map to their end.
 
     Args:
@@ -104,7 +144,7 @@ def complete_map(
         quiet: show no progress.
 
     Returns:
-        the cells of the networks, and those of the tiles.
+        the cells of the networks, those of the tiles, and those of their null.
 
     Raises:
         Stopped: when told to stop.
@@ -113,13 +153,14 @@ def complete_map(
     """
     networks = network_cells(members, settings)
     tiles = tile_cells(networks, settings)
-    cells = [*networks, *tiles]
+    nulls = tile_cells(networks, settings, null=True) if settings.permutations else []
+    cells = [*networks, *tiles, *nulls]
     check_folder(folder, cells, {})
     with stop_requests() as stop:
         engine = open_engine()
         try:
             ledger = begin(folder, cells, trains=False)
-            for label, part in (("networks", networks), ("pairs", tiles)):
+            for label, part in (("networks", networks), ("pairs", tiles), ("null", nulls)):
                 driver = Driver(
                     replace(ledger, cells=part),
                     engine,
@@ -133,7 +174,7 @@ def complete_map(
                 _require_done(driver, ledger, stop)
         finally:
             engine.close()
-    return networks, tiles
+    return MapCells(networks, tiles, nulls)
 
 
 def _require_done(driver: Driver, ledger: Ledger, stop: StopRequest) -> None:
@@ -142,8 +183,8 @@ def _require_done(driver: Driver, ledger: Ledger, stop: StopRequest) -> None:
         raise Stopped(f"stopped by {stop.reason}; the same command goes on")
     if tally.failed:
         cell, reason = next(iter(tally.failed.items()))
-        label = next(one.label for one in driver.ledger.cells if one.id == cell)
-        raise AnalysisError(f"{label}: {reason}")
+        failed = next(one for one in driver.ledger.cells if one.id == cell)
+        raise AnalysisError(failed.blamed(reason) if isinstance(failed, MapCell) else reason)
 
 
 def _network_cell(member: Member, told: Mapping[str, Any], settings: MapSettings) -> MapCell:
@@ -151,5 +192,6 @@ def _network_cell(member: Member, told: Mapping[str, Any], settings: MapSettings
     told = {**told, **member.told}
     cell = member.key(**shown, facts=told) if member.spec else member.key()
     place = {"spec": member.spec, "file": member.file, "role": member.role, "named_by": member.named_by}
-    values = {"of": member.name, **place, "sha256": member.sha256, "told": told, "data": shown["data"]}
+    known = {"sha256": member.sha256, "content": member.content, "told": told}
+    values = {"of": member.name, **place, **known, "data": shown["data"]}
     return MapCell(cell, values | {"view": shown["view"]}, {"batch_size": settings.batch_size})

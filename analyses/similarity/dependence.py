@@ -10,7 +10,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analyses.similarity.distances import distances, products
+from analyses.similarity.distances import distances
+from analyses.similarity.matrices import Centring, correlations_left, products
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.hsic import MIN_SAMPLES, double_centre, u_centre
@@ -64,20 +65,14 @@ class DistanceCorrelation(Measure[Tensor]):
             raise AnalysisError(f"distance correlation needs at least {MIN_SAMPLES} samples, but got {features.n}")
         found, tolerance = distances(features)
         longest = float(found.max())
-        centred = self._centred(found**self.exponent)
+        centred = self._centred(found if self.exponent == 1 else found**self.exponent)
         norm = float(centred.norm())
         if norm <= max(_LEAST * longest**self.exponent, tolerance**self.exponent) * features.n:
             raise Undefined(
                 "distance correlation is undefined: its variance is 0 but for rounding, as where all samples are "
                 "equally far apart"
             )
-        return centred / norm
-
-    def without(self, features: FeatureSet, prepared: Tensor, kept: Tensor) -> Tensor:
-        """The distances that are left, centred and normalised again, which undoes what was subtracted before."""
-        left: Tensor = self._centred(prepared[kept][:, kept])
-        left /= left.norm()
-        return left
+        return centred.div_(norm)
 
     def _centred(self, powers: Tensor) -> Tensor:
         return u_centre(powers) if self.unbiased else double_centre(powers)
@@ -89,6 +84,23 @@ class DistanceCorrelation(Measure[Tensor]):
     def compare_all(self, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> NDArray[np.float64]:
         """The same of all pairs of layers at once."""
         return products(rows, columns)
+
+    def left_out(
+        self,
+        rows: Sequence[tuple[FeatureSet, Tensor]],
+        columns: Sequence[tuple[FeatureSet, Tensor]],
+        groups: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The values of what is left, from sums of products."""
+        one, other = ([prepared for _, prepared in side] for side in (rows, columns))
+        return correlations_left(one, other, groups, self._centring)
+
+    def _centring(self, n: int) -> Centring:
+        if not self.unbiased:
+            return Centring(rows=2 / n, total=1 / n**2)
+        return (
+            Centring(rows=2 / (n - 2), total=1 / ((n - 1) * (n - 2))) if n >= MIN_SAMPLES else Centring(0.0, math.nan)
+        )
 
     def reordered(self, prepared: Tensor, order: Tensor) -> Tensor:
         """Rows and columns permuted."""

@@ -8,39 +8,48 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
+from analyses.similarity.matrices import Centring, correlations_left, products
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import Undefined
-from kdprobe.features.gram import centred_gram
 from kdprobe.features.rounding import distance_tolerance
 
 _NEAR = 1e-6  # of both squared lengths: below it the squared distance of two samples has lost digits
-_SAME = 1e-12  # of the squares of all standardised distances: below it those that are left are the same
+_FAR = 8.0  # how many times as long as without their mean features may be after a shift by the first sample
+_IN_CACHE = 1 << 17  # distances made at a time
 _BLOCK = 1 << 22  # differences made at a time
 
 
 def distances(features: FeatureSet) -> tuple[Float[Tensor, "n n"], float]:
     """Euclidean distances of all pairs of samples, and how far two of them may be apart by rounding alone.
 
-    They come from inner products of centred features; where two samples are so near that these lose their digits, from
-    their differences.
+    They come from inner products of shifted features, some samples at a time; where two samples are so near that these
+    lose their digits, from their differences.
 
     Raises:
         Undefined: for features that do not vary.
     """
     varying = features.varying
-    gram = centred_gram(varying)
-    lengths = gram.diagonal()
-    both = lengths[:, None] + lengths[None, :]
-    squares = both - 2 * gram
-    near = (squares < _NEAR * both).nonzero()
-    for pairs in torch.split(near, max(1, _BLOCK // varying.shape[1])):
-        one, other = pairs.unbind(1)
-        squares[one, other] = (varying[one] - varying[other]).square().sum(1)
     tolerance = distance_tolerance(varying, features.stored, scale=features.scale)
-    return squares.clamp_(min=0).sqrt_().fill_diagonal_(0), tolerance
+    shifted = varying - varying[0]  # exact where samples have values in common
+    n, mean, lengths = len(shifted), shifted.mean(0), shifted.square().sum(1)
+    if float(lengths.sum()) > _FAR * float(lengths.sum() - n * (mean @ mean)):
+        lengths = (shifted := shifted - mean).square().sum(1)
+    found = shifted.new_empty(n, n)
+    step = max(1, _IN_CACHE // n)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        both = lengths[start:stop, None] + lengths[:stop]
+        squares = torch.addmm(both, shifted[start:stop], shifted[:stop].T, alpha=-2)
+        both.mul_(_NEAR).diagonal(start).fill_(-torch.inf)
+        near = (squares < both).nonzero()
+        for pairs in torch.split(near, max(1, _BLOCK // varying.shape[1])):
+            one, other = pairs.unbind(1)
+            squares[one, other] = (varying[start + one] - varying[other]).square().sum(1)
+        torch.sqrt(squares.clamp_(min=0), out=found[start:stop, :stop])
+        found[:start, start:stop] = found[start:stop, :start].T
+    return found.fill_diagonal_(0), tolerance
 
 
 def rsa(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, ranks: bool = False) -> float:
@@ -73,21 +82,17 @@ class RSA(Measure[Tensor]):
     def prepare(self, features: FeatureSet) -> Tensor:
         """Distances, standardised."""
         found, tolerance = distances(features)
-        rows, columns = torch.triu_indices(features.n, features.n, 1, device=found.device)
-        pairs = found[rows, columns]
-        if not len(pairs) or float(pairs.max() - pairs.min()) <= tolerance:
+        longest, shortest = float(found.max()), float(found.fill_diagonal_(torch.inf).min())
+        if not longest - shortest > tolerance:
             raise Undefined("RSA is undefined: all distances between samples are the same but for rounding")
-        return _standardised(found, self._scores(pairs, tolerance))
+        return self._standardised(found.fill_diagonal_(0), tolerance)
 
-    def without(self, features: FeatureSet, prepared: Tensor, kept: Tensor) -> Tensor:
-        """The distances that are left, standardised again."""
-        left = prepared[kept][:, kept]
-        return _standardised(
-            left, self._scores(left[*torch.triu_indices(len(left), len(left), 1, device=left.device)], 0.0)
-        )
-
-    def _scores(self, pairs: Tensor, _tolerance: float) -> Tensor:
-        return pairs
+    def _standardised(self, matrix: Tensor, tolerance: float) -> Tensor:
+        """In place: of mean 0 and norm 1 over all pairs of different samples, with a diagonal of 0."""
+        n = len(matrix)
+        matrix -= matrix.sum() / (n * (n - 1))
+        matrix.fill_diagonal_(0)
+        return matrix.div_(matrix.norm())
 
     def compare(self, one: Tensor, other: Tensor) -> float:
         """The correlation."""
@@ -103,19 +108,9 @@ class RSA(Measure[Tensor]):
         columns: Sequence[tuple[FeatureSet, Tensor]],
         groups: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The correlations of what is left, from sums of products of each group with all samples and with itself."""
-        numbers, counts = np.unique(groups, return_counts=True)
-        members = [torch.from_numpy(np.flatnonzero(groups == number)) for number in numbers]
+        """The correlations of what is left, from sums of products."""
         one, other = ([prepared for _, prepared in side] for side in (rows, columns))
-        all_of = np.stack([products([x[own] for x in one], [y[own] for y in other]) for own in members])
-        within = np.stack([products([x[own][:, own] for x in one], [y[own][:, own] for y in other]) for own in members])
-        left = (len(groups) - counts).astype(np.float64)
-        pairs = np.maximum(left * (left - 1), 1)[:, None]
-        (sums, variances), (other_sums, other_variances) = (
-            _moments_left(side, members, pairs) for side in (one, other)
-        )
-        shared = all_of.sum(0) - 2 * all_of + within - (sums / pairs)[:, :, None] * other_sums[:, None]
-        return shared / np.sqrt(variances[:, :, None] * other_variances[:, None]), counts.astype(np.float64)
+        return correlations_left(one, other, groups, lambda n: Centring(rows=0.0, total=-1 / max(n * (n - 1), 1)))
 
     def reordered(self, prepared: Tensor, order: Tensor) -> Tensor:
         """Rows and columns permuted."""
@@ -124,9 +119,36 @@ class RSA(Measure[Tensor]):
 
 @dataclass(frozen=True)
 class RankRSA(RSA):
-    """As `rsa` of ranks."""
+    """As `rsa` of ranks; of each layer, twice their deviation from the mean rank, whole numbers [n, n]."""
 
     title: ClassVar[str] = "RSA (Spearman)"
+
+    def _standardised(self, matrix: Tensor, tolerance: float) -> Tensor:
+        rows, columns = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
+        ranks = tied_ranks(matrix[rows, columns].cpu().numpy(), tolerance)
+        deviations = torch.from_numpy(2 * ranks - (len(ranks) + 1)).to(matrix.device)
+        matrix[rows, columns] = deviations
+        matrix[columns, rows] = deviations
+        return matrix
+
+    def without(self, features: FeatureSet, prepared: Tensor, kept: Tensor) -> Tensor:
+        """The ranks of what is left, counted, as what was alike stays so and the order is known."""
+        n, left = len(kept), prepared[kept][:, kept].long()
+        most = len(prepared) * (len(prepared) - 1) // 2
+        counts = torch.bincount(left.add_(most).flatten(), minlength=2 * most)
+        counts[most] -= n  # the diagonal; of all others, each is there twice
+        deviations = (counts.cumsum(0) - counts).double() + counts / 2 - n * (n - 1) // 2
+        return deviations[left].fill_diagonal_(0)
+
+    def compare(self, one: Tensor, other: Tensor) -> float:
+        """The correlation."""
+        return float(self.compare_all([one], [other])[0, 0])
+
+    def compare_all(self, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> NDArray[np.float64]:
+        """The correlations of all pairs of layers, NaN where all ranks of one are the same."""
+        sizes = [np.array([float(one.norm()) or np.nan for one in side]) for side in (rows, columns)]
+        found: NDArray[np.float64] = products(rows, columns) / np.outer(*sizes)
+        return found
 
     def left_out(
         self,
@@ -137,50 +159,6 @@ class RankRSA(RSA):
         """Of distances that are ranked again."""
         return Measure.left_out(self, rows, columns, groups)
 
-    def _scores(self, pairs: Tensor, tolerance: float) -> Tensor:
-        return torch.from_numpy(tied_ranks(pairs.cpu().numpy(), tolerance)).to(pairs.device)
-
-
-def _standardised(matrix: Tensor, scores: Tensor) -> Tensor:
-    """Scores of all pairs, of mean 0 and norm 1, in both halves of a matrix [n, n] with a diagonal of 0."""
-    scores = scores - scores.mean()
-    scores /= scores.norm() * 2**0.5  # each pair is there twice
-    rows, columns = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
-    matrix[rows, columns] = scores
-    matrix[columns, rows] = scores
-    return matrix
-
-
-def _moments_left(
-    layers: Sequence[Tensor], groups: Sequence[Tensor], pairs: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of the entries without each group, and of squares around their mean, NaN where 0 but for rounding."""
-    sums, squares = (
-        np.array([_sums_left(entries, groups) for entries in powers]).T
-        for powers in (layers, (layer.square() for layer in layers))
-    )
-    around = squares - sums**2 / pairs
-    return sums, np.where(around > _SAME, around, np.nan)
-
-
-def _sums_left(entries: Tensor, groups: Sequence[Tensor]) -> list[float]:
-    of_rows = entries.sum(1)
-    total = of_rows.sum()
-    return [float(total - 2 * of_rows[group].sum() + entries[group][:, group].sum()) for group in groups]
-
-
-def products(rows: Sequence[Tensor], columns: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Sums of products of the entries of all pairs of matrices of one shape: an array [rows, columns]."""
-    total = np.zeros((len(rows), len(columns)))
-    if not total.size:
-        return total
-    n, width = rows[0].shape
-    step = max(1, _BLOCK // (width * max(total.shape)))
-    for start in range(0, n, step):
-        left, right = (torch.stack([one[start : start + step] for one in side]) for side in (rows, columns))
-        total += (left.flatten(1) @ right.flatten(1).T).cpu().numpy()
-    return total
-
 
 def tied_ranks(values: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
     """Ranks, the mean one for values that are within a tolerance of each other.
@@ -188,13 +166,15 @@ def tied_ranks(values: NDArray[np.float64], tolerance: float) -> NDArray[np.floa
     Values follow each other in groups that end where a gap is wider than the tolerance. A group that is itself wider,
     as of many values that lie close together, is cut into steps of the tolerance.
     """
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ascending = values[order]
     starts = np.r_[True, np.diff(ascending) > tolerance]
-    first = ascending[starts][np.cumsum(starts) - 1]  # of each value's group
-    steps = np.floor((ascending - first) / tolerance) if tolerance > 0 else ascending - first
-    steps = np.where(ascending - first <= tolerance, 0.0, steps)
-    numbers = np.empty(len(values))
-    numbers[order] = np.cumsum(starts | np.r_[True, np.diff(steps) != 0])
-    found: NDArray[np.float64] = rankdata(numbers)
+    if tolerance > 0:
+        since = ascending - ascending[starts][np.cumsum(starts) - 1]  # the first value of each group
+        steps = np.where(since <= tolerance, 0.0, np.floor(since / tolerance))
+        starts |= np.r_[True, np.diff(steps) != 0]
+    first = np.flatnonzero(starts)
+    last = np.r_[first[1:], len(values)]
+    found = np.empty(len(values))
+    found[order] = np.repeat((first + last + 1) / 2, last - first)
     return found

@@ -55,14 +55,16 @@ class FeatureSet:
         self.rows, self.stored = rows, precision_of(rows, stored)
 
     @cached_property
-    def _varying(self) -> tuple[Tensor, float]:
+    def _varying(self) -> tuple[Tensor | None, float]:
+        """Which columns vary, None for all; the scale."""
         columns = varying_columns(self.rows, self.stored)
         if not columns.any():
             raise Undefined(
                 "the features are the same for all samples but for rounding, so that similarity is undefined"
             )
-        largest = float(self.rows[:, columns].abs().amax())
-        return columns, math.ldexp(1.0, -math.frexp(largest)[1])
+        some = None if columns.all() else columns
+        low, high = (self.rows if some is None else self.rows[:, some]).aminmax()
+        return some, math.ldexp(1.0, -math.frexp(max(-float(low), float(high)))[1])
 
     @property
     def scale(self) -> float:
@@ -81,7 +83,7 @@ class FeatureSet:
             Undefined: if there are none.
         """
         columns, scale = self._varying
-        return self.rows[:, columns].double() * scale
+        return (self.rows if columns is None else self.rows[:, columns]).double() * scale
 
     @property
     def centred(self) -> Tensor:

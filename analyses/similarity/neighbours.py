@@ -6,7 +6,10 @@ a neighbour in part: values are the exact means over random orders of such ties,
 samples.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +23,33 @@ from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.hsic import MIN_SAMPLES
 
-_BLOCK = 1 << 25  # inner products made at a time
+_BLOCK = 1 << 23  # inner products made at a time
 _SPREAD = 8.0  # how many times the rounding of one product that of a sum may be
+
+
+@dataclass(frozen=True, eq=False)
+class Reserve:
+    """More near samples of each sample than are its neighbours; they move up where some samples are left out.
+
+    Attributes:
+        columns: which they are [n, c], ascending.
+        values: their inner products with the sample [n, c].
+        least: what no other sample exceeds [n, 1].
+        rounding: how far products may be apart by rounding alone [n, 1].
+    """
+
+    columns: Tensor
+    values: Tensor
+    least: Tensor
+    rounding: Tensor
+
+    def without(self, kept: Tensor) -> "Reserve":
+        """Of the samples that are kept, with minus infinity for what is left out."""
+        places = torch.full((len(self.columns),), -1, device=self.columns.device)
+        places[kept] = torch.arange(len(kept), device=places.device)
+        columns = places[self.columns[kept]]
+        values = self.values[kept].masked_fill(columns < 0, -torch.inf)
+        return Reserve(columns, values, self.least[kept], self.rounding[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +59,53 @@ class Neighbours:
     Attributes:
         share: 1 for a neighbour, less for one of several that are equally near.
         product: its inner product with the sample.
+        reserve: what is next to them; None of permuted samples.
     """
 
     share: Any
     product: Any
+    reserve: Reserve | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return int(self.share.shape[0])
+
+    @cached_property
+    def samples(self) -> NDArray[np.int64]:
+        """The sample of each pair of a sample and its neighbour."""
+        return np.repeat(np.arange(self.n), np.diff(self.share.indptr))
+
+    @cached_property
+    def pairs(self) -> NDArray[np.int64]:
+        """A number for each such pair, ascending."""
+        return np.asarray(self.samples * self.n + self.share.indices, np.int64)
+
+    def in_common(self, other: "Neighbours") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the pairs that both have stand among those of either."""
+        there, place = _find(self.pairs, other.pairs)
+        return np.flatnonzero(there), place[there]
+
+    def alignment(self, other: "Neighbours") -> float:
+        """Unbiased HSIC of the inner products of neighbours in both."""
+        n, (mine, others) = self.n, self.in_common(other)
+        both = self.share.data[mine] * (1.0 if other is self else other.share.data[others])
+        x, y = both * self.product.data[mine], both * other.product.data[others]
+        samples, columns = self.samples[mine], self.share.indices[mine]
+        there, back = _find(columns * n + samples, self.pairs[mine])
+        middle = np.bincount(columns, x, n) @ np.bincount(samples, y, n)
+        value = x[there] @ y[back[there]] + x.sum() * y.sum() / ((n - 1) * (n - 2)) - 2 * middle / (n - 2)
+        return float(value / (n * (n - 3)))
+
+    @cached_property
+    def with_itself(self) -> float:
+        """The same of the sample's neighbours alone."""
+        return self.alignment(self)
 
     def reordered(self, order: Tensor) -> "Neighbours":
         """Of permuted samples."""
         rows = order.cpu().numpy()
-        return Neighbours(self.share[rows][:, rows], self.product[rows][:, rows])
+        return Neighbours(*(one[rows][:, rows].sorted_indices() for one in (self.share, self.product)))
 
 
 def nearest(features: FeatureSet, k: int, *, cosine: bool = False) -> Neighbours:
@@ -54,37 +120,75 @@ def nearest(features: FeatureSet, k: int, *, cosine: bool = False) -> Neighbours
         AnalysisError: for another k.
         Undefined: for features that do not vary.
     """
-    n = features.n
+    _check(k, features.n)
+    assert features.scale  # raises where nothing varies
+    rows, rounding = _directions(features, cosine=cosine)
+    return _neighbours(_reserve(rows, rounding, k), k, lambda: rows)
+
+
+def _check(k: int, n: int) -> None:
     if not 1 <= k < n:
         raise AnalysisError(f"k must be from 1 to {n - 1}, one less than the samples, but is {k}")
-    assert features.scale  # raises where nothing varies
+
+
+def _directions(features: FeatureSet, *, cosine: bool) -> tuple[Tensor, Tensor]:
+    """The rows [n, d], of length 1 if so wished, and how far their inner products may be rounded [n, 1]."""
     rows = features.rows.double()
     lengths = rows.norm(dim=1)
     if cosine:
         rows = rows / torch.where(lengths > 0, lengths, 1.0)[:, None]
         lengths = (lengths > 0).double()
     eps = torch.finfo(features.stored).eps / features.d**0.5 + _SPREAD * torch.finfo(torch.float64).eps
-    rounding = eps * lengths * lengths.amax()
-    step = max(1, _BLOCK // n)
-    parts = [_block(rows, start, rows[start : start + step] @ rows.T, k, rounding) for start in range(0, n, step)]
-    counts, columns, shares, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-    pointers = np.r_[0, np.cumsum(counts)]
-    return Neighbours(*(sparse.csr_array((data, columns, pointers), shape=(n, n)) for data in (shares, values)))
+    return rows, (eps * lengths * lengths.amax())[:, None]
 
 
-def _block(rows: Tensor, start: int, block: Tensor, k: int, rounding: Tensor) -> tuple[NDArray[Any], ...]:
-    """Of some samples: how many neighbours each has, which, their shares and their inner products."""
-    place = torch.arange(len(block), device=block.device)
-    block[place, start + place] = -torch.inf
-    bound = block.topk(k, dim=1).values[:, -1:]
-    within = rounding[start : start + len(block), None]
-    sure, near = block > bound + within, block >= bound - within
+def _reserve(rows: Tensor, rounding: Tensor, k: int) -> Reserve:
+    n = len(rows)
+    count = min(2 * k + 20, n - 1)
+    found = []
+    for own in torch.split(torch.arange(n, device=rows.device), max(1, _BLOCK // n)):
+        values, columns = _inner_products(rows, own).topk(count, dim=1)
+        columns, order = columns.sort(1)
+        found.append((columns, values.gather(1, order)))
+    columns, values = map(torch.cat, zip(*found, strict=True))
+    least = values.amin(1, keepdim=True) if count < n - 1 else torch.full_like(rounding, -torch.inf)
+    return Reserve(columns, values, least, rounding)
+
+
+def _inner_products(rows: Tensor, own: Tensor) -> Tensor:
+    """Of some samples with all; minus infinity with themselves."""
+    block = rows[own] @ rows.T
+    return block.scatter_(1, own[:, None], -torch.inf)
+
+
+def _neighbours(reserve: Reserve, k: int, rows: Callable[[], Tensor]) -> Neighbours:
+    """The neighbours among a reserve, or among all samples where it does not hold all that are as near as the last."""
+    n, every = len(reserve.columns), torch.arange(len(reserve.columns), device=reserve.columns.device)
+    bound = reserve.values.topk(k, dim=1).values[:, -1:]
+    enough = (reserve.least < bound - reserve.rounding)[:, 0]
+    found = [_entries(every[enough], reserve.columns[enough], reserve.values[enough], reserve.rounding[enough], k)]
+    for own in torch.split(every[~enough], max(1, _BLOCK // n)):
+        products = _inner_products(rows(), own)
+        found.append(_entries(own, every.expand_as(products), products, reserve.rounding[own], k))
+    samples, columns, shares, values = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
+    share, product = (sparse.csr_array((data, (samples, columns)), shape=(n, n)) for data in (shares, values))
+    return Neighbours(share.sorted_indices(), product.sorted_indices(), reserve)
+
+
+def _entries(own: Tensor, columns: Tensor, values: Tensor, rounding: Tensor, k: int) -> tuple[Tensor, ...]:
+    """Of some samples' inner products with others: sample, neighbour, share and product of each neighbour."""
+    bound = values.topk(k, dim=1).values[:, -1:]
+    sure, near = values > bound + rounding, values >= bound - rounding
     n_sure, n_near = sure.sum(1), near.sum(1)
     part = (k - n_sure).double() / (n_near - n_sure).clamp(min=1)
-    rows_at, columns = near.nonzero(as_tuple=True)
-    shares = torch.where(sure[rows_at, columns], 1.0, part[rows_at])
-    found = n_near, columns, shares, block[rows_at, columns]
-    return tuple(one.cpu().numpy() for one in found)
+    shares = torch.where(sure, 1.0, part[:, None])
+    return own.repeat_interleave(n_near), columns[near], shares[near], values[near]
+
+
+def _find(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Whether each number is among known ones, which ascend, and where."""
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return known[place] == wanted, place
 
 
 def mutual_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 10) -> float:
@@ -171,6 +275,15 @@ class NeighbourMeasure(Measure[Neighbours]):
         """Rows and columns permuted."""
         return prepared.reordered(order)
 
+    def without(self, features: FeatureSet, prepared: Neighbours, kept: Tensor) -> Neighbours:
+        """The neighbours among the samples that are left, from the reserve."""
+        if prepared.reserve is None:
+            return super().without(features, prepared, kept)
+        _check(self.k, len(kept))
+        return _neighbours(
+            prepared.reserve.without(kept), self.k, lambda: _directions(features, cosine=self.cosine)[0][kept]
+        )
+
 
 @dataclass(frozen=True)
 class MutualKNN(NeighbourMeasure):
@@ -180,7 +293,8 @@ class MutualKNN(NeighbourMeasure):
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The mean share of neighbours in common."""
-        return float(one.share.multiply(other.share).sum() / (self.k * one.share.shape[0]))
+        mine, others = one.in_common(other)
+        return float(one.share.data[mine] @ other.share.data[others] / (self.k * one.n))
 
 
 @dataclass(frozen=True)
@@ -233,25 +347,22 @@ class CKNNA(NeighbourMeasure):
 
     def prepare(self, features: FeatureSet) -> Neighbours:
         """Neighbours of a layer whose alignment with itself is positive."""
-        if features.n < MIN_SAMPLES or self.k < 2:
+        return self._aligned(features.n, lambda: super(CKNNA, self).prepare(features))
+
+    def without(self, features: FeatureSet, prepared: Neighbours, kept: Tensor) -> Neighbours:
+        """The same of the samples that are left."""
+        return self._aligned(len(kept), lambda: super(CKNNA, self).without(features, prepared, kept))
+
+    def _aligned(self, n: int, find: Callable[[], Neighbours]) -> Neighbours:
+        if n < MIN_SAMPLES or self.k < 2:
             raise AnalysisError(
-                f"CKNNA needs at least {MIN_SAMPLES} samples and a k of at least 2, but got {features.n} and {self.k}"
+                f"CKNNA needs at least {MIN_SAMPLES} samples and a k of at least 2, but got {n} and {self.k}"
             )
-        found = super().prepare(features)
-        if self._alignment(found, found) <= 0:
+        found = find()
+        if found.with_itself <= 0:
             raise Undefined("CKNNA is undefined: the layer's alignment with itself over its neighbours is not positive")
         return found
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The alignment of both over that of each with itself."""
-        own = self._alignment(one, one) * self._alignment(other, other)
-        return float(self._alignment(one, other) / (own**0.5 + self.eps))
-
-    def _alignment(self, one: Neighbours, other: Neighbours) -> float:
-        """Unbiased HSIC of the inner products of neighbours in both."""
-        both = one.share if one is other else one.share.multiply(other.share)
-        x, y = both.multiply(one.product).tocsr(), both.multiply(other.product).tocsr()
-        n = x.shape[0]
-        middle = x.sum(0) @ y.sum(1)
-        value = x.multiply(y.T).sum() + x.sum() * y.sum() / ((n - 1) * (n - 2)) - 2 * middle / (n - 2)
-        return float(value / (n * (n - 3)))
+        return one.alignment(other) / (math.sqrt(one.with_itself * other.with_itself) + self.eps)

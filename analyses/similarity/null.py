@@ -63,6 +63,10 @@ class Calibrated:
     p_value: _Array
     p_adjusted: _Array
 
+    def arrays(self) -> dict[str, _Array]:
+        """What a result keeps, by the names that it has there."""
+        return {name: getattr(self, key) for key, name in _KEPT.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class CalibratedPairs:
@@ -86,7 +90,7 @@ class CalibratedPairs:
     def arrays(self) -> dict[str, _Array]:
         """What a result keeps of each pair and, with `student_` before its name, of each layer of the student."""
         parts = {"": self.pairs, "student_": self.by_student}
-        return {prefix + name: getattr(part, key) for prefix, part in parts.items() for key, name in _KEPT.items()}
+        return {prefix + name: array for prefix, part in parts.items() for name, array in part.arrays().items()}
 
     def facts(self) -> dict[str, Any]:
         """How the null was made, how p values are corrected, and the best of all pairs."""

@@ -32,10 +32,20 @@ NETWORK_NAMES = {
     "ViT-B/16": "vit_base_patch16_*",
     "RegNetY-16GF": "regnety_160",
     "DeiT-Ti": "*:dense_deit",
+    "distilled DeiT-Ti": "deit_tiny_distilled_patch16_*",
+    "MobileNetV1": "mobilenetv1_100",
+    "DeiT III-S": "deit3_small_patch16_*",
+    "DeiT III-L": "deit3_large_patch16_*",
+    "DeiT-Tiny": "deit_tiny_patch16_*",
+    "DeiT-Base": "deit_base_patch16_*",
 }
-DATA = {"table1": "cifar100", "imagenet": "imagenet"}  # data of the tables that are not about RAF-DB
-METHOD_NAMES = {"Logit standardisation": "logit_standard"}  # methods that have another name in the tables
+# data of the tables that are not about RAF-DB, by what their names begin with
+DATA = {"table1": "cifar100", "cifar100": "cifar100", "imagenet": "imagenet"}
+# methods that have another name in the tables
+METHOD_NAMES = {"Logit standardisation": "logit_standard", "SDD-DKD": "sdd", "CAT-KD": "cat_kd", "WKD-L": "wkd"}
 UNLIKE = {("RegNetY-16GF to DeiT-Ti", "Student")}  # trained in a way that no method here can repeat
+# students of numbers whose rows name another one
+STUDENTS = {("RegNetY-16GF to DeiT-Ti", "DeiT"): "distilled DeiT-Ti"}
 # method, student and teacher of the rows whose names do not say them
 ROWS = {
     "ResNet50": ("plain", "ResNet50", None),
@@ -137,7 +147,7 @@ def repeats(group: RunGroup, table: str, row: str, column: str) -> str | None:
         trained["method"] == method
         and _is(trained["model"], student)
         and _is(trained["teacher"], teacher)
-        and trained["data"].partition(":")[0] == DATA.get(table, "rafdb")
+        and trained["data"].partition(":")[0] == DATA.get(table.partition("-")[0], "rafdb")
         and trained["evaluated_on"] == "test"
     )
     return quantity if alike and group.interval(quantity)[2] else None
@@ -148,6 +158,7 @@ def _published(row: str, column: str) -> tuple[str, str, str | None]:
     if row in ROWS:
         return ROWS[row]
     teacher, student = row.split(" to ")
+    student = STUDENTS.get((row, column), student)
     alone = {"Teacher": teacher, "Student": student}
     return (
         ("plain", alone[column], None)
@@ -157,11 +168,14 @@ def _published(row: str, column: str) -> tuple[str, str, str | None]:
 
 
 def _is(model: str | None, network: str | None) -> bool:
-    """Whether a model's name, without the tag of its weights, is that of a published network."""
+    """Whether a model's name, without the tag of its weights, is that of a published network.
+
+    No name is that of a network which cannot be created by name, such as the WRN of the benchmarks.
+    """
     if model is None or network is None:
         return model is network
     untagged = model if ":" in model else model.partition(".")[0]
-    return fnmatch(untagged, NETWORK_NAMES[network])
+    return network in NETWORK_NAMES and fnmatch(untagged, NETWORK_NAMES[network])
 
 
 def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:

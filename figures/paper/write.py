@@ -28,7 +28,12 @@ TABLES = {
     "table4": "RAF-DB, methods for facial expressions: top-1 accuracy in % and cost at 224 x 224 "
     "(multiply-accumulates, with norms, activations and poolings)",
     "table5": "RAF-DB, compound expressions scored with a model of the seven basic ones, in %",
+    "cifar100-wrn": "CIFAR-100, students of WRN-40-2 (not in the supplement): top-1 accuracy in %",
+    "cifar100-resnet32x4": "CIFAR-100, students of ResNet32x4 (not in the supplement): top-1 accuracy in %",
+    "cifar100-vgg13": "CIFAR-100, students of VGG13 (not in the supplement): top-1 accuracy in %",
+    "cifar100-resnet50": "CIFAR-100, students of ResNet50 (not in the supplement): top-1 accuracy in %",
     "imagenet": "ImageNet, the pairs of the recipes (not in the supplement): top-1 accuracy in %",
+    "imagenet-others": "ImageNet, other pairs (not in the supplement): top-1 accuracy in %",
 }
 GRIDS = {"figure2": "feature", "figure3": "logit"}
 NOT_DRAWN = (

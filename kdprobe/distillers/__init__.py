@@ -9,8 +9,12 @@ from kdprobe.distillers.base import Method as Method
 from kdprobe.distillers.base import Progress as Progress
 from kdprobe.distillers.base import check_needs, check_weight
 from kdprobe.distillers.cakd import CAKD
+from kdprobe.distillers.cat_kd import CATKD
+from kdprobe.distillers.cc import CC
+from kdprobe.distillers.cka import CKA
 from kdprobe.distillers.crd import CRD
 from kdprobe.distillers.cskd import CSKD
+from kdprobe.distillers.deit import DeiT
 from kdprobe.distillers.dist import DIST
 from kdprobe.distillers.dkd import DKD
 from kdprobe.distillers.dpk import DPK
@@ -20,11 +24,20 @@ from kdprobe.distillers.fitnet import FitNet
 from kdprobe.distillers.kd import KD
 from kdprobe.distillers.logit_standard import LogitStandard
 from kdprobe.distillers.mld import MLD
+from kdprobe.distillers.nkd import NKD
 from kdprobe.distillers.ofa import OFA
+from kdprobe.distillers.pkt import PKT
 from kdprobe.distillers.plain import Plain
 from kdprobe.distillers.reviewkd import ReviewKD
 from kdprobe.distillers.rkd import RKD
+from kdprobe.distillers.rsd import RSD
 from kdprobe.distillers.scn import SCN
+from kdprobe.distillers.sdd import SDD
+from kdprobe.distillers.sp import SP
+from kdprobe.distillers.srd import SRD
+from kdprobe.distillers.ttm import TTM, WTTM
+from kdprobe.distillers.vid import VID
+from kdprobe.distillers.wkd import WKD
 from kdprobe.errors import ConfigError
 from kdprobe.models.stages import Shapes
 from kdprobe.packages import Choices, OfEach
@@ -47,6 +60,20 @@ DISTILLERS: dict[str, type[Method]] = {
     "crd": CRD,
     "dist": DIST,
     "logit_standard": LogitStandard,
+    "nkd": NKD,
+    "ttm": TTM,
+    "wttm": WTTM,
+    "sdd": SDD,
+    "deit": DeiT,
+    "cat_kd": CATKD,
+    "wkd": WKD,
+    "sp": SP,
+    "pkt": PKT,
+    "cc": CC,
+    "vid": VID,
+    "srd": SRD,
+    "rsd": RSD,
+    "cka": CKA,
     "dropkd": DropKD,
     "scn": SCN,
     "eac": EAC,

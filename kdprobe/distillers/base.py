@@ -62,6 +62,8 @@ class Method(nn.Module):
         remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
         source: where the default weights come from.
+        published: an accuracy in %, with data and networks, of those that `figures/paper/published` lists; empty if
+            there is none.
         search: the options worth tuning and their ranges; the learning rate is tuned for every method alike.
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
@@ -78,6 +80,7 @@ class Method(nn.Module):
     remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    published: ClassVar[str] = ""
     search: ClassVar[Mapping[str, SearchRange]] = ranges()
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS
@@ -195,6 +198,21 @@ def needs_maps(method: str, *networks: Shapes) -> None:
         if not shapes.maps:
             raise ModelError(
                 f"method {method!r} needs stage maps, which {shapes.model} does not offer; {_way_out(shapes, 'stages')}"
+            )
+
+
+def needs_places(method: str, *networks: Shapes) -> None:
+    """Check that the networks' classifiers also apply at each place of their last maps.
+
+    Raises:
+        ModelError: naming the one whose does not.
+    """
+    needs_maps(method, *networks)
+    for shapes in networks:
+        if not shapes.averaged:
+            raise ModelError(
+                f"{method} applies the classifier at the places of the last map and is not defined for {shapes.model}, "
+                "which does not classify that map's plain mean by a linear layer; ofa and dropkd take any pair"
             )
 
 

@@ -64,9 +64,9 @@ def dkd_parts(
     Raises:
         AnalysisError: if there are only two classes.
     """
-    _check_classes(student_logits.shape[1])
-    student = _split(student_logits / temperature, target)
-    teacher = _split(teacher_logits / temperature, target)
+    check_classes(student_logits.shape[1])
+    student = split_logits(student_logits / temperature, target)
+    teacher = split_logits(teacher_logits / temperature, target)
     parts = [
         F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
         for ours, theirs in zip(student, teacher, strict=True)
@@ -74,16 +74,26 @@ def dkd_parts(
     return parts[0] * temperature**2, parts[1] * temperature**2
 
 
-def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def split_logits(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, not target) [B, 2] and of the other classes among themselves [B, C-1]."""
     of_target = logits.gather(1, target[:, None])
-    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    others = logits[is_other].view(len(logits), -1)
+    others = other_logits(logits, target)
     binary = torch.cat([of_target, others.logsumexp(dim=1, keepdim=True)], dim=1)
     return F.log_softmax(binary, dim=1), F.log_softmax(others, dim=1)
 
 
-def _check_classes(n_classes: int) -> None:
+def other_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Logits [B, C-1] of the classes that are not the target, in their order."""
+    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
+    return logits[is_other].view(len(logits), -1)
+
+
+def check_classes(n_classes: int) -> None:
+    """Check that there are classes to rank besides the target.
+
+    Raises:
+        AnalysisError: if there are only two classes.
+    """
     if n_classes < 3:
         raise AnalysisError(
             f"decoupled distillation ranks the classes other than the target and needs at least 3 classes, "
@@ -118,12 +128,13 @@ class DKD(Method):
     Options: ClassVar[type[Section]] = DKDOptions
     reference = "Zhao, Cui, Song, Qiu, Liang 2022"
     source = "the authors' configuration for CIFAR-100"
+    published = "71.97 (CIFAR-100, ResNet56 to ResNet20)"
     search = ranges(beta=LogUniform(0.25, 16.0), temperature=LogUniform(1.0, 16.0), warmup_epochs=Choice((0, 20)))
     options: DKDOptions
 
     def __init__(self, options: DKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
-        _check_classes(student.n_classes)
+        check_classes(student.n_classes)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -18,6 +18,7 @@ from kdprobe.config import Section
 from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress, needs_maps
+from kdprobe.distillers.cat_kd import class_maps
 from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
@@ -29,7 +30,7 @@ def attention_maps(
     maps: Float[Tensor, "batch channels h w"], classifier: Float[Tensor, "classes channels"]
 ) -> Float[Tensor, "batch classes h w"]:
     """Class activation maps, without the bias; the classifier's weight is a constant here."""
-    return torch.einsum("kc,bchw->bkhw", classifier.detach(), maps)
+    return class_maps(maps, classifier.detach())
 
 
 @widened
@@ -77,6 +78,7 @@ class EAC(Method):
     n_views = 2
     reference = "Zhang, Wang, Ling, Deng 2022"
     source = "the authors' code for RAF-DB"
+    published = "89.99 (RAF-DB, ResNet18)"
     search = ranges(weight=around_weight(5.0))
     student_needs = ("maps", "head", "logits")
     teacher_needs = ()

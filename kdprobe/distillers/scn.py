@@ -87,6 +87,7 @@ class SCN(Method):
     remembers_images = True
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
     source = "the authors' code for RAF-DB"
+    published = "87.03 (RAF-DB, ResNet18)"
     search = ranges(rank_weight=around_weight(1.0), beta=Uniform(0.5, 0.9))
     student_needs = ("pooled", "logits")
     teacher_needs = ()

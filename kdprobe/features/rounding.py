@@ -16,7 +16,8 @@ _UNITS = (
     0.5  # of eps times the size, which is half a unit in the last place to a whole one: equal numbers rounded apart
 )
 _CLEARLY = 4.0  # how many times as large a spread must be to be more than the noise of a chain of computations
-_BLOCK = 4096  # columns widened at a time
+_BLOCK = 1 << 18  # values widened at a time, which stay in a processor's cache
+_COLUMNS = 64  # at least
 _ROUNDED = 0.125  # of halves that numbers were rounded to, one in two has its last bit set; of exact ones hardly any
 
 
@@ -121,8 +122,7 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
     """
     spread = torch.empty(rows.shape[1], dtype=torch.float64, device=rows.device)
     size = torch.empty_like(spread)
-    for start in range(0, rows.shape[1], _BLOCK):
-        columns = slice(start, start + _BLOCK)
+    for columns in _blocks(rows):
         block = rows[:, columns].double()
         size[columns] = block.abs().amax(0)
         unit = torch.where(size[columns] > 0, size[columns], 1.0)  # squares of small numbers would be 0
@@ -136,5 +136,10 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
 
 
 def _mean_squares(rows: Tensor) -> Tensor:
-    blocks = (rows[:, start : start + _BLOCK].double() for start in range(0, rows.shape[1], _BLOCK))
-    return torch.cat([block.square().mean(0) for block in blocks])
+    return torch.cat([rows[:, columns].double().square().mean(0) for columns in _blocks(rows)])
+
+
+def _blocks(rows: Tensor) -> list[slice]:
+    """Slices of columns of [n, d] that are widened at a time."""
+    step = max(_COLUMNS, _BLOCK // len(rows))
+    return [slice(start, start + step) for start in range(0, rows.shape[1], step)]

@@ -5,7 +5,7 @@ from math import inf
 from kdprobe.formats.schema import Maybe, Number, Record, Text, Values
 
 _SHARE = (0.0, 1.0)
-_RANGES = {
+NULL_RANGES = {
     "null_mean": (-inf, inf),
     "null_deviation": (0.0, inf),
     "threshold": (-inf, inf),
@@ -18,7 +18,7 @@ _RANGES = {
 NULL_ARRAYS = {
     prefix + name: Values(dims, within=within, nan="all", required=False)
     for prefix, dims in (("", "teacher_layers student_layers"), ("student_", "student_layers"))
-    for name, within in _RANGES.items()
+    for name, within in NULL_RANGES.items()
 }
 NULL_TOGETHER = [tuple(name for name in NULL_ARRAYS if name != "p_values")]  # p values come from permutations alone
 #: how it was made, and the best of all pairs
@@ -28,7 +28,7 @@ NULL_FACTS = {
             "alpha": Number(_SHARE),
             "permutations": Number((1.0, inf), whole=True),
             "correction": Text(),
-            "best": Record({name: Maybe(Number(within)) for name, within in _RANGES.items()}),
+            "best": Record({name: Maybe(Number(within)) for name, within in NULL_RANGES.items()}),
         },
         required=False,
     )

@@ -82,8 +82,8 @@ class Shapes:
         n_prefix: prefix tokens.
         n_heads: classifiers, two of distilled networks.
         qkv: (attention heads, n_prefix + n, width of a head) of the last attention, or None.
-        averaged: whether the network applies a linear layer to the plain mean of its last map, so that this layer also
-            gives the logits of each place of that map.
+        linear: whether the (first) classifier is a linear layer.
+        averaged: whether it is applied to the plain mean of the last map, so that it also classifies its places.
         described: whether the stages are those that `kdprobe.describe` was given.
     """
 
@@ -96,6 +96,7 @@ class Shapes:
     n_prefix: int
     n_heads: int = 1
     qkv: tuple[int, int, int] | None = None
+    linear: bool = False
     averaged: bool = False
     described: bool = False
 
@@ -293,8 +294,8 @@ def measure(model: nn.Module) -> Shapes:
     names = tuple(place.label for place in parts.stages) or _map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
-    n_heads = max(len(features.heads), 1)
-    sure = {"averaged": _averages(features), "described": info.stages is not None}
+    n_heads, linear = max(len(features.heads), 1), isinstance(features.head, nn.Linear)
+    sure = {"linear": linear, "averaged": _averages(features), "described": info.stages is not None}
     return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
 
 

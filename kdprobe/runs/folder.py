@@ -220,9 +220,8 @@ class RunFolder(RunPaths):
         Raises:
             RunError: if this is not a run folder.
         """
-        values = _written(self.config_path)
         try:
-            return RunConfig.model_validate(values).model_dump(mode="json")
+            return RunConfig.model_validate(_read(self.config_path)).model_dump(mode="json")
         except ValidationError as error:
             raise RunError(f"{self.config_path} is not the configuration of a run") from error
 
@@ -266,7 +265,7 @@ class RunFolder(RunPaths):
 
     def summary(self) -> dict[str, Any]:
         """One line about the run: model, method, data, seed, epochs, last accuracy, state."""
-        config, metrics = self.values(), self.metrics()
+        config, metrics = _shown(self.config_path) or self.values(), self.metrics()
         return {
             "run": str(self.path),
             "model": config["model"]["name"],
@@ -320,13 +319,29 @@ def _foreign(path: Path) -> bool:
 
 def _written(path: Path) -> Any:
     """A run's configuration; as it is where it is not a run's, so that whatever parses it says what is wrong."""
-    if not path.is_file():
-        raise RunError(f"{path.parent} is not a run folder: it has no {path.name}")
-    values = read_yaml(text_of(path), source=str(path))
+    values = _read(path)
     try:
         return RunConfig.model_validate(values).model_dump(mode="json")
     except ValidationError:
         return values
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise RunError(f"{path.parent} is not a run folder: it has no {path.name}")
+    return read_yaml(text_of(path), source=str(path))
+
+
+def _shown(path: Path) -> Any:
+    """A run's configuration, unchecked but for what a summary shows; None where that is not as it should be."""
+    values = _read(path)
+    try:
+        names = values["model"]["name"], values["method"]["name"], values["data"]["spec"]
+        counts = values["seed"], values["training"]["epochs"]
+    except (KeyError, TypeError):
+        return None
+    whole = all(isinstance(name, str) for name in names) and all(type(count) is int for count in counts)
+    return values if whole else None
 
 
 def find_runs(folder: str | Path) -> list[RunFolder]:

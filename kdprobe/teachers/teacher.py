@@ -71,6 +71,12 @@ class _Chosen(nn.Module):
         super().__init__()
         self.head, self.classes = head, list(classes)
 
+    @property
+    def weight(self) -> Tensor:
+        """The rows of these classes of a linear classifier's weight [C, d]."""
+        weight: Tensor = self.head.weight  # type: ignore[assignment]
+        return weight[self.classes]
+
     def forward(self, pooled: Tensor) -> Tensor:
         logits: Tensor = self.head(pooled)
         return logits[..., self.classes]

@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--csv", type=Path, help="file for what a step costs over one of kd, for docs/methods.md")
     args = parser.parse_args()
     memory = relational_memory(256)  # first: what the methods leave to the allocator would hide it
     found = costs(torch.device(args.device), args.turns)
@@ -156,6 +157,9 @@ def main() -> None:
         over, share = 100 * (cost.step / base.step - 1), 100 * cost.loss / base.step
         times = f"{1e3 * cost.step:8.1f} {over:+7.1f}% {1e3 * cost.loss:8.2f} {share:9.1f}%"
         print(f"{name:16} {times} {cost.parameters:11,}")
+    if args.csv:
+        rows = [f"{name},{cost.step / base.step - 1:.4f}" for name, cost in found.items() if isinstance(cost, Cost)]
+        args.csv.write_text("\n".join(["method,over_kd", *rows]) + "\n", encoding="utf-8")
     print(f"rkd at batch 256: {memory:.0f} MiB of extra memory")
 
 

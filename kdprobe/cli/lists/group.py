@@ -3,7 +3,8 @@
 import click
 
 from kdprobe.cli.lists.layers import list_layers
-from kdprobe.cli.lists.names import list_data, list_kinds, list_methods, list_models, list_recipes
+from kdprobe.cli.lists.methods import list_methods
+from kdprobe.cli.lists.names import list_data, list_kinds, list_models, list_recipes
 
 
 @click.group("list")

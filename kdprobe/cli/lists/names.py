@@ -12,20 +12,6 @@ from kdprobe.packages import offered_by
 from kdprobe.terminal import echo
 
 
-@click.command("methods")
-def list_methods() -> None:
-    """List the distillation methods, with their references.
-
-    \b
-    Example:
-      kdprobe list methods
-    """
-    from kdprobe.distillers import DISTILLERS
-
-    about = {name: " - ".join(filter(None, (kind.reference, _first_line(kind)))) for name, kind in DISTILLERS.items()}
-    _show(about, "kdprobe.methods")
-
-
 @click.command("models")
 @click.argument("pattern", default="*")
 def list_models(pattern: str) -> None:
@@ -40,7 +26,7 @@ def list_models(pattern: str) -> None:
     names, added = own_names(), offered_by("kdprobe.models")
     if not any(fnmatchcase(name, pattern) for name in [*names, *added]):
         raise ModelError(f"no model's name matches {pattern!r}{near_matches(pattern, [*names, *added])}")
-    _show({name: "" for name in names if fnmatchcase(name, pattern)}, "kdprobe.models", pattern=pattern)
+    show_names({name: "" for name in names if fnmatchcase(name, pattern)}, "kdprobe.models", pattern=pattern)
 
 
 @click.command("data")
@@ -53,7 +39,7 @@ def list_data() -> None:
     """
     from kdprobe.data import DATASETS
 
-    _show({name: _first_line(read) for name, read in DATASETS.items()}, "kdprobe.data")
+    show_names({name: _first_line(read) for name, read in DATASETS.items()}, "kdprobe.data")
 
 
 @click.command("recipes")
@@ -66,7 +52,7 @@ def list_recipes() -> None:
     """
     from kdprobe.recipe import recipes
 
-    _show({name: _comment(file.read_text(encoding="utf-8")) for name, file in recipes().items()})
+    show_names({name: _comment(file.read_text(encoding="utf-8")) for name, file in recipes().items()})
 
 
 @click.command("kinds")
@@ -79,10 +65,10 @@ def list_kinds() -> None:
     """
     from kdprobe.kinds import KINDS
 
-    _show({name: ", ".join(kind.arrays) for name, kind in sorted(KINDS.items())}, "kdprobe.kinds")
+    show_names({name: ", ".join(kind.arrays) for name, kind in sorted(KINDS.items())}, "kdprobe.kinds")
 
 
-def _show(said: Mapping[str, str], group: str = "", *, pattern: str = "*") -> None:
+def show_names(said: Mapping[str, str], group: str = "", *, pattern: str = "*") -> None:
     """A line for each name: kdprobe's own with what is said of them, then those that packages add to a group."""
     added = {name: origin for name, origin in sorted(offered_by(group).items()) if fnmatchcase(name, pattern)}
     lines = list(said.items()) + [

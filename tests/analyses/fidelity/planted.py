@@ -3,9 +3,12 @@
 import numpy as np
 import torch
 from numpy import ndarray
+from scipy.special import expit, logit, ndtri
 from torch import Tensor
 
 from analyses.evaluation.predictions import Judged
+from analyses.fidelity.quantities import Answers
+from analyses.fidelity.together import Together
 from kdprobe.data import load_data
 from kdprobe.models.creation import ModelInfo
 
@@ -38,6 +41,50 @@ def answers(
     return true, taught, np.where((taught != true) & (rng.random(n_images) < copies), taught, own)
 
 
+def trained(
+    rng: np.random.Generator,
+    n_images: int,
+    n_seeds: int = 1,
+    *,
+    teacher: float = 0.9,
+    accuracy: float = 0.9,
+    copies: float = 0.2,
+    spread: float = 0.0,
+    effects: ndarray | None = None,
+) -> list[Answers]:
+    """Networks of one method and several seeds beside one teacher, with ten classes.
+
+    Some images are hard for all of them, and have a class that they are often taken for.
+
+    Args:
+        rng: of everything.
+        n_images: n.
+        n_seeds: k.
+        teacher: how often the teacher is right.
+        accuracy: about how often the networks are, where they do not copy the teacher's mistakes.
+        copies: how many of these they copy.
+        spread: standard deviation over seeds of the logits of the last two.
+        effects: those of the seeds instead of random ones, [k, 2], in standard deviations.
+    """
+    true = rng.integers(0, 10, n_images)
+    taught = np.where(rng.random(n_images) < teacher, true, _others(rng, true, 10))
+    seeds = spread * (rng.normal(size=(n_seeds, 2)) if effects is None else effects)
+    hard, mistaken = rng.normal(0, 1.5, n_images), _others(rng, true, 10)
+    right = rng.random((n_seeds, n_images)) < expit(1.3 * logit(accuracy) + seeds[:, :1] + hard)
+    wrong = np.where(rng.random((n_seeds, n_images)) < 0.5, mistaken, _others(rng, np.tile(true, (n_seeds, 1)), 10))
+    copied = (taught != true) & (rng.random((n_seeds, n_images)) < expit(logit(copies) + seeds[:, 1:]))
+    own = np.where(copied, taught, np.where(right, true, wrong))
+    of_teacher = logits(rng, taught)
+    return [Answers(logits(rng, one), of_teacher, torch.from_numpy(true), temperature=1.0) for one in own]
+
+
+def truth(n_images: int = 20_000, n_seeds: int = 1, **population: float) -> ndarray:
+    """The quantities of many images, and of seeds that stand for all."""
+    rng, places = np.random.default_rng(99), (np.arange(n_seeds) + 0.5) / n_seeds
+    effects = np.stack([ndtri(places), ndtri(rng.permutation(places))], axis=1)
+    return Together(trained(rng, n_images, n_seeds, effects=effects, **population)).values
+
+
 def logits(rng: np.random.Generator, predicted: ndarray, n_classes: int = 10) -> Tensor:
     """Logits whose largest is that of the answer."""
     found = rng.normal(size=(len(predicted), n_classes))
@@ -52,4 +99,4 @@ def judged(name: str, found: Tensor) -> Judged:
 
 
 def _others(rng: np.random.Generator, true: ndarray, n_classes: int) -> ndarray:
-    return (true + rng.integers(1, n_classes, len(true))) % n_classes
+    return (true + rng.integers(1, n_classes, true.shape)) % n_classes

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from analyses.evaluation.permutation import paired_permutation
-from analyses.fidelity.lineage import Lineage
 from analyses.fidelity.measured import measure_answers
 from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.swaps import difference_ends, swap_test
+from analyses.fidelity.together import Together
 from kdprobe.mean_interval import holm
 from tests.analyses.fidelity.planted import answers, logits
 
@@ -56,8 +56,8 @@ def test_a_network_is_as_close_as_itself():
 
 
 def _ends(pair):
-    both = [measure_answers(one, Lineage("student", "a"), 0.95, 0).values for one in pair]
-    return difference_ends(*both, tuple(one.influences() for one in pair))
+    both = [measure_answers([one]) for one in pair]
+    return difference_ends(*both, tuple(Together([one]).by_image()[0] for one in pair))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from analyses.map.showing import prepare_network
 from analyses.map.study import measure_map
 from analyses.map.tiles import read_pairs
 from analyses.map.work import MapSettings, network_cells, tile_cells
-from analyses.similarity import procrustes
+from analyses.similarity import files_similarity, procrustes
 from kdprobe.cli.group import cli
 from kdprobe.errors import AnalysisError, ConfigError, StoreError
 from kdprobe.features.store import FeatureStore
@@ -79,15 +79,37 @@ def test_depth_is_the_mean_over_stages_at_the_same_relative_depth(dumps, tmp_pat
 
 
 @pytest.mark.usefixtures("here")
-def test_other_measures_have_both_directions_and_say_that_there_is_no_interval(dumps, tmp_path):
-    result = measured(dumps, tmp_path / "cells", measure="procrustes")
+def test_other_measures_have_both_directions_and_the_intervals_of_similarity(dumps, tmp_path):
+    result = measured(dumps, tmp_path / "cells", measure="rsa")
+    pair = files_similarity([Path(dumps[0]), Path(dumps[2])], "rsa", student_layers=["stage2"])
+    expected = (pair.arrays[key][0, 0] for key in ("matrix", "low", "high"))
+    for key, value in zip(("similarity", "low", "high"), expected, strict=True):
+        assert result.arrays[key][0, 2] == result.arrays[key][2, 0] == pytest.approx(value, rel=1e-9)
+    assert not result.facts["no_interval"]
+    none = measured(dumps, tmp_path / "cells", measure="rsa", groups=0)
+    assert np.isnan(none.arrays["low"][0, 2])
+    assert none.facts["no_interval"] == "they were not asked for"
+    two = measured(dumps, tmp_path / "cells", measure="rsa", groups=2)
+    assert two.facts["no_interval"] == "intervals need at least 3 groups of samples, but there were 2"
+    turned = measured(dumps, tmp_path / "cells", measure="procrustes")
     with FeatureStore.open(dumps[0]) as one, FeatureStore.open(dumps[2]) as other:
-        expected = procrustes(one.read("student", "stage0"), other.read("student", "stage2"))
-    assert result.arrays["similarity"][0, 2] == pytest.approx(expected, rel=1e-9)
-    assert np.isnan(result.arrays["low"][0, 2])
-    assert result.facts["no_interval"] == "a map has intervals of CKA alone"
+        value = procrustes(one.read("student", "stage0"), other.read("student", "stage2"))
+    assert turned.arrays["similarity"][0, 2] == pytest.approx(value, rel=1e-9)
+    assert np.isnan(turned.arrays["low"][0, 2])
+    assert turned.facts["no_interval"].startswith("the measure is larger for fewer samples in more dimensions")
     pwcca = measured(dumps, tmp_path / "cells", measure="pwcca").arrays["similarity"]
     assert pwcca[0, 2] != pwcca[2, 0]
+
+
+@pytest.mark.usefixtures("here")
+def test_an_interval_of_several_stages_is_that_of_their_mean(dumps, tmp_path):
+    result = measured(dumps, tmp_path / "cells", measure="rsa", rule="depth")
+    whole = files_similarity([*map(Path, dumps[1:])], "rsa").arrays
+    places = [0, 1], [1, 2]
+    assert result.arrays["similarity"][1, 2] == pytest.approx(whole["matrix"][places].mean(), rel=1e-9)
+    half = (result.arrays["high"] - result.arrays["low"])[1, 2] / 2
+    each = (whole["high"] - whole["low"])[places] / 2
+    assert abs(each[0] - each[1]) / 2 < half < each.mean()
 
 
 @pytest.mark.usefixtures("here")
@@ -196,6 +218,7 @@ def _saved(model, path):
     ("other", "options", "error", "said"),
     [
         ({"index": torch.arange(N) + 1}, {}, StoreError, "hold different samples or a different order"),
+        ({"size": BATCH + 1, "grams": True}, {}, StoreError, "holds Gram matrices of 13 samples, not of 12"),
         ({"reduce": "flatten"}, {}, AnalysisError, "holds gap of each layer, but .* flatten; dump both with the same"),
         ({"stages": []}, {}, AnalysisError, "holds no stages of its student; dump it with --layers stages"),
         ({}, {"rule": "pooled"}, AnalysisError, "does not hold the classifier's input as its layer 'pooled'; give the"),

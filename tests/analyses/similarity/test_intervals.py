@@ -9,6 +9,7 @@ from analyses.similarity.distances import RSA, RankRSA
 from analyses.similarity.intervals import PreparedLayer, group_half_widths, group_samples
 from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import MEASURES
+from analyses.similarity.neighbours import CKNNA, MutualKNN
 from kdprobe.errors import AnalysisError
 
 
@@ -28,21 +29,35 @@ def test_samples_of_one_image_are_in_one_group():
     assert len(set(group_samples(torch.arange(7)))) == 7
 
 
-@pytest.mark.parametrize("measure", [RSA(), RankRSA(), DistanceCorrelation()], ids=lambda one: one.title)
+@pytest.mark.parametrize("measure", [RankRSA(), MutualKNN(4), CKNNA(4)], ids=lambda one: one.title)
 def test_what_was_prepared_of_some_samples_is_that_of_all_without_the_others(measure):
-    x, y = FeatureSet(normal(40, 5)), FeatureSet(normal(40, 5) + normal(40, 5, seed=1))
-    kept = torch.arange(40)[torch.arange(40) % 4 != 1]
-    anew = [measure.prepare(FeatureSet(one.rows[kept])) for one in (x, y)]
-    cheap = [measure.without(one, measure.prepare(one), kept) for one in (x, y)]
-    assert measure.compare(*cheap) == pytest.approx(measure.compare(*anew))
+    x, y = (FeatureSet((2 * one).round()) for one in (normal(40, 3), normal(40, 3) + normal(40, 3, seed=1)))
+    for groups in (torch.arange(40) % 4, torch.arange(40) // 30, torch.arange(40) // 5):  # of which few leave 10
+        kept = (groups != 0).nonzero()[:, 0]
+        anew = [measure.prepare(FeatureSet(one.rows[kept])) for one in (x, y)]
+        cheap = [measure.without(one, measure.prepare(one), kept) for one in (x, y)]
+        assert measure.compare(*cheap) == pytest.approx(measure.compare(*anew), abs=1e-12)
 
 
-def test_sums_of_products_give_the_correlations_of_the_distances_that_are_left():
-    measure, groups = RSA(), group_samples(np.arange(41), 7)
+def test_neighbours_among_the_samples_that_are_left_need_a_reserve_or_all_samples():
+    x = torch.cat([normal(50, 3), normal(1, 3).expand(60, 3)])  # 60 that are equally near
+    for kept in (torch.arange(105), torch.arange(45, 110)):
+        cheap = MutualKNN(5).without(FeatureSet(x), found := MutualKNN(5).prepare(FeatureSet(x)), kept)
+        anew = MutualKNN(5).prepare(FeatureSet(x[kept]))
+        np.testing.assert_allclose(cheap.share.toarray(), anew.share.toarray())
+        again = MutualKNN(5).without(FeatureSet(x), found.reordered(torch.arange(110)), kept)
+        np.testing.assert_array_equal(again.share.toarray(), anew.share.toarray())
+    with pytest.raises(AnalysisError, match="k must be from 1 to 3, one less than the samples, but is 5"):
+        MutualKNN(5).without(FeatureSet(x), found, torch.arange(4))
+
+
+@pytest.mark.parametrize("measure", [RSA(), DistanceCorrelation(), DistanceCorrelation(1.5, unbiased=False)])
+def test_sums_of_products_give_the_values_of_the_distances_that_are_left(measure):
+    groups = group_samples(np.arange(41), 7)
     layers = [(one, measure.prepare(one)) for one in (FeatureSet(normal(41, 5, seed=seed)) for seed in range(5))]
     found, counts = measure.left_out(layers[:2], layers[2:], groups)
     anew, _ = Measure.left_out(measure, layers[:2], layers[2:], groups)
-    np.testing.assert_allclose(found, anew, atol=1e-14)
+    np.testing.assert_allclose(found, anew, atol=1e-13)
     assert counts.sum() == 41
 
 

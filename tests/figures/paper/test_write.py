@@ -43,7 +43,7 @@ def test_misprints_are_footnoted() -> None:
     notes = {(cell.row, cell.column): cell.note for cell in table.cells}
     assert "ResNet101" in notes["ResNet110 to ResNet20", "Teacher"]
     assert "FitNet" in notes["ResNet110 to ResNet20", "AT"]
-    assert list(table.notes) == ["a", "b", "c"]
+    assert list(table.notes) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -81,7 +81,8 @@ def test_latex_is_balanced_and_escaped() -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_markdown_rows_have_one_shape_that_a_page_has_room_for(name: str) -> None:
     lines = [line for line in markdown(published_table(name)).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} <= {3, 5}
+    (bars,) = {line.count("|") for line in lines}
+    assert bars <= 5
 
 
 def test_pairs_stand_side_by_side_and_notes_in_the_order_of_reading() -> None:
@@ -91,7 +92,7 @@ def test_pairs_stand_side_by_side_and_notes_in_the_order_of_reading() -> None:
     assert "| DIST | 71.75 |  |  |" in lines
     letters = [line[5] for line in lines if line.startswith("<sup>")]
     marks = [part[0] for line in lines if line.startswith("|") for part in line.split("<sup>")[1:]]
-    assert marks == letters == ["a", "b", "c"]
+    assert list(dict.fromkeys(marks)) == letters == ["a", "b", "c", "d"]
 
 
 def test_notes_and_sources_are_below_the_table() -> None:

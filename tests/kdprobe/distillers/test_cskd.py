@@ -10,8 +10,8 @@ from kdprobe.distillers.cskd import (
     fused_teacher,
     fusion_ratio,
     token_logits,
-    token_loss,
 )
+from kdprobe.distillers.deit import token_loss
 from kdprobe.errors import ModelError
 from kdprobe.models import create
 from kdprobe.models.stages import Stages, measure
@@ -95,7 +95,7 @@ def test_the_dense_logits_lie_in_rows():
 def test_the_teacher_must_classify_the_plain_mean_of_its_last_map(name):
     kind = DISTILLERS["cskd"]
     student, teacher = measure(_distilled()), measure(create(name, n_classes=4, image_size=32))
-    with pytest.raises(ModelError, match=f"not defined for the teacher {name}, which does not classify that map's"):
+    with pytest.raises(ModelError, match=f"not defined for {name}, which does not classify that map's"):
         kind(kind.Options(), student, teacher)
 
 

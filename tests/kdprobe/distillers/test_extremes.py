@@ -10,13 +10,14 @@ from kdprobe.models.stages import Features, Shapes
 
 HEADS, WIDTH, GRID = 2, 8, 4
 VIT_TEACHER = {"cakd"}
-TOKEN_STUDENT = {"cskd"}
+TOKEN_STUDENT = {"cskd", "deit"}
 
 
 def _shapes(kind, n_classes):
     if kind == "cnn":
         maps = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (WIDTH, 4, 4))
-        return Shapes("cnn", ("act1", "layer1", "layer2", "layer3"), maps, WIDTH, n_classes, None, 0, averaged=True)
+        names = ("act1", "layer1", "layer2", "layer3")
+        return Shapes("cnn", names, maps, WIDTH, n_classes, None, 0, averaged=True, linear=True)
     names, tokens = ("blocks.0", "blocks.1"), (2 + GRID**2, WIDTH)
     maps = ((WIDTH, GRID, GRID),) * 2
     return Shapes("vit", names, maps, WIDTH, n_classes, tokens, 2, 2, (HEADS, tokens[0], WIDTH // HEADS))
@@ -84,8 +85,8 @@ def test_features_and_logits(name, fill):
     _assert_finite(*_run(name, fill=fill))
 
 
-#: `rkd` needs two samples to relate, `reviewkd` two for the batch norm of its pooled level
-RELATIONAL = {"rkd", "reviewkd"}
+#: `rkd` needs two samples to relate, `rsd` and `reviewkd` two for a batch norm of pooled features
+RELATIONAL = {"rkd", "rsd", "reviewkd"}
 
 
 @pytest.mark.parametrize("name", [name for name in DISTILLERS if name not in RELATIONAL])
@@ -93,16 +94,22 @@ def test_batch_of_one(name):
     _assert_finite(*_run(name, n=1))
 
 
-def test_batch_of_one_without_relations():
+@pytest.mark.parametrize("name", ["rkd", "rsd"])
+def test_batch_of_one_without_relations(name):
     with pytest.raises(AnalysisError, match="a batch of at least 2 samples"):
-        _run("rkd", n=1)
+        _run(name, n=1)
 
 
-@pytest.mark.parametrize("name", [name for name in DISTILLERS if name != "dkd"])
+#: these rank the classes that are not the target
+RANKING = {"dkd", "sdd"}
+
+
+@pytest.mark.parametrize("name", [name for name in DISTILLERS if name not in RANKING])
 def test_two_classes(name):
     _assert_finite(*_run(name, n_classes=2))
 
 
-def test_two_classes_without_a_ranking():
+@pytest.mark.parametrize("name", sorted(RANKING))
+def test_two_classes_without_a_ranking(name):
     with pytest.raises(AnalysisError, match="at least 3 classes, but there are 2; kd is defined for them"):
-        _run("dkd", n_classes=2)
+        _run(name, n_classes=2)

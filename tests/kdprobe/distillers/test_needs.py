@@ -20,13 +20,25 @@ OF_LOGITS = {
     "ofa": {},
     "dist": {},
     "logit_standard": {},
+    "nkd": {},
+    "ttm": {},
+    "wttm": {},
+    "sdd": {},
+    "deit": {},
+    "cat_kd": {},
+    "wkd": {},
     "cskd": {},
     "cakd": {"preset": "code"},
     "dropkd": {"logit_source": "logits"},
+    "srd": {},
 }
-OF_FEATURES = {"at": {}, "rkd": {}, "fitnet": {}, "reviewkd": {}, "crd": {}, "dpk": {}, "cakd": {}, "dropkd": {}}
+OF_FEATURES = {
+    **{name: {} for name in ("at", "rkd", "fitnet", "reviewkd", "crd", "dpk", "cakd", "dropkd")},
+    **{name: {} for name in ("sp", "pkt", "cc", "vid", "rsd", "cka")},
+    "srd": {"kd_weight": 0},
+}
 #: what must be set so that features alone are learnt from images without labels
-UNLABELLED = {name: {"ce_weight": 0} for name in OF_FEATURES if name != "crd"}
+UNLABELLED = {name: {**options, "ce_weight": 0} for name, options in OF_FEATURES.items() if name != "crd"}
 UNLABELLED["dropkd"] |= {"logit_weight": 0, "classifier_weight": 0}
 
 

@@ -19,18 +19,32 @@ NETWORKS = {
     "distilled": ("deit_tiny_distilled_patch16_224", VIT),
 }
 KINDS = [("cnn", "cnn"), ("vit", "cnn"), ("cnn", "vit"), ("vit", "vit"), ("cnn", "distilled")]
+_VIT, _DISTILLED = "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"
 #: where a method is not defined, and how it says so
 UNDEFINED = {
-    ("cskd", "cnn", "cnn"): "not defined for the student resnet8; ofa and dropkd take any pair",
-    ("cskd", "vit", "cnn"): "not defined for the student resnet8; ofa and dropkd take any pair",
-    ("cskd", "cnn", "vit"): "not defined for the student vit_tiny_patch16_224; ofa and dropkd take any pair",
-    ("cskd", "vit", "vit"): "not defined for the student vit_tiny_patch16_224; ofa and dropkd take any pair",
-    ("cakd", "cnn", "cnn"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
-    ("cakd", "cnn", "vit"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
-    ("cakd", "cnn", "distilled"): "not defined for the teacher resnet8; ofa and dropkd take any pair",
-    ("eac", "cnn", "vit"): "not defined for vit_tiny_patch16_224; scn takes any network",
-    ("eac", "vit", "vit"): "not defined for vit_tiny_patch16_224; scn takes any network",
-    ("eac", "cnn", "distilled"): "not defined for deit_tiny_distilled_patch16_224; scn takes any network",
+    **{
+        (name, teacher, student): f"not defined for the student {model}; ofa and dropkd take any pair"
+        for name in ("cskd", "deit")
+        for teacher in ("cnn", "vit")
+        for student, model in (("cnn", "resnet8"), ("vit", _VIT))
+    },
+    **{
+        (name, teacher, student): f"not defined for {model}, which does not classify that map's plain mean by"
+        for name in ("sdd", "cat_kd")
+        for teacher, student, model in (
+            ("vit", "cnn", _VIT),
+            ("vit", "vit", _VIT),
+            ("cnn", "vit", _VIT),
+            ("cnn", "distilled", _DISTILLED),
+        )
+    },
+    **{
+        ("cakd", "cnn", student): "not defined for the teacher resnet8; ofa and dropkd take any pair"
+        for student in ("cnn", "vit", "distilled")
+    },
+    ("eac", "cnn", "vit"): f"not defined for {_VIT}; scn takes any network",
+    ("eac", "vit", "vit"): f"not defined for {_VIT}; scn takes any network",
+    ("eac", "cnn", "distilled"): f"not defined for {_DISTILLED}; scn takes any network",
 }
 
 

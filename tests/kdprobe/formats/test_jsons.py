@@ -36,6 +36,7 @@ def test_results_may_say_nan():
     [
         ("a: 1\na: 2", "at line 1: the key 'a' appears twice"),
         ("&a [*a]", "nested too deeply"),
+        ("a: \x07", r"special characters are not allowed in .*position 3$"),
         ("[" * 3000, "nested too deeply"),
         ("9" * 6000, "Exceeds the limit"),
         ("? [a]\n: b\n", "unhashable key"),

@@ -26,7 +26,10 @@ from tests.tiny import digits
 CPU = torch.device("cpu")
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
 CNN, TOKENS, DISTILLED = "resnet8", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"
+#: (student, teacher) of the methods that are not defined for a ViT that teaches a CNN
+PAIRS = {"cskd": (DISTILLED, CNN), "deit": (DISTILLED, CNN), "sdd": (CNN, CNN), "cat_kd": (CNN, CNN)}
 OPTIONS = {
+    "wkd": {"feature_weight": 0.08},
     "dropkd": {"dim": 8},
     "crd": {"memory": 60},
     "scn": {"relabel_epochs": 0, "relabel_margin": 0},
@@ -80,9 +83,9 @@ def numbers(terms):
 
 @pytest.mark.parametrize(("method", "precision"), [*((name, "fp32") for name in DISTILLERS), ("dropkd", "bf16")])
 def test_every_method_computes_what_the_trainer_computes(method, precision, saved, batches):
-    given, dense = OPTIONS.get(method, {}), method == "cskd"  # which is not defined for a ViT that teaches a CNN
-    teacher = saved(CNN if dense else TOKENS) if DISTILLERS[method].uses_teacher else None
-    settings = [f"model={ {'name': DISTILLED if dense else CNN, 'args': VIT if dense else {}} }"]
+    given, (student, taught_by) = OPTIONS.get(method, {}), PAIRS.get(method, (CNN, TOKENS))
+    teacher = saved(taught_by) if DISTILLERS[method].uses_teacher else None
+    settings = [f"model={ {'name': student, 'args': {} if student == CNN else VIT} }"]
     settings += [f"method={ {'name': method, **given} }", f"training.precision={precision}"]
     settings += ["training.channels_last=false"] + ([] if teacher is None else [f"teacher={teacher}"])
     chosen = config("digits/resnet8", *settings)
@@ -187,12 +190,12 @@ def test_the_teacher_stays_in_eval_mode(images):
         assert_same(teacher.state_dict(), before)
 
 
-@pytest.mark.parametrize("method", ["crd", "dpk", "scn"])
+@pytest.mark.parametrize("method", ["crd", "dpk", "scn", "cka", "wkd"])
 def test_a_restart_from_its_state_equals_no_restart(method, saved, batches, tmp_path):
     def make():
         student = network()
         teacher = saved(TOKENS) if DISTILLERS[method].uses_teacher else None
-        own = kdprobe.Distillation(student, teacher, method, n_epochs=2, **OPTIONS[method])
+        own = kdprobe.Distillation(student, teacher, method, n_epochs=2, **OPTIONS.get(method, {}))
         return own, torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9)
 
     def step(own, optimizer, batch):

@@ -16,7 +16,17 @@ def teacher(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", ["{name: mld}", "{name: crd, memory: 300}", "{name: dpk}", "{name: scn, relabel_epochs: 0}"]
+    "options",
+    [
+        "{name: mld}",
+        "{name: crd, memory: 300}",
+        "{name: dpk}",
+        "{name: scn, relabel_epochs: 0}",
+        "{name: cka}",
+        "{name: wkd, feature_weight: 0.08}",
+        "{name: rsd}",
+        "{name: srd, projector: orthogonal}",
+    ],
 )
 def test_a_stopped_run_equals_an_uninterrupted_one(options, teacher, tmp_path, monkeypatch):
     settings = [f"method={options}"] + ([] if "scn" in options else [f"teacher={teacher}"])
