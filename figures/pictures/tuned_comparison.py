@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
@@ -19,7 +18,7 @@ from kdprobe.results import Result
 
 _ROW, _LEAST = 26.0, 120.0  # points of a method, and at least of a panel
 _GAP = 46.0  # points between the panels
-_DODGE = 0.16  # of the distance of two trials: by how much intervals that would lie on each other are moved apart
+_DODGE = 0.12  # of the distance of two trials: by how much intervals that would lie on each other are moved apart
 
 
 @style()
@@ -43,7 +42,7 @@ def draw_tuned_comparison(result: Result) -> Figure:
     _accuracies(accuracies, result)
     accuracies.set_yticks(range(len(names)), names, fontsize=TITLE)
     _best(place(figure, left + 0.58 * width + _GAP, bottom, 0.42 * width, height), result)
-    _legend(figure, result, left)
+    _legend(figure, result)
     return figure
 
 
@@ -90,20 +89,20 @@ def _best(axes: Axes, result: Result) -> None:
     n_methods, n_trials, _ = expected.shape
     trials = np.arange(1, n_trials + 1)
     for row, (mean, low, high) in enumerate(expected.transpose(0, 2, 1)):
-        beside = trials + _DODGE * (row - (n_methods - 1) / 2) / max(n_methods - 1, 1) * 2
+        beside = trials + _DODGE * (2 * row / max(n_methods - 1, 1) - 1)
         axes.vlines(beside, low, high, color=look(row)["color"], linewidth=0.9, alpha=0.6)
         axes.plot(beside, mean, marker="o", markersize=2.6, **look(row))
-    axes.set_xlabel("trials", labelpad=2)
+    axes.set_xlabel("trials (bar: middle 95 % of subsets)", labelpad=2)
     axes.set_ylabel("best on held-out images in %", labelpad=3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.grid(axis="y")
 
 
-def _legend(figure: Figure, result: Result, left: float) -> None:
+def _legend(figure: Figure, result: Result) -> None:
     facts = result.facts
     diamond: dict[str, Any] = {"marker": "D", "color": MUTED, "markersize": 4.6, "mec": "white"}
     several = len(facts["seeds"]) > 1
-    handles: list[Line2D | Patch] = [
+    handles = [
         Line2D(
             [], [], linewidth=1.4 * several, label="tuned: mean and 95 % interval" if several else "tuned", **diamond
         )
@@ -123,6 +122,4 @@ def _legend(figure: Figure, result: Result, left: float) -> None:
     handles.append(
         Line2D([], [], marker="|", linestyle="", color=MUTED, ms=7, label="middle 95 % of subsets of trials")
     )
-    figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(left / PAGE_WIDTH, 1.0), ncols=3, borderaxespad=0.2
-    )
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(6 / PAGE_WIDTH, 1.0), ncols=3, borderaxespad=0.2)
