@@ -1,13 +1,27 @@
-"""Similarity as a loss: the student is trained to a high CKA with its teacher, stage by stage.
+"""Similarity as a loss: the student is trained towards a high CKA with its teacher, stage by stage.
 
-What it optimises. Linear CKA is the cosine between the two networks' relations of samples to each other. It compares
-matrices of a batch's size, so the two maps may have any channels and grids, and no projector stands between them.
+What it optimises: linear CKA, the cosine between the two networks' centred matrices of inner products of samples.
+These have the size of a batch, so that the maps may have any channels and grids and no projector stands between them.
+HSIC is the unbiased one, and CKA the ratio of its averages over recent batches, as `kdprobe cka` measures it. In a
+simulation whose CKA is 0.68, the biased estimate is 0.95 at batches of 4 and 0.75 at 64; the mean of the unbiased CKAs
+of single batches is 0.54 and 0.68, with deviations of 0.58 and 0.02; from averages it is 0.68 at both. At batches of 4,
+the averages also make the largest of 100 gradients four times smaller.
+
+Where it fails:
+- CKA is high as soon as the few directions of most variance agree; what varies less hardly counts. Of the pooled
+  features of a ViT on the digits (98.6 %), the 2 strongest principal components alone have a CKA of 0.83 with all 96,
+  and the 4 strongest of 0.94, while linear classifiers on them reach 52 and 84 %.
+- A rotation or scale of all features changes nothing: the teacher's classifier cannot read such a student.
+- It says nothing of classes, and a stage of another depth may have nothing to learn from the teacher's: CKA can rise
+  without accuracy. Where what it does to a network's similarity is to be judged, use another measure than CKA.
+- Batches of fewer than 4 samples are left out: unbiased HSIC is not defined for them.
 
 Reference:
     S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of neural network representations revisited", ICML 2019;
     T. Nguyen, M. Raghu and S. Kornblith, "Do wide and deep networks learn the same things?", ICLR 2021, equation 4.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -100,6 +114,12 @@ class CKA(Method):
         self.pairs = stage_pairs("cka", student, needs_teacher("cka", teacher), options.stages)
         self.teacher_stages = {other for _, other in self.pairs}
         self.register_buffer("averages", torch.zeros(len(self.pairs), 3, dtype=torch.float64))
+
+    def agree(self, join: Callable[[Tensor], list[int]]) -> None:
+        """Give all processes the mean of their averages, so that a resumed run goes on as an uninterrupted one."""
+        bits = torch.tensor(join(self.averages.flatten().view(torch.int64)))
+        of_all = bits.view(torch.float64).view(-1, *self.averages.shape)
+        self.averages = of_all.mean(dim=0).to(self.averages.device)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -114,7 +114,7 @@ class SRD(Method):
     def __init__(self, options: SRDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         teacher = needs_teacher("srd", teacher)
-        needs_pooled("srd", student, teacher)
+        needs_pooled("srd", teacher, *([student] if student.tokens is None else []))
         logits: tuple[Need, ...] = ("logits",) if options.kd_weight else ()
         self.student_needs = ("pooled" if student.tokens is None else "tokens", *logits)
         self.teacher_needs = ("pooled", *logits)

@@ -46,6 +46,16 @@ def test_the_gradient_is_that_of_the_batch_at_the_averages():
     torch.testing.assert_close(single.grad, expected, rtol=1e-10, atol=1e-14)
 
 
+def test_averages_over_small_batches_tell_the_similarity_and_single_ones_do_not():
+    common = _features(1000, 10)
+    x, y = (common @ _features(10, d, seed=d) + 3 * _features(1000, d, seed=d + 1) for d in (48, 64))
+    everything = batch_hsic(x, y)
+    of_four = torch.stack([batch_hsic(*pair) for pair in zip(x.split(4), y.split(4), strict=True)])
+    truth = cka_loss(everything, everything)
+    assert cka_loss(of_four[0], of_four.mean(0)).item() == pytest.approx(truth.item(), abs=0.03)
+    assert cka_loss(of_four, of_four).mean() > truth + 0.05
+
+
 def test_scale_shift_and_rotation_leave_it_and_the_gradient_does_not_scale():
     student, teacher = leaf(_features(8, 5)), _features(8, 2, 3, 3, seed=1)
     hsic = batch_hsic(student, teacher)
@@ -92,3 +102,13 @@ def test_running_averages_are_kept_in_training_alone_and_start_with_the_first_ba
     method.eval()(first, first, torch.zeros(6), Progress(0, 1))
     assert torch.equal(method.averages, kept)
     assert method(small, small, torch.zeros(3), Progress(0, 1))["cka"].dtype == torch.float32
+
+
+def test_processes_go_on_with_the_mean_of_their_averages():
+    method, other = _method(), torch.tensor([[1.0, 2.0, 3.0], [0.1, 1e-30, 7.0]], dtype=torch.float64)
+    method.averages = own = torch.tensor([[3.0, 0.0, 1.0], [0.3, 1.0, 1.0]], dtype=torch.float64)
+    method.agree(lambda bits: [*bits.tolist(), *other.flatten().view(torch.int64).tolist()])
+    assert torch.equal(method.averages, (own + other) / 2)
+    method.averages = own
+    method.agree(torch.Tensor.tolist)
+    assert torch.equal(method.averages, own)
