@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-map bench-null bench-similarity clean
+.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -65,6 +65,9 @@ bench-map: $(STAMP)
 
 bench-shares: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_shares
+
+bench-fidelity: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_fidelity
 
 bench-null: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_null

@@ -11,7 +11,7 @@ from kdprobe.results import Result
 
 def number(value: float, digits: int) -> str:
     """A number, or `-` where there is none."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+    return "-" if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def percentage(value: float) -> str:
@@ -22,7 +22,7 @@ def percentage(value: float) -> str:
 def with_ends(percents: Iterable[float], unit: str = "", *, lower_bound: bool = False) -> str:
     """A percentage and the ends of its interval; after `≥` where the true one may be larger."""
     value, low, high = percents
-    return f"{'≥ ' * lower_bound}{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
+    return f"{'≥ ' * lower_bound}{value:z.1f}{unit} [{low:z.1f}, {high:z.1f}]"
 
 
 def lower_bounds(result: Result, who: str) -> list[Any]:

@@ -419,7 +419,9 @@ def fidelity_result(
         "temperature": 1.0,
         "confidence": 0.95,
         "pairs": [{"one": one, "other": other, "by": "seed", "n": n_seeds} for one, other in pairs],
-        "verdicts": [f"{one} beside {other}, 3 seeds: not shown to be closer to its teacher" for one, other in pairs],
+        "verdicts": [
+            f"Beside {other} (3 seeds), {one} is not shown to be closer to its teacher" for one, other in pairs
+        ],
         "untested": [],
         "undefined": [{"network": names[0], "quantity": "kappa", "reason": "both give the same class to every image"}],
     }

@@ -26,7 +26,8 @@ class Comparisons:
         pairs: for each, `one` and `other`, the test's unit (`by`: image or seed) and their number (`n`).
         differences: one minus other, with intervals [pairs, q, 3].
         p_values: two-sided [pairs, q].
-        adjusted: the same, by Holm over all of them.
+        adjusted: the same, by Holm: over all pairs with controls or all others, and over all quantities but accuracy,
+            which is tested for itself.
         untested: pairs that nothing can be said of, each with a `reason`.
     """
 
@@ -76,7 +77,18 @@ def compare_methods(measured: Sequence[Measured], *, confidence: float, seed: in
         found.append(_compared(matched, confidence, seed))
     p_values = np.array([p for _, p in found]).reshape(len(pairs), len(FIDELITIES))
     differences = np.array([ends for ends, _ in found]).reshape(len(pairs), len(FIDELITIES), 3)
-    return Comparisons(pairs, differences, p_values, holm(p_values), untested)
+    with_control = np.array([pair["other"] in groups["control"] for pair in pairs], dtype=bool)
+    return Comparisons(pairs, differences, p_values, _adjusted(p_values, with_control), untested)
+
+
+def _adjusted(p_values: ndarray, with_control: ndarray) -> ndarray:
+    """Holm's, for each question apart: beside controls, and between students; fidelity, and accuracy."""
+    adjusted = np.full(p_values.shape, np.nan)
+    for pairs in (with_control, ~with_control):
+        for columns in (np.array([0]), np.arange(1, p_values.shape[1])):
+            places = np.ix_(np.flatnonzero(pairs), columns)
+            adjusted[places] = holm(p_values[places])
+    return adjusted
 
 
 def _matched(first: Sequence[Measured], second: Sequence[Measured]) -> list[tuple[Measured, Measured]]:

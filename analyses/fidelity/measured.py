@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from analyses.fidelity.intervals import consistency_interval, kappa_interval, skewed_mean
 from analyses.fidelity.lineage import Lineage
-from analyses.fidelity.quantities import BOTH_WRONG, BY_CHANCE, DIVERGENCE, LIMITS, RIGHT, SAME_RIGHT, Answers
+from analyses.fidelity.quantities import BOTH_WRONG, BY_CHANCE, DIVERGENCE, LIMITS, RIGHT, ROUNDING, SAME_RIGHT, Answers
 from analyses.fidelity.seeds import Spread, with_seeds
 from analyses.fidelity.together import Together
 from kdprobe.mean_interval import wilson
@@ -61,9 +61,9 @@ def over_images(together: Together, *, confidence: float, seed: int) -> Float64[
     columns, values = together.columns.mean(0), together.values
     means, teacher = columns.mean(0), float(together.right.mean())
     by_image = together.by_image()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gained = np.square(by_image).mean((0, 1)) / np.square(by_image.mean(0)).mean(0)
-    gained = np.where(np.isfinite(gained), gained, 1.0)
+    of_mean = np.square(by_image.mean(0)).mean(0)
+    varies = of_mean > ROUNDING**2
+    gained = np.where(varies, np.square(by_image).mean((0, 1)) / np.where(varies, of_mean, 1.0), 1.0)
     images = together.counts()[:_SHARES] * gained[:_SHARES]
     shares = np.where(images > 0, values[:_SHARES], 0.0)
     both, own, wrong = means[SAME_RIGHT], means[RIGHT], means[BOTH_WRONG]

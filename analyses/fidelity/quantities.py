@@ -31,10 +31,11 @@ FIDELITIES = {
     "same_error": Quantity("same error if both wrong"),
     "kappa": Quantity("Cohen's kappa", 1.0, -1.0),
     "error_consistency": Quantity("error consistency", 1.0, -1.0),
-    "jensen_shannon": Quantity("Jensen-Shannon (nats)", 1.0, highest=MOST),
+    "jensen_shannon": Quantity("Jensen-Shannon divergence", 1.0, highest=MOST),
 }
 #: lowest and highest possible value of each [q, 2]
 LIMITS = np.array([(quantity.lowest, quantity.highest) for quantity in FIDELITIES.values()])
+ROUNDING = 1e-12  # by which shares that add up to 1 may miss it
 N_COLUMNS = 7
 RIGHT, SAME, SAME_RIGHT, SAME_WRONG, BOTH_WRONG, BY_CHANCE, DIVERGENCE = range(N_COLUMNS)
 
@@ -107,7 +108,4 @@ def quantities(means: Float64[ndarray, "*k 7"], teacher: float) -> Float64[ndarr
 
 
 def _kappa(observed: ndarray | float, expected: ndarray | float) -> ndarray:
-    return np.where(expected < 1 - _ROUNDING, (observed - expected) / (1 - expected), np.nan)
-
-
-_ROUNDING = 1e-12  # by which shares that add up to 1 may miss it
+    return np.where(expected < 1 - ROUNDING, (observed - expected) / (1 - expected), np.nan)

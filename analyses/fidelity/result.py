@@ -114,7 +114,8 @@ def _about_networks(
 def _about_tests(compared: Comparisons, *, controls: Sequence[str]) -> dict[str, Any]:
     return {
         "interval": "over images, and over seeds where a method has several",
-        "tests": "paired by seed and image, or by image alone (random swaps); Holm's p values over all of them",
+        "tests": "paired by seed and image, or by image alone (random swaps); p is Holm's over all quantities but "
+        "accuracy, which has its own, and over all pairs with controls, or all others",
         "pairs": compared.pairs,
         "untested": compared.untested,
         "verdicts": list(verdicts(compared, controls)),
@@ -126,7 +127,7 @@ def _check(teacher: Judged, networks: Sequence[Judged]) -> None:
         raise AnalysisError(
             f"fidelity needs at least two classes, but {teacher.data.spec} has {teacher.data.n_classes}"
         )
-    seen = {teacher.info.sha256: f"the teacher {teacher.name}"}
+    seen = {teacher.info.sha256: "the teacher"}
     for one in networks:
         same = seen.setdefault(one.info.sha256, one.name) if one.info.sha256 else one.name
         if same != one.name:
@@ -163,7 +164,7 @@ def _remarks(teacher: Judged, networks: Sequence[Judged], found: Sequence[Lineag
     for one, lineage in zip(networks, found, strict=True):
         taught = lineage.teacher is not None and lineage.teacher == teacher.info.sha256
         if lineage.role == "student" and lineage.teacher is not None and not taught:
-            yield f"{one.name} learnt from another teacher than {teacher.name}"
+            yield f"{one.name} did not learn from {teacher.name}, but from another teacher"
         if lineage.role == "student" and lineage.shuffled:
             yield f"{one.name} learnt from a teacher whose answers were shuffled; it is rather a control"
         if lineage.role == "control" and taught and not lineage.shuffled:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
 
-from analyses.fidelity.quantities import Answers, quantities
+from analyses.fidelity.quantities import ROUNDING, Answers, quantities
 
 _NUMBERS = 2_000_000  # random ones held at a time
 
@@ -77,7 +77,7 @@ def difference_ends(
 def _correlation(one: ndarray, other: ndarray) -> float:
     """Of what the images add to a quantity of two networks; 0 where one of them has it on all images alike."""
     spread = [max(float(np.ptp(part)), 0.0) for part in (one, other)]
-    if not (np.isfinite(one).all() and np.isfinite(other).all() and min(spread) > 0):
+    if not (np.isfinite(one).all() and np.isfinite(other).all() and min(spread) > ROUNDING):
         return 0.0
     pairs = np.array([[one.max(), other.min()], [one.min(), other.max()]])
     return float(np.corrcoef(np.vstack([np.stack([one, other], 1), pairs]), rowvar=False)[0, 1])

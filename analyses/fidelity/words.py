@@ -42,9 +42,9 @@ def fidelity_summary(result: Result) -> str:
         table[title] = [with_interval(*pair) for pair in _named(ends)]
     accuracy = with_interval("accuracy", arrays["teacher_accuracy"])
     lines = [
-        f"teacher {facts['teacher']}: accuracy {accuracy} % on {facts['n_images']} images of {facts['data']}",
+        f"compared with {facts['teacher']}: accuracy {accuracy} % on {facts['n_images']} images of {facts['data']}",
         pd.DataFrame(table).to_string(index=False),
-        f"shares in %, with {100 * facts['confidence']:g} % intervals; Jensen-Shannon at temperature "
+        f"shares in %, with {100 * facts['confidence']:g} % intervals; divergence in nats, at temperature "
         f"{facts['temperature']:g}",
         *facts["verdicts"],
     ]
@@ -67,15 +67,15 @@ def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
             if p_value < LEVEL and (value > 0) != (name == "jensen_shannon")
         ]
         closer = ", ".join(FIDELITIES[name].label for name in above if name != "accuracy")
-        told = f"{pair['one']} beside {pair['other']}, {pair['n']} {pair['by']}s:"
+        told = f"Beside {pair['other']} ({pair['n']} {pair['by']}s), {pair['one']}"
         if _COPIES in above:
-            yield f"{told} it makes more of its teacher's mistakes, so it has its function, not only its accuracy"
+            yield f"{told} makes more of its teacher's mistakes: it has learnt its function, not only its accuracy"
         elif closer:
-            yield f"{told} closer to its teacher ({closer}), but not shown to make more of its mistakes"
+            yield f"{told} is closer to its teacher ({closer}), but is not shown to make more of its mistakes"
         elif "accuracy" in above:
-            yield f"{told} more accurate, but not shown to be closer to its teacher"
+            yield f"{told} is more accurate, but is not shown to be closer to its teacher"
         else:
-            yield f"{told} not shown to be closer to its teacher"
+            yield f"{told} is not shown to be closer to its teacher"
 
 
 def with_interval(quantity: str, ends: ndarray) -> str:
@@ -85,7 +85,7 @@ def with_interval(quantity: str, ends: ndarray) -> str:
     digits = 1 if scale > 1 else 3
     if np.isnan(value):
         return "-"
-    return f"{value:.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"{value:z.{digits}f}" + ("" if np.isnan(low) else f" [{low:z.{digits}f}, {high:z.{digits}f}]")
 
 
 def _named(values: ndarray) -> Iterator[tuple[str, ndarray]]:

@@ -59,7 +59,7 @@ def _panel(axes: Axes, result: Result, number: int, width: float) -> None:
             beside = np.full(len(members), row + 0.26)
             axes.plot(networks, beside, "o", color=_COLOURS[role], alpha=0.55, markersize=3.0, mew=0)
         if not np.isnan(ends[0]):
-            text = f"{ends[0]:.1f}" if scale > 1 else f"{ends[0]:.3f}"
+            text = f"{ends[0]:z.1f}" if scale > 1 else f"{ends[0]:z.3f}"
             mark(axes, row, tuple(ends.tolist()), text, _COLOURS[role])
     label = facts["labels"][number] + (" in %" if scale > 1 else "")
     axes.set_xlabel(fit(label, LABEL, width + _GAP - 3), labelpad=2, size=LABEL)

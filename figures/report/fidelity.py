@@ -9,7 +9,13 @@ from figures.report.elements import Chart, Gallery, Panel, Picture, Results, Tab
 from figures.report.examples import image_address
 from figures.report.traces import HOVER, SERIES, THEMED_MUTED, error_bars, hover, numbers
 from figures.words import inherited_heading, intervals, percentage
+from kdprobe.mean_interval import worded_p_value
 from kdprobe.results import Result
+
+_HOW_TO_READ = (
+    "Accurate networks agree often, whoever taught them: what counts is how far students are from controls, which did "
+    "not learn from this teacher, and above all where it is wrong."
+)
 
 
 def fidelity_panels(results: Results) -> list[Panel]:
@@ -38,9 +44,10 @@ def _panel(heading: str, result: Result) -> Panel:
     accuracy = percentage(result.arrays["teacher_accuracy"][0])
     note = " ".join(
         [
-            *(f"{text[0].upper()}{text[1:]}." for text in facts["verdicts"]),
-            f"Teacher {facts['teacher']} (accuracy {accuracy}), {facts['n_images']} images of {facts['data']}; "
+            *(f"{text}." for text in facts["verdicts"]),
+            f"Compared with {facts['teacher']} (accuracy {accuracy}) on {facts['n_images']} images of {facts['data']}; "
             f"{intervals(facts)}.",
+            _HOW_TO_READ,
         ]
     )
     charts = [_chart(result, number) for number in range(len(facts["quantities"]))]
@@ -55,7 +62,7 @@ def _worded(result: Result, number: int, ends: np.ndarray) -> str:
     digits = 1 if scale > 1 else 3
     if np.isnan(value):
         return "-"
-    return f"{value:.{digits}f}" + ("" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"{value:z.{digits}f}" + ("" if np.isnan(low) else f" [{low:z.{digits}f}, {high:z.{digits}f}]")
 
 
 def _label(result: Result, number: int) -> str:
@@ -78,19 +85,25 @@ def _means(result: Result) -> Table:
 
 
 def _tests(result: Result) -> Table:
-    """A row for each quantity, a column for each pair of methods: the difference and its p value."""
+    """A row for each quantity and pair of methods."""
     facts, arrays = result.facts, result.arrays
-    header = [f"{pair['one']} - {pair['other']} ({pair['n']} {pair['by']}s)" for pair in facts["pairs"]]
-    rows = []
-    for number in range(len(facts["quantities"])):
-        cells = zip(arrays["differences"][:, number], arrays["adjusted"][:, number], strict=True)
-        rows.append([_label(result, number), *(_difference(result, number, *cell) for cell in cells)])
-    return Table(["difference", *header], rows, note=f"Differences of methods, {facts['tests']}.")
+    rows = [
+        [
+            _label(result, number),
+            f"{pair['one']} - {pair['other']}",
+            f"{pair['n']} {pair['by']}s",
+            _signed(_worded(result, number, arrays["differences"][place, number])),
+            "-" if np.isnan(arrays["adjusted"][place, number]) else worded_p_value(arrays["adjusted"][place, number]),
+        ]
+        for number in range(len(facts["quantities"]))
+        for place, pair in enumerate(facts["pairs"])
+    ]
+    note = f"How methods differ: {facts['tests']}."
+    return Table(["", "methods", "tested by", "difference", "p (Holm)"], rows, note=note)
 
 
-def _difference(result: Result, number: int, ends: np.ndarray, p_value: float) -> str:
-    words = _worded(result, number, ends)
-    return words if np.isnan(p_value) else f"{words}, p = {p_value:.2g}"
+def _signed(words: str) -> str:
+    return words if words.startswith("-") else f"+{words}"
 
 
 def _chart(result: Result, number: int) -> Chart:
@@ -121,7 +134,9 @@ def _chart(result: Result, number: int) -> Chart:
     return Chart(
         facts["labels"][number],
         f"{label} of methods: {each}.",
-        f"{label}, at temperature {facts['temperature']:g}." if facts["quantities"][number] == "jensen_shannon" else "",
+        f"{label} in nats, at temperature {facts['temperature']:g}."
+        if facts["quantities"][number] == "jensen_shannon"
+        else "",
         traces,
         {"height": 120 + 34 * len(rows), "yaxis": {"range": [len(rows) - 0.5, -0.5]}},
         {"xaxis": label},

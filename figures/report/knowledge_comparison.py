@@ -16,7 +16,9 @@ def knowledge_comparison_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     charts = [_chart(result, who) for who in SIDES]
     facts = result.facts
-    note = f"Teacher {facts['teacher']}, on {facts['data']}; {intervals(facts)}. Behind ≥ a share is a lower bound."
+    note = (
+        f"Compared with {facts['teacher']} on {facts['data']}; {intervals(facts)}. Behind ≥ a share is a lower bound."
+    )
     return Panel(heading, note, charts)
 
 

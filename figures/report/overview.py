@@ -37,7 +37,8 @@ def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("Data", _distinct(result.facts.get("data") for result in known)),
         ("Teacher", _teachers(known)),
         ("Students", _distinct(result.facts["student"] for result in known if result.kind == "cka")),
-        ("Methods", _distinct(_listed(known, "methods"))),
+        ("Methods", _distinct([*_listed(known, "methods"), *_groups(known, "student")])),
+        ("Controls", _distinct(_groups(known, "control"))),
         ("Seeds", _distinct(_listed(known, "seeds"))),
         ("Epochs", _distinct(_epochs(known))),
         ("Images", _distinct(_images(known))),
@@ -71,9 +72,24 @@ def origins(results: Iterable[tuple[Path, Result]]) -> list[Origin]:
 
 def _teachers(results: Sequence[Result]) -> list[str]:
     """Models; if the results know only the teacher's run, the name of its folder."""
-    found = _distinct(result.facts.get("teacher") for result in results)
+    found = _distinct(_model(result.provenance.get("teacher")) or result.facts.get("teacher") for result in results)
     models = [name for name in found if "/" not in name]
     return models or _distinct(Path(name).name for name in found)
+
+
+def _model(origin: Any) -> str | None:
+    return origin.get("model") if isinstance(origin, dict) else None
+
+
+def _groups(results: Sequence[Result], role: str) -> list[str]:
+    """The methods whose fidelity was measured, as students or as controls."""
+    found = (result.facts for result in results if result.kind == "fidelity")
+    return [
+        name
+        for facts in found
+        for name, its_role in zip(facts["groups"], facts["group_roles"], strict=True)
+        if its_role == role
+    ]
 
 
 def _epochs(results: Sequence[Result]) -> list[int]:

@@ -34,7 +34,7 @@ def test_it_writes_result_and_table_has_them_drawn_and_says_what_it_found(networ
     asked = []
     monkeypatch.setattr("kdprobe.cli.saving.run", lambda *words: asked.append(words))
     said = run(networks, "--control", networks / "control.safetensors").output
-    assert f"student beside control, {tiny.N_TEST} images" in said
+    assert f"Beside control ({tiny.N_TEST} images), student" in said
     result = load_result(networks / "out" / "fidelity.npz", kind="fidelity")
     own, _ = result.arrays["predictions"]
     accuracy = pd.read_csv(networks / "out" / "fidelity.csv").query("quantity == 'accuracy'")["value"].iloc[0]
@@ -48,7 +48,7 @@ def test_what_it_refuses_leaves_nothing_behind(networks):
         words = ["--student", str(networks / "student.safetensors"), "--out", str(networks / "out")]
         CliRunner().invoke(fidelity, words, catch_exceptions=False, standalone_mode=False)
     (networks / "same.safetensors").write_bytes((networks / "teacher.safetensors").read_bytes())
-    with pytest.raises(AnalysisError, match="same is the same network as the teacher teacher"):
+    with pytest.raises(AnalysisError, match="same is the same network as the teacher: both"):
         run(networks, student="same")
     assert not (networks / "out").exists()
 

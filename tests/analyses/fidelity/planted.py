@@ -1,5 +1,8 @@
 """Logits of networks with planted mistakes: which of them are their teacher's is known."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from numpy import ndarray
@@ -7,10 +10,14 @@ from scipy.special import expit, logit, ndtri
 from torch import Tensor
 
 from analyses.evaluation.predictions import Judged
-from analyses.fidelity.quantities import Answers
+from analyses.fidelity.lineage import Lineage
+from analyses.fidelity.measured import Measured
+from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.together import Together
 from kdprobe.data import load_data
 from kdprobe.models.creation import ModelInfo
+
+_NONE = np.zeros((len(FIDELITIES), 3))
 
 
 def answers(
@@ -41,18 +48,24 @@ def answers(
     return true, taught, np.where((taught != true) & (rng.random(n_images) < copies), taught, own)
 
 
-def trained(
+def trained(rng: np.random.Generator, n_images: int, n_seeds: int = 1, **population: Any) -> list[Answers]:
+    """Networks of one method and several seeds beside one teacher; `population` as `methods` takes it."""
+    return methods(rng, n_images, n_seeds, **population)[0]
+
+
+def methods(
     rng: np.random.Generator,
     n_images: int,
     n_seeds: int = 1,
     *,
     teacher: float = 0.9,
     accuracy: float = 0.9,
-    copies: float = 0.2,
+    copies: Sequence[float] = (0.2,),
     spread: float = 0.0,
+    apart: float = 0.0,
     effects: ndarray | None = None,
-) -> list[Answers]:
-    """Networks of one method and several seeds beside one teacher, with ten classes.
+) -> list[list[Answers]]:
+    """Networks of several methods and seeds beside one teacher, with ten classes.
 
     Some images are hard for all of them, and have a class that they are often taken for.
 
@@ -62,27 +75,42 @@ def trained(
         n_seeds: k.
         teacher: how often the teacher is right.
         accuracy: about how often the networks are, where they do not copy the teacher's mistakes.
-        copies: how many of these they copy.
+        copies: for each method, how many of these its networks copy.
         spread: standard deviation over seeds of the logits of the last two.
+        apart: that of how hard an image is for one method alone.
         effects: those of the seeds instead of random ones, [k, 2], in standard deviations.
     """
     true = rng.integers(0, 10, n_images)
     taught = np.where(rng.random(n_images) < teacher, true, _others(rng, true, 10))
-    seeds = spread * (rng.normal(size=(n_seeds, 2)) if effects is None else effects)
-    hard, mistaken = rng.normal(0, 1.5, n_images), _others(rng, true, 10)
-    right = rng.random((n_seeds, n_images)) < expit(1.3 * logit(accuracy) + seeds[:, :1] + hard)
-    wrong = np.where(rng.random((n_seeds, n_images)) < 0.5, mistaken, _others(rng, np.tile(true, (n_seeds, 1)), 10))
-    copied = (taught != true) & (rng.random((n_seeds, n_images)) < expit(logit(copies) + seeds[:, 1:]))
-    own = np.where(copied, taught, np.where(right, true, wrong))
-    of_teacher = logits(rng, taught)
-    return [Answers(logits(rng, one), of_teacher, torch.from_numpy(true), temperature=1.0) for one in own]
+    hard, mistaken, of_teacher = rng.normal(0, 1.5, n_images), _others(rng, true, 10), logits(rng, taught)
+    found = []
+    for share in copies:
+        seeds = spread * (rng.normal(size=(n_seeds, 2)) if effects is None else effects)
+        own_hard = hard + apart * rng.normal(size=n_images)
+        right = rng.random((n_seeds, n_images)) < expit(1.3 * logit(accuracy) + seeds[:, :1] + own_hard)
+        other = _others(rng, np.tile(true, (n_seeds, 1)), 10)
+        wrong = np.where(rng.random((n_seeds, n_images)) < 0.5, mistaken, other)
+        copied = (taught != true) & (rng.random((n_seeds, n_images)) < expit(logit(share) + seeds[:, 1:]))
+        answers_of_seeds = np.where(copied, taught, np.where(right, true, wrong))
+        labels = torch.from_numpy(true)
+        found.append([Answers(logits(rng, one), of_teacher, labels, temperature=1.0) for one in answers_of_seeds])
+    return found
 
 
-def truth(n_images: int = 20_000, n_seeds: int = 1, **population: float) -> ndarray:
+def truth(n_images: int = 20_000, n_seeds: int = 1, **population: Any) -> ndarray:
     """The quantities of many images, and of seeds that stand for all."""
     rng, places = np.random.default_rng(99), (np.arange(n_seeds) + 0.5) / n_seeds
     effects = np.stack([ndtri(places), ndtri(rng.permutation(places))], axis=1)
     return Together(trained(rng, n_images, n_seeds, effects=effects, **population)).values
+
+
+def as_measured(known: Sequence[Sequence[Answers]], n_controls: int = 1) -> list[Measured]:
+    """As the comparison of methods takes them; the last methods are controls. Their own values are not filled in."""
+    return [
+        Measured(Lineage("student" if place < len(known) - n_controls else "control", f"m{place}", seed), one, _NONE)
+        for place, of_method in enumerate(known)
+        for seed, one in enumerate(of_method)
+    ]
 
 
 def logits(rng: np.random.Generator, predicted: ndarray, n_classes: int = 10) -> Tensor:

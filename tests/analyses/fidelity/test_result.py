@@ -55,7 +55,7 @@ def test_copied_mistakes_are_told_from_accuracy(result):
     assert adjusted[PLACE["agreement_wrong"]] < 0.01
     assert adjusted[PLACE["accuracy"]] > 0.1
     for name, words in zip(("plain", "other"), result.facts["verdicts"], strict=True):
-        assert words.startswith(f"copier beside {name}, 359 images: it makes more of its teacher's mistakes")
+        assert words.startswith(f"Beside {name} (359 images), copier makes more of its teacher's mistakes")
 
 
 def test_the_interval_of_a_divergence_stays_in_its_range():
@@ -73,7 +73,7 @@ def test_table_and_words_hold_every_number(result):
     assert "copier" in words
     assert "plain [control]" in words
     assert "agreement if teacher wrong" in words
-    assert "has its function, not only its accuracy" in words
+    assert "it has learnt its function, not only its accuracy" in words
 
 
 def test_the_mistakes_that_were_learnt_are_shown(result):
@@ -147,9 +147,7 @@ def test_networks_that_are_no_runs_are_methods_of_their_own():
 def test_what_cannot_be_asked_is_refused():
     teacher = NETWORKS["teacher"]
     copy = replace(teacher, name="copy")
-    with pytest.raises(
-        AnalysisError, match="copy is the same network as the teacher teacher: both files have the sha256"
-    ):
+    with pytest.raises(AnalysisError, match="copy is the same network as the teacher: both files have the sha256"):
         measure_fidelity(teacher, [copy])
     data = teacher.data
     parts = {name: replace(part, labels=0 * part.labels) for name, part in (("train", data.train), ("test", data.test))}

@@ -409,6 +409,21 @@ def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
     assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
 
 
+def test_fidelity_is_told_in_sentences_and_in_the_overview(tmp_path: Path) -> None:
+    result = fidelity_result()
+    names = list(result.facts["quantities"])
+    result.arrays["means"][0, names.index("kappa")] = [-1e-9, -0.2, 0.1]
+    result.provenance["teacher"] = {"sha256": None, "model": "vit_tiny"}
+    save_result(result, tmp_path / "f.npz", table="")
+    text = write_report([tmp_path / "f.npz"], tmp_path / "r.html", title="t").read_text()
+    assert "Beside plain (3 seeds), kd is not shown to be closer to its teacher. Beside plain (3 seeds), dropkd" in text
+    assert "<td>0.000 [-0.200, 0.100]</td>" in text
+    assert "-0.000" not in text
+    tiles = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert [tiles[name] for name in ("Teacher", "Methods", "Controls")] == ["vit_<wbr>tiny", "kd, dropkd", "plain"]
+    assert re.search(r"<td>dropkd - plain</td><td>3 seeds</td><td>\+\d+\.\d \[.*?\]</td><td>p = 0.004</td>", text)
+
+
 def test_methods_are_compared_by_a_test_not_by_their_intervals(tmp_path: Path) -> None:
     result = comparison_result()
     save_result(result, tmp_path / "c.npz", table="")
