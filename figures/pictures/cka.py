@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
-from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.labels import LEADING, fit, label_columns, label_rows, note_below, room_below, shorten, text_width, widest
 from figures.style import (
     BARE,
     CHANCE,
@@ -27,6 +27,7 @@ from figures.style import (
     sheet,
     style,
 )
+from figures.words import neighbours
 from kdprobe.results import Result
 
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
@@ -58,7 +59,9 @@ def draw_cka(result: Result) -> Figure:
     width = total - left - _BAR_ROOM
     label, steepest = colour_label(result.facts, calibrated=beside is not None), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
-    bottom = room_below(columns, width / n_columns) + TITLE + 9
+    notes = [note] if (note := neighbours(result.facts)) else []
+    below = LABEL * LEADING * len(notes)
+    bottom = below + room_below(columns, width / n_columns) + TITLE + 9
     marks = [
         (mask, label, hatch)
         for mask, label, hatch in ((undefined, "undefined", "//////"), (chance, beside.words if beside else "", ""))
@@ -71,7 +74,8 @@ def draw_cka(result: Result) -> Figure:
     image = paint(axes, matrix, ends, colours(*ends), upwards=True)
     label_rows(axes, rows, height / n_rows)
     label_columns(axes, columns, width / n_columns)
-    _title_axes(figure, result, (left + width / 2, bottom + height / 2))
+    note_below(figure, notes)
+    _title_axes(figure, result, (left + width / 2, bottom + height / 2), below)
     _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
     if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
@@ -106,13 +110,13 @@ def stage_ends(layers: Sequence[str]) -> list[int]:
     return ends if len(ends) < len(stages) - 1 else []
 
 
-def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
-    """Name the networks at the figure's edges, centred on the matrix unless the text is too long for that."""
+def _title_axes(figure: Figure, result: Result, centre: tuple[float, float], below: float) -> None:
+    """Name the networks at the edges, above notes, centred on the matrix unless the text is too long for that."""
     width, height = figure.get_size_inches() * 72
     student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
     teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)
     x, y = _within(centre[0], student, width), _within(centre[1], teacher, height)
-    figure.text(x / width, 3 / height, student, size=TITLE, ha="center", va="bottom")
+    figure.text(x / width, (3 + below) / height, student, size=TITLE, ha="center", va="bottom")
     figure.text(3 / width, y / height, teacher, size=TITLE, rotation=90, ha="left", va="center")
 
 
