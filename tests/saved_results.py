@@ -9,7 +9,7 @@ import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
 from analyses.map import average_linkage, chord_distances, principal_coordinates
-from analyses.similarity.null import calibrate_pairs
+from analyses.similarity.null import calibrate, calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
 from kdprobe.runs.differences import against, differences
 from kdprobe.tuning.chosen import expected_best
@@ -83,9 +83,18 @@ def cka_result(
 
 
 def calibrated(result: Result, *, spread: float = 0.2) -> Result:
-    """A result of kind "cka" or "similarity" beside a null with a deviation of `spread`."""
-    matrix = result.arrays["matrix"]
+    """A result of kind "cka", "similarity" or "map" beside a null with a deviation of `spread`."""
+    of_map = result.kind == "map"
+    matrix = (
+        np.where(np.eye(len(result.arrays["similarity"])), np.nan, result.arrays["similarity"])
+        if of_map
+        else (result.arrays["matrix"])
+    )
     null = np.random.default_rng(1).normal(0, spread, (39, *matrix.shape))
+    if of_map:
+        how = {"alpha": 0.05, "permutations": 39, "correction": "all pairs together"}
+        arrays = result.arrays | calibrate(matrix, null).arrays()
+        return replace(result, arrays=arrays, facts=result.facts | {"calibration": how})
     beside = calibrate_pairs(matrix, null)
     facts = result.facts | {"calibration": beside.facts()}
     return replace(result, arrays={**result.arrays, **beside.arrays()}, facts=facts)
