@@ -79,7 +79,7 @@ class SampleGroups:
         return places[order[places].argsort(stable=True)]
 
 
-def groups_in(path: Path, index: Tensor) -> Tensor:
+def groups_of_images(path: Path, index: Tensor) -> Tensor:
     """The group of each sample, from a text file with a line for each image of the data set, in their order.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 from analyses.knowledge.decomposition import Decomposition, decompose
 from analyses.knowledge.dropkd import RATES, load_dropkd
 from analyses.knowledge.examples import examples_result, require_images
-from analyses.knowledge.groups import groups_in
+from analyses.knowledge.groups import groups_of_images
 from analyses.knowledge.pair import Pair, measure_pair
 from analyses.knowledge.result import knowledge_result
 from analyses.layer_pairs import match_layers
@@ -133,7 +133,7 @@ def decompose_networks(
         seed: of the folds.
         probes: also measure linear probes.
         n_images: pick this many images per network.
-        grouped_by: file of the images' groups, as `analyses.knowledge.groups.groups_in` takes it.
+        grouped_by: file of the images' groups, as `analyses.knowledge.groups.groups_of_images` takes it.
         pairs_of: a result of kind "knowledge" that this one is to be compared with.
         device: where the networks run.
         source: what else `features_and_pairs` takes.
@@ -142,12 +142,12 @@ def decompose_networks(
         a result of kind "knowledge", and one of kind "examples" if images were asked for.
 
     Raises:
-        AnalysisError: as `features_and_pairs`, `groups_in` and `decompose_layers`, or for other pairs of layers.
+        AnalysisError: as `features_and_pairs`, `groups_of_images` and `decompose_layers`, or for other pairs of layers.
     """
     features, pairs = features_and_pairs(teacher, student, method=method, device=pick_device(device), **source)
     if pairs_of is not None:
         _require_same_pairs(pairs_of, student, pairs)
-    groups = None if grouped_by is None else groups_in(grouped_by, features.index)
+    groups = None if grouped_by is None else groups_of_images(grouped_by, features.index)
     auxiliary = Path(student) if method == "dropkd" and student else None
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes, "groups": groups}
     result, examples = decompose_layers(features, pairs, auxiliary=auxiliary, n_images=n_images, **options)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from analyses.knowledge.decomposition import decompose
 from analyses.knowledge.dropkd import load_dropkd
 from analyses.knowledge.examples import examples_result, specific_share
-from analyses.knowledge.groups import groups_in
+from analyses.knowledge.groups import groups_of_images
 from analyses.knowledge.layers import decompose_layers, features_and_pairs
 from analyses.knowledge.pair import measure_pair
 from analyses.knowledge.result import compare, comparison_table, knowledge_result, knowledge_summary, knowledge_table
@@ -215,7 +215,7 @@ def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(feature
     path = tmp_path / "patients.txt"
     names = ["unseen"] * 5 + [f"patient {place // 2}" for place in range(80)]
     path.write_text("\n".join(names))
-    groups = groups_in(path, features.index)
+    groups = groups_of_images(path, features.index)
     expected = decompose_layers(features, [("a", "c")], probes=False, groups=torch.arange(80) // 2)[0]
     found = decompose_layers(features, [("a", "c")], probes=False, groups=groups)[0]
     assert found.facts["n_independent"] == 40
@@ -223,9 +223,9 @@ def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(feature
         np.testing.assert_array_equal(found.arrays[name], array)
     path.write_text("\n".join(names[:84]))
     with pytest.raises(AnalysisError, match="has 84 lines, but there are at least 85 images; give a line for each"):
-        groups_in(path, features.index)
+        groups_of_images(path, features.index)
     with pytest.raises(AnalysisError, match=r"none.txt cannot be read as UTF-8 text \(FileNotFoundError\)"):
-        groups_in(tmp_path / "none.txt", features.index)
+        groups_of_images(tmp_path / "none.txt", features.index)
 
 
 def test_a_run_by_another_method_has_nothing_that_dropkd_could_reconstruct_with(tmp_path):
