@@ -46,6 +46,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    tuned_result,
     write_bare,
 )
 
@@ -72,6 +73,10 @@ RESULTS = {
     "long name": evaluation_result((LONG, "b", "c", "d", "e")),
     "hundred classes": evaluation_result(("a", "b"), 100, 4000),
     "comparison": comparison_result(),
+    "tuned": tuned_result(),
+    "tuned, late": tuned_result(late=True, published=False),
+    "tuned, many": tuned_result(tuple(f"{LONG} {n}" for n in range(14)), 16),
+    "tuned, one of each": tuned_result(("plain",), 1, 1),
     "one seed": comparison_result(("plain", LONG), 1),
     "compound": compound_result(),
     "many compounds": compound_result((LONG, *"bcdef")),
