@@ -45,6 +45,14 @@ def intervals(facts: Mapping[str, Any]) -> str:
     return f"{100 * facts['confidence']:g} % intervals{how}"
 
 
+def neighbours(facts: Mapping[str, Any]) -> str:
+    """Of how many others a result counts neighbours, and what chance gives; empty for other measures."""
+    if "neighbours" not in facts:
+        return ""
+    chance = f", {facts['chance']:.3f} by chance" if "chance" in facts else ""
+    return f"{facts['neighbours']} neighbours of {facts['n_samples'] - 1} others{chance}"
+
+
 def inherited_heading(result: Result, group: int) -> str:
     """What a method has in common with its teacher's mistakes, and the controls with them, in a line."""
     of_students, of_controls = result.arrays["counts"][group]

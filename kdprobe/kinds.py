@@ -33,9 +33,10 @@ from typing import Any
 from kdprobe.errors import ResultError
 from kdprobe.formats.answer_kinds import ANSWER_KINDS
 from kdprobe.formats.map_kind import MAP
-from kdprobe.formats.null_kinds import NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
+from kdprobe.formats.null_kinds import EPOCHS_NULL_ARRAYS, EPOCHS_NULL_FACTS, NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
 from kdprobe.formats.pieces import COUNT, COUNTED, NETWORK, ORIGIN, SHARE
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
+from kdprobe.formats.tuning_kind import TUNED_COMPARISON
 from kdprobe.packages import installed, offered
 
 __all__ = [
@@ -121,15 +122,18 @@ KINDS = {
             "cka": Values("pairs epochs", nan="all"),
             "low": Values("pairs epochs", nan="all", at_most="high"),
             "high": Values("pairs epochs", nan="all"),
+            **EPOCHS_NULL_ARRAYS,
         },
         facts={
             **_PAIR,
             **_PAIRS,
             **_MINIBATCHES,
+            **EPOCHS_NULL_FACTS,
             "undefined": List(Record({"pair": COUNTED, "epoch": COUNTED, "reason": Text()})),
             "missing_epochs": List(COUNTED, required=False),
         },
         provenance={**ORIGIN, "data": Text(), "run": Text(), "teacher": NETWORK},
+        together=[tuple(EPOCHS_NULL_ARRAYS)],
     ),
     "comparison": Kind(
         arrays={
@@ -286,6 +290,8 @@ KINDS = {
             "measure": _LABEL,
             "reduce": _LABEL,
             "n_samples": COUNTED,
+            "neighbours": Number((1.0, inf), whole=True, required=False),
+            "chance": Number(SHARE, required=False),
             "undefined": _CELLS,
             "remarks": _CELLS,
         },
@@ -301,6 +307,7 @@ KINDS = {
         facts={"names": List(Text(), "names"), "sizes": List(Dict(COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
+    "tuned-comparison": TUNED_COMPARISON,
 }
 
 

@@ -15,7 +15,10 @@ import torch
 
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
+from analyses.jackknife import Array
 from analyses.layer_pairs import match_layers
+from analyses.similarity.null import calibrate as calibrate_values
+from analyses.similarity.null import enough_permutations
 from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _Layers = str | Sequence[str]
+_CORRECTION = (
+    "adjusted p values hold for all pairs and epochs together: of any of them as far above its null, in that one's "
+    "deviations, under random orders of the samples that are the same for all layers and epochs"
+)
 
 
 def cka_over_time(
@@ -50,6 +57,8 @@ def cka_over_time(
     kernel: str = "linear",
     estimator: str = "unbiased",
     confidence: float = 0.95,
+    permutations: int = 0,
+    calibrate: bool = False,
     shard: tuple[int, int] = (0, 1),
     device: str | torch.device = "cpu",
     quiet: bool = True,
@@ -70,6 +79,8 @@ def cka_over_time(
         kernel: `linear` or `rbf`.
         estimator: of HSIC, `unbiased` or `biased`.
         confidence: of the intervals over minibatches.
+        permutations: number of random orders of the student's samples, the same for all epochs; they imply `calibrate`.
+        calibrate: whether each value is set beside its null, from 200 permutations if not given.
         shard: which of how many processes this is.
         device: where the networks run.
         quiet: no progress on standard error.
@@ -80,11 +91,16 @@ def cka_over_time(
     Returns:
         kind "cka-over-time": `epoch` [e] int64; `cka`, `low`, `high` [pairs, e], NaN where the facts' `undefined` or
         `no_interval` says why; the facts' `missing_epochs` are those after which the run should have kept a snapshot.
+        If calibrated, also `null_mean`, `null_deviation`, `threshold`, `calibrated`, `p_values` and `p_adjusted`
+        [pairs, e], of which the last holds for all pairs and epochs together.
 
     Raises:
-        AnalysisError: if the run has no such snapshots or no teacher, or if its teacher or data have changed since.
+        AnalysisError: if the run has no such snapshots or no teacher, if its teacher or data have changed since, or for
+            too few permutations to calibrate.
         RunError: if the folder is not that of a run.
     """
+    wished, alpha = calibrate or permutations > 0, round(1 - confidence, 12)
+    n_permutations = enough_permutations(permutations, calibrated=wished, alpha=alpha)
     folder = RunFolder(run)
     known = folder.values()["teacher"]
     snapshots = _chosen(folder, every)
@@ -103,9 +119,10 @@ def cka_over_time(
     given: dict[str, Any] = {"batch_size": batch_size or SIZE, "shard": shard, "device": pick_device(device)}
     rows = list(_grams(views, "teacher", teacher_layers, label="teacher", quiet=quiet, **given))
     found: dict[int, CKAResult] = {}
+    nulls: list[Array] = []
     for epoch, path in snapshots.items():
         views.models["student"] = load(path, trust=trust)
-        sums = HSICSums(kernel, estimator)
+        sums = HSICSums(kernel, estimator, n_permutations)
         columns = _grams(views, "student", student_layers, label=f"epoch {epoch}", quiet=quiet, **given)
         for (number, one), (_, other) in zip(rows, columns, strict=True):
             if sums.accepts(len(next(iter(one.values())))):
@@ -113,6 +130,7 @@ def cka_over_time(
         if shard[1] > 1:
             sums.gather()
         found[epoch] = sums.result(confidence=confidence)
+        nulls += [] if (null := sums.null()) is None else [null]
     infos = {role: model_info(model) for role, model in views.models.items()}
     facts = {**{role: info.name for role, info in infos.items()}, "data": views.data, **_missing(folder, every)}
     origin = {
@@ -120,21 +138,25 @@ def cka_over_time(
         "teacher": infos["teacher"].origin(),
         "data": views.data,
     }
-    return _paired(found, facts, provenance(**origin))
+    return _paired(found, nulls, facts, provenance(**origin))
 
 
 def over_time_table(result: Result) -> "pd.DataFrame":
-    """One row per pair of layers and epoch: cka, low, high, undefined, no_interval (reasons, or empty)."""
+    """One row per pair of layers and epoch: cka, low, high, undefined, no_interval (reasons, or empty).
+
+    Of a calibrated result, with its further arrays before the last two.
+    """
     import pandas as pd
 
     facts, arrays = result.facts, result.arrays
+    shown = [name for name in arrays if name != "epoch"]
     reasons = {(cell["pair"], cell["epoch"]): cell["reason"] for cell in facts["undefined"]}
     rows = [
         {
             "epoch": int(epoch),
             "teacher_layer": one,
             "student_layer": other,
-            **{name: arrays[name][pair, column] for name in ("cka", "low", "high")},
+            **{name: arrays[name][pair, column] for name in shown},
             "undefined": reasons.get((pair, int(epoch)), ""),
             "no_interval": facts["no_interval"]
             if np.isnan(arrays["low"][pair, column]) and not np.isnan(arrays["cka"][pair, column])
@@ -165,7 +187,17 @@ def over_time_summary(result: Result) -> str:
     counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches, {len(arrays['epoch'])} snapshots"
     remarks = [cell["reason"] for cell in facts.get("remarks", [])]
     gaps = [f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else []
-    return "\n".join([*lines, counts, *remarks, *gaps])
+    chance = [_beside_null(result)] if "calibration" in facts else []
+    return "\n".join([*lines, counts, *chance, *remarks, *gaps])
+
+
+def _beside_null(result: Result) -> str:
+    known, p_values = result.facts["calibration"], result.arrays["p_adjusted"]
+    return (
+        f"{(p_values <= known['alpha']).sum()} of {np.isfinite(p_values).sum()} values exceed their null of "
+        f"{known['permutations']} random orders of the samples (p <= {known['alpha']:g} for all pairs and epochs "
+        "together)"
+    )
 
 
 def _grams(
@@ -236,8 +268,10 @@ def _missing(folder: RunFolder, every: int | None) -> dict[str, Any]:
     return {"missing_epochs": missing, "remarks": [{"reason": reason}]}
 
 
-def _paired(found: dict[int, CKAResult], facts: dict[str, Any], origin: dict[str, Any]) -> Result:
-    """The pairs of layers at equal relative depth, of all epochs."""
+def _paired(
+    found: dict[int, CKAResult], nulls: Sequence[Array], facts: dict[str, Any], origin: dict[str, Any]
+) -> Result:
+    """The pairs of layers at equal relative depth, of all epochs; beside their nulls if there are any."""
     first = next(iter(found.values()))
     pairs = match_layers(first.teacher_layers, first.student_layers)
     rows = [first.teacher_layers.index(one) for one, _ in pairs]
@@ -246,6 +280,14 @@ def _paired(found: dict[int, CKAResult], facts: dict[str, Any], origin: dict[str
         name: np.stack([getattr(result, field)[rows, columns] for result in found.values()], axis=1)
         for name, field in (("cka", "matrix"), ("low", "low"), ("high", "high"))
     }
+    if nulls:
+        null, alpha = (
+            np.stack([one[:, rows, columns] for one in nulls], axis=2),
+            round(1 - first.facts["confidence"], 12),
+        )
+        arrays |= calibrate_values(arrays["cka"], null, alpha=alpha).arrays()
+        calibration = {"alpha": alpha, "permutations": len(null), "correction": _CORRECTION}
+        facts = {**facts, "calibration": calibration}
     undefined = [
         {"pair": pairs.index(pair), "epoch": epoch, "reason": cell["reason"]}
         for epoch, result in found.items()

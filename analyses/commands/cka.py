@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     help="Estimator of HSIC in each minibatch.",
 )
 @batch_size_option("Number of samples compared at a time.", least=4, show_default="64, or that of the dump")
-@calibration_options("Without --calibrate, they give p values of no similarity.")
+@calibration_options("Without --calibrate, they give p values of no similarity; with --run, they imply it.")
 @out_option("Folder of the results.", show_default="cka, or the run")
 @overwrite_option()
 @quiet_option()
@@ -80,7 +80,7 @@ def cka(
     \b
     Example:
       kdprobe cka --teacher runs/vit --student runs/resnet8 --out cka
-      kdprobe cka --run runs/resnet8 --every 5
+      kdprobe cka --run runs/resnet8 --every 5 --calibrate
       kdprobe cka --features features.h5 --calibrate
     """
     from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
@@ -93,8 +93,8 @@ def cka(
 
     reduced, viewed = reduce != "flatten", view != AS_IT_IS
     null: dict[str, Any] = {"permutations": permutations, "calibrate": calibrate}
-    if run and (student or features or reduced or any(null.values())):
-        raise ConfigError("--run takes no --student, --features, --reduce, --permutations or --calibrate")
+    if run and (student or features or reduced):
+        raise ConfigError("--run takes no --student, --features or --reduce")
     if every and not run:
         raise ConfigError("--every chooses snapshots of a run; give the run with --run")
     if not run:
@@ -106,7 +106,7 @@ def cka(
         here: dict[str, Any] = {"shard": processes.shard, "device": processes.device, "quiet": quiet}
         if run:
             given: dict[str, Any] = {"teacher": teacher, "data": data, "every": every, "view": view, "told": told}
-            over_time = cka_over_time(run, **given, **here, **chosen)
+            over_time = cka_over_time(run, **given, **null, **here, **chosen)
         elif features:
             result = files_cka(features, shard=processes.shard, **null, **chosen)
         else:

@@ -24,18 +24,13 @@ from kdprobe.terminal import echo
 if TYPE_CHECKING:
     from kdprobe.data import View
 
-_MEASURES = (
-    *("svcca", "pwcca", "procrustes", "rsa", "rsa-spearman", "distance-correlation"),
-    *("mutual-knn", "cycle-knn", "cknna", "predicts-student", "predicts-teacher", "feature-cka"),
-)
-
 
 @click.command()
 @teacher_option()
 @student_option()
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
-@measure_option(*_MEASURES, required=True)
+@measure_option(required=True)
 @neighbours_option("Number of neighbours of each sample, for mutual-knn, cycle-knn and cknna.", show_default="10")
 @layers_options(instead=", stages of networks or all of a dump if not given")
 @reduce_option(
@@ -92,9 +87,9 @@ def similarity(
 
     networks = {"teacher": teacher, "student": student}
     check_source(features, networks, data=data, crop_pct=view != AS_IT_IS, classes=told)
+    found = find_measure(measure, neighbours=neighbours)
     path = out / f"{measure}.npz"
     saving = Saving({path: "similarity"}, overwrite=overwrite, quiet=quiet)
-    found = find_measure(measure, neighbours=neighbours)
     chosen["permutations"] = enough_permutations(permutations, calibrated=calibrate or permutations > 0)
     for role in networks:
         chosen[f"{role}_layers"] = chosen[f"{role}_layers"] or (("all",) if features else ("stages",))

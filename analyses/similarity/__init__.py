@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from analyses.similarity.canonical import canonical_correlations as canonical_correlations
     from analyses.similarity.canonical import pwcca as pwcca
     from analyses.similarity.canonical import svcca as svcca
+    from analyses.similarity.clamping import clamp_outliers as clamp_outliers
     from analyses.similarity.dependence import distance_correlation as distance_correlation
     from analyses.similarity.distances import rsa as rsa
     from analyses.similarity.neighbours import cknna as cknna
@@ -30,6 +31,7 @@ __all__ = [
     "calibrate_pairs",
     "canonical_correlations",
     "cknna",
+    "clamp_outliers",
     "cycle_knn",
     "distance_correlation",
     "files_similarity",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = face(
         "calibrate": "analyses.similarity.null",
         "calibrate_pairs": "analyses.similarity.null",
         "canonical_correlations": "analyses.similarity.canonical",
+        "clamp_outliers": "analyses.similarity.clamping",
         "cknna": "analyses.similarity.neighbours",
         "cycle_knn": "analyses.similarity.neighbours",
         "distance_correlation": "analyses.similarity.dependence",

@@ -134,6 +134,10 @@ class Measure(ABC, Generic[Prepared]):
         """Why the measure makes no sense of what was taken of each layer; empty if it does."""
         return ""
 
+    def facts(self, n: int) -> dict[str, Any]:
+        """What of the measure belongs to a result of n samples; nothing for most."""
+        return {}
+
     def undefined(self, one: Prepared, other: Prepared) -> str:
         """Why a pair has no value; empty if it has one."""
         return ""

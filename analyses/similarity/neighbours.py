@@ -267,6 +267,14 @@ class NeighbourMeasure(Measure[Neighbours]):
     k: int = 10
     cosine: bool = True
 
+    def facts(self, n: int) -> dict[str, Any]:
+        """The number of neighbours, and the value of independent features where it is known."""
+        return {"neighbours": self.k} | ({} if (chance := self.chance(n)) is None else {"chance": chance})
+
+    def chance(self, n: int) -> float | None:
+        """What independent features come to on n samples; None where no formula is known."""
+        return None
+
     def prepare(self, features: FeatureSet) -> Neighbours:
         """The neighbours of each sample."""
         return nearest(features, self.k, cosine=self.cosine)
@@ -290,6 +298,10 @@ class MutualKNN(NeighbourMeasure):
     """As `mutual_knn`."""
 
     title: ClassVar[str] = "mutual k-NN (cosine)"
+
+    def chance(self, n: int) -> float:
+        """The share of all others that are neighbours."""
+        return self.k / (n - 1)
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The mean share of neighbours in common."""

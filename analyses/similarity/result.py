@@ -77,7 +77,8 @@ def files_similarity(
         kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `low` and
         `high`, the ends of 95 % intervals, NaN where `no_interval` says why; `remarks`, of values that few samples in
         many dimensions make larger than they are; facts `measure` (for people), names and layers of both networks,
-        `reduce`, `n_samples`, `data`.
+        `reduce`, `n_samples`, `data`; of measures by neighbours their number `neighbours`, and `chance`, what
+        independent features come to, if that is known.
 
     Raises:
         StoreError: if the files do not fit together, are damaged, or hold Gram matrices or another reduction.
@@ -191,7 +192,8 @@ def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Resul
     if len(undefined) == matrix.size:
         raise Undefined(f"no pair of layers has a value; {undefined[0]['reason']}")
     layers = {"teacher_layers": list(rows), "student_layers": list(columns)}
-    facts = {"measure": measure.title, **prepared.facts, **layers, "undefined": undefined, "remarks": remarks}
+    known = {"measure": measure.title, **prepared.facts, **measure.facts(prepared.facts["n_samples"])}
+    facts = {**known, **layers, "undefined": undefined, "remarks": remarks}
     arrays = {"matrix": matrix}
     if groups:
         member = group_samples(prepared.index, groups)
@@ -235,6 +237,7 @@ def similarity_summary(result: Result) -> str:
         shown = shown.assign(calibrated=kept.score[places], p=kept.p_adjusted[places])
     lines = [shown.to_string(index=False)]
     lines += [beside.summary(result.facts["teacher_layers"], result.facts["student_layers"])] if beside else []
+    lines += [_neighbours(result.facts)] if "neighbours" in result.facts else []
     lines += [f"no intervals: {reason}" for reason in [result.facts.get("no_interval")] if reason]
     for key, title in (("undefined", "undefined"), ("remarks", "read with care")):
         reasons = Counter(cell["reason"] for cell in result.facts.get(key, []))
@@ -243,6 +246,14 @@ def similarity_summary(result: Result) -> str:
             for reason, count in reasons.items()
         ]
     return "\n".join(lines)
+
+
+def _neighbours(facts: Mapping[str, Any]) -> str:
+    chance = f", {facts['chance']:.3f} by chance" if "chance" in facts else ""
+    return (
+        f"{facts['neighbours']} neighbours of {facts['n_samples'] - 1} other samples{chance}; values depend on both "
+        "numbers, and compare only with those of the same"
+    )
 
 
 def _calibrated(result: Result) -> CalibratedPairs | None:

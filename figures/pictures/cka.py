@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 
 from figures.calibrated import beside_null
-from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
-from figures.labels import fit, label_columns, label_rows, room_below, shorten, text_width, widest
+from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
+from figures.labels import LEADING, fit, label_columns, label_rows, note_below, room_below, shorten, text_width, widest
 from figures.style import (
-    BARE,
-    CHANCE,
     COLUMN_WIDTH,
     LABEL,
-    MUTED,
     PAGE_WIDTH,
     TITLE,
     colours,
@@ -27,6 +21,7 @@ from figures.style import (
     sheet,
     style,
 )
+from figures.words import neighbours
 from kdprobe.results import Result
 
 _BAR_ROOM = 50.0  # points to the right of the matrix: gap, colour bar, its numbers and its title
@@ -58,25 +53,28 @@ def draw_cka(result: Result) -> Figure:
     width = total - left - _BAR_ROOM
     label, steepest = colour_label(result.facts, calibrated=beside is not None), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
-    bottom = room_below(columns, width / n_columns) + TITLE + 9
+    notes = [note] if (note := neighbours(result.facts)) else []
+    below = LABEL * LEADING * len(notes)
+    bottom = below + room_below(columns, width / n_columns) + TITLE + 9
     marks = [
         (mask, label, hatch)
         for mask, label, hatch in ((undefined, "undefined", "//////"), (chance, beside.words if beside else "", ""))
         if mask.any()
     ]
-    figure = sheet(total, bottom + height + 6 + 10 * len(marks))
+    figure = sheet(total, bottom + height + 6 + MARK * len(marks))
     axes = place(figure, left, bottom, width, height)
     defined = matrix[~np.isnan(matrix)]
     ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
     image = paint(axes, matrix, ends, colours(*ends), upwards=True)
     label_rows(axes, rows, height / n_rows)
     label_columns(axes, columns, width / n_columns)
-    _title_axes(figure, result, (left + width / 2, bottom + height / 2))
+    note_below(figure, notes)
+    _title_axes(figure, result, (left + width / 2, bottom + height / 2), below)
     _part_stages(axes, result.facts["teacher_layers"], result.facts["student_layers"])
     if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
     if marks:
-        _mark(axes, marks)
+        mark_cells(axes, marks)
     colour_bar(figure, image, (left + width, bottom, height), label)
     return figure
 
@@ -106,13 +104,13 @@ def stage_ends(layers: Sequence[str]) -> list[int]:
     return ends if len(ends) < len(stages) - 1 else []
 
 
-def _title_axes(figure: Figure, result: Result, centre: tuple[float, float]) -> None:
-    """Name the networks at the figure's edges, centred on the matrix unless the text is too long for that."""
+def _title_axes(figure: Figure, result: Result, centre: tuple[float, float], below: float) -> None:
+    """Name the networks at the edges, above notes, centred on the matrix unless the text is too long for that."""
     width, height = figure.get_size_inches() * 72
     student = fit(f"student: {result.facts['student']}, layer", TITLE, width - 12)
     teacher = fit(f"teacher: {result.facts['teacher']}, layer", TITLE, height - 12)
     x, y = _within(centre[0], student, width), _within(centre[1], teacher, height)
-    figure.text(x / width, 3 / height, student, size=TITLE, ha="center", va="bottom")
+    figure.text(x / width, (3 + below) / height, student, size=TITLE, ha="center", va="bottom")
     figure.text(3 / width, y / height, teacher, size=TITLE, rotation=90, ha="left", va="center")
 
 
@@ -126,25 +124,6 @@ def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequ
         axes.axhline(index - 0.5, color="white", linewidth=1.6)
     for index in stage_ends(student_layers):
         axes.axvline(index - 0.5, color="white", linewidth=1.6)
-
-
-def _mark(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> None:
-    """Cover cells that have no value to show, hatched or plain, and say why and how many above the matrix."""
-    handles = []
-    for mask, label, hatch in marks:
-        looks: dict[str, Any] = {"facecolor": BARE if hatch else CHANCE, "edgecolor": MUTED, "linewidth": 0.0}
-        cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(mask)]
-        axes.add_collection(PatchCollection(cells, zorder=2.5 if hatch else 0.5, hatch=hatch, **looks))
-        count = int(mask.sum())
-        handles.append(Patch(label=f"{label} ({count} cell{'s' if count > 1 else ''})", hatch=hatch, **looks))
-    axes.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        borderpad=0.2,
-        borderaxespad=0.1,
-        labelspacing=0.2,
-    )
 
 
 def _two_digits(value: float) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from figures.calibrated import beside_null
 from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
 from figures.pictures.cka import colour_label
 from figures.remarks import first_few, remarks_on
@@ -17,7 +18,8 @@ def draw_cka_over_time(result: Result) -> Figure:
 
     Args:
         result: of kind "cka-over-time"; `epoch` [epochs], `cka` [pairs, epochs], NaN where undefined;
-            `low`, `high` [pairs, epochs], drawn as bands, NaN where there is no interval.
+            `low`, `high` [pairs, epochs], drawn as bands, NaN where there is no interval. Of a calibrated one, values
+            within their null are hollow.
 
     Returns:
         the figure, one column wide.
@@ -27,7 +29,8 @@ def draw_cka_over_time(result: Result) -> Figure:
     names = [f"{shorten(one, 20)}, {shorten(other, 20)}" for one, other in pairs]
     across = max(1, min(len(names), int((COLUMN_WIDTH - 10) // (widest(names) + 34))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 20
-    remarks = first_few(remarks_on(result))
+    beside = beside_null(result)
+    remarks = first_few([*([f"hollow: {beside.words}"] if beside else []), *remarks_on(result)])
     bottom = 28 + LABEL * LEADING * len(remarks)
     figure = sheet(COLUMN_WIDTH, bottom + 124 + legend)
     axes = place(figure, 34, bottom, COLUMN_WIDTH - 42, 124)
@@ -38,6 +41,9 @@ def draw_cka_over_time(result: Result) -> Figure:
         low, high = (result.arrays[end][index] for end in ("low", "high"))
         axes.fill_between(epoch, low, high, color=shades[index], alpha=0.15, linewidth=0)
         axes.plot(epoch, row, color=shades[index], marker=marker, markersize=3, linewidth=1.2, label=name)
+        if beside:
+            within = np.where(beside.chance[index], row, np.nan)
+            axes.plot(epoch, within, marker, color=shades[index], markersize=3, markerfacecolor="white")
     axes.set_xlabel("epoch", labelpad=2)
     axes.set_ylabel(colour_label(result.facts), labelpad=3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

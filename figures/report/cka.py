@@ -12,7 +12,7 @@ from figures.report.depth import over_depth
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover, numbers, themed
 from figures.style import CHANCE, DARK_CHANCE
-from figures.words import intervals
+from figures.words import intervals, neighbours
 from kdprobe.results import Result
 
 
@@ -28,7 +28,21 @@ def cka_panels(results: Results) -> list[Panel]:
 def similarity_panels(results: Results) -> list[Panel]:
     """One panel for all results of kind "similarity", whatever their measure."""
     note = "How alike the two networks represent the same images by measures other than CKA, layer by layer."
-    return [Panel("", note, _charts(results), choose="Pair and measure")]
+    return [Panel("", note + _incomparable(results), _charts(results), choose="Pair and measure")]
+
+
+def _incomparable(results: Results) -> str:
+    """A warning of results by the same measure whose values depend on numbers in which they differ."""
+    counted: dict[str, set[str]] = {}
+    for _, result in results:
+        if words := neighbours(result.facts):
+            counted.setdefault(result.facts["measure"], set()).add(words)
+    return "".join(
+        f" Values of {measure} are not to be compared here, as they depend on the numbers of neighbours and samples: "
+        f"{'; '.join(sorted(words))}."
+        for measure, words in counted.items()
+        if len(words) > 1
+    )
 
 
 def _charts(results: Results) -> list[Chart]:
@@ -58,7 +72,7 @@ def _chart(name: str, result: Result, beside: Beside | None = None) -> Chart:
         texts=texts if max(matrix.shape) <= ANNOTATED else None,
         lines=max(matrix.shape) <= 2 * ANNOTATED,
     )
-    empty = [*_by_chance(beside, heat), *_undefined(undefined, cells)]
+    empty = [*by_chance(beside, heat), *_undefined(undefined, cells)]
     words = np.where(beside.chance, "within its null", "undefined") if beside else np.full(matrix.shape, "undefined")
     table = [
         [row, *(word if np.isnan(value) else f"{value:.3f}" for value, word in zip(values, missing, strict=True))]
@@ -114,7 +128,7 @@ def _cells(result: Result) -> list[list[tuple[str, ...]]]:
     return rows
 
 
-def _by_chance(beside: Beside | None, heat: dict[str, Any]) -> list[dict[str, Any]]:
+def by_chance(beside: Beside | None, heat: dict[str, Any]) -> list[dict[str, Any]]:
     """The cells that do not exceed their null, grey."""
     if beside is None or not beside.chance.any():
         return []
@@ -170,6 +184,7 @@ def _caption(facts: dict[str, Any]) -> str:
         parts.append(f"{facts['n_minibatches']} minibatches of {facts['batch_size']}")
         parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator")]
     parts.append(f"{facts['reduce']} features")
+    parts += [words] if (words := neighbours(facts)) else []
     if "measure" not in facts:
         parts.append(intervals(facts))
     if facts["undefined"]:

@@ -1,11 +1,13 @@
 """Lines over epochs: training loss, accuracy, CKA."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from figures.calibrated import beside_null
 from figures.pictures.cka import colour_label
 from figures.pictures.curves import panels_of
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
@@ -35,7 +37,13 @@ def _training(heading: str, result: Result) -> Panel:
 def _over_time(name: str, result: Result) -> Chart:
     facts, epoch, values = result.facts, result.arrays["epoch"], result.arrays["cka"]
     pairs = [f"{one}, {other}" for one, other in zip(facts["teacher_layers"], facts["student_layers"], strict=True)]
-    return _lines(colour_label(facts), epoch, values, pairs, name=f"{facts['teacher']} → {facts['student']} ({name})")
+    chart = _lines(colour_label(facts), epoch, values, pairs, name=f"{facts['teacher']} → {facts['student']} ({name})")
+    beside = beside_null(result)
+    if beside is None:
+        return chart
+    for trace, within in zip(chart.traces, beside.chance.tolist(), strict=True):
+        trace["marker"]["symbol"] = ["circle-open" if one else "circle" for one in within]
+    return replace(chart, caption=f"Hollow points are {beside.words}, of all pairs and epochs together.")
 
 
 def _lines(

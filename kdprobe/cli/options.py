@@ -169,10 +169,9 @@ def method_option(text: str, **settings: Any) -> Decorator:
     return click.option("--method", help=text, **settings)
 
 
-def measure_option(*choices: str, **settings: Any) -> Decorator:
-    """`--measure` of similarity."""
-    kind = {"type": click.Choice(choices)} if choices else {"metavar": "NAME"}
-    return click.option("--measure", **kind, help="Measure of similarity.", **settings)
+def measure_option(**settings: Any) -> Decorator:
+    """`--measure` of similarity, whose names are those of `analyses.similarity.measures`."""
+    return click.option("--measure", metavar="NAME", help="Measure of similarity.", **settings)
 
 
 def neighbours_option(text: str, **settings: Any) -> Decorator:

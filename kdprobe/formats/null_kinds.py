@@ -21,15 +21,15 @@ NULL_ARRAYS = {
     for name, within in NULL_RANGES.items()
 }
 NULL_TOGETHER = [tuple(name for name in NULL_ARRAYS if name != "p_values")]  # p values come from permutations alone
+_MADE = {"alpha": Number(_SHARE), "permutations": Number((1.0, inf), whole=True), "correction": Text()}
 #: how it was made, and the best of all pairs
 NULL_FACTS = {
     "calibration": Record(
-        {
-            "alpha": Number(_SHARE),
-            "permutations": Number((1.0, inf), whole=True),
-            "correction": Text(),
-            "best": Record({name: Maybe(Number(within)) for name, within in NULL_RANGES.items()}),
-        },
-        required=False,
+        {**_MADE, "best": Record({name: Maybe(Number(within)) for name, within in NULL_RANGES.items()})}, required=False
     )
 }
+#: the same of pairs of layers over epochs
+EPOCHS_NULL_ARRAYS = {
+    name: Values("pairs epochs", within=within, nan="all", required=False) for name, within in NULL_RANGES.items()
+}
+EPOCHS_NULL_FACTS = {"calibration": Record(_MADE, required=False)}

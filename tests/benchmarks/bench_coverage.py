@@ -1,6 +1,6 @@
-"""How often intervals hold the truth: CKA, means of recalls, ECE, seeds, and differences of methods.
+"""How often intervals hold the truth: CKA, other measures, means of recalls, ECE, seeds, differences of methods.
 
-    python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|shares|calibration|seeds]
+    python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|measures|shares|calibration|seeds]
 
 Each line is a population whose truth is known; nominal coverage is 0.95. The tables are Markdown: docs/intervals.md.
 """
@@ -15,9 +15,11 @@ from analyses.evaluation.calibration import N_BINS, calibration_interval, reliab
 from analyses.evaluation.proportions import mean_of_shares
 from kdprobe.mean_interval import seeds_interval, wilson
 from kdprobe.runs.differences import differences, told
+from tests.benchmarks.measure_coverage import OF_POPULATION, OF_SAMPLES, covered, found_intervals, truths
 from tests.benchmarks.populations import cka_coverage, populations
 
 K = (5, 8, 20, 100)  # minibatches
+GROUPS, MEASURED = (5, 20), (*OF_POPULATION, *OF_SAMPLES)
 RECALLS = {
     "7 classes of 5, recall .9": ([5] * 7, [0.9] * 7),
     "7 classes of 5, recall .5": ([5] * 7, [0.5] * 7),
@@ -51,6 +53,18 @@ def coverage_of_cka(draws: int) -> None:
         for population in populations():
             covered = [cka_coverage(population, k, n, rest, max(1, draws // (2 if k == 100 else 1))) for k in K]
             rows.append([population.name, f"{population.truth:.3f}", *(f"{share:.3f}" for share in covered)])
+        _table(rows)
+
+
+def coverage_of_measures(draws: int) -> None:
+    """Jackknife-t over 5 and 20 groups of samples, of measures other than CKA."""
+    for n, times in ((64, draws), (200, draws // 2), (1000, draws // 10)):
+        rows = [[f"{n} samples", *(f"{name}, {groups} groups" for name in MEASURED for groups in GROUPS)]]
+        for population in populations():
+            truth = truths(population)
+            found = found_intervals(MEASURED, population, n, GROUPS, max(1, times))
+            shares = [share for name in MEASURED for share in covered(found[name], truth.get(name))]
+            rows.append([population.name, *(f"{share:.3f}" for share in shares)])
         _table(rows)
 
 
@@ -132,6 +146,7 @@ def _table(rows: list[list[str]]) -> None:
 
 PARTS = {
     "cka": coverage_of_cka,
+    "measures": coverage_of_measures,
     "shares": coverage_of_shares,
     "calibration": coverage_of_calibration,
     "seeds": coverage_over_seeds,

@@ -7,6 +7,8 @@ from click.testing import CliRunner
 
 from analyses.cka.epochs import cka_over_time, over_time_summary, over_time_table
 from analyses.cka.networks import views_cka
+from figures.pictures.cka_over_time import draw_cka_over_time
+from figures.report.curves import over_time_panels
 from kdprobe.cli.train import _probe
 from kdprobe.config import parse, write_yaml
 from kdprobe.distillers import option_types
@@ -143,15 +145,44 @@ def test_command_writes_into_the_run(student):
     assert result.provenance["teacher"]["sha256"]
 
 
+def test_epochs_stand_beside_one_null(student, teacher):
+    plain, result = (cka_over_time(student, every=4, batch_size=16, permutations=count) for count in (0, 39))
+    np.testing.assert_array_equal(plain.arrays["cka"], result.arrays["cka"])
+    assert "calibrated" not in plain.arrays
+    last = RunFolder(student).snapshots()[4]
+    views = open_views({"teacher": str(teacher), "student": str(last)})
+    alone = views_cka(views, batch_size=16, permutations=39, calibrate=True)
+    rows, columns = (
+        [getattr(alone, key).index(layer) for layer in result.facts[key]]
+        for key in ("teacher_layers", "student_layers")
+    )
+    for name in ("null_mean", "threshold", "p_value", "score"):
+        stored = {"p_value": "p_values", "score": "calibrated"}.get(name, name)
+        np.testing.assert_allclose(
+            result.arrays[stored][:, -1], getattr(alone.calibration.pairs, name)[rows, columns], atol=1e-6
+        )
+    p_adjusted = result.arrays["p_adjusted"]
+    assert (p_adjusted >= result.arrays["p_values"]).all()  # of all pairs and epochs together
+    assert result.facts["calibration"]["permutations"] == 39
+    assert f"{(p_adjusted <= 0.05).sum()} of {p_adjusted.size} values exceed their null of 39" in over_time_summary(
+        result
+    )
+    assert "p_adjusted" in over_time_table(result)
+    hollow = sum(np.isfinite(line.get_ydata()).sum() for line in draw_cka_over_time(result).axes[0].lines[1::2])
+    assert hollow == (p_adjusted > 0.05).sum()
+    (chart,) = over_time_panels([("a", result)])[0].charts
+    assert [trace["marker"]["symbol"].count("circle-open") for trace in chart.traces] == (p_adjusted > 0.05).sum(
+        1
+    ).tolist()
+    with pytest.raises(AnalysisError, match="calibration needs at least 19 permutations, but got 9"):
+        cka_over_time(student, permutations=9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--run", "x", "--student", "y"), "--run takes no --student"),
-        (("--run", "x", "--permutations", "9"), "--run takes no --student"),
-        (
-            ("--run", "x", "--calibrate"),
-            "--run takes no --student, --features, --reduce, --permutations or --calibrate",
-        ),
+        (("--run", "x", "--reduce", "gap"), "--run takes no --student, --features or --reduce"),
         (("--every", "2"), "give the run with --run"),
     ],
 )

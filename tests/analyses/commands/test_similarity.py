@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,15 +7,21 @@ import torch
 from click.testing import CliRunner
 
 from analyses.commands.similarity import similarity
-from analyses.paired_features import _Stored
+from analyses.paired_features import _Stored, shown_features
+from analyses.similarity.corrected_cka import FeatureCorrectedCKA
 from analyses.similarity.intervals import PreparedLayer
 from analyses.similarity.measure import FeatureSet
-from analyses.similarity.measures import MEASURES
+from analyses.similarity.measures import MEASURES, find_measure
 from analyses.similarity.null import random_orders
 from analyses.similarity.permuted import permutation_null
-from analyses.similarity.result import files_similarity
-from figures.pictures.cka import colour_label
+from analyses.similarity.predictivity import LinearPredictivity
+from analyses.similarity.result import files_similarity, layers_similarity
+from figures.pictures.cka import colour_label, draw_cka
+from figures.report.cka import similarity_panels
+from figures.words import neighbours
+from kdprobe.cli import main
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError
+from kdprobe.features.shared_images import open_views
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create, save
 from kdprobe.models.layout import Layout
@@ -38,9 +46,12 @@ def run(*arguments):
     return CliRunner().invoke(similarity, words, catch_exceptions=False, standalone_mode=False)
 
 
-def test_every_measure_is_offered():
-    (option,) = [one for one in similarity.params if one.name == "measure"]
-    assert set(option.type.choices) == set(MEASURES)
+def test_every_measure_is_told_and_others_are_not_taken(dump, tmp_path):
+    told = CliRunner().invoke(similarity, ["--help"]).output
+    assert all(re.search(rf"^ +([\w-]+, )?{name}[, ]", told, re.MULTILINE) for name in MEASURES)
+    with pytest.raises(AnalysisError, match=r"no measure '\.\./rsa'"):
+        run("--features", dump, "--measure", "../rsa", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -49,6 +60,24 @@ def test_the_result_names_its_measure(dump, measure):
     assert result.arrays["matrix"].shape == (2, 2)
     assert (result.kind, result.facts["teacher"], result.facts["student_layers"]) == ("similarity", "t", ["c", "d"])
     assert colour_label(result.facts) == f"{MEASURES[measure].title}, gap features"
+
+
+def test_results_by_neighbours_say_how_many_there_are(dump, tmp_path):
+    given = ("--features", dump, "--neighbours", 3, "--groups", 0, "--out", tmp_path, "--quiet")
+    for name, chance in (("mutual-knn", 3 / 23), ("cknna", None)):
+        said = run("--measure", name, *given).output
+        result = load_result(tmp_path / f"{name}.npz", kind="similarity")
+        assert (result.facts["neighbours"], result.facts["n_samples"]) == (3, 24)
+        assert result.facts.get("chance") == (pytest.approx(chance) if chance else None)
+        assert "3 neighbours of 23 other samples" in said
+        assert neighbours(result.facts) in [text.get_text() for text in draw_cka(result).texts]
+    assert ", 0.130 by chance" not in said
+    panel = similarity_panels([("a", result), ("b", result)])[0]
+    assert "3 neighbours of 23 others" in panel.charts[0].caption
+    assert "not to be compared" not in panel.note
+    fewer = files_similarity([dump], find_measure("cknna", neighbours=2), groups=0)
+    note = similarity_panels([("a", result), ("b", fewer)])[0].note
+    assert "2 neighbours of 23 others; 3 neighbours of 23 others" in note
 
 
 def test_command_writes_result_table_and_picture(dump, tmp_path):
@@ -132,17 +161,45 @@ def test_neighbours_are_for_measures_that_count_them(dump, tmp_path):
         run("--features", dump, "--measure", "feature-cka", "--reduce", "flatten", *out)
 
 
-def test_networks_and_their_dump_have_the_same_similarity(tmp_path):
-    for name in ("resnet8", "resnet14"):
-        save(create(name, n_classes=10, image_size=8, data="digits"), tmp_path / f"{name}.safetensors")
-    networks = ("--teacher", tmp_path / "resnet14.safetensors", "--student", tmp_path / "resnet8.safetensors")
-    given = ("--measure", "mutual-knn", "--groups", 5, "--quiet", "--device", "cpu")
-    said = run(*networks, *given, "--out", tmp_path / "shown").output
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Two untrained networks for digits, and a dump of their stages."""
+    place = tmp_path_factory.mktemp("networks")
+    for name, role in (("resnet14", "teacher"), ("resnet8", "student")):
+        save(create(name, n_classes=10, image_size=8, data="digits"), place / f"{role}.safetensors")
+    both = [word for role in ("teacher", "student") for word in (f"--{role}", str(place / f"{role}.safetensors"))]
+    main(["dump", *both, "--reduce", "gap", "--out", str(place / "f.h5"), "--quiet", "--device", "cpu"])
+    return both, place / "f.h5"
+
+
+@pytest.fixture(scope="module")
+def shown(networks):
+    _, teacher, _, student = networks[0]
+    return shown_features(open_views({"teacher": teacher, "student": student}), quiet=True)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_networks_and_their_dump_have_the_same_similarity(shown, networks, name):
+    cheap = not isinstance(MEASURES[name], FeatureCorrectedCKA | LinearPredictivity)
+    found, stored = (
+        similarity_of(what, name, groups=4, permutations=19 * cheap)
+        for similarity_of, what in ((layers_similarity, shown), (files_similarity, [networks[1]]))
+    )
+    assert found.arrays["matrix"].shape == (4, 4)
+    assert found.arrays.keys() == stored.arrays.keys()
+    for key, values in found.arrays.items():
+        np.testing.assert_allclose(values, stored.arrays[key], rtol=1e-5, atol=1e-5, err_msg=key)
+    assert all(found.facts[key] == value for key, value in stored.facts.items() if key != "calibration")
+    if not MEASURES[name].no_interval:
+        assert (found.arrays["low"] < found.arrays["matrix"]).all()
+        assert (found.arrays["matrix"] < found.arrays["high"]).all()
+        assert found.facts["interval"] == f"95 %, by the jackknife over {MEASURES[name].grouping}"
+
+
+def test_command_of_networks(networks, tmp_path):
+    said = run(*networks[0], "--measure", "rsa", "--quiet", "--out", tmp_path, "--device", "cpu").output
     assert "low" in said
-    found = load_result(tmp_path / "shown" / "mutual-knn.npz", kind="similarity")
-    matrix, low, high = (found.arrays[key] for key in ("matrix", "low", "high"))
-    assert (low < matrix).all()
-    assert (matrix < high).all()
-    assert found.facts["interval"] == "95 %, by the jackknife over groups of samples"
+    expected = files_similarity([networks[1]], "rsa").arrays["matrix"]
+    np.testing.assert_allclose(load_result(tmp_path / "rsa.npz").arrays["matrix"], expected, atol=1e-5)
     with pytest.raises(ConfigError, match="give --teacher and --student, or --features"):
-        run(*given)
+        run("--measure", "rsa")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analyses.cka import minibatch_cka
-from analyses.similarity import cknna, cycle_knn, mutual_knn
+from analyses.similarity import cknna, clamp_outliers, cycle_knn, mutual_knn
 from analyses.similarity.measure import FeatureSet
 from analyses.similarity.neighbours import CKNNA, CycleKNN, MutualKNN, nearest
 from kdprobe.errors import AnalysisError, Undefined
@@ -52,6 +52,17 @@ def test_ties_count_in_part(case):
     for measure in (mutual_knn, cycle_knn):
         value = measure(case["x"], case["y"], k=case["k"])
         assert measure(case["x"][order], case["y"][order], k=case["k"]) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize("case", cases("knn", only="clamp"))
+def test_clamping_is_the_originals(case):
+    given = {"quantile": case["quantile"], "exact": case.description["exact"]}
+    clamped = clamp_outliers(case["x"], **given)
+    near = EXACT[case.dtype]
+    torch.testing.assert_close(clamped, case["clamped"].to(clamped), rtol=near, atol=near)
+    assert float(clamped.abs().max()) == pytest.approx(case["threshold"], rel=near)
+    with pytest.raises(AnalysisError, match="quantile of sizes must lie between 0 and 1, but is 1"):
+        clamp_outliers(case["x"], quantile=1)
 
 
 def every_choice(x, k):
