@@ -57,7 +57,7 @@ def note(result: Result) -> str:
     n_seeds = len(facts["seeds"])
     over_seeds = (
         "Mean ± half-width of the 95 % t-interval over seeds. Differences in points, paired by seed, with Holm's p "
-        f"over all {n_tests} of them that are between methods."
+        f"over {counted(n_tests, 'comparison')} of methods."
     )
     return (
         f"{counted(n_methods, 'method')}, {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} "

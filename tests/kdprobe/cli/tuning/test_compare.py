@@ -139,7 +139,10 @@ def test_a_comparison_is_extended_and_drawn(teacher, capsys, tmp_path, monkeypat
     assert kdprobe.main([*COMPARE, *options, "--methods", "plain,kd", "--trials", "2", "--seeds", "2"]) == 0
     first = load_result("c/comparison.npz")
     assert (
-        main([*COMPARE, *options, "--methods", "plain,kd,dropkd", "--trials", "3", "--seeds", "3", "--published"]) == 0
+        kdprobe.main(
+            [*COMPARE, *options, "--methods", "plain,kd,dropkd", "--trials", "3", "--seeds", "3", "--published"]
+        )
+        == 0
     )
     second = load_result("c/comparison.npz")
     np.testing.assert_array_equal(second.arrays["held_out"][:2, :2], first.arrays["held_out"])
