@@ -13,7 +13,7 @@ class Beside(NamedTuple):
     """Values that start at what chance gives, and where there is no more than chance.
 
     Attributes:
-        values: calibrated [Lt, Ls], or of pairs and epochs; NaN where undefined.
+        values: calibrated, of pairs of layers or of networks, or of pairs and epochs; NaN where undefined.
         chance: those that do not exceed their null, after correction for all of them.
         words: what that means.
     """
@@ -24,7 +24,7 @@ class Beside(NamedTuple):
 
 
 def beside_null(result: Result) -> Beside | None:
-    """What is shown of a calibrated result of layers, "cka-over-time" included; None for one without calibration."""
+    """What is shown of a calibrated result of layers or networks; None for one without calibration."""
     facts, arrays = result.facts, result.arrays
     if "calibrated" not in arrays or "calibration" not in facts:
         return None

@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from figures.labels import widest
-from figures.style import LABEL, SMALLEST, place, readable_on
+from figures.style import BARE, CHANCE, LABEL, MUTED, SMALLEST, place, readable_on
 
 ANNOTATED = 12  # rows and columns up to which texts are written into the cells
+MARK = 10.0  # points that a line about cells without a value takes above the matrix
 
 
 def paint(
@@ -50,6 +53,31 @@ def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence
         if not np.isnan(value):
             colour = readable_on(image.to_rgba(np.array([value]))[0])
             axes.text(column, row, texts[row][column], size=size, color=colour, ha="center", va="center_baseline")
+
+
+def mark_cells(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> None:
+    """Cover cells that have no value to show, hatched or plain, and say why and how many above the matrix.
+
+    Args:
+        axes: of the matrix.
+        marks: which cells [rows, columns], why, and their hatching, empty for plain ones; each takes `MARK` points
+            above the matrix.
+    """
+    handles = []
+    for mask, label, hatch in marks:
+        looks: dict[str, Any] = {"facecolor": BARE if hatch else CHANCE, "edgecolor": MUTED, "linewidth": 0.0}
+        cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(mask)]
+        axes.add_collection(PatchCollection(cells, zorder=2.5 if hatch else 0.5, hatch=hatch, **looks))
+        count = int(mask.sum())
+        handles.append(Patch(label=f"{label} ({count} cell{'s' if count > 1 else ''})", hatch=hatch, **looks))
+    axes.legend(
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderpad=0.2,
+        borderaxespad=0.1,
+        labelspacing=0.2,
+    )
 
 
 def colour_bar(figure: Figure, image: AxesImage, at: tuple[float, float, float], label: str) -> None:

@@ -36,6 +36,7 @@ from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.null_kinds import EPOCHS_NULL_ARRAYS, EPOCHS_NULL_FACTS, NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
 from kdprobe.formats.pieces import COUNT, COUNTED, NETWORK, ORIGIN, SHARE
 from kdprobe.formats.schema import Anything, Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
+from kdprobe.formats.tuning_kind import TUNED_COMPARISON
 from kdprobe.packages import installed, offered
 
 __all__ = [
@@ -306,6 +307,7 @@ KINDS = {
         facts={"names": List(Text(), "names"), "sizes": List(Dict(COUNTED), "names", required=False)},
         provenance={**ORIGIN, "runs": List(Text(), "names")},
     ),
+    "tuned-comparison": TUNED_COMPARISON,
 }
 
 

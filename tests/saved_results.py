@@ -9,9 +9,10 @@ import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
 from analyses.map import average_linkage, chord_distances, principal_coordinates
-from analyses.similarity.null import calibrate_pairs
+from analyses.similarity.null import calibrate, calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
-from kdprobe.runs.differences import differences
+from kdprobe.runs.differences import against, differences
+from kdprobe.tuning.chosen import expected_best
 
 PROVENANCE = {
     "seed": 0,
@@ -82,9 +83,18 @@ def cka_result(
 
 
 def calibrated(result: Result, *, spread: float = 0.2) -> Result:
-    """A result of kind "cka" or "similarity" beside a null with a deviation of `spread`."""
-    matrix = result.arrays["matrix"]
+    """A result of kind "cka", "similarity" or "map" beside a null with a deviation of `spread`."""
+    of_map = result.kind == "map"
+    matrix = (
+        np.where(np.eye(len(result.arrays["similarity"])), np.nan, result.arrays["similarity"])
+        if of_map
+        else (result.arrays["matrix"])
+    )
     null = np.random.default_rng(1).normal(0, spread, (39, *matrix.shape))
+    if of_map:
+        how = {"alpha": 0.05, "permutations": 39, "correction": "all pairs together"}
+        arrays = result.arrays | calibrate(matrix, null).arrays()
+        return replace(result, arrays=arrays, facts=result.facts | {"calibration": how})
     beside = calibrate_pairs(matrix, null)
     facts = result.facts | {"calibration": beside.facts()}
     return replace(result, arrays={**result.arrays, **beside.arrays()}, facts=facts)
@@ -450,3 +460,53 @@ def inherited_errors_result(n_images: int = 11, *, controls: bool = True, name: 
         "n_teacher_wrong": 14,
     }
     return Result("inherited-errors", arrays, facts, {**of_models(("a",)), "teacher": {"sha256": None}})
+
+
+def tuned_result(
+    methods: tuple[str, ...] = ("plain", "kd", "dropkd"),
+    n_trials: int = 5,
+    n_seeds: int = 3,
+    *,
+    published: bool = True,
+    late: bool = False,
+) -> Result:
+    """Methods tuned alike; one trial diverged."""
+    rng = np.random.default_rng(8)
+    held_out = 0.9 + 0.02 * rng.standard_normal((len(methods), n_trials))
+    held_out[0, -1] = np.nan if n_trials > 1 else held_out[0, -1]
+    accuracy = 0.93 + 0.002 * np.arange(len(methods))[:, None] + 0.004 * rng.standard_normal((len(methods), n_seeds))
+    arrays = {
+        "held_out": held_out,
+        "expected": np.stack([expected_best(row) for row in held_out]),
+        "accuracy": accuracy,
+    }
+    arrays |= {f"trial_{key}": np.full(held_out.shape, 7.5) for key in ("seconds", "teacher_images")}
+    arrays |= {key: np.full(accuracy.shape, 10.0) for key in ("seconds", "teacher_images")}
+    arrays |= {"published": accuracy - 0.01} if published else {}
+    settings = [{"training.optimizer.lr": 0.05 * (1 + trial), "method.weight": 1.5} for trial in range(n_trials)]
+    pairs = against(methods, ("kd", "plain"))
+    facts = {
+        "methods": list(methods),
+        "seeds": list(range(n_seeds)),
+        "trials": [settings for _ in methods],
+        "chosen": [int(np.nanargmax(row)) for row in held_out],
+        "sources": ["the authors' code" for _ in methods],
+        "student": "resnet8",
+        "teacher": "vit_tiny",
+        "teacher_accuracy": 0.964,
+        "data": "digits",
+        "evaluated_on": "test",
+        "n_images": 360,
+        "n_held_out": 287,
+        "holdout": 0.2,
+        "epochs": 8,
+        "trial_epochs": 4,
+        "confidence": 0.95,
+        "chosen_at": "2026-11-26T15:28:41+00:00",
+        "tested_before": 6 * late,
+        "differences": differences(
+            {"accuracy": accuracy}, {name: name for name in methods}, [360] * len(methods), pairs=pairs
+        ),
+        "remarks": [{"reason": "after 6 final trainings had been tested, on 2026-11-26: kd was added"}] * late,
+    }
+    return Result("tuned-comparison", arrays, facts, {**PROVENANCE, "folders": ["c/trials", "c/finals"]})

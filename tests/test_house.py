@@ -22,7 +22,7 @@ PACKAGES = ("kdprobe", "analyses", "figures")
 GROUND = ("", "formats", "terminal", "config")
 _STOREYS = (
     *("runs", "data", "models", "runtime", "features", "exports"),
-    *("distillers", "teachers", "training", "sweeps", "cli"),
+    *("distillers", "teachers", "training", "sweeps", "tuning", "cli"),
 )
 FOLDERS = (GROUND, *((name,) for name in _STOREYS))
 FIGURES_MAY_IMPORT = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.cli.options import (
+    PATH,
     check_source,
     data_option,
     features_option,
@@ -23,6 +24,7 @@ from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.data import View
+    from kdprobe.results import Result
 
 
 @click.command()
@@ -50,6 +52,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--probes/--no-probes", default=True, show_default=True, help="Whether to fit linear classifiers on each part."
+)
+@click.option(
+    "--grouped-by",
+    type=PATH,
+    metavar="FILE",
+    help="Text file with a line for each image, in the order of the data set, equal for images that are not "
+    "independent, such as those of one patient; a group counts as one sample.",
 )
 @saving_options("knowledge")
 @showing_both_options
@@ -101,10 +110,11 @@ def decompose(
         kinds[comparison] = "knowledge-comparison"
     saving = Saving(kinds, of=of, overwrite=overwrite, quiet=quiet)
     source: dict[str, Any] = {"data": data, "files": features, "view": view, "told": told}
-    found = [
-        decompose_networks(teacher, student, n_images=n_images or 0, device=device, quiet=quiet, **source, **chosen)
-        for student in students or (None,)
-    ]
+    found: list[list[Result]] = []
+    for student in students or (None,):
+        like = found[0][0] if found else None
+        chosen |= {"n_images": n_images or 0, "pairs_of": like, "device": device, "quiet": quiet}
+        found.append(decompose_networks(teacher, student, **source, **chosen))
     results = {folder / f"{each.kind}.npz": each for folder, own in zip(folders, found, strict=True) for each in own}
     decomposed = [own[0] for own in found]
     if len(names) > 1:

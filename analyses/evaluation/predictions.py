@@ -208,7 +208,10 @@ def judge(
         if same_classes:
             data.check_labelled("evaluation")
         if same_classes and info.n_classes == 0:
-            raise AnalysisError(f"{one.checkpoint} has no classifier; judge its features with --probe linear or knn")
+            raise AnalysisError(
+                f"{one.checkpoint} has no classifier, so it answers nothing; kdprobe evaluate judges its features, "
+                "with --probe linear or knn"
+            )
         if same_classes and info.n_classes != data.n_classes:
             raise AnalysisError(f"{one.checkpoint} knows {info.n_classes} classes, but {one.spec} has {data.n_classes}")
         order = _class_order(one.checkpoint, info.classes, one.spec, data.classes) if same_classes else None

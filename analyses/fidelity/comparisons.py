@@ -17,6 +17,9 @@ from analyses.fidelity.swaps import difference_ends, swap_test
 from analyses.fidelity.together import Together
 from kdprobe.mean_interval import holm
 
+_ALONE = [list(FIDELITIES).index(name) for name in ("accuracy", "agreement_wrong")]
+_QUESTIONS = [*([place] for place in _ALONE), [place for place in range(len(FIDELITIES)) if place not in _ALONE]]
+
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
@@ -26,8 +29,8 @@ class Comparisons:
         pairs: for each, `one` and `other`, the test's unit (`by`: image or seed) and their number (`n`).
         differences: one minus other, with intervals [pairs, q, 3].
         p_values: two-sided [pairs, q].
-        adjusted: the same, by Holm: over all pairs with controls or all others, and over all quantities but accuracy,
-            which is tested for itself.
+        adjusted: the same, by Holm, over all pairs with controls or all others: for accuracy, for agreement where the
+            teacher is wrong, and for the other quantities together.
         untested: pairs that nothing can be said of, each with a `reason`.
     """
 
@@ -82,11 +85,11 @@ def compare_methods(measured: Sequence[Measured], *, confidence: float, seed: in
 
 
 def _adjusted(p_values: ndarray, with_control: ndarray) -> ndarray:
-    """Holm's, for each question apart: beside controls, and between students; fidelity, and accuracy."""
+    """Holm's, for each question apart: beside controls, and between students; and for each of `_QUESTIONS`."""
     adjusted = np.full(p_values.shape, np.nan)
     for pairs in (with_control, ~with_control):
-        for columns in (np.array([0]), np.arange(1, p_values.shape[1])):
-            places = np.ix_(np.flatnonzero(pairs), columns)
+        for columns in _QUESTIONS:
+            places = np.ix_(np.flatnonzero(pairs), np.array(columns))
             adjusted[places] = holm(p_values[places])
     return adjusted
 

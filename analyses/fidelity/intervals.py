@@ -8,6 +8,7 @@ from numpy import ndarray
 from scipy.stats import t
 
 from analyses.evaluation.common_answers import beyond_chance
+from analyses.fidelity.quantities import ROUNDING
 from kdprobe.mean_interval import wilson
 
 _DRAWS = 20_000
@@ -22,14 +23,14 @@ def skewed_mean(values: Float64[ndarray, " n"], *, confidence: float = 0.95) -> 
         confidence: in (0, 1).
 
     Returns:
-        value, low, high; no interval (NaN) for fewer than three values, or equal ones.
+        value, low, high; no interval (NaN) for fewer than three values, or for equal ones (to 1e-12).
 
     Reference:
         Hall (1992), On the removal of skewness by transformation, the cubic transformation of section 2.
     """
     n, mean = len(values), float(values.mean())
     spread = float(values.std())
-    if n < 3 or spread <= 1e-12 * max(abs(mean), 1e-300):
+    if n < 3 or spread <= ROUNDING * max(abs(mean), 1.0):
         return np.array([mean, math.nan, math.nan])
     skewness = float((((values - mean) / spread) ** 3).mean())
     quantile = float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(n / (n - 1))

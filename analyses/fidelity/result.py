@@ -11,11 +11,13 @@ from analyses.fidelity.comparisons import Comparisons, compare_methods
 from analyses.fidelity.lineage import Lineage, lineages
 from analyses.fidelity.measured import Measured, measure_answers
 from analyses.fidelity.quantities import FIDELITIES, Answers
-from analyses.fidelity.words import verdicts
+from analyses.fidelity.words import undefined_in_words, verdicts
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
+
+_FEW = 10  # mistakes of a teacher
 
 
 def measure_fidelity(
@@ -84,12 +86,7 @@ def measure_fidelity(
         "temperature": temperature,
         "confidence": confidence,
         **_about_tests(compared, controls=[group for role, group in groups if role == "control"]),
-        "undefined": [
-            {"network": one.name, "quantity": name, "reason": reason}
-            for one, each in zip(networks, measured, strict=True)
-            for name, reason in _undefined(each)
-        ],
-        "remarks": [{"reason": text} for text in _remarks(teacher, networks, found)],
+        **_about_what_is_missing(teacher, networks, measured, compared),
     }
     origin = {"teacher": teacher.origin(), "models": [one.origin() for one in networks]}
     return Result("fidelity", arrays, facts, provenance(data=data.spec, **origin))
@@ -114,12 +111,28 @@ def _about_networks(
 def _about_tests(compared: Comparisons, *, controls: Sequence[str]) -> dict[str, Any]:
     return {
         "interval": "over images, and over seeds where a method has several",
-        "tests": "paired by seed and image, or by image alone (random swaps); p is Holm's over all quantities but "
-        "accuracy, which has its own, and over all pairs with controls, or all others",
+        "tests": "paired by seed and image, or by image alone (random swaps); p is Holm's over all pairs with controls "
+        "or all others, and over all quantities but accuracy and agreement if teacher wrong, which are tested apart",
         "pairs": compared.pairs,
         "untested": compared.untested,
         "verdicts": list(verdicts(compared, controls)),
     }
+
+
+def _about_what_is_missing(
+    teacher: Judged, networks: Sequence[Judged], measured: Sequence[Measured], compared: Comparisons
+) -> dict[str, Any]:
+    undefined = [
+        {"network": one.name, "quantity": name, "reason": reason}
+        for one, each in zip(networks, measured, strict=True)
+        for name, reason in _undefined(each)
+    ]
+    remarks = [
+        *_remarks(teacher, networks, [one.lineage for one in measured]),
+        *(entry["reason"] for entry in compared.untested),
+        *undefined_in_words(undefined),
+    ]
+    return {"undefined": undefined, "remarks": [{"reason": text} for text in remarks]}
 
 
 def _check(teacher: Judged, networks: Sequence[Judged]) -> None:
@@ -160,7 +173,11 @@ def _undefined(one: Measured) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(teacher: Judged, networks: Sequence[Judged], found: Sequence[Lineage]) -> Iterator[str]:
-    """What a reader should know of who taught whom."""
+    """What a reader should know of who taught whom, and of a teacher that is hardly ever wrong."""
+    n_wrong = int((teacher.logits.argmax(1) != teacher.data.test.labels).sum())
+    if 0 < n_wrong < _FEW:
+        mistakes = f"{n_wrong} mistake{'s' * (n_wrong > 1)}"
+        yield f"{teacher.name} makes only {mistakes} here: hardly enough to tell whether students make them too"
     for one, lineage in zip(networks, found, strict=True):
         taught = lineage.teacher is not None and lineage.teacher == teacher.info.sha256
         if lineage.role == "student" and lineage.teacher is not None and not taught:

@@ -1,6 +1,6 @@
 """Fidelity as a table, and in words: what the tests say of the teacher's function and of accuracy."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def fidelity_summary(result: Result) -> str:
         f"{facts['temperature']:g}",
         *facts["verdicts"],
     ]
-    return "\n".join([*lines, *(entry["reason"] for entry in [*facts["untested"], *facts["remarks"]])])
+    return "\n".join([*lines, *(entry["reason"] for entry in facts["remarks"])])
 
 
 def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
@@ -76,6 +76,16 @@ def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
             yield f"{told} is more accurate, but is not shown to be closer to its teacher"
         else:
             yield f"{told} is not shown to be closer to its teacher"
+
+
+def undefined_in_words(undefined: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Why quantities have no value or no interval, once for all networks that it is true of."""
+    networks: dict[tuple[str, str], list[str]] = {}
+    for entry in undefined:
+        networks.setdefault((entry["quantity"], entry["reason"]), []).append(entry["network"])
+    for (quantity, reason), names in networks.items():
+        whose = names[0] if len(names) == 1 else f"{len(names)} networks"
+        yield f"{FIDELITIES[quantity].label}, {whose}: {reason}"
 
 
 def with_interval(quantity: str, ends: ndarray) -> str:

@@ -16,7 +16,7 @@ from kdprobe.distillers.pairing import resized
 from kdprobe.distillers.projection import Projection, drop
 from kdprobe.errors import AnalysisError, CheckpointError
 from kdprobe.formats.parsing import parsing
-from kdprobe.models.checkpoint import read_tensors
+from kdprobe.models.checkpoint import AUXILIARY, read_tensors
 from kdprobe.models.stages import Shapes
 
 N_MASKS = 8
@@ -48,9 +48,13 @@ def load_dropkd(path: str | Path) -> DropKD:
 
     Raises:
         CheckpointError: if the file is missing or damaged.
-        AnalysisError: if it is of another method.
+        AnalysisError: if it is of another method, or a run has none.
     """
-    path = Path(path) / "auxiliary.safetensors" if Path(path).is_dir() else Path(path)
+    path = Path(path)
+    if path.is_dir():
+        if not (path / AUXILIARY).is_file():
+            raise AnalysisError(f"{path} has no {AUXILIARY}, as a DropKD run has; give one, or another --method")
+        path = path / AUXILIARY
     meta, tensors = read_tensors(path)
     with parsing(path, CheckpointError, expected="the modules of a method"):
         options = dict(meta["method"]) if meta.get("format") == "kdprobe-auxiliary" else {}

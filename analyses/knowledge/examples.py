@@ -50,8 +50,7 @@ def examples_result(
         AnalysisError: for more images than there are.
         DataError: if they have no labels.
     """
-    if not 1 <= n_images <= len(index):
-        raise AnalysisError(f"{n_images} images cannot be picked from {len(index)}; give 1 to {len(index)}")
+    require_images(n_images, index)
     data = load_data(facts["data"], named_by=named_by)
     data.check_labelled("showing images with their classes")
     shares = torch.stack([specific_share(side).cpu() for side in (found.teacher, found.student)])
@@ -64,6 +63,16 @@ def examples_result(
         "other": shares.flip(0).gather(1, picked).numpy(),
     }
     return Result("examples", arrays, facts | {"classes": list(data.classes)}, provenance(data=facts["data"]))
+
+
+def require_images(n_images: int, index: Tensor) -> None:
+    """Refuse more images than there are.
+
+    Raises:
+        AnalysisError: with both numbers.
+    """
+    if not 1 <= n_images <= len(index):
+        raise AnalysisError(f"{n_images} images cannot be picked from {len(index)}; give 1 to {len(index)}")
 
 
 def examples_table(result: Result) -> pd.DataFrame:

@@ -6,12 +6,14 @@ shared between images and not between copies of one, and folds keep groups toget
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError
+from kdprobe.files import read_text
 
 _BLOCK = 4096  # columns widened at a time
 
@@ -75,3 +77,29 @@ class SampleGroups:
         order = rank[self.codes]
         places = (order >= 0).nonzero()[:, 0]
         return places[order[places].argsort(stable=True)]
+
+
+def groups_of_images(path: Path, index: Tensor) -> Tensor:
+    """The group of each sample, from a text file with a line for each image of the data set, in their order.
+
+    Args:
+        path: lines are equal for images that are not independent; a number, a name, or any other text.
+        index: places of the samples in the data set [n].
+
+    Returns:
+        a number for each sample [n].
+
+    Raises:
+        AnalysisError: if there is no such file, it is no text, or it has fewer lines than there are images.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnalysisError(f"{path} cannot be read as UTF-8 text ({type(error).__name__})") from error
+    if len(lines) <= int(index.max()):
+        raise AnalysisError(
+            f"{path} has {len(lines)} lines, but there are at least {int(index.max()) + 1} images; give a line for "
+            "each image, in the order of the data set"
+        )
+    numbers = {line: number for number, line in enumerate(dict.fromkeys(lines))}
+    return torch.tensor([numbers[line] for line in lines])[index]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from analyses.knowledge.decomposition import Decomposition, decompose
 from analyses.knowledge.dropkd import RATES, load_dropkd
-from analyses.knowledge.examples import examples_result
+from analyses.knowledge.examples import examples_result, require_images
+from analyses.knowledge.groups import groups_of_images
 from analyses.knowledge.pair import Pair, measure_pair
 from analyses.knowledge.result import knowledge_result
 from analyses.layer_pairs import match_layers
@@ -59,6 +60,8 @@ def decompose_layers(
         Undefined: likewise, if a layer of every pair does not vary.
     """
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
+    if n_images:
+        require_images(n_images, features.index)
     groups = features.index if groups is None else groups
     measured, left_out, shown = [], [], None
     pairs = match_layers(list(features.teacher), list(features.student)) if pairs is None else pairs
@@ -115,6 +118,8 @@ def decompose_networks(
     seed: int = 0,
     probes: bool = True,
     n_images: int = 0,
+    grouped_by: Path | None = None,
+    pairs_of: Result | None = None,
     device: str | torch.device = "cpu",
     **source: Any,
 ) -> list[Result]:
@@ -128,6 +133,8 @@ def decompose_networks(
         seed: of the folds.
         probes: also measure linear probes.
         n_images: pick this many images per network.
+        grouped_by: file of the images' groups, as `analyses.knowledge.groups.groups_of_images` takes it.
+        pairs_of: a result of kind "knowledge" that this one is to be compared with.
         device: where the networks run.
         source: what else `features_and_pairs` takes.
 
@@ -135,13 +142,29 @@ def decompose_networks(
         a result of kind "knowledge", and one of kind "examples" if images were asked for.
 
     Raises:
-        AnalysisError: as `features_and_pairs` and `decompose_layers`.
+        AnalysisError: as `features_and_pairs`, `groups_of_images` and `decompose_layers`, or for other pairs of layers.
     """
     features, pairs = features_and_pairs(teacher, student, method=method, device=pick_device(device), **source)
+    if pairs_of is not None:
+        _require_same_pairs(pairs_of, student, pairs)
+    groups = None if grouped_by is None else groups_of_images(grouped_by, features.index)
     auxiliary = Path(student) if method == "dropkd" and student else None
-    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes}
+    options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "probes": probes, "groups": groups}
     result, examples = decompose_layers(features, pairs, auxiliary=auxiliary, n_images=n_images, **options)
     return [result] if examples is None else [result, examples]
+
+
+def _require_same_pairs(other: Result, student: str | None, pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuse a student that cannot be compared before it is decomposed."""
+    facts = other.facts
+    left_out = [(cell["teacher_layer"], cell["student_layer"]) for cell in facts.get("left_out", [])]
+    before = [*zip(facts["teacher_layers"], facts["student_layers"], strict=True), *left_out]
+    if different := sorted({*before} ^ {*pairs}):
+        one, own = different[0]
+        raise AnalysisError(
+            f"students are compared at equal layers, but {student} and the one before it have different pairs, as "
+            f"{one}={own}; give --layers T=S that all of them have, or decompose them one at a time"
+        )
 
 
 #: what is taken of networks unless chosen otherwise

@@ -143,7 +143,10 @@ def compare(names: Sequence[str], results: Sequence[Result]) -> Result:
         found = [result.facts[key] for result in results]
         for name, other in zip(names, found, strict=True):
             if other != found[0]:
-                raise AnalysisError(f"{names[0]} and {name} cannot be compared: their {key} are {found[0]} and {other}")
+                what = key.replace("_", " ")
+                raise AnalysisError(
+                    f"{names[0]} and {name} cannot be compared: their {what} are {found[0]} and {other}"
+                )
     arrays = {
         key: np.stack([result.arrays[key] for result in results]) for key in ("teacher_general", "student_general")
     }

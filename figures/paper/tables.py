@@ -11,6 +11,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from figures.paper.measured_runs import COSTS, RunGroup, repeats
+from kdprobe.formats.latex import as_latex
 
 _LONG = 30  # lines from which on a table is set smaller, so that it stays within a page
 
@@ -188,20 +189,20 @@ def markdown(table: PublishedTable) -> str:
 def latex(table: PublishedTable) -> str:
     """A table as LaTeX for the package booktabs: of two names of a row the first has its own line; notes are below."""
     n = table.n_texts
-    notes = [f"$^{letter}$ {_tex(note)}" for letter, note in table.notes.items()]
-    notes += [f"From the {_tex(source)}: {_tex(places)}." for source, places in table.sources.items()]
+    notes = [f"$^{letter}$ {as_latex(note)}" for letter, note in table.notes.items()]
+    notes += [f"From the {as_latex(source)}: {as_latex(places)}." for source, places in table.sources.items()]
     below = [r"\par\smallskip", r"\parbox{\linewidth}{\footnotesize", r" \\".join(notes) + "}"] if notes else []
     n_columns = len(table.heads) - n + 1
     body = []
     for row in table.grid(lambda letter: f"$^{letter}$"):
         *groups, name = row[:n]
-        body += [rf"\multicolumn{{{n_columns}}}{{l}}{{\emph{{{_tex(group)}}}}} \\" for group in groups if group]
-        body.append(" & ".join([_tex(name), *map(_number, row[n:])]) + r" \\")
+        body += [rf"\multicolumn{{{n_columns}}}{{l}}{{\emph{{{as_latex(group)}}}}} \\" for group in groups if group]
+        body.append(" & ".join([as_latex(name), *map(_number, row[n:])]) + r" \\")
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering" + (r"\footnotesize" if len(body) > _LONG else r"\small"),
-            rf"\caption{{{_tex(table.caption)}.}}",
+            rf"\caption{{{as_latex(table.caption)}.}}",
             rf"\label{{tab:{table.name}}}",
             rf"\begin{{tabular}}{{l{'r' * (n_columns - 1)}}}",
             r"\toprule",
@@ -248,16 +249,9 @@ def _marked(text: str) -> str:
 def _head(text: str) -> str:
     """A column's name for LaTeX; a pair's is on two lines."""
     teacher, to, student = text.partition(" to ")
-    return rf"\shortstack[r]{{{_tex(teacher)}\\to {_tex(student)}}}" if to else _tex(text)
+    return rf"\shortstack[r]{{{as_latex(teacher)}\\to {as_latex(student)}}}" if to else as_latex(text)
 
 
 def _number(text: str) -> str:
     """A number for LaTeX, its minus sign as wide as its plus sign."""
     return f"${text}$" if text.startswith(("+", "-")) else text
-
-
-def _tex(text: str) -> str:
-    words = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
-    special = {sign: rf"\text{word}{{}}" for sign, word in words.items()}
-    line = " ".join(text.split())  # an empty line would end the table
-    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in line)

@@ -20,6 +20,7 @@ from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
 from figures.pictures.map import draw_map
 from figures.pictures.reliability import draw_reliability
+from figures.pictures.tuned_comparison import draw_tuned_comparison
 from kdprobe.errors import ResultError, near_matches
 from kdprobe.kinds import installed, offered
 from kdprobe.results import Result, check_result, load_result
@@ -42,6 +43,7 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "reliability": draw_reliability,
     "similarity": draw_cka,
     "training": draw_curves,
+    "tuned-comparison": draw_tuned_comparison,
 }
 
 

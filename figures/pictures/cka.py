@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 
 from figures.calibrated import beside_null
-from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
+from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, note_below, room_below, shorten, text_width, widest
 from figures.style import (
-    BARE,
-    CHANCE,
     COLUMN_WIDTH,
     LABEL,
-    MUTED,
     PAGE_WIDTH,
     TITLE,
     colours,
@@ -67,7 +61,7 @@ def draw_cka(result: Result) -> Figure:
         for mask, label, hatch in ((undefined, "undefined", "//////"), (chance, beside.words if beside else "", ""))
         if mask.any()
     ]
-    figure = sheet(total, bottom + height + 6 + 10 * len(marks))
+    figure = sheet(total, bottom + height + 6 + MARK * len(marks))
     axes = place(figure, left, bottom, width, height)
     defined = matrix[~np.isnan(matrix)]
     ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
@@ -80,7 +74,7 @@ def draw_cka(result: Result) -> Figure:
     if max(matrix.shape) <= ANNOTATED:
         annotate(axes, image, matrix, [[_two_digits(value) for value in row] for row in matrix], width / n_columns)
     if marks:
-        _mark(axes, marks)
+        mark_cells(axes, marks)
     colour_bar(figure, image, (left + width, bottom, height), label)
     return figure
 
@@ -130,25 +124,6 @@ def _part_stages(axes: Axes, teacher_layers: Sequence[str], student_layers: Sequ
         axes.axhline(index - 0.5, color="white", linewidth=1.6)
     for index in stage_ends(student_layers):
         axes.axvline(index - 0.5, color="white", linewidth=1.6)
-
-
-def _mark(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> None:
-    """Cover cells that have no value to show, hatched or plain, and say why and how many above the matrix."""
-    handles = []
-    for mask, label, hatch in marks:
-        looks: dict[str, Any] = {"facecolor": BARE if hatch else CHANCE, "edgecolor": MUTED, "linewidth": 0.0}
-        cells = [Rectangle((column - 0.5, row - 0.5), 1, 1) for row, column in np.argwhere(mask)]
-        axes.add_collection(PatchCollection(cells, zorder=2.5 if hatch else 0.5, hatch=hatch, **looks))
-        count = int(mask.sum())
-        handles.append(Patch(label=f"{label} ({count} cell{'s' if count > 1 else ''})", hatch=hatch, **looks))
-    axes.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        borderpad=0.2,
-        borderaxespad=0.1,
-        labelspacing=0.2,
-    )
 
 
 def _two_digits(value: float) -> str:

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 
-from figures.heatmap import ANNOTATED, annotate, colour_bar, paint
+from figures.calibrated import beside_null
+from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
 from figures.labels import LEADING, fit, label_rows, note_below, shorten, text_width, widest
 from figures.style import (
     HAIRLINE,
@@ -31,10 +34,12 @@ from kdprobe.errors import ResultError
 from kdprobe.results import Result
 
 _TREE, _PITCH, _SIDE, _MAP = 78.0, 24.0, 300.0, 235.0  # points: tree's width, rows' most, matrix's most, map's height
+_TALLEST = 560.0  # points that a matrix of many networks takes, so that each is named
 _NAMES, _ENTRIES = 130.0, 22  # points that names take at most; methods that are named beside the map
 _SIGNS = len(MARKERS) * len(PALETTE)
 
 Look = dict[str, Any]
+Mark = tuple[NDArray[np.bool_], str, str]  # cells, why, hatching
 
 
 @style()
@@ -49,35 +54,57 @@ def draw_map(result: Result) -> Figure:
     """
     facts, order = result.facts, leaves(result)
     names = [fit(shorten(facts["networks"][index]), LABEL, _NAMES) for index in order]
-    right = min(_NAMES, widest(names)) + 12
-    side = min(PAGE_WIDTH - _TREE - right - 10, _SIDE, _PITCH * len(order))
-    looks = looks_of(facts)
-    handles = _handles(facts, looks)
-    notes = _notes(facts, len(_placed(result)))
+    width, height, right = _size(names)
+    looks, notes, marks = looks_of(facts), _notes(facts, len(_placed(result))), _marks(result, order)
     foot = len(notes) * LABEL * LEADING + 8
-    figure = sheet(PAGE_WIDTH, side + _MAP + foot + 62)
+    figure = sheet(PAGE_WIDTH, height + _MAP + foot + 62 + MARK * len(marks))
     note_below(figure, notes)
     bottom = foot + 26
     _draw_points(place(figure, 34, bottom, PAGE_WIDTH - 34 - 165, _MAP - 12), result, looks)
     corner = (PAGE_WIDTH - 155) / PAGE_WIDTH, (bottom + _MAP - 8) / (figure.get_size_inches()[1] * 72)
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=corner, borderpad=0.2, borderaxespad=0.0)
+    figure.legend(
+        handles=_handles(facts, looks), loc="upper left", bbox_to_anchor=corner, borderpad=0.2, borderaxespad=0.0
+    )
     top = bottom + _MAP + 24
-    axes = place(figure, _TREE + 6, top, side, side)
-    matrix = result.arrays["similarity"][np.ix_(order, order)]
-    defined = matrix[~np.isnan(matrix)]
-    ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
-    image = paint(axes, matrix, ends, colours(*ends))
-    axes.set_facecolor(HAIRLINE)
-    if len(order) <= ANNOTATED:
-        annotate(axes, image, matrix, [[number(value, 2) for value in row] for row in matrix], side / len(order))
-    label_rows(axes, names, side / len(order))
+    axes = place(figure, _TREE + 6, top, width, height)
+    image = _draw_matrix(axes, result, order, marks, width / len(order))
+    label_rows(axes, names, height / len(order))
     axes.yaxis.tick_right()
     axes.tick_params(axis="y", length=0, pad=2)
     axes.set_xticks([])
     _mark_teachers(axes, [facts["teachers"][index] for index in order])
-    _draw_tree(place(figure, 4, top, _TREE, side), result, len(order))
-    _draw_scale(figure, image, result, (_TREE + 6 + side + right, top, side))
+    _draw_tree(place(figure, 4, top, _TREE, height), result, len(order))
+    _draw_scale(figure, image, result, (_TREE + 6 + width + right, top, width, height))
     return figure
+
+
+def _size(names: Sequence[str]) -> tuple[float, float, float]:
+    """Width and height of the matrix, and of the names beside it, in points."""
+    right = min(_NAMES, widest(names)) + 12
+    legible = min(SMALLEST * LEADING * len(names), _TALLEST)
+    height = max(min(_SIDE, _PITCH * len(names)), legible)
+    return min(PAGE_WIDTH - _TREE - right - 10, height), height, right
+
+
+def _marks(result: Result, order: Sequence[int]) -> list[Mark]:
+    """The cells of the matrix without a value to show, and why."""
+    beside, undefined = beside_null(result), np.isnan(result.arrays["similarity"])
+    marks = [(undefined, "undefined", "//////"), *([(beside.chance, beside.words, "")] if beside else [])]
+    return [(mask[np.ix_(order, order)], label, hatch) for mask, label, hatch in marks if mask.any()]
+
+
+def _draw_matrix(axes: Axes, result: Result, order: Sequence[int], marks: Sequence[Mark], pitch: float) -> AxesImage:
+    matrix = result.arrays["similarity"][np.ix_(order, order)]
+    for mask, _, _ in marks:
+        matrix = np.where(mask, np.nan, matrix)
+    defined = matrix[~np.isnan(matrix)]
+    ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
+    image = paint(axes, matrix, ends, colours(*ends))
+    if len(order) <= ANNOTATED:
+        annotate(axes, image, matrix, [[number(value, 2) for value in row] for row in matrix], pitch)
+    if marks:
+        mark_cells(axes, marks)
+    return image
 
 
 def leaves(result: Result) -> list[int]:
@@ -171,17 +198,17 @@ def _shown(axes: Axes, teachers: Sequence[bool]) -> list[bool]:
     return [teachers[round(place)] for place in axes.get_yticks()]
 
 
-def _draw_scale(figure: Figure, image: Any, result: Result, at: tuple[float, float, float]) -> None:
-    right, top, side = at
+def _draw_scale(figure: Figure, image: AxesImage, result: Result, at: tuple[float, float, float, float]) -> None:
+    right, top, side, height = at
     label = f"{result.facts['measure']}, {result.facts['reduce']} features"
-    if PAGE_WIDTH - right > 45 and text_width(label, TITLE) < side + 20:
-        colour_bar(figure, image, (right, top, side), label)
+    if PAGE_WIDTH - right > 45 and text_width(label, TITLE) < height + 20:
+        colour_bar(figure, image, (right, top, height), label)
         return
-    width, height = figure.get_size_inches() * 72
+    sheet_width, sheet_height = figure.get_size_inches() * 72
     bar = figure.colorbar(image, cax=place(figure, _TREE + 6, top - 9, side, 4), orientation="horizontal")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=1.5, pad=1)
-    figure.text((_TREE + 2) / width, (top - 9) / height, fit(label, LABEL, _TREE), size=LABEL, ha="right")
+    figure.text((_TREE + 2) / sheet_width, (top - 9) / sheet_height, fit(label, LABEL, _TREE), size=LABEL, ha="right")
 
 
 def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:

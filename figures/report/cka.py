@@ -72,7 +72,7 @@ def _chart(name: str, result: Result, beside: Beside | None = None) -> Chart:
         texts=texts if max(matrix.shape) <= ANNOTATED else None,
         lines=max(matrix.shape) <= 2 * ANNOTATED,
     )
-    empty = [*_by_chance(beside, heat), *_undefined(undefined, cells)]
+    empty = [*by_chance(beside, heat), *_undefined(undefined, cells)]
     words = np.where(beside.chance, "within its null", "undefined") if beside else np.full(matrix.shape, "undefined")
     table = [
         [row, *(word if np.isnan(value) else f"{value:.3f}" for value, word in zip(values, missing, strict=True))]
@@ -128,7 +128,7 @@ def _cells(result: Result) -> list[list[tuple[str, ...]]]:
     return rows
 
 
-def _by_chance(beside: Beside | None, heat: dict[str, Any]) -> list[dict[str, Any]]:
+def by_chance(beside: Beside | None, heat: dict[str, Any]) -> list[dict[str, Any]]:
     """The cells that do not exceed their null, grey."""
     if beside is None or not beside.chance.any():
         return []

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from figures.calibrated import Beside, beside_null
 from figures.heatmap import ANNOTATED
 from figures.pictures.map import leaves, looks_of
+from figures.report.cka import by_chance
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, THEMED_INK, THEMED_MUTED, heatmap, hover, numbers
 from figures.style import PALETTE
@@ -32,21 +34,27 @@ def _panel(heading: str, result: Result) -> Panel:
 
 def _matrix(result: Result) -> Chart:
     facts, order = result.facts, leaves(result)
-    values = {key: result.arrays[key][np.ix_(order, order)] for key in ("similarity", "low", "high")}
+    places = np.ix_(order, order)
     names = [facts["networks"][index] for index in order]
-    pointed = [[_pointed(names, values, row, column) for column in range(len(names))] for row in range(len(names))]
-    matrix = values["similarity"]
+    pointed = [[_pointed(result, row, column) for column in order] for row in order]
+    matrix, beside = result.arrays["similarity"][places], beside_null(result)
+    grey = Beside(beside.values[places], beside.chance[places], beside.words) if beside else None
+    shown = np.where(grey.chance, np.nan, matrix) if grey else matrix
     defined = matrix[~np.isnan(matrix)]
     ends = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
     few = len(names) <= ANNOTATED
-    texts = [[number(value, 2) for value in row] for row in matrix] if few else None
-    heat = heatmap(matrix, pointed, facts["measure"], ends=ends, texts=texts, lines=len(names) <= 2 * ANNOTATED)
+    texts = [["" if np.isnan(value) else number(value, 2) for value in row] for row in shown] if few else None
+    heat = heatmap(shown, pointed, facts["measure"], ends=ends, texts=texts, lines=len(names) <= 2 * ANNOTATED)
     rows = [[name, *(number(value, 3) for value in row)] for name, row in zip(names, matrix, strict=True)]
+    caption = f"Rows in the order of an average-linkage tree; {facts['reduce']} features, {intervals(facts)}."
+    if grey:
+        orders = facts["calibration"]["permutations"]
+        caption += f" Grey: {grey.words} for all pairs together, from {orders} random orders of the images."
     return Chart(
         name="Similarity of all pairs",
         alt=f"Heatmap of {facts['measure']} between {len(names)} networks, from {number(_least(matrix), 2)} up.",
-        caption=f"Rows in the order of an average-linkage tree; {facts['reduce']} features, {intervals(facts)}.",
-        traces=[heat | {"hoverongaps": False}],
+        caption=caption,
+        traces=[heat | {"hoverongaps": False}, *by_chance(grey, heat)],
         layout={"height": int(np.clip(22 * len(names), 260, 760)) + 130, "width": 640},
         titles={"xaxis": "", "yaxis": ""},
         ticks={"xaxis": names, "yaxis": names},
@@ -58,10 +66,15 @@ def _least(matrix: Any) -> float:
     return float(np.nanmin(matrix)) if not np.isnan(matrix).all() else np.nan
 
 
-def _pointed(names: list[str], values: dict[str, Any], row: int, column: int) -> str:
-    value, low, high = (float(values[key][row, column]) for key in ("similarity", "low", "high"))
+def _pointed(result: Result, row: int, column: int) -> str:
+    """What the pointer shows of a pair of networks."""
+    arrays, names = result.arrays, result.facts["networks"]
+    value, low, high = (float(arrays[key][row, column]) for key in ("similarity", "low", "high"))
     ends = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return hover(names[row], names[column], "undefined" if np.isnan(value) else f"{value:.3f}{ends}")
+    lines = [names[row], names[column], "undefined" if np.isnan(value) else f"{value:.3f}{ends}"]
+    if "p_adjusted" in arrays and not np.isnan(p_value := float(arrays["p_adjusted"][row, column])):
+        lines.append(f"null: mean {arrays['null_mean'][row, column]:.3f}, p = {p_value:.3f} for all pairs")
+    return hover(*lines)
 
 
 def _map(result: Result) -> Chart:

@@ -27,6 +27,7 @@ from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.map import map_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
+from figures.report.tuned_comparison import tuned_comparison_panels
 from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
@@ -35,6 +36,7 @@ _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSec
 
 # the page has this order
 SECTIONS = {
+    "tuned-comparison": KindSection("Methods, tuned alike", tuned_comparison_panels),
     "comparison": KindSection("Methods", comparison_panels),
     "fidelity": KindSection("Fidelity to the teacher", fidelity_panels),
     "inherited-errors": KindSection("Mistakes learnt from the teacher", inherited_panels),

@@ -229,6 +229,8 @@ class TrainingConfig(Section):
         mixing: see `MixingConfig`.
         freeze: patterns of names of parameters and modules that are not trained, such as `stem` or `layer*`; `!` in
             front leaves out. What is frozen stays in eval mode: batch norms keep their statistics.
+        evaluate: judge the network after all `epochs`, or once at the `end`, so that nothing is seen of the evaluation
+            images before.
         saving: see `SavingConfig`.
     """
 
@@ -246,6 +248,7 @@ class TrainingConfig(Section):
     sync_bn: bool = False
     mixing: MixingConfig = MixingConfig()
     freeze: tuple[str, ...] = ()
+    evaluate: Literal["epochs", "end"] = "epochs"
     saving: SavingConfig = SavingConfig()
 
     @model_validator(mode="before")

@@ -58,6 +58,7 @@ class Method(nn.Module):
     Attributes:
         Options: the type of the options; they become keys under `method:`.
         uses_teacher: whether a teacher must be given.
+        n_views: how many views of each image `inputs` returns.
         remembers_images: whether single images are told apart, by their places in the data set.
         reference: authors and year.
         source: where the default weights come from.
@@ -75,6 +76,7 @@ class Method(nn.Module):
 
     Options: ClassVar[type[Section]] = Section
     uses_teacher: ClassVar[bool] = True
+    n_views: ClassVar[int] = 1
     remembers_images: ClassVar[bool] = False
     reference: ClassVar[str] = ""
     source: ClassVar[str] = ""

@@ -75,6 +75,7 @@ class EAC(Method):
 
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
+    n_views = 2
     reference = "Zhang, Wang, Ling, Deng 2022"
     source = "the authors' code for RAF-DB"
     published = "89.99 (RAF-DB, ResNet18)"

@@ -170,6 +170,7 @@ class MLD(Method):
     """
 
     Options: ClassVar[type[Section]] = MLDOptions
+    n_views = 2
     reference = "Jin, Wang, Lin 2023"
     source = "the authors' configuration for CIFAR-100"
     published = "72.19 (CIFAR-100, ResNet56 to ResNet20)"

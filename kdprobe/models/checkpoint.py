@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import timm
 import torch
 from safetensors import safe_open
@@ -320,6 +321,8 @@ def _own_path(spec: str) -> Path:
     path = _checkpoint_path(Path(spec))
     if not path.exists() and (spec in CIFAR_NAMES or timm.is_model(spec.partition(".")[0])):
         raise CheckpointError(f"there is no checkpoint {spec}: a network's name has no weights; give {spec}@FILE")
+    if path.is_file() and h5py.is_hdf5(path):
+        raise CheckpointError(f"{path} is an HDF5 file, as dumps of features are, and no network; give the run itself")
     if path.is_file() and path.suffix != ".safetensors" and not is_safetensors(path):
         raise CheckpointError(f"{path} is not a .safetensors file; give a model's name with it: NAME@{path.name}")
     return path

@@ -21,7 +21,10 @@ from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded_value
 
 #: what may differ between the runs of a group
-_APART = (("seed",), ("data", "workers"), ("data", "storage"), ("training", "saving"), ("probe",))
+_APART = (
+    *(("seed",), ("data", "workers"), ("data", "storage")),
+    *(("training", "saving"), ("training", "evaluate"), ("probe",)),
+)
 #: what is read of each result
 _NEEDED = (
     "model", "method", "data", "evaluated_on", "seed", "epochs", "images_seen", "accuracy", "best_accuracy",

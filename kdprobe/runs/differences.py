@@ -25,6 +25,7 @@ def differences(
     n_images: Sequence[int | None],
     *,
     baseline: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Compared]:
     """Differences of methods, each quantity for itself.
 
@@ -34,6 +35,7 @@ def differences(
         n_images: on how many images each was judged; None where that is not known.
         baseline: name of the row that is subtracted from all others; if not given, the one that was trained without
             distillation, if there is just one, and else every row is compared with every other.
+        pairs: names of the rows that are compared, the one that is subtracted second, instead of those.
 
     Returns:
         for each quantity that has values, and each pair of methods: `quantity`, `method`, `other`, the `difference` of
@@ -43,15 +45,16 @@ def differences(
     Raises:
         RunError: if no row has the name to compare with.
     """
-    rows, pairs = list(methods), _pairs(methods, baseline)
+    rows = list(methods)
+    places = _pairs(methods, baseline) if pairs is None else [(rows.index(one), rows.index(two)) for one, two in pairs]
     found = []
     for quantity, table in values.items():
         if np.isnan(table).all():
             continue
         images = [None] * len(rows) if quantity == "cka" else n_images
-        entries = [_difference(table[one], table[other], _both(images[one], images[other])) for one, other in pairs]
+        entries = [_difference(table[one], table[other], _both(images[one], images[other])) for one, other in places]
         adjusted = holm(np.array([entry["p_value"] for entry in entries]))
-        for (one, other), entry, p_value in zip(pairs, entries, adjusted, strict=True):
+        for (one, other), entry, p_value in zip(places, entries, adjusted, strict=True):
             numbers = {**entry, "adjusted_p_value": float(p_value)}
             named = {"quantity": quantity, "method": rows[one], "other": rows[other]}
             found.append(named | {key: _defined(value) for key, value in numbers.items()})
@@ -82,6 +85,17 @@ def worded_difference(entry: Compared, *, scale: float = 1.0, digits: int = 2, u
     sign = "+" if entry["difference"] >= 0 else ""
     why = f"not tested: {entry['reason']}" if entry["reason"] else worded_p_value(entry["adjusted_p_value"])
     return f"{sign}{number} ({why})"
+
+
+def against(rows: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
+    """Every row with each of these baselines that is among the rows, each pair once."""
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    for baseline in baselines:
+        if baseline in rows:
+            for row in rows:
+                if row != baseline:
+                    found.setdefault(frozenset((row, baseline)), (row, baseline))
+    return list(found.values())
 
 
 def _pairs(methods: Mapping[str, str], baseline: str | None) -> list[tuple[int, int]]:

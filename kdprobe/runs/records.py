@@ -62,6 +62,7 @@ class RunResult(_Stored):
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
     epochs: _Count = 0
     images_seen: _Count = 0
+    teacher_images: _Count = 0
     accuracy: _Share | None = 0.0
     best_accuracy: Annotated[float, Field(ge=-1, le=1)] | None = 0.0
     best_epoch: _Count | None = 0

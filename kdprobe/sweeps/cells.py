@@ -21,7 +21,7 @@ class Cell:
 
     Attributes:
         id: hash of the resolved configuration; the name of its folder.
-        values: the swept keys, dotted, and this cell's values.
+        values: the swept keys, dotted, and this cell's values; None where it does without what the others have.
         base: what all cells have in common, as a nested mapping.
     """
 
@@ -37,7 +37,8 @@ class Cell:
     @property
     def label(self) -> str:
         """The values in one line, sections left out."""
-        return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items())
+        given = {key: value for key, value in self.values.items() if value is not None}
+        return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
 
 
 def cell_id(config: RunConfig) -> str:

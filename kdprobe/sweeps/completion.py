@@ -23,6 +23,7 @@ def complete(
     open_engine: Callable[[], Engine],
     *,
     retries: int = RETRIES,
+    diverging: bool = False,
     say: Callable[[str], object] = lambda _: None,
     quiet: bool = True,
 ) -> Ledger:
@@ -35,6 +36,7 @@ def complete(
         methods: type of the options of each method, by name.
         open_engine: called when the cells are known to be sound; an engine that cannot be had leaves no folder.
         retries: further tries of a cell that failed.
+        diverging: whether trainings may diverge: such a cell comes to no result, but is no failure.
         say: is given a line about each event.
         quiet: show no progress.
 
@@ -68,10 +70,11 @@ def complete(
             f"stopped by {stop.reason}; the same command goes on, and kdprobe sweep status {ledger.path} shows how far "
             "it is"
         )
-    if tally.failed:
-        cell, reason = next(iter(tally.failed.items()))
+    failed = {cell: why for cell, why in tally.failed.items() if not (diverging and ledger.run(cell).state == "failed")}
+    if failed:
+        cell, reason = next(iter(failed.items()))
         raise SweepError(
-            f"{len(tally.failed)} of {len(ledger.distinct())} cells failed, the first one, {cell}, with: {reason}; "
+            f"{len(failed)} of {len(ledger.distinct())} cells failed, the first one, {cell}, with: {reason}; "
             f"see {ledger.path / 'logs'}; the same command tries again"
         )
     return ledger

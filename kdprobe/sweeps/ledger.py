@@ -36,6 +36,7 @@ VERSION = 1
 
 _SHOWN = 6  # keys that differ
 _ID = re.compile("[0-9a-f]{16}")
+_ABSENT = {"teacher", "teacher_facts"}  # which a cell may do without while the others have them
 
 StateName = Literal["done", "running", "failed", "left"]
 
@@ -97,7 +98,10 @@ class Ledger:
         moved: dict[str, Any] = {}
         for key, place in self.places.items():
             section, _, name = key.rpartition(".")
-            moved[section or key] = getattr(config, section).model_copy(update={name: place}) if section else place
+            if section:
+                moved[section] = getattr(config, section).model_copy(update={name: place})
+            elif getattr(config, key) is not None:  # as a method without a teacher has it
+                moved[key] = place
         return config.model_copy(update=moved)
 
     def inputs_of(self, config: RunConfig) -> Inputs:
@@ -222,7 +226,7 @@ def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator
     for cell in cells:
         if not isinstance(cell.id, str) or not _ID.fullmatch(cell.id):
             yield f"a cell's id must be 16 hexadecimal digits, but is {cell.id!r:.40}"
-        if not isinstance(cell.values, dict) or None in cell.values.values():
+        if not isinstance(cell.values, dict) or any(cell.values[key] is None for key in cell.values.keys() - _ABSENT):
             yield f"the values of the cell {cell.id} must be a mapping of keys to values, but are {cell.values!r:.40}"
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
         yield f"inputs must be a mapping of names to hashes, but is {inputs!r:.40}"

@@ -24,7 +24,8 @@ def as_begun(path: Path, base: dict[str, Any], grid: Iterable[Settings]) -> tupl
     """
     if not (path / "sweep.json").exists():
         return base, {}
-    before, swept = open_ledger(path).cells[0].base, {key for values in grid for key in values}
+    before = open_ledger(path).cells[0].base
+    swept = {key for values in grid for key, value in values.items() if value is not None}
     places = {
         key: _value(base, key)
         for key in PLACES

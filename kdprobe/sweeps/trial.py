@@ -15,7 +15,10 @@ from kdprobe.sweeps.cells import Cell, Methods, input_names
 from kdprobe.training.build import data_of
 from kdprobe.training.rehearsal import try_out
 
-_LATER = ("seed", "data.workers", "probe", *(f"training.{k}" for k in ("epochs", "optimizer", "schedule", "saving")))
+_LATER = (
+    *("seed", "data.workers", "probe"),
+    *(f"training.{key}" for key in ("epochs", "optimizer", "schedule", "evaluate", "saving")),
+)
 
 
 def try_cells(cells: Sequence[Cell], methods: Methods) -> dict[str, str]:

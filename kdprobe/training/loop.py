@@ -100,7 +100,7 @@ class Trainer:
             keeper.begin()
         while position.epoch < self.settings.epochs:
             self._train_epoch(position, keeper, watch)
-            if (found := self._accuracy(keeper.stop)) is None:
+            if (found := self._accuracy(position, keeper.stop)) is None:
                 raise keeper.stopped(position)
             score, n_undecoded = found
             means, n_seen = self.tally.close(self.n_images)
@@ -217,14 +217,16 @@ class Trainer:
             pixels=self.kept is None or self.job.teacher is not None,
         )
 
-    def _accuracy(self, stop: StopRequest) -> tuple[float | None, int] | None:
+    def _accuracy(self, position: Position, stop: StopRequest) -> tuple[float | None, int] | None:
         """Fraction of the evaluation images that the exported network gets right, and how many were skipped.
 
-        The fraction is None where there are no labels. All is None if the run is asked to stop before that is known.
+        The fraction is None where there are no labels, and after an epoch that is not judged. All is None if the run is
+        asked to stop before that is known.
         """
         self.objective.eval()
         self._agree()
-        if not self.job.data.classes:
+        is_judged = self.settings.evaluate == "epochs" or position.epoch + 1 == self.settings.epochs
+        if not self.job.data.classes or not is_judged:
             return None, 0
         split, workers = self.job.data.test, self.data.workers
         if self.kept is not None:

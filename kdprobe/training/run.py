@@ -162,6 +162,7 @@ def _run(
 def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) -> dict[str, Any]:
     """The content of `result.json`."""
     metrics, labelled = folder.metrics(), bool(job.data.classes)
+    n_seen = sum(record["images"] for record in metrics)
     return {
         "model": config.model.name,
         "method": config.method["name"],
@@ -178,7 +179,8 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "seed": config.seed,
         "epochs": position.epoch,
         "precision": config.training.precision,
-        "images_seen": sum(record["images"] for record in metrics),
+        "images_seen": n_seen,
+        "teacher_images": 0 if job.teacher is None else n_seen * job.method.n_views,
         "accuracy": metrics[-1]["accuracy"],
         "best_accuracy": position.best_accuracy if labelled else None,
         "best_epoch": position.best_epoch if labelled else None,

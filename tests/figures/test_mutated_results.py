@@ -32,6 +32,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    tuned_result,
 )
 
 REMARK = {"teacher_layer": "a", "student_layer": "b", "reason": "few samples"}
@@ -84,6 +85,7 @@ RESULTS = {
     "reliability": reliability_result(("plain",)),
     "similarity": further(similarity_result(2, 3), remarks=[REMARK]),
     "training": further(training_result(("teacher", "kd"), 4), remarks=[{"reason": "kd is unfinished"}]),
+    "tuned-comparison": tuned_result(("plain", "kd"), 2, 2, late=True),
 }
 ARRAYS = {
     "dropped": None,

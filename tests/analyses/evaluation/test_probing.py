@@ -142,7 +142,9 @@ def test_the_command_says_how_it_judged(checkpoints, tmp_path: Path):
     assert "headless, kNN: votes of the 3 nearest of 96 training images" in panel.charts[0].caption
     with pytest.raises(ConfigError, match="--neighbours is for --probe knn"):
         run("--probe", "linear", "--neighbours", "3")
-    with pytest.raises(AnalysisError, match=r"has no classifier; judge its features with --probe linear or knn"):
+    with pytest.raises(
+        AnalysisError, match=r"has no classifier, so it answers nothing; kdprobe evaluate judges its features"
+    ):
         judge(checkpoints[1], DIGITS)
 
 

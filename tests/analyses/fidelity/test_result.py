@@ -106,6 +106,7 @@ def test_a_student_that_is_always_right_has_learnt_no_mistakes():
     taught = measure_fidelity(perfect, [NETWORKS["copier"]])
     reasons = {entry["quantity"]: entry["reason"] for entry in taught.facts["undefined"]}
     assert reasons["agreement_wrong"] == "the teacher is right on every image"
+    assert "agreement if teacher wrong, copier: the teacher is right on every image" in fidelity_summary(taught)
     check_result(taught)
 
 
@@ -137,6 +138,23 @@ def test_seeds_of_a_method_are_one_method(monkeypatch):
     monkeypatch.setattr("analyses.fidelity.result.lineages", lambda *_: without)
     apart = measure_fidelity(teacher, students, controls)
     assert apart.facts["untested"][0]["reason"].startswith("kd and plain have no seed in common")
+
+
+def test_three_images_give_wide_intervals_and_no_error():
+    data = NETWORKS["teacher"].data
+    few = replace(data, test=data.test.take(torch.arange(3)))
+    teacher, *others = (
+        replace(one, data=few, logits=one.logits[:3])
+        for one in (NETWORKS[name] for name in ("teacher", "copier", "plain"))
+    )
+    result = measure_fidelity(teacher, others[:1], others[1:])
+    check_result(result)
+    value, low, high = result.arrays["values"][0, PLACE["agreement"]]
+    assert 0 <= low <= value <= high <= 1
+    assert high - low > 0.5
+    p_values = result.arrays["p_values"][~np.isnan(result.arrays["p_values"])]
+    assert (p_values >= 0.2).all()
+    assert "teacher makes only 1 mistake here: hardly enough to tell" in fidelity_summary(result)
 
 
 def test_networks_that_are_no_runs_are_methods_of_their_own():

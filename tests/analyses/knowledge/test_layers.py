@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from analyses.knowledge.decomposition import decompose
 from analyses.knowledge.dropkd import load_dropkd
 from analyses.knowledge.examples import examples_result, specific_share
+from analyses.knowledge.groups import groups_of_images
 from analyses.knowledge.layers import decompose_layers, features_and_pairs
 from analyses.knowledge.pair import measure_pair
 from analyses.knowledge.result import compare, comparison_table, knowledge_result, knowledge_summary, knowledge_table
@@ -190,7 +191,7 @@ def test_students_are_compared_at_equal_layers(features):
     assert result.arrays["teacher_general"].shape == (2, 1, 3)
     assert comparison_table(result)["name"].tolist() == ["x", "x", "y", "y"]
     deeper, _ = decompose_layers(features, [("b", "c")], probes=False)
-    message = "x and y cannot be compared: their teacher_layers are ['a'] and ['b']"
+    message = "x and y cannot be compared: their teacher layers are ['a'] and ['b']"
     with pytest.raises(AnalysisError, match=re.escape(message)):
         compare(["x", "y"], [one, deeper])
 
@@ -207,7 +208,29 @@ def test_images_are_those_with_the_largest_specific_part(features):
     expected = (whole - found.teacher.general).square().sum(1).mean() / whole.square().sum(1).mean()
     assert float(specific_share(found.teacher).mean()) == pytest.approx(float(expected))
     with pytest.raises(AnalysisError, match="81 images cannot be picked from 80; give 1 to 80"):
-        examples_result(found, features.index, dict(features.facts), n_images=81)
+        decompose_layers(features, [("a", "c")], n_images=81)
+
+
+def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(features, tmp_path):
+    path = tmp_path / "patients.txt"
+    names = ["unseen"] * 5 + [f"patient {place // 2}" for place in range(80)]
+    path.write_text("\n".join(names))
+    groups = groups_of_images(path, features.index)
+    expected = decompose_layers(features, [("a", "c")], probes=False, groups=torch.arange(80) // 2)[0]
+    found = decompose_layers(features, [("a", "c")], probes=False, groups=groups)[0]
+    assert found.facts["n_independent"] == 40
+    for name, array in expected.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+    path.write_text("\n".join(names[:84]))
+    with pytest.raises(AnalysisError, match="has 84 lines, but there are at least 85 images; give a line for each"):
+        groups_of_images(path, features.index)
+    with pytest.raises(AnalysisError, match=r"none.txt cannot be read as UTF-8 text \(FileNotFoundError\)"):
+        groups_of_images(tmp_path / "none.txt", features.index)
+
+
+def test_a_run_by_another_method_has_nothing_that_dropkd_could_reconstruct_with(tmp_path):
+    with pytest.raises(AnalysisError, match=r"has no auxiliary.safetensors, as a DropKD run has; give one, or another"):
+        load_dropkd(tmp_path)
 
 
 @pytest.mark.slow
@@ -279,14 +302,18 @@ def test_command(checkpoints, tmp_path):
     assert (tmp_path / "knowledge-comparison.png").is_file()
 
 
-def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path):
+def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path, monkeypatch):
     torch.manual_seed(1)
     save(
         create("resnet14", n_classes=10, image_size=32, data="tests.tiny:digits").eval(),
         tmp_path / "deeper.safetensors",
     )
     students = ("--student", checkpoints / "student.safetensors", "--student", tmp_path / "deeper.safetensors")
-    with pytest.raises(AnalysisError, match="student and deeper cannot be compared: their teacher_layers are"):
+    monkeypatch.setattr("analyses.knowledge.result.compare", None)  # they are refused before
+    with pytest.raises(
+        AnalysisError,
+        match=r"students are compared at equal layers, but .*deeper.safetensors and the one before it have different",
+    ):
         run(
             *("--teacher", checkpoints / "teacher.safetensors", *students, "--student-layers", "layer3*"),
             *("--no-probes", "--quiet", "--device", "cpu", "--out", tmp_path / "out"),

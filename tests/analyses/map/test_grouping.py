@@ -53,6 +53,14 @@ def test_without_an_effect_p_values_are_spread_evenly_even_beside_a_strong_other
     assert kstest(found, "uniform").statistic < 1 / 60 + 0.08
 
 
+def test_false_alarms_are_as_rare_as_they_say_with_groups_of_unequal_size() -> None:
+    groups = [*"aabbbbbcccccccccc"]
+    found = [
+        permanova(distances(spread(17, 3, draw)), groups, permutations=39, seed=draw).p_value for draw in range(600)
+    ]
+    assert 0.03 < np.mean(np.array(found) <= 0.05) < 0.07
+
+
 def test_groups_of_unequal_size_and_missing_cells_are_taken_as_they_are():
     points = spread(n=7, d=2) + np.array([0, 0, 0, 0, 9, 9, 9])[:, None]
     found = permanova(distances(points), [*"aaaabbb"], [0, 1, 2, 2, 0, 1, 3], permutations=199)

@@ -45,6 +45,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    tuned_result,
     write_bare,
 )
 
@@ -71,6 +72,10 @@ RESULTS = {
     "long name": evaluation_result((LONG, "b", "c", "d", "e")),
     "hundred classes": evaluation_result(("a", "b"), 100, 4000),
     "comparison": comparison_result(),
+    "tuned": tuned_result(),
+    "tuned, late": tuned_result(late=True, published=False),
+    "tuned, many": tuned_result(tuple(f"{LONG} {n}" for n in range(14)), 16),
+    "tuned, one of each": tuned_result(("plain",), 1, 1),
     "one seed": comparison_result(("plain", LONG), 1),
     "compound": compound_result(),
     "many compounds": compound_result((LONG, *"bcdef")),
@@ -102,6 +107,7 @@ RESULTS = {
     "map": map_result(),
     "map with long names": map_result(17, 3, name=LONG),
     "map with undefined pairs": map_result(2, 1, undefined=True),
+    "map, calibrated": calibrated(map_result(2, 2, undefined=True), spread=0.6),
     "over time": over_time_result(),
     "over time, many": over_time_result(12),
 }
@@ -248,6 +254,25 @@ def test_cells_within_their_null_are_grey_and_explained() -> None:
     words = written(axes.figure)  # type: ignore[arg-type]
     assert f"within its null, p > 0.05 ({chance.sum()} cells)" in words
     assert "calibrated CKA (unbiased)" in words
+
+
+def test_pairs_of_networks_within_their_null_are_grey_and_the_others_keep_their_similarity() -> None:
+    result = RESULTS["map, calibrated"]
+    chance = result.arrays["p_adjusted"] > 0.05
+    assert 3 < chance.sum() < 20
+    figure = draw(result)
+    matrix = next(axes for axes in figure.axes if axes.images)
+    assert {bool(item.get_hatch()) for item in matrix.collections if isinstance(item, PatchCollection)} == {True, False}
+    assert f"within its null, p > 0.05 ({chance.sum()} cells)" in written(figure)
+    assert "undefined (8 cells)" in written(figure)
+    shown = np.ma.masked_invalid(np.where(chance, np.nan, result.arrays["similarity"])).compressed()
+    assert sorted(matrix.images[0].get_array().compressed()) == pytest.approx(sorted(shown))
+
+
+@pytest.mark.parametrize("n_methods", [21])
+def test_each_of_many_networks_is_named_beside_the_matrix(n_methods: int) -> None:
+    result = map_result(n_methods, 3)
+    assert set(result.facts["networks"]) <= set(written(draw(result)))
 
 
 def test_colour_scale_reaches_negative_values() -> None:

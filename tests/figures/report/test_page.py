@@ -40,6 +40,7 @@ from tests.saved_results import (
     reliability_result,
     similarity_result,
     training_result,
+    tuned_result,
     write_bare,
 )
 
@@ -93,6 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "over-time": over_time_result(),
         "reliability": reliability_result((HOSTILE,)),
         "training": training_result((HOSTILE, "kd")),
+        "tuned": tuned_result((HOSTILE, "plain", "kd")),
     }.items():
         save_result(result, folder / f"{name}.npz", table="")
     return folder
@@ -154,11 +156,11 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2
+    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2 + 2
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 3
-    assert len(page.all("table")) == len(drawn) + 3 + 7
+    assert len(page.all("table")) == len(drawn) + 3 + 7 + 4
     assert all(a["tabindex"] == "0" for a in page.all("div") if a.get("class") == "scroll")
 
 

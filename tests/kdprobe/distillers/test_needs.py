@@ -87,6 +87,13 @@ def test_the_needs_are_all_that_a_method_reads(name, options):
     assert all(term.isfinite() for term in found.values())
 
 
+@pytest.mark.parametrize(("name", "options"), ALL)
+def test_a_method_says_how_many_views_it_makes_of_each_image(name, options):
+    method, n = made(name, options), 2
+    images, shown, labels = method.inputs(Batch(torch.rand(n, 3, 16, 16), torch.arange(n), torch.arange(n)))
+    assert len(images) == len(shown) == len(labels) == n * method.n_views
+
+
 @pytest.mark.parametrize(("name", "options"), OF_LOGITS.items())
 def test_a_method_that_reads_the_teachers_logits_needs_them(name, options):
     method = made(name, options)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from kdprobe.errors import RunError
 from kdprobe.mean_interval import difference_interval, difference_p_value, holm
-from kdprobe.runs.differences import differences, lines, told, worded_difference
+from kdprobe.runs.differences import against, differences, lines, told, worded_difference
 
 METHODS = {"at": "at", "kd": "kd", "plain": "plain"}
 
@@ -68,6 +68,16 @@ def test_with_plain_training_each_is_compared_and_otherwise_all_pairs():
         assert len(compared(accuracy, methods)) == 3
     with pytest.raises(RunError, match="no row is named 'a' to compare the others with; did you mean 'at'"):
         compared(accuracy, baseline="a")
+
+
+def test_several_baselines_are_one_table():
+    pairs = against(["plain", "at", "kd"], ["kd", "plain", "rkd"])
+    assert pairs == [("plain", "kd"), ("at", "kd"), ("at", "plain")]
+    accuracy = [[0.9, 0.91, 0.93], [0.85, 0.84, 0.86], [0.7, 0.72, 0.7]]
+    found = compared(accuracy, pairs=pairs)
+    assert [(entry["method"], entry["other"]) for entry in found] == pairs
+    p_values = [stats.ttest_rel(*(accuracy[list(METHODS).index(name)] for name in pair)).pvalue for pair in pairs]
+    np.testing.assert_allclose([entry["adjusted_p_value"] for entry in found], holm(np.array(p_values)))
 
 
 def test_what_is_not_tested_says_why():

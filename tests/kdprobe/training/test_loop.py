@@ -34,7 +34,7 @@ from kdprobe.runtime.out_of_memory import out_of_memory_advice
 from kdprobe.runtime.precision import compiled
 from kdprobe.training import loop, state, train
 from kdprobe.training.build import build
-from kdprobe.training.tally import Tally
+from kdprobe.training.tally import Tally, accuracy
 from kdprobe.training.verify import problems
 from tests.small_sweeps import until
 from tests.tiny import N_TRAIN
@@ -120,6 +120,19 @@ def test_saved_accuracy_is_that_of_the_saved_network(student):
 def test_the_same_seed_gives_the_same_bytes(student, teacher, tmp_path):
     train(distilled(teacher), tmp_path / "again", device="cpu", quiet=True)
     assert outcome(tmp_path / "again") == outcome(student[0])
+
+
+def test_judged_once_at_the_end_it_is_the_same_network(student, teacher, tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(loop, "accuracy", lambda *given, **more: judged.append(given) or accuracy(*given, **more))
+    result = train(distilled(teacher, "training.evaluate=end"), tmp_path / "end", device="cpu", quiet=True)
+    assert len(judged) == 1
+    assert [line["accuracy"] for line in RunFolder(tmp_path / "end").metrics()] == [None, student[1]["accuracy"]]
+    assert (tmp_path / "end" / LAST).read_bytes() == (student[0] / LAST).read_bytes()
+    assert (result["best_epoch"], result["best_accuracy"]) == (2, result["accuracy"])
+    assert result["sha256"]["best.safetensors"] == result["sha256"][LAST]
+    assert not problems(RunFolder(tmp_path / "end"))
+    assert result["teacher_images"] == result["images_seen"] == student[1]["teacher_images"]
 
 
 def test_another_seed_gives_another_network(student, teacher, tmp_path):

@@ -30,7 +30,17 @@ def teacher(tmp_path_factory):
 )
 def test_a_stopped_run_equals_an_uninterrupted_one(options, teacher, tmp_path, monkeypatch):
     settings = [f"method={options}"] + ([] if "scn" in options else [f"teacher={teacher}"])
-    chosen = config("digits/resnet8", *settings)
+    _resumes(config("digits/resnet8", *settings), tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_shuffled_teacher_gives_the_same_answers_after_a_stop(teacher, tmp_path, monkeypatch):
+    chosen = config("digits/resnet8", "method={name: kd}", f"teacher={teacher}", "teacher_facts={shuffle: true}")
+    assert chosen.teacher_facts.shuffle
+    _resumes(chosen, tmp_path, monkeypatch)
+
+
+def _resumes(chosen, tmp_path, monkeypatch):
     train(chosen, tmp_path / "whole", device="cpu", quiet=True)
     stop_after(8, monkeypatch)
     with pytest.raises(Stopped):

@@ -1,0 +1,197 @@
+"""Methods tuned alike: what they reach, how they differ, what was chosen, and what it took."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
+from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover, numbers
+from figures.words import number
+from kdprobe.formats.settings import worded_settings
+from kdprobe.mean_interval import differs, seeds_interval, worded, worded_interval, worded_p_value
+from kdprobe.results import Result
+
+_ACCURACY, _BEST = "accuracy on the test images in %", "best on held-out images in %"
+_DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def tuned_comparison_panels(results: Results) -> list[Panel]:
+    """Tables and two charts for each result of kind "tuned-comparison"."""
+    return one_below_the_other(results, _panel)
+
+
+def _panel(heading: str, result: Result) -> Panel:
+    facts = result.facts
+    n_methods, n_trials = result.arrays["held_out"].shape
+    order = (
+        f"The choice was written down at {facts['chosen_at']}, before any final training was tested."
+        if not facts["tested_before"]
+        else f"The last choice was made at {facts['chosen_at']}, when {facts['tested_before']} final trainings had "
+        "been tested: see the remarks."
+    )
+    note = (
+        f"{facts['student']} on {facts['data']}: each of {n_methods} methods had {n_trials} trials of "
+        f"{facts['trial_epochs']} epochs, judged on {facts['n_held_out']:,} held-out training images; the best was "
+        f"trained anew for {facts['epochs']} epochs on all of them and judged once, on {facts['n_images']:,} images "
+        f"({facts['evaluated_on']}). {order}"
+    )
+    tables = [_accuracies(result), *_differences(result), _chosen(result), _costs(result)]
+    return Panel(heading, note, [_means(result), _best(result)], tables=tables)
+
+
+def _accuracies(result: Result) -> Table:
+    facts, arrays = result.facts, result.arrays
+    shown = {"tuned": arrays["accuracy"], **({"as published": arrays["published"]} if "published" in arrays else {})}
+    rows = [
+        [name, *(worded_interval(one[row], scale=100, n_images=facts["n_images"]) for one in shown.values())]
+        for row, name in enumerate(facts["methods"])
+    ]
+    if facts["teacher_accuracy"] is not None:
+        rows.append(
+            [f"teacher: {facts['teacher']}", f"{100 * facts['teacher_accuracy']:.2f}", *[""] * (len(shown) - 1)]
+        )
+    note = f"{_ACCURACY[:1].upper()}{_ACCURACY[1:]}: mean ± half-width of the 95 % t-interval over seeds."
+    return Table(["method", *shown], rows, note if len(facts["seeds"]) > 1 else "One seed gives no interval.")
+
+
+def _differences(result: Result) -> list[Table]:
+    found = [entry for entry in result.facts["differences"] if entry["adjusted_p_value"] is not None]
+    families = (
+        ("How methods differ", [one for one in found if one["other"] in result.facts["methods"]]),
+        ("What tuning changed", [one for one in found if one["other"] not in result.facts["methods"]]),
+    )
+    return [
+        Table(
+            ["methods", "difference in points", "p (Holm)", "at 5 %"],
+            [_difference(entry) for entry in entries],
+            f"{what}: paired by seed, with the 95 % interval of the mean difference; p is Holm's, over the "
+            f"{len(entries)} differences of this table.",
+        )
+        for what, entries in families
+        if entries
+    ]
+
+
+def _difference(entry: dict[str, Any]) -> list[str]:
+    shown = worded(100 * entry["difference"], 100 * (entry["high"] - entry["difference"]))
+    told = "differ" if differs(entry["adjusted_p_value"]) else "cannot be told apart"
+    sign = "+" if entry["difference"] >= 0 else ""
+    return [f"{entry['method']} - {entry['other']}", sign + shown, worded_p_value(entry["adjusted_p_value"]), told]
+
+
+def _chosen(result: Result) -> Table:
+    facts = result.facts
+    rows = []
+    for name, trials, chosen, shares in zip(
+        facts["methods"], facts["trials"], facts["chosen"], result.arrays["held_out"], strict=True
+    ):
+        places = {f"chosen: trial {chosen}": chosen, "published: trial 0": 0} if chosen else {"chosen: as published": 0}
+        rows += [[name, what, number(100 * shares[at], 2), worded_settings(trials[at])] for what, at in places.items()]
+    heads = ["method", "trial", "held out %", "setting"]
+    return Table(heads, rows, "What was tuned, and the accuracy on the held-out images.")
+
+
+def _costs(result: Result) -> Table:
+    facts, arrays = result.facts, result.arrays
+    keys = ("trial_seconds", "seconds", "trial_teacher_images", "teacher_images")
+    rows = [
+        [name, *(f"{float(np.nansum(arrays[key][row])):,.0f}" for key in keys)]
+        for row, name in enumerate(facts["methods"])
+    ]
+    heads = ["method", "trials: device s", "final: device s", "trials: teacher images", "final: teacher images"]
+    note = (
+        "What it took: seconds of training, and images whose outputs of the teacher were needed, computed or read from "
+        "a store; as chosen, without what was trained as published."
+    )
+    return Table(heads, rows, note)
+
+
+def _means(result: Result) -> Chart:
+    facts = result.facts
+    methods: Sequence[str] = facts["methods"]
+    shown = [("tuned", result.arrays["accuracy"], "diamond", 0.0)]
+    if "published" in result.arrays:
+        shown.append(("as published", result.arrays["published"], "circle-open", 0.28))
+    traces = []
+    for index, (label, values, symbol, below) in enumerate(shown):
+        ends = np.array([_ends(row, facts["n_images"]) for row in values])
+        words = [worded_interval(row, scale=100, n_images=facts["n_images"]) for row in values]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": label,
+                "showlegend": len(shown) > 1,
+                "x": numbers(ends[:, 0], 4),
+                "y": [row + below for row in range(len(methods))],
+                "error_x": error_bars(ends, SERIES[index], 2),
+                "marker": {"size": 10, "symbol": symbol, "color": SERIES[index]},
+                "text": [hover(name, f"{label}: {text}") for name, text in zip(methods, words, strict=True)],
+                "hovertemplate": HOVER,
+            }
+        )
+    layout: dict[str, Any] = {"height": 110 + 44 * len(methods), "yaxis": {"range": [len(methods) - 0.4, -0.5]}}
+    caption = ""
+    if (teacher := facts["teacher_accuracy"]) is not None:
+        layout["shapes"] = [dashed_line(yref="paper", y0=0, y1=1, x0=100 * teacher, x1=100 * teacher)]
+        caption = f"Dashed: teacher {facts['teacher']}, {100 * teacher:.1f} %."
+    rows = [
+        [name, label, *(number(100 * value, 2) for value in values[row])]
+        for label, values, *_ in shown
+        for row, name in enumerate(methods)
+    ]
+    each = ", ".join(
+        f"{name} {worded_interval(row, scale=100, n_images=facts['n_images'])}"
+        for name, row in zip(methods, shown[0][1], strict=True)
+    )
+    table = Table(["method", "setting", *(f"seed {seed}" for seed in facts["seeds"])], rows)
+    titles, ticks = {"xaxis": _ACCURACY}, {"yaxis": list(methods)}
+    return Chart(
+        _ACCURACY, f"{_ACCURACY} of {len(methods)} methods: {each}.", caption, traces, layout, titles, ticks, table
+    )
+
+
+def _ends(shares: Any, n_images: int) -> tuple[float, float, float]:
+    mean, half = seeds_interval(shares, n_images=n_images)
+    half = 0.0 if np.isnan(half) else half
+    return 100 * mean, 100 * (mean - half), 100 * (mean + half)
+
+
+def _best(result: Result) -> Chart:
+    methods, expected = result.facts["methods"], 100 * result.arrays["expected"]
+    trials = list(range(1, expected.shape[1] + 1))
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": hover(name),
+            "showlegend": True,
+            "x": trials,
+            "y": numbers(row[:, 0], 3),
+            "error_y": error_bars(row, SERIES[index % len(SERIES)], 1),
+            "line": {
+                "color": SERIES[index % len(SERIES)],
+                "width": 2,
+                "dash": _DASHES[index // len(SERIES) % len(_DASHES)],
+            },
+            "marker": {"size": 5},
+            "text": [hover(name, f"best of {n}: {_range(ends)}") for n, ends in zip(trials, row, strict=True)],
+            "hovertemplate": HOVER,
+        }
+        for index, (name, row) in enumerate(zip(methods, expected, strict=True))
+    ]
+    rows = [[str(n), *(_range(ends) for ends in expected[:, n - 1])] for n in trials]
+    caption = (
+        "The best of n trials, on average over all ways of taking n of them; the bar is the middle 95 % of these. It "
+        "shows how much hangs on which settings were tried, and says nothing of other seeds or images."
+    )
+    last = ", ".join(f"{name} {row[-1, 0]:.1f}" for name, row in zip(methods, expected, strict=True))
+    alt = f"{_BEST} against the number of trials, up to {trials[-1]}: {last}."
+    layout = {"height": 300 + 18 * -(-len(methods) // 3)}
+    table = Table(["trials", *methods], rows)
+    return Chart(_BEST, alt, caption, traces, layout, {"xaxis": "trials", "yaxis": _BEST}, {}, table)
+
+
+def _range(ends: Any) -> str:
+    return f"{ends[0]:.2f} [{ends[1]:.2f}, {ends[2]:.2f}]"

@@ -1,0 +1,1 @@
+"""The command that compares methods, and what it takes from the command line."""

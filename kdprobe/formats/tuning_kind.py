@@ -1,0 +1,49 @@
+"""What a fair comparison of methods holds: trials on held-out images, what was chosen, and final trainings."""
+
+from kdprobe.formats.pieces import COUNT, COUNTED, ORIGIN, SHARE
+from kdprobe.formats.schema import Anything, Dict, Kind, List, Maybe, Number, Record, Text, Values
+
+_NUMBER, _P_VALUE = Maybe(Number()), Maybe(Number(SHARE))
+
+TUNED_COMPARISON = Kind(
+    arrays={
+        "held_out": Values("methods trials", within=SHARE, nan="some"),  # NaN where a training diverged
+        "expected": Values("methods trials interval", within=SHARE),  # the best of 1, 2, ... trials
+        "accuracy": Values("methods seeds", within=SHARE, nan="some"),
+        "published": Values("methods seeds", within=SHARE, nan="some", required=False),
+        "trial_seconds": Values("methods trials", within=COUNT, nan="some"),
+        "trial_teacher_images": Values("methods trials", within=COUNT, nan="some"),
+        "seconds": Values("methods seeds", within=COUNT, nan="some"),
+        "teacher_images": Values("methods seeds", within=COUNT, nan="some"),
+    },
+    facts={
+        "methods": List(Text(), "methods"),
+        "seeds": List(Number(whole=True), "seeds"),
+        "trials": List(List(Dict(Anything()), "trials"), "methods"),
+        "chosen": List(COUNTED, "methods"),
+        "sources": List(Text(), "methods"),
+        "student": Text(),
+        "teacher": Maybe(Text()),
+        "teacher_accuracy": _P_VALUE,
+        "data": Text(),
+        "evaluated_on": Text(),
+        "n_images": COUNTED,
+        "n_held_out": COUNTED,
+        "holdout": Number(SHARE),
+        "epochs": COUNTED,
+        "trial_epochs": COUNTED,
+        "confidence": Number(SHARE),
+        "chosen_at": Text(),
+        "tested_before": COUNTED,
+        "differences": List(
+            Record(
+                {
+                    **dict.fromkeys(("quantity", "method", "other", "reason"), Text()),
+                    **dict.fromkeys(("difference", "low", "high"), _NUMBER),
+                    **dict.fromkeys(("p_value", "adjusted_p_value"), _P_VALUE),
+                }
+            )
+        ),
+    },
+    provenance={**ORIGIN, "folders": List(Text())},
+)

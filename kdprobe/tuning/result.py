@@ -1,0 +1,172 @@
+"""What came out of a comparison, as a result and its tables."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy import ndarray
+
+from kdprobe.errors import SweepError
+from kdprobe.provenance import provenance
+from kdprobe.results import Result
+from kdprobe.runs.differences import against, differences
+from kdprobe.runs.folder import RunFolder
+from kdprobe.sweeps.ledger import Ledger
+from kdprobe.tuning.chosen import CONFIDENCE, expected_best
+from kdprobe.tuning.comparing import Finished
+from kdprobe.tuning.decisions import decided_late
+
+BASELINES = ("kd", "plain")  # what every method is compared with, where they take part
+
+_Run = dict[str, Any] | None  # the numbers of a training; None of one that diverged
+
+
+def comparison_result(outcome: Finished) -> Result:
+    """A result of kind "tuned-comparison".
+
+    Raises:
+        SweepError: if all final trainings of a method diverged.
+    """
+    plan, chosen = outcome.plan, outcome.chosen
+    names = [one.name for one in plan.contenders]
+    finals = final_runs(outcome, published=False)
+    published = final_runs(outcome, published=True) if plan.published else []
+    trials = _runs(outcome.trials, len(names), plan.n_trials)
+    for name, runs in zip(names, finals, strict=True):
+        if not any(runs):
+            raise SweepError(f"all {plan.n_seeds} final trainings of {name} diverged, so there is nothing to compare")
+    held_out = _numbers(trials, "accuracy")
+    arrays = {
+        "held_out": held_out,
+        "expected": np.stack([expected_best(row) for row in held_out]),
+        "accuracy": _numbers(finals, "accuracy"),
+        **{f"trial_{key}": _numbers(trials, key) for key in ("seconds", "teacher_images")},
+        **{key: _numbers(finals, key) for key in ("seconds", "teacher_images")},
+        **({"published": _numbers(published, "accuracy")} if published else {}),
+    }
+    some = next(run for run in finals[0] if run)
+    n_images, n_held_out = int(some["evaluated_images"]), _largest(trials, "evaluated_images")
+    facts = {
+        "methods": names,
+        "seeds": list(range(plan.n_seeds)),
+        "trials": [list(chosen[name].tried) for name in names],
+        "chosen": [chosen[name].trial for name in names],
+        "sources": [one.source for one in plan.contenders],
+        "student": plan.config.model.name,
+        "data": plan.config.data.spec,
+        "evaluated_on": some["evaluated_on"],
+        "n_images": n_images,
+        "n_held_out": n_held_out,
+        "holdout": plan.holdout,
+        "epochs": plan.final_config.training.epochs,
+        "trial_epochs": plan.trial_config.training.epochs,
+        "confidence": CONFIDENCE,
+        "chosen_at": outcome.decisions[-1].at,
+        "tested_before": outcome.decisions[-1].n_tested,
+        "differences": _differences(arrays, names, [chosen[name].trial for name in names], n_images),
+        "remarks": [{"reason": text} for text in _remarks(outcome, trials, finals)],
+        **_teacher(plan.config.teacher, some),
+    }
+    origin = provenance(folders=[str(outcome.trials.path), str(outcome.finals.path)])
+    return Result("tuned-comparison", arrays, facts, origin)
+
+
+def final_runs(outcome: Finished, *, published: bool) -> list[list[_Run]]:
+    """The final trainings of each method, by seed: as chosen, or as published."""
+    plan = outcome.plan
+    count = len(plan.contenders)
+    return _runs(outcome.finals, count, plan.n_seeds, start=published * count * plan.n_seeds)
+
+
+def _runs(ledger: Ledger, n_rows: int, n_columns: int, *, start: int = 0) -> list[list[_Run]]:
+    """The numbers of a sweep's cells, row by row."""
+    cells = ledger.cells[start : start + n_rows * n_columns]
+    found = [ledger.state(cell.id).result for cell in cells]
+    return [found[row * n_columns : (row + 1) * n_columns] for row in range(n_rows)]
+
+
+def _numbers(rows: Sequence[Sequence[_Run]], key: str) -> ndarray:
+    return np.array([[math.nan if run is None else float(run[key]) for run in row] for row in rows])
+
+
+def _largest(rows: Sequence[Sequence[_Run]], key: str) -> int:
+    return max(int(run[key]) for row in rows for run in row if run)
+
+
+def _differences(
+    arrays: dict[str, ndarray], names: Sequence[str], chosen: Sequence[int], n_images: int
+) -> list[dict[str, Any]]:
+    """Each method with each baseline, and, where these were tested too, each with its published setting.
+
+    The second are a family of tests of their own; a method whose published setting was chosen has none.
+    """
+    values, rows = {"accuracy": arrays["accuracy"]}, {name: name for name in names}
+    found = differences(values, rows, [n_images] * len(rows), pairs=against(names, BASELINES))
+    if "published" not in arrays:
+        return found
+    both = {"accuracy": np.concatenate([arrays["accuracy"], arrays["published"]])}
+    as_published = [f"{name} as published" for name in names]
+    rows |= {name: name for name in as_published}
+    pairs = [(one, two) for one, two, trial in zip(names, as_published, chosen, strict=True) if trial]
+    return found + differences(both, rows, [n_images] * len(rows), pairs=pairs)
+
+
+def _remarks(outcome: Finished, trials: list[list[_Run]], finals: list[list[_Run]]) -> Iterator[str]:
+    """What a reader must know: what was decided late, and what diverged."""
+    yield from decided_late(outcome.decisions)
+    for what, runs in (("trials", trials), ("final trainings", finals)):
+        for one, row in zip(outcome.plan.contenders, runs, strict=True):
+            if lost := sum(run is None for run in row):
+                yield f"{lost} of {len(row)} {what} of {one.name} diverged"
+
+
+def _teacher(spec: str | None, run: dict[str, Any]) -> dict[str, Any]:
+    """The teacher and, if it was tested on the same images, its accuracy."""
+    if spec is None:
+        return {"teacher": None, "teacher_accuracy": None}
+    folder = RunFolder(Path(spec))
+    if not folder.finished:
+        return {"teacher": spec, "teacher_accuracy": None}
+    result = folder.result(("model", "accuracy", "data", "evaluated_on"))
+    alike = all(result[key] == run[key] for key in ("data", "evaluated_on"))
+    return {"teacher": result["model"], "teacher_accuracy": result["accuracy"] if alike else None}
+
+
+def tables(result: Result) -> dict[str, str]:
+    """The tables of a result as CSV texts: a line for each final training, each trial, and each difference."""
+    builders: dict[str, Callable[[Result], Iterator[dict[str, Any]]]] = {
+        "finals": _final_lines,
+        "trials": _trial_lines,
+        "differences": lambda one: iter(one.facts["differences"]),
+    }
+    return {name: pd.DataFrame(list(build(result))).to_csv(index=False) for name, build in builders.items()}
+
+
+def _final_lines(result: Result) -> Iterator[dict[str, Any]]:
+    facts, arrays = result.facts, result.arrays
+    for row, name in enumerate(facts["methods"]):
+        for column, seed in enumerate(facts["seeds"]):
+            costs = {key: arrays[key][row, column] for key in ("seconds", "teacher_images")}
+            yield {
+                "method": name,
+                "setting": "chosen",
+                "seed": seed,
+                "accuracy": arrays["accuracy"][row, column],
+                **costs,
+            }
+    for row, name in enumerate(facts["methods"] if "published" in arrays else ()):
+        for column, seed in enumerate(facts["seeds"]):
+            yield {"method": name, "setting": "published", "seed": seed, "accuracy": arrays["published"][row, column]}
+
+
+def _trial_lines(result: Result) -> Iterator[dict[str, Any]]:
+    facts, arrays = result.facts, result.arrays
+    for row, name in enumerate(facts["methods"]):
+        for trial, settings in enumerate(facts["trials"][row]):
+            costs = {key: arrays[f"trial_{key}"][row, trial] for key in ("seconds", "teacher_images")}
+            best = dict(zip(("expected_best", "low", "high"), arrays["expected"][row, trial], strict=True))
+            number = {"method": name, "trial": trial, "chosen": trial == facts["chosen"][row]}
+            yield {**number, "held_out_accuracy": arrays["held_out"][row, trial], **settings, **costs, **best}

@@ -1,0 +1,125 @@
+"""A comparison's result as a table for the terminal and for LaTeX."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from kdprobe.formats.latex import as_latex
+from kdprobe.formats.settings import worded_settings
+from kdprobe.mean_interval import worded_interval
+from kdprobe.results import Result
+from kdprobe.runs.differences import worded_difference
+from kdprobe.terminal import counted
+from kdprobe.tuning.result import BASELINES
+
+
+def summary_rows(result: Result) -> Iterator[dict[str, str]]:
+    """A line for each method: its accuracies with intervals, how it differs, and the cost."""
+    facts, arrays = result.facts, result.arrays
+    others = [name for name in BASELINES if name in facts["methods"]]
+    for row, name in enumerate(facts["methods"]):
+        chosen = facts["chosen"][row]
+        line = {"method": name, "held out %": f"{100 * arrays['held_out'][row, chosen]:.2f}"}
+        if "published" in arrays:
+            line["published %"] = _percent(arrays["published"][row], facts["n_images"])
+        line["tuned %"] = _percent(arrays["accuracy"][row], facts["n_images"])
+        line |= {f"minus {other}": _difference(facts["differences"], name, other) for other in others}
+        if "published" in arrays:
+            same = "" if chosen else "the same"
+            line["minus published"] = same or _difference(facts["differences"], name, f"{name} as published")
+        seconds, images = (
+            float(np.nansum(arrays[f"trial_{key}"][row]) + np.nansum(arrays[key][row]))
+            for key in ("seconds", "teacher_images")
+        )
+        yield line | {"device s": f"{seconds:,.0f}", "teacher images": f"{images:,.0f}"}
+
+
+def chosen_rows(result: Result) -> Iterator[dict[str, str]]:
+    """A line for each method: which trial was chosen, and its setting."""
+    facts = result.facts
+    for name, trials, chosen in zip(facts["methods"], facts["trials"], facts["chosen"], strict=True):
+        which = f"trial {chosen}" if chosen else "published"
+        yield {"method": name, "chosen": which, "setting": worded_settings(trials[chosen])}
+
+
+def worded_comparison(result: Result) -> str:
+    """Both as text, and below them what the numbers are."""
+    remarks = [f"note: {one['reason']}" for one in result.facts["remarks"]]
+    return "\n".join([_columns(summary_rows(result)), "", _columns(chosen_rows(result)), "", note(result), *remarks])
+
+
+def note(result: Result) -> str:
+    """How the numbers were found, in a few sentences."""
+    facts = result.facts
+    n_methods, n_trials = result.arrays["held_out"].shape
+    n_tests = sum(one["other"] in facts["methods"] for one in facts["differences"])
+    n_seeds = len(facts["seeds"])
+    over_seeds = (
+        "Mean ± half-width of the 95 % t-interval over seeds. Differences in points, paired by seed, with Holm's p "
+        f"over {counted(n_tests, 'comparison')} of methods."
+    )
+    return (
+        f"{counted(n_methods, 'method')}, {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} "
+        f"for each, chosen on {facts['n_held_out']:,} held-out training images; then trained anew for "
+        f"{counted(facts['epochs'], 'epoch')} with {counted(n_seeds, 'seed')} and tested once on {facts['n_images']:,} "
+        f"images ({facts['evaluated_on']}). {over_seeds if n_seeds > 1 else 'One seed gives no interval.'}"
+    )
+
+
+def latex_table(result: Result) -> str:
+    """Both as tables for the package booktabs, one above the other, with the note as their caption."""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\scriptsize",
+            rf"\caption{{{_tex(note(result))}}}",
+            r"\label{tab:tuned-comparison}",
+            *_tabular(summary_rows(result), "l" + "r" * 20),
+            r"\par\medskip",
+            *_tabular(chosen_rows(result), "lll"),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _columns(rows: Iterator[dict[str, str]]) -> str:
+    found = list(rows)
+    lines = [dict(zip(found[0], found[0], strict=True)), *found]
+    widths = {head: max(len(line[head]) for line in lines) for head in found[0]}
+    return "\n".join("  ".join(f"{line[head]:<{width}}" for head, width in widths.items()).rstrip() for line in lines)
+
+
+def _tabular(rows: Iterator[dict[str, str]], columns: str) -> list[str]:
+    found = list(rows)
+    heads = list(found[0])
+    body = [" & ".join(_tex(text) for text in texts) + r" \\" for texts in (heads, *(row.values() for row in found))]
+    begin = rf"\begin{{tabular}}{{{columns[: len(heads)]}}}"
+    return [begin, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
+
+
+def _tex(text: str) -> str:
+    """Text for LaTeX; a minus sign is as wide as a plus sign."""
+    sign, rest = (f"${text[0]}$", text[1:]) if text.startswith(("+", "-")) else ("", text)
+    return sign + as_latex(rest).replace("±", r"$\pm$")
+
+
+def _percent(shares: Any, n_images: int) -> str:
+    return worded_interval(shares, scale=100, n_images=n_images)
+
+
+def _difference(found: Sequence[dict[str, Any]], method: str, other: str) -> str:
+    """A method minus another one, whichever way round it was computed; empty for a method and itself."""
+    for entry in found:
+        if (entry["method"], entry["other"]) == (method, other):
+            return worded_difference(entry, scale=100)
+        if (entry["method"], entry["other"]) == (other, method):
+            return worded_difference(_turned(entry), scale=100)
+    return ""
+
+
+def _turned(entry: dict[str, Any]) -> dict[str, Any]:
+    """The same difference with the other sign."""
+    difference, low, high = (None if (end := entry[key]) is None else -end for key in ("difference", "high", "low"))
+    return {**entry, "difference": difference, "low": low, "high": high}
