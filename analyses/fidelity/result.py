@@ -17,6 +17,8 @@ from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
+_FEW = 10  # mistakes of a teacher
+
 
 def measure_fidelity(
     teacher: Judged,
@@ -171,7 +173,11 @@ def _undefined(one: Measured) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(teacher: Judged, networks: Sequence[Judged], found: Sequence[Lineage]) -> Iterator[str]:
-    """What a reader should know of who taught whom."""
+    """What a reader should know of who taught whom, and of a teacher that is hardly ever wrong."""
+    n_wrong = int((teacher.logits.argmax(1) != teacher.data.test.labels).sum())
+    if 0 < n_wrong < _FEW:
+        mistakes = f"{n_wrong} mistake{'s' * (n_wrong > 1)}"
+        yield f"{teacher.name} makes only {mistakes} here: hardly enough to tell whether students make them too"
     for one, lineage in zip(networks, found, strict=True):
         taught = lineage.teacher is not None and lineage.teacher == teacher.info.sha256
         if lineage.role == "student" and lineage.teacher is not None and not taught:

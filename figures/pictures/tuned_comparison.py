@@ -119,7 +119,4 @@ def _legend(figure: Figure, result: Result) -> None:
     if any(is_starred(result, name) for name in facts["methods"]):
         label = f"* differs from {baseline_shown(result)} (paired by seed, Holm)"
         handles.append(Line2D([], [], linestyle="", label=label))
-    handles.append(
-        Line2D([], [], marker="|", linestyle="", color=MUTED, ms=7, label="middle 95 % of subsets of trials")
-    )
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(6 / PAGE_WIDTH, 1.0), ncols=3, borderaxespad=0.2)

@@ -16,7 +16,7 @@ from kdprobe.models.creation import count_parameters
 from kdprobe.runtime.distributed import Ranks, ranks
 from kdprobe.runtime.precision import repeatable, with_precision
 from kdprobe.sweeps.cells import with_values
-from kdprobe.terminal import worded_bytes
+from kdprobe.terminal import counted, worded_bytes
 from kdprobe.terminal.progress import worded_time
 from kdprobe.training.build import build, data_of
 from kdprobe.training.loop import Trainer
@@ -107,11 +107,11 @@ def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
     """The budget in lines for a person."""
     plan, names = budget.plan, list(budget.paces)
     n_trials, n_finals = plan.n_trials * len(names), budget.n_finals * len(names)
+    lengths = [counted(config.training.epochs, "epoch") for config in (plan.trial_config, plan.final_config)]
     yield (
-        f"{n_trials} trials of {plan.trial_config.training.epochs} epochs on about "
-        f"{budget.n_train - budget.n_held_out:,} images, judged on about {budget.n_held_out:,} held-out ones; then "
-        f"{n_finals} final trainings of {plan.config.training.epochs} epochs on {budget.n_train:,} images, tested once "
-        f"on {budget.n_test:,}"
+        f"{counted(n_trials, 'trial')} of {lengths[0]} on about {budget.n_train - budget.n_held_out:,} images, judged "
+        f"on about {budget.n_held_out:,} held-out ones; then {counted(n_finals, 'final training')} of {lengths[1]} on "
+        f"{budget.n_train:,} images, tested once on {budget.n_test:,}"
     )
     width = max(map(len, ("method", *names)))
     yield f"{'method':<{width}}  images/s  one trial  final training  all"

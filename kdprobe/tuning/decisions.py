@@ -128,6 +128,8 @@ def _changes(before: Decision, after: Decision) -> list[str]:
         found.append(f"{' and '.join(added)} {'were' if len(added) > 1 else 'was'} added")
     if left := [name for name in before.chosen if name not in after.chosen]:
         found.append(f"{' and '.join(left)} {'were' if len(left) > 1 else 'was'} left out")
+    if after.published and not before.published:
+        found.append("the published settings were added")
     for what, one, other in (("trials", before.n_trials, after.n_trials), ("seeds", before.n_seeds, after.n_seeds)):
         if one != other:
             found.append(f"the {what} of each method became {other} instead of {one}")

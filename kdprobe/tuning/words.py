@@ -10,11 +10,12 @@ from kdprobe.formats.settings import worded_settings
 from kdprobe.mean_interval import worded_interval
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference
+from kdprobe.terminal import counted
 from kdprobe.tuning.result import BASELINES
 
 
 def summary_rows(result: Result) -> Iterator[dict[str, str]]:
-    """A line for each method: its accuracies with intervals, how it differs, what was chosen, and the cost."""
+    """A line for each method: its accuracies with intervals, how it differs, and the cost."""
     facts, arrays = result.facts, result.arrays
     others = [name for name in BASELINES if name in facts["methods"]]
     for row, name in enumerate(facts["methods"]):
@@ -22,7 +23,7 @@ def summary_rows(result: Result) -> Iterator[dict[str, str]]:
         line = {"method": name, "held out %": f"{100 * arrays['held_out'][row, chosen]:.2f}"}
         if "published" in arrays:
             line["published %"] = _percent(arrays["published"][row], facts["n_images"])
-        line["test %"] = _percent(arrays["accuracy"][row], facts["n_images"])
+        line["tuned %"] = _percent(arrays["accuracy"][row], facts["n_images"])
         line |= {f"minus {other}": _difference(facts["differences"], name, other) for other in others}
         if "published" in arrays:
             same = "" if chosen else "the same"
@@ -31,25 +32,21 @@ def summary_rows(result: Result) -> Iterator[dict[str, str]]:
             float(np.nansum(arrays[f"trial_{key}"][row]) + np.nansum(arrays[key][row]))
             for key in ("seconds", "teacher_images")
         )
-        setting = worded_settings(facts["trials"][row][chosen])
-        yield line | {
-            "device s": f"{seconds:,.0f}",
-            "teacher images": f"{images:,.0f}",
-            "chosen": f"{chosen}: {setting}",
-        }
+        yield line | {"device s": f"{seconds:,.0f}", "teacher images": f"{images:,.0f}"}
+
+
+def chosen_rows(result: Result) -> Iterator[dict[str, str]]:
+    """A line for each method: which trial was chosen, and its setting."""
+    facts = result.facts
+    for name, trials, chosen in zip(facts["methods"], facts["trials"], facts["chosen"], strict=True):
+        which = f"trial {chosen}" if chosen else "published"
+        yield {"method": name, "chosen": which, "setting": worded_settings(trials[chosen])}
 
 
 def worded_comparison(result: Result) -> str:
-    """The rows as text, and below them what the numbers are."""
-    found = list(summary_rows(result))
-    heads = list(found[0])
-    widths = [max(len(head), *(len(row[head]) for row in found)) for head in heads]
-    lines = [dict(zip(heads, heads, strict=True)), *found]
-    text = [
-        "  ".join(f"{line[head]:<{width}}" for head, width in zip(heads, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([*text, note(result), *(f"note: {one['reason']}" for one in result.facts["remarks"])])
+    """Both as text, and below them what the numbers are."""
+    remarks = [f"note: {one['reason']}" for one in result.facts["remarks"]]
+    return "\n".join([_columns(summary_rows(result)), "", _columns(chosen_rows(result)), "", note(result), *remarks])
 
 
 def note(result: Result) -> str:
@@ -57,41 +54,55 @@ def note(result: Result) -> str:
     facts = result.facts
     n_methods, n_trials = result.arrays["held_out"].shape
     n_tests = sum(one["other"] in facts["methods"] for one in facts["differences"])
-    return (
-        f"{n_methods} methods, {n_trials} trials of {facts['trial_epochs']} epochs each, chosen on "
-        f"{facts['n_held_out']:,} held-out training images; then trained anew for {facts['epochs']} epochs with "
-        f"{len(facts['seeds'])} seeds and tested once on {facts['n_images']:,} images ({facts['evaluated_on']}). "
+    n_seeds = len(facts["seeds"])
+    over_seeds = (
         "Mean ± half-width of the 95 % t-interval over seeds. Differences in points, paired by seed, with Holm's p "
-        f"over {n_tests} comparisons."
+        f"over {counted(n_tests, 'comparison')} of methods."
+    )
+    return (
+        f"{counted(n_methods, 'method')}, {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} "
+        f"for each, chosen on {facts['n_held_out']:,} held-out training images; then trained anew for "
+        f"{counted(facts['epochs'], 'epoch')} with {counted(n_seeds, 'seed')} and tested once on {facts['n_images']:,} "
+        f"images ({facts['evaluated_on']}). {over_seeds if n_seeds > 1 else 'One seed gives no interval.'}"
     )
 
 
 def latex_table(result: Result) -> str:
-    """The rows as a table for the package booktabs, with the note as its caption."""
-    found = list(summary_rows(result))
-    heads = list(found[0])
-    columns = "l" + "r" * (len(heads) - 2) + "l"
+    """Both as tables for the package booktabs, one above the other, with the note as their caption."""
     return "\n".join(
         [
             r"\begin{table}",
-            r"\centering\footnotesize",
-            rf"\caption{{{as_latex(note(result))}}}",
+            r"\centering\scriptsize",
+            rf"\caption{{{_tex(note(result))}}}",
             r"\label{tab:tuned-comparison}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            _line(heads),
-            r"\midrule",
-            *(_line([row[head] for head in heads]) for row in found),
-            r"\bottomrule",
-            r"\end{tabular}",
+            *_tabular(summary_rows(result), "l" + "r" * 20),
+            r"\par\medskip",
+            *_tabular(chosen_rows(result), "lll"),
             r"\end{table}",
             "",
         ]
     )
 
 
-def _line(texts: Sequence[str]) -> str:
-    return " & ".join(as_latex(text).replace("±", r"$\pm$") for text in texts) + r" \\"
+def _columns(rows: Iterator[dict[str, str]]) -> str:
+    found = list(rows)
+    lines = [dict(zip(found[0], found[0], strict=True)), *found]
+    widths = {head: max(len(line[head]) for line in lines) for head in found[0]}
+    return "\n".join("  ".join(f"{line[head]:<{width}}" for head, width in widths.items()).rstrip() for line in lines)
+
+
+def _tabular(rows: Iterator[dict[str, str]], columns: str) -> list[str]:
+    found = list(rows)
+    heads = list(found[0])
+    body = [" & ".join(_tex(text) for text in texts) + r" \\" for texts in (heads, *(row.values() for row in found))]
+    begin = rf"\begin{{tabular}}{{{columns[: len(heads)]}}}"
+    return [begin, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
+
+
+def _tex(text: str) -> str:
+    """Text for LaTeX; a minus sign is as wide as a plus sign."""
+    sign, rest = (f"${text[0]}$", text[1:]) if text.startswith(("+", "-")) else ("", text)
+    return sign + as_latex(rest).replace("±", r"$\pm$")
 
 
 def _percent(shares: Any, n_images: int) -> str:
@@ -104,7 +115,11 @@ def _difference(found: Sequence[dict[str, Any]], method: str, other: str) -> str
         if (entry["method"], entry["other"]) == (method, other):
             return worded_difference(entry, scale=100)
         if (entry["method"], entry["other"]) == (other, method):
-            turned = {key: None if entry[key] is None else -entry[key] for key in ("difference",)}
-            low, high = (None if entry[key] is None else -entry[key] for key in ("high", "low"))
-            return worded_difference({**entry, **turned, "low": low, "high": high}, scale=100)
+            return worded_difference(_turned(entry), scale=100)
     return ""
+
+
+def _turned(entry: dict[str, Any]) -> dict[str, Any]:
+    """The same difference with the other sign."""
+    difference, low, high = (None if (end := entry[key]) is None else -end for key in ("difference", "high", "low"))
+    return {**entry, "difference": difference, "low": low, "high": high}

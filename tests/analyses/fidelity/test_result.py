@@ -106,6 +106,7 @@ def test_a_student_that_is_always_right_has_learnt_no_mistakes():
     taught = measure_fidelity(perfect, [NETWORKS["copier"]])
     reasons = {entry["quantity"]: entry["reason"] for entry in taught.facts["undefined"]}
     assert reasons["agreement_wrong"] == "the teacher is right on every image"
+    assert "agreement if teacher wrong, copier: the teacher is right on every image" in fidelity_summary(taught)
     check_result(taught)
 
 
@@ -153,7 +154,7 @@ def test_three_images_give_wide_intervals_and_no_error():
     assert high - low > 0.5
     p_values = result.arrays["p_values"][~np.isnan(result.arrays["p_values"])]
     assert (p_values >= 0.2).all()
-    assert fidelity_summary(result).count("\n") > 8
+    assert "teacher makes only 1 mistake here: hardly enough to tell" in fidelity_summary(result)
 
 
 def test_networks_that_are_no_runs_are_methods_of_their_own():

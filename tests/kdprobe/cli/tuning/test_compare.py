@@ -139,7 +139,10 @@ def test_a_comparison_is_extended_and_drawn(teacher, capsys, tmp_path, monkeypat
     assert kdprobe.main([*COMPARE, *options, "--methods", "plain,kd", "--trials", "2", "--seeds", "2"]) == 0
     first = load_result("c/comparison.npz")
     assert (
-        main([*COMPARE, *options, "--methods", "plain,kd,dropkd", "--trials", "3", "--seeds", "3", "--published"]) == 0
+        kdprobe.main(
+            [*COMPARE, *options, "--methods", "plain,kd,dropkd", "--trials", "3", "--seeds", "3", "--published"]
+        )
+        == 0
     )
     second = load_result("c/comparison.npz")
     np.testing.assert_array_equal(second.arrays["held_out"][:2, :2], first.arrays["held_out"])
@@ -157,3 +160,27 @@ def test_a_comparison_is_extended_and_drawn(teacher, capsys, tmp_path, monkeypat
     status, text = status_of(capsys, *COMPARE, *options, "--methods", "plain", "--holdout", "0.4")
     assert (status, text.count("\n")) == (2, 1)
     assert "c holds another comparison; these keys differ: data.holdout; choose another --out" in text
+
+
+@pytest.mark.slow
+def test_ray_trains_the_same_networks_as_this_machine(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kdprobe",
+        *COMPARE,
+        "--methods",
+        "plain",
+        "--trials",
+        "2",
+        "--seeds",
+        "1",
+        "--quiet",
+    ]
+    found = []
+    for name, engine in (("local", ["--slots", "1"]), ("ray", ["--engine", "ray", "--processors", "1"])):
+        (tmp_path / name).mkdir()
+        subprocess.run([*command, *engine], cwd=tmp_path / name, env=environment(), check=True, capture_output=True)
+        finals = open_ledger(tmp_path / name / "c" / "finals")
+        found.append([finals.run(cell.id).result()["sha256"] for cell in finals.cells])
+    assert found[0] == found[1]
