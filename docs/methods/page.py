@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
 BEGIN, END = "<!-- table: made by docs/methods/page.py -->", "<!-- end of the table -->"
 INTRODUCTION = (
-    "Accuracy in % of ResNet8, mean and 95 % interval over three seeds, by each method's published weights and the same "
-    "learning rate, in trainings of a few hundred steps, far fewer than they were made for."
+    "Accuracy in % of ResNet8, mean and 95 % interval over three seeds, by each method's published weights and "
+    "the same learning rate, in trainings of a few hundred steps, far fewer than they were made for."
 )
 HEAD = ("method", "reads of teacher / student", "extra parameters", "published", "over `kd`", "defaults", "reference")
 
