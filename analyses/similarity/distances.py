@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analyses.similarity.matrices import Centring, correlations_left, products
+from analyses.similarity.matrices import products
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import Undefined
 from kdprobe.features.rounding import distance_tolerance
@@ -78,6 +78,10 @@ class RSA(Measure[Tensor]):
     """As `rsa`; of each layer, distances [n, n] of mean 0 and norm 1 over all pairs of different samples."""
 
     title: ClassVar[str] = "RSA (Pearson)"
+    no_interval: ClassVar[str] = (
+        "where features have heavy tails, a few far samples decide how distances correlate, so that an interval would "
+        "too often miss the value of the population; rsa-spearman has intervals"
+    )
 
     def prepare(self, features: FeatureSet) -> Tensor:
         """Distances, standardised."""
@@ -102,16 +106,6 @@ class RSA(Measure[Tensor]):
         """Correlations of all pairs of layers as products of matrices, some samples at a time."""
         return products(rows, columns)
 
-    def left_out(
-        self,
-        rows: Sequence[tuple[FeatureSet, Tensor]],
-        columns: Sequence[tuple[FeatureSet, Tensor]],
-        groups: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The correlations of what is left, from sums of products."""
-        one, other = ([prepared for _, prepared in side] for side in (rows, columns))
-        return correlations_left(one, other, groups, lambda n: Centring(rows=0.0, total=-1 / max(n * (n - 1), 1)))
-
     def reordered(self, prepared: Tensor, order: Tensor) -> Tensor:
         """Rows and columns permuted."""
         return prepared[order][:, order]
@@ -122,6 +116,7 @@ class RankRSA(RSA):
     """As `rsa` of ranks; of each layer, twice their deviation from the mean rank, whole numbers [n, n]."""
 
     title: ClassVar[str] = "RSA (Spearman)"
+    no_interval: ClassVar[str] = ""
 
     def _standardised(self, matrix: Tensor, tolerance: float) -> Tensor:
         rows, columns = torch.triu_indices(len(matrix), len(matrix), 1, device=matrix.device)
@@ -149,15 +144,6 @@ class RankRSA(RSA):
         sizes = [np.array([float(one.norm()) or np.nan for one in side]) for side in (rows, columns)]
         found: NDArray[np.float64] = products(rows, columns) / np.outer(*sizes)
         return found
-
-    def left_out(
-        self,
-        rows: Sequence[tuple[FeatureSet, Tensor]],
-        columns: Sequence[tuple[FeatureSet, Tensor]],
-        groups: NDArray[np.int64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of distances that are ranked again."""
-        return Measure.left_out(self, rows, columns, groups)
 
 
 def tied_ranks(values: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:

@@ -252,7 +252,7 @@ def _neighbours(facts: Mapping[str, Any]) -> str:
     chance = f", {facts['chance']:.3f} by chance" if "chance" in facts else ""
     return (
         f"{facts['neighbours']} neighbours of {facts['n_samples'] - 1} other samples{chance}; values depend on both "
-        "numbers, and compare only with those of the same"
+        "numbers, so compare those of the same"
     )
 
 

@@ -54,7 +54,7 @@ def draw_cka(result: Result) -> Figure:
     label, steepest = colour_label(result.facts, calibrated=beside is not None), 1.3 if total == COLUMN_WIDTH else 1.0
     height = max(text_width(label, TITLE) + 2, width * float(np.clip(n_rows / n_columns, 0.5, steepest)))
     notes = [note] if (note := neighbours(result.facts)) else []
-    below = LABEL * LEADING * len(notes)
+    below = (LABEL * LEADING + 2) * len(notes)
     bottom = below + room_below(columns, width / n_columns) + TITLE + 9
     marks = [
         (mask, label, hatch)

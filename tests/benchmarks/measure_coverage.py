@@ -7,7 +7,8 @@ import torch
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
-from analyses.similarity.intervals import PreparedLayer, group_half_widths, group_samples
+from analyses.jackknife import jackknife_t
+from analyses.similarity.intervals import group_samples
 from analyses.similarity.measure import FeatureSet
 from analyses.similarity.measures import MEASURES
 from kdprobe.features.hsic import u_centre
@@ -15,7 +16,7 @@ from tests.benchmarks.populations import Population
 
 OF_POPULATION = ("rsa", "rsa-spearman", "distance-correlation")  # values that do not depend on the number of samples
 OF_SAMPLES = ("mutual-knn", "cknna")
-_PAIRS, _MANY, _TIMES = 250_000, 1_000, 12
+_PAIRS, _MANY, _TIMES = 250_000, 1_000, 12  # pairs for RSA; samples, how often, for distance correlation
 
 
 def truths(population: Population) -> dict[str, float]:
@@ -41,17 +42,20 @@ def _distances(features: np.ndarray) -> torch.Tensor:
 def found_intervals(
     names: Sequence[str], population: Population, n: int, groups: Sequence[int], draws: int
 ) -> dict[str, np.ndarray]:
-    """Value, and half the width of the interval for each number of groups, of each draw [draws, 1 + groups]."""
+    """Value, and half the width of the interval for each number of groups, of each draw [draws, 1 + groups].
+
+    Also of measures that come without intervals, as these are why.
+    """
     rng, found = np.random.default_rng(n), {name: np.empty((draws, 1 + len(groups))) for name in names}
     for draw in range(draws):
         sides = [FeatureSet(torch.from_numpy(side)) for side in population.draw(rng, n)]
         for name in names:
             measure = MEASURES[name]
-            one, other = (PreparedLayer(side, measure.prepare(side)) for side in sides)
-            found[name][draw, 0] = measure.compare(one.prepared, other.prepared)
+            one, other = ((side, measure.prepare(side)) for side in sides)
+            found[name][draw, 0] = measure.compare(one[1], other[1])
             for place, count in enumerate(groups, 1):
-                member = group_samples(np.arange(n), count, seed=draw)
-                found[name][draw, place] = group_half_widths(measure, [one], [other], member)[0][0, 0]
+                left_out = measure.left_out([one], [other], group_samples(np.arange(n), count, seed=draw))
+                found[name][draw, place] = jackknife_t(*left_out)[0, 0]
     return found
 
 

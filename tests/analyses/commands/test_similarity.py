@@ -197,9 +197,9 @@ def test_networks_and_their_dump_have_the_same_similarity(shown, networks, name)
 
 
 def test_command_of_networks(networks, tmp_path):
-    said = run(*networks[0], "--measure", "rsa", "--quiet", "--out", tmp_path, "--device", "cpu").output
+    said = run(*networks[0], "--measure", "rsa-spearman", "--quiet", "--out", tmp_path, "--device", "cpu").output
     assert "low" in said
-    expected = files_similarity([networks[1]], "rsa").arrays["matrix"]
-    np.testing.assert_allclose(load_result(tmp_path / "rsa.npz").arrays["matrix"], expected, atol=1e-5)
+    expected = files_similarity([networks[1]], "rsa-spearman").arrays["matrix"]
+    np.testing.assert_allclose(load_result(tmp_path / "rsa-spearman.npz").arrays["matrix"], expected, atol=1e-5)
     with pytest.raises(ConfigError, match="give --teacher and --student, or --features"):
         run("--measure", "rsa")

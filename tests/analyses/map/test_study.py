@@ -80,16 +80,16 @@ def test_depth_is_the_mean_over_stages_at_the_same_relative_depth(dumps, tmp_pat
 
 @pytest.mark.usefixtures("here")
 def test_other_measures_have_both_directions_and_the_intervals_of_similarity(dumps, tmp_path):
-    result = measured(dumps, tmp_path / "cells", measure="rsa")
-    pair = files_similarity([Path(dumps[0]), Path(dumps[2])], "rsa", student_layers=["stage2"])
+    result = measured(dumps, tmp_path / "cells", measure="rsa-spearman")
+    pair = files_similarity([Path(dumps[0]), Path(dumps[2])], "rsa-spearman", student_layers=["stage2"])
     expected = (pair.arrays[key][0, 0] for key in ("matrix", "low", "high"))
     for key, value in zip(("similarity", "low", "high"), expected, strict=True):
         assert result.arrays[key][0, 2] == result.arrays[key][2, 0] == pytest.approx(value, rel=1e-9)
     assert not result.facts["no_interval"]
-    none = measured(dumps, tmp_path / "cells", measure="rsa", groups=0)
+    none = measured(dumps, tmp_path / "cells", measure="rsa-spearman", groups=0)
     assert np.isnan(none.arrays["low"][0, 2])
     assert none.facts["no_interval"] == "they were not asked for"
-    two = measured(dumps, tmp_path / "cells", measure="rsa", groups=2)
+    two = measured(dumps, tmp_path / "cells", measure="rsa-spearman", groups=2)
     assert two.facts["no_interval"] == "intervals need at least 3 groups of samples, but there were 2"
     turned = measured(dumps, tmp_path / "cells", measure="procrustes")
     with FeatureStore.open(dumps[0]) as one, FeatureStore.open(dumps[2]) as other:
