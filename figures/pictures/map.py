@@ -1,5 +1,6 @@
 """Many networks: a matrix of similarities in the order of a tree, the tree, and a map of the networks."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ from kdprobe.results import Result
 _TREE, _PITCH, _SIDE, _MAP = 78.0, 24.0, 300.0, 235.0  # points: tree's width, rows' most, matrix's most, map's height
 _TALLEST = 560.0  # points that a matrix of many networks takes, so that each is named
 _NAMES, _ENTRIES = 130.0, 22  # points that names take at most; methods that are named beside the map
+_NUMBERED = 24  # networks up to which the seeds of runs stand beside their points
 _SIGNS = len(MARKERS) * len(PALETTE)
 
 Look = dict[str, Any]
@@ -98,13 +100,19 @@ def _draw_matrix(axes: Axes, result: Result, order: Sequence[int], marks: Sequen
     for mask, _, _ in marks:
         matrix = np.where(mask, np.nan, matrix)
     defined = matrix[~np.isnan(matrix)]
-    ends = min(0.0, float(defined.min(initial=0.0))), max(1.0, float(defined.max(initial=1.0)))
+    ends = ends_of(defined)
     image = paint(axes, matrix, ends, colours(*ends))
     if len(order) <= ANNOTATED:
         annotate(axes, image, matrix, [[number(value, 2) for value in row] for row in matrix], pitch)
     if marks:
         mark_cells(axes, marks)
     return image
+
+
+def ends_of(similarity: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of the colour scale: from the tenth below the lowest similarity, as networks of one sweep are all alike."""
+    lowest = float(np.floor(10 * similarity.min(initial=0.9) + 1e-9) / 10)
+    return lowest, max(1.0, float(similarity.max(initial=1.0)))
 
 
 def leaves(result: Result) -> list[int]:
@@ -161,6 +169,7 @@ def _draw_points(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
     order = sorted(range(len(points)), key=lambda index: bool(result.facts["teachers"][index]))
     for index in order:
         axes.plot(*points[index], linestyle="", mec="white", mew=0.5, **looks[index])
+    _join_methods(axes, result, looks)
     for point, word in zip(points, _words(result.facts), strict=True):
         if word and not np.isnan(point).any():
             axes.annotate(word, point, (3, 3), textcoords="offset points", size=SMALLEST + 0.5, color=MUTED)
@@ -171,8 +180,18 @@ def _draw_points(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
     axes.set_ylabel(up, labelpad=2)
 
 
+def _join_methods(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
+    """Lines from each run to the middle of its method's runs."""
+    points, methods, teachers = result.arrays["points"], result.facts["methods"], result.facts["teachers"]
+    for method in dict.fromkeys(methods):
+        places = [at for at in _placed(result) if method is not None and methods[at] == method and not teachers[at]]
+        for at in places if len(places) > 1 else []:
+            ends = np.stack([points[places].mean(0), points[at]])
+            axes.plot(*ends.T, color=looks[at]["color"], linewidth=0.6, alpha=0.6, zorder=1)
+
+
 def _words(facts: Mapping[str, Any]) -> list[str]:
-    """What stands beside each point: the name of a teacher, the seed of a run; of few other networks their names."""
+    """What stands beside each point: the name of a teacher; of few networks the seed of a run, or their names."""
     few, seeds = len(facts["networks"]) <= ANNOTATED, _seeds(facts)
     zipped = zip(facts["networks"], facts["methods"], seeds, facts["teachers"], strict=True)
     return [
@@ -182,8 +201,8 @@ def _words(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _seeds(facts: Mapping[str, Any]) -> list[Any]:
-    """The seed of each network; None where there is none, and of all where no other one tells anything."""
-    several = len(set(facts["seeds"]) - {None}) > 1
+    """The seed of each network; None where there is none, and of all where it tells nothing or there is no room."""
+    several = len(set(facts["seeds"]) - {None}) > 1 and len(facts["networks"]) <= _NUMBERED
     return [seed if several else None for seed in facts["seeds"]]
 
 
@@ -225,9 +244,11 @@ def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:
 
 def _notes(facts: Mapping[str, Any], n_placed: int) -> list[str]:
     """What is compared, what the tests say, and what is not shown."""
-    numbers = "; numbers: seeds" if any(seed is not None for seed in _seeds(facts)) else ""
+    signs = ["numbers: seeds"] if any(seed is not None for seed in _seeds(facts)) else []
+    several = max(Counter(method for method in facts["methods"] if method is not None).values(), default=0) > 1
+    signs += ["lines: runs of one method"] if several else []
     images = f"{facts['n_samples']} images of {facts['data']}"
-    notes = [f"{facts['measure']} of {facts['layers']} on {images}; tree: average linkage{numbers}"]
+    notes = [f"{facts['measure']} of {facts['layers']} on {images}; {'; '.join(['tree: average linkage', *signs])}"]
     tested = [_tested(grouping) for grouping in facts["groupings"] if grouping["p_value"] is not None]
     notes += [f"PERMANOVA: {'; '.join(tested)}"] if tested else []
     unplaced = len(facts["networks"]) - n_placed

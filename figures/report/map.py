@@ -6,7 +6,7 @@ import numpy as np
 
 from figures.calibrated import Beside, beside_null
 from figures.heatmap import ANNOTATED
-from figures.pictures.map import leaves, looks_of
+from figures.pictures.map import ends_of, leaves, looks_of
 from figures.report.cka import by_chance
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, THEMED_INK, THEMED_MUTED, heatmap, hover, numbers
@@ -41,7 +41,7 @@ def _matrix(result: Result) -> Chart:
     grey = Beside(beside.values[places], beside.chance[places], beside.words) if beside else None
     shown = np.where(grey.chance, np.nan, matrix) if grey else matrix
     defined = matrix[~np.isnan(matrix)]
-    ends = min(0.0, float(defined.min(initial=0))), max(1.0, float(defined.max(initial=1)))
+    ends = ends_of(defined)
     few = len(names) <= ANNOTATED
     texts = [["" if np.isnan(value) else number(value, 2) for value in row] for row in shown] if few else None
     heat = heatmap(shown, pointed, facts["measure"], ends=ends, texts=texts, lines=len(names) <= 2 * ANNOTATED)

@@ -1,12 +1,13 @@
 """Time and memory of a map of N networks of the CIFAR family on the digits: `make bench-map`.
 
 Networks are made, not trained: what is measured does not depend on their weights. Memory is the largest resident set of
-any process that measures pairs; it must not grow with N.
+any process that measures pairs; it must not grow with N. It is read while they live: `getrusage` counts for a child
+what its parent held when it was begun.
 """
 
 import argparse
-import resource
 import tempfile
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -32,12 +33,45 @@ def checkpoints(folder: Path, count: int) -> list[str]:
     return found
 
 
-def timed(texts: list[str], folder: Path, options: dict[str, str]) -> tuple[float, float]:
-    """Seconds of a map, and the largest resident set of its workers in MiB."""
+class Watch(threading.Thread):
+    """Looks at the memory of all children of this process."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.own, self._over = 0.0, 0.0, threading.Event()
+
+    def run(self) -> None:
+        """Look again and again."""
+        while not self._over.wait(0.05):
+            for path in Path("/proc/self/task").glob("*/children"):
+                self.peak = max(self.peak, *map(largest, path.read_text().split()), 0.0)
+
+    def __enter__(self) -> "Watch":
+        """Begin."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._over.set()
+        self.join()
+
+
+def largest(process: str) -> float:
+    """The largest resident set of a process since it was begun, in MiB."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return max([int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")], default=0.0)
+
+
+def timed(texts: list[str], folder: Path, options: dict[str, str]) -> tuple[float, float, float]:
+    """Seconds of a map, and the largest resident sets of its workers and of the process that keeps them busy in MiB."""
     start = time.perf_counter()
-    measure_map(find_members(texts), folder, device="cpu", **options)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return time.perf_counter() - start, peak
+    with Watch() as watch:
+        measure_map(find_members(texts), folder, device="cpu", **options)
+    return time.perf_counter() - start, watch.peak, largest("self")
 
 
 def measure(folder: Path, count: int, names: list[str]) -> None:
@@ -49,10 +83,13 @@ def measure(folder: Path, count: int, names: list[str]) -> None:
             first = alone.submit(timed, texts, folder / "map", options).result()[0] if not place else float("nan")
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
             options = {"measure": name, "rule": "pooled"}
-            seconds, peak = alone.submit(timed, texts, folder / "map", options).result()
+            seconds, peak, own = alone.submit(timed, texts, folder / "map", options).result()
         shown = "" if place else f"{first:.0f} s"
         each = 1000 * seconds / n_pairs
-        print(f"| {count} | {name} | {shown} | {seconds:.1f} s | {each:.1f} ms | {peak:.0f} MiB |", flush=True)
+        print(
+            f"| {count} | {name} | {shown} | {seconds:.1f} s | {each:.1f} ms | {peak:.0f} MiB | {own:.0f} MiB |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -61,7 +98,8 @@ def main() -> None:
     parser.add_argument("--measures", nargs="+", default=["cka", "procrustes", "rsa"])
     given = parser.parse_args()
     print(
-        "| networks | measure | features and pairs | pairs alone | each | largest worker |\n|---|---|---|---|---|---|"
+        "| networks | measure | features and pairs | pairs alone | each | largest worker | driver |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for count in given.counts:
         with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,7 @@ from figures.pictures import FIGURES, draw, draw_files
 from figures.pictures.cka import colour_label, stage_ends
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
+from figures.pictures.map import ends_of
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
@@ -273,6 +274,22 @@ def test_pairs_of_networks_within_their_null_are_grey_and_the_others_keep_their_
 def test_each_of_many_networks_is_named_beside_the_matrix(n_methods: int) -> None:
     result = map_result(n_methods, 3)
     assert set(result.facts["networks"]) <= set(written(draw(result)))
+
+
+def test_runs_of_one_method_are_joined_and_seeds_are_numbers_only_where_there_is_room() -> None:
+    for n_methods, numbers in ((3, True), (17, False)):
+        figure = draw(map_result(n_methods, 3))
+        axes = next(axes for axes in figure.axes if axes.get_xlabel().endswith("of the squared distances"))
+        joined = [line for line in axes.lines if line.get_alpha() == 0.6]
+        assert len(joined) == 3 * n_methods
+        assert {text.get_text() for text in axes.texts} == ({"vit_tiny", "0", "1", "2"} if numbers else {"vit_tiny"})
+        note = next(text for text in written(figure) if "tree: average linkage" in text)
+        assert note.endswith("numbers: seeds; lines: runs of one method" if numbers else "; lines: runs of one method")
+
+
+@pytest.mark.parametrize(("values", "ends"), [([0.43, 0.9], (0.4, 1)), ([-0.05], (-0.1, 1)), ([1, 1.02], (0.9, 1.02))])
+def test_colours_of_a_map_begin_where_its_similarities_do(values: list[float], ends: tuple[float, float]) -> None:
+    assert ends_of(np.array(values)) == pytest.approx(ends)
 
 
 def test_colour_scale_reaches_negative_values() -> None:
