@@ -76,6 +76,7 @@ class DeiT(Method):
     Options: ClassVar[type[Section]] = DeiTOptions
     reference = "Touvron, Cord, Douze, Massa, Sablayrolles, Jegou 2021"
     source = "the authors' published setting for ImageNet"
+    published = "74.5 (ImageNet, RegNetY-16GF to DeiT-Ti)"
     search = ranges(token_weight=around_weight(0.5), kind=Choice(("hard", "soft")))
     student_needs = ("tokens", "head")
     options: DeiTOptions

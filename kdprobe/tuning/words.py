@@ -112,10 +112,10 @@ def _percent(shares: Any, n_images: int) -> str:
 def _difference(found: Sequence[dict[str, Any]], method: str, other: str) -> str:
     """A method minus another one, whichever way round it was computed; empty for a method and itself."""
     for entry in found:
-        if (entry["method"], entry["other"]) == (method, other):
-            return worded_difference(entry, scale=100)
-        if (entry["method"], entry["other"]) == (other, method):
-            return worded_difference(_turned(entry), scale=100)
+        if {entry["method"], entry["other"]} == {method, other}:
+            turned = entry if entry["method"] == method else _turned(entry)
+            words = worded_difference(turned, scale=100)
+            return words.partition(" (not tested")[0]  # the note says why
     return ""
 
 

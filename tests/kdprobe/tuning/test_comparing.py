@@ -157,3 +157,12 @@ def test_the_choice_is_plain_to_read(tmp_path):
     chosen = values["decisions"][0]["chosen"]["kd"]
     assert chosen["tried"][chosen["trial"]][RATE] == 0.1
     assert chosen["accuracies"][1] is None
+
+
+def test_one_seed_has_differences_without_a_test(tmp_path):
+    result = comparison_result(bring(plan("plain", "kd", n_trials=1, n_seeds=1), tmp_path))
+    text = worded_comparison(result)
+    assert "One seed gives no interval." in text
+    (plain, kd) = text.splitlines()[1:3]
+    assert plain.split()[:4] == ["plain", "80.00", "80.00", "+4.00"]
+    assert kd.split()[:4] == ["kd", "76.00", "76.00", "-4.00"]
