@@ -305,8 +305,7 @@ class MutualKNN(NeighbourMeasure):
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The mean share of neighbours in common."""
-        mine, others = one.in_common(other)
-        return float(one.share.data[mine] @ other.share.data[others] / (self.k * one.n))
+        return float(one.share.multiply(other.share).sum() / (self.k * one.n))
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,22 @@
 """Similarity as a loss: the student is trained towards a high CKA with its teacher, stage by stage.
 
-What it optimises: linear CKA, the cosine between the two networks' centred matrices of inner products of samples.
+What it optimises is linear CKA, the cosine between the two networks' centred matrices of inner products of samples.
 These have the size of a batch, so that the maps may have any channels and grids and no projector stands between them.
-HSIC is the unbiased one, and CKA the ratio of its averages over recent batches, as `kdprobe cka` measures it. In a
-simulation whose CKA is 0.68, the biased estimate is 0.95 at batches of 4 and 0.75 at 64; the mean of the unbiased CKAs
-of single batches is 0.54 and 0.68, with deviations of 0.58 and 0.02; from averages it is 0.68 at both. At batches of 4,
-the averages also make the largest of 100 gradients four times smaller.
+HSIC is the unbiased one, and CKA the ratio of its averages over recent batches, as in `kdprobe cka`. In a simulation
+whose CKA is 0.68, the biased estimate is 0.95 at batches of 4 and 0.75 at 64; the mean of the unbiased CKAs of single
+batches is 0.54 and 0.68, with deviations of 0.58 and 0.02; from averages it is 0.68 at both. At batches of 4, averages
+also make the largest of 100 gradients four times smaller.
 
-Where it fails:
-- CKA is high as soon as the few directions of most variance agree; what varies less hardly counts. Of the pooled
-  features of a ViT on the digits (98.6 %), the 2 strongest principal components alone have a CKA of 0.83 with all 96,
-  and the 4 strongest of 0.94, while linear classifiers on them reach 52 and 84 %.
-- A rotation or scale of all features changes nothing: the teacher's classifier cannot read such a student.
-- It says nothing of classes, and a stage of another depth may have nothing to learn from the teacher's: CKA can rise
-  without accuracy. Where what it does to a network's similarity is to be judged, use another measure than CKA.
-- Batches of fewer than 4 samples are left out: unbiased HSIC is not defined for them.
+Where it fails, with a ViT of 98.6 % as teacher on the digits:
+- CKA is high as soon as the few directions of most variance agree. The 2 strongest principal components of the ViT's
+  pooled features have a CKA of 0.83 with all 96, and the 4 strongest of 0.94, while linear classifiers on them reach
+  52 and 84 %.
+- It starts high and says nothing of classes: in its first epoch ResNet8 has 0.80, with 16 % of answers right.
+- CKA can rise without accuracy. After 8 epochs (one seed) it is 0.90 with a weight of 1 and 0.93 with 10, but the
+  accuracy 97.2 and 95.5 %, beside 98.3 % of plain training. A network so trained must be judged by another measure.
+- Rotations and scales of all features change nothing, so that the teacher's classifier cannot read the student's.
+- Averages lag behind features that grow; a momentum of 0 does without. Batches of fewer than 4 samples are left out,
+  as unbiased HSIC is not defined for them.
 
 Reference:
     S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of neural network representations revisited", ICML 2019;
@@ -87,7 +89,8 @@ class CKAOptions(Section):
 
     Attributes:
         ce_weight: weight of the cross entropy.
-        weight: weight of the term, a mean over the stages between 0 and 2.
+        weight: weight of the term, a mean over the stages between 0 and 2. With 10 images of each digit (60 epochs,
+            batches of 20, mean of three seeds) ResNet8 reaches 92.9 %, with plain training 91.6 % and with kd 96.5 %.
         momentum: of the running averages of HSIC; with 0 each batch stands for itself.
         stages: pairs of stage numbers (student, teacher); by default the stages at equal relative depths.
     """
@@ -103,7 +106,7 @@ class CKA(Method):
 
     Options: ClassVar[type[Section]] = CKAOptions
     reference = "after Kornblith et al. 2019; kdprobe's own"
-    source = "tried on the digits"
+    source = "a choice of this package, tried on the digits"
     search = ranges(weight=around_weight(1.0), momentum=Choice((0.0, 0.9)))
     student_needs = teacher_needs = ("maps",)
     options: CKAOptions

@@ -37,8 +37,10 @@ PAIRS = [
     ("procrustes", 1_000, 16, 20, 5),
     ("procrustes", 1_000, 256, 10, 1),
     ("procrustes", 10_000, 16, 10, 5),
-    *(("mutual-knn", 64, width, 20, 5) for width in (16, 256, 4096)),
-    *(("mutual-knn", 1_000, width, 20, 3) for width in (16, 4096)),
+    ("mutual-knn", 64, 16, 20, 12),
+    *(("mutual-knn", 64, width, 20, 5) for width in (256, 4096)),
+    ("mutual-knn", 1_000, 16, 20, 12),
+    ("mutual-knn", 1_000, 4_096, 20, 3),
     ("mutual-knn", 10_000, 16, 6, 1),
 ]
 ANY = [("cka", 64, 1_000), ("cka", 1_000, 200), ("procrustes", 64, 300), ("mutual-knn", 64, 300)]
