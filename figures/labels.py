@@ -27,10 +27,15 @@ def shorten(name: str, limit: int = 34) -> str:
 
 def fit(text: str, size: float, room: float) -> str:
     """A line of text shortened to `room` points, but never to fewer than ten characters."""
-    limit = min(len(text), 10 + int(room / (size * _NARROWEST)))
-    while limit > 10 and text_width(shorten(text, limit), size) > room:
-        limit -= 1
-    return shorten(text, limit)
+    most = min(len(text), 10 + int(room / (size * _NARROWEST)))
+    if most <= 10 or text_width(shorten(text, most), size) <= room:
+        return shorten(text, most)
+    # widths are slow to find: halved, not tried one after the other
+    least = 10
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if text_width(shorten(text, middle), size) <= room else (least, middle)
+    return shorten(text, least)
 
 
 def note_below(figure: Figure, notes: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """Time and memory of a map of N networks of the CIFAR family on the digits: `make bench-map`.
 
-Networks are made, not trained: what is measured does not depend on their weights. Memory is the largest resident set of
-any process that measures pairs; it must not grow with N. It is read while they live: `getrusage` counts for a child
-what its parent held when it was begun.
+Networks are made, not trained: what is measured does not depend on their weights. Memory is the most that any process
+that measures pairs holds of its own; it must not grow with N. The pages of its libraries come on top, about 380 MiB
+that all processes share; 110 MiB more of them are read when one ends, as after a minute of work, which is why the
+largest resident set that `getrusage` tells is larger for many networks.
 """
 
 import argparse
@@ -38,13 +39,13 @@ class Watch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak, self.own, self._over = 0.0, 0.0, threading.Event()
+        self.peak, self._over = 0.0, threading.Event()
 
     def run(self) -> None:
         """Look again and again."""
         while not self._over.wait(0.05):
             for path in Path("/proc/self/task").glob("*/children"):
-                self.peak = max(self.peak, *map(largest, path.read_text().split()), 0.0)
+                self.peak = max(self.peak, *map(held, path.read_text().split()), 0.0)
 
     def __enter__(self) -> "Watch":
         """Begin."""
@@ -57,21 +58,21 @@ class Watch(threading.Thread):
         self.join()
 
 
-def largest(process: str) -> float:
-    """The largest resident set of a process since it was begun, in MiB."""
+def held(process: str) -> float:
+    """What a process holds of its own, in MiB."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0.0
-    return max([int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")], default=0.0)
+    return max([int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")], default=0.0)
 
 
 def timed(texts: list[str], folder: Path, options: dict[str, str]) -> tuple[float, float, float]:
-    """Seconds of a map, and the largest resident sets of its workers and of the process that keeps them busy in MiB."""
+    """Seconds of a map, and what its workers and the process that keeps them busy hold, in MiB."""
     start = time.perf_counter()
     with Watch() as watch:
         measure_map(find_members(texts), folder, device="cpu", **options)
-    return time.perf_counter() - start, watch.peak, largest("self")
+    return time.perf_counter() - start, watch.peak, held("self")
 
 
 def measure(folder: Path, count: int, names: list[str]) -> None:
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--measures", nargs="+", default=["cka", "procrustes", "rsa"])
     given = parser.parse_args()
     print(
-        "| networks | measure | features and pairs | pairs alone | each | largest worker | driver |\n"
+        "| networks | measure | features and pairs | pairs alone | each | worker holds | driver holds |\n"
         "|---|---|---|---|---|---|---|"
     )
     for count in given.counts:

@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy.stats import ttest_1samp
 
-from figures import style
+from figures import labels, style
 from figures.commands import figures as figures_command
 from figures.labels import shorten, text_width
 from figures.pictures import FIGURES, draw, draw_files
@@ -433,6 +433,16 @@ def test_lines_differ_in_colour_or_dashes() -> None:
 
 def test_names_are_never_mathematics() -> None:
     assert "teacher: $x^2$, layer" in written(draw(cka_result(teacher="$x^2$")))
+
+
+def test_a_long_name_is_fitted_by_measuring_few_of_its_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(labels, "text_width", lambda text, size: measured.append(text) or len(text) * size / 2)
+    for room in (20.0, 60.0, 131.0):
+        del measured[:]
+        short = labels.fit("x" * 400, 10.0, room)
+        assert len(short) == max(10, int(room / 5))
+        assert len(measured) < 9
 
 
 @pytest.mark.parametrize("limit", [9, 20, 60])
