@@ -29,7 +29,7 @@ def test_a_published_accuracy_is_one_of_those_that_are_listed_with_their_sources
     listed = [
         row for file in PUBLISHED.glob("*.csv") for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     ]
-    pair = where.split(", ", 1)[1]
+    pair = where.split(", ")[1]
     found = [
         row
         for row in listed

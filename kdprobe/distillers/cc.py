@@ -107,7 +107,7 @@ class CC(Method):
     Options: ClassVar[type[Section]] = CCOptions
     reference = "Peng et al. 2019"
     source = "Knowledge-Distillation-Zoo (`kernel`), RepDistiller's script for CIFAR-100 (`adjacent`)"
-    published = "69.63 (CIFAR-100, ResNet56 to ResNet20)"
+    published = "69.63 (CIFAR-100, ResNet56 to ResNet20, form adjacent)"
     search = ranges(kernel_weight=around_weight(100.0), gamma=LogUniform(0.1, 1.6))
     student_needs = teacher_needs = ("pooled",)
     options: CCOptions
