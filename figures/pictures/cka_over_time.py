@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.calibrated import beside_null
-from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
+from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, text_width, widest
 from figures.pictures.cka import colour_label
 from figures.remarks import first_few, remarks_on
-from figures.style import COLUMN_WIDTH, LABEL, MARKERS, RISING, colours, place, sheet, style
+from figures.style import COLUMN_WIDTH, LABEL, MARKERS, RISING, TITLE, colours, place, sheet, style
 from kdprobe.results import Result
 
 
@@ -30,10 +30,13 @@ def draw_cka_over_time(result: Result) -> Figure:
     across = max(1, min(len(names), int((COLUMN_WIDTH - 10) // (widest(names) + 34))))
     legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 20
     beside = beside_null(result)
-    remarks = first_few([*([f"hollow: {beside.words}"] if beside else []), *remarks_on(result)])
+    hollow = [f"hollow: {beside.words} for all together"] if beside and beside.chance.any() else []
+    remarks = first_few([*hollow, *remarks_on(result)])
     bottom = 28 + LABEL * LEADING * len(remarks)
-    figure = sheet(COLUMN_WIDTH, bottom + 124 + legend)
-    axes = place(figure, 34, bottom, COLUMN_WIDTH - 42, 124)
+    label = colour_label(result.facts)
+    height = max(124.0, text_width(label, TITLE))
+    figure = sheet(COLUMN_WIDTH, bottom + height + legend)
+    axes = place(figure, 34, bottom, COLUMN_WIDTH - 42, height)
     note_below(figure, remarks)
     shades = colours(0.0, 1.0, rising=RISING[2:])(np.linspace(0, 1, len(names)))
     for index, (name, row) in enumerate(zip(names, values, strict=True)):
@@ -45,7 +48,7 @@ def draw_cka_over_time(result: Result) -> Figure:
             within = np.where(beside.chance[index], row, np.nan)
             axes.plot(epoch, within, marker, color=shades[index], markersize=3, markerfacecolor="white")
     axes.set_xlabel("epoch", labelpad=2)
-    axes.set_ylabel(colour_label(result.facts), labelpad=3)
+    axes.set_ylabel(label, labelpad=3)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.grid()
     figure.legend(

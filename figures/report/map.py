@@ -73,7 +73,8 @@ def _pointed(result: Result, row: int, column: int) -> str:
     ends = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
     lines = [names[row], names[column], "undefined" if np.isnan(value) else f"{value:.3f}{ends}"]
     if "p_adjusted" in arrays and not np.isnan(p_value := float(arrays["p_adjusted"][row, column])):
-        lines.append(f"null: mean {arrays['null_mean'][row, column]:.3f}, p = {p_value:.3f} for all pairs")
+        mean = number(float(arrays["null_mean"][row, column]), 3)
+        lines.append(f"null: mean {mean}, p = {p_value:.3f} for all pairs")
     return hover(*lines)
 
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from figures.pictures import FIGURES
+from figures.report.map import map_panels
 from figures.report.page import SECTIONS, differing_parts
 from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
@@ -199,6 +200,18 @@ def test_cka_heatmap_keeps_rows_and_reasons(text: str) -> None:
     assert chart["ticks"]["xaxis"] == result.facts["student_layers"]
     assert (undefined["x"], undefined["y"]) == ([1], [0])
     assert "undefined: the student&#x27;s features are constant" in undefined["text"][0]
+
+
+def test_pairs_of_networks_within_their_null_are_grey_in_the_report_too() -> None:
+    result = calibrated(map_result(2, 2), spread=0.6)
+    (panel,) = map_panels([("map.npz", result)])
+    heat, grey = panel.charts[0].traces
+    chance = result.arrays["p_adjusted"] > 0.05
+    empty = [sum(value is None for row in trace["z"] for value in row) for trace in (heat, grey)]
+    assert empty == [chance.sum(), chance.size - chance.sum()]
+    assert grey["name"] == "within its null, p > 0.05"
+    assert "for all pairs" in heat["customdata"][0][1]
+    assert "from 39 random orders of the images" in panel.charts[0].caption
 
 
 def test_same_results_same_page(folder: Path, text: str, tmp_path: Path) -> None:
