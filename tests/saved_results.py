@@ -480,6 +480,7 @@ def tuned_result(
         "expected": np.stack([expected_best(row) for row in held_out]),
         "accuracy": accuracy,
     }
+    arrays |= {"chosen": np.nanargmax(held_out, axis=1)}
     arrays |= {f"trial_{key}": np.full(held_out.shape, 7.5) for key in ("seconds", "teacher_images")}
     arrays |= {key: np.full(accuracy.shape, 10.0) for key in ("seconds", "teacher_images")}
     arrays |= {"published": accuracy - 0.01} if published else {}
@@ -489,7 +490,6 @@ def tuned_result(
         "methods": list(methods),
         "seeds": list(range(n_seeds)),
         "trials": [settings for _ in methods],
-        "chosen": [int(np.nanargmax(row)) for row in held_out],
         "sources": ["the authors' code" for _ in methods],
         "student": "resnet8",
         "teacher": "vit_tiny",

@@ -18,6 +18,7 @@ from kdprobe.results import Result
 
 _ROW, _LEAST = 26.0, 120.0  # points of a method, and at least of a panel
 _GAP = 46.0  # points between the panels
+_ACROSS = 3  # entries of the legend side by side
 _DODGE = 0.12  # of the distance of two trials: by how much intervals that would lie on each other are moved apart
 
 
@@ -32,17 +33,19 @@ def draw_tuned_comparison(result: Result) -> Figure:
         the figure: accuracies on the test images at the left, the best on held-out images at the right.
     """
     names = [shorten(name) for name in result.facts["methods"]]
-    remarks = first_few(remarks_on(result))
+    remarks, handles = first_few(remarks_on(result)), _handles(result)
     left, bottom = widest(names, TITLE) + 12, 32 + LABEL * LEADING * len(remarks)
     height = max(_ROW * len(names), _LEAST)
     width = PAGE_WIDTH - left - _GAP - 10
-    figure = sheet(PAGE_WIDTH, bottom + height + 2 * LABEL * LEGEND_LEADING + 8)
+    figure = sheet(PAGE_WIDTH, bottom + height + LABEL * LEGEND_LEADING * -(-len(handles) // _ACROSS) + 8)
     note_below(figure, remarks)
     accuracies = place(figure, left, bottom, 0.58 * width, height)
     _accuracies(accuracies, result)
     accuracies.set_yticks(range(len(names)), names, fontsize=TITLE)
     _best(place(figure, left + 0.58 * width + _GAP, bottom, 0.42 * width, height), result)
-    _legend(figure, result)
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(6 / PAGE_WIDTH, 1.0), ncols=_ACROSS, borderaxespad=0.2
+    )
     return figure
 
 
@@ -72,6 +75,8 @@ def _accuracies(axes: Axes, result: Result) -> None:
             axes.hlines(row + 0.34, 100 * (mean - half), 100 * (mean + half), color=colour, linewidth=0.8)
             axes.plot(100 * mean, row + 0.34, "o", color="white", mec=colour, markersize=3.6, mew=0.9)
         mean, half = seeds_interval(shares, n_images=n_images)
+        if np.isnan(mean):
+            continue
         if not np.isnan(half) and published is None:
             axes.plot(100 * shares, np.full(shares.shape, row + 0.24), "o", color=colour, alpha=0.55, ms=3.2, mew=0)
         words = worded_interval(shares, scale=100, digits=1, n_images=n_images)
@@ -98,7 +103,8 @@ def _best(axes: Axes, result: Result) -> None:
     axes.grid(axis="y")
 
 
-def _legend(figure: Figure, result: Result) -> None:
+def _handles(result: Result) -> list[Line2D]:
+    """What the legend explains."""
     facts = result.facts
     diamond: dict[str, Any] = {"marker": "D", "color": MUTED, "markersize": 4.6, "mec": "white"}
     several = len(facts["seeds"]) > 1
@@ -119,4 +125,4 @@ def _legend(figure: Figure, result: Result) -> None:
     if any(is_starred(result, name) for name in facts["methods"]):
         label = f"* differs from {baseline_shown(result)} (paired by seed, Holm)"
         handles.append(Line2D([], [], linestyle="", label=label))
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(6 / PAGE_WIDTH, 1.0), ncols=3, borderaxespad=0.2)
+    return handles

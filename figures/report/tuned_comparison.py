@@ -8,7 +8,7 @@ import numpy as np
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover, numbers
 from figures.words import number
-from kdprobe.formats.settings import worded_settings
+from kdprobe.formats.settings import worded_values
 from kdprobe.mean_interval import differs, seeds_interval, worded, worded_interval, worded_p_value
 from kdprobe.results import Result
 
@@ -56,7 +56,8 @@ def _accuracies(result: Result) -> Table:
 
 
 def _differences(result: Result) -> list[Table]:
-    found = [entry for entry in result.facts["differences"] if entry["adjusted_p_value"] is not None]
+    needed = ("difference", "high", "adjusted_p_value")
+    found = [entry for entry in result.facts["differences"] if all(entry[key] is not None for key in needed)]
     families = (
         ("How methods differ", [one for one in found if one["other"] in result.facts["methods"]]),
         ("What tuning changed", [one for one in found if one["other"] not in result.facts["methods"]]),
@@ -81,15 +82,16 @@ def _difference(entry: dict[str, Any]) -> list[str]:
 
 
 def _chosen(result: Result) -> Table:
-    facts = result.facts
-    rows = []
+    """A line for each option of each method, as chosen and as published."""
+    facts, rows = result.facts, []
     for name, trials, chosen, shares in zip(
-        facts["methods"], facts["trials"], facts["chosen"], result.arrays["held_out"], strict=True
+        facts["methods"], facts["trials"], result.arrays["chosen"], result.arrays["held_out"], strict=True
     ):
-        places = {f"chosen: trial {chosen}": chosen, "published: trial 0": 0} if chosen else {"chosen: as published": 0}
-        rows += [[name, what, number(100 * shares[at], 2), worded_settings(trials[at])] for what, at in places.items()]
-    heads = ["method", "trial", "held out %", "setting"]
-    return Table(heads, rows, "What was tuned, and the accuracy on the held-out images.")
+        rows.append([name, "held-out accuracy in %", *(number(100 * shares[place], 2) for place in (chosen, 0))])
+        tuned, published = (worded_values(trials[place]) for place in (chosen, 0))
+        rows += [["", key, tuned.get(key, "-"), published.get(key, "-")] for key in published | tuned]
+    note = "What was chosen, beside the published setting, which is trial 0."
+    return Table(["method", "", "chosen", "published"], rows, note)
 
 
 def _costs(result: Result) -> Table:

@@ -9,6 +9,7 @@ TUNED_COMPARISON = Kind(
     arrays={
         "held_out": Values("methods trials", within=SHARE, nan="some"),  # NaN where a training diverged
         "expected": Values("methods trials interval", within=SHARE),  # the best of 1, 2, ... trials
+        "chosen": Values("methods", "whole", index="trials"),
         "accuracy": Values("methods seeds", within=SHARE, nan="some"),
         "published": Values("methods seeds", within=SHARE, nan="some", required=False),
         "trial_seconds": Values("methods trials", within=COUNT, nan="some"),
@@ -20,7 +21,6 @@ TUNED_COMPARISON = Kind(
         "methods": List(Text(), "methods"),
         "seeds": List(Number(whole=True), "seeds"),
         "trials": List(List(Dict(Anything()), "trials"), "methods"),
-        "chosen": List(COUNTED, "methods"),
         "sources": List(Text(), "methods"),
         "student": Text(),
         "teacher": Maybe(Text()),

@@ -42,6 +42,7 @@ def comparison_result(outcome: Finished) -> Result:
     arrays = {
         "held_out": held_out,
         "expected": np.stack([expected_best(row) for row in held_out]),
+        "chosen": np.array([chosen[name].trial for name in names]),
         "accuracy": _numbers(finals, "accuracy"),
         **{f"trial_{key}": _numbers(trials, key) for key in ("seconds", "teacher_images")},
         **{key: _numbers(finals, key) for key in ("seconds", "teacher_images")},
@@ -53,7 +54,6 @@ def comparison_result(outcome: Finished) -> Result:
         "methods": names,
         "seeds": list(range(plan.n_seeds)),
         "trials": [list(chosen[name].tried) for name in names],
-        "chosen": [chosen[name].trial for name in names],
         "sources": [one.source for one in plan.contenders],
         "student": plan.config.model.name,
         "data": plan.config.data.spec,
@@ -168,5 +168,5 @@ def _trial_lines(result: Result) -> Iterator[dict[str, Any]]:
         for trial, settings in enumerate(facts["trials"][row]):
             costs = {key: arrays[f"trial_{key}"][row, trial] for key in ("seconds", "teacher_images")}
             best = dict(zip(("expected_best", "low", "high"), arrays["expected"][row, trial], strict=True))
-            number = {"method": name, "trial": trial, "chosen": trial == facts["chosen"][row]}
+            number = {"method": name, "trial": trial, "chosen": trial == arrays["chosen"][row]}
             yield {**number, "held_out_accuracy": arrays["held_out"][row, trial], **settings, **costs, **best}

@@ -19,7 +19,7 @@ def summary_rows(result: Result) -> Iterator[dict[str, str]]:
     facts, arrays = result.facts, result.arrays
     others = [name for name in BASELINES if name in facts["methods"]]
     for row, name in enumerate(facts["methods"]):
-        chosen = facts["chosen"][row]
+        chosen = int(arrays["chosen"][row])
         line = {"method": name, "held out %": f"{100 * arrays['held_out'][row, chosen]:.2f}"}
         if "published" in arrays:
             line["published %"] = _percent(arrays["published"][row], facts["n_images"])
@@ -38,7 +38,7 @@ def summary_rows(result: Result) -> Iterator[dict[str, str]]:
 def chosen_rows(result: Result) -> Iterator[dict[str, str]]:
     """A line for each method: which trial was chosen, and its setting."""
     facts = result.facts
-    for name, trials, chosen in zip(facts["methods"], facts["trials"], facts["chosen"], strict=True):
+    for name, trials, chosen in zip(facts["methods"], facts["trials"], result.arrays["chosen"].tolist(), strict=True):
         which = f"trial {chosen}" if chosen else "published"
         yield {"method": name, "chosen": which, "setting": worded_settings(trials[chosen])}
 

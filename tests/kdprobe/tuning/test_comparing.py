@@ -28,8 +28,8 @@ def test_the_best_trial_is_trained_anew_with_all_seeds(tmp_path):
     rates = [settings[RATE] for settings in result.facts["trials"][0]]
     np.testing.assert_array_equal(np.isnan(held_out[0]), np.array(rates) > 0.17)
     assert np.isnan(held_out).sum() > 0
-    assert result.facts["chosen"] == np.nanargmax(held_out, axis=1).tolist()
-    chosen = [settings[trial] for settings, trial in zip(result.facts["trials"], result.facts["chosen"], strict=True)]
+    assert result.arrays["chosen"].tolist() == np.nanargmax(held_out, axis=1).tolist()
+    chosen = [settings[trial] for settings, trial in zip(result.facts["trials"], result.arrays["chosen"], strict=True)]
     runs = [RunFolder(path).result() for path in (tmp_path / "finals" / "cells").iterdir()]
     assert {run["evaluated_on"] for run in runs} == {"test"}
     assert chosen[0] == {RATE: min(rates)}
