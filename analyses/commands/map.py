@@ -36,7 +36,7 @@ from kdprobe.terminal import echo
 )
 @batch_size_option("Number of images in a minibatch.", least=4, default=64, show_default=True)
 @sample_groups_option
-@calibration_options("They imply --calibrate.", of="the images, for each network", pairs="pairs of networks")
+@calibration_options("They imply --calibrate.", of="the images, for each network")
 @saving_options("map")
 @engine_options
 @view_options

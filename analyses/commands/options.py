@@ -7,14 +7,13 @@ import click
 
 
 def calibration_options(
-    permutations: str, *, of: str = "the student's samples", pairs: str = "pairs of layers"
+    permutations: str, *, of: str = "the student's samples"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--calibrate` and `--permutations`.
 
     Args:
         permutations: what the number of permutations does if calibration is not asked for.
         of: what is permuted.
-        pairs: what the p values hold for together.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +28,7 @@ def calibration_options(
             "--calibrate",
             is_flag=True,
             help="Set each value beside what chance gives: how far it exceeds its permutation null, with p values that "
-            f"hold for all {pairs} together.",
+            "hold for all pairs together.",
         )(command)
 
     return decorate

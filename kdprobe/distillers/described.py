@@ -85,7 +85,7 @@ def describe_method(name: str) -> MethodDescription:
 @cache
 def _shapes(name: str) -> Shapes:
     args = {} if name.startswith("resnet") else {"patch_size": 4}
-    return measure(create(name, n_classes=_CLASSES, image_size=32, args=args))
+    return measure(create(name, n_classes=_CLASSES, image_size=32, args=args, named_by=None))
 
 
 def _worded(needs: Iterable[Need]) -> str:

@@ -80,7 +80,7 @@ def compare(
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Compare methods fairly: all tuned alike on held-out images, and tested once.
+    """Compare methods, all tuned alike and tested once.
 
     Each method gets the same number of trials: its published setting, and others from its own ranges of options, with
     the same learning rates for all. The best one on the held-out images is trained anew on all training images, with

@@ -103,8 +103,8 @@ def test_other_measures_have_both_directions_and_the_intervals_of_similarity(dum
 
 @pytest.mark.usefixtures("here")
 def test_an_interval_of_several_stages_is_that_of_their_mean(dumps, tmp_path):
-    result = measured(dumps, tmp_path / "cells", measure="rsa", rule="depth")
-    whole = files_similarity([*map(Path, dumps[1:])], "rsa").arrays
+    result = measured(dumps, tmp_path / "cells", measure="rsa-spearman", rule="depth")
+    whole = files_similarity([*map(Path, dumps[1:])], "rsa-spearman").arrays
     places = [0, 1], [1, 2]
     assert result.arrays["similarity"][1, 2] == pytest.approx(whole["matrix"][places].mean(), rel=1e-9)
     half = (result.arrays["high"] - result.arrays["low"])[1, 2] / 2
