@@ -68,7 +68,13 @@ def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
         ]
         closer = ", ".join(FIDELITIES[name].label for name in above if name != "accuracy")
         told = f"Beside {pair['other']} ({pair['n']} {pair['by']}s), {pair['one']}"
-        if _COPIES in above:
+        lost = -100 * differences[list(FIDELITIES).index("accuracy"), 0]
+        if _COPIES in above and lost > 0 and "same_error" not in above:
+            yield (
+                f"{told} makes more of its teacher's mistakes, but gets {lost:.1f} points fewer images right, which "
+                "brings mistakes in common by itself; it is not shown to have learnt its function"
+            )
+        elif _COPIES in above:
             yield f"{told} makes more of its teacher's mistakes: it has learnt its function, not only its accuracy"
         elif closer:
             yield f"{told} is closer to its teacher ({closer}), but is not shown to make more of its mistakes"

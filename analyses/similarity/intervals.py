@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analyses.jackknife import Array, jackknife_t, too_few
+from analyses.jackknife import MIN_GROUPS, Array, jackknife_t, too_few
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError
 
@@ -70,7 +70,8 @@ def group_half_widths(
     Returns:
         [rows, columns], NaN where there is no interval; and why there is none, empty if each defined value has one.
     """
-    if reason := measure.no_interval:
+    n_groups = MIN_GROUPS if measure.grouping == "minibatches" else len(np.unique(groups))
+    if reason := measure.no_interval or too_few(n_groups, measure.grouping):
         return np.full((len(rows), len(columns)), np.nan), reason
     known = [[place for place, one in enumerate(side) if not one.failed] for side in (rows, columns)]
     sides = [[(one.features, one.prepared) for one in side if one.features is not None] for side in (rows, columns)]

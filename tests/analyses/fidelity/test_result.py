@@ -1,5 +1,6 @@
 """Fidelity of planted students: who copies its teacher, who is only as accurate, and what cannot be asked."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 
 from analyses.evaluation.predictions import Judged
 from analyses.fidelity import measure_fidelity
+from analyses.fidelity.comparisons import Comparisons
 from analyses.fidelity.inherited import inherited_errors, inherited_table
 from analyses.fidelity.lineage import Lineage, lineages
 from analyses.fidelity.measured import measure_answers
 from analyses.fidelity.quantities import FIDELITIES, Answers
-from analyses.fidelity.words import fidelity_summary, fidelity_table
+from analyses.fidelity.words import fidelity_summary, fidelity_table, verdicts
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError
 from kdprobe.results import check_result
@@ -56,6 +58,24 @@ def test_copied_mistakes_are_told_from_accuracy(result):
     assert adjusted[PLACE["accuracy"]] > 0.1
     for name, words in zip(("plain", "other"), result.facts["verdicts"], strict=True):
         assert words.startswith(f"Beside {name} (359 images), copier makes more of its teacher's mistakes")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "same_error_p", "words"),
+    [
+        (0.0, 1.0, "it has learnt its function, not only its accuracy"),
+        (-0.44, 0.01, "it has learnt its function, not only its accuracy"),
+        (-0.44, 1.0, "but gets 44.0 points fewer images right, .* not shown to have learnt its function"),
+    ],
+)
+def test_a_network_that_errs_more_is_not_said_to_have_learnt_mistakes(accuracy, same_error_p, words):
+    differences, adjusted = np.zeros((1, len(FIDELITIES), 3)), np.ones((1, len(FIDELITIES)))
+    differences[0, PLACE["accuracy"]] = accuracy
+    for name, p_value in (("agreement_wrong", 0.001), ("same_error", same_error_p)):
+        differences[0, PLACE[name]], adjusted[0, PLACE[name]] = 0.2, p_value
+    pair = {"one": "student", "other": "control", "by": "image", "n": 359}
+    (said,) = verdicts(Comparisons([pair], differences, adjusted, adjusted, []), ["control"])
+    assert re.search(words, said)
 
 
 def test_the_interval_of_a_divergence_stays_in_its_range():
