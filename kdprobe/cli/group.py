@@ -1,7 +1,7 @@
-"""The `kdprobe` command: a group that finds its subcommands by entry point.
+"""The `kdprobe` command: a group of kdprobe's own subcommands, and of those that other packages add.
 
-Any installed package can add a command by naming it under the entry-point group
-`kdprobe.commands`; nothing here knows what the commands are.
+Any installed package can add a command by naming it under the entry-point group `kdprobe.commands`. kdprobe's own are
+listed here: they do not depend on what was written down when it was installed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,35 @@ from kdprobe.terminal.progress import phase
 
 GROUP = "kdprobe.commands"
 
+#: where each of kdprobe's own commands is
+OWN = {
+    "train": "kdprobe.cli.train:train",
+    "dump": "kdprobe.cli.dump:dump",
+    "runs": "kdprobe.cli.runs:runs",
+    "list": "kdprobe.cli.lists.group:lists",
+    "data": "kdprobe.cli.data:data",
+    "demo": "kdprobe.cli.demo:demo",
+    "export": "kdprobe.cli.export:export",
+    "sweep": "kdprobe.cli.sweep:sweep",
+    "compare": "kdprobe.cli.tuning.compare:compare",
+    "sweep-dropout": "kdprobe.cli.sweep:sweep_dropout",
+    "dropout": "analyses.commands.dropout:dropout",
+    "cka": "analyses.commands.cka:cka",
+    "similarity": "analyses.commands.similarity:similarity",
+    "map": "analyses.commands.map:map_networks",
+    "decompose": "analyses.commands.decompose:decompose",
+    "evaluate": "analyses.commands.evaluate:evaluate",
+    "compound": "analyses.commands.compound:compound",
+    "fidelity": "analyses.commands.fidelity:fidelity",
+    "complexity": "analyses.commands.complexity:complexity",
+    "figures": "figures.commands:figures",
+    "report": "figures.commands:report",
+    "paper": "figures.commands:paper",
+}
+
 
 class Commands(click.Group):
-    """A group whose members are the entry points of `kdprobe.commands`, imported when asked for."""
+    """A group whose members are imported when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all installed commands, sorted."""
@@ -108,7 +134,7 @@ def _load(entry: EntryPoint) -> click.Command:
         KdprobeError: if it cannot be imported, naming a file of the user's where that is the reason.
     """
     others = sorted({one.value for one in entry_points(group=GROUP, name=entry.name)} - {entry.value})
-    if others and not _is_own(entry):
+    if others and entry.name not in OWN:
         raise KdprobeError(
             f"command {entry.name!r} is registered as {entry.value} and as {others[0]}; uninstall one of the packages"
         )
@@ -142,9 +168,11 @@ def _broken(entry: EntryPoint, error: KdprobeError) -> click.Command:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    """What is installed by name; a name of kdprobe's own is kdprobe's."""
-    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=_is_own)}
+    """What kdprobe has and what other packages add; a name of kdprobe's own is kdprobe's.
 
-
-def _is_own(entry: EntryPoint) -> bool:
-    return entry.module.partition(".")[0] in ("kdprobe", "analyses", "figures")
+    What the installed metadata say of kdprobe itself may be older than the code, and does not count.
+    """
+    own = {name: EntryPoint(name, value, GROUP) for name, value in OWN.items()}
+    packages = {value.partition(".")[0] for value in OWN.values()}
+    added = {entry.name: entry for entry in entry_points(group=GROUP) if entry.module.partition(".")[0] not in packages}
+    return added | own

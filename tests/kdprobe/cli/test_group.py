@@ -1,5 +1,5 @@
 import re
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
 import click
@@ -199,3 +199,18 @@ def test_huge_names_are_neither_compared_nor_shown_whole():
     long = ["w" * 3000 + str(number) for number in range(2000)]
     assert len(near_matches("w" * 3000, [*long, "known"])) < 3000
     assert near_matches("knwn", [*long, "known"]) == "; did you mean 'known'?"
+
+
+@pytest.mark.parametrize("said", ["train = kdprobe.cli.train:train\nlearn = kdprobe.cli.learn:learn\n", ""])
+def test_own_commands_do_not_depend_on_metadata_of_an_older_installation(said, tmp_path, monkeypatch, capsys):
+    about = tmp_path / "kdprobe-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: kdprobe\nVersion: 0.1.0\n")
+    (about / "entry_points.txt").write_text(f"[kdprobe.commands]\n{said}")
+    monkeypatch.setattr(group, "entry_points", Distribution.at(about).entry_points.select)
+    assert kdprobe.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} ", listed, re.MULTILINE) for name in ("fidelity", "map", "compare", "figures"))
+    assert "cannot be imported" not in listed
+    assert "learn" not in re.findall(r"^  (\S+)", listed, re.MULTILINE)
+    assert "no command 'fidelty'; did you mean 'fidelity'?" in status_of(capsys, "fidelty")[1]
