@@ -38,6 +38,15 @@ def fit(text: str, size: float, room: float) -> str:
     return shorten(text, least)
 
 
+def wrap(text: str, size: float, room: float) -> str:
+    """A line of text in two of about the same length where `room` points are not enough; each fits."""
+    words = text.split(" ")
+    if text_width(text, size) <= room or len(words) == 1:
+        return fit(text, size, room)
+    pairs = [(" ".join(words[:place]), " ".join(words[place:])) for place in range(1, len(words))]
+    return "\n".join(fit(line, size, room) for line in min(pairs, key=lambda lines: widest(lines, size)))
+
+
 def note_below(figure: Figure, notes: Sequence[str]) -> None:
     """Write lines of text above the lower edge of a figure; each takes `LABEL * LEADING` points."""
     width, height = figure.get_size_inches() * 72

@@ -7,6 +7,9 @@ from matplotlib.axes import Axes
 
 from figures.style import INK, LABEL
 
+BETWEEN = 22.0  # points between panels side by side: half a number of each stands out below
+_TICK = 20.0  # points from one number below to the next, at least
+
 
 def mark(axes: Axes, row: int, ends: tuple[float, float, float], text: str, colour: str, **looks: Any) -> None:
     """Draw a mark, its interval and its number.
@@ -30,7 +33,8 @@ def frame_rows(axes: Axes, bottom: float, margin: float) -> None:
     """Set up axes for rows, the first one at the top and `bottom` below the last, with a margin beside the marks."""
     axes.grid(axis="x")
     axes.margins(x=margin)
-    axes.locator_params(axis="x", nbins=5)
+    width = axes.bbox.width / axes.figure.dpi * 72
+    axes.locator_params(axis="x", nbins=max(2, min(5, int(width / _TICK))))
     axes.set_ylim(bottom, -0.75)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from analyses.dropout import best_against_neighbours, equal_rates
+from analyses.fidelity.quantities import FIDELITIES
 from analyses.map import average_linkage, chord_distances, principal_coordinates
 from analyses.similarity.null import calibrate, calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
@@ -416,7 +417,7 @@ def fidelity_result(
         "groups": list(groups),
         "group_roles": roles,
         "quantities": list(quantities),
-        "labels": [name.replace("_", " ") for name in quantities],
+        "labels": [FIDELITIES[name].label for name in quantities],
         "scales": list(quantities.values()),
         "classes": ["0", "1", "2"],
         "teacher": "vit",
@@ -429,7 +430,7 @@ def fidelity_result(
         "confidence": 0.95,
         "pairs": [{"one": one, "other": other, "by": "seed", "n": n_seeds} for one, other in pairs],
         "verdicts": [
-            f"Beside {other} (3 seeds), {one} is not shown to be closer to its teacher" for one, other in pairs
+            f"Beside {other} (3 seeds), {one} is not shown to be closer to the teacher" for one, other in pairs
         ],
         "untested": [],
         "undefined": [{"network": names[0], "quantity": "kappa", "reason": "both give the same class to every image"}],

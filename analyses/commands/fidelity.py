@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Number of images shown of each method that it learnt to get wrong from its teacher.",
+    help="Number of images shown of each method: mistakes of the teacher's that it makes more often than controls.",
 )
 @saving_options("fidelity")
 @showing_options
@@ -92,5 +92,5 @@ def fidelity(
         saving.save(pictures, shown, inherited_table(shown))
     echo(fidelity_summary(result))
     if shown is None:
-        echo("no image that a student learnt to get wrong from its teacher")
+        echo("students make no mistake of the teacher's more often than controls")
     saving.draw()

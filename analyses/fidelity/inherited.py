@@ -1,4 +1,4 @@
-"""The images that students learnt to get wrong: they give the teacher's wrong answer, and controls do not."""
+"""The images that students get wrong as their teacher does, more often than controls."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from kdprobe.results import Result
 def inherited_errors(
     fidelity: Result, teacher: Judged, students: Sequence[Judged], *, n_images: int = 8
 ) -> Result | None:
-    """The test images on which each method of students has taken over a mistake of the teacher's.
+    """The test images on which each method of students makes a mistake of the teacher's more often than controls.
 
     Of an image that the teacher gets wrong, the share of a method's networks with the same answer is compared with the
     share of the controls that give it too. Those come first where the difference is largest, and among equal ones those
@@ -33,8 +33,8 @@ def inherited_errors(
         a result of kind "inherited-errors" for N images: `images` [N, h, w, 3] uint8; `index`, `labels`, `answers` (the
         wrong one) and `group` [N]; `students` and `controls` [N], the shares of networks that give it (NaN without
         controls); `confidence` [N], the students' mean probability of it; `counts` [groups, 2], the mean numbers of
-        mistakes that a network of the method, and a control, has in common with the teacher. None where no student has
-        taken over any.
+        mistakes that a network of the method, and a control, has in common with the teacher. None where there is
+        no such image.
     """
     arrays, facts = fidelity.arrays, fidelity.facts
     answers, wrong = arrays["teacher_predictions"], arrays["teacher_predictions"] != arrays["targets"]

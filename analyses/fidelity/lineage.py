@@ -1,10 +1,12 @@
 """Which networks are runs of one method that differ in the seed alone, and who taught them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from analyses.evaluation.predictions import Judged
+from kdprobe.distillers import DISTILLERS
 from kdprobe.models.checkpoint import LAST
 from kdprobe.runs import RunFolder
 from kdprobe.runs.compare import group
@@ -22,6 +24,7 @@ class Lineage:
         seed: the run's; None where it is no finished run.
         teacher: sha256 of the teacher that it learnt from; None where it had none, or that is not known.
         shuffled: whether that teacher's answers were shuffled.
+        alone: whether it is known to have learnt without a teacher.
     """
 
     role: str
@@ -29,6 +32,13 @@ class Lineage:
     seed: int | None = None
     teacher: str | None = None
     shuffled: bool = False
+    alone: bool = False
+
+    def learnt_from(self, sha256: str | None) -> bool | None:
+        """Whether it learnt from the teacher of this hash, answers in their places or not; None if not known."""
+        if self.alone:
+            return False
+        return None if self.teacher is None or sha256 is None else self.teacher == sha256
 
 
 def lineages(students: Sequence[Judged], controls: Sequence[Judged]) -> list[Lineage]:
@@ -39,15 +49,14 @@ def lineages(students: Sequence[Judged], controls: Sequence[Judged]) -> list[Lin
     """
     networks = [*students, *controls]
     runs = {one.checkpoint: run for one in networks if (run := _run(one.checkpoint)) is not None}
-    known: dict[Path, tuple[str, int, str | None, bool]] = {}
+    known: dict[Path, tuple[str, int]] = {}
     for found in group(list(runs.values())) if runs else []:
-        shuffled = bool((found.config.get("teacher_facts") or {}).get("shuffle"))
-        for run, result in zip(found.runs, found.results, strict=True):
-            known[run.path] = found.name, result["seed"], result.get("teacher_sha256"), shuffled
+        known |= {run.path: (found.name, seed) for run, seed in zip(found.runs, found.seeds, strict=True)}
     made, roles = [], [STUDENT_OR_CONTROL[0]] * len(students) + [STUDENT_OR_CONTROL[1]] * len(controls)
     for one, role in zip(networks, roles, strict=True):
         run = runs.get(one.checkpoint)
-        made.append(Lineage(role, one.name) if run is None else Lineage(role, *known[run.path]))
+        method = (one.name, None) if run is None else known[run.path]
+        made.append(Lineage(role, *method, **_taught(one, run or _begun(one))))
     both = {one.group for one in made if one.role == STUDENT_OR_CONTROL[0]} & {
         one.group for one in made if one.role == STUDENT_OR_CONTROL[1]
     }
@@ -56,7 +65,7 @@ def lineages(students: Sequence[Judged], controls: Sequence[Judged]) -> list[Lin
 
 def _told_apart(one: Lineage) -> Lineage:
     """The same with the role in its name, where students and controls are of one method."""
-    return Lineage(one.role, f"{one.group} ({one.role})", one.seed, one.teacher, one.shuffled)
+    return replace(one, group=f"{one.group} ({one.role})")
 
 
 def _run(checkpoint: str) -> RunFolder | None:
@@ -64,3 +73,19 @@ def _run(checkpoint: str) -> RunFolder | None:
     path = Path(checkpoint)
     folder = RunFolder(path.parent if path.name == LAST else path)
     return folder if folder.finished and folder.config_path.is_file() else None
+
+
+def _begun(one: Judged) -> RunFolder | None:
+    """The run, finished or not, in whose folder a network of kdprobe's own is, such as its best one or a snapshot."""
+    parents = Path(one.checkpoint).parents[:2] if one.info.method else []
+    return next((run for run in map(RunFolder, parents) if run.inputs_path.is_file()), None)
+
+
+def _taught(one: Judged, run: RunFolder | None) -> dict[str, Any]:
+    """What is known of a network's teacher: by its run, or else by its method."""
+    if run is None:
+        method = DISTILLERS.get(one.info.method)
+        return {"alone": method is not None and not method.uses_teacher}
+    config, inputs = run.values(), run.inputs()
+    shuffled = bool((config["teacher_facts"] or {}).get("shuffle"))
+    return {"teacher": inputs and inputs.teacher, "shuffled": shuffled, "alone": config["teacher"] is None}

@@ -1,6 +1,6 @@
 """Fidelity of students and controls to one teacher on the same images, as a result, a table and in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,11 @@ def measure_fidelity(
         "n_images": len(targets),
         "temperature": temperature,
         "confidence": confidence,
-        **_about_tests(compared, controls=[group for role, group in groups if role == "control"]),
+        **_about_tests(
+            compared,
+            controls=[group for role, group in groups if role == "control"],
+            untaught={one.group for one in found if one.shuffled or one.learnt_from(teacher.info.sha256) is False},
+        ),
         **_about_what_is_missing(teacher, networks, measured, compared),
     }
     origin = {"teacher": teacher.origin(), "models": [one.origin() for one in networks]}
@@ -108,14 +112,14 @@ def _about_networks(
     }
 
 
-def _about_tests(compared: Comparisons, *, controls: Sequence[str]) -> dict[str, Any]:
+def _about_tests(compared: Comparisons, *, controls: Sequence[str], untaught: Collection[str]) -> dict[str, Any]:
     return {
         "interval": "over images, and over seeds where a method has several",
         "tests": "paired by seed and image, or by image alone (random swaps); p is Holm's over all pairs with controls "
         "or all others, and over all quantities but accuracy and agreement if teacher wrong, which are tested apart",
         "pairs": compared.pairs,
         "untested": compared.untested,
-        "verdicts": list(verdicts(compared, controls)),
+        "verdicts": list(verdicts(compared, controls, untaught)),
     }
 
 
@@ -179,10 +183,19 @@ def _remarks(teacher: Judged, networks: Sequence[Judged], found: Sequence[Lineag
         mistakes = f"{n_wrong} mistake{'s' * (n_wrong > 1)}"
         yield f"{teacher.name} makes only {mistakes} here: hardly enough to tell whether students make them too"
     for one, lineage in zip(networks, found, strict=True):
-        taught = lineage.teacher is not None and lineage.teacher == teacher.info.sha256
-        if lineage.role == "student" and lineage.teacher is not None and not taught:
-            yield f"{one.name} did not learn from {teacher.name}, but from another teacher"
+        taught = lineage.learnt_from(teacher.info.sha256)
+        if lineage.role == "student" and lineage.alone:
+            yield f"{one.name} learnt without a teacher; it is rather a control"
+        elif lineage.role == "student" and taught is False:
+            yield (
+                f"{one.name} did not learn from {teacher.name} (sha256 {_short(teacher.info.sha256)}), but from "
+                f"another teacher (sha256 {_short(lineage.teacher)})"
+            )
         if lineage.role == "student" and lineage.shuffled:
             yield f"{one.name} learnt from a teacher whose answers were shuffled; it is rather a control"
         if lineage.role == "control" and taught and not lineage.shuffled:
             yield f"{one.name} learnt from {teacher.name}, so it is no control"
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256 or '':.12}"

@@ -51,12 +51,13 @@ def fidelity_summary(result: Result) -> str:
     return "\n".join([*lines, *(entry["reason"] for entry in facts["remarks"])])
 
 
-def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
+def verdicts(compared: Comparisons, controls: Collection[str], untaught: Collection[str] = ()) -> Iterator[str]:
     """What the tests say of each method of students beside each of controls: the teacher's function, or accuracy.
 
     Args:
         compared: the tests.
         controls: names of the methods of controls.
+        untaught: names of methods that did not learn from this teacher, or not from its answers to the same images.
     """
     for pair, differences, adjusted in zip(compared.pairs, compared.differences, compared.adjusted, strict=True):
         if pair["other"] not in controls:
@@ -71,17 +72,19 @@ def verdicts(compared: Comparisons, controls: Collection[str]) -> Iterator[str]:
         lost = -100 * differences[list(FIDELITIES).index("accuracy"), 0]
         if _COPIES in above and lost > 0 and "same_error" not in above:
             yield (
-                f"{told} makes more of its teacher's mistakes, but gets {lost:.1f} points fewer images right, which "
+                f"{told} makes more of the teacher's mistakes, but gets {lost:.1f} points fewer images right, which "
                 "brings mistakes in common by itself; it is not shown to have learnt its function"
             )
+        elif _COPIES in above and pair["one"] in untaught:
+            yield f"{told} makes more of the teacher's mistakes, although it did not learn its answers"
         elif _COPIES in above:
-            yield f"{told} makes more of its teacher's mistakes: it has learnt its function, not only its accuracy"
+            yield f"{told} makes more of the teacher's mistakes: it has learnt its function, not only its accuracy"
         elif closer:
-            yield f"{told} is closer to its teacher ({closer}), but is not shown to make more of its mistakes"
+            yield f"{told} is closer to the teacher ({closer}), but is not shown to make more of its mistakes"
         elif "accuracy" in above:
-            yield f"{told} is more accurate, but is not shown to be closer to its teacher"
+            yield f"{told} is more accurate, but is not shown to be closer to the teacher"
         else:
-            yield f"{told} is not shown to be closer to its teacher"
+            yield f"{told} is not shown to be closer to the teacher"
 
 
 def undefined_in_words(undefined: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.labels import shorten, widest
-from figures.rows import frame_rows, mark
+from figures.rows import BETWEEN, frame_rows, mark
 from figures.style import MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import differs, seeds_interval, worded_interval
@@ -22,7 +22,6 @@ QUANTITIES = {
     "cka": ("last-stage CKA", 1.0, 2),
 }
 _ROW = 26.0  # points per method
-_GAP = 12.0  # points between panels
 
 
 @style()
@@ -45,11 +44,11 @@ def draw_comparison(result: Result) -> Figure:
     methods = [shorten(name) for name in result.facts["methods"]]
 
     left = widest(methods, TITLE) + 12
-    width = (PAGE_WIDTH - left - 10 - _GAP * (len(shown) - 1)) / len(shown)
+    width = (PAGE_WIDTH - left - 10 - BETWEEN * (len(shown) - 1)) / len(shown)
     height = _ROW * len(methods) + 6
     figure = sheet(PAGE_WIDTH, height + 32 + 22)
     for index, name in enumerate(shown):
-        axes = place(figure, left + index * (width + _GAP), 32, width, height)
+        axes = place(figure, left + index * (width + BETWEEN), 32, width, height)
         stars = [differs_from_baseline(result, name, method) for method in result.facts["methods"]]
         _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name), stars)
         axes.set_yticks(range(len(methods)), methods if index == 0 else [], fontsize=TITLE)

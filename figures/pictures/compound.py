@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from figures.labels import shorten, widest
-from figures.rows import frame_rows, mark
+from figures.rows import BETWEEN, frame_rows, mark
 from figures.style import PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from kdprobe.results import Result
 
 READING_LABELS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
-_ROW, _GAP = 24.0, 12.0  # points per model, and between panels
+_ROW = 24.0  # points per model
 
 
 @style()
@@ -26,11 +26,11 @@ def draw_compound(result: Result) -> Figure:
     """
     names = [shorten(name) for name in result.facts["names"]]
     left = widest(names, TITLE) + 12
-    width = (PAGE_WIDTH - left - 14 - _GAP * (len(READING_LABELS) - 1)) / len(READING_LABELS)
+    width = (PAGE_WIDTH - left - 14 - BETWEEN * (len(READING_LABELS) - 1)) / len(READING_LABELS)
     height = _ROW * len(names) + 6
     figure = sheet(PAGE_WIDTH, 30 + height + 6)
     for index, (reading, label) in enumerate(READING_LABELS.items()):
-        axes = place(figure, left + index * (width + _GAP), 30, width, height)
+        axes = place(figure, left + index * (width + BETWEEN), 30, width, height)
         _panel(axes, 100 * result.arrays[reading], PALETTE[index])
         axes.set_xlabel(f"{label} in %", labelpad=2)
         axes.set_yticks(range(len(names)), names if index == 0 else [], fontsize=TITLE)

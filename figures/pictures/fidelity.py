@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.labels import fit, shorten, widest
-from figures.rows import frame_rows, mark
+from figures.labels import LEADING, fit, note_below, shorten, widest, wrap
+from figures.remarks import first_few, remarks_on
+from figures.rows import BETWEEN, frame_rows, mark
 from figures.style import LABEL, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from figures.words import percentage
 from kdprobe.results import Result
 
-_ROW, _GAP, _FOOT, _HEAD, _ACROSS = 24.0, 10.0, 26.0, 34.0, 4  # points; panels in a row
+_ROW, _FOOT, _HEAD, _ACROSS = 24.0, 34.0, 34.0, 4  # points; panels in a row
 _COLOURS = {"student": PALETTE[0], "control": MUTED}
 
 
@@ -30,14 +31,16 @@ def draw_fidelity(result: Result) -> Figure:
     """
     facts, groups = result.facts, [shorten(name, 24) for name in result.facts["groups"]]
     left = widest(groups, TITLE) + 12
-    width = (PAGE_WIDTH - left - 8 - _GAP * (_ACROSS - 1)) / _ACROSS
+    width = (PAGE_WIDTH - left - 8 - BETWEEN * (_ACROSS - 1)) / _ACROSS
     height, down = _ROW * len(groups) + 6, math.ceil(len(facts["quantities"]) / _ACROSS)
-    total = _HEAD + down * (height + _FOOT)
+    remarks = first_few(remarks_on(result))
+    total = _HEAD + down * (height + _FOOT) + LABEL * LEADING * len(remarks)
     figure = sheet(PAGE_WIDTH, total)
+    note_below(figure, remarks)
     for number in range(len(facts["quantities"])):
         row, column = divmod(number, _ACROSS)
         bottom = total - _HEAD - (row + 1) * (height + _FOOT) + _FOOT
-        axes = place(figure, left + column * (width + _GAP), bottom, width, height)
+        axes = place(figure, left + column * (width + BETWEEN), bottom, width, height)
         _panel(axes, result, number, width)
         axes.set_yticks(range(len(groups)), groups if column == 0 else [], fontsize=TITLE)
     title = (
@@ -62,7 +65,7 @@ def _panel(axes: Axes, result: Result, number: int, width: float) -> None:
             text = f"{ends[0]:z.1f}" if scale > 1 else f"{ends[0]:z.3f}"
             mark(axes, row, tuple(ends.tolist()), text, _COLOURS[role])
     label = facts["labels"][number] + (" in %" if scale > 1 else "")
-    axes.set_xlabel(fit(label, LABEL, width + _GAP - 3), labelpad=2, size=LABEL)
+    axes.set_xlabel(wrap(label, LABEL, width + BETWEEN - 10), labelpad=2, size=LABEL)
     frame_rows(axes, len(facts["groups"]) - 0.55, 0.15)
 
 

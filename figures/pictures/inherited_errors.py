@@ -1,4 +1,4 @@
-"""Test images that students learnt to get wrong from their teacher, a block for each method."""
+"""Test images that students get wrong as their teacher does, and controls less often: a block for each method."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -33,8 +33,9 @@ def inherited_panels(results: Results) -> list[Panel]:
     ]
     note = (
         "Test images that the teacher gets wrong, and on which students give the same wrong answer more often than "
-        "controls, which did not learn from it. Below each: its class, that answer, and the shares of students | of "
-        "controls that give it."
+        "controls, which did not learn from it. Whether they learnt this from the teacher is for the tests to say: who "
+        "errs more has more mistakes in common with anyone. Below each: its class, that answer, and the shares of "
+        "students | of controls that give it."
     )
     return [Panel("", note, galleries, choose="Method")]
 

@@ -39,7 +39,7 @@ SECTIONS = {
     "tuned-comparison": KindSection("Methods, tuned alike", tuned_comparison_panels),
     "comparison": KindSection("Methods", comparison_panels),
     "fidelity": KindSection("Fidelity to the teacher", fidelity_panels),
-    "inherited-errors": KindSection("Mistakes learnt from the teacher", inherited_panels),
+    "inherited-errors": KindSection("Mistakes in common with the teacher", inherited_panels),
     "cka": KindSection("Representations: CKA", cka_panels),
     "cka-over-time": KindSection("CKA over epochs", over_time_panels),
     "similarity": KindSection("Representations: other measures", similarity_panels),

@@ -17,8 +17,11 @@ from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.words import fidelity_summary, fidelity_table, verdicts
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError
+from kdprobe.models.creation import ModelInfo
 from kdprobe.results import check_result
+from kdprobe.runs.inputs import Inputs
 from tests.analyses.fidelity.planted import judged, logits
+from tests.analyses.map.networks import write_run
 
 PLACE = {name: place for place, name in enumerate(FIDELITIES)}
 
@@ -57,7 +60,7 @@ def test_copied_mistakes_are_told_from_accuracy(result):
     assert adjusted[PLACE["agreement_wrong"]] < 0.01
     assert adjusted[PLACE["accuracy"]] > 0.1
     for name, words in zip(("plain", "other"), result.facts["verdicts"], strict=True):
-        assert words.startswith(f"Beside {name} (359 images), copier makes more of its teacher's mistakes")
+        assert words.startswith(f"Beside {name} (359 images), copier makes more of the teacher's mistakes")
 
 
 @pytest.mark.parametrize(
@@ -192,3 +195,60 @@ def test_what_cannot_be_asked_is_refused():
     one = replace(teacher, data=replace(data, classes=("0",), **parts))
     with pytest.raises(AnalysisError, match="fidelity needs at least two classes, but digits has 1"):
         measure_fidelity(one, [NETWORKS["copier"]])
+
+
+def taught_result(monkeypatch, *students):
+    """Fidelity to a teacher of these students, of which only the lineage is planted, beside two controls."""
+    controls = [Lineage("control", "plain"), Lineage("control", "other")]
+    monkeypatch.setattr("analyses.fidelity.result.lineages", lambda *_: [*students, *controls])
+    copiers = [replace(NETWORKS["copier"], name=f"copier{place}") for place in range(len(students))]
+    copiers = [replace(one, info=replace(one.info, sha256=one.name)) for one in copiers]
+    return measure_fidelity(NETWORKS["teacher"], copiers, [NETWORKS["plain"], NETWORKS["other"]])
+
+
+def test_who_did_not_learn_from_this_teacher_is_named_and_said_to_have_learnt_nothing_of_it(monkeypatch):
+    students = [
+        Lineage("student", "alone", alone=True),
+        Lineage("student", "elsewhere", teacher="of another"),
+        Lineage("student", "shuffled", teacher="teacher", shuffled=True),
+        Lineage("student", "taught", teacher="teacher"),
+        Lineage("student", "unknown"),
+    ]
+    facts = taught_result(monkeypatch, *students).facts
+    assert [entry["reason"] for entry in facts["remarks"]] == [
+        "copier0 learnt without a teacher; it is rather a control",
+        "copier1 did not learn from teacher (sha256 teacher), but from another teacher (sha256 of another)",
+        "copier2 learnt from a teacher whose answers were shuffled; it is rather a control",
+    ]
+    said = [words for words in facts["verdicts"] if words.startswith("Beside plain")]
+    learnt = ["it has learnt its function" in words for words in said]
+    assert learnt == [False, False, False, True, True]
+    assert "makes more of the teacher's mistakes, although it did not learn its answers" in said[0]
+
+
+def test_a_teacher_without_a_hash_is_not_said_to_be_another_one():
+    assert Lineage("student", "kd", teacher="of a file").learnt_from(None) is None
+    assert Lineage("student", "kd", teacher="of a file").learnt_from("of a file") is True
+
+
+@pytest.mark.parametrize("name", ["", "last.safetensors", "best.safetensors", "snapshots/epoch-0002.safetensors"])
+def test_the_teacher_of_a_run_is_known_whichever_of_its_networks_is_given(name, tmp_path):
+    for method, teacher in (("kd", "t/teacher"), ("plain", None)):
+        run = write_run(tmp_path / method, f"method.name={method}", f"teacher={teacher or 'null'}")
+        Inputs("taught" if teacher else None, "data").write(run / "inputs.json")
+    kd, plain = (
+        replace(
+            NETWORKS["copier"],
+            checkpoint=str(tmp_path / method / name),
+            info=ModelInfo("resnet8", 10, 8, method=method),
+        )
+        for method in ("kd", "plain")
+    )
+    found = lineages([kd], [plain])
+    assert [(one.teacher, one.alone) for one in found] == [("taught", False), (None, True)]
+
+
+@pytest.mark.parametrize(("method", "alone"), [("plain", True), ("eac", True), ("kd", False), ("", False)])
+def test_a_network_that_is_in_no_run_was_alone_if_its_method_has_no_teacher(method, alone):
+    network = replace(NETWORKS["copier"], info=ModelInfo("resnet8", 10, 8, method=method))
+    assert lineages([network], [])[0].alone is alone

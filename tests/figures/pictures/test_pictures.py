@@ -57,6 +57,12 @@ def remarked(result: Result) -> Result:
     return replace(result, facts={**result.facts, "remarks": [*remarks, remarks[0]]})
 
 
+def over_whole_ranges(result: Result) -> Result:
+    """The same with intervals so wide that numbers below the panels stand at their ends."""
+    result.arrays["means"][:, :, 1:] = np.where(np.array(result.facts["scales"])[:, None] > 1, [0.0, 1.0], [-0.25, 0.9])
+    return replace(result, facts=result.facts | {"remarks": [{"reason": "kd0 learnt without a teacher"}]})
+
+
 LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
 RESULTS = {
     "small": cka_result(),
@@ -98,6 +104,7 @@ RESULTS = {
     "examples": examples_result(),
     "many examples": examples_result(19, name=LONG),
     "fidelity": fidelity_result(),
+    "fidelity over whole ranges": over_whole_ranges(fidelity_result()),
     "one student": fidelity_result((LONG, "plain"), 1, tested=False),
     "mistakes": inherited_errors_result(),
     "mistakes without controls": inherited_errors_result(3, controls=False, name=LONG),

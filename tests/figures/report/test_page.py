@@ -429,7 +429,7 @@ def test_fidelity_is_told_in_sentences_and_in_the_overview(tmp_path: Path) -> No
     result.provenance["teacher"] = {"sha256": None, "model": "vit_tiny"}
     save_result(result, tmp_path / "f.npz", table="")
     text = write_report([tmp_path / "f.npz"], tmp_path / "r.html", title="t").read_text()
-    assert "Beside plain (3 seeds), kd is not shown to be closer to its teacher. Beside plain (3 seeds), dropkd" in text
+    assert "Beside plain (3 seeds), kd is not shown to be closer to the teacher. Beside plain (3 seeds), dropkd" in text
     assert "<td>0.000 [-0.200, 0.100]</td>" in text
     assert "-0.000" not in text
     tiles = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text))
