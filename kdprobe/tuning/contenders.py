@@ -14,7 +14,7 @@ _OWN = {
     "method": "in the recipe's section methods",
     "seed": "with --seeds",
     "data.holdout": "with --holdout",
-    "training.evaluate": "nowhere: trials are judged as the recipe says, and final trainings once at the end",
+    "training.evaluate": "nowhere: every training is judged once, at its end",
     "probe": "to kdprobe cka, of the finished runs",
 }
 

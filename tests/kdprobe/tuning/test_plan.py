@@ -77,7 +77,7 @@ def test_a_recipe_gives_published_options_and_variants(tmp_path):
 def test_trials_are_judged_on_held_out_images_and_finals_once():
     found = plan("plain", holdout=0.25, trial_epochs=0.5, assignments=["training.epochs=3"])
     trials, finals = found.trial_config, found.final_config
-    assert (trials.data.holdout, trials.training.epochs, trials.training.evaluate) == (0.25, 2, "epochs")
+    assert (trials.data.holdout, trials.training.epochs, trials.training.evaluate) == (0.25, 2, "end")
     assert (finals.data.holdout, finals.training.epochs, finals.training.evaluate) == (0.0, 3, "end")
     steps = ScheduleConfig(name="step", milestones=(150, 180), warmup_epochs=5)
     assert shortened(steps, 0.1) == ScheduleConfig(name="step", milestones=(15, 18), warmup_epochs=0.5)
