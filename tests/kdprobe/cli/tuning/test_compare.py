@@ -55,7 +55,7 @@ BAD = {
     "no names": (["--methods", ","], "--methods takes names separated by commas, such as plain,kd"),
     "no teacher": (
         ["--methods", "plain,kd,at"],
-        "--methods names kd, at, which cannot do without a teacher: give --teacher",
+        "--methods names kd, at, which cannot do without a teacher; give --teacher",
     ),
     "slots": (["--methods", "plain", "--engine", "ray", "--slots", "2"], "--slots is for --engine local, not for ray"),
     "data": (["--methods", "plain", "--set", "data.spec=folder:nowhere"], "there is no folder nowhere"),
