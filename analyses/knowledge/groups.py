@@ -95,7 +95,8 @@ def groups_of_images(path: Path, index: Tensor) -> Tensor:
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise AnalysisError(f"{path} cannot be read as UTF-8 text ({type(error).__name__})") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise AnalysisError(f"{path} cannot be read as text: {why}") from error
     if len(lines) <= int(index.max()):
         raise AnalysisError(
             f"{path} has {len(lines)} lines, but there are at least {int(index.max()) + 1} images; give a line for "

@@ -40,6 +40,13 @@ def kd_loss(
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+def divergences(
+    student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"]
+) -> Float[Tensor, " batch"]:
+    """KL(teacher || student) of each sample, of log-probabilities [B, C]."""
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
+
+
 class KDOptions(Section):
     """Weights and temperature; the defaults are those of the CIFAR-100 benchmarks."""
 

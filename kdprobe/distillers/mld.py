@@ -16,6 +16,7 @@ from torch import Tensor
 from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.kd import divergences
 from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.strong_view import strong_view
 from kdprobe.distillers.widen import widened
@@ -47,7 +48,7 @@ def class_loss(student_logits: Logits, teacher_logits: Logits, *, temperature: f
 def _instance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """[B]: one loss for each sample."""
     log_p, log_q = (F.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
-    return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=1) * temperature**2
+    return divergences(log_p, log_q) * temperature**2
 
 
 def _batch(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_places, needs_teacher
 from kdprobe.distillers.dkd import check_classes, split_logits
+from kdprobe.distillers.kd import divergences
 from kdprobe.distillers.nkd import nkd_parts
 from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.widen import widened
@@ -97,11 +98,11 @@ def sdd_loss(
     ours, theirs = (logits.mT.flatten(0, 1) for logits in (student_regions, teacher_regions))
     targets = target.repeat_interleave(student_regions.shape[2])
     if base == "kd":
-        losses = temperature**2 * _divergence(*(F.log_softmax(x / temperature, dim=1) for x in (ours, theirs)))
+        losses = temperature**2 * divergences(*(F.log_softmax(x / temperature, dim=1) for x in (ours, theirs)))
     elif base == "dkd":
         check_classes(ours.shape[1])
         parts = zip(*(split_logits(x / temperature, targets) for x in (ours, theirs)), strict=True)
-        of_target, of_others = (temperature**2 * _divergence(*part) for part in parts)
+        of_target, of_others = (temperature**2 * divergences(*part) for part in parts)
         losses = alpha * of_target + beta * of_others
     else:
         of_target, of_others = nkd_parts(ours, theirs, targets, temperature=temperature)
@@ -112,11 +113,6 @@ def sdd_loss(
         losses = of_target + beta * of_others
     weights = region_weights(teacher_regions, target, complementary=complementary)
     return (weights.flatten() * losses).mean()
-
-
-def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of each row of log-probabilities."""
-    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
 
 
 def _begins_with_the_whole(scales: tuple[int, ...]) -> tuple[int, ...]:

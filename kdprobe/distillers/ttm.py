@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress
+from kdprobe.distillers.kd import divergences
 from kdprobe.distillers.search import LogUniform, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features
@@ -38,8 +39,8 @@ def ttm_loss(
     """
     teacher = F.log_softmax(gamma * teacher_logits, dim=1)
     student = F.log_softmax(student_logits, dim=1)
-    divergences = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=1)
-    return (uncertainty_weights(teacher_logits, gamma) * divergences if weighted else divergences).mean()
+    losses = divergences(student, teacher)
+    return (uncertainty_weights(teacher_logits, gamma) * losses if weighted else losses).mean()
 
 
 @widened

@@ -36,31 +36,6 @@ TINY = 1e-8
 
 
 @widened
-def wkd_loss(
-    student_logits: Float[Tensor, "batch classes"],
-    teacher_logits: Float[Tensor, "batch classes"],
-    target: Int[Tensor, " batch"],
-    cost: Float[Tensor, "classes classes"],
-    *,
-    gamma: float,
-    temperature: float,
-    regularisation: float = 0.05,
-    iterations: int = 10,
-) -> Float[Tensor, ""]:
-    """`-p log q` of the target, as of `nkd`, plus `gamma` times `transport_loss`."""
-    transport = transport_loss(
-        student_logits,
-        teacher_logits,
-        target,
-        cost,
-        temperature=temperature,
-        regularisation=regularisation,
-        iterations=iterations,
-    )
-    return target_part(student_logits, teacher_logits, target).mean() + gamma * transport
-
-
-@widened
 def transport_loss(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],

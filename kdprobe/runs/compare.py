@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -353,9 +353,21 @@ def _teacher(groups: Sequence[Group]) -> tuple[str | None, float | None]:
     specs = {entry.config["teacher"] for entry in groups} - {None}
     if len(specs) != 1:
         return None, None
-    folder = RunFolder(Path(specs.pop()))
+    return known_teacher(
+        specs.pop(), {(entry["data"], entry["evaluated_on"]) for one in groups for entry in one.results}
+    )
+
+
+def known_teacher(spec: str, judged_on: Collection[tuple[str, str]]) -> tuple[str, float | None]:
+    """A teacher's model, or how it was given where that cannot be known, and its accuracy if it is a run's.
+
+    Args:
+        spec: how it was given.
+        judged_on: data of the students, and which part of them was for judging; no accuracy if it was judged on other
+            images.
+    """
+    folder = RunFolder(Path(spec))
     if not folder.finished:
-        return str(folder.path), None
-    result = folder.result()
-    alike = {(entry["data"], entry["evaluated_on"]) for one in groups for entry in one.results}
-    return result["model"], result["accuracy"] if alike == {(result["data"], result["evaluated_on"])} else None
+        return _model(spec) or spec, None
+    result = folder.result(("model", "accuracy", "data", "evaluated_on"))
+    return result["model"], result["accuracy"] if set(judged_on) == {(result["data"], result["evaluated_on"])} else None

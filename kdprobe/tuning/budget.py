@@ -74,8 +74,8 @@ class Budget:
     def trial_seconds(self, name: str) -> float:
         """Seconds of one trial of a method."""
         training, pace = self.plan.trial_config.training, self.paces[name]
-        judged = self.n_held_out * (training.epochs if training.evaluate == "epochs" else 1)
-        return training.epochs * (self.n_train - self.n_held_out) * pace.training + judged * pace.judging
+        n_seen = training.epochs * (self.n_train - self.n_held_out)
+        return n_seen * pace.training + self.n_held_out * pace.judging
 
     def final_seconds(self, name: str) -> float:
         """Seconds of one final training of a method."""

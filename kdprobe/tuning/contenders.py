@@ -9,13 +9,13 @@ from kdprobe.errors import ConfigError
 from kdprobe.recipe import configure, read_recipe
 from kdprobe.tuning.plan import Contender
 
-#: keys of the configuration that a comparison sets itself, and where to say them instead
+#: keys of the configuration that a comparison sets itself, and what to do instead
 _OWN = {
-    "method": "in the recipe's section methods",
-    "seed": "with --seeds",
-    "data.holdout": "with --holdout",
-    "training.evaluate": "nowhere: trials are judged as the recipe says, and final trainings once at the end",
-    "probe": "to kdprobe cka, of the finished runs",
+    "method": "give it in the recipe's section methods",
+    "seed": "give --seeds",
+    "data.holdout": "give --holdout",
+    "training.evaluate": "every training is judged once, at its end",
+    "probe": "give the finished runs to kdprobe cka",
 }
 
 
@@ -55,6 +55,8 @@ def contenders(recipe: str, names: Sequence[str]) -> list[Contender]:
     Raises:
         ConfigError: as `contender`, or if a name comes twice.
     """
+    if "" in names:
+        raise ConfigError("--methods takes names separated by commas, such as plain,kd")
     if again := [name for place, name in enumerate(names) if name in names[:place]]:
         raise ConfigError(f"--methods names {again[0]!r} twice")
     return [contender(recipe, name) for name in names]
@@ -75,6 +77,6 @@ def shared_config(recipe: str, assignments: Sequence[str], **given: Any) -> RunC
         key = assignment.partition("=")[0].strip()
         for own, where in _OWN.items():
             if f"{key}.".startswith(f"{own}."):
-                raise ConfigError(f"--set {assignment}: a comparison sets {own} itself; say it {where}")
+                raise ConfigError(f"--set {assignment}: a comparison sets {own} itself; {where}")
     values = read_recipe(recipe) | {"method": {"name": "plain"}, "probe": None}
     return configure(values, option_types(), source=recipe, assignments=assignments, **given)

@@ -97,14 +97,14 @@ class Plan:
 
     @property
     def trial_config(self) -> RunConfig:
-        """What all trials share: they are judged on held-out images, and may be shorter."""
+        """What all trials share: they are judged on held-out images, once, and may be shorter."""
         training = self.config.training
         epochs = max(1, round(self.trial_epochs * training.epochs))
         schedule = shortened(training.schedule, epochs / training.epochs)
         return self.config.model_copy(
             update={
                 "data": self.config.data.model_copy(update={"holdout": self.holdout}),
-                "training": training.model_copy(update={"epochs": epochs, "schedule": schedule}),
+                "training": training.model_copy(update={"epochs": epochs, "schedule": schedule, "evaluate": "end"}),
             }
         )
 

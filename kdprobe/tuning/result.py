@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from numpy import ndarray
 from kdprobe.errors import SweepError
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
+from kdprobe.runs.compare import known_teacher
 from kdprobe.runs.differences import against, differences
-from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.ledger import Ledger
 from kdprobe.tuning.chosen import CONFIDENCE, expected_best
 from kdprobe.tuning.comparing import Finished
@@ -48,7 +47,9 @@ def comparison_result(outcome: Finished) -> Result:
         **{key: _numbers(finals, key) for key in ("seconds", "teacher_images")},
         **({"published": _numbers(published, "accuracy")} if published else {}),
     }
-    some = next(run for run in finals[0] if run)
+    some, spec = next(run for run in finals[0] if run), plan.config.teacher
+    judged_on = {(some["data"], some["evaluated_on"])}
+    teacher, teacher_accuracy = (None, None) if spec is None else known_teacher(spec, judged_on)
     n_images, n_held_out = int(some["evaluated_images"]), _largest(trials, "evaluated_images")
     facts = {
         "methods": names,
@@ -68,7 +69,8 @@ def comparison_result(outcome: Finished) -> Result:
         "tested_before": outcome.decisions[-1].n_tested,
         "differences": _differences(arrays, names, [chosen[name].trial for name in names], n_images),
         "remarks": [{"reason": text} for text in _remarks(outcome, trials, finals)],
-        **_teacher(plan.config.teacher, some),
+        "teacher": teacher,
+        "teacher_accuracy": teacher_accuracy,
     }
     origin = provenance(folders=[str(outcome.trials.path), str(outcome.finals.path)])
     return Result("tuned-comparison", arrays, facts, origin)
@@ -121,18 +123,6 @@ def _remarks(outcome: Finished, trials: list[list[_Run]], finals: list[list[_Run
         for one, row in zip(outcome.plan.contenders, runs, strict=True):
             if lost := sum(run is None for run in row):
                 yield f"{lost} of {len(row)} {what} of {one.name} diverged"
-
-
-def _teacher(spec: str | None, run: dict[str, Any]) -> dict[str, Any]:
-    """The teacher and, if it was tested on the same images, its accuracy."""
-    if spec is None:
-        return {"teacher": None, "teacher_accuracy": None}
-    folder = RunFolder(Path(spec))
-    if not folder.finished:
-        return {"teacher": spec, "teacher_accuracy": None}
-    result = folder.result(("model", "accuracy", "data", "evaluated_on"))
-    alike = all(result[key] == run[key] for key in ("data", "evaluated_on"))
-    return {"teacher": result["model"], "teacher_accuracy": result["accuracy"] if alike else None}
 
 
 def tables(result: Result) -> dict[str, str]:

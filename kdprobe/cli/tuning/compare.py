@@ -107,7 +107,8 @@ def compare(
     )
     if config.teacher is None and (taught := [one.name for one in plan.contenders if one.uses_teacher]):
         raise ConfigError(
-            f"{' and '.join(taught)} of --methods need a teacher: give --teacher RUN, CHECKPOINT or timm:NAME"
+            f"--methods names {', '.join(taught)}, which cannot do without a teacher; give --teacher RUN, "
+            "CHECKPOINT or timm:NAME"
         )
     folder = out or Path("comparisons") / folder_name(recipe)
     with trusting(set(modules_in(config.model_dump(mode="json")))):

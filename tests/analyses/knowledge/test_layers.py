@@ -224,7 +224,7 @@ def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(feature
     path.write_text("\n".join(names[:84]))
     with pytest.raises(AnalysisError, match="has 84 lines, but there are at least 85 images; give a line for each"):
         groups_of_images(path, features.index)
-    with pytest.raises(AnalysisError, match=r"none.txt cannot be read as UTF-8 text \(FileNotFoundError\)"):
+    with pytest.raises(AnalysisError, match=r"none.txt cannot be read as text: No such file or directory"):
         groups_of_images(tmp_path / "none.txt", features.index)
 
 

@@ -51,8 +51,12 @@ BAD = {
     "no trials": (["--methods", "plain", "--trials", "0"], "Invalid value for '--trials'"),
     "holdout": (["--methods", "plain", "--holdout", "1"], "Invalid value for '--holdout'"),
     "fraction": (["--methods", "plain", "--trial-epochs", "0"], "Invalid value for '--trial-epochs'"),
-    "own key": (["--methods", "plain", "--set", "seed=3"], "--set seed=3: a comparison sets seed itself; say it with"),
-    "no teacher": (["--methods", "plain,kd,at"], "kd and at of --methods need a teacher: give --teacher"),
+    "own key": (["--methods", "plain", "--set", "seed=3"], "--set seed=3: a comparison sets seed itself; give --seeds"),
+    "no names": (["--methods", ","], "--methods takes names separated by commas, such as plain,kd"),
+    "no teacher": (
+        ["--methods", "plain,kd,at"],
+        "--methods names kd, at, which cannot do without a teacher; give --teacher",
+    ),
     "slots": (["--methods", "plain", "--engine", "ray", "--slots", "2"], "--slots is for --engine local, not for ray"),
     "data": (["--methods", "plain", "--set", "data.spec=folder:nowhere"], "there is no folder nowhere"),
 }
