@@ -1,7 +1,7 @@
 """What a map found, as a result, a table and a summary."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,8 @@ def map_result(folder: Path, members: Sequence[Member], cells: MapCells, setting
     ordination = principal_coordinates(distances)
     points = np.full((len(members), 2), np.nan)
     points[placed] = ordination.points
+    groupings = _groupings(distances, [members[place] for place in placed])
+    remarks = [*({"reason": reason} for reason in _too_few(groupings)), *remarks]
     arrays = dict(zip(("similarity", "low", "high"), matrices, strict=True))
     arrays |= {"points": points, "shares": ordination.shares}
     arrays |= {"tree": average_linkage(distances)} if len(placed) > 1 else {}
@@ -72,7 +74,7 @@ def map_result(folder: Path, members: Sequence[Member], cells: MapCells, setting
         "negative": ordination.negative,
         "no_interval": missing,
         "undefined": undefined,
-        "groupings": _groupings(distances, [members[place] for place in placed]),
+        "groupings": groupings,
         **known,
         **({"remarks": remarks} if remarks else {}),
         **({"calibration": _calibration(settings.permutations)} if beside else {}),
@@ -132,6 +134,8 @@ def map_summary(result: Result) -> str:
         )
     if facts["no_interval"]:
         lines.append(f"no interval where none is shown: {facts['no_interval']}")
+    remarks = [remark["reason"] for remark in facts.get("remarks", ())]
+    lines += [*remarks[:3], *([f"and {len(remarks) - 3} more remarks, in the result"] if len(remarks) > 3 else [])]
     return "\n".join(lines)
 
 
@@ -230,10 +234,19 @@ def _groupings(distances: _Array, members: Sequence[Member]) -> list[dict[str, A
         except Undefined as error:
             found.append(entry | {"reason": str(error)})
             continue
-        smallest = max(1 / test.arrangements, 1 / (_PERMUTATIONS + 1))
-        numbers = {"share": test.share, "p_value": test.p_value, "smallest_p": smallest}
-        found.append(entry | numbers | {"f": test.f if math.isfinite(test.f) else None})
+        kept = {key: getattr(test, key) for key in ("share", "p_value", "smallest_p", "permutations")}
+        found.append(entry | kept | {"f": test.f if math.isfinite(test.f) else None})
     return found
+
+
+def _too_few(groupings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """That a p value is not small because it cannot be."""
+    for grouping in groupings:
+        if (smallest := grouping["smallest_p"] or 0.0) > ALPHA:
+            yield (
+                f"too few runs to show whether {grouping['of']} lie apart: p cannot be below {smallest:.4f}, however "
+                "far apart they are"
+            )
 
 
 def _origins(folder: Path, networks: Sequence[MapCell]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
 from figures.labels import LEADING, fit, label_rows, note_below, shorten, text_width, widest
+from figures.remarks import first_few, remarks_on
 from figures.style import (
     HAIRLINE,
     INK,
@@ -57,7 +58,7 @@ def draw_map(result: Result) -> Figure:
     facts, order = result.facts, leaves(result)
     names = [fit(shorten(facts["networks"][index]), LABEL, _NAMES) for index in order]
     width, height, right = _size(names)
-    looks, notes, marks = looks_of(facts), _notes(facts, len(_placed(result))), _marks(result, order)
+    looks, notes, marks = looks_of(facts), _notes(result), _marks(result, order)
     foot = len(notes) * LABEL * LEADING + 8
     figure = sheet(PAGE_WIDTH, height + _MAP + foot + 62 + MARK * len(marks))
     note_below(figure, notes)
@@ -242,8 +243,9 @@ def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:
     return [*(found[name] for name in ordered[:_ENTRIES]), *rest]
 
 
-def _notes(facts: Mapping[str, Any], n_placed: int) -> list[str]:
-    """What is compared, what the tests say, and what is not shown."""
+def _notes(result: Result) -> list[str]:
+    """What is compared, what the tests say, what is not shown, and what readers have to know."""
+    facts = result.facts
     signs = ["numbers: seeds"] if any(seed is not None for seed in _seeds(facts)) else []
     several = max(Counter(method for method in facts["methods"] if method is not None).values(), default=0) > 1
     signs += ["lines: runs of one method"] if several else []
@@ -251,9 +253,9 @@ def _notes(facts: Mapping[str, Any], n_placed: int) -> list[str]:
     notes = [f"{facts['measure']} of {facts['layers']} on {images}; {'; '.join(['tree: average linkage', *signs])}"]
     tested = [_tested(grouping) for grouping in facts["groupings"] if grouping["p_value"] is not None]
     notes += [f"PERMANOVA: {'; '.join(tested)}"] if tested else []
-    unplaced = len(facts["networks"]) - n_placed
+    unplaced = len(facts["networks"]) - len(_placed(result))
     notes += [f"without a place in tree and map, for undefined pairs: {unplaced} of the networks"] if unplaced else []
-    return notes
+    return [*notes, *first_few(remarks_on(result))]
 
 
 def _tested(grouping: Mapping[str, Any]) -> str:

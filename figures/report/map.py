@@ -134,7 +134,7 @@ def _groupings(result: Result) -> Table:
             str(entry["n_networks"]),
             "-" if entry["share"] is None else f"{100 * entry['share']:.1f} %",
             "-" if entry["f"] is None else f"{entry['f']:.3g}",
-            "-" if entry["p_value"] is None else f"{entry['p_value']:.4f}",
+            *("-" if entry[key] is None else f"{entry[key]:.4f}" for key in ("p_value", "smallest_p")),
             entry["reason"],
         ]
         for entry in result.facts["groupings"]
@@ -143,6 +143,5 @@ def _groupings(result: Result) -> Table:
         "Do methods lie apart, given the seed, and seeds, given the method? Tested by permutation (PERMANOVA), which "
         "notices groups that spread differently too."
     )
-    return Table(
-        ["groups", "networks", "share of the squared distances", "pseudo-F", "p", "not tested because"], rows, note
-    )
+    heads = ["groups", "networks", "share of the squared distances", "pseudo-F", "p", "smallest possible p"]
+    return Table([*heads, "not tested because"], rows, note)

@@ -15,6 +15,8 @@ from analyses.map.study import measure_map
 from analyses.map.tiles import read_pairs
 from analyses.map.work import MapSettings, network_cells, tile_cells
 from analyses.similarity import files_similarity, procrustes
+from figures import draw
+from figures.report.page import page
 from kdprobe.cli.group import cli
 from kdprobe.errors import AnalysisError, ConfigError, StoreError
 from kdprobe.features.store import FeatureStore
@@ -110,6 +112,45 @@ def test_an_interval_of_several_stages_is_that_of_their_mean(dumps, tmp_path):
     half = (result.arrays["high"] - result.arrays["low"])[1, 2] / 2
     each = (whole["high"] - whole["low"])[places] / 2
     assert abs(each[0] - each[1]) / 2 < half < each.mean()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("n_methods", "smallest"), [(2, [0.5, 0.5]), (3, [1 / 6, 1 / 4]), (4, [1 / 24, 1 / 8])])
+def test_p_values_that_few_runs_cannot_make_small_are_told_everywhere(n_methods, smallest, tmp_path):
+    near = [features(place // 2) + 0.01 * features(99 + place) for place in range(2 * n_methods)]
+    files = [write_dump(tmp_path / f"{place}.h5", {"s": layer}) for place, layer in enumerate(near)]
+    members = [
+        replace(
+            one, name=f"m{place // 2}, seed {place % 2}", method=f"m{place // 2}", seed=place % 2, content=str(place)
+        )
+        for place, one in enumerate(find_members(files))
+    ]
+    result = measure_map(members, tmp_path / "m", batch_size=BATCH)
+    tested = result.facts["groupings"]
+    assert [one["smallest_p"] for one in tested] == pytest.approx(smallest)
+    assert [one["permutations"] for one in tested] == [0, 0]
+    assert tested[0]["p_value"] == pytest.approx(smallest[0])  # methods lie far apart here
+    find_kind("map").check(result.arrays, result.facts, result.provenance)
+    said = [
+        f"too few runs to show whether {of} lie apart: p cannot be below {least:.4f}, however far apart they are"
+        for of, least in zip(("methods", "seeds"), smallest, strict=True)
+        if least > 0.05
+    ]
+    shown = [text.get_text() for text in draw(result).texts]
+    assert said
+    for text in said:
+        assert text in map_summary(result)
+        assert text in shown
+        assert text in page([(tmp_path / "map.npz", result)], title="maps")
+    assert map_summary(result).count("too few runs") == len(said)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_value_must_not_be_read_without_is_told(tmp_path):
+    files = [write_dump(tmp_path / f"{place}.h5", {"s": features(place, 30)}) for place in range(3)]
+    result = measured(files, tmp_path / "m", measure="pwcca")
+    assert "3 pairs: " in map_summary(result)
+    assert "are 1 whatever the features are" in map_summary(result)
 
 
 @pytest.mark.usefixtures("here")
