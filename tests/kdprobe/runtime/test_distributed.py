@@ -61,10 +61,21 @@ def run(*arguments, extra=()):
     return done
 
 
+SAY = """
+import os
+import sys
+import torch
+from kdprobe import cli
+
+def say(*words):  # in one piece, which `print` does not promise: lines of several processes would mix
+    os.write(1, " ".join(["", *map(str, words), "\\n"]).encode())
+"""
+
+
 def run_script(text, tmp_path, n_processes, *arguments):
     """What processes print that do something before they are `kdprobe`."""
     script = tmp_path / "script.py"
-    script.write_text(f"import sys\nimport torch\nfrom kdprobe import cli\n{text}\ncli.run(*sys.argv[1:])\n")
+    script.write_text(f"{SAY}\n{text}\ncli.run(*sys.argv[1:])\n")
     words = command(n_processes, *arguments)
     place = words.index("-m", words.index("--standalone"))
     words[place : place + 2] = [str(script)]
@@ -204,7 +215,7 @@ def test_each_process_draws_numbers_of_its_own(tmp_path):
 from kdprobe.training import loop
 
 def look(self, *given):
-    print("drawn", int(torch.randint(2**40, ())), flush=True)
+    say("drawn", int(torch.randint(2**40, ())))
     original(self, *given)
 
 original, loop.Trainer._train_epoch = loop.Trainer._train_epoch, look
@@ -243,7 +254,7 @@ from kdprobe.training import loop
 
 def look(self, batch, position):
     share = original(self, batch, position)
-    print("share", self.group.rank, position.step, len(batch.labels), float(share), flush=True)
+    say("share", self.group.rank, position.step, len(batch.labels), float(share))
     return share
 
 original, loop.Trainer._weight = loop.Trainer._weight, look
