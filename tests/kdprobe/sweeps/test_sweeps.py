@@ -803,7 +803,7 @@ class TestTable:
         assert text[0] == "training.epochs,seed,accuracy,evaluated_images,seconds,run"
         assert text[1] == f"1,0,0.5,60,1,cells/{cells[0].id}"
         assert len(text) == 4
-        assert "training.epochs=1  55.00 ± 63.53 %" in worded_rows(found)
+        assert "training.epochs=1  55.00 [0.00, 100.00] %" in worded_rows(found)
         assert "training.epochs=2  70.00 %" in worded_rows(found)
         ties = [{**row, "accuracy": 0.5} for row in found]
         assert "training.epochs=1  50.00 ± 12.65 %" in worded_rows(ties)
