@@ -382,7 +382,8 @@ def test_calibrated_values_stand_beside_plain_ones_and_over_depth(tmp_path: Path
     result = calibrated(cka_result(4, 4, undefined=((3, 0), (0, 1))), spread=0.15)
     save_result(result, tmp_path / "cka.npz", table="")
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
-    first, depth, plain = charts(text).values()
+    first, plain, depth = charts(text).values()
+    assert ["hidden" in figure for figure in Page(text).all("figure")] == [False, True, False]
     chance = result.arrays["p_adjusted"] > 0.05
     heat, grey, undefined = first["data"]
     np.testing.assert_array_equal(

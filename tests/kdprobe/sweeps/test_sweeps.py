@@ -30,8 +30,9 @@ from kdprobe.sweeps import attempts, trial
 from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
-from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
+from kdprobe.sweeps.ledger import begin, open_ledger, taken_back_on
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
+from kdprobe.sweeps.progress import seconds_to_go
 from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from tests import small_sweeps as sweeps
@@ -427,6 +428,30 @@ class TestLedger:
         (tmp_path / "file").touch()
         with pytest.raises(SweepError, match="cannot be written: Not a directory"):
             sweeps.ledger(tmp_path / "file" / "s")
+
+    def test_a_refused_grid_is_taken_back_with_its_cells_alone(self, tmp_path):
+        path = tmp_path / "of" / "s"
+        with pytest.raises(ConfigError, match="no"), taken_back_on(ConfigError, path):
+            attempts.claim(sweeps.ledger(path).attempts, "new")
+            raise ConfigError("no")
+        assert not path.parent.exists()
+        sweeps.ledger(path, rates=(0.3,))
+        plan, cells = (path / "sweep.json").read_bytes(), path / "cells"
+        (cells / "killed.1").mkdir()
+        with pytest.raises(ConfigError, match="no"), taken_back_on(ConfigError, path):
+            attempts.claim(sweeps.ledger(path, rates=(0.3, 0.4)).attempts, "new")
+            (cells / "killed.1").rename(cells / "killed")
+            (cells / "new").mkdir()
+            raise ConfigError("no")
+        assert (path / "sweep.json").read_bytes() == plan
+        assert [one.name for one in cells.iterdir()] == ["killed"]
+        assert not any((path / "attempts").iterdir())
+
+    def test_other_errors_take_nothing_back(self, tmp_path):
+        with pytest.raises(SweepError, match="no"), taken_back_on(ConfigError, tmp_path / "s"):
+            sweeps.ledger(tmp_path / "s")
+            raise SweepError("no")
+        assert open_ledger(tmp_path / "s").cells
 
     def test_time_to_go(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.4))
