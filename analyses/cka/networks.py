@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analyses.arrays import as_tensor
+from analyses.arrays import as_tensor, takes_arrays
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.similarity.null import enough_permutations
@@ -33,6 +33,7 @@ from kdprobe.models.identity import network_name, network_origin
 from kdprobe.provenance import provenance
 
 
+@takes_arrays
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
     """CKA of two feature sets over k minibatches, with the unbiased estimator.
 
