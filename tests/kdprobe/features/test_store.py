@@ -115,9 +115,10 @@ def test_float16_halves_and_refuses_what_does_not_fit(path):
     with FeatureStore.open(path) as store:
         assert store.read("teacher", "fc").dtype == torch.float16
         assert torch.allclose(store.read("teacher", "fc", 0, 8).float(), features(0, 8)["teacher"]["fc"], atol=1e-2)
-    writer = FeatureStore.create(path.with_name("b.h5"), NETWORKS, dtype="float16")
+    writer = FeatureStore.create(path.parent / "new" / "folder" / "b.h5", NETWORKS, dtype="float16")
     with pytest.raises(StoreError, match=r"teacher layer 'blocks\.0' reaches .*, which float16 cannot hold"), writer:
         writer.append(torch.arange(4), torch.arange(4), features(0, 4, scale=1e6))
+    assert not (path.parent / "new").exists()
     with pytest.raises(StoreError, match="stored as float32 or float16, not 'int8'"):
         FeatureStore.create(path, NETWORKS, dtype="int8")
 
