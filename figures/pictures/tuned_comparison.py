@@ -71,16 +71,15 @@ def _accuracies(axes: Axes, result: Result) -> None:
     for row, (name, shares) in enumerate(zip(facts["methods"], result.arrays["accuracy"], strict=True)):
         colour = look(row)["color"]
         if published is not None:
-            mean, half = seeds_interval(published[row], n_images=n_images)
-            axes.hlines(row + 0.34, 100 * (mean - half), 100 * (mean + half), color=colour, linewidth=0.8)
-            axes.plot(100 * mean, row + 0.34, "o", color="white", mec=colour, markersize=3.6, mew=0.9)
-        mean, half = seeds_interval(shares, n_images=n_images)
-        if np.isnan(mean):
+            mean, low, high = 100 * np.array(seeds_interval(published[row], n_images=n_images))
+            axes.hlines(row + 0.34, low, high, color=colour, linewidth=0.8)
+            axes.plot(mean, row + 0.34, "o", color="white", mec=colour, markersize=3.6, mew=0.9)
+        ends = 100 * np.array(seeds_interval(shares, n_images=n_images))
+        if np.isnan(ends[0]):
             continue
-        if not np.isnan(half) and published is None:
+        if not np.isnan(ends[1:]).any() and published is None:
             axes.plot(100 * shares, np.full(shares.shape, row + 0.24), "o", color=colour, alpha=0.55, ms=3.2, mew=0)
         words = worded_interval(shares, scale=100, digits=1, n_images=n_images)
-        ends = 100 * mean, 100 * (mean - half), 100 * (mean + half)
         mark(axes, row, ends, words + " *" * is_starred(result, name), colour, bbox=box)
     if facts["teacher_accuracy"] is not None:
         axes.axvline(100 * facts["teacher_accuracy"], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))

@@ -9,7 +9,7 @@ from figures.report.elements import Chart, Panel, Results, Table, one_below_the_
 from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover, numbers
 from figures.words import number
 from kdprobe.formats.settings import worded_values
-from kdprobe.mean_interval import differs, seeds_interval, worded, worded_interval, worded_p_value
+from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded, worded_interval, worded_p_value
 from kdprobe.results import Result
 
 _ACCURACY, _BEST = "accuracy on the test images in %", "best on held-out images in %"
@@ -51,7 +51,7 @@ def _accuracies(result: Result) -> Table:
         rows.append(
             [f"teacher: {facts['teacher']}", f"{100 * facts['teacher_accuracy']:.2f}", *[""] * (len(shown) - 1)]
         )
-    note = f"{_ACCURACY[:1].upper()}{_ACCURACY[1:]}: mean ± half-width of the 95 % t-interval over seeds."
+    note = f"{_ACCURACY[:1].upper()}{_ACCURACY[1:]}: {OVER_SEEDS}."
     return Table(["method", *shown], rows, note if len(facts["seeds"]) > 1 else "One seed gives no interval.")
 
 
@@ -75,10 +75,9 @@ def _differences(result: Result) -> list[Table]:
 
 
 def _difference(entry: dict[str, Any]) -> list[str]:
-    shown = worded(100 * entry["difference"], 100 * (entry["high"] - entry["difference"]))
+    shown = worded([entry[key] for key in ("difference", "low", "high")], scale=100, signed=True)
     told = "differ" if differs(entry["adjusted_p_value"]) else "cannot be told apart"
-    sign = "+" if entry["difference"] >= 0 else ""
-    return [f"{entry['method']} - {entry['other']}", sign + shown, worded_p_value(entry["adjusted_p_value"]), told]
+    return [f"{entry['method']} - {entry['other']}", shown, worded_p_value(entry["adjusted_p_value"]), told]
 
 
 def _chosen(result: Result) -> Table:
@@ -117,7 +116,7 @@ def _means(result: Result) -> Chart:
         shown.append(("as published", result.arrays["published"], "circle-open", 0.28))
     traces = []
     for index, (label, values, symbol, below) in enumerate(shown):
-        ends = np.array([_ends(row, facts["n_images"]) for row in values])
+        ends = 100 * np.array([seeds_interval(row, n_images=facts["n_images"]) for row in values])
         words = [worded_interval(row, scale=100, n_images=facts["n_images"]) for row in values]
         traces.append(
             {
@@ -152,12 +151,6 @@ def _means(result: Result) -> Chart:
     return Chart(
         _ACCURACY, f"{_ACCURACY} of {len(methods)} methods: {each}.", caption, traces, layout, titles, ticks, table
     )
-
-
-def _ends(shares: Any, n_images: int) -> tuple[float, float, float]:
-    mean, half = seeds_interval(shares, n_images=n_images)
-    half = 0.0 if np.isnan(half) else half
-    return 100 * mean, 100 * (mean - half), 100 * (mean + half)
 
 
 def _best(result: Result) -> Chart:

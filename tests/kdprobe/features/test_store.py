@@ -287,6 +287,7 @@ def test_dump_writes_what_the_networks_give(nets, path, monkeypatch):
         assert torch.equal(store.read("student", "layer3", 8, 16), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["features", "grams"])
 def test_parts_are_joined_and_missed(nets, path, content):
     write_dump(wanted(nets, content=content), path.with_name("whole.h5"))
@@ -318,6 +319,7 @@ def test_division_into_parts(path):
         divide(path, 20, 8, 7, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_size", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_an_interrupted_dump_is_continued(nets, path, part_size):
     calls = []
@@ -381,6 +383,7 @@ def test_samples_in_another_order_are_not_continued(nets, path):
         write_dump(wanted(nets), path, resume=True)
 
 
+@pytest.mark.slow
 def test_another_dump_is_not_continued(nets, path):
     with pytest.raises(ZeroDivisionError):
         write_dump(wanted(nets, minibatches=stopping(nets, after=8)), path)
@@ -426,6 +429,7 @@ def test_a_dump_of_an_older_kdprobe_is_continued_with_a_word(nets, path):
     )
 
 
+@pytest.mark.slow
 def test_another_precision_or_other_parts_are_not_continued(nets, path):
     student = {"student": nets["student"]}
     with pytest.raises(ZeroDivisionError):
@@ -658,6 +662,7 @@ def test_a_layer_named_inside_another_is_refused(tmp_path):
         store.append(torch.arange(4), torch.zeros(4, dtype=torch.int64), inside)
 
 
+@pytest.mark.slow
 def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     path.write_text("the user's own")
     for ask in (
