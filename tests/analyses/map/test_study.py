@@ -82,6 +82,7 @@ def test_depth_is_the_mean_over_stages_at_the_same_relative_depth(dumps, tmp_pat
     assert result.arrays["high"][1, 2] - result.arrays["low"][1, 2] < max(narrower)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_other_measures_have_both_directions_and_the_intervals_of_similarity(dumps, tmp_path):
     result = measured(dumps, tmp_path / "cells", measure="rsa-spearman")
@@ -228,6 +229,7 @@ def test_a_damaged_tile_is_measured_again(dumps, tmp_path):
     assert (measured(dumps, tmp_path / "m").arrays["similarity"] == first.arrays["similarity"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_networks_are_shown_the_images_and_compared_by_each_rule(tmp_path):
     for seed, name in enumerate(("resnet8", "resnet14")):
@@ -330,6 +332,7 @@ def test_what_cannot_be_compared_is_told(tmp_path, other, options, error, said):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_command_saves_draws_and_says_what_it_found(dumps, tmp_path):
     done = CliRunner().invoke(cli, ["map", *dumps, "--batch-size", str(BATCH), "--out", str(tmp_path / "m"), "--quiet"])

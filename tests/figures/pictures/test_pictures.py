@@ -159,6 +159,7 @@ def settings_left_alone() -> Iterator[None]:
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
     with style.style():
@@ -194,6 +195,7 @@ def test_no_interval_of_accuracies_leaves_0_to_100_percent(name: str) -> None:
     assert all(0 <= end <= 100 for end in ends)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "ending"),
     [
@@ -265,6 +267,7 @@ def test_many_layers_are_not_annotated() -> None:
     assert not draw(cka_result(13, 4)).axes[0].texts
 
 
+@pytest.mark.slow
 def test_undefined_cells_are_hatched_and_explained() -> None:
     result = cka_result(4, 4, undefined=((0, 1), (2, 3)))
     axes = draw(result).axes[0]
@@ -544,6 +547,7 @@ def test_two_results_never_share_a_picture(tmp_path: Path) -> None:
     assert len(draw_files(paths, ["png"])) == 2
 
 
+@pytest.mark.slow
 def test_command_lists_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_result(cka_result(), tmp_path / "cka.npz", table="")
     main_arguments = [str(tmp_path / "cka.npz"), "--out", str(tmp_path / "out")]

@@ -528,6 +528,7 @@ class TestWork:
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
         assert "is damaged; the cell is trained again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", ["flipped", "missing", "missing, with its result"])
     def test_a_cell_that_lost_its_weights_is_trained_again(self, tmp_path, change):
         assignments = ("data.spec=tests.tiny:digits", "training.epochs=1", "data.per_class=8", "method={name: plain}")
