@@ -32,7 +32,7 @@ from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
-_SHORT = 24  # letters of a cell of a table that never goes on in the next line
+_SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
 # the page has this order

@@ -333,7 +333,7 @@ def test_complexity_is_a_table_with_its_conventions(text: str) -> None:
 def test_latencies_stand_beside_the_counts(tmp_path: Path) -> None:
     save_result(complexity_result(latency=True), tmp_path / "complexity.npz", table="")
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
-    assert '<th scope="col">ms, batch of 32</th>' in text
+    assert '<th scope="col" class="words">ms, batch of 32</th>' in text
     assert "<td>12.30 [12.00, 13.10]</td><td>310.00 [300.00, 330.00]</td>" in text
     assert "ms: median and quartiles in ms, on cpu (some processor) with 2 threads." in text
 
@@ -398,7 +398,7 @@ def test_calibrated_values_stand_beside_plain_ones_and_over_depth(tmp_path: Path
     best, by_chance = depth["data"]
     assert best["y"] == pytest.approx(np.nanmax(result.arrays["matrix"], 0).tolist(), abs=1e-5)
     assert by_chance["y"] == pytest.approx(result.arrays["student_threshold"].tolist(), abs=1e-5)
-    assert "<td>within its null</td>" in text
+    assert ">within its null</td>" in text
     assert "0 up to the 95 % quantile of a pair&#39;s null, from 39 random orders of the samples" in text
 
 
@@ -435,7 +435,9 @@ def test_fidelity_is_told_in_sentences_and_in_the_overview(tmp_path: Path) -> No
     assert "-0.000" not in text
     tiles = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", text))
     assert [tiles[name] for name in ("Teacher", "Methods", "Controls")] == ["vit_<wbr>tiny", "kd, dropkd", "plain"]
-    assert re.search(r"<td>dropkd - plain</td><td>3 seeds</td><td>\+\d+\.\d \[.*?\]</td><td>p = 0.004</td>", text)
+    assert re.search(
+        r"<td class=.words.>dropkd - plain</td><td>3 seeds</td><td>\+\d+\.\d \[.*?\]</td><td>p = 0.004</td>", text
+    )
 
 
 def test_methods_are_compared_by_a_test_not_by_their_intervals(tmp_path: Path) -> None:
