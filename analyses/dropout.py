@@ -86,8 +86,8 @@ def difference(
         `difference`, `low`, `high`; the ends are None with fewer than two seeds in common, or equal differences without
         a number of images.
     """
-    mean, half = difference_interval(first, second, n_images=n_images, confidence=1 - 0.05 / n_tests)
-    worded = [None if np.isnan(value) else value for value in (mean, mean - half, mean + half)]
+    ends = difference_interval(first, second, n_images=n_images, confidence=1 - 0.05 / n_tests)
+    worded = [None if np.isnan(value) else value for value in ends]
     return dict(zip(("difference", "low", "high"), worded, strict=True))
 
 

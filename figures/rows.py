@@ -1,9 +1,11 @@
 """Rows of marks with an interval each, as of models or methods below each other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from figures.style import INK, LABEL
 
@@ -11,7 +13,9 @@ BETWEEN = 22.0  # points between panels side by side: half a number of each stan
 _TICK = 20.0  # points from one number below to the next, at least
 
 
-def mark(axes: Axes, row: int, ends: tuple[float, float, float], text: str, colour: str, **looks: Any) -> None:
+def mark(
+    axes: Axes, row: int, ends: Sequence[float] | NDArray[np.float64], text: str, colour: str, **looks: Any
+) -> None:
     """Draw a mark, its interval and its number.
 
     Args:

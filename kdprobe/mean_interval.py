@@ -12,7 +12,11 @@ from scipy.special import ndtri
 from scipy.stats import t
 
 _Values = Sequence[float] | NDArray[Any]
+_Ends = tuple[float, float, float]  # value, low, high
 _ROUNDING = 1e-12  # the most by which equal shares differ
+
+#: how tables of such means explain their numbers
+OVER_SEEDS = "mean ± half-width of the 95 % t-interval over seeds, [low, high] where 0 or 100 % cuts it"
 
 
 def mean_interval(values: _Values, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -32,28 +36,51 @@ def mean_interval(values: _Values, *, confidence: float = 0.95) -> tuple[float, 
     return float(present.mean()), float(t.ppf(0.5 + confidence / 2, present.size - 1)) * error
 
 
-def seeds_interval(values: _Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
-    """The mean share over seeds and the half-width of its interval, which stays wide when all seeds agree.
+def seeds_interval(values: _Values, *, n_images: int | None, confidence: float = 0.95) -> _Ends:
+    """The mean share over seeds and the ends of its interval, which stays wide when all seeds agree.
 
     Args:
-        values: one share of the same images per seed; NaN where one is missing.
+        values: one share of the same images per seed, or another quantity from 0 to 1; NaN where one is missing.
         n_images: number of images; None if it is not known, or if the values are not shares of images.
         confidence: level of the interval, in (0, 1).
 
     Returns:
-        mean and half-width as for `mean_interval`; for equal values the half-width that the images alone give, NaN if
-        their number is not known.
+        mean, low, high: Student's interval, or for equal values the one that the images alone give, within 0 and 1;
+        the ends are NaN with fewer than two values, and for equal ones if the number of images is not known.
     """
+    mean, half = shares_interval(values, n_images=n_images, confidence=confidence)
+    return cut_interval(mean, half)
+
+
+def shares_interval(values: _Values, *, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
+    """The same as mean and half-width, which may reach beyond 0 and 1."""
     mean, half = mean_interval(values, confidence=confidence)
-    if not all_equal(values):
-        return mean, half
-    return mean, _of_images(mean, n_images, confidence)
+    return mean, _of_images(mean, n_images, confidence) if all_equal(values) else half
 
 
-def difference_interval(
-    first: _Values, second: _Values, *, n_images: int | None, confidence: float = 0.95
-) -> tuple[float, float]:
-    """The mean difference of two shares over the seeds that both have, with the half-width of its interval.
+def cut_interval(value: float, half: float, limits: tuple[float, float] = (0.0, 1.0)) -> _Ends:
+    """Value, low, high of a value with the half-width of its interval, cut at the limits of the quantity."""
+    value, low, high = within(np.array([value, value - half, value + half]), np.array(limits)).tolist()
+    return value, low, high
+
+
+def within(ends: Float64[ndarray, "*k 3"], limits: Float64[ndarray, "*k 2"]) -> Float64[ndarray, "*k 3"]:
+    """Intervals without what is impossible: the true value is never there, so that they cover it as often as before.
+
+    Args:
+        ends: value, low, high; NaN where there is none.
+        limits: the lowest and the highest value that the quantity can have.
+
+    Returns:
+        the same, with no end beyond its limit, or beyond the value where chance has brought this there.
+    """
+    value = ends[..., :1]
+    cut: ndarray = np.clip(ends, np.minimum(limits[..., :1], value), np.maximum(limits[..., 1:], value))
+    return cut
+
+
+def difference_interval(first: _Values, second: _Values, *, n_images: int | None, confidence: float = 0.95) -> _Ends:
+    """The mean difference of two shares over the seeds that both have, with the ends of its interval.
 
     Args:
         first: values by seed; NaN where one is missing.
@@ -62,9 +89,14 @@ def difference_interval(
         confidence: level of the interval, in (0, 1).
 
     Returns:
-        mean and half-width; for equal differences the half-width of two independent shares of the images, NaN if their
-        number is not known.
+        mean, low, high, within -1 and 1; for equal differences the interval of two independent shares of the images,
+        NaN if their number is not known.
     """
+    mean, half = _difference(first, second, n_images, confidence)
+    return cut_interval(mean, half, (-1.0, 1.0))
+
+
+def _difference(first: _Values, second: _Values, n_images: int | None, confidence: float = 0.95) -> tuple[float, float]:
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     mean, half = mean_interval(one - other, confidence=confidence)
     if not all_equal(one - other):
@@ -85,7 +117,7 @@ def difference_p_value(first: _Values, second: _Values, *, n_images: int | None)
         below 0.05 just where the interval of `difference_interval` leaves out 0; NaN where there is no interval.
     """
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    mean, half = difference_interval(first, second, n_images=n_images)
+    mean, half = _difference(first, second, n_images)
     freedom = math.inf if all_equal(difference) else _present(difference).size - 1
     if math.isnan(half):
         return math.nan
@@ -126,7 +158,9 @@ def all_equal(values: _Values) -> bool:
 def worded_interval(
     values: _Values, *, scale: float = 1.0, digits: int = 2, n_images: int | None = None, unit: str = ""
 ) -> str:
-    """`mean ± half-width`, `-` without a value; without an interval the mean alone, or `mean, all equal`.
+    """`mean ± half-width`, or `mean [low, high]` where 0 or 1 cuts the interval; `-` without a value.
+
+    Without an interval it is the mean alone, or `mean, all equal`.
 
     Args:
         values: as `seeds_interval` takes them.
@@ -135,26 +169,38 @@ def worded_interval(
         n_images: as `seeds_interval` takes it.
         unit: text after the numbers, with its space.
     """
-    mean, half = seeds_interval(values, n_images=n_images)
-    return worded(scale * mean, scale * half, digits=digits, equal=all_equal(values), unit=unit)
+    ends = seeds_interval(values, n_images=n_images)
+    return worded(ends, scale=scale, digits=digits, equal=all_equal(values), unit=unit)
 
 
-def worded(mean: float, half: float, *, digits: int = 2, equal: bool = False, unit: str = "") -> str:
-    """The words of `worded_interval` for a mean and its half-width.
+def worded(
+    ends: Sequence[float],
+    *,
+    scale: float = 1.0,
+    digits: int = 2,
+    equal: bool = False,
+    signed: bool = False,
+    unit: str = "",
+) -> str:
+    """The words of `worded_interval` for a value and the ends of its interval.
 
     Args:
-        mean: NaN if there is no value.
-        half: NaN if there is no interval.
+        ends: value (NaN if there is none), low and high (NaN if there is no interval).
+        scale: factor by which the shown numbers are multiplied.
         digits: digits after the point.
-        equal: whether there is none because all values are equal.
+        equal: whether there is no interval because all values are equal.
+        signed: whether a plus stands before what is not negative.
         unit: text after the numbers, with its space.
     """
-    if math.isnan(mean):
+    value, low, high = (scale * end for end in ends)
+    if math.isnan(value):
         return "-"
-    number = f"{mean:.{digits}f}"
-    if math.isnan(half):
+    number = f"{'+' if signed and value >= 0 else ''}{value:.{digits}f}"
+    if math.isnan(low + high):
         return f"{number}{unit}, all equal" if equal else number + unit
-    return f"{number} ± {half:.{digits}f}{unit}"
+    if math.isclose(high - value, value - low, rel_tol=1e-6, abs_tol=1e-9 * scale):
+        return f"{number} ± {high - value:.{digits}f}{unit}"
+    return f"{number} [{low:z.{digits}f}, {high:z.{digits}f}]{unit}"
 
 
 def worded_p_value(p_value: float) -> str:

@@ -224,6 +224,7 @@ def test_a_face_shows_what_it_says(path):
         assert getattr(package, one) is not None
 
 
+@pytest.mark.slow
 def test_public_names_load_lazily_and_stay_what_they_are():
     code = (
         "import sys, kdprobe, kdprobe.features, kdprobe.models, kdprobe.data, kdprobe.runs\n"
@@ -266,6 +267,7 @@ def _stands_in_tests(texts: list[str]) -> bool:
     return any(" ".join(run) in told_in_tests() for run in runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ALL, ids=module_name)
 def test_every_error_is_matched_by_a_test(path):
     for node in ast.walk(tree(path)):

@@ -12,7 +12,7 @@ from analyses.fidelity.lineage import Lineage
 from analyses.fidelity.quantities import BOTH_WRONG, BY_CHANCE, DIVERGENCE, LIMITS, RIGHT, ROUNDING, SAME_RIGHT, Answers
 from analyses.fidelity.seeds import Spread, with_seeds
 from analyses.fidelity.together import Together
-from kdprobe.mean_interval import wilson
+from kdprobe.mean_interval import wilson, within
 
 _SHARES = 5  # the first of the quantities
 
@@ -74,5 +74,4 @@ def over_images(together: Together, *, confidence: float, seed: int) -> Float64[
         consistency_interval(table, float(values[6]), confidence=confidence, seed=seed),
         skewed_mean(columns[:, DIVERGENCE], confidence=confidence),
     ]
-    within: ndarray = np.clip(np.stack(ends), LIMITS[:, :1], LIMITS[:, 1:])
-    return within
+    return within(np.stack(ends), LIMITS)

@@ -14,6 +14,8 @@ from numpy import ndarray
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
+from kdprobe.mean_interval import within
+
 _LEAST = -230.0  # logarithm of the smallest p value
 
 
@@ -64,8 +66,7 @@ def with_seeds(
         room = np.maximum(np.square(limit - value) - distance, 0.0)
         total = np.where(room + squares > 0, room + squares, 1.0)
         found.append(value + sign * np.sqrt(distance + squares * room / total))
-    within: ndarray = np.clip(np.stack(found, axis=1), limits[:, :1], limits[:, 1:])  # it is, but for rounding
-    return within
+    return within(np.stack(found, axis=1), limits)  # they are, but for rounding
 
 
 def two_way_p_values(

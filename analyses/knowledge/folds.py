@@ -5,7 +5,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError, Undefined
-from kdprobe.mean_interval import mean_interval, seeds_interval
+from kdprobe.mean_interval import cut_interval, mean_interval, shares_interval
 
 MIN_PER_FOLD = 4
 
@@ -73,10 +73,9 @@ def interval(
     """Value, low, high: the value and Student's interval from its spread over folds.
 
     Folds share most of what they learned from, so that the interval is an approximation. Of a share of so many images
-    that is equal in all folds it is the interval that the images alone give.
+    that is equal in all folds it is the interval that the images alone give, and none leaves 0 to 1.
     """
     if n_images is None:
         half = mean_interval(by_fold, confidence=confidence)[1]
-    else:
-        half = seeds_interval(by_fold, n_images=n_images, confidence=confidence)[1]
-    return value, value - half, value + half
+        return value, value - half, value + half
+    return cut_interval(value, shares_interval(by_fold, n_images=n_images, confidence=confidence)[1])

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from analyses.map.work import MapCell, MapCells, MapSettings
 from analyses.similarity.null import ALPHA, Calibrated, calibrate
 from kdprobe.errors import Undefined
 from kdprobe.features.store import FeatureStore
+from kdprobe.formats.map_words import map_findings
 from kdprobe.formats.null_kinds import NULL_RANGES
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -110,54 +110,14 @@ def map_table(result: Result) -> "pd.DataFrame":
 
 def map_summary(result: Result) -> str:
     """Which networks are most and least alike, how alike students are to the teacher, and what groups them."""
-    facts, matrix = result.facts, result.arrays["similarity"]
-    names = facts["networks"]
-    pairs = [(row, column) for row, column in combinations(range(len(names)), 2) if not np.isnan(matrix[row, column])]
-    lines = [f"{facts['measure']} of {facts['layers']}; {len(names)} networks, {facts['n_samples']} images"]
-    if pairs:
-        ordered = sorted(pairs, key=lambda pair: -matrix[pair])
-        for words, pair in (("most alike", ordered[0]), ("least alike", ordered[-1])):
-            lines.append(f"{words}: {names[pair[0]]} and {names[pair[1]]}, {_worded(result, *pair)}")
-    for row in np.flatnonzero(facts["teachers"]).tolist():
-        students = [place for place, taught in enumerate(facts["teachers"]) if not taught]
-        beside = sorted(
-            (place for place in students if not np.isnan(matrix[row, place])), key=lambda p: -matrix[row, p]
-        )
-        if beside:
-            lines.append(f"nearest to the teacher {names[row]}: {names[beside[0]]}, {_worded(result, row, beside[0])}")
-    lines += [_worded_calibration(result)] if "calibration" in facts else []
-    lines += [worded_grouping(grouping) for grouping in facts["groupings"]]
-    if facts["undefined"]:
-        first = facts["undefined"][0]
-        lines.append(
-            f"{len(facts['undefined'])} pairs have no value, as {' and '.join(first['networks'])}: {first['reason']}"
-        )
+    facts = result.facts
+    head = f"{facts['measure']} of {facts['layers']}; {len(facts['networks'])} networks, {facts['n_samples']} images"
+    lines = [head, *map_findings(result)]
     if facts["no_interval"]:
         lines.append(f"no interval where none is shown: {facts['no_interval']}")
     remarks = [remark["reason"] for remark in facts.get("remarks", ())]
     lines += [*remarks[:3], *([f"and {len(remarks) - 3} more remarks, in the result"] if len(remarks) > 3 else [])]
     return "\n".join(lines)
-
-
-def worded_grouping(grouping: Mapping[str, Any]) -> str:
-    """What a test of a grouping says, in a sentence."""
-    other = "seeds" if grouping["of"] == "methods" else "methods"
-    head = f"{grouping['of']}, given {other} (PERMANOVA)"
-    if grouping["p_value"] is None:
-        return f"{head}: not tested, {grouping['reason']}"
-    share = f"{100 * grouping['share']:.1f} % of the squared distances"
-    return f"{head}: {share}, p = {grouping['p_value']:.4f} of {grouping['n_networks']} networks"
-
-
-def _worded_calibration(result: Result) -> str:
-    """How many pairs exceed their null."""
-    known, p_values = result.facts["calibration"], result.arrays["p_adjusted"]
-    both = np.maximum(p_values, p_values.T)[np.triu_indices(len(p_values), 1)]
-    defined = both[~np.isnan(both)]
-    return (
-        f"{(defined <= known['alpha']).sum()} of {len(defined)} pairs exceed their null of {known['permutations']} "
-        f"random orders of the images (p <= {known['alpha']:g} for all pairs together)"
-    )
 
 
 def _beside_null(folder: Path, similarity: _Array, cells: MapCells, settings: MapSettings) -> Calibrated:
@@ -266,8 +226,3 @@ def _origins(folder: Path, networks: Sequence[MapCell]) -> tuple[dict[str, Any],
         place = {"checkpoint": cell.values["spec"]} if cell.values["spec"] else {"file": origin["file"]}
         origins.append({"name": network.model, "sha256": network.sha256 or None, **place})
     return known, origins
-
-
-def _worded(result: Result, row: int, column: int) -> str:
-    value, low, high = (float(result.arrays[key][row, column]) for key in ("similarity", "low", "high"))
-    return f"{value:.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")

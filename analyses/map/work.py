@@ -14,12 +14,12 @@ from analyses.map.members import Member, content_key
 from analyses.map.showing import prepare_network
 from analyses.map.tiles import measure_tile
 from analyses.similarity.intervals import SAMPLE_GROUPS
-from kdprobe.errors import AnalysisError, Stopped
+from kdprobe.errors import AnalysisError, Stopped, SweepError
 from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.driver import RETRIES, Driver
 from kdprobe.sweeps.engine import Engine
-from kdprobe.sweeps.ledger import Ledger, begin, check_folder
+from kdprobe.sweeps.ledger import begin, check_folder, taken_back_on
 
 _BLOCK = 8  # networks along each side of a tile
 TASK = "analyses.map.work:work_on"
@@ -148,15 +148,16 @@ def complete_map(
 
     Raises:
         Stopped: when told to stop.
-        AnalysisError: if cells failed in the end, with the reason of the first one.
-        SweepError: if the folder or the engine cannot be used.
+        AnalysisError: if a network or a pair cannot be measured, with the reason of the first one; the folder is then
+            as it was before.
+        SweepError: if the folder or the engine cannot be used, or cells failed for a reason that can pass.
     """
     networks = network_cells(members, settings)
     tiles = tile_cells(networks, settings)
     nulls = tile_cells(networks, settings, null=True) if settings.permutations else []
     cells = [*networks, *tiles, *nulls]
     check_folder(folder, cells, {})
-    with stop_requests() as stop:
+    with taken_back_on(AnalysisError, folder), stop_requests() as stop:
         engine = open_engine()
         try:
             ledger = begin(folder, cells, trains=False)
@@ -171,20 +172,23 @@ def complete_map(
                     label=label,
                     look=0.2,
                 )
-                _require_done(driver, ledger, stop)
+                _require_done(driver, part, stop)
         finally:
             engine.close()
     return MapCells(networks, tiles, nulls)
 
 
-def _require_done(driver: Driver, ledger: Ledger, stop: StopRequest) -> None:
+def _require_done(driver: Driver, cells: Sequence[MapCell], stop: StopRequest) -> None:
     tally = driver.run()
     if stop.reason is not None:
         raise Stopped(f"stopped by {stop.reason}; the same command goes on")
-    if tally.failed:
-        cell, reason = next(iter(tally.failed.items()))
-        failed = next(one for one in driver.ledger.cells if one.id == cell)
-        raise AnalysisError(failed.blamed(reason) if isinstance(failed, MapCell) else reason)
+    reasons = {cell.id: cell.blamed(tally.failed[cell.id]) for cell in cells if cell.id in tally.failed}
+    for cell, reason in reasons.items():
+        if cell in tally.final:
+            raise AnalysisError(reason)
+    for cell, reason in reasons.items():
+        log = driver.ledger.path / "logs" / f"{cell}.log"
+        raise SweepError(f"{reason}; see {log}; the same command tries again")
 
 
 def _network_cell(member: Member, told: Mapping[str, Any], settings: MapSettings) -> MapCell:

@@ -317,7 +317,7 @@ class MutualKNN(NeighbourMeasure):
         shared, n = np.zeros((len(rows), len(columns))), rows[0].n
         for start in range(0, n, step := max(1, _SPREAD_OUT // n)):
             left, right = (
-                [one.share[start : start + step].reshape((1, -1)) for one in side] for side in (rows, columns)
+                [one.share[start : start + step].reshape((1, -1)).tocsr() for one in side] for side in (rows, columns)
             )
             left, whole = sparse.vstack(left, format="csr"), np.zeros(left[0].shape[1])
             for place, one in enumerate(right):

@@ -98,11 +98,11 @@ class RunGroup:
     n_images: Mapping[str, int | None] = field(default_factory=dict)
     latencies: Sequence[Latency] = ()
 
-    def interval(self, quantity: str) -> tuple[float, float, int]:
-        """Mean over the runs, half-width of its 95 % interval (NaN for one number), and the number of values."""
+    def interval(self, quantity: str) -> tuple[tuple[float, float, float], int]:
+        """Mean over the runs and the ends of its 95 % interval (NaN for one number), and the number of values."""
         values = np.asarray(self.measured.get(quantity, ()), dtype=np.float64)
-        mean, half = seeds_interval(values / 100, n_images=self.n_images.get(quantity))
-        return 100 * mean, 100 * half, int((~np.isnan(values)).sum())
+        mean, low, high = seeds_interval(values / 100, n_images=self.n_images.get(quantity))
+        return (100 * mean, 100 * low, 100 * high), int((~np.isnan(values)).sum())
 
 
 def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGroup]:
@@ -150,7 +150,7 @@ def repeats(group: RunGroup, table: str, row: str, column: str) -> str | None:
         and trained["data"].partition(":")[0] == DATA.get(table.partition("-")[0], "rafdb")
         and trained["evaluated_on"] == "test"
     )
-    return quantity if alike and group.interval(quantity)[2] else None
+    return quantity if alike and group.interval(quantity)[1] else None
 
 
 def _published(row: str, column: str) -> tuple[str, str, str | None]:

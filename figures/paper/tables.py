@@ -231,9 +231,10 @@ def _latency_lines(row: str, group: RunGroup, *, of: int) -> list[tuple[PrintedN
     ]
 
 
-def _measured(published: float, mean: float, half: float, count: int) -> list[str]:
-    ends = ["", ""] if np.isnan(half) else [f"{mean - half:.2f}", f"{mean + half:.2f}"]
-    return [f"{mean:.2f}", f"{mean - published:+.2f}", *ends, str(count)]
+def _measured(published: float, interval: tuple[float, float, float], count: int) -> list[str]:
+    mean, *ends = interval
+    shown = ["" if np.isnan(end) else f"{end:.2f}" for end in ends]
+    return [f"{mean:.2f}", f"{mean - published:+.2f}", *shown, str(count)]
 
 
 def _row(texts: Sequence[str]) -> str:

@@ -91,13 +91,12 @@ def _panel(
     label, scale, digits = QUANTITIES[name]
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
     for row, (seeds, images, star) in enumerate(zip(values, n_images, stars, strict=True)):
-        mean, half = seeds_interval(seeds, n_images=images)
-        if np.isnan(mean):
+        ends = scale * np.array(seeds_interval(seeds, n_images=images))
+        if np.isnan(ends[0]):
             continue
-        if not np.isnan(half):
+        if not np.isnan(ends[1:]).any():
             beside = np.full(seeds.shape, row + 0.24)  # below the line, where no dot is hidden
             axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
-        ends = scale * mean, scale * (mean - half), scale * (mean + half)
         words = worded_interval(seeds, scale=scale, digits=digits, n_images=images) + (" *" if star else "")
         mark(axes, row, ends, words, colour, bbox=box)
     axes.set_xlabel(label, labelpad=2)

@@ -1,5 +1,6 @@
 """Accuracy over two dropout rates: the teacher's upwards, the student's to the right, the best cell framed."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from figures.heatmap import annotate, colour_bar, paint
 from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
 from figures.style import BARE, COLUMN_WIDTH, LABEL, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
-from kdprobe.mean_interval import all_equal, seeds_interval
+from kdprobe.mean_interval import all_equal, seeds_interval, worded
 from kdprobe.results import Result
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
@@ -69,7 +70,7 @@ class _Grid:
     rows: list[str]
     columns: list[str]
     means: NDArray[np.float64]
-    halves: NDArray[np.float64]
+    texts: list[list[str]]
     notes: list[str]
     total: float
 
@@ -95,10 +96,11 @@ class _Grid:
 
 
 def _grid(result: Result, total: float) -> _Grid:
-    means, halves = summarise(result)
+    ends = summarise(result)
+    texts = worded_cells(ends, "\n")
     rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
     columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
-    return _Grid(str(result.facts["kind"]), rows, columns, 100 * means, 100 * halves, answers(result), total)
+    return _Grid(str(result.facts["kind"]), rows, columns, 100 * ends[..., 0], texts, answers(result), total)
 
 
 def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
@@ -107,7 +109,7 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
     axes.set_facecolor(BARE)
     image = paint(axes, grid.means, _range(grid.means), colours(0.0, 1.0), upwards=True)
-    annotate(axes, image, grid.means, _texts(grid), across)
+    annotate(axes, image, grid.means, grid.texts, across)
     label_rows(axes, grid.rows, up)
     label_columns(axes, grid.columns, across)
     _frame_best(axes, grid.means)
@@ -115,11 +117,20 @@ def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
     colour_bar(figure, image, (start + grid.left + grid.width, bottom, grid.height), "accuracy in %")
 
 
-def summarise(result: Result) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over seeds and half-width of its 95 % interval, each [teacher rates, student rates]."""
+def summarise(result: Result) -> NDArray[np.float64]:
+    """Mean over seeds and the ends of its 95 % interval [teacher rates, student rates, 3]."""
     n_images = result.facts.get("n_images")
-    cells = np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in result.arrays["accuracy"]])
-    return cells[..., 0], cells[..., 1]
+    return np.array([[seeds_interval(seeds, n_images=n_images) for seeds in row] for row in result.arrays["accuracy"]])
+
+
+def worded_cells(ends: NDArray[np.float64], line_break: str = " ") -> list[list[str]]:
+    """What `summarise` found, in percent, empty for nothing; a `line_break` instead of spaces makes it narrow."""
+
+    def text(cell: list[float]) -> str:
+        words = "" if np.isnan(cell[0]) else worded(cell, scale=100)
+        return re.sub(r" (?=[±[])|(?<=,) ", line_break, words)
+
+    return [[text(cell) for cell in row] for row in ends.tolist()]
 
 
 def answers(result: Result) -> list[str]:
@@ -150,13 +161,6 @@ def best_cell(means: NDArray[np.float64]) -> tuple[int, int]:
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _texts(grid: _Grid) -> list[list[str]]:
-    def text(mean: float, half: float) -> str:
-        return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f}\n± {half:.2f}"
-
-    return [[text(*cell) for cell in zip(*rows, strict=True)] for rows in zip(grid.means, grid.halves, strict=True)]
 
 
 def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:

@@ -16,7 +16,7 @@ from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet, style
 from kdprobe.mean_interval import differs, seeds_interval, worded_interval
 from kdprobe.results import Result
 
-_ROW, _LEAST = 26.0, 120.0  # points of a method, and at least of a panel
+_ROW, _LEAST, _MOST = 26.0, 120.0, 570.0  # points of a method, and at least and at most of a panel
 _GAP = 46.0  # points between the panels
 _ACROSS = 3  # entries of the legend side by side
 _DODGE = 0.12  # of the distance of two trials: by how much intervals that would lie on each other are moved apart
@@ -35,7 +35,7 @@ def draw_tuned_comparison(result: Result) -> Figure:
     names = [shorten(name) for name in result.facts["methods"]]
     remarks, handles = first_few(remarks_on(result)), _handles(result)
     left, bottom = widest(names, TITLE) + 12, 32 + LABEL * LEADING * len(remarks)
-    height = max(_ROW * len(names), _LEAST)
+    height = min(max(_ROW * len(names), _LEAST), _MOST)
     width = PAGE_WIDTH - left - _GAP - 10
     figure = sheet(PAGE_WIDTH, bottom + height + LABEL * LEGEND_LEADING * -(-len(handles) // _ACROSS) + 8)
     note_below(figure, remarks)
@@ -71,16 +71,15 @@ def _accuracies(axes: Axes, result: Result) -> None:
     for row, (name, shares) in enumerate(zip(facts["methods"], result.arrays["accuracy"], strict=True)):
         colour = look(row)["color"]
         if published is not None:
-            mean, half = seeds_interval(published[row], n_images=n_images)
-            axes.hlines(row + 0.34, 100 * (mean - half), 100 * (mean + half), color=colour, linewidth=0.8)
-            axes.plot(100 * mean, row + 0.34, "o", color="white", mec=colour, markersize=3.6, mew=0.9)
-        mean, half = seeds_interval(shares, n_images=n_images)
-        if np.isnan(mean):
+            mean, low, high = 100 * np.array(seeds_interval(published[row], n_images=n_images))
+            axes.hlines(row + 0.34, low, high, color=colour, linewidth=0.8)
+            axes.plot(mean, row + 0.34, "o", color="white", mec=colour, markersize=3.6, mew=0.9)
+        ends = 100 * np.array(seeds_interval(shares, n_images=n_images))
+        if np.isnan(ends[0]):
             continue
-        if not np.isnan(half) and published is None:
+        if not np.isnan(ends[1:]).any() and published is None:
             axes.plot(100 * shares, np.full(shares.shape, row + 0.24), "o", color=colour, alpha=0.55, ms=3.2, mew=0)
         words = worded_interval(shares, scale=100, digits=1, n_images=n_images)
-        ends = 100 * mean, 100 * (mean - half), 100 * (mean + half)
         mark(axes, row, ends, words + " *" * is_starred(result, name), colour, bbox=box)
     if facts["teacher_accuracy"] is not None:
         axes.axvline(100 * facts["teacher_accuracy"], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))

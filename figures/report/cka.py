@@ -17,18 +17,25 @@ from kdprobe.results import Result
 
 
 def cka_panels(results: Results) -> list[Panel]:
-    """One panel for all results of kind "cka"."""
+    """A panel with the heatmaps of all results of kind "cka", and one with the calibrated ones over depth."""
     note = (
         "How alike the two networks represent the same images, layer by layer: 1 is equal up to rotation and "
         "scale, 0 is unrelated. Shallow layers are below and to the left."
     )
-    return [Panel("", note, _charts(results), choose="Pair")]
+    return _panels(results, note, choose="Pair")
 
 
 def similarity_panels(results: Results) -> list[Panel]:
-    """One panel for all results of kind "similarity", whatever their measure."""
+    """The same of all results of kind "similarity", whatever their measure."""
     note = "How alike the two networks represent the same images by measures other than CKA, layer by layer."
-    return [Panel("", note + _incomparable(results), _charts(results), choose="Pair and measure")]
+    return _panels(results, note + _incomparable(results), choose="Pair and measure")
+
+
+def _panels(results: Results, note: str, *, choose: str) -> list[Panel]:
+    heatmaps = Panel("", note, _heatmaps(results), choose=choose)
+    depth = [over_depth(titled(result, name, "over depth"), result) for name, result in results if beside_null(result)]
+    profiles = "The most alike teacher layer of each student layer, beside the most alike one by chance."
+    return [heatmaps, *([Panel("Over depth", profiles, depth, choose=choose)] if depth else [])]
 
 
 def _incomparable(results: Results) -> str:
@@ -45,12 +52,12 @@ def _incomparable(results: Results) -> str:
     )
 
 
-def _charts(results: Results) -> list[Chart]:
-    """The heatmap of each result; of a calibrated one that, the best layers over depth, and the plain heatmap."""
+def _heatmaps(results: Results) -> list[Chart]:
+    """The heatmap of each result; of a calibrated one that of its calibrated values, and the plain one."""
     found = []
     for name, result in results:
         if beside := beside_null(result):
-            found += [_chart(name, result, beside), over_depth(titled(result, name, "over depth"), result)]
+            found.append(_chart(name, result, beside))
         found.append(_chart(name, result))
     return found
 

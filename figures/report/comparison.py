@@ -7,9 +7,9 @@ import numpy as np
 
 from figures.pictures.comparison import QUANTITIES, image_counts
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
-from figures.report.traces import HOVER, SERIES, Themed, dashed_line, hover
+from figures.report.traces import HOVER, SERIES, Themed, dashed_line, error_bars, hover, numbers
 from figures.words import number
-from kdprobe.mean_interval import differs, seeds_interval, worded, worded_interval, worded_p_value
+from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded, worded_interval, worded_p_value
 from kdprobe.results import Result
 
 _BELOW = 0.26  # of the distance of two methods: how far a seed's dot lies below the mean
@@ -27,7 +27,7 @@ def _panel(heading: str, result: Result) -> Panel:
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     note = f"On {facts['data']}, {seeds} seed{'s' if counts[-1] != 1 else ''} per method"
     many = counts[-1] > 1
-    note += "; mean ± half-width of the 95 % t-interval over seeds." if many else "; one seed gives no interval."
+    note += f"; {OVER_SEEDS}." if many else "; one seed gives no interval."
     if differences := facts.get("budget_differences"):
         note += f" The {differences}."
     charts = [_chart(result, key, SERIES[index]) for index, key in enumerate(shown)]
@@ -57,12 +57,11 @@ def _differences(result: Result) -> list[Table]:
     rows = []
     for entry in found:
         label, factor, digits = QUANTITIES[entry["quantity"]]
-        half = entry["high"] - entry["difference"]
-        shown = worded(factor * entry["difference"], factor * half, digits=digits)
-        sign = "+" if entry["difference"] >= 0 else ""
+        ends = [entry[key] for key in ("difference", "low", "high")]
+        shown = worded(ends, scale=factor, digits=digits, signed=True)
         p_value = worded_p_value(entry["adjusted_p_value"])
         told = "differ" if differs(entry["adjusted_p_value"]) else "cannot be told apart"
-        rows.append([label, f"{entry['method']} - {entry['other']}", f"{sign}{shown}", p_value, told])
+        rows.append([label, f"{entry['method']} - {entry['other']}", shown, p_value, told])
     return [Table(["", "methods", "difference", "p (Holm)", "at 5 %"], rows, note)]
 
 
@@ -105,20 +104,14 @@ def _means(result: Result, key: str, colour: Themed) -> dict[str, Any]:
     label, factor, _ = QUANTITIES[key]
     methods, words = result.facts["methods"], _worded(result, key)
     rows = zip(result.arrays[key], image_counts(result, key), strict=True)
-    means = [seeds_interval(row, n_images=n_images) for row, n_images in rows]
-    present = [index for index, (mean, _) in enumerate(means) if not np.isnan(mean)]
+    means = factor * np.array([seeds_interval(row, n_images=n_images) for row, n_images in rows])
+    present = np.flatnonzero(~np.isnan(means[:, 0])).tolist()
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [round(factor * means[index][0], 4) for index in present],
+        "x": numbers(means[present, 0], 4),
         "y": present,
-        "error_x": {
-            "type": "data",
-            "array": [round(factor * float(np.nan_to_num(means[index][1])), 4) for index in present],
-            "thickness": 2,
-            "width": 5,
-            "color": colour,
-        },
+        "error_x": error_bars(means[present], colour, 2),
         "marker": {"size": 10, "symbol": "diamond", "color": colour},
         "text": [hover(methods[index], f"{label}: {words[index]}") for index in present],
         "hovertemplate": HOVER,

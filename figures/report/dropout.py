@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from figures.pictures.dropout import answers, best_cell, summarise
+from figures.pictures.dropout import answers, best_cell, summarise, worded_cells
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time
 from figures.report.traces import SERIES, heatmap, hover
 from kdprobe.results import Result
@@ -21,9 +21,9 @@ def _chart(name: str, result: Result) -> Chart:
     accuracy, facts = 100 * result.arrays["accuracy"], result.facts
     rows = [f"{rate:g}" for rate in result.facts["rates_teacher"]]
     columns = [f"{rate:g}" for rate in result.facts["rates_student"]]
-    means, halves = (100 * values for values in summarise(result))
-    row, column = best_cell(means)
-    texts = [[_worded(*cell) for cell in zip(*pair, strict=True)] for pair in zip(means, halves, strict=True)]
+    ends = summarise(result)
+    row, column = best_cell(ends[..., 0])
+    texts = worded_cells(ends)
     best = f"highest mean {texts[row][column]} at teacher {rows[row]}, student {columns[column]}"
     kind, n_seeds = facts["kind"], accuracy.shape[2]
     seeds = f"{n_seeds} seeds per cell, 95 % t-intervals" if n_seeds > 1 else "one seed per cell, no intervals"
@@ -32,7 +32,7 @@ def _chart(name: str, result: Result) -> Chart:
         f"{kind} dropout ({name})",
         f"Heatmap of accuracy over {len(rows)} teacher and {len(columns)} student {kind} dropout rates; {best}.",
         f"On {facts['data']}, {seeds}; {'; '.join([best, *answers(result)])}.",
-        [_heat(accuracy, means, texts, (rows, columns))],
+        [_heat(accuracy, ends, (rows, columns))],
         {
             "height": max(300, 52 * len(rows) + 110),
             "width": max(480, 84 * len(columns) + 210),
@@ -45,11 +45,9 @@ def _chart(name: str, result: Result) -> Chart:
 
 
 def _heat(
-    accuracy: NDArray[np.float64],
-    means: NDArray[np.float64],
-    texts: list[list[str]],
-    rates: tuple[list[str], list[str]],
+    accuracy: NDArray[np.float64], ends: NDArray[np.float64], rates: tuple[list[str], list[str]]
 ) -> dict[str, Any]:
+    texts, written = worded_cells(ends), worded_cells(ends, "<br>")
     pointed = [
         [
             hover(f"teacher {one}, student {other}", texts[row][column] or "not trained", _seeds(accuracy[row, column]))
@@ -57,14 +55,9 @@ def _heat(
         ]
         for row, one in enumerate(rates[0])
     ]
-    written = [[text.replace(" ± ", "<br>± ") for text in line] for line in texts]
-    return heatmap(means, pointed, "accuracy in %", ends=None, texts=written, digits=3) | {"hoverongaps": False}
-
-
-def _worded(mean: float, half: float) -> str:
-    if np.isnan(mean):
-        return ""
-    return f"{mean:.2f}" if np.isnan(half) else f"{mean:.2f} ± {half:.2f}"
+    return heatmap(100 * ends[..., 0], pointed, "accuracy in %", ends=None, texts=written, digits=3) | {
+        "hoverongaps": False
+    }
 
 
 def _seeds(values: NDArray[np.float64]) -> str:

@@ -91,6 +91,7 @@ class Panel:
         charts: what is shown; may be empty if there are tables.
         choose: the selector's label ("Pair"); empty to show the charts side by side.
         tables: always open, above the charts.
+        findings: what was found, a line each, below the note.
     """
 
     heading: str
@@ -98,6 +99,7 @@ class Panel:
     charts: Sequence[Chart | Gallery]
     choose: str = ""
     tables: Sequence[Table] = ()
+    findings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

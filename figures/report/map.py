@@ -12,6 +12,7 @@ from figures.report.elements import Chart, Panel, Results, Table, one_below_the_
 from figures.report.traces import HOVER, SERIES, THEMED_INK, THEMED_MUTED, heatmap, hover, numbers
 from figures.style import PALETTE
 from figures.words import intervals, number
+from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
 
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
@@ -26,10 +27,11 @@ def map_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     note = (
-        f"{facts['measure']} of {facts['layers']}, {facts['n_samples']} images of {facts['data']}. Networks are the "
-        "nearer on the map the more alike they are."
+        f"{facts['measure']} of {facts['layers']}; {len(facts['networks'])} networks, {facts['n_samples']} images of "
+        f"{facts['data']}. Networks are the nearer on the map the more alike they are."
     )
-    return Panel(heading, note, [_matrix(result), _map(result)], tables=[_groupings(result)])
+    charts, tables = [_matrix(result), _map(result)], [_groupings(result)]
+    return Panel(heading, note, charts, tables=tables, findings=list(map_findings(result)))
 
 
 def _matrix(result: Result) -> Chart:

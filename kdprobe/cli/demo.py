@@ -160,7 +160,7 @@ def methods_table(result: Any) -> str:
     for place, method in enumerate(result.facts["methods"]):
         accuracy, uar, cka = (result.arrays[name][place].tolist() for name in ("accuracy", "uar", "cka"))
         shares = [worded_interval(share, scale=100, n_images=n_images[place]) for share in (accuracy, uar)]
-        lines.append(f"{method:<10}{shares[0]:>16}{shares[1]:>16}{worded_interval(cka, digits=3):>18}")
+        lines.append(f"{method:<10} {shares[0]:>15} {shares[1]:>15} {worded_interval(cka, digits=3):>17}")
     lines.append(f"{'teacher':<10}{100 * result.facts['teacher_accuracy']:>16.2f}")
     lines.append(
         f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; each student sees 5 images of each class"

@@ -21,7 +21,7 @@ from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features.parts import partial_path
 from kdprobe.features.store_checks import hdf5_reason
-from kdprobe.files import Lock, put_in_place
+from kdprobe.files import Lock, missing_folders, put_in_place, remove_empty
 from kdprobe.models.layout import Layout
 
 FORMAT = "kdprobe-features"
@@ -104,6 +104,7 @@ class FeatureWriter:
         partial = partial_path(path)
         if not overwrite:
             _refuse_others(path, partial)
+        self._missing = missing_folders(path.parent)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path.with_name(path.name + ".lock"))
@@ -208,6 +209,7 @@ class FeatureWriter:
             if not self.n_samples:
                 partial_path(self.path).unlink(missing_ok=True)
             self._lock.release()
+            remove_empty(self._missing)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

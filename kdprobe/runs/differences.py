@@ -80,11 +80,10 @@ def worded_difference(entry: Compared, *, scale: float = 1.0, digits: int = 2, u
     """`+1.20 ± 0.80 points (p = 0.031)` with Holm's p value, or the difference and why it is not tested."""
     if entry["difference"] is None:
         return f"not compared: {entry['reason']}"
-    half = math.nan if entry["high"] is None else scale * (entry["high"] - entry["difference"])
-    number = worded(scale * entry["difference"], half, digits=digits, unit=unit)
-    sign = "+" if entry["difference"] >= 0 else ""
+    ends = [math.nan if entry[key] is None else entry[key] for key in ("difference", "low", "high")]
+    number = worded(ends, scale=scale, digits=digits, signed=True, unit=unit)
     why = f"not tested: {entry['reason']}" if entry["reason"] else worded_p_value(entry["adjusted_p_value"])
-    return f"{sign}{number} ({why})"
+    return f"{number} ({why})"
 
 
 def against(rows: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
@@ -111,15 +110,15 @@ def _pairs(methods: Mapping[str, str], baseline: str | None) -> list[tuple[int, 
 
 
 def _difference(first: ndarray, second: ndarray, n_images: int | None) -> Compared:
-    mean, half = difference_interval(first, second, n_images=n_images)
+    mean, low, high = difference_interval(first, second, n_images=n_images)
     n_seeds = int((~np.isnan(first - second)).sum())
-    reason = "all seeds differ alike, and nothing else says by how much they might" if math.isnan(half) else ""
+    reason = "all seeds differ alike, and nothing else says by how much they might" if math.isnan(low + high) else ""
     if n_seeds < 2:
         reason = "they have one seed in common" if n_seeds else "they have no seed in common"
     return {
         "difference": mean,
-        "low": mean - half,
-        "high": mean + half,
+        "low": low,
+        "high": high,
         "p_value": difference_p_value(first, second, n_images=n_images),
         "reason": reason,
     }

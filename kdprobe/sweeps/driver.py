@@ -30,12 +30,14 @@ class Counts:
         found: cells that were done at the beginning.
         done: cells that were finished since, by any process.
         failed: reason of each cell that was given up, by id.
+        final: those of them that would fail again.
         tries: how often a cell was given to a worker.
     """
 
     found: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    final: set[str] = field(default_factory=set)
     tries: int = 0
 
 
@@ -173,6 +175,8 @@ class Driver:
             self._later(cell, self.look)
         else:
             lost = error is not None or outcome.name == "stopped"
+            if outcome.final:
+                self.counts.final.add(cell.id)
             self._try_again(
                 cell, outcome.error, lost=lost, limit=LOSSES if lost else 0 if outcome.final else self.retries
             )

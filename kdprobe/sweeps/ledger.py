@@ -10,17 +10,18 @@ logs/CELL.log    what its trainings printed
 
 import json
 import math
-import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
-from kdprobe.files import read_bytes, read_text, write_text
+from kdprobe.files import missing_folders, read_bytes, read_text, remove_empty, write_text
 from kdprobe.formats.parsing import parsing
 from kdprobe.provenance import provenance
 from kdprobe.runs.folder import FORMAT as RUN_FORMAT
@@ -34,6 +35,7 @@ from kdprobe.sweeps.cells import Cell, input_names
 FORMAT = "kdprobe-sweep"
 VERSION = 1
 
+_FOLDERS = ("cells", "attempts", "logs")
 _SHOWN = 6  # keys that differ
 _ID = re.compile("[0-9a-f]{16}")
 _ABSENT = {"teacher", "teacher_facts"}  # which a cell may do without while the others have them
@@ -266,7 +268,7 @@ def begin(
     plan = {"format": FORMAT, "version": VERSION, "base": cells[0].base, "cells": entries, "inputs": inputs}
     plan |= ({"places": places} if places else {}) | ({} if trains else {"trains": False})
     try:
-        for name in ("cells", "attempts", "logs"):
+        for name in _FOLDERS:
             (path / name).mkdir(parents=True, exist_ok=True)
         write_text(path / "sweep.json", json.dumps({**plan, "provenance": provenance()}) + "\n")
     except OSError as error:
@@ -340,31 +342,38 @@ def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
         )
 
 
-def seconds_to_go(ledger: Ledger, states: Iterable[State]) -> float | None:
-    """How long the rest will take at the present pace; None while nothing runs or nothing is done yet.
+@contextmanager
+def taken_back_on(refusal: type[Exception], path: Path) -> Iterator[None]:
+    """Inside `with`, an exception of this type takes back the grid that `begin` put into a folder, and its cells.
 
-    A running cell counts half: on average it is halfway.
+    Cells of which the folder held anything before keep what they have: their attempts took over what was there.
     """
-    states = list(states)
-    running = [state.attempt for state in states if state.name == "running" and state.attempt]
-    left = sum(state.name in ("left", "failed") for state in states)
-    took = _durations(ledger)
-    if not running or not took:
-        return None
-    return sum(took) / len(took) * (left + len(running) / 2) / len(running)
+    plan, folders = path / "sweep.json", [path / name for name in _FOLDERS]
+    before = read_text(plan) if plan.exists() else None
+    missing = [*(folder for folder in folders if not folder.exists()), *missing_folders(path)]
+    known = {_cell_of(entry) for entry in _entries(folders)}
+    try:
+        yield
+    except refusal:
+        for entry in _entries(folders):
+            if _cell_of(entry) not in known:
+                _remove(entry)
+        _remove(plan) if before is None else write_text(plan, before)
+        remove_empty(missing)
+        raise
 
 
-def _durations(ledger: Ledger, *, of_last: int = 50) -> list[float]:
-    """Seconds from the last attempt's beginning to its result, of the cells finished last."""
-    found = []
-    for cell in ledger.distinct():
-        try:
-            found.append((os.stat(f"{ledger.path}/cells/{cell.id}/result.json").st_mtime, cell.id))
-        except FileNotFoundError:
-            continue
-    durations = []
-    for finished, cell_id in sorted(found)[-of_last:]:
-        number = last_number(ledger.attempts, cell_id)
-        if number:
-            durations.append(max(finished - read_attempt(ledger.attempts, cell_id, number).started, 0.0))
-    return durations
+def _entries(folders: Iterable[Path]) -> list[Path]:
+    return [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+
+
+def _cell_of(entry: Path) -> str:
+    """The cell that a file or folder in a sweep's folder belongs to."""
+    return entry.name.partition(".")[0]
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)

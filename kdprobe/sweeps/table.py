@@ -10,7 +10,7 @@ from typing import Any
 from kdprobe.errors import SweepError
 from kdprobe.files import write_text
 from kdprobe.formats.tables import safe_csv
-from kdprobe.mean_interval import worded_interval
+from kdprobe.mean_interval import OVER_SEEDS, worded_interval
 from kdprobe.sweeps.ledger import Ledger
 
 _NUMBERS = ("accuracy", "evaluated_images", "seconds")
@@ -56,7 +56,7 @@ def worded_rows(found: list[Row]) -> str:
         groups.setdefault("  ".join(values) or "(base)", []).append(row)
     width = max(map(len, groups))
     lines = [f"{name:<{width}}  {_percent(group)}" for name, group in groups.items()]
-    return "\n".join([*lines, "accuracy: mean ± 95 % interval over seeds"])
+    return "\n".join([*lines, f"accuracy: {OVER_SEEDS}"])
 
 
 def _percent(group: list[Row]) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from kdprobe.formats.counts import counted
 from kdprobe.formats.latex import as_latex
 from kdprobe.formats.settings import worded_settings
-from kdprobe.mean_interval import worded_interval
+from kdprobe.mean_interval import OVER_SEEDS, worded_interval
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference
-from kdprobe.terminal import counted
 from kdprobe.tuning.result import BASELINES
 
 
@@ -56,8 +56,8 @@ def note(result: Result) -> str:
     n_tests = sum(one["other"] in facts["methods"] for one in facts["differences"])
     n_seeds = len(facts["seeds"])
     over_seeds = (
-        "Mean ± half-width of the 95 % t-interval over seeds. Differences in points, paired by seed, with Holm's p "
-        f"over {counted(n_tests, 'comparison')} of methods."
+        f"{OVER_SEEDS[:1].upper()}{OVER_SEEDS[1:]}. Differences in points, paired by seed, with Holm's p over "
+        f"{counted(n_tests, 'comparison')} of methods."
     )
     return (
         f"{counted(n_methods, 'method')}, {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} "

@@ -36,6 +36,7 @@ def student():
     return create("resnet8", n_classes=5, image_size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hf.STAGES)
 def test_cka_of_transformers_networks(name, student):
     teacher = hf.made(name)
@@ -134,6 +135,7 @@ def shown(model, batch):
     return model(batch["clip"], batch["gain"])["scores"]
 
 
+@pytest.mark.slow
 def test_a_function_feeds_networks_of_several_inputs_in_every_analysis(tmp_path):
     nets = Clips(0), Clips(1)
     chosen = {"teacher_layers": "conv", "student_layers": "conv", "forward": shown}

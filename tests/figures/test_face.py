@@ -15,6 +15,7 @@ from kdprobe.results import save_result
 from tests.saved_results import cka_result
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, figures; assert not {'matplotlib', 'numpy', 'jinja2'} & set(sys.modules); figures.draw; "
     subprocess.run([sys.executable, "-c", code + "assert 'matplotlib' in sys.modules"], check=True)

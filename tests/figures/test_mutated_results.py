@@ -213,6 +213,7 @@ def judge(ends: dict[str, str]) -> None:
     assert all("\n" not in end and len(end) < 400 and "result: the" in end for end in refusals)
 
 
+@pytest.mark.slow
 def test_a_few_mutations_of_every_kind():
     judge(try_all([one for kind in RESULTS for one in sample(kind, 5)]))
 

@@ -82,6 +82,7 @@ def passes_or_is_told(call, told):
         told.append(str(error))
 
 
+@pytest.mark.slow
 def test_run_folders(tmp_path):
     draw, told = random.Random(21), []
     for seed in (0, 1):
@@ -199,6 +200,7 @@ def test_dumps(dump, tmp_path):
     assert all(str(path) in text or "teacher" in text or "student" in text or "samples" in text for text in told), told
 
 
+@pytest.mark.slow
 def test_recipes(tmp_path):
     draw, told = random.Random(23), []
     path = tmp_path / "r.yaml"

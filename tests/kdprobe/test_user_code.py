@@ -238,6 +238,7 @@ def test_trust_travels_to_processes(folder):
     assert "--trust own_nets" in run(*words, "--out", "untold")[1]
 
 
+@pytest.mark.slow
 def test_every_name_in_our_own_calls_says_where_it_comes_from():
     """Inside the packages, whoever makes a network or reads data of that name says which file named it."""
     typed = dict.fromkeys(("named.py", "rebuilding.py", "foreign.py", "checkpoint.py"), "create") | {

@@ -77,6 +77,7 @@ def test_no_snapshots_unless_asked_for(teacher):
         cka_over_time(teacher)
 
 
+@pytest.mark.slow
 def test_each_epoch_equals_cka_of_its_snapshot(student, teacher):
     result = cka_over_time(student, batch_size=12)
     assert result.arrays["epoch"].tolist() == [0, 2, 4]
@@ -103,6 +104,7 @@ def test_a_teacher_that_moved_is_named_and_taken_from_its_new_place(student, tea
         moved.rename(teacher)
 
 
+@pytest.mark.slow
 def test_chosen_epochs_and_teachers(student, teacher, tmp_path):
     assert cka_over_time(student, every=4, batch_size=12).arrays["epoch"].tolist() == [0, 4]
     same = cka_over_time(student, teacher=str(student), every=4, batch_size=12)
@@ -145,6 +147,7 @@ def test_command_writes_into_the_run(student):
     assert result.provenance["teacher"]["sha256"]
 
 
+@pytest.mark.slow
 def test_epochs_stand_beside_one_null(student, teacher):
     plain, result = (cka_over_time(student, every=4, batch_size=16, permutations=count) for count in (0, 39))
     np.testing.assert_array_equal(plain.arrays["cka"], result.arrays["cka"])

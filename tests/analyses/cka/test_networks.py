@@ -99,6 +99,7 @@ def test_unequal_features_and_features_that_do_not_vary():
         minibatch_cka(normal(2, 5, 3), torch.ones(2, 5, 3, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_matrix_equals_minibatch_cka_of_each_pair(images):
     teacher, student = Net().eval(), Net(6, seed=1).eval()
     result = cka(teacher, student, images, teacher_layers="stages", student_layers=["layer2", "layer1.1", "fc"])
@@ -363,6 +364,7 @@ def run(*arguments):
     return CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_command(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "large.safetensors", "--student", checkpoints / "small.safetensors")
     output = run(*given, "--out", tmp_path, "--quiet", "--student-layers", "layer*[0-9]", "--batch-size", 10).output
@@ -379,6 +381,7 @@ def test_command_needs_networks_or_dumps(arguments):
         run(*arguments)
 
 
+@pytest.mark.slow
 def test_command_with_permutations(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors")
     options = ("--permutations", 9, "--batch-size", 16, "--quiet")
@@ -422,6 +425,7 @@ def test_without_any_variation_there_is_nothing_to_calibrate():
     assert calibration.summary(["x"], ["y"]) == "no pair has a value to set beside its null"
 
 
+@pytest.mark.slow
 def test_command_that_calibrates(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "small.safetensors", "--student", checkpoints / "small.safetensors", "--quiet")
     with pytest.raises(AnalysisError, match="calibration needs at least 19 permutations, but got 9"):
@@ -460,6 +464,7 @@ def test_a_minibatch_counts_by_its_samples():
     assert result.matrix[0, 0] == pytest.approx(xy / np.sqrt(xx * yy), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_short_last_minibatch_adds_little_noise():
     whole, with_rest = [], []
     for seed in range(60):

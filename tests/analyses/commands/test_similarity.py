@@ -62,6 +62,7 @@ def test_the_result_names_its_measure(dump, measure):
     assert colour_label(result.facts) == f"{MEASURES[measure].title}, gap features"
 
 
+@pytest.mark.slow
 def test_results_by_neighbours_say_how_many_there_are(dump, tmp_path):
     given = ("--features", dump, "--neighbours", 3, "--groups", 0, "--out", tmp_path, "--quiet")
     for name, chance in (("mutual-knn", 3 / 23), ("cknna", None)):
@@ -198,6 +199,7 @@ def test_networks_and_their_dump_have_the_same_similarity(shown, networks, name)
         assert found.facts["interval"] == f"95 %, by the jackknife over {MEASURES[name].grouping}"
 
 
+@pytest.mark.slow
 def test_command_of_networks(networks, tmp_path):
     said = run(*networks[0], "--measure", "rsa-spearman", "--quiet", "--out", tmp_path, "--device", "cpu").output
     assert "low" in said

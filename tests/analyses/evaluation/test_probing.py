@@ -106,6 +106,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / "head.safetensors"), str(folder / "headless.safetensors")]
 
 
+@pytest.mark.slow
 def test_a_head_makes_no_difference(checkpoints):
     for probe in ("linear", "knn"):
         judged, how = judge_by_probe(checkpoints, DIGITS, probe=probe)
@@ -126,6 +127,7 @@ def test_a_head_makes_no_difference(checkpoints):
     torch.testing.assert_close(x[-3:], shown, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_it_judged(checkpoints, tmp_path: Path):
     def run(*words):
         arguments = ["--checkpoint", checkpoints[1], "--data", DIGITS, "--out", str(tmp_path), "--device", "cpu"]

@@ -285,6 +285,7 @@ def test_dropkd_takes_the_stages_of_its_run(checkpoints):
         features_and_pairs("t", "s", None, [], method="dropkd", teacher_layers=("conv1",))
 
 
+@pytest.mark.slow
 def test_command(checkpoints, tmp_path):
     given = ("--teacher", checkpoints / "teacher.safetensors", "--student", checkpoints / "student.safetensors")
     both = (*given, "--student", checkpoints / "run")
@@ -302,6 +303,7 @@ def test_command(checkpoints, tmp_path):
     assert (tmp_path / "knowledge-comparison.png").is_file()
 
 
+@pytest.mark.slow
 def test_students_that_cannot_be_compared_leave_nothing(checkpoints, tmp_path, monkeypatch):
     torch.manual_seed(1)
     save(

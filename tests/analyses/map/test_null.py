@@ -83,6 +83,7 @@ def test_views_of_one_image_stay_together():
         assert (order[1::2] == order[::2] + 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_null_goes_on_behind_a_kill_to_the_same_bytes_and_a_plain_map_is_calibrated_later(dumps, tmp_path):
     plain = measure_map(find_members(dumps), tmp_path / "m", batch_size=BATCH)
@@ -112,6 +113,7 @@ def test_the_null_of_a_pair_does_not_depend_on_the_other_networks(dumps, tmp_pat
         assert two.arrays[name][0, 1] == all_three.arrays[name][1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_undefined_pair_has_no_null_and_too_few_permutations_are_refused(dumps, tmp_path):
     constant = write_dump(tmp_path / "c.h5", {"stage0": torch.ones(N, 3)})
@@ -123,6 +125,7 @@ def test_an_undefined_pair_has_no_null_and_too_few_permutations_are_refused(dump
         measure_map(find_members(dumps), tmp_path / "n", permutations=18)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_of_a_measure_with_a_direction_both_have_a_null(dumps, tmp_path):
     result = calibrated(dumps, tmp_path, measure="predicts-student")

@@ -123,6 +123,7 @@ def test_compound_scores_belong_to_the_runs_of_their_checkpoints(tmp_path: Path)
     assert (accuracy["row"], accuracy["column"], accuracy["measured"]) == ("MobileNetV2", "Accuracy", "84.50")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", ["resnet18", "run"])
 def test_costs_come_from_the_runs_and_from_counts_of_their_network(tmp_path: Path, known: str) -> None:
     trained(tmp_path / "vit", 0.9, "model.name=vit_large_patch14_clip_224", "data.spec=rafdb:x")
@@ -164,6 +165,7 @@ def test_latencies_follow_the_costs_of_their_row(tmp_path: Path) -> None:
     assert "Latency" not in (tmp_path / "paper" / "table3.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_own_confusion_matrices_on_the_same_data_are_figure_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,6 +214,7 @@ def test_networks_are_known_by_the_names_that_create_them(
     assert sum(repeats(own, name, cell.row, cell.column) == "accuracy" for name, cell in cells) == places
 
 
+@pytest.mark.slow
 def test_a_sweep_stands_beside_the_published_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path / "run", 0.5)
     save_result(dropout_result(), tmp_path / "one" / "dropout-feature.npz", table="")

@@ -109,6 +109,7 @@ def test_sources_are_named() -> None:
     assert "From the RepDistiller README" in markdown(published_table("table1"))
 
 
+@pytest.mark.slow
 def test_command_writes_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["paper", "--out", str(tmp_path), "--format", "svg"])
     said = capsys.readouterr()

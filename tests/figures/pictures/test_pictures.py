@@ -1,6 +1,7 @@
 """Pictures: every label whole and apart from the others, the same bytes each time, nothing left behind."""
 
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PatchCollection
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -24,6 +25,7 @@ from figures.pictures import FIGURES, draw, draw_files
 from figures.pictures.cka import colour_label, stage_ends
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
+from figures.pictures.fidelity import draw_fidelity
 from figures.pictures.map import ends_of
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
@@ -59,8 +61,18 @@ def remarked(result: Result) -> Result:
 
 def over_whole_ranges(result: Result) -> Result:
     """The same with intervals so wide that numbers below the panels stand at their ends."""
-    result.arrays["means"][:, :, 1:] = np.where(np.array(result.facts["scales"])[:, None] > 1, [0.0, 1.0], [-0.25, 0.9])
+    result.arrays["means"][:, :, 1:] = np.where(
+        np.array(result.facts["scales"])[:, None] > 1, [0.0, 0.92], [-0.38, 0.9]
+    )
     return replace(result, facts=result.facts | {"remarks": [{"reason": "kd0 learnt without a teacher"}]})
+
+
+def far_apart(result: Result) -> Result:
+    """The same with seeds so far apart that Student's intervals would leave 0 to 100 %."""
+    seeds = np.linspace(0.2, 0.9, result.arrays["accuracy"].shape[-1])
+    for name in {"accuracy", "uar", "published"} & set(result.arrays):
+        result.arrays[name][:] = seeds
+    return result
 
 
 LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
@@ -82,7 +94,11 @@ RESULTS = {
     "tuned": tuned_result(),
     "tuned, late": tuned_result(late=True, published=False),
     "tuned, many": tuned_result(tuple(f"{LONG} {n}" for n in range(14)), 16),
+    "tuned, as many as there are": tuned_result(tuple(f"method_{n}" for n in range(26)), 3),
     "tuned, one of each": tuned_result(("plain",), 1, 1),
+    "comparison of seeds far apart": far_apart(comparison_result()),
+    "tuned, seeds far apart": far_apart(tuned_result(n_seeds=2)),
+    "dropout of seeds far apart": far_apart(dropout_result(2)),
     "one seed": comparison_result(("plain", LONG), 1),
     "compound": compound_result(),
     "many compounds": compound_result((LONG, *"bcdef")),
@@ -144,6 +160,7 @@ def settings_left_alone() -> Iterator[None]:
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
     with style.style():
@@ -162,6 +179,24 @@ def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
         assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1, (first, second)
 
 
+def test_what_a_panel_of_fidelity_shows_is_not_cut_short() -> None:
+    shown = [" ".join(text.split()) for text in written(draw_fidelity(RESULTS["fidelity over whole ranges"]))]
+    assert {"agreement if teacher wrong in %", "kd0 learnt without a teacher"} <= set(shown)
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name.endswith("far apart")])
+def test_no_interval_of_accuracies_leaves_0_to_100_percent(name: str) -> None:
+    figure = draw(RESULTS[name])
+    shown = [text.replace("\n", " ") for text in written(figure) if re.search(r"\n?\[", text)]
+    ends = [float(end) for text in shown for end in re.findall(r"[\d.]+(?=[],])", text)]
+    panels = [axes for axes in figure.axes if axes.get_xlabel().endswith("in %")]
+    lines = [line for axes in panels for line in axes.collections if isinstance(line, LineCollection)]
+    ends += [float(x) for line in lines for segment in line.get_segments() for x in np.asarray(segment)[:, 0]]
+    assert {0.0, 100.0} <= set(ends)
+    assert all(0 <= end <= 100 for end in ends)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "ending"),
     [
@@ -233,6 +268,7 @@ def test_many_layers_are_not_annotated() -> None:
     assert not draw(cka_result(13, 4)).axes[0].texts
 
 
+@pytest.mark.slow
 def test_undefined_cells_are_hatched_and_explained() -> None:
     result = cka_result(4, 4, undefined=((0, 1), (2, 3)))
     axes = draw(result).axes[0]
@@ -512,6 +548,7 @@ def test_two_results_never_share_a_picture(tmp_path: Path) -> None:
     assert len(draw_files(paths, ["png"])) == 2
 
 
+@pytest.mark.slow
 def test_command_lists_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_result(cka_result(), tmp_path / "cka.npz", table="")
     main_arguments = [str(tmp_path / "cka.npz"), "--out", str(tmp_path / "out")]

@@ -84,6 +84,7 @@ def test_a_package_of_that_name_is_never_taken_for_ours(folder):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_folders_of_pictures_and_of_scripts_hide_nothing(folder):
     for name in ("figures", "analyses"):
         (folder / name).mkdir()
@@ -92,6 +93,7 @@ def test_folders_of_pictures_and_of_scripts_hide_nothing(folder):
     assert "there is no sweep" not in typed(folder, "dropout", "--help").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figures", "analyses", "kdprobe", "torch", "click", "yaml", "types"])
 def test_the_console_script_takes_no_notice_of_the_working_folder(name, folder):
     (folder / f"{name}.py").write_text("SIZE = 3\n")

@@ -40,6 +40,7 @@ def declared_outside():
                         yield from ((word.split("/")[0], path.name) for word in words if word.startswith("--"))
 
 
+@pytest.mark.slow
 def test_an_option_of_two_commands_is_declared_among_the_options_alone():
     holders = defaultdict(set)
     for name, command in COMMANDS.items():

@@ -125,6 +125,7 @@ def test_a_teacher_is_used_as_told_and_so_again(weights):
         invoke("train", "digits/resnet8", *SHORT, "--image-size", 16, "--out", "b")
 
 
+@pytest.mark.slow
 def test_cka_over_time_shows_the_teacher_what_it_saw(weights):
     snapshots = ["--set", "training.saving.snapshots=1"]
     invoke("train", "digits/resnet8-kd", "--teacher", weights, *SHORT, *snapshots, "--out", "a")

@@ -101,6 +101,7 @@ def test_workers_hear_when_nothing_is_wanted_any_more(
     assert (len(images), len(views)) == (0, 0), "nothing more is decoded"
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_ends_without_an_error() -> None:
     code = (
         "import os, signal\nfrom kdprobe.data.loaders import _obey\n_obey(0)\n"

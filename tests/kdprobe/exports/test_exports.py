@@ -133,6 +133,7 @@ def test_networks_that_timm_does_not_have_are_refused_for_it(tmp_path, images):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_network_without_a_head_gives_its_features(tmp_path, images):
     model = attach(timm.create_model("resnet10t", num_classes=0), ModelInfo("resnet10t", 0, 8))
     done = export(model, tmp_path / "net.pt2", images, format="torch")
@@ -187,6 +188,7 @@ def test_what_works_for_one_batch_size_or_cannot_be_traced_is_refused(tmp_path, 
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_onnx_itself_runs_the_file(tmp_path, images, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -199,6 +201,7 @@ def test_without_onnxruntime_onnx_itself_runs_the_file(tmp_path, images, monkeyp
         export(network(), tmp_path / "other.onnx", images, format="onnx")
 
 
+@pytest.mark.slow
 def test_what_onnx_cannot_hold_is_refused(tmp_path, images, monkeypatch):
     pytest.importorskip("onnxscript")
     strange = own(torch.special.bessel_j0)
@@ -210,6 +213,7 @@ def test_what_onnx_cannot_hold_is_refused(tmp_path, images, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_names_and_files_in_the_way(tmp_path, images):
     with pytest.raises(ExportError, match=r"files of --format torch end in \.pt2, but --out is .*net\.pth"):
         export(network(), tmp_path / "net.pth", images, format="torch")
@@ -225,6 +229,7 @@ def test_names_and_files_in_the_way(tmp_path, images):
         export(network(), tmp_path / "file" / "net.pt2", images, format="torch")
 
 
+@pytest.mark.slow
 def test_the_command_checks_a_checkpoint_on_its_own_images(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save(network(), tmp_path / "net.safetensors")

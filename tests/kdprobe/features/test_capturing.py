@@ -164,6 +164,7 @@ def test_choices_of_layers():
     assert select_layers(net, ["fc", "stem"]) == ["stem", "fc"]
 
 
+@pytest.mark.slow
 def test_stages_of_timm(vit):
     assert stage_names(vit) == ["blocks.0", "blocks.1"]
     resnet = timm.create_model("resnet18")
@@ -241,6 +242,7 @@ def test_outputs_that_are_refused_by_name(images, make, message):
         net(images)
 
 
+@pytest.mark.slow
 def test_reducers_of_maps(images):
     net = Net().eval()
     stem = net.stem(images)
@@ -260,6 +262,7 @@ def test_reducers_of_maps(images):
     assert torch.equal(taken["stem"], stem[:, :1])
 
 
+@pytest.mark.slow
 def test_reducers_of_tokens(vit):
     images = torch.randn(3, 3, 32, 32)
     with capture(vit, ["blocks.1", "patch_embed"], reduce="whole") as taken:
@@ -280,6 +283,7 @@ def test_reducers_of_tokens(vit):
         assert torch.allclose(taken["blocks.1"], value, atol=1e-6), reduce
 
 
+@pytest.mark.slow
 def test_channels_last_maps_are_averaged_over_positions():
     swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=64, window_size=2, depths=(1, 1, 1, 1)).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -336,6 +340,7 @@ def test_non_finite_features_name_their_layer(images):
         net(images)
 
 
+@pytest.mark.slow
 def test_compiled_models_run_uncompiled_inside_the_block(images):
     net = Net().eval()
     compiled = torch.compile(net, backend="eager")

@@ -75,6 +75,7 @@ def test_a_reduction_that_a_layer_does_not_have_leaves_no_file(views, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["features", "grams"])
 @pytest.mark.filterwarnings("ignore:an older kdprobe")
 def test_cka_of_reduced_dumps_is_that_of_the_networks(views, tmp_path, content):
@@ -88,6 +89,7 @@ def test_cka_of_reduced_dumps_is_that_of_the_networks(views, tmp_path, content):
     assert files_cka([tmp_path / "t.h5", tmp_path / "s.h5"]).facts["reduce"] == "cls and flatten"
 
 
+@pytest.mark.slow
 def test_what_is_compared_is_what_the_dump_still_holds(views, tmp_path):
     paths = {reduce: tmp_path / f"{reduce[:3]}.h5" for reduce in ("whole", "gap", "tokens", "flatten", "spatial:2")}
     for reduce, path in paths.items():

@@ -115,9 +115,10 @@ def test_float16_halves_and_refuses_what_does_not_fit(path):
     with FeatureStore.open(path) as store:
         assert store.read("teacher", "fc").dtype == torch.float16
         assert torch.allclose(store.read("teacher", "fc", 0, 8).float(), features(0, 8)["teacher"]["fc"], atol=1e-2)
-    writer = FeatureStore.create(path.with_name("b.h5"), NETWORKS, dtype="float16")
+    writer = FeatureStore.create(path.parent / "new" / "folder" / "b.h5", NETWORKS, dtype="float16")
     with pytest.raises(StoreError, match=r"teacher layer 'blocks\.0' reaches .*, which float16 cannot hold"), writer:
         writer.append(torch.arange(4), torch.arange(4), features(0, 4, scale=1e6))
+    assert not (path.parent / "new").exists()
     with pytest.raises(StoreError, match="stored as float32 or float16, not 'int8'"):
         FeatureStore.create(path, NETWORKS, dtype="int8")
 
@@ -286,6 +287,7 @@ def test_dump_writes_what_the_networks_give(nets, path, monkeypatch):
         assert torch.equal(store.read("student", "layer3", 8, 16), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["features", "grams"])
 def test_parts_are_joined_and_missed(nets, path, content):
     write_dump(wanted(nets, content=content), path.with_name("whole.h5"))
@@ -317,6 +319,7 @@ def test_division_into_parts(path):
         divide(path, 20, 8, 7, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part_size", [pytest.param(None, marks=pytest.mark.slow), 16])
 def test_an_interrupted_dump_is_continued(nets, path, part_size):
     calls = []
@@ -380,6 +383,7 @@ def test_samples_in_another_order_are_not_continued(nets, path):
         write_dump(wanted(nets), path, resume=True)
 
 
+@pytest.mark.slow
 def test_another_dump_is_not_continued(nets, path):
     with pytest.raises(ZeroDivisionError):
         write_dump(wanted(nets, minibatches=stopping(nets, after=8)), path)
@@ -425,6 +429,7 @@ def test_a_dump_of_an_older_kdprobe_is_continued_with_a_word(nets, path):
     )
 
 
+@pytest.mark.slow
 def test_another_precision_or_other_parts_are_not_continued(nets, path):
     student = {"student": nets["student"]}
     with pytest.raises(ZeroDivisionError):
@@ -657,6 +662,7 @@ def test_a_layer_named_inside_another_is_refused(tmp_path):
         store.append(torch.arange(4), torch.zeros(4, dtype=torch.int64), inside)
 
 
+@pytest.mark.slow
 def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     path.write_text("the user's own")
     for ask in (

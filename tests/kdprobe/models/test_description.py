@@ -109,6 +109,7 @@ def test_networks_written_by_hand_are_observed(kind):
     assert torch.equal(features.maps[2].mean((2, 3)), features.pooled)
 
 
+@pytest.mark.slow
 def test_a_wrapped_network_gives_what_it_gives_alone():
     torch.manual_seed(0)
     backbone = timm.create_model("resnet10t", num_classes=0)
@@ -133,6 +134,7 @@ def test_tokens_of_a_network_of_no_library():
     assert torch.equal(features.maps[-1].flatten(2).mT, features.tokens[:, 4:])
 
 
+@pytest.mark.slow
 def test_what_torchvision_overwrites_in_place_is_kept():
     torch.manual_seed(0)
     small = torchvision.models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=5)
@@ -163,6 +165,7 @@ def test_a_stage_that_does_not_run_in_training_is_named():
         view(IMAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "width"),
     [
@@ -380,6 +383,7 @@ def test_a_stage_inside_a_reentrant_checkpoint_is_refused_where_it_must_have_gra
         view(IMAGES)
 
 
+@pytest.mark.slow
 def test_gradient_checkpoints_change_nothing():
     found = []
     for checkpointed in (False, True):

@@ -101,6 +101,7 @@ def reduced(model, layers, reduce, images):
         return dict(features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layer", "n_prefix", "has_class"),
     [
@@ -129,6 +130,7 @@ def test_prefix_tokens_are_left_out_and_the_class_token_is_found(make, layer, n_
             reduced(model, [layer], "cls", images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layer", "kind"),
     [
@@ -146,6 +148,7 @@ def test_maps_are_averaged_over_positions_also_where_all_sizes_are_equal(make, l
     assert torch.allclose(reduced(model, [layer], "gap", images)[layer], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_refused():
     images = torch.randn(3, 3, 32, 32)
     with pytest.raises(
@@ -199,6 +202,7 @@ def two_stages_of_blocks():
     return nn.Sequential(nn.Conv2d(3, 4, 8, 8), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "names", "positions"),
     [
@@ -278,6 +282,7 @@ def test_stages_that_timm_names_and_that_do_not_run():
         reduced(model, "stages", "flatten", torch.randn(2, 3, 32, 32))
 
 
+@pytest.mark.slow
 def test_two_networks_side_by_side_have_no_stages_of_one():
     class Two(nn.Module):
         def __init__(self):

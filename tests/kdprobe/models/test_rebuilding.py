@@ -68,6 +68,7 @@ def test_a_network_of_timms_own_making_is_saved_with_its_arguments(tmp_path):
     assert torch.equal(load(tmp_path / "net.safetensors")(IMAGES), model(IMAGES))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_saved_as_what_it_is(tmp_path):
     model = create("resnet8", n_classes=3, image_size=16).eval()
     save(torch.compile(model), tmp_path / "net.safetensors")

@@ -32,10 +32,11 @@ def test_the_test_is_students_paired_by_seed():
 def test_equal_differences_are_tested_by_the_test_images(n_images):
     """The p value is below 0.05 just where the interval leaves out 0."""
     for second in (0.88, 0.85, 0.7):
-        mean, half = difference_interval([0.9] * 3, [second] * 3, n_images=n_images)
+        _, low, high = difference_interval([0.9] * 3, [second] * 3, n_images=n_images)
         p_value = difference_p_value([0.9] * 3, [second] * 3, n_images=n_images)
         assert 0 < p_value < 1
-        assert (p_value < 0.05) == (mean > half)
+        assert (p_value < 0.05) == (low > 0)
+        assert -1 <= low < high <= 1
     assert difference_p_value([0.9] * 3, [0.9] * 3, n_images=n_images) == 1
     assert math.isnan(difference_p_value([0.9] * 3, [0.8] * 3, n_images=None))
 

@@ -222,6 +222,7 @@ def test_what_was_not_written_before_a_kill_is_written_at_resume(interrupted, ca
     assert "did not write down" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["teacher", "data"])
 def test_cka_over_a_runs_epochs_takes_the_teacher_and_the_data_that_it_learnt_from(interrupted, what):
     layers = {"teacher_layers": "layer1", "student_layers": "layer1", "batch_size": 16}
@@ -341,6 +342,7 @@ class InProcess:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["teacher", "data"])
 def test_a_sweep_goes_on_where_its_inputs_lie_now(interrupted, what, monkeypatch, tmp_path):
     monkeypatch.setattr(engines, "make_engine", InProcess)

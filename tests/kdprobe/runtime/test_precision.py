@@ -109,6 +109,7 @@ def test_an_environment_that_tells_nothing_is_found_out_again(native, tmp_path, 
     assert RunFolder(tmp_path).precision() is None
 
 
+@pytest.mark.slow
 def test_emulation_is_told_once_with_its_cost(native, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(precision, "emulation_cost", lambda *_: 12.34)
     native(False)

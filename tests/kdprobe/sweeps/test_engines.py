@@ -377,7 +377,7 @@ def test_from_the_command_line_stopped_and_gone_on_with(tmp_path):
     assert "kdprobe: stopped by SIGTERM; the same command goes on" in errors.splitlines()[-1]
     assert {state.name for state in ledger.states().values()} <= {"left", "done"}
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "accuracy: mean ± 95 % interval over seeds" in done.stdout
+    assert "accuracy: mean ± half-width of the 95 % t-interval over seeds" in done.stdout
     assert len((tmp_path / "s" / "sweep.csv").read_text().splitlines()) == 3
     assert [len(ledger.run(cell.id).metrics()) for cell in ledger.cells] == [2, 3]
     again = subprocess.run([*command, "--quiet"], capture_output=True, text=True, check=True)

@@ -30,8 +30,9 @@ from kdprobe.sweeps import attempts, trial
 from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
-from kdprobe.sweeps.ledger import begin, open_ledger, seconds_to_go
+from kdprobe.sweeps.ledger import begin, open_ledger, taken_back_on
 from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
+from kdprobe.sweeps.progress import seconds_to_go
 from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
 from tests import small_sweeps as sweeps
@@ -428,6 +429,30 @@ class TestLedger:
         with pytest.raises(SweepError, match="cannot be written: Not a directory"):
             sweeps.ledger(tmp_path / "file" / "s")
 
+    def test_a_refused_grid_is_taken_back_with_its_cells_alone(self, tmp_path):
+        path = tmp_path / "of" / "s"
+        with pytest.raises(ConfigError, match="no"), taken_back_on(ConfigError, path):
+            attempts.claim(sweeps.ledger(path).attempts, "new")
+            raise ConfigError("no")
+        assert not path.parent.exists()
+        sweeps.ledger(path, rates=(0.3,))
+        plan, cells = (path / "sweep.json").read_bytes(), path / "cells"
+        (cells / "killed.1").mkdir()
+        with pytest.raises(ConfigError, match="no"), taken_back_on(ConfigError, path):
+            attempts.claim(sweeps.ledger(path, rates=(0.3, 0.4)).attempts, "new")
+            (cells / "killed.1").rename(cells / "killed")
+            (cells / "new").mkdir()
+            raise ConfigError("no")
+        assert (path / "sweep.json").read_bytes() == plan
+        assert [one.name for one in cells.iterdir()] == ["killed"]
+        assert not any((path / "attempts").iterdir())
+
+    def test_other_errors_take_nothing_back(self, tmp_path):
+        with pytest.raises(SweepError, match="no"), taken_back_on(ConfigError, tmp_path / "s"):
+            sweeps.ledger(tmp_path / "s")
+            raise SweepError("no")
+        assert open_ledger(tmp_path / "s").cells
+
     def test_time_to_go(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.4))
         assert seconds_to_go(ledger, ledger.states().values()) is None
@@ -503,6 +528,7 @@ class TestWork:
         assert work(self.order(ledger, "instant"), cell.id, cell.config) == Outcome("done")
         assert "is damaged; the cell is trained again" in (ledger.path / "logs" / f"{cell.id}.log").read_text()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", ["flipped", "missing", "missing, with its result"])
     def test_a_cell_that_lost_its_weights_is_trained_again(self, tmp_path, change):
         assignments = ("data.spec=tests.tiny:digits", "training.epochs=1", "data.per_class=8", "method={name: plain}")
@@ -803,7 +829,7 @@ class TestTable:
         assert text[0] == "training.epochs,seed,accuracy,evaluated_images,seconds,run"
         assert text[1] == f"1,0,0.5,60,1,cells/{cells[0].id}"
         assert len(text) == 4
-        assert "training.epochs=1  55.00 ± 63.53 %" in worded_rows(found)
+        assert "training.epochs=1  55.00 [0.00, 100.00] %" in worded_rows(found)
         assert "training.epochs=2  70.00 %" in worded_rows(found)
         ties = [{**row, "accuracy": 0.5} for row in found]
         assert "training.epochs=1  50.00 ± 12.65 %" in worded_rows(ties)

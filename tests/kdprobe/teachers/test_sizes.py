@@ -43,6 +43,7 @@ def test_each_network_sees_the_view_at_its_own_size(large):
     assert torch.equal(job.teacher(images, torch.arange(2)).logits, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 64])
 @pytest.mark.parametrize("method", ["kd", "rkd"])
 def test_students_of_any_size_are_trained(large, tmp_path, method, size):

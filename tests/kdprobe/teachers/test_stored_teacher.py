@@ -128,6 +128,7 @@ def test_losses_are_the_same_to_the_bit_computed_kept_and_read(
             assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_training_that_reads_equals_the_one_that_wrote_and_the_teacher_is_asked_once(
     teachers, tmp_path, asked, capsys
 ):
@@ -150,6 +151,7 @@ def test_a_training_that_reads_equals_the_one_that_wrote_and_the_teacher_is_aske
     assert len(list((tmp_path / "S").glob("*/views.json"))) == 1
 
 
+@pytest.mark.slow
 def test_images_that_never_vary_are_one_epoch(teachers, tmp_path, asked):
     still = ("data.augment={crop: none, flip: false}", f"teacher.store={tmp_path / 'S'}")
     trained(config(teachers / "cnn.safetensors", {"name": "kd"}, *still), tmp_path / "run")
@@ -157,6 +159,7 @@ def test_images_that_never_vary_are_one_epoch(teachers, tmp_path, asked):
     assert [path.name for path in (tmp_path / "S").glob("*/epoch-*")] == ["epoch-0000"]
 
 
+@pytest.mark.slow
 def test_float16_is_said_and_exact_too(teachers, tmp_path, capsys):
     half = (f"teacher.store={tmp_path / 'S'}", "teacher.store_dtype=float16", "training.epochs=3")
     chosen = config(teachers / "cnn.safetensors", {"name": "kd"}, *half)
@@ -264,6 +267,7 @@ def test_two_teachers_that_begin_one_store_at_the_same_time_do_not_share_it(teac
         assert sorted((tmp_path / "S").rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_more_outputs_can_be_kept_for_other_methods(teachers, tmp_path, asked):
     more = (f"teacher.store={tmp_path / 'S'}", "teacher.store_outputs=[pooled, maps.2]", "training.epochs=1")
     trained(config(teachers / "cnn.safetensors", {"name": "kd"}, *more), tmp_path / "kd")
@@ -275,6 +279,7 @@ def test_more_outputs_can_be_kept_for_other_methods(teachers, tmp_path, asked):
         assert 16 not in asked
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_resumed_equals_an_uninterrupted_one(teachers, tmp_path, monkeypatch):
     def chosen(store):
         return config(teachers / "cnn.safetensors", {"name": "kd"}, f"teacher.store={tmp_path / store}")
@@ -293,6 +298,7 @@ def test_a_run_that_was_stopped_and_resumed_equals_an_uninterrupted_one(teachers
         trained(without, tmp_path / "parts", resume=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_gets_full_ends_the_run_which_goes_on_when_there_is_room(teachers, tmp_path, monkeypatch):
     chosen = config(teachers / "cnn.safetensors", {"name": "kd"}, f"teacher.store={tmp_path / 'S'}")
     original, count = os.pwrite, []
@@ -314,6 +320,7 @@ def test_a_disk_that_gets_full_ends_the_run_which_goes_on_when_there_is_room(tea
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_decoded_are_left_out(teachers, tmp_path):
     from tests.kdprobe.data.test_judged import images
 

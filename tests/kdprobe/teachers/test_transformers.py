@@ -52,6 +52,7 @@ def test_maps_and_pooled_features_are_those_of_transformers(name):
         assert torch.equal(found.pooled, own.pooler_output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [hf.SIZE, 24])
 @pytest.mark.parametrize("name", hf.STAGES)
 def test_rkd_learns_from_their_pooled_features(name, size):

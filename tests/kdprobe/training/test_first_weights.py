@@ -40,6 +40,7 @@ def go(weights, out, *assignments, **options):
     return train(from_weights(weights, *assignments), out, device="cpu", quiet=True, **options)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_weights_and_does_not_need_them_any_more(weights, tmp_path, monkeypatch, capsys):
     job = build(from_weights(weights), torch.device("cpu"))
     state = torch.load(weights)["state_dict"]
@@ -69,6 +70,7 @@ def test_a_run_without_weights_says_nothing_of_them(tmp_path):
     assert "network" not in json.loads((tmp_path / "env.json").read_text())
 
 
+@pytest.mark.slow
 def test_before_it_has_begun_other_weights_are_refused_and_moved_ones_are_not(weights, tmp_path, monkeypatch):
     out = tmp_path / "run"
     go(weights, out, "training.epochs=1")
@@ -91,6 +93,7 @@ def test_weights_and_published_weights_exclude_each_other():
         config("digits/resnet8", "model.pretrained=true", "model.weights=a.pth")
 
 
+@pytest.mark.slow
 def test_runs_from_other_weights_at_one_path_are_not_compared(weights, tmp_path):
     go(weights, tmp_path / "a", "training.epochs=1")
     torch.save(cifar_resnet("resnet8", shortcut="A").state_dict(), weights)
@@ -99,6 +102,7 @@ def test_runs_from_other_weights_at_one_path_are_not_compared(weights, tmp_path)
         group([RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")])
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_cells_have_begun_does_not_need_them(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "make_engine", InProcess)
     settings = ("data.spec=tests.tiny:digits", "training.epochs=1", "training.batch_size=32", "data.workers=0")

@@ -57,6 +57,7 @@ def test_patterns_that_match_nothing_or_everything_are_refused():
 FROZEN = ("training.freeze=['*', '!layer3*', '!fc']", "training.precision=fp32", "training.ema_decay=0.9")
 
 
+@pytest.mark.slow
 def test_a_training_leaves_what_is_frozen_as_it_was_and_is_resumed(tmp_path, monkeypatch, capsys):
     chosen = config("digits/resnet8", *FROZEN)
     torch.manual_seed(0)

@@ -108,6 +108,7 @@ def test_features_that_are_not_the_same_are_computed_each_time(assignments, why,
     assert sum(passes) > 192, why
 
 
+@pytest.mark.slow
 def test_with_a_teacher_only_the_teacher_sees_images(tmp_path, passes):
     run("digits/resnet8", ("training.epochs=1",), tmp_path / "teacher")
     passes.clear()

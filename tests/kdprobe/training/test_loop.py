@@ -117,11 +117,13 @@ def test_saved_accuracy_is_that_of_the_saved_network(student):
     assert correct / len(data.test) == result["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(student, teacher, tmp_path):
     train(distilled(teacher), tmp_path / "again", device="cpu", quiet=True)
     assert outcome(tmp_path / "again") == outcome(student[0])
 
 
+@pytest.mark.slow
 def test_judged_once_at_the_end_it_is_the_same_network(student, teacher, tmp_path, monkeypatch):
     judged = []
     monkeypatch.setattr(loop, "accuracy", lambda *given, **more: judged.append(given) or accuracy(*given, **more))
@@ -140,6 +142,7 @@ def test_another_seed_gives_another_network(student, teacher, tmp_path):
     assert outcome(tmp_path / "other")[0] != outcome(student[0])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_steps", [6, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 8))])
 def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
     student, teacher, tmp_path, monkeypatch, n_steps
@@ -156,6 +159,7 @@ def test_a_run_stopped_anywhere_and_resumed_equals_an_uninterrupted_one(
     assert outcome(out) == outcome(student[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where", ["kdprobe.training.loop.training_batches", "kdprobe.training.tally.evaluation_batches"]
 )
@@ -212,6 +216,7 @@ def stop_after(n_steps, monkeypatch):
     monkeypatch.setattr(Tally, "add", add)
 
 
+@pytest.mark.slow
 def test_everything_that_has_a_state_is_resumed(tmp_path, monkeypatch, teacher):
     settings = (
         f"teacher={teacher}", "training.ema_decay=0.9", "training.mixing.mixup=0.8", "training.mixing.cutmix=1.0",
@@ -268,6 +273,7 @@ def saved_at(run):
         return (run / "state.pt").stat().st_mtime_ns
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits(tmp_path):
     command = [
         sys.executable,
@@ -455,6 +461,7 @@ def test_the_teacher_does_not_change(student, teacher):
     assert kdprobe.load(teacher).kdprobe_info.sha256 == student[1]["teacher_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "assignments",
     [
@@ -631,6 +638,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert not list(run.path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "step"), [((), 0), (("training.saving.minutes=0",), 1)])
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(student, teacher, tmp_path, monkeypatch, settings, step):
     """It comes in step 2 of the second epoch, and is looked for every four steps and before a state is saved."""
@@ -725,6 +733,7 @@ def test_metrics_of_an_epoch_that_an_older_kdprobe_left_out_are_read(student, tm
     assert table.splitlines()[1].startswith("run,1,,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_steps", [6, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_run_of_version_1_goes_on(student, teacher, tmp_path, monkeypatch, n_steps):
     """Its configuration says when to give up, and its state kept sums and counts in the position."""

@@ -113,6 +113,7 @@ def test_no_accuracy_is_written_or_said(student, capsys, tmp_path):
     assert "accuracy in %" not in page
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
     given = unlabelled(pictures, teacher, epochs=1).model_dump(mode="json")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(given))
@@ -124,6 +125,7 @@ def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
         arguments = [*arguments, "--resume"]
 
 
+@pytest.mark.slow
 def test_what_no_gradient_reaches_is_told(pictures, teacher, tmp_path, capsys):
     given = unlabelled(pictures, teacher, method="fitnet", epochs=1)
     train(given, tmp_path / "run", device="cpu")

@@ -59,6 +59,7 @@ def test_the_choice_is_written_before_anything_is_tested(tmp_path):
     assert not list((tmp_path / "finals" / "cells").glob("*/result.json"))
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_and_says_what_was_decided_late(tmp_path):
     first = comparison_result(bring(plan("plain", "kd"), tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}

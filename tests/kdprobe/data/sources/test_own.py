@@ -73,6 +73,7 @@ def pixels(split: Split) -> Tensor:
     return split.images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_items_are_cut_varied_and_held_out_like_files(folder: Path, workers: int) -> None:
     given = {"storage": "files", "image_size": 9, "holdout": 0.25, "per_class": 5, "seed": 3}
@@ -316,6 +317,7 @@ def test_data_sets_of_hugging_face() -> None:
     assert bare.classes == ()
 
 
+@pytest.mark.slow
 def test_training_is_the_same_wherever_the_images_are_and_refuses_others(tmp_path: Path, folder: Path) -> None:
     by_label = "[n for c in range(3) for n in range(24) if n % 3 == c]"
     module = tmp_path / "sorted_squares.py"

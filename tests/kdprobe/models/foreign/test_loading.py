@@ -168,6 +168,7 @@ def test_a_file_whose_name_has_the_mark(state, tmp_path):
     assert same(kdprobe.load(f"resnet8@{tmp_path / 'a#b.pth'}"), state)
 
 
+@pytest.mark.slow
 def test_cifar_networks_of_the_literature(loaded):
     """Padded shortcuts, `linear` for the classifier, `shortcut` for projections."""
     padded = net(1, "resnet20", shortcut="A")
@@ -288,6 +289,7 @@ def test_position_embeddings_are_resampled_for_an_image_size_that_is_given(loade
     assert plane.mean() == pytest.approx(5.5, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told", "said"),
     [
@@ -317,6 +319,7 @@ def test_a_network_that_pools_otherwise_is_named(loaded):
         loaded(state, name="vit_tiny_patch16_224", args={**SMALL, "global_pool": "avg"}, image_size=100)
 
 
+@pytest.mark.slow
 def test_a_size_that_no_tensor_says(loaded):
     state = net(1, "resnet10t", 4).state_dict()
     sizes = [model_info(loaded(state, name="resnet10t", **told)).image_size for told in ({}, {"default_size": 64})]
