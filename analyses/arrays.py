@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdprobe.errors import AnalysisError
@@ -57,3 +58,10 @@ def _of_array(values: Any) -> Any:
     wide = np.float64 if native.kind == "f" else np.int64
     known = native if native.kind == "b" or native in _KNOWN else wide
     return torch.from_numpy(np.require(values, known, ["C", "W"]))
+
+
+def fetched(*tensors: Tensor) -> list[NDArray[np.float64]]:
+    """Tensors on one device as float64 arrays of the same shapes, for one wait."""
+    flat = torch.cat([tensor.flatten().to(torch.float64) for tensor in tensors]).cpu().numpy()
+    ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]
+    return [part.reshape(tensor.shape) for part, tensor in zip(np.split(flat, ends), tensors, strict=True)]
