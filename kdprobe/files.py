@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -67,7 +67,7 @@ def require_writable(path: Path) -> None:
     Raises:
         FileError: if it cannot.
     """
-    missing = [folder for folder in (path.parent, *path.parent.parents) if not os.path.lexists(folder)]
+    missing = missing_folders(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         trial = path.with_name(f".{_beginning(path.name)}.{_place()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -76,9 +76,19 @@ def require_writable(path: Path) -> None:
     except OSError as error:
         raise FileError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it, as far as they are not there, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are there and empty, in this order."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def is_temporary(path: Path) -> bool:

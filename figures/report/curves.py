@@ -11,7 +11,7 @@ from figures.calibrated import beside_null
 from figures.pictures.cka import colour_label
 from figures.pictures.curves import panels_of
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
-from figures.report.traces import SERIES, hover, numbers
+from figures.report.traces import SERIES, hover, numbers, whole_steps
 from figures.words import number
 from kdprobe.results import Result
 
@@ -62,7 +62,7 @@ def _lines(
     rows = [[str(at), *(number(value, 3) for value in row)] for at, row in zip(epoch.tolist(), values.T, strict=True)]
     last = ", ".join(f"{line} {_last(row)}" for line, row in zip(names, values, strict=True))
     alt = f"{label} over {len(epoch)} epochs; last values: {last}."
-    layout = {"height": 300 + 18 * -(-len(names) // 3), "xaxis": {"showgrid": False}}
+    layout = {"height": 300 + 18 * -(-len(names) // 3), "xaxis": {"showgrid": False, **whole_steps(epoch.tolist())}}
     titles = {"xaxis": "epoch", "yaxis": label}
     return Chart(name or label, alt, "", traces, layout, titles, {}, Table(["epoch", *names], rows))
 

@@ -1,6 +1,6 @@
 """General parts of teacher and student, pair of layers by pair of layers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from kdprobe.results import Result
 
 SIDES = ("teacher", "student")
 PAIR = "teacher layer / student layer"
+_GROUP = 0.8  # of the distance of two groups: what the bars of one take
+_NUMBER = 10  # percent of the axis that a number beside the longest bar takes
 
 
 def knowledge_panels(results: Results) -> list[Panel]:
@@ -38,7 +40,7 @@ def _chart(name: str, result: Result) -> Chart:
             bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index], lower[index])
             for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))
         ],
-        bars_layout(120 + 64 * len(pairs), general),
+        bars_layout(120 + 64 * len(pairs), general, lower),
         {"xaxis": "general share of variance in %"},
         {"yaxis": pairs},
         _table(result, pairs, interval_table([PAIR, *(f"{who} in %" for who in SIDES)], pairs, general, lower)),
@@ -92,12 +94,31 @@ def bars(
     }
 
 
-def bars_layout(height: int, percents: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
-    """Layout of groups of such bars, the first one at the top; shares may lie below zero."""
+def bars_layout(
+    height: int, percents: Sequence[NDArray[np.float64]], lower: Sequence[Sequence[bool]]
+) -> dict[str, Any]:
+    """Layout of groups of such bars, the first one at the top, with `≥` and the number beside those that are bounds.
+
+    Args:
+        height: of the chart.
+        percents: of each bar of a group [layers, 3]; shares may lie below zero.
+        lower: which of them are lower bounds.
+    """
     lowest = min(0.0, *(float(np.nanmin(values)) for values in percents))
+    marks = list(_bounds(percents, lower))
     return {
         "height": height,
         "barmode": "group",
-        "xaxis": {"range": [lowest, 100]},
+        "xaxis": {"range": [lowest, 100 + _NUMBER * bool(marks)]},
         "yaxis": {"autorange": "reversed"},
+        **({"annotations": marks} if marks else {}),
     }
+
+
+def _bounds(percents: Sequence[NDArray[np.float64]], lower: Sequence[Sequence[bool]]) -> Iterator[dict[str, Any]]:
+    """A mark to the right of the interval of each lower bound."""
+    for place, (percent, bounds) in enumerate(zip(percents, lower, strict=True)):
+        middle = _GROUP * ((place + 0.5) / len(percents) - 0.5)
+        for row in np.flatnonzero(np.array(bounds, bool) & ~np.isnan(percent[:, 0])).tolist():
+            at = {"x": round(float(np.nanmax(percent[row])), 3), "y": row + middle, "xanchor": "left", "xshift": 3}
+            yield {**at, "text": f"≥ {number(percent[row, 0], 1)}", "showarrow": False}

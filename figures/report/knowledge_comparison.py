@@ -35,7 +35,7 @@ def _chart(result: Result, who: str) -> Chart:
             bars(name, pairs, student, SERIES[index % len(SERIES)], lower[index])
             for index, (name, student) in enumerate(zip(names, students, strict=True))
         ],
-        bars_layout(110 + (24 + 14 * len(names)) * len(pairs), students),
+        bars_layout(110 + (24 + 14 * len(names)) * len(pairs), students, lower),
         {"xaxis": f"general in {who}, in %"},
         {"yaxis": pairs},
         interval_table([PAIR, *names], pairs, students, lower),

@@ -32,6 +32,7 @@ from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
+_SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
 # the page has this order
@@ -151,6 +152,7 @@ def _templates() -> Environment:
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["pieces"] = lambda text: re.split(r"(?<=[_/])", text)
+    found.filters["wordy"] = lambda text: len(text) > _SHORT and re.search(r"[^\W\d_]{2}", text) is not None
     found.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return found
 

@@ -45,7 +45,8 @@
     const css = getComputedStyle(document.documentElement);
     const look = { ink: css.getPropertyValue("--ink").trim(), line: css.getPropertyValue("--line").trim(), card: css.getPropertyValue("--card").trim() };
     const narrow = width < 520;
-    const height = Math.min(spec.layout.height, narrow ? width * 1.15 + 60 : Infinity);
+    const named = spec.data[0].type === "heatmap" ? 0 : 110 + 14 * (spec.ticks.yaxis ?? []).length; // a line for each row
+    const height = Math.min(spec.layout.height, narrow ? Math.max(width * 1.15 + 60, named) : Infinity);
     const columns = axis(spec.ticks.xaxis, spec.titles.xaxis, width - 130, narrow, look);
     const flat = spec.ticks.xaxis && Math.max(...columns.ticktext.map((text) => text.length)) * 7 < (width - 170) / columns.ticktext.length;
     if (spec.ticks.xaxis) columns.tickangle = flat ? 0 : -90;

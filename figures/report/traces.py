@@ -100,6 +100,11 @@ def error_bars(percent: NDArray[np.float64], colour: Themed, thickness: float) -
     }
 
 
+def whole_steps(numbers: Sequence[int]) -> dict[str, Any]:
+    """What an axis of whole numbers needs where there are so few that plotly would write halves too."""
+    return {"dtick": 1} if max(numbers) - min(numbers) < 8 else {}
+
+
 def dashed_line(**ends: float | str) -> dict[str, Any]:
     """A line for orientation, from `x0`, `y0` to `x1`, `y1`."""
     return {"type": "line", **ends, "line": {"color": THEMED_MUTED, "width": 1.5, "dash": "dash"}}

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
-from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover, numbers
+from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover, numbers, whole_steps
 from figures.words import number
+from kdprobe.formats.counts import counted
 from kdprobe.formats.settings import worded_values
 from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded, worded_interval, worded_p_value
 from kdprobe.results import Result
@@ -24,16 +25,17 @@ def tuned_comparison_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     n_methods, n_trials = result.arrays["held_out"].shape
+    tested = counted(facts["tested_before"], "final training")
     order = (
         f"The choice was written down at {facts['chosen_at']}, before any final training was tested."
         if not facts["tested_before"]
-        else f"The last choice was made at {facts['chosen_at']}, when {facts['tested_before']} final trainings had "
-        "been tested: see the remarks."
+        else f"The last choice was made at {facts['chosen_at']}, after {tested} had been tested: see the remarks."
     )
     note = (
-        f"{facts['student']} on {facts['data']}: each of {n_methods} methods had {n_trials} trials of "
-        f"{facts['trial_epochs']} epochs, judged on {facts['n_held_out']:,} held-out training images; the best was "
-        f"trained anew for {facts['epochs']} epochs on all of them and judged once, on {facts['n_images']:,} images "
+        f"{facts['student']} on {facts['data']}: each of {counted(n_methods, 'method')} had "
+        f"{counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')}, judged on "
+        f"{facts['n_held_out']:,} held-out training images; the best was trained anew for "
+        f"{counted(facts['epochs'], 'epoch')} on all of them and judged once, on {facts['n_images']:,} images "
         f"({facts['evaluated_on']}). {order}"
     )
     tables = [_accuracies(result), *_differences(result), _chosen(result), _costs(result)]
@@ -67,7 +69,7 @@ def _differences(result: Result) -> list[Table]:
             ["methods", "difference in points", "p (Holm)", "at 5 %"],
             [_difference(entry) for entry in entries],
             f"{what}: paired by seed, with the 95 % interval of the mean difference; p is Holm's, over the "
-            f"{len(entries)} differences of this table.",
+            f"{counted(len(entries), 'difference')} of this table.",
         )
         for what, entries in families
         if entries
@@ -149,7 +151,14 @@ def _means(result: Result) -> Chart:
     table = Table(["method", "setting", *(f"seed {seed}" for seed in facts["seeds"])], rows)
     titles, ticks = {"xaxis": _ACCURACY}, {"yaxis": list(methods)}
     return Chart(
-        _ACCURACY, f"{_ACCURACY} of {len(methods)} methods: {each}.", caption, traces, layout, titles, ticks, table
+        _ACCURACY,
+        f"{_ACCURACY} of {counted(len(methods), 'method')}: {each}.",
+        caption,
+        traces,
+        layout,
+        titles,
+        ticks,
+        table,
     )
 
 
@@ -183,7 +192,8 @@ def _best(result: Result) -> Chart:
     )
     last = ", ".join(f"{name} {row[-1, 0]:.1f}" for name, row in zip(methods, expected, strict=True))
     alt = f"{_BEST} against the number of trials, up to {trials[-1]}: {last}."
-    layout = {"height": 300 + 18 * -(-len(methods) // 3)}
+    height = max(300 + 18 * -(-len(methods) // 3), 42 * -(-len(methods) // 2))  # half of it for the names, if need be
+    layout = {"height": height, "xaxis": whole_steps(trials)}
     table = Table(["trials", *methods], rows)
     return Chart(_BEST, alt, caption, traces, layout, {"xaxis": "trials", "yaxis": _BEST}, {}, table)
 

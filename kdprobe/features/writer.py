@@ -20,7 +20,8 @@ from torch import Tensor
 from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features.parts import partial_path
-from kdprobe.files import Lock, put_in_place
+from kdprobe.features.store_checks import hdf5_reason
+from kdprobe.files import Lock, missing_folders, put_in_place, remove_empty
 from kdprobe.models.layout import Layout
 
 FORMAT = "kdprobe-features"
@@ -103,6 +104,7 @@ class FeatureWriter:
         partial = partial_path(path)
         if not overwrite:
             _refuse_others(path, partial)
+        self._missing = missing_folders(path.parent)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(path.with_name(path.name + ".lock"))
@@ -207,6 +209,7 @@ class FeatureWriter:
             if not self.n_samples:
                 partial_path(self.path).unlink(missing_ok=True)
             self._lock.release()
+            remove_empty(self._missing)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -340,10 +343,8 @@ def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
 
 
-def _reason(error: OSError | RuntimeError) -> str:
-    """The operating system's reason, without HDF5's account of it."""
-    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return " ".join(reason.split())
+def _reason(error: Exception) -> str:
+    return hdf5_reason(error, otherwise="HDF5 names no reason")
 
 
 def _refuse_others(path: Path, partial: Path) -> None:

@@ -10,19 +10,18 @@ logs/CELL.log    what its trainings printed
 
 import json
 import math
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
-from kdprobe.files import read_bytes, read_text, write_text
+from kdprobe.files import missing_folders, read_bytes, read_text, remove_empty, write_text
 from kdprobe.formats.parsing import parsing
 from kdprobe.provenance import provenance
 from kdprobe.runs.folder import FORMAT as RUN_FORMAT
@@ -351,7 +350,7 @@ def taken_back_on(refusal: type[Exception], path: Path) -> Iterator[None]:
     """
     plan, folders = path / "sweep.json", [path / name for name in _FOLDERS]
     before = read_text(plan) if plan.exists() else None
-    missing = [folder for folder in (*folders, path, *path.parents) if not os.path.lexists(folder)]
+    missing = [*(folder for folder in folders if not folder.exists()), *missing_folders(path)]
     known = {_cell_of(entry) for entry in _entries(folders)}
     try:
         yield
@@ -360,9 +359,7 @@ def taken_back_on(refusal: type[Exception], path: Path) -> Iterator[None]:
             if _cell_of(entry) not in known:
                 _remove(entry)
         _remove(plan) if before is None else write_text(plan, before)
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
+        remove_empty(missing)
         raise
 
 

@@ -8,7 +8,9 @@ import re
 import sys
 from collections.abc import Sized
 
-__all__ = ["counted", "echo", "printable", "worded_bytes", "worded_count"]
+from kdprobe.formats.counts import counted
+
+__all__ = ["echo", "printable", "worded_bytes", "worded_count"]
 
 # all but the end of a line and the tab; marks that turn the direction of writing; halves of characters
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,11 +33,6 @@ def echo(text: object = "", *, err: bool = False) -> None:
 def worded_count(things: Sized, name: str) -> str:
     """How many things there are, in words: `1 run`, `2 runs`."""
     return counted(len(things), name)
-
-
-def counted(number: int, name: str) -> str:
-    """A number of things in words: `1 run`, `2 runs`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def worded_bytes(count: int) -> str:

@@ -12,11 +12,12 @@ import torch
 from kdprobe.config import RunConfig, parse
 from kdprobe.data import DataSet, evaluation_batches, training_batches
 from kdprobe.distillers import Progress, option_types
+from kdprobe.formats.counts import counted
 from kdprobe.models.creation import count_parameters
 from kdprobe.runtime.distributed import Ranks, ranks
 from kdprobe.runtime.precision import repeatable, with_precision
 from kdprobe.sweeps.cells import with_values
-from kdprobe.terminal import counted, worded_bytes
+from kdprobe.terminal import worded_bytes
 from kdprobe.terminal.progress import worded_time
 from kdprobe.training.build import build, data_of
 from kdprobe.training.loop import Trainer

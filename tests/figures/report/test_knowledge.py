@@ -11,14 +11,20 @@ def test_lower_bounds_and_what_explained_are_shown():
     assert "teacher ≥ 80.0" in chart.alt
     assert chart.caption.startswith("By adjusted on 360 samples of digits")
     assert [text.count("≥") for text in chart.traces[0]["text"]] == [1, 1]
+    marks = [(mark["text"], round(mark["y"], 1)) for mark in chart.layout["annotations"]]
+    assert marks[:2] == [("≥ -1.0", -0.2), ("≥ 80.0", 0.8)]  # the teacher's bars are the upper ones
+    assert all(mark["x"] < chart.layout["xaxis"]["range"][1] - 5 for mark in chart.layout["annotations"])
 
 
 def test_results_of_earlier_versions_are_shown_as_they_were():
     chart = knowledge_panels([("one", knowledge_result(2))])[0].charts[0]
     assert chart.table.header[-1] == "CKA"
     assert "≥" not in str(chart.table.rows) + str(chart.traces)
+    assert "annotations" not in chart.layout
+    assert chart.layout["xaxis"]["range"][1] == 100
 
 
 def test_students_with_lower_bounds_are_marked():
     charts = knowledge_comparison_panels([("one", knowledge_comparison_result(tuple("abcd"), 2))])[0].charts
     assert ["≥" in str(chart.table.rows) for chart in charts] == [True, False]
+    assert ["annotations" in chart.layout for chart in charts] == [True, False]

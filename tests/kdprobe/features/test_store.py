@@ -115,9 +115,10 @@ def test_float16_halves_and_refuses_what_does_not_fit(path):
     with FeatureStore.open(path) as store:
         assert store.read("teacher", "fc").dtype == torch.float16
         assert torch.allclose(store.read("teacher", "fc", 0, 8).float(), features(0, 8)["teacher"]["fc"], atol=1e-2)
-    writer = FeatureStore.create(path.with_name("b.h5"), NETWORKS, dtype="float16")
+    writer = FeatureStore.create(path.parent / "new" / "folder" / "b.h5", NETWORKS, dtype="float16")
     with pytest.raises(StoreError, match=r"teacher layer 'blocks\.0' reaches .*, which float16 cannot hold"), writer:
         writer.append(torch.arange(4), torch.arange(4), features(0, 4, scale=1e6))
+    assert not (path.parent / "new").exists()
     with pytest.raises(StoreError, match="stored as float32 or float16, not 'int8'"):
         FeatureStore.create(path, NETWORKS, dtype="int8")
 
@@ -177,7 +178,7 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
     with pytest.raises(StoreError, match="there is no feature file"):
         FeatureStore.open(path)
     path.write_bytes(b"not HDF5")
-    with pytest.raises(StoreError, match="the file cannot be read as part of a feature file"):
+    with pytest.raises(StoreError, match=r"the file cannot be read as part of a feature file: it is not an HDF5 file$"):
         FeatureStore.open(path)
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["x"] = 1
@@ -189,7 +190,7 @@ def test_foreign_missing_and_newer_files(path, tmp_path):
         FeatureStore.open(tmp_path / "newer.h5")
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file.attrs.update({"format": "kdprobe-features", "version": 1})
-    with pytest.raises(StoreError, match="attributes cannot be read as part of a feature file"):
+    with pytest.raises(StoreError, match=r"attributes cannot be read as part of .* file: the attribute .* is missing$"):
         FeatureStore.open(tmp_path / "empty.h5")
 
 
@@ -230,7 +231,7 @@ def test_flipped_bits_and_lost_ends_are_noticed(path, compression):
         with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"/teacher/blocks\.0 "):
             store.read("teacher", "blocks.0")
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(StoreError, match="cannot be read as part of a feature file"):
+    with pytest.raises(StoreError, match="cannot be read as part of a feature file: its end is missing; copy it again"):
         FeatureStore.open(path)
 
 

@@ -1,0 +1,6 @@
+"""Numbers of things in words."""
+
+
+def counted(number: int, name: str) -> str:
+    """A number of things: `1 run`, `2 runs`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
