@@ -1,4 +1,4 @@
-"""Where to compute, how exactly, and how numbers get there without a wait: a device by name, never silently another one.
+"""Where to compute, how exactly, and how numbers get there without a wait; never silently on another device.
 
 A copy from ordinary memory to a CUDA device keeps the program waiting until the device has caught up with all that it
 was told before; one from pinned memory does not.
