@@ -23,7 +23,7 @@ from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import AS_IT_IS, View
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError
-from kdprobe.features.capturing import capture
+from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE
 from kdprobe.features.shared_images import Views, located, open_views
 from kdprobe.models.checkpoint import is_foreign, load, read_info
@@ -206,12 +206,12 @@ def _grams(
     """Number of each minibatch, and the Gram matrices of one network's layers on it."""
     alone = replace(views, models={role: views.models[role].to(device)}, splits={role: views.splits[role]})
     model = alone.models[role]
-    with torch.inference_mode(), capture(model, layers, reduce="gram") as taken:
+    with torch.inference_mode(), GramCapture(model, layers) as taken:
         minibatches = alone.minibatches(shard=shard, device=device, **options)
         for number, batches in zip(count(*shard), minibatches, strict=False):
             with located(f"minibatch {number} of {model_info(model).name}"):
-                taken(batches[role])
-            yield number, dict(taken)
+                grams = taken.grams(batches[role])
+            yield number, grams
 
 
 def _check_inputs(folder: RunFolder, views: Views, teacher: str, *, own_data: bool) -> None:

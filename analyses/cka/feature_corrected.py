@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.arrays import as_tensor
+from analyses.arrays import as_tensor, takes_arrays
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 
+@takes_arrays
 def feature_corrected_cka(
     x: Float[Tensor, "*k n dx"], y: Float[Tensor, "*l m dy"], *, same_units: bool = False
 ) -> float:

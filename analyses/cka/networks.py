@@ -3,7 +3,7 @@
 The score of a pair of layers is the mean over minibatches of their unbiased HSIC, divided by the
 root of the product of the means of each layer's HSIC with itself; minibatches are weighted by their number of
 samples. Each layer's Gram matrix is made inside the forward pass; a minibatch then costs one matrix
-product for all pairs of layers.
+product for all pairs of layers, and one wait for the device.
 
 Reference: Nguyen, Raghu, Kornblith (2021), Do wide and deep networks learn the same things?, equation 4.
 """
@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analyses.arrays import as_tensor
+from analyses.arrays import as_tensor, fetched, takes_arrays
 from analyses.cka.result import CKAResult
-from analyses.cka.sums import Grams, HSICSums
+from analyses.cka.sums import HSICSums
 from analyses.similarity.null import enough_permutations
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, Undefined
-from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE, Forward, Minibatches, moved, n_samples
 from kdprobe.features.numbered import paired_minibatches
 from kdprobe.features.shared_images import Views, located
@@ -33,6 +33,7 @@ from kdprobe.models.identity import network_name, network_origin
 from kdprobe.provenance import provenance
 
 
+@takes_arrays
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
     """CKA of two feature sets over k minibatches, with the unbiased estimator.
 
@@ -128,19 +129,17 @@ def cka(
     place = pick_device(device)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)
-    taken = "gram" if reduce == "flatten" else reduce  # made inside the hook where nothing else is left out
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        one = stack.enter_context(capture(teacher.to(place), teacher_layers, reduce=taken, forward=forward))
-        other = stack.enter_context(capture(student.to(place), student_layers, reduce=taken, forward=forward))
+        one = stack.enter_context(GramCapture(teacher.to(place), teacher_layers, reduce=reduce, forward=forward))
+        other = stack.enter_context(GramCapture(student.to(place), student_layers, reduce=reduce, forward=forward))
         pairs = paired_minibatches(loader, student_loader, forward)
         for number, (left, right) in zip(count(*shard), pairs, strict=False):
             samples = n_samples(left, forward)
             if samples is None or sums.accepts(samples):
-                for features, model, batch in ((one, teacher, left), (other, student, right)):
-                    with located(f"minibatch {number} of {network_name(model)}"):
-                        features(moved(batch, place))
-                sums.add(*(_grams(features, made=taken == "gram") for features in (one, other)), number=number)
+                shown = ((one, teacher, moved(left, place)), (other, student, moved(right, place)))
+                while not _added(sums, number, shown):  # once, unless layers have changed
+                    pass
     if shard[1] > 1:
         sums.gather()
     facts = {
@@ -190,5 +189,15 @@ def views_cka(
     )
 
 
-def _grams(features: Capture, *, made: bool) -> Grams:
-    return {layer: feature if made else centred_gram(feature) for layer, feature in features.items()}
+def _added(sums: HSICSums, number: int, shown: Sequence[tuple[GramCapture, nn.Module, Any]]) -> bool:
+    """Show a minibatch to both networks and add it, unless it has to be shown again; this waits for the device once."""
+    made = []
+    for taken, model, batch in shown:
+        with located(f"minibatch {number} of {network_name(model)}"):
+            made.append(taken.pending(batch))
+    terms = sums.terms(*made)
+    *numbers, first, second = fetched(*terms.values, *(one.right for one in made))
+    accepted = [taken.accepts(right > 0) for (taken, *_), right in zip(shown, (first, second), strict=True)]
+    if all(accepted):
+        sums.add_terms(terms, numbers, number=number)
+    return all(accepted)

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyses.arrays import fetched
 from analyses.cka.intervals import half_widths, missing_interval, ratio
 from analyses.cka.result import CKAResult, PerMinibatch
 from analyses.jackknife import Array
 from analyses.similarity.null import calibrate_pairs, random_orders
 from kdprobe.errors import AnalysisError
+from kdprobe.features.gram_capture import LayerGrams
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 Grams = dict[str, Tensor]
@@ -24,6 +26,26 @@ Grams = dict[str, Tensor]
 INTERVAL = "delete-one jackknife over minibatches, Student's t"
 WEIGHTING = "minibatches count by their samples (the publication's 1/k for minibatches of equal size)"
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of an inner product, as a fraction of both lengths
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """HSIC of a minibatch's layers, on the device.
+
+    Attributes:
+        teacher_layers: names of the rows.
+        student_layers: names of the columns.
+        rows: [Lt, n, n], whose inner products are HSIC.
+        columns: [Ls, n, n], the same.
+        values: HSIC of all pairs [Lt, Ls], of rows [Lt] and columns [Ls] with themselves, and the squared lengths of
+            the samples' centred features [Lt, n], [Ls, n].
+    """
+
+    teacher_layers: Sequence[str]
+    student_layers: Sequence[str]
+    rows: Tensor
+    columns: Tensor
+    values: tuple[Tensor, ...]
 
 
 @dataclass
@@ -79,24 +101,58 @@ class HSICSums:
         Raises:
             AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
         """
+        terms = self.terms(*map(_stacked, (teacher, student)))
+        self.add_terms(terms, fetched(*terms.values), number=number, groups=groups, orders=orders)
+
+    def terms(self, teacher: LayerGrams, student: LayerGrams) -> "Terms":
+        """What a minibatch adds, without waiting for the device.
+
+        Raises:
+            AnalysisError: for fewer than 4 samples.
+        """
+        rows, columns = (self._comparable(side.grams) for side in (teacher, student))
+        own = (made.square().sum((1, 2)) for made in (rows, columns))
+        squares = (side.grams.diagonal(dim1=1, dim2=2) for side in (teacher, student))
+        products = rows.flatten(1) @ columns.flatten(1).T
+        return Terms(teacher.layers, student.layers, rows, columns, (products, *own, *squares))
+
+    def add_terms(
+        self,
+        terms: "Terms",
+        values: Sequence[Array],
+        *,
+        number: int | None = None,
+        groups: Tensor | None = None,
+        orders: Iterable[Tensor] | None = None,
+    ) -> None:
+        """Add a minibatch's terms.
+
+        Args:
+            terms: of the minibatch.
+            values: the same as `terms.values`, on the host.
+            number: as `add` takes it.
+            groups: the same.
+            orders: the same.
+
+        Raises:
+            AnalysisError: for other layers than in the minibatch before.
+        """
         number = len(self.sizes) if number is None else number
-        self._expect(list(teacher), list(student), number)
-        rows, columns = self._comparable(teacher), self._comparable(student)  # [Lt, n, n], [Ls, n, n]
-        self.sizes[number] = rows.shape[-1]
-        products = _products(rows, columns)
-        own = [self._own(made, grams) for made, grams in ((rows, teacher), (columns, student))]
-        flags = tuple(_squares(grams).any(1) for grams in (teacher, student))
+        self._expect(list(terms.teacher_layers), list(terms.student_layers), number)
+        n = self.sizes[number] = terms.rows.shape[-1]
+        products, *both = values[:3]
+        own = [self._own(one, squares) for one, squares in zip(both, values[3:], strict=True)]
+        flags = tuple(squares.any(1) for squares in values[3:])
         self._varies = tuple(map(np.logical_or, self._varies, flags)) if self._varies else flags
         varied = np.outer(own[0] > 0, own[1] > 0)
-        products *= varied
-        triple = [products, *own]
+        triple = [products * varied, *own]
         before = self._sums or [np.zeros_like(part) for part in triple]
-        self._sums = [total + self.sizes[number] * part for total, part in zip(before, triple, strict=True)]
+        self._sums = [total + n * part for total, part in zip(before, triple, strict=True)]
         self._append(triple)
         if self.permutations:
             if orders is None:
-                orders = random_orders(self.sizes[number], self.permutations, seed=number, groups=groups)
-            self._add_permuted(rows, columns, varied, orders)
+                orders = random_orders(n, self.permutations, seed=number, groups=groups)
+            self._add_permuted(terms.rows, terms.columns, varied, orders)
 
     def gather(self) -> None:
         """Collect the minibatches of all processes of the default process group in each of them."""
@@ -207,17 +263,18 @@ class HSICSums:
         elif (teacher, student) != (self.teacher_layers, self.student_layers):
             raise AnalysisError(f"minibatch {number} has other layers than those before it")
 
-    def _comparable(self, grams: Grams) -> Tensor:
-        return torch.stack([comparable(gram, self.kernel, self.estimator) for gram in grams.values()])
+    def _comparable(self, grams: Tensor) -> Tensor:
+        if self.kernel == "linear":
+            return comparable(grams, self.kernel, self.estimator)
+        return torch.stack([comparable(gram, self.kernel, self.estimator) for gram in grams])
 
-    def _own(self, made: Tensor, grams: Grams) -> Array:
+    def _own(self, own: Array, squares: Array) -> Array:
         """HSIC of each layer with itself [L]; exactly 0 where the matrices hold nothing but rounding."""
-        own: Array = made.square().sum((1, 2)).cpu().numpy()
         if self.estimator != "unbiased":
             return own
-        lengths = _squares(grams) if self.kernel == "linear" else np.ones((len(own), made.shape[-1]))
+        lengths = squares if self.kernel == "linear" else np.ones_like(squares)
         pairs = lengths.sum(1) ** 2 - (lengths**2).sum(1)  # of both squared lengths, over pairs of different samples
-        n = made.shape[-1]
+        n = squares.shape[1]
         return np.where(own > _ROUNDING**2 * pairs / (n * (n - 3)), own, 0.0)
 
     def _add_permuted(self, rows: Tensor, columns: Tensor, varied: Any, orders: Iterable[Tensor]) -> None:
@@ -253,15 +310,8 @@ class HSICSums:
         return {name: f"{role} layer {name!r} {why[bool(varied)]}" for name, value, varied in named if value <= 0}
 
 
-def _squares(grams: Grams) -> Array:
-    """Squared length of each sample's centred feature [L, n]."""
-    squares: Array = torch.stack([gram.diagonal() for gram in grams.values()]).cpu().double().numpy()
-    return squares
-
-
-def _products(rows: Tensor, columns: Tensor) -> Array:
-    products: Array = (rows.flatten(1) @ columns.flatten(1).T).cpu().numpy()
-    return products
+def _stacked(grams: Grams) -> LayerGrams:
+    return LayerGrams(list(grams), torch.stack(list(grams.values())), torch.ones(len(grams), dtype=torch.bool))
 
 
 def _fits(row: PerMinibatch) -> bool:

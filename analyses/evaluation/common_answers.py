@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from kdprobe.errors import AnalysisError
 
 
@@ -50,6 +51,7 @@ class Agreement:
     same_error: float
 
 
+@takes_arrays
 def agreement(
     predictions_a: Int64[Tensor, " a"], predictions_b: Int64[Tensor, " b"], targets: Int64[Tensor, " n"]
 ) -> Agreement:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.evaluation.accuracy import worded_share
 from analyses.evaluation.predictions import Judged
 from kdprobe.data.sources.rafdb import BASIC, COMPOUND
@@ -34,6 +35,7 @@ class CompoundAccuracy(NamedTuple):
     single_top2: float
 
 
+@takes_arrays
 def compound_accuracy(scores: Float[Tensor, "n C"], pairs: Int64[Tensor, "n 2"]) -> CompoundAccuracy:
     """Score single-label predictions on images of two classes each.
 

@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from kdprobe.errors import AnalysisError
 
 MOST = math.log(2)  # of the Jensen-Shannon divergence, in nats
 
 
+@takes_arrays
 def jensen_shannon(
     logits_a: Float[Tensor, "n C"], logits_b: Float[Tensor, "m K"], *, temperature: float = 1.0
 ) -> Float64[Tensor, " n"]:

@@ -10,9 +10,11 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from kdprobe.errors import AnalysisError
 
 
+@takes_arrays
 def confusion(targets: Int64[Tensor, " n"], predictions: Int64[Tensor, " n"], n_classes: int) -> Int64[Tensor, "C C"]:
     """Count how often each true class (row) is taken for each class (column).
 
@@ -32,6 +34,7 @@ def confusion(targets: Int64[Tensor, " n"], predictions: Int64[Tensor, " n"], n_
     return (targets * n_classes + predictions).bincount(minlength=n_classes**2).view(n_classes, n_classes)
 
 
+@takes_arrays
 def unweighted_average_recall(matrix: Int64[Tensor, "C C"]) -> float:
     """Mean over classes of the share of their images that is recognised.
 

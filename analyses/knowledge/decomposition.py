@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from analyses.arrays import as_tensor, takes_arrays
 from analyses.knowledge.adjusted import Support, adjusted_share, basis_of
 from analyses.knowledge.canonical import Shared
 from analyses.knowledge.coordinates import Coordinates, coordinates
@@ -137,6 +138,7 @@ class Decomposition:
         }
 
 
+@takes_arrays
 def decompose(
     teacher: Float[Tensor, "n ..."],
     student: Float[Tensor, "m ..."],
@@ -153,7 +155,7 @@ def decompose(
     """Split two networks' features of the same samples into general and specific parts.
 
     Args:
-        teacher: features [n, d_t], or maps and tokens, which are flattened.
+        teacher: features [n, d_t], or maps and tokens, which are flattened; tensors or arrays, as all features here.
         student: features [n, d_s] of the same samples in the same order.
         method: `adjusted`: the general share is what a linear map of the other network's features explains in the
             population; `ridge`: what ridge regression on them predicts out of fold; `dropkd`: what DropKD's trained
@@ -176,6 +178,8 @@ def decompose(
     """
     if method not in DECOMPOSITIONS:
         raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, DECOMPOSITIONS)}")
+    teacher = as_tensor(teacher, name="the teacher's features", least=2)
+    student = as_tensor(student, name="the student's features", least=2)
     if len(teacher) != len(student):
         raise AnalysisError(
             f"both networks need the same samples in the same order, but the teacher has {len(teacher)} samples "

@@ -7,12 +7,14 @@ from jaxtyping import Float64, Int64
 from sklearn.linear_model import RidgeClassifierCV
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.knowledge.folds import interval
 from kdprobe.errors import AnalysisError
 
 _STRENGTHS = np.logspace(-8, 0, 9)  # as multiples of the sum of squares
 
 
+@takes_arrays
 def probe_accuracy(
     features: Float64[Tensor, "n r"], labels: Int64[Tensor, " n"], folds: list[Tensor], *, confidence: float = 0.95
 ) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from analyses.map.showing import ROLE, seen_by, views_of
 from analyses.map.tiles import open_side, require_comparable
 from analyses.stored_pair import SeenSamples, StoredNetwork, require_same
 from kdprobe.errors import AnalysisError
+from kdprobe.features.hsic import MIN_SAMPLES
 
 
 def check_members(
@@ -54,10 +55,9 @@ def _samples_of(shown: Mapping[str, Any]) -> SeenSamples:
 
 
 def _require_enough(samples: SeenSamples, measure: Comparison) -> None:
-    if (n := len(samples.index)) < measure.least:
+    if (n := len(samples.index)) < MIN_SAMPLES:
         raise AnalysisError(
-            f"{measure.title} needs at least {measure.least} images, but {samples.name} is of {n}; give more, or "
-            "another --measure"
+            f"{measure.title} needs at least {MIN_SAMPLES} images, but {samples.name} is of {n}; give more"
         )
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from analyses.similarity.null import random_order
 from analyses.stored_pair import StoredNetwork
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.hsic import MIN_SAMPLES
 from kdprobe.features.shared_images import located
 
 POOLED = "pooled"  # the name of the layer that holds the classifier's input
@@ -62,14 +61,12 @@ class Comparison(ABC):
         symmetric: whether both directions of a pair are the same.
         grams: whether dumps of Gram matrices will do.
         largest: value of equal networks; None if there is no bound.
-        least: images that are needed.
     """
 
     title: str
     symmetric: bool = True
     grams: bool = False
     largest: float | None = 1.0
-    least: ClassVar[int] = 2
 
     @abstractmethod
     def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> Any:
@@ -93,7 +90,6 @@ class _CKA(Comparison):
 
     title = "CKA"
     grams = True
-    least = MIN_SAMPLES
 
     def prepare(self, side: StoredNetwork, layers: Sequence[str], batch_size: int) -> list[Grams]:
         starts = range(0, side.store.n_samples, batch_size)
@@ -179,10 +175,11 @@ class _Measured(Comparison):
             failed = next((str(side.prepared) for side in (x, y) if side.failed), "")
             if reason := failed or self._measure.undefined(x.prepared, y.prepared):
                 return PairValue(np.nan, reason=reason)
-            remarks.append(self._measure.remark(x.prepared, y.prepared))
+            remarks.append(self._measure.caution(x.prepared, y.prepared, len(one.groups)))
         value = float(np.mean([self._measure.compare(x.prepared, y.prepared) for x, y in pairs]))
         half, reason = self._half_width(pairs, one.groups)
-        return PairValue(value, value - half, value + half, reason, next(filter(None, remarks), ""))
+        low, high = map(float, self._measure.ends(value, half))
+        return PairValue(value, low, high, reason, next(filter(None, remarks), ""))
 
     def _half_width(self, pairs: "_Pairs", groups: NDArray[np.int64]) -> tuple[float, str]:
         """Half the width of the interval, or why there is none."""

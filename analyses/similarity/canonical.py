@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
@@ -60,6 +61,7 @@ def basis(features: FeatureSet) -> Basis:
     return Basis(directions[:, :rank], sizes, sizes[:, None] * turned[:rank], features.d)
 
 
+@takes_arrays
 def canonical_correlations(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> Float[Tensor, " k"]:
     """Canonical correlations, largest first; k is the smaller rank.
 
@@ -86,6 +88,7 @@ def canonical_correlations(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -
     return correlations
 
 
+@takes_arrays
 def svcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], *, variance: float = 0.99) -> float:
     """Mean canonical correlation of the leading principal components.
 
@@ -110,6 +113,7 @@ def svcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], *, variance: float
     return SVCCA(variance).between(x, y)
 
 
+@takes_arrays
 def pwcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
     """Mean canonical correlation, weighted by how much of x each canonical variable accounts for.
 

@@ -5,10 +5,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.arrays import as_tensor
+from analyses.arrays import as_tensor, takes_arrays
 from kdprobe.errors import AnalysisError
 
 
+@takes_arrays
 def clamp_outliers(
     features: Float[Tensor, "n *shape"], *, quantile: float = 0.95, exact: bool = False
 ) -> Float[Tensor, "n *shape"]:

@@ -57,11 +57,8 @@ class FeatureCorrectedCKA(Measure[Units]):
 
     def prepare(self, features: FeatureSet) -> Units:
         """The sums of each minibatch; one of fewer than 4 samples is left out."""
-        if features.n < MIN_SAMPLES or features.d < 2:
-            raise AnalysisError(
-                f"feature-corrected CKA needs at least {MIN_SAMPLES} samples and 2 units, but got {features.n} and "
-                f"{features.d}"
-            )
+        if features.d < 2:
+            raise AnalysisError(f"feature-corrected CKA needs at least 2 units, but got {features.d}")
         rows = features.rows.double() * features.scale
         parts = [part for part in torch.split(rows, self.batch_size) if len(part) >= MIN_SAMPLES]
         grams, own = zip(*map(corrected, parts), strict=True)

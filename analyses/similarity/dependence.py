@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.similarity.distances import distances
 from analyses.similarity.matrices import Centring, correlations_left, products
 from analyses.similarity.measure import FeatureSet, Measure
@@ -19,6 +20,7 @@ from kdprobe.features.hsic import MIN_SAMPLES, double_centre, u_centre
 _LEAST = 1e-12  # of the longest distance: below it the centred distances are rounding
 
 
+@takes_arrays
 def distance_correlation(
     x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, exponent: float = 1.0, unbiased: bool = True
 ) -> float:
@@ -52,6 +54,7 @@ class DistanceCorrelation(Measure[Tensor]):
     """The squared distance correlation; of each layer, centred distances [n, n] of norm 1."""
 
     title: ClassVar[str] = "distance correlation, squared, unbiased"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     exponent: float = 1.0
     unbiased: bool = True
 
@@ -61,8 +64,6 @@ class DistanceCorrelation(Measure[Tensor]):
 
     def prepare(self, features: FeatureSet) -> Tensor:
         """Distances, centred and normalised."""
-        if features.n < MIN_SAMPLES:
-            raise AnalysisError(f"distance correlation needs at least {MIN_SAMPLES} samples, but got {features.n}")
         found, tolerance = distances(features)
         longest = float(found.max())
         centred = self._centred(found if self.exponent == 1 else found**self.exponent)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.similarity.matrices import products
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import Undefined
@@ -52,6 +53,7 @@ def distances(features: FeatureSet) -> tuple[Float[Tensor, "n n"], float]:
     return found.fill_diagonal_(0), tolerance
 
 
+@takes_arrays
 def rsa(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, ranks: bool = False) -> float:
     """Correlation of the distances between samples.
 
@@ -78,6 +80,7 @@ class RSA(Measure[Tensor]):
     """As `rsa`; of each layer, distances [n, n] of mean 0 and norm 1 over all pairs of different samples."""
 
     title: ClassVar[str] = "RSA (Pearson)"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     no_interval: ClassVar[str] = (
         "where features have heavy tails, a few far samples decide how distances correlate, so that an interval would "
         "too often miss the value of the population; rsa-spearman has intervals"

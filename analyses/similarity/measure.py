@@ -18,7 +18,10 @@ from torch import Tensor
 
 from analyses.arrays import as_tensor
 from kdprobe.errors import AnalysisError, Undefined
+from kdprobe.features.hsic import MIN_SAMPLES
 from kdprobe.features.rounding import precision_of, varying_columns
+
+FEW_SAMPLES = 20  # of fewer, the values of unrelated layers scatter widely
 
 NO_POPULATION_VALUE = (
     "the measure is larger for fewer samples in more dimensions, so that an interval around it would miss the value of "
@@ -44,13 +47,19 @@ class FeatureSet:
         stored: the precision that they were stored or computed in.
 
     Raises:
-        AnalysisError: for features that are not finite.
+        AnalysisError: for features that are not finite, or of fewer than 4 samples: 3 have only 6 orders, so that no
+            value could be told from chance at the level 0.05.
     """
 
     def __init__(self, features: Tensor, stored: torch.dtype | None = None) -> None:
         rows = as_tensor(features, name="features", least=2).detach().flatten(1)
         if not bool(torch.isfinite(rows).all()):
             raise AnalysisError("similarity needs finite features, but some are NaN or infinite")
+        if len(rows) < MIN_SAMPLES:
+            raise AnalysisError(
+                f"similarity needs at least {MIN_SAMPLES} samples, but got {len(rows)}, of which no value can be told "
+                "from chance"
+            )
         self.n, self.d = rows.shape
         self.rows, self.stored = rows, precision_of(rows, stored)
 
@@ -99,6 +108,7 @@ class Measure(ABC, Generic[Prepared]):
         title: its name for people.
         symmetric: whether the order of the two does not matter.
         largest: of equal features; None if there is no bound.
+        bounds: what its values, and the ends of their intervals, lie between.
         no_interval: why its values have no intervals; empty if they have.
         grouping: what is left out, one at a time, for an interval.
     """
@@ -106,6 +116,7 @@ class Measure(ABC, Generic[Prepared]):
     title: ClassVar[str]
     symmetric: ClassVar[bool] = True
     largest: ClassVar[float | None] = 1.0
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     no_interval: ClassVar[str] = ""
     grouping: ClassVar[str] = "groups of samples"
 
@@ -143,8 +154,22 @@ class Measure(ABC, Generic[Prepared]):
         return ""
 
     def remark(self, one: Prepared, other: Prepared) -> str:
-        """What a value must not be read without; empty for most."""
+        """What a value of this measure must not be read without; empty for most."""
         return ""
+
+    def caution(self, one: Prepared, other: Prepared, n: int) -> str:
+        """What a value of n samples must not be read without; empty for most."""
+        few = (
+            f"of only {n} samples, unrelated layers often come out alike; take {FEW_SAMPLES} or more, or set values "
+            "beside their permutation null"
+        )
+        return "; ".join(filter(None, (few if n < FEW_SAMPLES else "", self.remark(one, other))))
+
+    def ends(self, value: Any, half: Any) -> tuple[Any, Any]:
+        """The ends of intervals of so many half-widths around values, within the range of the measure."""
+        least, most = self.bounds
+        low, high = np.maximum(value - half, least), np.minimum(value + half, most)
+        return np.minimum(low, value), np.maximum(high, value)  # values themselves may leave it by rounding
 
     def compare_all(self, rows: Sequence[Prepared], columns: Sequence[Prepared]) -> NDArray[np.float64]:
         """Values of all pairs [rows, columns], NaN where one is undefined."""
@@ -214,8 +239,8 @@ class Measure(ABC, Generic[Prepared]):
         one, other = self.prepare(FeatureSet(x)), self.prepare(FeatureSet(y))
         if reason := self.undefined(one, other):
             raise Undefined(reason)
-        if remark := self.remark(one, other):
-            warnings.warn(remark, UserWarning, stacklevel=4)
+        if remark := self.caution(one, other, len(x)):
+            warnings.warn(remark, UserWarning, stacklevel=5)
         return one, other
 
 

@@ -41,6 +41,8 @@ def find_measure(measure: str | Measure[Any], *, neighbours: int | None = None) 
     """
     if isinstance(measure, Measure):
         return measure
+    if measure == "cka":
+        raise AnalysisError("CKA has a command of its own: give kdprobe cka, or in Python use analyses.cka")
     if measure not in MEASURES:
         raise AnalysisError(f"no measure {measure!r}{near_matches(measure, MEASURES)}")
     found = MEASURES[measure]

@@ -3,11 +3,11 @@
 Neighbours are those of the largest inner products, never oneself; of rows of length 1 these are cosines, without that
 long vectors are favoured. Where several samples are equally near and only some of them fit into the k, each is
 a neighbour in part: values are the exact means over random orders of such ties, and do not depend on the order of
-samples.
+samples. Two layers of the same neighbours and the same ties are given the same order, and so have all in common.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.hsic import MIN_SAMPLES
 
 _BLOCK = 1 << 23  # inner products made at a time
+_FEW = 4  # layers that are compared one by one
+_SPREAD_OUT = 1 << 20  # shares of one layer spread out at a time
 _SPREAD = 8.0  # how many times the rounding of one product that of a sum may be
 
 
@@ -81,15 +84,16 @@ class Neighbours:
         """A number for each such pair, ascending."""
         return np.asarray(self.samples * self.n + self.share.indices, np.int64)
 
-    def in_common(self, other: "Neighbours") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the pairs that both have stand among those of either."""
-        there, place = _find(self.pairs, other.pairs)
-        return np.flatnonzero(there), place[there]
+    def same(self, other: "Neighbours") -> bool:
+        """Whether all neighbours are the same, and all ties."""
+        parts = ("indices", "indptr", "data")
+        return all(np.array_equal(getattr(self.share, part), getattr(other.share, part)) for part in parts)
 
     def alignment(self, other: "Neighbours") -> float:
         """Unbiased HSIC of the inner products of neighbours in both."""
-        n, (mine, others) = self.n, self.in_common(other)
-        both = self.share.data[mine] * (1.0 if other is self else other.share.data[others])
+        n, (shared, place) = self.n, _find(self.pairs, other.pairs)
+        mine, others = np.flatnonzero(shared), place[shared]
+        both = self.share.data[mine] * (1.0 if self.same(other) else other.share.data[others])
         x, y = both * self.product.data[mine], both * other.product.data[others]
         samples, columns = self.samples[mine], self.share.indices[mine]
         there, back = _find(columns * n + samples, self.pairs[mine])
@@ -109,26 +113,10 @@ class Neighbours:
 
 
 def nearest(features: FeatureSet, k: int, *, cosine: bool = False) -> Neighbours:
-    """The k nearest samples of each; no more than a block of inner products is held at once.
-
-    Args:
-        features: of n samples.
-        k: from 1 to n - 1.
-        cosine: bring rows to length 1 first; a row of zeros stays as it is.
-
-    Raises:
-        AnalysisError: for another k.
-        Undefined: for features that do not vary.
-    """
-    _check(k, features.n)
+    """The k nearest samples of each, by cosine if wished (a row of zeros stays as it is), made some at a time."""
     assert features.scale  # raises where nothing varies
     rows, rounding = _directions(features, cosine=cosine)
     return _neighbours(_reserve(rows, rounding, k), k, lambda: rows)
-
-
-def _check(k: int, n: int) -> None:
-    if not 1 <= k < n:
-        raise AnalysisError(f"k must be from 1 to {n - 1}, one less than the samples, but is {k}")
 
 
 def _directions(features: FeatureSet, *, cosine: bool) -> tuple[Tensor, Tensor]:
@@ -164,20 +152,22 @@ def _inner_products(rows: Tensor, own: Tensor) -> Tensor:
 def _neighbours(reserve: Reserve, k: int, rows: Callable[[], Tensor]) -> Neighbours:
     """The neighbours among a reserve, or among all samples where it does not hold all that are as near as the last."""
     n, every = len(reserve.columns), torch.arange(len(reserve.columns), device=reserve.columns.device)
-    bound = reserve.values.topk(k, dim=1).values[:, -1:]
-    enough = (reserve.least < bound - reserve.rounding)[:, 0]
-    found = [_entries(every[enough], reserve.columns[enough], reserve.values[enough], reserve.rounding[enough], k)]
-    for own in torch.split(every[~enough], max(1, _BLOCK // n)):
+    near = reserve.values.topk(k, dim=1).values
+    enough = (reserve.least < near[:, -1:] - reserve.rounding)[:, 0]
+    known = (every, reserve.columns, reserve.values, near, reserve.rounding)
+    found = [_entries(*(one[enough] for one in known))]
+    for own in torch.split(every[~enough], max(1, _BLOCK // n)) if not enough.all() else ():
         products = _inner_products(rows(), own)
-        found.append(_entries(own, every.expand_as(products), products, reserve.rounding[own], k))
+        near = products.topk(k, dim=1).values
+        found.append(_entries(own, every.expand_as(products), products, near, reserve.rounding[own]))
     samples, columns, shares, values = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
     share, product = (sparse.csr_array((data, (samples, columns)), shape=(n, n)) for data in (shares, values))
     return Neighbours(share.sorted_indices(), product.sorted_indices(), reserve)
 
 
-def _entries(own: Tensor, columns: Tensor, values: Tensor, rounding: Tensor, k: int) -> tuple[Tensor, ...]:
-    """Of some samples' inner products with others: sample, neighbour, share and product of each neighbour."""
-    bound = values.topk(k, dim=1).values[:, -1:]
+def _entries(own: Tensor, columns: Tensor, values: Tensor, nearest: Tensor, rounding: Tensor) -> tuple[Tensor, ...]:
+    """Of some samples' inner products with others, k the largest: sample, neighbour, share and product of each."""
+    k, bound = nearest.shape[1], nearest[:, -1:]
     sure, near = values > bound + rounding, values >= bound - rounding
     n_sure, n_near = sure.sum(1), near.sum(1)
     part = (k - n_sure).double() / (n_near - n_sure).clamp(min=1)
@@ -191,16 +181,17 @@ def _find(wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[
     return known[place] == wanted, place
 
 
+@takes_arrays
 def mutual_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 10) -> float:
     """Mean share of the k nearest neighbours that both have in common.
 
     Args:
         x: features, taken as they are: divide rows by their lengths for cosines.
         y: features of the same samples.
-        k: neighbours of each sample, below n.
+        k: neighbours of each sample, from 1 to n - 2; of all others as neighbours, every value is 1.
 
     Returns:
-        in [0, 1]; about k / (n - 1) for independent features, 1 for k = n - 1.
+        in [0, 1]; about k / (n - 1) for independent features, exactly 1 for equal ones.
 
     Raises:
         AnalysisError: for different samples, or another k.
@@ -212,13 +203,14 @@ def mutual_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int =
     return MutualKNN(k, cosine=False).between(x, y)
 
 
+@takes_arrays
 def cycle_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 10) -> float:
     """Share of samples that come back to themselves: one of their neighbours by y has them as a neighbour by x.
 
     Args:
         x: features, taken as they are.
         y: features of the same samples.
-        k: neighbours of each sample, below n.
+        k: neighbours of each sample, from 1 to n - 2; of all others as neighbours, every value is 1.
 
     Returns:
         in [0, 1]; not symmetric; about 1 - (1 - k / (n - 1))^k for independent features.
@@ -233,6 +225,7 @@ def cycle_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 
     return CycleKNN(k, cosine=False).between(x, y)
 
 
+@takes_arrays
 def cknna(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 10, eps: float = 0.0) -> float:
     """CKA over the pairs of samples that are neighbours in both.
 
@@ -262,8 +255,10 @@ class NeighbourMeasure(Measure[Neighbours]):
     Attributes:
         k: neighbours of each sample.
         cosine: bring rows to length 1 first, as for stored and shown layers.
+        others: samples that must be left beside oneself and one's neighbours.
     """
 
+    others: ClassVar[int] = 1
     k: int = 10
     cosine: bool = True
 
@@ -277,6 +272,7 @@ class NeighbourMeasure(Measure[Neighbours]):
 
     def prepare(self, features: FeatureSet) -> Neighbours:
         """The neighbours of each sample."""
+        self._check(features.n)
         return nearest(features, self.k, cosine=self.cosine)
 
     def reordered(self, prepared: Neighbours, order: Tensor) -> Neighbours:
@@ -287,10 +283,16 @@ class NeighbourMeasure(Measure[Neighbours]):
         """The neighbours among the samples that are left, from the reserve."""
         if prepared.reserve is None:
             return super().without(features, prepared, kept)
-        _check(self.k, len(kept))
+        self._check(len(kept))
         return _neighbours(
             prepared.reserve.without(kept), self.k, lambda: _directions(features, cosine=self.cosine)[0][kept]
         )
+
+    def _check(self, n: int) -> None:
+        most = n - 1 - self.others
+        if not 1 <= self.k <= most:
+            why = ", as with all others as neighbours every value is 1" if self.k == n - 1 else ""
+            raise AnalysisError(f"the neighbours k of {n} samples must be from 1 to {most}, but are {self.k}{why}")
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ class MutualKNN(NeighbourMeasure):
     """As `mutual_knn`."""
 
     title: ClassVar[str] = "mutual k-NN (cosine)"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def chance(self, n: int) -> float:
         """The share of all others that are neighbours."""
@@ -305,7 +308,23 @@ class MutualKNN(NeighbourMeasure):
 
     def compare(self, one: Neighbours, other: Neighbours) -> float:
         """The mean share of neighbours in common."""
-        return float(one.share.multiply(other.share).sum() / (self.k * one.n))
+        return 1.0 if one.same(other) else float(one.share.multiply(other.share).sum() / (self.k * one.n))
+
+    def compare_all(self, rows: Sequence[Neighbours], columns: Sequence[Neighbours]) -> NDArray[np.float64]:
+        """The same of all pairs of layers, some samples at a time: all rows with one column spread out."""
+        if not rows or len(columns) < _FEW:
+            return super().compare_all(rows, columns)
+        shared, n = np.zeros((len(rows), len(columns))), rows[0].n
+        for start in range(0, n, step := max(1, _SPREAD_OUT // n)):
+            left, right = (
+                [one.share[start : start + step].reshape((1, -1)).tocsr() for one in side] for side in (rows, columns)
+            )
+            left, whole = sparse.vstack(left, format="csr"), np.zeros(left[0].shape[1])
+            for place, one in enumerate(right):
+                whole[one.indices] = one.data
+                shared[:, place] += left @ whole
+                whole[one.indices] = 0
+        return np.where([[x.same(y) for y in columns] for x in rows], 1.0, shared / (self.k * n))
 
 
 @dataclass(frozen=True)
@@ -313,6 +332,7 @@ class CycleKNN(NeighbourMeasure):
     """As `cycle_knn`."""
 
     title: ClassVar[str] = "cycle k-NN (cosine)"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     symmetric: ClassVar[bool] = False
     no_interval: ClassVar[str] = (
         "the share for k neighbours falls with the number of samples, so that an interval around it would miss the "
@@ -354,6 +374,7 @@ class CKNNA(NeighbourMeasure):
 
     title: ClassVar[str] = "CKNNA (cosine)"
     symmetric: ClassVar[bool] = False
+    others: ClassVar[int] = 0
     eps: float = 0.0
 
     def prepare(self, features: FeatureSet) -> Neighbours:

@@ -108,11 +108,16 @@ class CalibratedPairs:
             name: getattr(self.pairs, key) for key, name in _KEPT.items() if key != "p_value"
         }
 
+    @property
+    def best_of_teacher(self) -> str:
+        """The name of the best teacher layers' scores, which are below those of the same pairs on their own."""
+        return best_of(len(self.pairs.observed))
+
     def best_words(self) -> list[tuple[str, str]]:
         """Score and adjusted p value of the best pair of each student layer, below their names."""
         scores = [f"{score:.3f}".replace("nan", "-") for score in self.by_student.score]
         shares = [f"{share:.3f}".replace("nan", "-") for share in self.by_student.p_adjusted]
-        return [("calibrated", "p"), *zip(scores, shares, strict=True)]
+        return [(self.best_of_teacher, "p"), *zip(scores, shares, strict=True)]
 
     def summary(self, teacher_layers: Sequence[str], student_layers: Sequence[str]) -> str:
         """How many pairs exceed their null, and the best of all."""
@@ -123,8 +128,15 @@ class CalibratedPairs:
         return (
             f"{beyond.sum()} of {defined.sum()} pairs exceed their null of {self.permutations} random orders of the "
             f"samples (p <= {self.alpha:g} for all pairs together); best: {teacher_layers[row]} and "
-            f"{student_layers[column]}, calibrated {float(self.best.score):.3f}, p = {float(self.best.p_value):.3f}"
-        )
+            f"{student_layers[column]}, {best_of(int(defined.sum()))} {float(self.best.score):.3f}, "
+            f"p = {float(self.best.p_value):.3f}"
+        ) + self._above()
+
+    def _above(self) -> str:
+        """What is said where calibrated values exceed the values themselves."""
+        if not (self.pairs.score > self.pairs.observed).any():
+            return ""
+        return "; calibrated values exceed the values where the threshold of chance is below 0"
 
     @classmethod
     def of(cls, matrix: _Array, arrays: Mapping[str, _Array], facts: Mapping[str, Any]) -> "CalibratedPairs":
@@ -139,6 +151,11 @@ class CalibratedPairs:
             )
         )
         return cls(pairs, by_student, best_pair, facts["alpha"], facts["permutations"])
+
+
+def best_of(count: int) -> str:
+    """What the calibrated largest of so many values is called: it is compared with the largest under the null."""
+    return f"calibrated as best of {count}" if count > 1 else "calibrated"
 
 
 def calibrate(

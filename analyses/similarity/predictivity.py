@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analyses.arrays import as_tensor
+from analyses.arrays import as_tensor, takes_arrays
 from analyses.similarity.measure import FeatureSet, Measure
 from kdprobe.errors import AnalysisError
 
@@ -80,6 +80,7 @@ def _folds(predictors: Tensor, folds: Tensor) -> list[_Fold]:
     return made
 
 
+@takes_arrays
 def linear_predictivity(
     x: Float[Tensor, "n dx"],
     y: Float[Tensor, "m dy"],

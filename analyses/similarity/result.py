@@ -75,10 +75,10 @@ def files_similarity(
 
     Returns:
         kind "similarity": `matrix` [Lt, Ls], rows teacher layers, NaN where the facts' `undefined` says why; `low` and
-        `high`, the ends of 95 % intervals, NaN where `no_interval` says why; `remarks`, of values that few samples in
-        many dimensions make larger than they are; facts `measure` (for people), names and layers of both networks,
-        `reduce`, `n_samples`, `data`; of measures by neighbours their number `neighbours`, and `chance`, what
-        independent features come to, if that is known.
+        `high`, the ends of 95 % intervals, NaN where `no_interval` says why; `remarks`, of values of few samples,
+        also for their dimensions; facts `measure` (for people), names and layers of both networks, `reduce`,
+        `n_samples`, `data`; of measures by neighbours their number `neighbours`, and `chance`, what independent
+        features come to, if that is known.
 
     Raises:
         StoreError: if the files do not fit together, are damaged, or hold Gram matrices or another reduction.
@@ -187,7 +187,7 @@ def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Resul
         error = next((str(layer.prepared) for layer in (one, other) if layer.failed), "")
         if reason := error or measure.undefined(one.prepared, other.prepared):
             undefined.append({**cell, "reason": reason})
-        elif remark := measure.remark(one.prepared, other.prepared):
+        elif remark := measure.caution(one.prepared, other.prepared, prepared.facts["n_samples"]):
             remarks.append({**cell, "reason": remark})
     if len(undefined) == matrix.size:
         raise Undefined(f"no pair of layers has a value; {undefined[0]['reason']}")
@@ -198,7 +198,7 @@ def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Resul
     if groups:
         member = group_samples(prepared.index, groups)
         half, reason = group_half_widths(measure, *both, member)
-        arrays.update(low=matrix - half, high=matrix + half)
+        arrays["low"], arrays["high"] = measure.ends(matrix, half)
         facts |= {"interval": f"95 %, by the jackknife over {measure.grouping}", "no_interval": reason}
     if n_permutations:
         null = permutation_null(measure, *both, prepared.index, n_permutations)
@@ -234,7 +234,7 @@ def similarity_summary(result: Result) -> str:
     if beside:
         places = [result.facts["student_layers"].index(layer) for layer in best["student_layer"]]
         kept = beside.by_student
-        shown = shown.assign(calibrated=kept.score[places], p=kept.p_adjusted[places])
+        shown = shown.assign(**{beside.best_of_teacher: kept.score[places], "p": kept.p_adjusted[places]})
     lines = [shown.to_string(index=False)]
     lines += [beside.summary(result.facts["teacher_layers"], result.facts["student_layers"])] if beside else []
     lines += [_neighbours(result.facts)] if "neighbours" in result.facts else []

@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
 from kdprobe.features.rounding import rank_tolerance
 
 
+@takes_arrays
 def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
     """Correlation after the best rotation: nuclear norm of X'Y over both Frobenius norms.
 
@@ -25,7 +27,7 @@ def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
 
     Raises:
         AnalysisError: for different samples.
-        Undefined: for features that do not vary, or 2 samples, of which it is always 1.
+        Undefined: for features that do not vary.
 
     Warns:
         UserWarning: where the features span all dimensions of the samples, so that unrelated ones come out near 1.
@@ -72,12 +74,6 @@ class Procrustes(Measure[Turned]):
     def reordered(self, prepared: Turned, order: Tensor) -> Turned:
         """Rows permuted."""
         return Turned(prepared.values[order], prepared.fills_samples, prepared.d)
-
-    def undefined(self, one: Turned, other: Turned) -> str:
-        """Of two samples, which have one direction."""
-        if len(one.values) > 2:
-            return ""
-        return "Procrustes is 1 whatever the features are: 2 samples have one direction; take more samples"
 
     def remark(self, one: Turned, other: Turned) -> str:
         """Of layers that leave no direction of the samples out."""

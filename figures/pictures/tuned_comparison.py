@@ -16,7 +16,7 @@ from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet, style
 from kdprobe.mean_interval import differs, seeds_interval, worded_interval
 from kdprobe.results import Result
 
-_ROW, _LEAST = 26.0, 120.0  # points of a method, and at least of a panel
+_ROW, _LEAST, _MOST = 26.0, 120.0, 570.0  # points of a method, and at least and at most of a panel
 _GAP = 46.0  # points between the panels
 _ACROSS = 3  # entries of the legend side by side
 _DODGE = 0.12  # of the distance of two trials: by how much intervals that would lie on each other are moved apart
@@ -35,7 +35,7 @@ def draw_tuned_comparison(result: Result) -> Figure:
     names = [shorten(name) for name in result.facts["methods"]]
     remarks, handles = first_few(remarks_on(result)), _handles(result)
     left, bottom = widest(names, TITLE) + 12, 32 + LABEL * LEADING * len(remarks)
-    height = max(_ROW * len(names), _LEAST)
+    height = min(max(_ROW * len(names), _LEAST), _MOST)
     width = PAGE_WIDTH - left - _GAP - 10
     figure = sheet(PAGE_WIDTH, bottom + height + LABEL * LEGEND_LEADING * -(-len(handles) // _ACROSS) + 8)
     note_below(figure, remarks)

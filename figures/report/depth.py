@@ -23,7 +23,8 @@ def over_depth(name: str, result: Result) -> Chart:
         [column, *teacher, *(number(float(values[place]), 3) for values in kept)]
         for place, (column, teacher) in enumerate(zip(columns, rows, strict=True))
     ]
-    heads = [f"largest {measure}", "by chance", "calibrated", "p"]
+    best_of = f"calibrated as best of {len(matrix)}" if len(matrix) > 1 else "calibrated"
+    heads = [f"largest {measure}", "by chance", best_of, "p"]
     pointed = [
         hover(f"student {row[0]}", f"teacher {row[1]}", *map(" ".join, zip(heads, row[2:], strict=True)))
         for row in table

@@ -63,11 +63,13 @@ def biased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "m m"]) -> F
     return (double_centre(gram_x) * double_centre(gram_y)).sum() / (n - 1) ** 2
 
 
-def comparable(gram: Float[Tensor, "n n"], kernel: str = "linear", estimator: str = "unbiased") -> Float[Tensor, "n n"]:
+def comparable(
+    gram: Float[Tensor, "*stack n n"], kernel: str = "linear", estimator: str = "unbiased"
+) -> Float[Tensor, "*stack n n"]:
     """Transform a Gram matrix so that the sum of products of two such matrices is their HSIC.
 
     Args:
-        gram: linear Gram matrix; n is at least 4.
+        gram: linear Gram matrix, or several for the linear kernel; n is at least 4.
         kernel: a name in `KERNELS`.
         estimator: a name in `ESTIMATORS`.
 
@@ -140,12 +142,12 @@ def double_centre(gram: Float[Tensor, "*stack n n"]) -> Float[Tensor, "*stack n 
 
 
 def _common_size(gram_x: Tensor, gram_y: Tensor) -> int:
-    if gram_x.shape != gram_y.shape or gram_x.shape[0] != gram_x.shape[1]:
+    if gram_x.shape != gram_y.shape or gram_x.shape[-2] != gram_x.shape[-1]:
         raise AnalysisError(
             f"HSIC needs two square matrices over the same samples, but got "
             f"{list(gram_x.shape)} and {list(gram_y.shape)}"
         )
-    n = gram_x.shape[0]
+    n = gram_x.shape[-1]
     if n < MIN_SAMPLES:
         raise AnalysisError(f"HSIC needs at least {MIN_SAMPLES} samples, but got {n}")
     return n

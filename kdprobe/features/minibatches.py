@@ -8,6 +8,7 @@ fed by a function `forward(model, batch)` of the user's.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from os import PathLike
 from typing import Any
@@ -146,18 +147,28 @@ def _parameters(model: nn.Module) -> list[str]:
 
 def moved(value: Any, device: torch.device) -> Any:
     """A minibatch with all tensors in it on the device."""
+    move = getattr(value, "to", None) if isinstance(value, Mapping) else None  # of a BatchEncoding of transformers
+    return move(device) if callable(move) else _with_each(value, lambda tensor: tensor.to(device))
+
+
+def copied(value: Any) -> Any:
+    """A minibatch with copies of all tensors in it, which a network may overwrite."""
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        return deepcopy(value)
+    return _with_each(value, torch.clone)
+
+
+def _with_each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device)
+        return change(value)
     if isinstance(value, Mapping):
-        move = getattr(value, "to", None)  # of a BatchEncoding of transformers
-        return move(device) if callable(move) else {key: moved(item, device) for key, item in value.items()}
+        return {key: _with_each(item, change) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        items = [moved(item, device) for item in value]
+        items = [_with_each(item, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value, **{one.name: moved(getattr(value, one.name), device) for one in fields(value) if one.init}
-        )
+        inside = {one.name: _with_each(getattr(value, one.name), change) for one in fields(value) if one.init}
+        return replace(value, **inside)
     return value
 
 

@@ -107,10 +107,10 @@ def rounding_of(values: Tensor, precision: torch.dtype) -> Tensor:
     return _UNITS * (limits.eps * values.detach().double().abs() + limits.tiny * limits.eps)
 
 
-def most_rounding(row: Tensor, precision: torch.dtype) -> float:
-    """At least the norm of what rounding and a chain of computations can do to a sample, from one pass over it."""
+def most_rounding(row: Tensor, precision: torch.dtype) -> Tensor:
+    """At least the norm, float64, of what rounding and a chain of computations can do to a sample, from one pass."""
     limits = torch.finfo(precision)
-    size = float(torch.linalg.vector_norm(row.detach(), dtype=torch.float64))
+    size: Tensor = torch.linalg.vector_norm(row.detach(), dtype=torch.float64)
     return _CLEARLY * _UNITS * (limits.eps * size + limits.tiny * limits.eps * math.sqrt(len(row)))
 
 

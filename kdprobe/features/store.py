@@ -278,5 +278,10 @@ class FeatureStore:
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        with parsing(f"{self.path}: {what}", StoreError, expected="part of a feature file"):
-            yield
+        part, expected = f"{self.path}: {what}", "part of a feature file"
+        with parsing(part, StoreError, expected=expected):
+            try:
+                yield
+            except (OSError, RuntimeError, KeyError) as error:
+                reason = checks.hdf5_reason(error, otherwise="it is damaged; copy it again or dump again")
+                raise StoreError(f"{part} cannot be read as {expected}: {reason}") from error

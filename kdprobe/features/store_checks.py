@@ -1,5 +1,7 @@
 """What a feature file must hold, checked where it is read; errors say what is wrong."""
 
+import os
+import re
 from typing import Any, get_args
 
 import h5py
@@ -10,7 +12,24 @@ from kdprobe.features.reducers import reducer
 from kdprobe.formats.jsons import parse_json
 from kdprobe.models.layout import Layout, LayoutKind
 
+#: what HDF5 says inside its own account of an error, and how it is told
+_HDF5 = {
+    r"error message = '([^']+)'": "{}",
+    r"file signature not found": "it is not an HDF5 file",
+    r"truncated file": "its end is missing; copy it again or dump again",
+    r"can't locate attribute: '([^']+)'": "the attribute {} is missing",
+    r"object '([^']+)' doesn't exist": "{} is missing",
+}
 _DIMENSIONS = {"NCHW": 4, "NHWC": 4, "tokens": 3, "vector": 2}
+
+
+def hdf5_reason(error: Exception, *, otherwise: str) -> str:
+    """Why HDF5 could not read or write a file, without its own account of it; `otherwise` where that names nothing."""
+    if number := getattr(error, "errno", None):
+        return os.strerror(number)
+    found = ((re.search(pattern, str(error)), words) for pattern, words in _HDF5.items())
+    known = (words.format(*match.groups()) for match, words in found if match)
+    return next(known, otherwise)
 
 
 def text(value: Any) -> str:

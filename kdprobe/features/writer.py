@@ -20,6 +20,7 @@ from torch import Tensor
 from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features.parts import partial_path
+from kdprobe.features.store_checks import hdf5_reason
 from kdprobe.files import Lock, missing_folders, put_in_place, remove_empty
 from kdprobe.models.layout import Layout
 
@@ -342,10 +343,8 @@ def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(values)], np.uint32)
 
 
-def _reason(error: OSError | RuntimeError) -> str:
-    """The operating system's reason, without HDF5's account of it."""
-    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return " ".join(reason.split())
+def _reason(error: Exception) -> str:
+    return hdf5_reason(error, otherwise="HDF5 names no reason")
 
 
 def _refuse_others(path: Path, partial: Path) -> None:

@@ -20,7 +20,7 @@ from figures.pictures.cka import colour_label, draw_cka
 from figures.report.cka import similarity_panels
 from figures.words import neighbours
 from kdprobe.cli import main
-from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError
+from kdprobe.errors import AnalysisError, CaptureError, ConfigError, StoreError, Undefined
 from kdprobe.features.shared_images import open_views
 from kdprobe.features.store import FeatureStore, Network
 from kdprobe.models import create, save
@@ -110,6 +110,8 @@ def test_command_that_calibrates(dump, tmp_path):
     result = load_result(tmp_path / "out" / "procrustes.npz", kind="similarity")
     assert "2 of 4 pairs exceed their null of 39 random orders of the samples" in said
     assert result.facts["calibration"]["permutations"] == 39
+    assert f"calibrated as best of 4 {result.facts['calibration']['best']['calibrated']:.3f}, p = 0.025" in said
+    assert re.search("Procrustes similarity +calibrated as best of 2 +p\n", said)
     np.testing.assert_array_equal(result.arrays["p_adjusted"] <= 0.05, [[True, False], [False, True]])
     assert result.arrays["calibrated"][0, 0] == pytest.approx(1)  # the same channels in another order
     assert result.arrays["null_mean"].min() > 0.4  # so much is alike by chance, of 24 samples in 20 dimensions
@@ -155,9 +157,9 @@ def test_neighbours_are_for_measures_that_count_them(dump, tmp_path):
     out = ("--out", tmp_path / "out", "--quiet")
     with pytest.raises(AnalysisError, match="rsa counts no neighbours; mutual-knn, cycle-knn, cknna do"):
         run("--features", dump, "--measure", "rsa", "--neighbours", 3, *out)
-    assert "mutual k-NN" in run("--features", dump, "--measure", "mutual-knn", "--neighbours", 23, *out).output
-    found = load_result(tmp_path / "out" / "mutual-knn.npz", kind="similarity").arrays
-    assert (found["matrix"] == 1).all()  # all others are neighbours
+    assert "mutual k-NN" in run("--features", dump, "--measure", "mutual-knn", "--neighbours", 22, *out).output
+    with pytest.raises(Undefined, match="no pair of layers has a value; teacher layer 'a': the neighbours k of 24 sam"):
+        run("--features", dump, "--measure", "mutual-knn", "--neighbours", 23, *out)
     with pytest.raises(AnalysisError, match="feature-corrected CKA needs units, such as channels averaged over posit"):
         run("--features", dump, "--measure", "feature-cka", "--reduce", "flatten", *out)
 

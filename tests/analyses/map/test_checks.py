@@ -4,7 +4,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from analyses.map import study
 from analyses.map.members import find_members
 from analyses.map.showing import prepare_network
 from analyses.map.study import measure_map
@@ -14,7 +13,7 @@ from kdprobe.cli.group import cli
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.models import create
 from kdprobe.models.checkpoint import save
-from tests.analyses.map.networks import BATCH, Here, features, write_dump
+from tests.analyses.map.networks import BATCH, features, write_dump
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +44,11 @@ def test_a_dump_of_whole_features_does_not_go_beside_means_over_positions(networ
         measure_map(find_members([network, whole]), tmp_path / "m", batch_size=BATCH)
 
 
-def test_three_images_are_too_few_for_cka_and_enough_for_procrustes(tmp_path, monkeypatch):
+def test_three_images_are_too_few(tmp_path):
     files = [write_dump(tmp_path / f"{seed}.h5", {"s": features(seed)[:3]}) for seed in (0, 1)]
-    said = refused(files, tmp_path / "m")
-    assert f"CKA needs at least 4 images, but {files[0]} is of 3; give more, or another --measure" in said
-    monkeypatch.setattr(study, "make_engine", lambda _name, order, **_: Here(order))
-    assert measure_map(find_members(files), tmp_path / "m", measure="procrustes").facts["n_samples"] == 3
+    for measure, title in (("cka", "CKA"), ("procrustes", "Procrustes similarity")):
+        said = refused([*map(str, files), "--measure", measure], tmp_path / "m")
+        assert f"{title} needs at least 4 images, but {files[0]} is of 3; give more" in said
 
 
 def test_one_network_named_twice_is_no_map_and_a_file_that_is_not_there_is_told(network, tmp_path):

@@ -47,7 +47,7 @@ def test_neighbours_among_the_samples_that_are_left_need_a_reserve_or_all_sample
         np.testing.assert_allclose(cheap.share.toarray(), anew.share.toarray())
         again = MutualKNN(5).without(FeatureSet(x), found.reordered(torch.arange(110)), kept)
         np.testing.assert_array_equal(again.share.toarray(), anew.share.toarray())
-    with pytest.raises(AnalysisError, match="k must be from 1 to 3, one less than the samples, but is 5"):
+    with pytest.raises(AnalysisError, match="k of 4 samples must be from 1 to 2, but are 5"):
         MutualKNN(5).without(FeatureSet(x), found, torch.arange(4))
 
 
@@ -87,6 +87,15 @@ def test_intervals_are_there_or_say_why_not(name):
         _, reason = group_half_widths(measure, rows, columns, group_samples(np.arange(200) // (200 // n_groups)))
         if not measure.no_interval and name != "feature-cka":
             assert reason == f"intervals need at least 3 groups of samples, but there were {n_groups}"
+
+
+def test_intervals_stay_in_the_range_of_the_measure():
+    values, half = np.array([0.98, 0.5, -0.99, np.nan, 1 + 1e-16]), np.array([0.05, 0.1, 0.05, 0.1, np.nan])
+    for measure, least in ((MutualKNN(4), 0.0), (RankRSA(), -1.0), (DistanceCorrelation(), -1.0)):
+        low, high = measure.ends(values, half)
+        np.testing.assert_allclose(low, [0.93, 0.4, min(least, -0.99), np.nan, np.nan])
+        np.testing.assert_allclose(high, [1, 0.6, -0.94, np.nan, np.nan])
+    np.testing.assert_allclose(MEASURES["feature-cka"].ends(0.98, 0.05), (0.93, 1.03))  # which has no largest value
 
 
 def test_intervals_of_distance_correlation_cover():

@@ -8,6 +8,7 @@ from sklearn.cross_decomposition import CCA
 
 from analyses.similarity import canonical_correlations, files_similarity, procrustes, pwcca, rsa, svcca
 from analyses.similarity.measures import MEASURES as TABLE
+from analyses.similarity.measures import find_measure
 from analyses.stored_pair import StoredNetwork
 from kdprobe.errors import AnalysisError, StoreError
 from kdprobe.features.store import FeatureStore, Network
@@ -69,6 +70,17 @@ def test_correlations_equal_scikit_learns(pair):
     variables = CCA(n_components=2, max_iter=10000, tol=1e-12).fit_transform(x, y)
     expected = [np.corrcoef(variables[0][:, i], variables[1][:, i])[0, 1] for i in range(2)]
     np.testing.assert_allclose(canonical_correlations(*pair)[:2], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if not name.startswith("predicts")])
+def test_few_samples_are_refused_or_come_with_a_remark(name):
+    measure = find_measure(name, neighbours=2) if name in ("mutual-knn", "cycle-knn", "cknna") else TABLE[name]
+    with pytest.raises(AnalysisError, match="at least 4 samples, but got 3, of which no value can be told from chance"):
+        measure.between(normal(3, 2), normal(3, 2, seed=1))
+    x, y = (normal(20, 1) + 0.5 * normal(20, 2, seed=seed) for seed in (1, 2))
+    with pytest.warns(UserWarning, match="of only 19 samples, unrelated layers often come out alike; take 20 or more"):
+        measure.between(x[:19], y[:19])
+    measure.between(x, y)
 
 
 def test_svcca_keeps_the_leading_components():
@@ -137,6 +149,8 @@ def test_halves_are_averaged_in_float32(tmp_path):
 def test_stored_layers_that_cannot_be_compared(store, tmp_path):
     with pytest.raises(AnalysisError, match="no measure 'scca'; did you mean 'svcca'"):
         files_similarity([store], "scca")
+    with pytest.raises(AnalysisError, match="CKA has a command of its own: give kdprobe cka, or in Python use an"):
+        files_similarity([store], "cka")
     index, path = torch.arange(8), tmp_path / "g.h5"
     with FeatureStore.create(path, {"student": Network("s")}, batch_size=8, content="grams") as writer:
         writer.append(index, index, {"student": {"a": torch.eye(8)}})

@@ -94,6 +94,7 @@ RESULTS = {
     "tuned": tuned_result(),
     "tuned, late": tuned_result(late=True, published=False),
     "tuned, many": tuned_result(tuple(f"{LONG} {n}" for n in range(14)), 16),
+    "tuned, as many as there are": tuned_result(tuple(f"method_{n}" for n in range(26)), 3),
     "tuned, one of each": tuned_result(("plain",), 1, 1),
     "comparison of seeds far apart": far_apart(comparison_result()),
     "tuned, seeds far apart": far_apart(tuned_result(n_seeds=2)),

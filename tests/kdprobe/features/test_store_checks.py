@@ -16,6 +16,22 @@ def group():
 
 
 @pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("Unable to synchronously open file (file signature not found)"), "it is not an HDF5 file"),
+        (OSError("Unable to open file (truncated file: eof = 7)"), "its end is missing; copy it again or dump again"),
+        (KeyError("Unable to open object (object 'fc' doesn't exist)"), "fc is missing"),
+        (KeyError("Can't open attribute (can't locate attribute: 'layers')"), "the attribute layers is missing"),
+        (RuntimeError("Can't close (error message = 'No space left on device')"), "No space left on device"),
+        (PermissionError(13, "Unable to synchronously open file (unable to open)"), "Permission denied"),
+        (OSError("Can't read data (wrong fletcher32 checksum)"), "else"),
+    ],
+)
+def test_reasons_of_hdf5_in_words(error, said):
+    assert checks.hdf5_reason(error, otherwise="else") == said
+
+
+@pytest.mark.parametrize(
     ("check", "said"),
     [
         (lambda: checks.text(3), "3 is not text"),
