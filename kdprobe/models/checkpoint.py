@@ -72,18 +72,13 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
 
 def packed(model: nn.Module, *, training: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save` would write now, for `save_tensors` to write later: the tensors, copied, and the metadata."""
-    tensors = unwrap(model).state_dict()
-    copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-    return copies, _described(model, training)
+    tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in unwrap(model).state_dict().items()}
+    return tensors, _described(model, training)
 
 
 def _described(model: nn.Module, training: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": rebuildable(model).to_json(),
-        "training": {"kdprobe": __version__, **(training or {})},
-    }
+    said = {"kdprobe": __version__, **(training or {})}
+    return {"format": FORMAT, "version": VERSION, "model": rebuildable(model).to_json(), "training": said}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
