@@ -1,17 +1,28 @@
 """Training on one CUDA device; run with `pytest -m gpu` where there is one."""
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 
 import kdprobe
-from kdprobe.config import override, parse
-from kdprobe.distillers import option_types
+import tests.tiny
+from kdprobe.config import AugmentConfig, override, parse
+from kdprobe.data import training_batches
+from kdprobe.distillers import DISTILLERS, option_types
 from kdprobe.errors import Diverged, Stopped
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe
 from kdprobe.runs.folder import RunFolder
+from kdprobe.runtime.distributed import Ranks
+from kdprobe.runtime.signals import StopRequest
 from kdprobe.training import train
+from kdprobe.training.console import Watch
+from kdprobe.training.loop import Trainer
+from kdprobe.training.saving import Keeper
+from kdprobe.training.state import Position
 from tests.kdprobe.training.test_loop import spoil, stop_after
+from tests.small_jobs import job_of, save_teachers
 
 pytestmark = pytest.mark.gpu
 
@@ -106,6 +117,40 @@ def test_distillation_computes_on_the_gpu_what_it_computes_on_the_cpu(teacher):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     with torch.autocast("cuda", dtype=torch.bfloat16):
         assert distillation(images.cuda(), labels.cuda(), epoch=0).loss.item() == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("method", DISTILLERS)
+def test_no_step_waits_for_the_gpu(tmp_path, method):
+    config_, job = job_of(save_teachers(tmp_path), method, device="cuda")
+    trainer = Trainer(config_.training, config_.data, job, Ranks(0, 1, torch.device("cuda")), seed=0)
+
+    def added(*args, add=trainer.tally.add, **options):
+        torch.cuda.set_sync_debug_mode("error")  # after the first step, which also sends what all of them need
+        add(*args, **options)
+
+    def check(*args, check=trainer._check):
+        torch.cuda.set_sync_debug_mode("default")  # at the end of the epoch, as there are fewer than 20 steps
+        check(*args)
+
+    trainer.tally.add, trainer._check = added, check
+    keeper = MagicMock(Keeper, stop=StopRequest(), wishes=(False, False))
+    try:
+        trainer._train_epoch(Position(n_images=trainer.n_images), keeper, Watch(3, quiet=True))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.n_steps > 2
+
+
+def test_what_workers_prepare_arrives_one_ahead():
+    split = tests.tiny.digits(16).train
+    for augment in (AugmentConfig(), AugmentConfig(rand_augment="rand-m9")):
+        options = {"batch_size": 16, "augment": augment, "seed": 0, "epoch": 1, "workers": 0}
+        pairs = zip(*(training_batches(split, **options, device=name) for name in ("cpu", "cuda")), strict=True)
+        for ours, theirs in pairs:
+            assert torch.equal(ours.images, theirs.images.cpu())
+            assert torch.equal(ours.labels, theirs.labels.cpu())
+            assert torch.equal(ours.index, theirs.index.cpu())
+            assert torch.equal(ours.view, theirs.view)
 
 
 def test_cka_and_dumps_on_the_gpu_equal_those_on_the_cpu(teacher, tmp_path):

@@ -209,6 +209,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def on(self, device: torch.device) -> "Split":
+        """The same split, with images in memory on a device; the labels stay."""
+        return replace(self, images=self.images.to(device)) if isinstance(self.images, Tensor) else self
+
     def take(self, index: Int64[Tensor, " k"]) -> "Split":
         """The images at `index`, in that order."""
         images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)

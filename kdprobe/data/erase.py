@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from kdprobe.devices import sent
+
 _AREA = (0.02, 1 / 3)
 _RATIO = (0.3, 1 / 0.3)
 _PROPOSALS = 10
@@ -29,18 +31,18 @@ def erase(
 
     Args:
         images: images with any number of channels.
-        keys: one per image, on the images' device; equal keys give equal boxes and noise.
+        keys: one per image, on the CPU; equal keys give equal boxes and noise.
         probability: probability of erasing an image, in [0, 1].
 
     Returns:
         new images; a box covers 2 to 33 % of its image, with sides between 3:10 and 10:3.
     """
-    draws = uniform(keys, 1 + 4 * _PROPOSALS)
-    erased = images.clone()
-    for part in torch.split((draws[:, 0] < probability).nonzero().flatten(), _CHUNK):
-        proposals = draws[part, 1:].view(len(part), _PROPOSALS, 4)
+    erased, device = images.clone(), images.device
+    for chosen in torch.split((uniform(keys, 1)[:, 0] < probability).nonzero().flatten(), _CHUNK):
+        part, own = sent(chosen, device), sent(keys[chosen], device)
+        proposals = uniform(own, 1 + 4 * _PROPOSALS)[:, 1:].view(len(part), _PROPOSALS, 4)
         inside = _inside(boxes(proposals, images.shape[-1]), images.shape[-1])
-        erased[part] = torch.where(inside, _noise(scramble(keys[part]) + 1, images[part]), images[part])
+        erased[part] = torch.where(inside, _noise(scramble(own) + 1, images[part]), images[part])
     return erased
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float32, Int64
@@ -28,7 +28,7 @@ from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch, resize
 from kdprobe.data.erase import erase
 from kdprobe.data.policy import make_policy, vary
-from kdprobe.devices import usable_processors
+from kdprobe.devices import sent, usable_processors
 from kdprobe.errors import ConfigError, DataError
 
 _Item = tuple[Tensor | NDArray[Any], Tensor | NDArray[Any]]
@@ -40,7 +40,8 @@ class Batch:
     """Images [B, 3, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B].
 
     `n_skipped` images are missing because they could not be decoded. `view` [B] numbers what training images look like
-    over all epochs of a seed: images of one number are the same to the bit. None for others.
+    over all epochs of a seed: images of one number are the same to the bit. None for others. It stays on the CPU.
+    `among` is the number of images of the split, 0 where it is not known.
     """
 
     images: Float32[Tensor, "B 3 s s"]
@@ -48,11 +49,15 @@ class Batch:
     index: Int64[Tensor, " B"]
     n_skipped: int = 0
     view: Int64[Tensor, " B"] | None = None
+    among: int = 0
 
-    def take(self, places: slice | Tensor) -> "Batch":
-        """The images at some places of the batch."""
+    def take(self, places: slice | Int64[Tensor, " k"]) -> "Batch":
+        """The images at some places of the batch, which are given on the CPU."""
         view = None if self.view is None else self.view[places]
-        return Batch(self.images[places], self.labels[places], self.index[places], view=view)
+        if isinstance(places, Tensor):
+            places = sent(places, self.images.device)
+        taken = self.images[places], self.labels[places], self.index[places]
+        return Batch(*taken, view=view, among=self.among)
 
 
 def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
@@ -120,24 +125,26 @@ def training_batches(
     augment = _in_pixels_of_the_view(augment, split)
     order = _order(len(split), augment.repeats, seed=seed, epoch=epoch)
     parts = [part.tensor_split(shard[1])[shard[0]] for part in order.tensor_split(ends)[start:]]
+    batch_of = _Labelled(split, device)
     if not pixels:
         for part in parts:
-            yield _batch(split, torch.empty(len(part), 3, 0, 0, device=device), part % len(split), n_skipped=0)
+            yield batch_of(torch.empty(len(part), 3, 0, 0, device=device), sent(part, device))
         return
     n_views, varied_as = len(split) * augment.repeats, augment.varied_as(epoch)
-    variation = draw_variations(n_views, augment, seed=seed, epoch=varied_as)
+    variation = [sent(entry, device) for entry in draw_variations(n_views, augment, seed=seed, epoch=varied_as)]
     padding = augment.padding if augment.crop == "pad" else 0
     first_key = generator(seed, varied_as, 3).initial_seed() % 2**32
     work = _Work(split, parts, augment, seed, varied_as)
-    for (images, views), part in zip(_images(work, workers=workers, device=device), parts, strict=True):
-        if len(views) < min(2, len(part)):
-            raise DataError(f"only {len(views)} of a batch of {len(part)} images can be decoded, but two are needed")
-        chosen = Variation(*(entry[views].to(device) for entry in variation))
-        varied = shift_and_flip(images, chosen, padding=padding)
+    for found, part in zip(_images(work, workers=workers, device=device), parts, strict=True):
+        n_found = len(found.views)
+        if n_found < min(2, len(part)):
+            raise DataError(f"only {n_found} of a batch of {len(part)} images can be decoded, but two are needed")
+        chosen = Variation(*(entry[found.sent] for entry in variation))
+        varied = shift_and_flip(found.images, chosen, padding=padding)
         if augment.erase:
-            varied = erase(varied, views.to(device) + first_key, probability=augment.erase)
-        number = (views + n_views * varied_as).to(device)
-        yield _batch(split, varied, views % len(split), n_skipped=len(part) - len(views), view=number)
+            varied = erase(varied, found.views + first_key, probability=augment.erase)
+        number = found.views + n_views * varied_as
+        yield batch_of(varied, found.sent, n_skipped=len(part) - n_found, view=number)
 
 
 def _in_pixels_of_the_view(augment: AugmentConfig, split: Split) -> AugmentConfig:
@@ -176,15 +183,23 @@ def evaluation_batches(
     """
     parts = torch.split(torch.arange(len(split)).tensor_split(shard[1])[shard[0]], batch_size)
     work = _Work(split, parts, STILL)
-    for (images, index), part in zip(_images(work, workers=workers, device=device), parts, strict=True):
-        if len(index):
-            yield _batch(split, images, index, n_skipped=len(part) - len(index))
+    batch_of = _Labelled(split, device)
+    for found, part in zip(_images(work, workers=workers, device=device), parts, strict=True):
+        if n_found := len(found.views):
+            yield batch_of(found.images, found.sent, n_skipped=len(part) - n_found)
 
 
-def _batch(split: Split, images: Tensor, index: Tensor, *, n_skipped: int, view: Tensor | None = None) -> Batch:
-    device = images.device
-    white = torch.full((), 255.0, device=device)  # by a plain number a GPU would multiply with its reciprocal
-    return Batch(images.float().div_(white), split.labels[index].to(device), index.to(device), n_skipped, view)
+class _Labelled:
+    """Makes batches of a split; its labels are sent to the device once."""
+
+    def __init__(self, split: Split, device: str | torch.device) -> None:
+        self.labels = sent(split.labels, device)
+        # by a plain number a GPU would multiply with its reciprocal
+        self.white = torch.full((), 255.0, device=device)
+
+    def __call__(self, images: Tensor, views: Tensor, *, n_skipped: int = 0, view: Tensor | None = None) -> Batch:
+        index = views % len(self.labels)
+        return Batch(images.float().div_(self.white), self.labels[index], index, n_skipped, view, len(self.labels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,14 +213,53 @@ class _Work:
     epoch: int = 0
 
 
-def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """The uint8 images of each part on the device, with their views."""
+class _Found(NamedTuple):
+    """The uint8 images of a part on the device, and their views, on the CPU and on the device."""
+
+    images: Tensor
+    views: Tensor
+    sent: Tensor
+
+
+def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterator[_Found]:
     split = work.split
     if isinstance(split.images, Tensor) and work.augment.rand_augment is None:
-        images = split.images.to(device)  # a whole set in memory is at most 1 GiB
+        images = split.images.to(device)  # a whole set in memory is at most 1 GiB; it may be there (`Split.on`)
         for views in work.parts:
-            yield resize(images[(views % len(split)).to(device)], split.image_size), views
+            places = sent(views, device)
+            yield _Found(resize(images[places % len(split)], split.image_size), views, places)
         return
+    yield from one_ahead(_prepared(work, workers=workers, device=device), device)
+
+
+def one_ahead(items: Iterator[tuple[Tensor, Tensor]], device: str | torch.device) -> Iterator[_Found]:
+    """Send images and views; to a CUDA device on a stream of its own, while it computes with the ones before."""
+    if torch.device(device).type != "cuda":
+        yield from (_Found(images.to(device), views, views.to(device)) for images, views in items)
+        return
+    stream, waiting = torch.cuda.Stream(device), None  # type: ignore[no-untyped-call]
+    for images, views in items:
+        with torch.cuda.stream(stream):
+            following = _Found(sent(images, device), views, sent(views, device))
+            arrived = stream.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = following, arrived
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(found: _Found, arrived: torch.cuda.Event) -> _Found:
+    """What was sent, for the stream that computes: the device, not the program, waits until it is there."""
+    computing = torch.cuda.current_stream(found.images.device)
+    computing.wait_event(arrived)
+    for tensor in (found.images, found.sent):
+        tensor.record_stream(computing)  # its memory is not given away before
+    return found
+
+
+def _prepared(work: _Work, *, workers: int, device: str | torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The uint8 images of each part, with their views, in this process's memory."""
     prepared = _Prepared(work, in_workers=workers > 0)
     loader = DataLoader(
         prepared,
@@ -222,7 +276,7 @@ def _images(work: _Work, *, workers: int, device: str | torch.device) -> Iterato
             if isinstance(item, str):
                 raise DataError(item)
             images, views = map(torch.as_tensor, item)
-            yield images.to(device, non_blocking=True), views
+            yield images, views
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not _of_a_worker_that_ended(error):
             raise

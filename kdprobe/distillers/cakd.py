@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
+from kdprobe.devices import sent
 from kdprobe.distillers.adversary import adversarial_terms, score_discriminator, token_discriminator
 from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
 from kdprobe.distillers.pairing import check_stage, levels, resized
@@ -225,11 +226,11 @@ class CAKD(Method):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The student sees some images strongly augmented, the teacher as they come."""
-        perturbed = torch.rand(len(batch.images)) < self.options.perturb
+        perturbed = (torch.rand(len(batch.images)) < self.options.perturb).nonzero().flatten()
         images = batch.images
-        if perturbed.any():
-            images = images.clone()
-            images[perturbed] = strong_view(batch.images[perturbed])
+        if len(perturbed):
+            images, places = images.clone(), sent(perturbed, images.device)
+            images[places] = strong_view(batch.images[places])
         return images, batch.images, batch.labels
 
     def forward(

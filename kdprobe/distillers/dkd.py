@@ -84,8 +84,8 @@ def split_logits(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def other_logits(logits: Tensor, target: Tensor) -> Tensor:
     """Logits [B, C-1] of the classes that are not the target, in their order."""
-    is_other = torch.ones_like(logits, dtype=torch.bool).scatter(1, target[:, None], False)
-    return logits[is_other].view(len(logits), -1)
+    others = torch.arange(logits.shape[1] - 1, device=logits.device)
+    return logits.gather(1, others + (others >= target[:, None]))
 
 
 def check_classes(n_classes: int) -> None:

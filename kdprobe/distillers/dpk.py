@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from kdprobe.config import Section
 from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.cka import batch_hsic
 from kdprobe.distillers.pairing import Pairs, resized, stage_pairs
 from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.widen import widened
-from kdprobe.features.gram import centred_gram
-from kdprobe.features.hsic import MIN_SAMPLES, unbiased_hsic
 from kdprobe.models.stages import Features, Shapes
 
 WINDOW = 4
@@ -38,18 +37,13 @@ def hybrid(
     return torch.where(from_teacher, teacher, student)
 
 
-def similarity(student: Float[Tensor, "n ..."], teacher: Float[Tensor, "n ..."]) -> float | None:
+def similarity(student: Float[Tensor, "n ..."], teacher: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
     """Linear CKA of the samples of a batch, from unbiased HSIC, clamped to [0, 1] to serve as a probability.
 
-    None for fewer than 4 samples, or where one side does not vary: it is not defined there.
+    NaN for fewer than 4 samples, or where one side does not vary: it is not defined there.
     """
-    if len(student) < MIN_SAMPLES:
-        return None
-    x, y = centred_gram(student), centred_gram(teacher)
-    variances = unbiased_hsic(x, x) * unbiased_hsic(y, y)
-    if variances <= 0:
-        return None
-    return float((unbiased_hsic(x, y) / variances.sqrt()).clamp(0, 1))
+    xy, xx, yy = batch_hsic(student, teacher)
+    return torch.where((xx > 0) & (yy > 0), (xy / (xx * yy).sqrt()).clamp(0, 1), torch.nan)
 
 
 @widened
@@ -175,6 +169,5 @@ class DPK(Method):
 
     @torch.no_grad()
     def _update(self, place: int, ours: Tensor, theirs: Tensor) -> None:
-        found = similarity(ours, theirs)
-        if found is not None:
-            self.similarity[place].lerp_(self.similarity.new_tensor(found), 1 - self.options.momentum)
+        mean, found = self.similarity[place], similarity(ours, theirs).to(self.similarity.dtype)
+        mean.copy_(torch.where(found.isnan(), mean, mean.lerp(found, 1 - self.options.momentum)))

@@ -139,13 +139,11 @@ def excluded_kd_loss(
     Samples that keep no class are skipped; the loss is zero where no sample keeps any.
     """
     some = keep.any(1)
-    if not some.any():
-        return student_logits.sum() * 0
-    student, teacher, kept = student_logits[some], teacher_logits[some], keep[some]
-    log_student = (student / temperature).masked_fill(~kept, float("-inf")).log_softmax(1)
-    log_teacher = (teacher / temperature).masked_fill(~kept, float("-inf")).log_softmax(1)
-    difference = (log_teacher - log_student).masked_fill(~kept, 0.0)
-    return (log_teacher.exp() * difference).sum(1).mean() * temperature**2
+    left_out = ~keep & some[:, None]  # without a class there is no distribution: all of them, and a weight of zero
+    log_student = (student_logits / temperature).masked_fill(left_out, float("-inf")).log_softmax(1)
+    log_teacher = (teacher_logits / temperature).masked_fill(left_out, float("-inf")).log_softmax(1)
+    difference = (log_teacher - log_student).masked_fill(~keep, 0.0)
+    return (log_teacher.exp() * difference).sum() / some.sum().clamp(min=1) * temperature**2
 
 
 class DropKD(Method):

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from kdprobe.config import Section
 from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.data.loaders import Batch
+from kdprobe.devices import sending
 from kdprobe.distillers.base import Method, Progress, needs_maps
 from kdprobe.distillers.cat_kd import class_maps
 from kdprobe.distillers.search import around_weight, ranges
@@ -101,8 +102,9 @@ class EAC(Method):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Erased images, followed by the mirrors that they are compared with; the noise comes before the erasing."""
-        erased = torch.stack([self.eraser(self._noisy(image)) for image in batch.images])
-        shown = torch.stack([self.eraser(image) for image in batch.images]) if self.options.noisy_labels else erased
+        with sending(batch.images.device):
+            erased = torch.stack([self.eraser(self._noisy(image)) for image in batch.images])
+            shown = torch.stack([self.eraser(image) for image in batch.images]) if self.options.noisy_labels else erased
         images = torch.cat([erased, shown.flip(3)])
         return images, images, batch.labels.repeat(2)
 

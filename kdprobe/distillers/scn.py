@@ -55,6 +55,9 @@ def relabelled(
     return torch.where(highest - of_label > margin, predicted, labels)
 
 
+_NONE = -1
+
+
 class SCNOptions(Section):
     """Options of self-cure.
 
@@ -92,21 +95,30 @@ class SCN(Method):
     student_needs = ("pooled", "logits")
     teacher_needs = ()
     options: SCNOptions
+    labels: Tensor
+    fresh: Tensor
 
     def __init__(self, options: SCNOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
         needs_pooled("scn", student)
         self.importance = nn.Linear(student.width, 1)
-        self.cured: dict[int, int] = {}
-        self._fresh: dict[int, int] = {}  # those that the other processes do not know yet
-        self._index: list[int] = []
+        # a label for each image of the split, at first none, and one place more for what is thrown away
+        self.register_buffer("labels", torch.full((1,), _NONE), persistent=False)
+        self.register_buffer("fresh", torch.zeros(1, dtype=torch.bool), persistent=False)
+        self._index = torch.empty(0, dtype=torch.int64)
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The batch with the labels that were changed."""
-        self._index = batch.index.tolist()
-        given = batch.labels.tolist()
-        labels = [self.cured.get(index, label) for index, label in zip(self._index, given, strict=True)]
-        return batch.images, batch.images, batch.labels.new_tensor(labels)
+        # who does not say how many images there are waits for the largest place
+        self._grow(batch.among or int(batch.index.max()) + 1)
+        self._index = batch.index.to(self.labels.device)
+        found = self.labels[self._index]
+        return batch.images, batch.images, torch.where(found == _NONE, batch.labels, found)
+
+    def _grow(self, n_images: int) -> None:
+        if (missing := n_images + 1 - len(self.labels)) > 0:
+            self.labels = F.pad(self.labels, (0, missing), value=_NONE)
+            self.fresh = F.pad(self.fresh, (0, missing))
 
     def logits(self, student: Features) -> Tensor:
         """Logits times the importance of their sample."""
@@ -128,20 +140,38 @@ class SCN(Method):
 
     def _cure(self, logits: Tensor, labels: Tensor) -> None:
         changed = relabelled(logits, labels, margin=self.options.relabel_margin)
-        for index, old, new in zip(self._index, labels.tolist(), changed.tolist(), strict=True):
-            if new != old:
-                self.cured[index] = self._fresh[index] = new
+        places = torch.where(changed == labels, len(self.labels) - 1, self._index)
+        self.labels.scatter_(0, places, changed)
+        self.labels[-1] = _NONE
+        self.fresh.index_fill_(0, places, True)
+        self.fresh[-1] = False
 
     def agree(self, join: Callable[[Tensor], list[int]]) -> None:
         """Adopt the samples that the other processes relabelled."""
-        found = join(torch.tensor(list(self._fresh.items()), dtype=torch.int64).flatten())
-        self.cured |= dict(zip(found[::2], found[1::2], strict=True))
-        self._fresh = {}
+        found = torch.tensor(join(self._where(self.fresh).flatten()), dtype=torch.int64).reshape(-1, 2)
+        self._adopt(dict(found.tolist()))
+        self.fresh.zero_()
+
+    @property
+    def cured(self) -> dict[int, int]:
+        """The labels of the relabelled samples, by their places."""
+        return dict(self.get_extra_state().tolist())
 
     def get_extra_state(self) -> Tensor:
         """Places and labels of the relabelled samples, [k, 2]."""
-        return torch.tensor(sorted(self.cured.items()), dtype=torch.int64).reshape(-1, 2)
+        return self._where(self.labels != _NONE)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        self.cured = {int(index): int(label) for index, label in state.tolist()}
+        self.labels.fill_(_NONE)
+        self._adopt(dict(state.tolist()))
+
+    def _where(self, chosen: Tensor) -> Tensor:
+        places = chosen.nonzero().flatten()
+        return torch.stack([places, self.labels[places]], 1).cpu()
+
+    def _adopt(self, labels: dict[int, int]) -> None:
+        if labels:
+            self._grow(max(labels) + 1)
+            places = torch.tensor([*labels], device=self.labels.device)
+            self.labels[places] = torch.tensor([*labels.values()], device=self.labels.device)

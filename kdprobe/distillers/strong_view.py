@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms import v2
 
+from kdprobe.devices import constant, sending
+
 #: mean colour of natural images
 GREY = (125 / 255, 123 / 255, 114 / 255)
 N_MAGNITUDES = 31
@@ -21,7 +23,8 @@ def strong_view(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 
     Returns:
         new images in [0, 1].
     """
-    return torch.stack([_cut(_vary(image)) for image in images])
+    with sending(images.device):
+        return torch.stack([_cut(_vary(image)) for image in images])
 
 
 def _vary(image: Tensor) -> Tensor:
@@ -37,5 +40,5 @@ def _cut(image: Tensor) -> Tensor:
     h, w = round(fraction / 2 * height), round(fraction / 2 * width)
     top, left = round(down * (height - h)), round(right * (width - w))
     cut = image.clone()
-    cut[:, top : top + h, left : left + w] = image.new_tensor(GREY)[:, None, None]
+    cut[:, top : top + h, left : left + w] = constant(GREY, image.device, image.dtype)[:, None, None]
     return cut

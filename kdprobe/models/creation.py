@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.data.decode import at_size
+from kdprobe.devices import constant
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.packages import installed, offered
@@ -86,9 +87,9 @@ class ModelInfo:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype).view(shape)
-        std = torch.tensor(self.std, device=images.device, dtype=images.dtype).view(shape)
+        mean, std = (
+            constant(tuple(numbers), images.device, images.dtype).view(1, -1, 1, 1) for numbers in (self.mean, self.std)
+        )
         return (images - mean) / std
 
     def prepare(self, images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kdprobe.data.augment import generator
+from kdprobe.devices import sent
 from kdprobe.models.stages import Features
 
 
@@ -36,11 +37,11 @@ def answers_of_others(features: Features, others: Int64[Tensor, " n"], *, n_view
 
     Args:
         features: of a batch, one view of all images after the other.
-        others: whose features each image gets.
+        others: whose features each image gets, on the CPU.
         n_views: number of views of each image.
     """
     n_images = len(others)
-    places = (torch.arange(n_views)[:, None] * n_images + others.cpu()).flatten().to(features.logits.device)
+    places = sent((torch.arange(n_views)[:, None] * n_images + others).flatten(), features.logits.device)
 
     def given(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[places]

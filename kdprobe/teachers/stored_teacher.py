@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdprobe.config import OF_TRAINING, RunConfig
 from kdprobe.data.dataset import Split
+from kdprobe.devices import sent
 from kdprobe.distillers import Method
 from kdprobe.errors import ConfigError, ModelError, StoreError
 from kdprobe.models import model_info
@@ -240,7 +241,7 @@ class StoredTeacher:
 
     def _tensor(self, name: str, values: NDArray[Any], device: torch.device) -> Tensor:
         like = self._given[name]
-        tensor = torch.from_numpy(values).to(device, like.dtype)
+        tensor = sent(torch.from_numpy(values), device).to(like.dtype)
         last = like.ndim == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
         return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from kdprobe.devices import constant
 from kdprobe.models import model_info
 from kdprobe.models.stages import Features, Need, Stages
 
@@ -60,7 +61,7 @@ class Teacher:
         if self.classes is None:
             return features
         heads = tuple(_Chosen(head, self.classes) for head in features.heads)
-        logits = features.logits[:, list(self.classes)] if features.logits.shape[1] else features.logits
+        logits = _columns(features.logits, self.classes) if features.logits.shape[1] else features.logits
         return replace(features, logits=logits, heads=heads)
 
 
@@ -75,8 +76,16 @@ class _Chosen(nn.Module):
     def weight(self) -> Tensor:
         """The rows of these classes of a linear classifier's weight [C, d]."""
         weight: Tensor = self.head.weight  # type: ignore[assignment]
-        return weight[self.classes]
+        return weight[_places(self.classes, weight.device)]
 
     def forward(self, pooled: Tensor) -> Tensor:
         logits: Tensor = self.head(pooled)
-        return logits[..., self.classes]
+        return _columns(logits, self.classes)
+
+
+def _columns(logits: Tensor, classes: Sequence[int]) -> Tensor:
+    return logits[..., _places(classes, logits.device)]
+
+
+def _places(classes: Sequence[int], device: torch.device) -> Tensor:
+    return constant(tuple(classes), device, torch.int64)

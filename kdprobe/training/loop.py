@@ -5,15 +5,17 @@
 
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kdprobe.config import DataConfig, TrainingConfig
-from kdprobe.data import training_batches
+from kdprobe.data import Split, training_batches
 from kdprobe.data.loaders import Batch, n_batches
 from kdprobe.data.mixing import make_mixer, mix
+from kdprobe.devices import sending
 from kdprobe.distillers import Progress
 from kdprobe.errors import ConfigError
 from kdprobe.models import model_info
@@ -167,7 +169,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update_parameters(self.job.student)
+            with sending(self.group.device):
+                self.average.update_parameters(self.job.student)
 
     def _check(self, position: Position) -> None:
         """Look at the losses since the last look; nothing is saved without one."""
@@ -180,7 +183,7 @@ class Trainer:
             return batch, None
         key = (self.data_seed, position.epoch, position.step, self.group.rank)
         images, soft_labels = mix(self.mixer, batch.images, batch.labels, key=key)
-        return Batch(images, soft_labels.argmax(1), batch.index[: len(images)]), soft_labels
+        return Batch(images, soft_labels.argmax(1), batch.index[: len(images)], among=batch.among), soft_labels
 
     def _pieces(self, batch: Batch, position: Position) -> Iterator[_Piece]:
         """A batch, mixed if so configured, in pieces of about equal size, none of a single image."""
@@ -205,7 +208,7 @@ class Trainer:
 
     def _batches(self, position: Position) -> Iterator[Batch]:
         return training_batches(
-            self.job.data.train,
+            self.train,
             batch_size=self.settings.batch_size,
             augment=self.data.augment,
             seed=self.data_seed,
@@ -228,7 +231,7 @@ class Trainer:
         is_judged = self.settings.evaluate == "epochs" or position.epoch + 1 == self.settings.epochs
         if not self.job.data.classes or not is_judged:
             return None, 0
-        split, workers = self.job.data.test, self.data.workers
+        split, workers = self.test, self.data.workers
         if self.kept is not None:
             return share_right(self.kept.answers(self.exported), split, group=self.group, stop=stop)
         return accuracy(self.exported, split, self.job.prepare, workers=workers, group=self.group, stop=stop)
@@ -239,6 +242,17 @@ class Trainer:
         for module, network in ((self.job.objective, self.job.student), (self.average, self.exported)):
             if module is not None:
                 self.group.average_statistics(module, but=frozen_in(network, self.job.objective.frozen))
+
+    @cached_property
+    def train(self) -> Split:
+        """The training images, on the device where they are in memory and need no work of the CPU."""
+        split = self.job.data.train
+        return split if self.data.augment.rand_augment else split.on(self.group.device)
+
+    @cached_property
+    def test(self) -> Split:
+        """The evaluation images, likewise."""
+        return self.job.data.test.on(self.group.device)
 
     @property
     def exported(self) -> nn.Module:

@@ -156,7 +156,7 @@ def _first(trainer: Trainer) -> Batch:
     settings, group = trainer.settings, trainer.group
     few = settings.batch_size if trainer.data.skip_bad else min(settings.batch_size, IMAGES * group.world)
     batches = training_batches(
-        trainer.job.data.train,
+        trainer.train,
         batch_size=few,
         augment=trainer.data.augment,
         seed=trainer.data_seed,
@@ -170,8 +170,7 @@ def _first(trainer: Trainer) -> Batch:
         return batch
     size = min(settings.batch_size, trainer.n_images) // group.world
     wanted = max(size // max(min(settings.accumulate, size // 2), 1), len(batch.labels))
-    places = torch.arange(wanted, device=group.device) % len(batch.labels)
-    return batch.take(places)
+    return batch.take(torch.arange(wanted) % len(batch.labels))
 
 
 def _tried(call: Callable[[], _Found], what: str, images: Tensor) -> _Found:

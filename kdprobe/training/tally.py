@@ -108,8 +108,9 @@ class Tally:
         Returns:
             the mean of each loss term over the images, and how many these were.
         """
-        n_seen = n_images - int(self.n_skipped)
-        means = {name: float(value) / n_seen for name, value in self.sums.items()}
+        *sums, n_skipped = torch.stack([one.double() for one in (*self.sums.values(), self.n_skipped)]).tolist()
+        n_seen = n_images - int(n_skipped)
+        means = {name: value / n_seen for name, value in zip(self.sums, sums, strict=True)}
         self.sums, self.n_skipped = {}, torch.zeros_like(self.n_skipped)
         return means, n_seen
 

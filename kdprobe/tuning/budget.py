@@ -141,7 +141,7 @@ def _pace(config: RunConfig, data: DataSet, group: Ranks) -> Pace:
         trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
         size = config.training.batch_size
         batches = training_batches(
-            job.data.train,
+            trainer.train,
             batch_size=size,
             augment=config.data.augment,
             seed=config.seed,

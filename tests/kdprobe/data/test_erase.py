@@ -95,5 +95,5 @@ def test_an_image_is_erased_by_its_key_in_any_batch(size: int, first: int) -> No
 def test_the_same_on_a_gpu() -> None:
     images = torch.randint(0, 256, (64, 3, 40, 40), dtype=torch.uint8)
     assert torch.equal(
-        erase(images.cuda(), KEYS[:64].cuda(), probability=0.5).cpu(), erase(images, KEYS[:64], probability=0.5)
+        erase(images.cuda(), KEYS[:64], probability=0.5).cpu(), erase(images, KEYS[:64], probability=0.5)
     )

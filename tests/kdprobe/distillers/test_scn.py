@@ -74,9 +74,9 @@ def test_the_cured_labels_are_saved_and_restored():
 
 def test_processes_tell_each_other_what_they_relabelled():
     first, second = _method(), _method()
-    first.cured = {1: 0, 5: 2}
-    second.cured = {1: 0, 5: 2}
-    first._index, second._index = [5, 6], [7, 8]
+    for method, index in ((first, [5, 6]), (second, [7, 8])):
+        method.set_extra_state(torch.tensor([[1, 0], [5, 2]]))
+        method.inputs(Batch(torch.zeros(2, 3, 8, 8), torch.tensor([2, 0]), torch.tensor(index)))
     sure = torch.tensor([[9.0, 0, 0], [0, 0, 9]])
     first._cure(sure, torch.tensor([2, 0]))
     second._cure(sure, torch.tensor([0, 1]))
@@ -87,6 +87,14 @@ def test_processes_tell_each_other_what_they_relabelled():
     for method in (first, second):
         method.agree(lambda numbers: numbers.tolist() + told)
         assert method.cured == {1: 0, 5: 0, 6: 2, 8: 2}
+
+
+def test_the_last_of_several_views_decides():
+    method = _method()
+    method.inputs(Batch(torch.zeros(4, 3, 8, 8), torch.tensor([2, 2, 2, 2]), torch.tensor([3, 3, 4, 4]), among=5))
+    sure = torch.tensor([[9.0, 0, 0], [0, 9, 0], [9, 0, 0], [0, 0, 9]])
+    method._cure(sure, torch.tensor([2, 2, 2, 2]))
+    assert method.cured == {3: 1, 4: 0}  # the last view of image 4 is as its label has it
 
 
 def test_evaluation_relabels_nothing():

@@ -177,7 +177,7 @@ class TestLocal:
         from kdprobe.recipe import read_recipe
         from kdprobe.sweeps.cells import make_cells, product
 
-        base = override(read_recipe("digits/resnet8"), ["training.epochs=3"])
+        base = override(read_recipe("digits/resnet8"), ["training.epochs=3", "training.saving.seconds=0"])
         cells = make_cells(base, product({"seed": [0, 1]}), option_types())
         disturbed, quiet = (begin(tmp_path / name, cells) for name in ("disturbed", "quiet"))
         engine = LocalEngine(Order(disturbed.path, device="cpu"), [Slot(1)])
@@ -369,6 +369,7 @@ def test_the_ledger_is_told_by_a_second_reader_while_the_sweep_runs(tmp_path):
 def test_from_the_command_line_stopped_and_gone_on_with(tmp_path):
     command = [sys.executable, "-m", "kdprobe", "sweep", "digits/resnet8", "--grid", "training.epochs=2,3"]
     command += ["--seeds", "1", "--out", str(tmp_path / "s"), "--device", "cpu", "--slots", "2"]
+    command += ["--set", "training.saving.seconds=0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     until((tmp_path / "s" / "sweep.json").exists, process)
     ledger = open_ledger(tmp_path / "s")
