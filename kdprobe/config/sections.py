@@ -184,11 +184,13 @@ class SavingConfig(Section):
 
     Attributes:
         epochs: save after each multiple of this number of epochs.
+        seconds: but not before so many seconds have passed since the last time; 0 saves after each of those epochs.
         minutes: also save inside an epoch, when this many minutes have passed since the last time.
         snapshots: keep the network before training and after each multiple of this number of epochs.
     """
 
     epochs: int = Field(1, ge=1)
+    seconds: float = Field(60.0, ge=0)
     minutes: float | None = Field(None, ge=0)
     snapshots: int | None = Field(None, ge=1)
 

@@ -67,13 +67,18 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
     Raises:
         ModelError: if the file could not be loaded, as what is known of the network does not build it again.
     """
-    meta = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": rebuildable(model).to_json(),
-        "training": {"kdprobe": __version__, **(training or {})},
-    }
-    save_tensors(unwrap(model).state_dict(), path, meta)
+    save_tensors(unwrap(model).state_dict(), path, _described(model, training))
+
+
+def packed(model: nn.Module, *, training: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` would write now, for `save_tensors` to write later: the tensors, copied, and the metadata."""
+    tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in unwrap(model).state_dict().items()}
+    return tensors, _described(model, training)
+
+
+def _described(model: nn.Module, training: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = {"kdprobe": __version__, **(training or {})}
+    return {"format": FORMAT, "version": VERSION, "model": rebuildable(model).to_json(), "training": said}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, meta: Mapping[str, Any]) -> None:
@@ -312,7 +317,7 @@ def _checkpoint_path(path: Path) -> Path:
     if not (path / LAST).is_file():
         if RunFolder(path).finished:
             raise CheckpointError(f"the run {path} is finished, but its {LAST} is missing; give another of its files")
-        raise CheckpointError(f"{path} is not a run folder with a finished epoch: it has no {LAST}")
+        raise CheckpointError(f"{path} is not a run folder with a saved epoch: it has no {LAST}")
     return path / LAST
 
 

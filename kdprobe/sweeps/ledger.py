@@ -211,10 +211,10 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
     if found != (FORMAT, VERSION):
         raise SweepError(f"{plan} is {found[0]!r} version {found[1]}; this kdprobe reads {FORMAT!r} version {VERSION}")
     with parsing(plan, SweepError, expected="a sweep's plan"):
-        trains = values.get("trains", True)
+        base, trains = dict(values["base"]), values.get("trains", True)
         if trains is not False:
-            RunConfig.model_validate(values["base"])
-        cells = [Cell(entry["id"], entry["values"], dict(values["base"])) for entry in values["cells"]]
+            base = RunConfig.model_validate(base).model_dump(mode="json")  # with what came later
+        cells = [Cell(entry["id"], entry["values"], base) for entry in values["cells"]]
         inputs, places = values.get("inputs", {}), values.get("places", {})
     for wrong in _mistakes(cells, inputs, places):
         raise SweepError(f"{plan} is not a sweep's plan or is damaged: {wrong}")

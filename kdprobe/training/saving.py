@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdprobe.config import TrainingConfig
 from kdprobe.distillers import Method
 from kdprobe.errors import CheckpointError, Diverged, RunError, Stopped, WeightsLost
 from kdprobe.files import write_text
-from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors, save, save_tensors
+from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, packed, read_tensors, save, save_tensors
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.signals import StopRequest
@@ -52,13 +52,20 @@ class Keeper:
         self.method, self.options, self.exported, self.stateful = method, options, exported, stateful
         self.writes = writes
         self._saved_at = time.monotonic()
+        self._best: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     @property
     def wishes(self) -> tuple[bool, bool]:
         """Whether the run was asked to stop, and whether the configured minutes since the last state have passed."""
         minutes = self.settings.saving.minutes
-        is_due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        return self.stop.reason is not None, is_due
+        return self.stop.reason is not None, minutes is not None and self._passed(60 * minutes)
+
+    def _passed(self, seconds: float) -> bool:
+        return time.monotonic() - self._saved_at >= seconds
+
+    def _is_due_after(self, epoch: int) -> bool:
+        saving = self.settings.saving
+        return epoch == self.settings.epochs or (epoch % saving.epochs == 0 and self._passed(saving.seconds))
 
     def begin(self) -> None:
         """Save the network as it is before training, if snapshots are wanted."""
@@ -88,16 +95,16 @@ class Keeper:
         )
 
     def save_epoch(self, position: Position, record: Mapping[str, Any], *, best: bool) -> None:
-        """Append an epoch's metrics and save what is due after it."""
+        """Append an epoch's metrics and save what is due after it; the best network waits for the next state."""
         if not self.writes:
             return
         training = {"epoch": position.epoch, "accuracy": record["accuracy"]}
         with self._writing():
             self.folder.append_metrics(record)
             if best:
-                save(self.exported, self.folder.path / BEST, training=training)
+                self._best = packed(self.exported, training=training)
             self._save_snapshot(position.epoch, training)
-            if position.epoch % self.settings.saving.epochs == 0 or position.epoch == self.settings.epochs:
+            if self._is_due_after(position.epoch):
                 save(self.exported, self.folder.path / LAST, training=training)
                 if self.method.state_dict():
                     save_auxiliary(self.method, self.options, self.folder.path / AUXILIARY)
@@ -119,8 +126,17 @@ class Keeper:
 
     def _save_state(self, position: Position) -> None:
         if self.writes:
+            with self._writing():
+                self._save_best()
             save_state(self.folder.state_path, self.stateful, position)
         self._saved_at = time.monotonic()
+
+    def _save_best(self) -> None:
+        """Write the best network since the last state before the next one, which counts on it."""
+        if self._best is not None:
+            tensors, meta = self._best
+            save_tensors(tensors, self.folder.path / BEST, meta)
+            self._best = None
 
     def _save_snapshot(self, epoch: int, training: dict[str, Any]) -> None:
         if self.keeps_snapshot(epoch):

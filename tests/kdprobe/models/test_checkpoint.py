@@ -8,7 +8,7 @@ from torch import nn
 import kdprobe
 from kdprobe.errors import CheckpointError, ModelError
 from kdprobe.models import create, model_info
-from kdprobe.models.checkpoint import LAST, read_meta, save, save_tensors
+from kdprobe.models.checkpoint import LAST, packed, read_meta, save, save_tensors
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -37,6 +37,16 @@ def test_the_same_network_gives_the_same_bytes(model, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_what_was_packed_is_as_it_was_then_and_gives_the_bytes_of_then(model, tmp_path):
+    save(model, tmp_path / "then", training={"epoch": 3})
+    tensors, meta = packed(model, training={"epoch": 3})
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)  # as training does, in place
+    save_tensors(tensors, tmp_path / "later", meta)
+    assert (tmp_path / "later").read_bytes() == (tmp_path / "then").read_bytes()
+
+
 def test_arguments_of_a_vit_survive(tmp_path):
     args = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
     vit = create("vit_tiny_patch16_224", n_classes=5, image_size=32, args=args).eval()
@@ -50,7 +60,7 @@ def test_a_run_folder_gives_its_last_epoch(model, tmp_path):
 
 
 def test_a_folder_without_an_epoch_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match="is not a run folder with a finished epoch"):
+    with pytest.raises(CheckpointError, match="is not a run folder with a saved epoch"):
         kdprobe.load(tmp_path)
     (tmp_path / "result.json").touch()
     with pytest.raises(CheckpointError, match=r"is finished, but its last\.safetensors is missing; give another of"):

@@ -42,8 +42,9 @@ TIMES = ("seconds", "images_per_second")
 
 
 def config(recipe="digits/resnet8", *assignments):
-    tiny = ["data.spec=tests.tiny:digits", "data.image_size=16", "training.epochs=2"]
-    values = override(read_recipe(recipe), [*tiny, "training.batch_size=16", *assignments])  # six steps an epoch
+    tiny = ["data.spec=tests.tiny:digits", "data.image_size=16", "training.epochs=2", "training.batch_size=16"]
+    saving = "training.saving.seconds=0"  # a state after each epoch of six steps
+    values = override(read_recipe(recipe), [*tiny, saving, *assignments])
     return parse(values, option_types(), source=recipe)
 
 
