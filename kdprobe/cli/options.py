@@ -218,6 +218,13 @@ def engine_options(command: Command) -> Command:
             help="Number of cells that this machine works on at a time.",
         ),
         click.option(
+            "--start",
+            type=click.Choice(["fork", "spawn"]),
+            show_default="fork on Linux's processors, else spawn",
+            help="Process of each cell on this machine: a fork of one that has everything imported, or a process that "
+            "imports itself and serves short cells one after another.",
+        ),
+        click.option(
             "--address", help="Address of a running Ray cluster, auto or HOST:PORT; without, one starts here."
         ),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
