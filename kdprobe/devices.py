@@ -1,20 +1,31 @@
-"""Where to compute: a device by name, never silently another one, and how numbers get there without a wait.
+"""Where to compute, how exactly, and how numbers get there without a wait; never silently on another device.
 
 A copy from ordinary memory to a CUDA device keeps the program waiting until the device has caught up with all that it
 was told before; one from pinned memory does not.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from kdprobe.errors import DeviceError
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+_CHOSEN: ContextVar[bool] = ContextVar("chosen", default=False)  # whether `float32` is in force
+_PLACES = (
+    ("cuda", "matmul"),
+    ("cudnn", "conv"),
+    ("cudnn", "rnn"),
+    *(("mkldnn", op) for op in ("matmul", "conv", "rnn")),
+)
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -90,3 +101,89 @@ def sending(device: torch.device) -> Iterator[None]:
 def usable_processors() -> int:
     """Processors that this process may run on, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def float32(*, tf32: bool = False) -> Iterator[None]:
+    """Inside `with`, products and convolutions of float32 are exact, or in TF32; the caller's settings come back.
+
+    Args:
+        tf32: round factors to the 11 bits of TF32, which some GPUs multiply several times as fast.
+    """
+    before, token = _settings(), _CHOSEN.set(True)
+    chosen = _Settings("none", ["tf32" if tf32 else "ieee"] * len(before.each), "high" if tf32 else "highest", tf32)
+    try:
+        _set(chosen, known=before)
+        yield
+    finally:
+        _CHOSEN.reset(token)
+        _set(before, known=before)
+
+
+def exact_float32(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Let a measurement run inside `float32()`, unless its caller has chosen."""
+
+    @wraps(function)
+    def measured(*args: _Given.args, **options: _Given.kwargs) -> _Found:
+        if _CHOSEN.get():
+            return function(*args, **options)
+        with float32():
+            return function(*args, **options)
+
+    return measured
+
+
+def float32_settings() -> dict[str, str]:
+    """How a CUDA device multiplies float32 and computes convolutions now: `exact` or `tf32`."""
+    if not _places():
+        rounded = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    else:
+        rounded = tuple(place.fp32_precision == "tf32" for place in _places()[:2])
+    return dict(zip(("products", "convolutions"), ("tf32" if one else "exact" for one in rounded), strict=True))
+
+
+class _Settings(NamedTuple):
+    """The general precision, that of each place, and by torch's older names; these are None where they do not tell."""
+
+    general: str
+    each: list[str]
+    matmul: str | None
+    cudnn: bool | None
+
+
+def _places() -> list[Any]:
+    """Where torch keeps the precision of float32; nowhere before its version 2.9."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        return []
+    return [getattr(getattr(torch.backends, backend), operation) for backend, operation in _PLACES]
+
+
+def _settings() -> _Settings:
+    """Those in force; `none` for places that follow the general one, which shows when that one changes."""
+    matmul = cudnn = None
+    with suppress(RuntimeError):  # which asks not to mix names, even where others have
+        matmul = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        cudnn = torch.backends.cudnn.allow_tf32
+    backends: Any = torch.backends
+    if not (places := _places()):
+        return _Settings("none", [], matmul, cudnn)
+    general, found = backends.fp32_precision, []
+    for value in ("ieee", "tf32"):
+        backends.fp32_precision = value
+        found.append([place.fp32_precision for place in places])
+    backends.fp32_precision = general
+    return _Settings(general, [a if a == b else "none" for a, b in zip(*found, strict=True)], matmul, cudnn)
+
+
+def _set(wanted: _Settings, *, known: _Settings) -> None:
+    """Older names first: they set some of the newer ones, and both must tell the same."""
+    backends: Any = torch.backends
+    if known.matmul is not None and wanted.matmul is not None:
+        torch.set_float32_matmul_precision(wanted.matmul)
+    if known.cudnn is not None and wanted.cudnn is not None:
+        backends.cudnn.allow_tf32 = wanted.cudnn
+    for place, value in zip(_places(), wanted.each, strict=True):
+        place.fp32_precision = value
+    if _places():
+        backends.fp32_precision = wanted.general

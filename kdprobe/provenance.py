@@ -23,7 +23,9 @@ _WORDS: ContextVar[tuple[str, ...] | None] = ContextVar("words", default=None)
 
 def provenance(**facts: Any) -> dict[str, Any]:
     """What every result says of its origin: the given facts, the versions and the command line."""
-    return {**facts, "versions": versions(), "command": command_line()}
+    from kdprobe.devices import float32_settings  # not at the top: helps and lists load no torch
+
+    return {**facts, "float32": float32_settings(), "versions": versions(), "command": command_line()}
 
 
 def versions() -> dict[str, str]:

@@ -19,17 +19,22 @@ def journal(out: Path, text: str) -> None:
         file.write(f"{text} {os.getpid()} {time.time():.3f}\n".encode())
 
 
-def tiny(config, out, device):
+def tiny(config, out, device, seconds=0.1):
     """Eight steps of a tenth of a second, each saved, so that a killed cell goes on where it was."""
     out.mkdir(parents=True, exist_ok=True)
     state = out / "state.pt"
     done = int(state.read_text() or 0) if state.exists() else 0
     for step in range(done, STEPS):
         journal(out, f"step {step}")
-        time.sleep(0.1)
+        time.sleep(seconds)
         state.with_suffix(".new").write_text(str(step + 1))
         state.with_suffix(".new").replace(state)
     finish(config, out, device)
+
+
+def long(config, out, device):
+    """Eight steps of a second."""
+    tiny(config, out, device, seconds=1.0)
 
 
 def instant(config, out, device):

@@ -21,7 +21,7 @@ from analyses.similarity.null import calibrate as calibrate_values
 from analyses.similarity.null import enough_permutations
 from kdprobe.config import RunConfig, TeacherFacts
 from kdprobe.data import AS_IT_IS, View
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE
@@ -45,6 +45,7 @@ _CORRECTION = (
 )
 
 
+@exact_float32
 def cka_over_time(
     run: Path,
     *,

@@ -22,7 +22,7 @@ from analyses.arrays import as_tensor, fetched, takes_arrays
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import HSICSums
 from analyses.similarity.null import enough_permutations
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.gram_capture import GramCapture
@@ -71,6 +71,7 @@ def _near_one(features: Tensor) -> Tensor:
     return torch.ldexp(features.double(), torch.tensor(-math.frexp(largest)[1], dtype=torch.float64))
 
 
+@exact_float32
 def cka(
     teacher: nn.Module,
     student: nn.Module,

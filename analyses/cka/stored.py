@@ -7,11 +7,13 @@ from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
 from analyses.similarity.null import enough_permutations
 from analyses.stored_pair import StoredNetwork, open_pair
+from kdprobe.devices import exact_float32
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import located
 from kdprobe.provenance import provenance
 
 
+@exact_float32
 def files_cka(
     paths: Sequence[Path],
     *,

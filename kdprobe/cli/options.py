@@ -158,6 +158,18 @@ def device_option() -> Decorator:
     )
 
 
+def tf32_option() -> Decorator:
+    """`--tf32`: how float32 is computed until the command ends."""
+
+    def choose(context: click.Context, _option: click.Parameter, tf32: bool) -> None:
+        from kdprobe.devices import float32
+
+        context.with_resource(float32(tf32=tf32))
+
+    text = "Let GPUs compute float32 in TF32, faster and with 11 bits instead of 24; exact without."
+    return click.option("--tf32", is_flag=True, expose_value=False, callback=choose, help=text)
+
+
 def set_option() -> Decorator:
     """`--set`, several times; the command gets `assignments`."""
     text = "Set one value of the configuration, written as in YAML; repeatable."
@@ -208,7 +220,8 @@ def sweep_options(command: Command) -> Command:
 def engine_options(command: Command) -> Command:
     """What does the work of many cells, where, and how often it tries."""
     engines = click.Choice(["local", "ray", "slurm"])
-    what = "What does the work: this machine, a Ray cluster or Slurm."
+    what, more = "What does the work: this machine, a Ray cluster or Slurm.", "Further tries of a failing cell."
+    cards: dict[str, Any] = {"show_default": "1 if there are any", "help": "GPUs of each cell in Ray, or 0.5."}
     options = (
         click.option("--engine", type=engines, default="local", show_default=True, help=what),
         click.option(
@@ -228,20 +241,9 @@ def engine_options(command: Command) -> Command:
             "--address", help="Address of a running Ray cluster, auto or HOST:PORT; without, one starts here."
         ),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
-        click.option(
-            "--gpus",
-            type=FiniteRange(min=0),
-            show_default="1 if there are any",
-            help="GPUs of each cell in Ray, or 0.5.",
-        ),
+        click.option("--gpus", type=FiniteRange(min=0), **cards),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),
-        click.option(
-            "--retries",
-            type=click.IntRange(min=0),
-            default=2,
-            show_default=True,
-            help="Further tries of a failing cell.",
-        ),
+        click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help=more),
         device_option(),
     )
     return _group(*options)(command)
@@ -373,12 +375,12 @@ def view_options(command: Command) -> Command:
 
 def showing_options(command: Command) -> Command:
     """What commands take that show images to networks: where, how (`view`), and what files do not say (`told`)."""
-    return _group(device_option(), view_options, facts_options, trust_option)(command)
+    return _group(device_option(), tf32_option(), view_options, facts_options, trust_option)(command)
 
 
 def showing_both_options(command: Command) -> Command:
     """The same, where these are a teacher and a student."""
-    return _group(device_option(), view_options, facts_of_both_options, trust_option)(command)
+    return _group(device_option(), tf32_option(), view_options, facts_of_both_options, trust_option)(command)
 
 
 def check_source(features: tuple[Path, ...], networks: Mapping[str, object], **others: object) -> None:

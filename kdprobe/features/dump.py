@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.data import Batch, Shown, Split
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
@@ -112,6 +112,7 @@ class Dump:
         return cls(models, source, *size, forward=forward, as_given=not isinstance(loader, Split), **options)
 
 
+@exact_float32
 def write_dump(
     dump: Dump,
     path: str | Path,

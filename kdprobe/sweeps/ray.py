@@ -158,4 +158,7 @@ def _check_answers(address: str) -> None:
     except subprocess.TimeoutExpired:
         healthy = False
     if not healthy:
-        raise SweepError(f"what listens at {address!r} is not a Ray cluster, or does not answer")
+        raise SweepError(
+            f"what listens at {address!r} is not a Ray cluster, does not answer, or wants the token of RAY_AUTH_TOKEN, "
+            "with RAY_AUTH_MODE=token"
+        )

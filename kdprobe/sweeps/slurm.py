@@ -1,8 +1,11 @@
-"""The Slurm engine, through submitit: cells submitted together become one job array.
+"""The Slurm engine, through submitit: cells submitted together become job arrays.
 
-A job that Slurm stops and puts back into the queue continues from the cell's own checkpoint.
+A job that Slurm stops and puts back into the queue continues from the cell's own checkpoint. Whether a job is still
+queued or running is asked of `squeue`, which needs no accounting; one that is neither and left no result is lost.
 """
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +15,9 @@ from typing import Any, NamedTuple
 from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
+
+_ANSWER = 60.0  # seconds that Slurm has to answer
+_USUAL_ARRAY = 1000  # jobs of an array, unless Slurm is configured otherwise
 
 
 class SlurmJob:
@@ -37,6 +43,7 @@ class SlurmEngine:
             `slurm_array_parallelism`.
         cluster: `slurm`; `local` and `debug` of submitit are for trying out.
         look: seconds between looks at the jobs, and in which cells are gathered for one array.
+        patience: seconds that a job may be out of the queue until its result is seen; shared folders take their time.
 
     Raises:
         SweepError: if submitit or Slurm is not installed, or an option is unknown.
@@ -45,7 +52,13 @@ class SlurmEngine:
     slots = 10_000
 
     def __init__(
-        self, order: Order, *, options: Mapping[str, Any] | None = None, cluster: str = "slurm", look: float = 2.0
+        self,
+        order: Order,
+        *,
+        options: Mapping[str, Any] | None = None,
+        cluster: str = "slurm",
+        look: float = 2.0,
+        patience: float = 60.0,
     ) -> None:
         try:
             import submitit
@@ -56,9 +69,12 @@ class SlurmEngine:
             self._executor.update_parameters(**(options or {}))
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
             raise SweepError(f"Slurm cannot be used as asked: {' '.join(str(error).split())}") from error
-        self._order, self._look = order, look
+        self._order, self._look, self._patience = order, look, patience
+        self._array = _longest_array() if cluster == "slurm" else _USUAL_ARRAY
+        self._asks_slurm = cluster == "slurm"
         self._gathered: list[_Asked] = []
         self._jobs: list[tuple[Any, _Asked]] = []
+        self._seen: dict[str, float] = {}  # when each job was last known to be queued or running
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -81,20 +97,18 @@ class SlurmEngine:
         self._closing.set()
         self._thread.join()
         for job, _ in self._jobs:
-            job.cancel()
-        while any(not job.done() for job, _ in self._jobs):
+            job.cancel(check=False)
+        while self._jobs:
             time.sleep(0.1)
+            self._settle()
 
     def _watch(self) -> None:
         while not self._closing.wait(self._look):
             with self._lock:
                 gathered, self._gathered = self._gathered, []
-            if gathered:
-                self._submit_together(gathered)
-            for job, asked in self._jobs:
-                if job.done():
-                    _settle(job, asked.future)
-            self._jobs = [(job, asked) for job, asked in self._jobs if not asked.future.done()]
+            for start in range(0, len(gathered), self._array):
+                self._submit_together(gathered[start : start + self._array])
+            self._settle()
 
     def _submit_together(self, gathered: "list[_Asked]") -> None:
         try:
@@ -108,6 +122,24 @@ class SlurmEngine:
                 asked.future.set_exception(error)
             return
         self._jobs += zip(jobs, gathered, strict=True)
+        self._seen |= dict.fromkeys((job.job_id for job in jobs), time.monotonic())
+
+    def _settle(self) -> None:
+        """Keep the promises of jobs that are over."""
+        alive = _alive() if self._asks_slurm and self._jobs else None
+        left = []
+        for job, asked in self._jobs:
+            if job.paths.result_pickle.exists() or (not self._asks_slurm and job.done()):
+                _keep(job, asked.future)
+            elif alive is None or job.job_id in alive:
+                self._seen[job.job_id] = time.monotonic()
+                left.append((job, asked))
+            elif time.monotonic() - self._seen[job.job_id] > self._patience:
+                log = job.paths.stderr
+                asked.future.set_exception(ChildProcessError(f"its job {job.job_id} ended without a result; see {log}"))
+            else:
+                left.append((job, asked))
+        self._jobs = left
 
 
 class _Asked(NamedTuple):
@@ -118,8 +150,30 @@ class _Asked(NamedTuple):
     future: Future[Outcome]
 
 
-def _settle(job: Any, future: Future[Outcome]) -> None:
+def _keep(job: Any, future: Future[Outcome]) -> None:
     try:
         future.set_result(job.result())
     except Exception as error:  # a lost job, in one of several ways
         future.set_exception(error)
+
+
+def _alive() -> set[str] | None:
+    """Jobs of this user that are queued or running; None if Slurm does not answer."""
+    found = _told("squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}")
+    return None if found is None else set(found.split())
+
+
+def _longest_array() -> int:
+    """How many jobs an array may have here."""
+    config = (_told("scontrol", "show", "config") or "").splitlines()
+    sizes = [line.partition("=")[2].strip() for line in config if line.startswith("MaxArraySize")]
+    return max(int(sizes[0]) - 1, 1) if sizes and sizes[0].isdecimal() else _USUAL_ARRAY
+
+
+def _told(*command: str) -> str | None:
+    """What a command of Slurm prints; None if it fails or takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_ANSWER)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

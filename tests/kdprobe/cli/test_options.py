@@ -8,10 +8,13 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
+from click.testing import CliRunner
 
 from kdprobe.cli import group
-from kdprobe.cli.options import check_source, flags
+from kdprobe.cli.options import check_source, flags, tf32_option
 from kdprobe.errors import ConfigError
+from kdprobe.provenance import provenance
 
 ROOT = Path(__file__).parents[3]
 
@@ -112,3 +115,15 @@ def test_networks_or_dumps_but_not_both():
 def test_numbers_in_a_range_are_finite(value):
     with pytest.raises(ConfigError, match=f"'{value}' is not a finite number"):
         group.run("sweep-dropout", "digits/dropout-sweep", "--max-gap", value)
+
+
+def test_tf32_is_chosen_for_the_time_of_a_command():
+    @click.command()
+    @tf32_option()
+    def show():
+        click.echo(provenance()["float32"]["products"])
+
+    before = torch.backends.cuda.matmul.fp32_precision
+    for given, said in (((), "exact"), (("--tf32",), "tf32")):
+        assert CliRunner().invoke(show, given).output == f"{said}\n"
+        assert torch.backends.cuda.matmul.fp32_precision == before

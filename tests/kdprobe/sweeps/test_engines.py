@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -10,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -23,7 +25,6 @@ from kdprobe.sweeps.driver import Driver
 from kdprobe.sweeps.ledger import begin, open_ledger
 from kdprobe.sweeps.local import LocalEngine, Slot
 from kdprobe.sweeps.ray import RayEngine
-from kdprobe.sweeps.slurm import SlurmEngine
 from kdprobe.sweeps.work import Order
 from tests import small_sweeps as sweeps
 from tests.kdprobe.cli.test_group import status_of
@@ -253,6 +254,28 @@ def two_nodes():
         cluster.shutdown()
 
 
+@contextmanager
+def two_nodes_with_a_token():
+    """Two nodes as their users start them, which listen to this machine alone; yields address and environment."""
+    pytest.importorskip("ray")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    told = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="ray-"))  # sockets want a short path
+        head = ["--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        for place in (head, [f"--address={address}"]):
+            command = [*start, "--num-cpus=1", *place]
+            node = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stack.callback(node.communicate)
+            stack.callback(node.terminate)
+            while "This command will now block" not in (line := node.stdout.readline()):
+                assert line, "the node did not start"
+        yield address, told
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 class TestRay:
     @pytest.fixture(autouse=True)
@@ -277,6 +300,20 @@ class TestRay:
             text = driver_process(ledger, "tiny", address).communicate(timeout=200)[0]
         assert "DONE" in text
         check_all_done(ledger)
+
+    def test_nodes_that_want_a_token(self, tmp_path):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=2)
+        command = [sys.executable, "-c", DRIVE, str(ledger.path), "tiny"]
+        with two_nodes_with_a_token() as (address, told):
+            text = {}
+            for name, environment in (("stranger", os.environ), ("friend", told)):
+                done = subprocess.run(
+                    [*command, address, "60"], env=environment, capture_output=True, text=True, check=False, timeout=200
+                )
+                text[name] = done.stdout + done.stderr
+        assert "does not answer, or wants the token of RAY_AUTH_TOKEN" in text["stranger"]
+        assert "DONE 0 2 0" in text["friend"]
+        check_all_done(ledger, n_cells=2)
 
     def test_a_cluster_too_small_for_a_cell(self, tmp_path):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,))
@@ -326,7 +363,7 @@ class TestNoCluster:
             status, text = status_of(capsys, *arguments)
             seconds = time.perf_counter() - start
         assert status == 2
-        said = "is not a Ray cluster, or does not answer" if listening else "no Ray cluster answers at"
+        said = "is not a Ray cluster, does not answer, or wants" if listening else "no Ray cluster answers at"
         assert said in text
         assert text.count("\n") == 1
         assert seconds < 60, "Ray itself waits for minutes"
@@ -345,41 +382,6 @@ class TestNoCluster:
     def test_what_is_no_address(self):
         with pytest.raises(SweepError, match="a cluster's address is auto or HOST:PORT, but got 'head-node'"):
             ray_engine._check_answers("head-node")
-
-
-class TestSlurm:
-    def test_an_array_of_cells(self, tmp_path):
-        pytest.importorskip("submitit")
-        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=2)
-        said = []
-        engine = SlurmEngine(order_of(ledger, "once_broken"), cluster="local", look=0.3)
-        tally = drive(ledger, engine, say=said.append)
-        assert tally.done == 2
-        assert sum("ValueError: no such luck; trying again" in line for line in said) == 2
-        assert all(state.name == "done" for state in ledger.states().values())
-
-    def test_a_killed_job_is_tried_again(self, tmp_path):
-        pytest.importorskip("submitit")
-        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=2)
-        engine = SlurmEngine(order_of(ledger, "tiny"), cluster="local", look=0.3)
-        killer = threading.Thread(target=kill_one, args=(ledger,), daemon=True)
-        killer.start()
-        tally = drive(ledger, engine)
-        killer.join()
-        assert tally.done == 2
-        check_all_done(ledger, n_cells=2)
-
-    def test_without_slurm(self, tmp_path, monkeypatch):
-        pytest.importorskip("submitit")
-        monkeypatch.setenv("PATH", "")
-        with pytest.raises(SweepError, match=r"Slurm cannot be used as asked: Could not detect"):
-            SlurmEngine(Order(tmp_path))
-        with pytest.raises(SweepError, match=r"Slurm cannot be used as asked: .*nonsense"):
-            SlurmEngine(Order(tmp_path), cluster="local", options={"nonsense": "x"})
-
-
-def kill_one(ledger):
-    os.kill(until(lambda: running(ledger))[0], signal.SIGKILL)
 
 
 def n_done(ledger):
