@@ -221,6 +221,10 @@ def engine_options(command: Command) -> Command:
     """What does the work of many cells, where, and how often it tries."""
     engines = click.Choice(["local", "ray", "slurm"])
     what, more = "What does the work: this machine, a Ray cluster or Slurm.", "Further tries of a failing cell."
+    starts, how = (
+        click.Choice(["fork", "spawn"]),
+        "A cell's process here: a fork of one with all imports, or a new one.",
+    )
     cards: dict[str, Any] = {"show_default": "1 if there are any", "help": "GPUs of each cell in Ray, or 0.5."}
     options = (
         click.option("--engine", type=engines, default="local", show_default=True, help=what),
@@ -230,16 +234,8 @@ def engine_options(command: Command) -> Command:
             show_default="one per GPU; without, one per four processors, at least two",
             help="Number of cells that this machine works on at a time.",
         ),
-        click.option(
-            "--start",
-            type=click.Choice(["fork", "spawn"]),
-            show_default="fork on Linux's processors, else spawn",
-            help="Process of each cell on this machine: a fork of one that has everything imported, or a process that "
-            "imports itself and serves short cells one after another.",
-        ),
-        click.option(
-            "--address", help="Address of a running Ray cluster, auto or HOST:PORT; without, one starts here."
-        ),
+        click.option("--start", type=starts, show_default="fork on a CPU with Linux, else spawn", help=how),
+        click.option("--address", help="Address of a Ray cluster that runs, auto or HOST:PORT; else one starts here."),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
         click.option("--gpus", type=FiniteRange(min=0), **cards),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),
