@@ -111,6 +111,7 @@ def configure(
     top = {key: value for key, value in given.items() if value not in (None, {})}
     if "teacher" in top and isinstance(values.get("teacher"), dict):
         top["teacher"] = values["teacher"] | {"path": top["teacher"]}
+    source += "".join(f" with --set {assignment}" for assignment in assignments)
     return parse(override(override(values | top, said), assignments), methods, source=source)
 
 

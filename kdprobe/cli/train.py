@@ -23,6 +23,7 @@ from kdprobe.cli.options import (
     trust_option,
 )
 from kdprobe.errors import ConfigError, near_matches
+from kdprobe.formats.counts import counted
 from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _train(config: "RunConfig", out: Path, *, device: str, quiet: bool, **option
     result = run_training(config, out, device=device, quiet=quiet, **options)
     if int(os.environ.get("RANK", "0")) > 0:
         return  # of several processes the first one prints
-    share, epochs = result["accuracy"], f"{result['epochs']} epochs in {result['seconds']:.1f} s"
+    share, epochs = result["accuracy"], f"{counted(result['epochs'], 'epoch')} in {result['seconds']:.1f} s"
     if share is None:
         echo(f"{out}: trained without labels, {epochs}")
     else:

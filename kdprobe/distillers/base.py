@@ -9,7 +9,8 @@ weights the cross entropy of the student's logits by `ce_weight`, and logs each 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import cos, inf
-from typing import ClassVar, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
@@ -89,6 +90,7 @@ class Method(nn.Module):
         student_needs: which of the student's features the method reads, of the class, or of the instance where they
             depend on its options; `logits` only where more is done with them than the cross entropy with the labels.
         teacher_needs: which of the teacher's.
+        without_logits: options with which it needs no logits, where it has such.
         teacher_stages: numbers of the teacher's stages whose maps are read, if not those of all.
 
     Raises:
@@ -106,6 +108,7 @@ class Method(nn.Module):
     search: ClassVar[Mapping[str, SearchRange]] = ranges()
     student_needs: tuple[Need, ...] = LOGITS
     teacher_needs: tuple[Need, ...] = LOGITS
+    without_logits: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     teacher_stages: Collection[int] | None = None
 
     def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
@@ -179,16 +182,18 @@ def check_needs(name: str, method: Method | type[Method], student: Shapes, teach
     Raises:
         ModelError: saying what it needs that is not there, and how to get it.
     """
+    do = " ".join(f"method.{option}={value}" for option, value in method.without_logits.items())
+    do = f"set {do}, or " if do else ""
     if not student.n_classes and (reads_logits(method.student_needs) or not method.uses_teacher):
         raise ModelError(
-            f"method {name!r} learns from classes, but the data have no labels; take one that reads a teacher's "
+            f"method {name!r} learns from classes, but the data have no labels; {do}take one that reads a teacher's "
             "features alone, such as rkd, fitnet or dropkd"
         )
     if teacher is not None and not teacher.n_classes and reads_logits(method.teacher_needs):
         raise ModelError(
             f"method {name!r} learns from the teacher's logits, but {teacher.model} has no classifier: train one on it "
-            "(model.weights with training.freeze), or take a method that reads features alone, such as rkd, fitnet or "
-            "dropkd with logit_source=classifier"
+            f"(model.weights with training.freeze), or {do}take a method that reads features alone, such as rkd, "
+            "fitnet or dropkd with logit_source=classifier"
         )
 
 
@@ -235,6 +240,27 @@ def needs_places(method: str, *networks: Shapes) -> None:
             raise ModelError(
                 f"{method} applies the classifier at the places of the last map and is not defined for {shapes.model}, "
                 "which does not classify that map's plain mean by a linear layer; ofa and dropkd take any pair"
+            )
+
+
+def needs_cells(method: str, option: str, side: int, *networks: Shapes) -> None:
+    """Check that no cell of a grid is smaller than a position of the networks' last maps.
+
+    Args:
+        method: its name, for messages.
+        option: that says the grid.
+        side: of the grid.
+        networks: with maps.
+
+    Raises:
+        ModelError: naming the network whose map is coarser.
+    """
+    for shapes in networks:
+        _, height, width = shapes.maps[-1]
+        if side > (most := min(height, width)):
+            raise ModelError(
+                f"{method} averages onto a grid of {side} x {side}, finer than the last map of {shapes.model}, "
+                f"{height} x {width}; give method.{option} of at most {most}"
             )
 
 

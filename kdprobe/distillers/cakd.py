@@ -9,6 +9,7 @@ matched. `code`: they come from one linear layer and attention scores before the
 are the teacher's prefix tokens used for attention. Where the paper leaves a norm open, it is a mean here.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -193,6 +194,7 @@ class CAKD(Method):
     search = ranges(attention_weight=around_weight(1.0), token_weight=around_weight(1.0))
     student_needs: tuple[Need, ...] = ("maps", "pooled")
     teacher_needs: tuple[Need, ...] = ("tokens", "qkv")
+    without_logits: ClassVar[Mapping[str, Any]] = {"preset": "paper"}
     options: CAKDOptions
 
     def __init__(self, options: CAKDOptions, student: Shapes, teacher: Shapes | None) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_places, needs_teacher
+from kdprobe.distillers.base import Method, Progress, needs_cells, needs_places, needs_teacher
 from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.vectors import unit
 from kdprobe.distillers.widen import widened
@@ -84,7 +84,9 @@ class CATKD(Method):
 
     def __init__(self, options: CATKDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
-        needs_places("cat_kd", student, needs_teacher("cat_kd", teacher))
+        teacher = needs_teacher("cat_kd", teacher)
+        needs_places("cat_kd", student, teacher)
+        needs_cells("cat_kd", "resolution", options.resolution, student, teacher)
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -68,10 +68,10 @@ def adjacent_loss(student: Float[Tensor, "batch d"], teacher: Float[Tensor, "bat
         teacher: embeddings [B, d]; they get a gradient too.
 
     Raises:
-        AnalysisError: if the batch has a single sample, which has no neighbour.
+        AnalysisError: if the batch has fewer than two samples, so that none has a neighbour.
     """
     if len(student) < 2:
-        raise AnalysisError("cc multiplies neighbours in a batch of at least 2 samples, but got 1")
+        raise AnalysisError(f"cc multiplies neighbours in a batch of at least 2 samples, but got {len(student)}")
     differences = (student - teacher).abs()
     return (differences[:-1] * differences[1:]).sum(dim=1).mean()
 

@@ -88,8 +88,12 @@ def other_logits(logits: Tensor, target: Tensor) -> Tensor:
     return logits.gather(1, others + (others >= target[:, None]))
 
 
-def check_classes(n_classes: int) -> None:
+def check_classes(n_classes: int, others: str = "kd is") -> None:
     """Check that there are classes to rank besides the target.
+
+    Args:
+        n_classes: C.
+        others: what is defined for two classes, with its verb.
 
     Raises:
         AnalysisError: if there are only two classes.
@@ -97,7 +101,7 @@ def check_classes(n_classes: int) -> None:
     if n_classes < 3:
         raise AnalysisError(
             f"decoupled distillation ranks the classes other than the target and needs at least 3 classes, "
-            f"but there are {n_classes}; kd is defined for them"
+            f"but there are {n_classes}; {others} defined for them"
         )
 
 

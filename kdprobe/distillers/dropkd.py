@@ -20,8 +20,8 @@ reconstruction terms, because the targets of the two distillation terms are cons
 encoders could agree on a constant.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -165,6 +165,7 @@ class DropKD(Method):
     )
     student_needs: tuple[Need, ...] = ("maps",)
     teacher_needs: tuple[Need, ...] = ("maps",)
+    without_logits: ClassVar[Mapping[str, Any]] = {"logit_source": "classifier"}
     options: DropKDOptions
 
     def __init__(self, options: DropKDOptions, student: Shapes, teacher: Shapes | None) -> None:

@@ -35,10 +35,10 @@ def distance_loss(student: Float[Tensor, "batch d_s"], teacher: Float[Tensor, "b
         teacher: features [B, d_t].
 
     Raises:
-        AnalysisError: if the batch has a single sample, so that there are no distances.
+        AnalysisError: if the batch has fewer than two samples, so that there are no distances.
     """
     if len(student) < 2:
-        raise AnalysisError("relational distillation needs a batch of at least 2 samples, but got 1")
+        raise AnalysisError(f"relational distillation needs a batch of at least 2 samples, but got {len(student)}")
     return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
 
 

@@ -109,6 +109,8 @@ class RSD(Method):
         assert student.pooled is not None
         assert teacher.pooled is not None
         if self.training and len(student.pooled) < 2:
-            raise AnalysisError("rsd correlates features over a batch of at least 2 samples, but got 1")
+            raise AnalysisError(
+                f"rsd correlates features over a batch of at least 2 samples, but got {len(student.pooled)}"
+            )
         projected = self.projector(student.pooled)
         return {"correlation": self.options.weight * rsd_loss(projected, teacher.pooled, kappa=self.options.kappa)}

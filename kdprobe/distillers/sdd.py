@@ -15,12 +15,13 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_places, needs_teacher
+from kdprobe.distillers.base import Method, Progress, needs_cells, needs_places, needs_teacher
 from kdprobe.distillers.dkd import check_classes, split_logits
 from kdprobe.distillers.kd import divergences
 from kdprobe.distillers.nkd import nkd_parts
 from kdprobe.distillers.search import Choice, around_weight, ranges
 from kdprobe.distillers.widen import widened
+from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
 
 Base = Literal["kd", "dkd", "nkd"]
@@ -100,7 +101,7 @@ def sdd_loss(
     if base == "kd":
         losses = temperature**2 * divergences(*(F.log_softmax(x / temperature, dim=1) for x in (ours, theirs)))
     elif base == "dkd":
-        check_classes(ours.shape[1])
+        check_classes(ours.shape[1], "the bases kd and nkd are")
         parts = zip(*(split_logits(x / temperature, targets) for x in (ours, theirs)), strict=True)
         of_target, of_others = (temperature**2 * divergences(*part) for part in parts)
         losses = alpha * of_target + beta * of_others
@@ -116,8 +117,8 @@ def sdd_loss(
 
 
 def _begins_with_the_whole(scales: tuple[int, ...]) -> tuple[int, ...]:
-    if not scales or scales[0] != 1 or min(scales) < 1:
-        raise ValueError(f"scales are sides of grids of 1 or more that begin with 1, the whole map, but are {scales}")
+    if not scales or scales[0] != 1 or min(scales) < 1 or len(set(scales)) < len(scales):
+        raise ValueError("must be sides of grids, each once, that begin with 1, the whole map, such as [1, 2]")
     return scales
 
 
@@ -166,9 +167,16 @@ class SDD(Method):
 
     def __init__(self, options: SDDOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)
-        needs_places("sdd", student, needs_teacher("sdd", teacher))
+        teacher = needs_teacher("sdd", teacher)
+        needs_places("sdd", student, teacher)
+        if options.nested and max(options.scales) > FINEST:
+            raise ModelError(
+                f"sdd averages maps onto a grid of {FINEST} x {FINEST} first; method.scales above {FINEST} need "
+                "method.nested=false"
+            )
+        needs_cells("sdd", "scales", max(options.scales), student, teacher)
         if options.base == "dkd":
-            check_classes(student.n_classes)
+            check_classes(student.n_classes, "method.base=kd and method.base=nkd are")
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress

@@ -7,7 +7,8 @@ References:
     the authors' code: roymiles/VkD. Its form for detection, which standardises tokens, is not made here.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ class SRDOptions(Section):
         weight: weight of the features' term. The authors take 2 for `power` and 1 for the other forms.
         kd_weight: weight of `kd_loss` at temperature 1; with 0 the teacher needs no classifier.
         form: `power`, `correlation` (the authors' for DeiT) or `vkd`, which goes with an orthogonal projector.
-        exponent: `power`: of the differences. torchdistill's class has 1 where its configurations have 4.
+        exponent: `power`: of the differences, 16 at most. torchdistill's class has 1 where its configurations have 4.
         projector: `linear`, with a bias, or `orthogonal`: columns, or rows for a narrower teacher, are orthonormal.
     """
 
@@ -95,7 +96,7 @@ class SRDOptions(Section):
     weight: float = Field(2.0, ge=0)
     kd_weight: float = Field(1.0, ge=0)
     form: Literal["power", "correlation", "vkd"] = "power"
-    exponent: float = Field(4.0, ge=1)
+    exponent: float = Field(4.0, ge=1, le=16)
     projector: Literal["linear", "orthogonal"] = "linear"
 
 
@@ -109,6 +110,7 @@ class SRD(Method):
     search = ranges(weight=around_weight(2.0), kd_weight=around_weight(1.0))
     student_needs: tuple[Need, ...] = ("pooled",)
     teacher_needs: tuple[Need, ...] = ("pooled",)
+    without_logits: ClassVar[Mapping[str, Any]] = {"kd_weight": 0}
     options: SRDOptions
 
     def __init__(self, options: SRDOptions, student: Shapes, teacher: Shapes | None) -> None:

@@ -10,9 +10,10 @@ classifier, which needs no pass over the data and is an option of the authors' c
 `method.cost` give the published ones. The decay of the weights is continuous here, and in steps of whole epochs there.
 """
 
+from collections.abc import Mapping
 from math import pi
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -187,11 +188,12 @@ class WKD(Method):
 
     Options: ClassVar[type[Section]] = WKDOptions
     reference = "Lv, Yang, Li 2024"
-    source = "the authors' configuration for CIFAR-100, ResNet32x4 to ResNet8x4"
-    published = "76.53 (CIFAR-100, ResNet32x4 to ResNet8x4)"
+    source = "the authors' configuration for CIFAR-100, ResNet32x4 to ResNet8x4, but for method.cost"
+    published = "76.53 (CIFAR-100, ResNet32x4 to ResNet8x4, cost by CKA)"
     search = ranges(transport_weight=around_weight(600.0), temperature=LogUniform(2.0, 16.0))
     student_needs: tuple[Need, ...] = ()
     teacher_needs: tuple[Need, ...] = ()
+    without_logits: ClassVar[Mapping[str, Any]] = {"target_weight": 0, "transport_weight": 0, "feature_weight": 0.08}
     teacher_stages = (-1,)
     options: WKDOptions
     distances: Tensor
@@ -261,9 +263,10 @@ def _read_distances(path: str, n_classes: int) -> Tensor:
     try:
         found = np.load(Path(path).expanduser(), allow_pickle=False)
     except (OSError, ValueError) as error:
+        why = "it holds no array" if isinstance(error, ValueError) else error.strerror
         raise ModelError(
             f"method.cost is 'head' or a .npy file of distances of the classes, but {path} cannot be read as one "
-            f"({error})"
+            f"({why})"
         ) from error
     if found.shape != (n_classes, n_classes) or found.dtype.kind != "f" or not np.isfinite(found).all():
         raise ModelError(

@@ -30,6 +30,7 @@ from kdprobe import __version__
 from kdprobe.devices import pick_device
 from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
 from kdprobe.files import replacing, sha256
+from kdprobe.formats.counts import counted
 from kdprobe.formats.parsing import parsing
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import (
@@ -355,9 +356,10 @@ def _unfinished(path: Path, meta: Mapping[str, Any]) -> str:
     except RunError as error:
         return f"whether the run of {path} is finished is not known: {error}"
     if trained is None:
-        return f"the run {path.parent} is {folder.state}: {path.name} is its network after {epoch} of {planned} epochs"
+        of = counted(planned, "epoch")
+        return f"the run {path.parent} is {folder.state}: {path.name} is its network after {epoch} of {of}"
     if path.name == LAST and epoch is not None and epoch != trained:
-        return f"{path} is the network after {epoch} epochs, but result.json of its run is of {trained}"
+        return f"{path} is the network after {counted(epoch, 'epoch')}, but result.json of its run is of {trained}"
     return ""
 
 

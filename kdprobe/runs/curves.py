@@ -8,6 +8,7 @@ import pandas as pd
 
 from kdprobe.errors import RunError
 from kdprobe.files import shortest_names
+from kdprobe.formats.counts import counted
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 from kdprobe.runs.folder import RunFolder
@@ -44,7 +45,7 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
     ]
     planned = [run.values()["training"]["epochs"] for run in runs]
     remarks = [
-        {"reason": f"{name} is {run.state}: {len(found)} of {epochs} epochs"}
+        {"reason": f"{name} is {run.state}: {len(found)} of {counted(epochs, 'epoch')}"}
         for name, run, found, epochs in zip(names, runs, records, planned, strict=True)
         if not run.finished
     ]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 
+from kdprobe.formats.counts import counted
 from kdprobe.sweeps.attempts import last_number, read_attempt
 from kdprobe.sweeps.ledger import Ledger, State
 from kdprobe.terminal.progress import worded_time
@@ -30,7 +31,7 @@ def _status(ledger: Ledger, state: State) -> str | None:
     if state.name == "running" and attempt is not None:
         epochs = len(ledger.run(attempt.path.name.partition(".")[0]).metrics())
         age = ledger.heartbeat_age(attempt)
-        return f"{damaged}running on {attempt.host}, {epochs} epochs done, heartbeat {age:.0f} s ago"
+        return f"{damaged}running on {attempt.host}, {counted(epochs, 'epoch')} done, heartbeat {age:.0f} s ago"
     if state.name == "failed" and attempt is not None:
         return f"{damaged}failed in attempt {attempt.number}: {attempt.error}"
     return damaged.removesuffix("; ") or None

@@ -12,6 +12,7 @@ data, optimizer, precision, processes, checkpoints.
             optimizer.step()
 """
 
+import re
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -103,7 +104,11 @@ class Distillation(nn.Module):
         if images is not None or not _is_known(student):
             describe(student, image_size=_side(images))
         network = _teacher(name, kind, teacher, student, images)
-        built = make_method(settings, measure(student), None if network is None else measure(network), kind=kind)
+        sizes = measure(student), None if network is None else measure(network)
+        try:
+            built = make_method(settings, *sizes, kind=kind)
+        except ModelError as error:  # what is an option here stands under `method:` in a configuration
+            raise ModelError(re.sub(r"\bmethod\.(?=\w)", "", str(error))) from error
         self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
         self.method_name, self.n_epochs = name, n_epochs
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's
@@ -232,7 +237,10 @@ def _method(method: str | type[Method], options: dict[str, Any]) -> tuple[type[M
     types = option_types() if isinstance(method, str) else {name: method.Options}
     settings, mistakes = check_method({"name": name, **options}, types)
     if mistakes:
-        raise ConfigError("Distillation: " + "; ".join(mistakes))
+        raise ConfigError(
+            "Distillation: "
+            + "; ".join(mistake.removeprefix("method.name: ").removeprefix("method.") for mistake in mistakes)
+        )
     return KNOWN_METHODS[name] if isinstance(method, str) else method, settings
 
 

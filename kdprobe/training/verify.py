@@ -10,6 +10,7 @@ from kdprobe.config import RunConfig
 from kdprobe.distillers import option_types
 from kdprobe.errors import KdprobeError, RunError
 from kdprobe.files import sha256
+from kdprobe.formats.counts import counted
 from kdprobe.formats.jsons import read_json
 from kdprobe.models import load
 from kdprobe.models.checkpoint import AUXILIARY, BEST, LAST, read_tensors
@@ -99,7 +100,7 @@ def _contradictions(
         if stated.get(key) != value:
             yield f"{run.result_path} states {key} {stated.get(key)!r}, but it is {value!r}"
     if len(records) != config.training.epochs:
-        yield f"{run.path} is finished after {len(records)} of {config.training.epochs} epochs"
+        yield f"{run.path} is finished after {len(records)} of {counted(config.training.epochs, 'epoch')}"
     yield from _teacher(run, config, result)
 
 

@@ -5,7 +5,7 @@ from kdprobe.config import parse
 from kdprobe.distillers import DISTILLERS, option_types
 from kdprobe.errors import ConfigError
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.recipe import read_recipe, recipes
+from kdprobe.recipe import configure, read_recipe, recipes
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
@@ -60,3 +60,15 @@ def test_a_section_of_methods_holds_options(methods, tmp_path):
     path.write_text(f"methods: {methods}\n")
     with pytest.raises(ConfigError, match=r"my\.yaml: the section methods must hold the options of each method"):
         read_recipe(str(path), method="plain")
+
+
+def test_a_mistake_in_a_set_value_is_not_the_recipes_alone():
+    with pytest.raises(
+        ConfigError, match=r"^R with --set method.scales=\[2,4\] has a mistake: method.scales: must be .* but"
+    ):
+        configure(
+            read_recipe("digits/resnet8-kd", method="sdd"),
+            option_types(),
+            source="R",
+            assignments=["method.scales=[2,4]"],
+        )

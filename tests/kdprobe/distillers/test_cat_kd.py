@@ -62,3 +62,11 @@ def test_a_network_that_does_not_classify_places_is_refused():
     kind, shapes = DISTILLERS["cat_kd"], Shapes("any", ("a",), ((3, 7, 7),), 3, 5, None, 0)
     with pytest.raises(ModelError, match=r"cat_kd applies the classifier at the places .* not defined for any, which"):
         kind(kind.Options(), shapes, shapes)
+
+
+def test_a_grid_that_is_finer_than_the_map_is_refused():
+    kind, shapes = DISTILLERS["cat_kd"], Shapes("any", ("a",), ((3, 7, 6),), 3, 5, None, 0, averaged=True)
+    with pytest.raises(
+        ModelError, match=r"onto a grid of 64 x 64, finer .* of any, 7 x 6; give method.resolution of at"
+    ):
+        kind(kind.Options(resolution=64), shapes, shapes)

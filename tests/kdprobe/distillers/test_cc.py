@@ -70,4 +70,6 @@ def test_a_sample_without_features_passes_no_gradient():
 def test_a_batch_of_one_has_no_neighbours():
     with pytest.raises(AnalysisError, match="neighbours in a batch of at least 2 samples, but got 1"):
         adjacent_loss(torch.ones(1, 4), torch.ones(1, 4))
+    with pytest.raises(AnalysisError, match="neighbours in a batch of at least 2 samples, but got 0"):
+        adjacent_loss(torch.ones(0, 4), torch.ones(0, 4))
     assert congruence_loss(torch.ones(1, 4), torch.ones(1, 3)).item() == pytest.approx(0, abs=1e-12)

@@ -113,6 +113,20 @@ def test_a_teacher_without_a_classifier_is_refused_with_how_to_get_one(name, opt
         made(name, options, teacher_classes=0)
 
 
+@pytest.mark.parametrize("name", [name for name, kind in DISTILLERS.items() if kind.without_logits])
+def test_a_refusal_names_the_options_that_need_no_logits(name):
+    options, remedy = OF_LOGITS[name], DISTILLERS[name].without_logits
+    said = " ".join(f"method.{key}={value}" for key, value in remedy.items())
+    with pytest.raises(ModelError, match=f"has no classifier: train .*, or set {said}, or take a method"):
+        made(name, options, teacher_classes=0)
+    assert made(name, options | dict(remedy), teacher_classes=0)
+
+
+def test_the_methods_whose_options_choose_what_they_read_say_so():
+    several = {name for name in OF_FEATURES if name in OF_LOGITS}
+    assert {name for name, kind in DISTILLERS.items() if kind.without_logits} == several | {"wkd"}
+
+
 @pytest.mark.parametrize(("name", "options"), OF_FEATURES.items())
 def test_a_teacher_without_a_classifier_teaches_by_its_features(name, options):
     method = made(name, options, teacher_classes=0)
@@ -140,7 +154,7 @@ def test_features_are_learnt_without_labels(name, options):
 
 @pytest.mark.parametrize("name", [*{**OF_LOGITS, "plain": {}, "scn": {}, "eac": {}}])
 def test_classes_are_not_learnt_without_labels(name):
-    refusal = f"method '{name}' learns from classes, but the data have no labels; take one that reads a teacher's"
+    refusal = f"method '{name}' learns from classes, but the data have no labels; .*take one that reads a teacher's"
     options = OF_LOGITS.get(name, {})
     if name == "dropkd":
         options = {**options, **UNLABELLED["dropkd"]}

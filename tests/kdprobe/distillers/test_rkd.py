@@ -74,6 +74,8 @@ def test_dead_and_duplicate_features_give_finite_gradients(loss, student):
 def test_a_batch_of_one_has_no_distances():
     with pytest.raises(AnalysisError, match="batch of at least 2 samples, but got 1"):
         distance_loss(_features(1, 4), _features(1, 4))
+    with pytest.raises(AnalysisError, match="batch of at least 2 samples, but got 0"):
+        distance_loss(torch.ones(0, 4), torch.ones(0, 4))
 
 
 def test_a_batch_of_one_has_no_angle_error():

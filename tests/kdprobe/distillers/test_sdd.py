@@ -9,7 +9,7 @@ from kdprobe.distillers.dkd import dkd_loss
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.distillers.nkd import nkd_loss
 from kdprobe.distillers.sdd import region_logits, region_weights, regions, sdd_loss
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import AnalysisError, ModelError
 from kdprobe.models.stages import Features, Shapes
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
@@ -80,12 +80,35 @@ def test_the_method_warms_up_by_whole_epochs():
 
 
 def test_two_classes_have_no_ranking_over_dkd_alone():
-    with pytest.raises(AnalysisError, match="at least 3 classes, but there are 2; kd is defined"):
+    with pytest.raises(
+        AnalysisError, match=r"but there are 2; method.base=kd and method.base=nkd are defined for them"
+    ):
         method_of(n_classes=2)
     assert method_of(n_classes=2, base="nkd")
 
 
-@pytest.mark.parametrize("scales", [(), (2, 4), (1, 0)])
+@pytest.mark.parametrize("scales", [(), (2, 4), (1, 0), (1, 1)])
 def test_scales_begin_with_the_whole(scales):
     (mistake,) = check_method({"name": "sdd", "scales": scales}, option_types())[1]
-    assert "sides of grids of 1 or more that begin with 1, the whole map, but are" in mistake
+    assert mistake == (
+        "method.scales: must be sides of grids, each once, that begin with 1, the whole map, such as [1, 2], but is "
+        f"{scales}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        (
+            {"scales": (1, 8)},
+            r"averages maps onto a grid of 4 x 4 first; method.scales above 4 need method.nested=false",
+        ),
+        (
+            {"scales": (1, 64), "nested": False},
+            r"grid of 64 x 64, finer than the last map of any, \d x \d; give method",
+        ),
+    ],
+)
+def test_a_grid_that_is_finer_than_the_map_is_refused(options, refusal):
+    with pytest.raises(ModelError, match=refusal):
+        method_of(**options)

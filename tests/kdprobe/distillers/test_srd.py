@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdprobe.distillers import DISTILLERS, Progress
+from kdprobe.config.parsing import check_method
+from kdprobe.distillers import DISTILLERS, Progress, option_types
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.distillers.srd import srd_correlation_loss, srd_loss, vkd_loss
 from kdprobe.models.stages import Features, Shapes
@@ -86,3 +87,10 @@ def test_students_with_tokens_give_the_mean_of_their_patches():
     found = method(Features(torch.zeros(5, 3), tokens=tokens, n_prefix=2), teacher, torch.zeros(5), Progress(0, 1))
     expected = 2 * srd_loss(method.projector(tokens[:, 2:].mean(1)), teacher.pooled)
     torch.testing.assert_close(found, {"features": expected})
+
+
+def test_an_exponent_whose_powers_overflow_is_refused():
+    (mistake,) = check_method({"name": "srd", "exponent": 1e6}, option_types())[1]
+    assert mistake == "method.exponent: input should be less than or equal to 16, but is 1000000.0"
+    opposite = torch.tensor([1.0, -1.0]).repeat(2048)[:, None] * torch.ones(8)
+    assert srd_loss(opposite, -opposite, exponent=16.0).isfinite()

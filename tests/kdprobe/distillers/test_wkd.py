@@ -118,6 +118,9 @@ def test_distances_that_cannot_be_meant_are_refused(tmp_path):
     path = tmp_path / "distances.npy"
     with pytest.raises(ModelError, match=r"is 'head' or a .npy file of distances of the classes, but .* cannot be rea"):
         made(cost=str(path))
+    path.write_text("import numpy")
+    with pytest.raises(ModelError, match=r"distances.npy cannot be read as one \(it holds no array\)"):
+        made(cost=str(path))
     for array, found in ((np.zeros((5, 4)), r"float64 \[5, 4\]"), (np.zeros((5, 5), int), r"int64 \[5, 5\]")):
         np.save(path, array)
         with pytest.raises(ModelError, match=rf"must hold finite distances \[5, 5\] of the .* but holds {found}"):

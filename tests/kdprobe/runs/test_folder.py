@@ -428,7 +428,7 @@ def other_weights(run):
                 "states epochs 1, but it is 0",
                 r"states accuracy 0\.\d+, but it is None",
                 r"states best_accuracy 0\.\d+, but it is None",
-                "is finished after 0 of 1 epochs",
+                "is finished after 0 of 1 epoch",
             ],
         ),
         (
@@ -438,7 +438,7 @@ def other_weights(run):
                 "states epochs 1, but it is 0",
                 r"states accuracy 0\.\d+, but it is None",
                 r"states best_accuracy 0\.\d+, but it is None",
-                "is finished after 0 of 1 epochs",
+                "is finished after 0 of 1 epoch",
             ],
         ),
     ],

@@ -1007,8 +1007,7 @@ def test_status_shows_every_state(tmp_path, capsys):
     assert "4 cells: 1 done, 1 running, 1 failed, 1 left" in text
     host = attempts.socket.gethostname()
     assert (
-        f"feature_rate_teacher=0.3 feature_rate_student=0.5 seed=0: running on {host}, 1 epochs done, heartbeat "
-        in text
+        f"feature_rate_teacher=0.3 feature_rate_student=0.5 seed=0: running on {host}, 1 epoch done, heartbeat " in text
     )
     assert "failed in attempt 1: no luck" in text
     assert "its result.json is damaged, so it is not done" in text

@@ -45,11 +45,15 @@ def test_classes_are_matched_by_name(teacher, said, places):
 @pytest.mark.parametrize(
     ("teacher", "said", "refusal"),
     [
-        (info(n_classes=5), None, "the teacher T has 5 classes, but the student has 3; say with teacher.classes which"),
+        (
+            info(n_classes=5),
+            None,
+            r"T has 5 classes, but the student has 3; say with teacher.classes \(in Python, classes=\) which",
+        ),
         (
             info("owl", "cat", "dog"),
             None,
-            "class 0 is 'owl' to the teacher, but 'cat' in the data; teacher.classes={} m",
+            r"class 0 is 'owl' to the teacher, but 'cat' in the data; teacher.classes={} \(in Python, classes={}\) m",
         ),
         (
             info("cat", "dog", "bee"),
@@ -63,7 +67,11 @@ def test_classes_are_matched_by_name(teacher, said, places):
             {"owl": "beee"},
             r"T has no class 'beee'; did you mean 'bee'\?; say with .* 'owl' is",
         ),
-        (info("cat", "dog", "bee"), {"cow": "bee"}, "teacher.classes: the data have no class 'cow'"),
+        (
+            info("cat", "dog", "bee"),
+            {"cow": "bee"},
+            r"teacher.classes \(in Python, classes=\): the data have no class 'cow'",
+        ),
         (info("cat", "dog", "bee"), {"owl": "dog"}, "makes 'dog' and 'owl' the same class of the teacher; give each"),
         (
             info(n_classes=4),
@@ -71,9 +79,17 @@ def test_classes_are_matched_by_name(teacher, said, places):
             "T does not name its classes; give their names in their order .* for 'cat'",
         ),
         (info(n_classes=4), {"cat": 4, "dog": 1, "owl": 2}, "makes 'cat' class 4, but the teacher T has 0 to 3"),
-        (info(n_classes=4), ("cat", "dog", "owl"), "teacher.classes names 3 classes, but the teacher T has 4"),
-        (info(n_classes=0), ("cat", "dog", "owl"), "teacher.classes names 3 classes, but the teacher T has 0"),
-        (info(n_classes=3), ("cat", "dog", "cat"), "teacher.classes names 'cat' twice"),
+        (
+            info(n_classes=4),
+            ("cat", "dog", "owl"),
+            r"teacher.classes \(in Python, classes=\) names 3 classes, but the teacher T has 4",
+        ),
+        (
+            info(n_classes=0),
+            ("cat", "dog", "owl"),
+            r"teacher.classes \(in Python, classes=\) names 3 classes, but the teacher T has 0",
+        ),
+        (info(n_classes=3), ("cat", "dog", "cat"), r"teacher.classes \(in Python, classes=\) names 'cat' twice"),
         (info(n_classes=3), ("cat", "dog", "bee"), "T has no class 'owl'"),
         (info("cat", "owl", "dog"), ("cat", "dog", "owl"), "calls class 1 'dog', but the teacher T calls it 'owl'"),
     ],

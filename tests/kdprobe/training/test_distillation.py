@@ -380,9 +380,9 @@ def named(classes):
 
 
 REFUSED = {
-    "method": (ConfigError, "Distillation: method.name: no method 'kdd'; did you mean 'kd'", {"method": "kdd"}),
-    "option": (ConfigError, "method.temprature: unknown key; did you mean 'temperature'", {"temprature": 1}),
-    "value": (ConfigError, "method.temperature: input should be greater than 0, but is -1", {"temperature": -1}),
+    "method": (ConfigError, "Distillation: no method 'kdd'; did you mean 'kd'", {"method": "kdd"}),
+    "option": (ConfigError, "Distillation: temprature: unknown key; did you mean 'temperature'", {"temprature": 1}),
+    "value": (ConfigError, "Distillation: temperature: input should be greater than 0, but is -1", {"temperature": -1}),
     "no teacher": (ModelError, "method 'kd' needs a teacher", {"teacher": None}),
     "a teacher": (ModelError, "method 'plain' has no use for a teacher, but one was given", {"method": "plain"}),
     "no file": (CheckpointError, "there is no checkpoint nowhere.safetensors", {"teacher": "nowhere.safetensors"}),
@@ -489,3 +489,14 @@ def test_a_batch_that_cannot_be_meant_is_one_line(images):
     refused(DataError, "method 'scn' remembers single images: give index=", seen, labels, method="scn")
     refused(ConfigError, "epochs done, from 0, of n_epochs=1, but is 1", seen, labels, epoch=1)
     refused(ConfigError, "epochs done, from 0, of n_epochs=1, but is -0.5", seen, labels, epoch=-0.5)
+
+
+def test_options_are_called_what_they_are_called_here():
+    with pytest.raises(
+        ConfigError, match=r"Distillation: scales: must be sides of grids, .* \[1, 2\], but is \(2, 4\)"
+    ):
+        kdprobe.Distillation(network(), network(), "sdd", scales=(2, 4))
+    with pytest.raises(ModelError, match=r", or set kd_weight=0, or take a method that"):
+        kdprobe.Distillation(network(), network(n_classes=0), "srd")
+    with pytest.raises(ModelError, match=r"say with teacher.classes \(in Python, classes=\) which"):
+        kdprobe.Distillation(network(), network(n_classes=5), "kd")

@@ -121,7 +121,7 @@ def test_the_command_says_what_was_done(pictures, teacher, tmp_path, capsys):
     for _ in range(2):  # the second time it is finished
         assert kdprobe.main(arguments) == 0
         told = capsys.readouterr()
-        assert told.out.startswith(f"{tmp_path / 'run'}: trained without labels, 1 epochs in ")
+        assert told.out.startswith(f"{tmp_path / 'run'}: trained without labels, 1 epoch in ")
         arguments = [*arguments, "--resume"]
 
 
