@@ -107,8 +107,8 @@ class Distillation(nn.Module):
         sizes = measure(student), None if network is None else measure(network)
         try:
             built = make_method(settings, *sizes, kind=kind)
-        except ModelError as error:  # what is an option here stands under `method:` in a configuration
-            raise ModelError(re.sub(r"\bmethod\.(?=\w)", "", str(error))) from error
+        except ModelError as error:
+            raise ModelError(_with_options_of_python(error)) from error
         self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
         self.method_name, self.n_epochs = name, n_epochs
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's
@@ -317,6 +317,11 @@ def _teacher(
     if not _is_known(network):
         describe(network, image_size=told_size(network) or _side(images))
     return network.to(_device(student)).requires_grad_(False).eval()
+
+
+def _with_options_of_python(error: ModelError) -> str:
+    """Without `method.` in front of the options, which are arguments here."""
+    return re.sub(r"\bmethod\.(?=\w)", "", str(error))
 
 
 def _oblong(*networks: nn.Module | None) -> str:
