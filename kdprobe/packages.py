@@ -39,11 +39,11 @@ def offered_by(group: str) -> dict[str, str]:
 
 
 def _entries(group: str) -> tuple[EntryPoint, ...]:
-    return _found(entry_points, group, tuple(sys.path))
+    return found(entry_points, group, tuple(sys.path))
 
 
 @cache
-def _found(look: Callable[..., Iterable[EntryPoint]], group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+def found(look: Callable[..., Iterable[EntryPoint]], group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """Entry points of a group, looked for once as long as the path for imports stays the same."""
     return tuple(look(group=group))
 

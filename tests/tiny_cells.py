@@ -64,7 +64,7 @@ def forgetful(config, out, device):
 def pinned(config, out, device):
     """Says where it was put."""
     keys = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
-    print(json.dumps({"pid": os.getpid(), **{key: os.environ.get(key) for key in keys}}))
+    print(json.dumps({"pids": [os.getppid(), os.getpid()], **{key: os.environ.get(key) for key in keys}}))
     finish(config, out, device)
 
 

@@ -4,6 +4,7 @@ Any installed package can add a command by naming it under the entry-point group
 listed here: they do not depend on what was written down when it was installed.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
@@ -14,6 +15,7 @@ import click
 from kdprobe import __version__
 from kdprobe.cli.hidden import check_not_hidden, hidden_module
 from kdprobe.errors import ConfigError, KdprobeError, near_matches
+from kdprobe.packages import found
 from kdprobe.provenance import running
 from kdprobe.terminal import echo
 from kdprobe.terminal.progress import phase
@@ -133,7 +135,7 @@ def _load(entry: EntryPoint) -> click.Command:
     Raises:
         KdprobeError: if it cannot be imported, naming a file of the user's where that is the reason.
     """
-    others = sorted({one.value for one in entry_points(group=GROUP, name=entry.name)} - {entry.value})
+    others = sorted({one.value for one in _installed() if one.name == entry.name} - {entry.value})
     if others and entry.name not in OWN:
         raise KdprobeError(
             f"command {entry.name!r} is registered as {entry.value} and as {others[0]}; uninstall one of the packages"
@@ -167,6 +169,10 @@ def _broken(entry: EntryPoint, error: KdprobeError) -> click.Command:
     )
 
 
+def _installed() -> tuple[EntryPoint, ...]:
+    return found(entry_points, GROUP, tuple(sys.path))
+
+
 def _entry_points() -> dict[str, EntryPoint]:
     """What kdprobe has and what other packages add; a name of kdprobe's own is kdprobe's.
 
@@ -174,5 +180,5 @@ def _entry_points() -> dict[str, EntryPoint]:
     """
     own = {name: EntryPoint(name, value, GROUP) for name, value in OWN.items()}
     packages = {value.partition(".")[0] for value in OWN.values()}
-    added = {entry.name: entry for entry in entry_points(group=GROUP) if entry.module.partition(".")[0] not in packages}
+    added = {entry.name: entry for entry in _installed() if entry.module.partition(".")[0] not in packages}
     return added | own

@@ -221,18 +221,17 @@ def engine_options(command: Command) -> Command:
     """What does the work of many cells, where, and how often it tries."""
     engines = click.Choice(["local", "ray", "slurm"])
     what, more = "What does the work: this machine, a Ray cluster or Slurm.", "Further tries of a failing cell."
+    starts, how = (
+        click.Choice(["fork", "spawn"]),
+        "A cell's process here: a fork of one with all imports, or a new one.",
+    )
+    each = "one per GPU; without, one per four processors, at least two"
     cards: dict[str, Any] = {"show_default": "1 if there are any", "help": "GPUs of each cell in Ray, or 0.5."}
     options = (
         click.option("--engine", type=engines, default="local", show_default=True, help=what),
-        click.option(
-            "--slots",
-            type=click.IntRange(min=1),
-            show_default="one per GPU; without, one per four processors, at least two",
-            help="Number of cells that this machine works on at a time.",
-        ),
-        click.option(
-            "--address", help="Address of a running Ray cluster, auto or HOST:PORT; without, one starts here."
-        ),
+        click.option("--slots", type=click.IntRange(min=1), show_default=each, help="Cells at a time on this machine."),
+        click.option("--start", type=starts, show_default="fork on a CPU with Linux, else spawn", help=how),
+        click.option("--address", help="Address of a Ray cluster that runs, auto or HOST:PORT; else one starts here."),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
         click.option("--gpus", type=FiniteRange(min=0), **cards),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),

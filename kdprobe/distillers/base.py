@@ -8,6 +8,7 @@ weights the cross entropy of the student's logits by `ce_weight`, and logs each 
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import cos, inf
 from typing import ClassVar, TypeVar
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from kdprobe.errors import ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
 
 _Teacher = TypeVar("_Teacher")
+Amount = float | Tensor
 
 
 @dataclass(frozen=True)
@@ -26,25 +28,43 @@ class Progress:
     """How far training has come.
 
     Attributes:
-        epoch: epochs done, a fraction inside an epoch; 0 at the first step.
+        epoch: epochs done, a fraction inside an epoch; 0 at the first step. In a compiled training it is a scalar on
+            the device, as what is compiled for a number would be compiled anew for the next one.
         n_epochs: epochs in all.
     """
 
-    epoch: float
+    epoch: Amount
     n_epochs: int
 
-    def ramp(self, epochs: float) -> float:
-        """Linear rise from 0 at the first step to 1 after this many epochs; 1 from the start for 0 epochs."""
-        return 1.0 if epochs <= 0 else min(self.epoch / epochs, 1.0)
+    @property
+    def whole(self) -> Amount:
+        """Whole epochs done."""
+        return self.epoch.floor() if isinstance(self.epoch, Tensor) else int(self.epoch)
 
-    def warmup(self, epochs: int, *, first: int = 1) -> float:
+    def ramp(self, epochs: float) -> Amount:
+        """Linear rise from 0 at the first step to 1 after this many epochs; 1 from the start for 0 epochs."""
+        return 1.0 if epochs <= 0 else clamped(self.epoch / epochs, high=1.0)
+
+    def warmup(self, epochs: int, *, first: int = 1) -> Amount:
         """Rise by whole epochs, as the benchmarks do: `first` / epochs all through the first one; at most 1.
 
         Args:
             epochs: number of epochs after which it is 1; it always is for 0.
             first: what the first epoch counts as: 1, as in mdistiller, or 0, as in ReviewKD's own script.
         """
-        return 1.0 if epochs <= 0 else min((int(self.epoch) + first) / epochs, 1.0)
+        return 1.0 if epochs <= 0 else clamped((self.whole + first) / epochs, high=1.0)
+
+
+def cosine(amount: Amount) -> Amount:
+    """The cosine of a number, or of a scalar on a device."""
+    return amount.cos() if isinstance(amount, Tensor) else cos(amount)
+
+
+def clamped(amount: Amount, *, low: float = -inf, high: float = inf) -> Amount:
+    """A number, or a scalar on a device, that is at least `low` and at most `high`; a scalar becomes float32."""
+    if isinstance(amount, Tensor):
+        return amount.clamp(low, high).float()
+    return min(max(amount, low), high)
 
 
 class Method(nn.Module):
@@ -60,6 +80,7 @@ class Method(nn.Module):
         uses_teacher: whether a teacher must be given.
         n_views: how many views of each image `inputs` returns.
         remembers_images: whether single images are told apart, by their places in the data set.
+        is_static: whether each step has tensors of the same shapes, and changes what it remembers in place.
         reference: authors and year.
         source: where the default weights come from.
         published: an accuracy in %, with data and networks, of those that `figures/paper/published` lists; empty if
@@ -78,6 +99,7 @@ class Method(nn.Module):
     uses_teacher: ClassVar[bool] = True
     n_views: ClassVar[int] = 1
     remembers_images: ClassVar[bool] = False
+    is_static: ClassVar[bool] = True
     reference: ClassVar[str] = ""
     source: ClassVar[str] = ""
     published: ClassVar[str] = ""

@@ -21,7 +21,7 @@ from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.devices import sent
 from kdprobe.distillers.adversary import adversarial_terms, score_discriminator, token_discriminator
-from kdprobe.distillers.base import Method, Progress, needs_maps, needs_pooled, needs_teacher
+from kdprobe.distillers.base import Amount, Method, Progress, clamped, needs_maps, needs_pooled, needs_teacher
 from kdprobe.distillers.pairing import check_stage, levels, resized
 from kdprobe.distillers.search import around_weight, ranges
 from kdprobe.distillers.strong_view import strong_view
@@ -138,9 +138,9 @@ class ConvQKV(nn.Module):
         return torch.stack(split)
 
 
-def ramp(epoch: float) -> float:
+def ramp(epoch: Amount) -> Amount:
     """Preset `code`: weight of all terms but the cross entropy; rises from epoch 25 to 0.2 at epoch 35."""
-    return min(max((epoch - 25) / 50, 0.0), 0.2)
+    return clamped((epoch - 25) / 50, low=0.0, high=0.2)
 
 
 class CAKDOptions(Section):

@@ -122,7 +122,7 @@ class CKA(Method):
         """Give all processes the mean of their averages, so that a resumed run goes on as an uninterrupted one."""
         bits = torch.tensor(join(self.averages.flatten().view(torch.int64)))
         of_all = bits.view(torch.float64).view(-1, *self.averages.shape)
-        self.averages = of_all.mean(dim=0).to(self.averages.device)
+        self.averages.copy_(of_all.mean(dim=0))
 
     def forward(
         self, student: Features, teacher: Features | None, labels: Tensor, progress: Progress
@@ -132,6 +132,6 @@ class CKA(Method):
         hsic = torch.stack([batch_hsic(student.maps[own], teacher.maps[other]) for own, other in self.pairs])
         averages = self.averages.lerp(hsic.detach(), 1 - self.options.momentum)
         if self.training and len(labels) >= MIN_SAMPLES:
-            self.averages = averages
+            self.averages.copy_(averages)
         loss = cka_loss(hsic, averages).mean()
         return {"cka": self.options.weight * loss.to(torch.promote_types(student.maps[0].dtype, torch.float32))}

@@ -88,6 +88,7 @@ class CRD(Method):
     """
 
     Options: ClassVar[type[Section]] = CRDOptions
+    is_static = False  # what it remembers grows
     reference = "Tian, Krishnan, Isola 2020"
     source = "the authors' script for CIFAR-100"
     published = "71.16 (CIFAR-100, ResNet56 to ResNet20)"

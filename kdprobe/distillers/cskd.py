@@ -4,7 +4,7 @@ Reference:
     B. Zhao, R. Song and J. Liang, "Cumulative spatial knowledge distillation for vision transformers", ICCV 2023.
 """
 
-from math import cos, pi
+from math import pi
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_places, needs_teacher
+from kdprobe.distillers.base import Amount, Method, Progress, cosine, needs_places, needs_teacher
 from kdprobe.distillers.deit import (
     TargetKind,
     logits_of_tokens,
@@ -28,18 +28,20 @@ from kdprobe.models.stages import Features, Shapes
 Decay = Literal["linear", "x2", "cos"]
 
 
-def fusion_ratio(progress: float, decay: Decay = "linear") -> float:
+def fusion_ratio(progress: Amount, decay: Decay = "linear") -> Amount:
     """Weight of the local teacher: 1 at the start of training, 0 at its end.
 
     Args:
         progress: fraction of the training done, in [0, 1].
         decay: `linear`, `x2` (squared) or `cos` (quarter of a cosine).
     """
-    return {"linear": 1 - progress, "x2": (1 - progress) ** 2, "cos": cos(pi / 2 * progress)}[decay]
+    if decay == "cos":
+        return cosine(pi / 2 * progress)
+    return 1 - progress if decay == "linear" else (1 - progress) ** 2
 
 
 @widened
-def fused_teacher(dense: Float[Tensor, "batch classes h w"], ratio: float) -> Float[Tensor, "batch classes h w"]:
+def fused_teacher(dense: Float[Tensor, "batch classes h w"], ratio: Amount) -> Float[Tensor, "batch classes h w"]:
     """`ratio` parts of the logits at each place and `1 - ratio` of their mean over all places.
 
     Args:
@@ -136,7 +138,7 @@ class CSKD(Method):
         options = self.options
         _, by_token, dense = token_logits(student)
         local = dense_logits(teacher.maps[-1], teacher.head).float()
-        fused = fused_teacher(local, fusion_ratio(int(progress.epoch) / progress.n_epochs, options.decay))
+        fused = fused_teacher(local, fusion_ratio(progress.whole / progress.n_epochs, options.decay))
         token = token_loss(by_token, local.mean(dim=(2, 3)), kind=options.token_kind, temperature=options.temperature)
         spatial = dense_loss(dense, fused, kind=options.dense_kind, temperature=options.temperature)
         return {"token": options.token_weight * token, "dense": options.dense_weight * spatial}

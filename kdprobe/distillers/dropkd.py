@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_teacher
+from kdprobe.distillers.base import Method, Progress, clamped, needs_teacher
 from kdprobe.distillers.kd import kd_loss
 from kdprobe.distillers.pairing import at_equal_depth, resized
 from kdprobe.distillers.projection import Projection, drop, keep_masks
@@ -295,7 +295,7 @@ class DropKD(Method):
 
     def _weighted(self, terms: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         options = self.options
-        after = Progress(max(progress.epoch - options.pretraining_epochs, 0.0), progress.n_epochs)
+        after = Progress(clamped(progress.epoch - options.pretraining_epochs, low=0.0), progress.n_epochs)
         ramp = after.ramp(max(options.warmup * progress.n_epochs, 1.0))
         weights = {
             "feature": options.feature_weight * ramp,

@@ -133,14 +133,15 @@ class SCN(Method):
     ) -> dict[str, Tensor]:
         """One term, `rank`."""
         options = self.options
-        if self.training and progress.epoch >= options.relabel_epochs:
-            self._cure(self.logits(student), labels)
+        begun = progress.epoch >= options.relabel_epochs
+        if self.training and begun is not False:
+            self._cure(self.logits(student), labels, begun)
         loss = rank_regularisation(self._weights(student), beta=options.beta, margin=options.margin)
         return {"rank": options.rank_weight * loss}
 
-    def _cure(self, logits: Tensor, labels: Tensor) -> None:
+    def _cure(self, logits: Tensor, labels: Tensor, begun: bool | Tensor = True) -> None:
         changed = relabelled(logits, labels, margin=self.options.relabel_margin)
-        places = torch.where(changed == labels, len(self.labels) - 1, self._index)
+        places = torch.where((changed != labels) & begun, self._index, len(self.labels) - 1)
         self.labels.scatter_(0, places, changed)
         self.labels[-1] = _NONE
         self.fresh.index_fill_(0, places, True)

@@ -10,7 +10,7 @@ classifier, which needs no pass over the data and is an option of the authors' c
 `method.cost` give the published ones. The decay of the weights is continuous here, and in steps of whole epochs there.
 """
 
-from math import cos, pi
+from math import pi
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdprobe.config import Section
-from kdprobe.distillers.base import Method, Progress, needs_maps, needs_teacher
+from kdprobe.distillers.base import Amount, Method, Progress, clamped, cosine, needs_maps, needs_teacher
 from kdprobe.distillers.fitnet import Regressor
 from kdprobe.distillers.nkd import target_part
 from kdprobe.distillers.search import LogUniform, around_weight, ranges
@@ -250,10 +250,10 @@ class WKD(Method):
         return head_distances(weight.detach())
 
 
-def _left(progress: Progress, start: float) -> float:
+def _left(progress: Progress, start: float) -> Amount:
     """1 until this fraction of the training, then half a cosine down to 0."""
     done = progress.epoch / progress.n_epochs
-    return 1.0 if done <= start else (1 + cos(pi * (done - start) / (1 - start))) / 2
+    return 1.0 if start >= 1 else (1 + cosine(pi * clamped(done - start, low=0.0) / (1 - start))) / 2
 
 
 def _read_distances(path: str, n_classes: int) -> Tensor:

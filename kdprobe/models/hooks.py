@@ -34,7 +34,7 @@ def inputs_of(modules: Sequence[nn.Module | None]) -> Iterator[list[Tensor | Non
 
     def keep(place: int) -> Callable[..., None]:
         # An activation in place would overwrite what it was given.
-        return lambda module, inputs: last.__setitem__(place, inputs[0].clone() if _in_place(module) else inputs[0])
+        return lambda module, inputs: last.__setitem__(place, _input(module, inputs))
 
     with hooked(modules, keep, before=True):
         yield last
@@ -65,6 +65,66 @@ def outputs_of_all_calls(
 
     with hooked(modules, hook_at):
         yield found
+
+
+class KeptHooks:
+    """Hooks that are made once and are there inside `with` alone.
+
+    A compiler looks at hooks, and at the lists that they fill, before it runs what it compiled: with the same ones
+    there is nothing to compile anew.
+
+    Attributes:
+        is_open: whether they are there.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._hooks: list[tuple[Any, str, Callable[..., None]]] = []
+        self._lists: list[list[Any]] = []
+
+    def inputs_of(self, modules: Sequence[nn.Module | None]) -> list[list[Any]]:
+        """A list for each module, which is filled with its inputs, call by call."""
+        return [self._add(one, "_forward_pre_hooks", _input) for one in modules]
+
+    def outputs_of(
+        self, modules: Sequence[nn.Module | None], keep: Sequence[Callable[[Any], Any]] = ()
+    ) -> list[list[Any]]:
+        """A list for each module, which is filled with what is to be kept of its outputs, call by call."""
+        kept = keep or [_whole] * len(modules)
+        return [
+            self._add(one, "_forward_hooks", lambda _module, _inputs, output, of=of: of(output))
+            for one, of in zip(modules, kept, strict=True)
+        ]
+
+    def clear(self) -> None:
+        """Empty all lists."""
+        for one in self._lists:
+            one.clear()
+
+    def __enter__(self) -> None:
+        for hooks, name, hook in self._hooks:
+            hooks[name] = hook
+        self.is_open = True
+
+    def __exit__(self, *_: object) -> None:
+        for hooks, name, _hook in self._hooks:
+            del hooks[name]
+        self.is_open = False
+
+    def _add(self, module: nn.Module | None, kind: str, found: Callable[..., Any]) -> list[Any]:
+        seen: list[Any] = []
+        if module is not None:
+            self._hooks.append((getattr(module, kind), f"kept {len(self._hooks)}", lambda *of: seen.append(found(*of))))
+            self._lists.append(seen)
+        return seen
+
+
+def _whole(output: Any) -> Any:
+    return output
+
+
+def _input(module: nn.Module, inputs: Any) -> Any:
+    return inputs[0].clone() if _in_place(module) else inputs[0]
 
 
 def _in_place(module: nn.Module) -> bool:

@@ -9,10 +9,11 @@ those in which they are not), but methods are published for what the network off
 skip connections lead around a stage, as in HRNet.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,25 @@ from kdprobe.models.facts import (
     stage_places,
     watched,
 )
-from kdprobe.models.hooks import inputs_of, outputs_of, outputs_of_all_calls
+from kdprobe.models.hooks import KeptHooks, inputs_of, outputs_of, outputs_of_all_calls
 from kdprobe.models.layout import Layout, as_map
 from kdprobe.models.outputs import answer_in
+from kdprobe.models.watched.offered import (
+    Collected,
+    Collector,
+    Final,
+    alone,
+    before_activation,
+    by_modules,
+    collector_of,
+    declared_ends,
+    declared_maps,
+    final_activation,
+    last_attention,
+    map_names,
+    split_qkv,
+    told_classifiers,
+)
 from kdprobe.models.watched.tracing import Trace
 
 Need = Literal["logits", "pooled", "maps", "preacts", "tokens", "qkv", "head"]
@@ -154,7 +171,8 @@ class Stages(nn.Module):
                 f"the pooled features of {name} are not known: {parts.no_pooled}; name the module that they enter, as "
                 "classifier of kdprobe.describe or as model.classifier"
             )
-        self._collect = _collector(model) if in_maps and not parts.stages else None
+        self._collect: Collector = (in_maps and not parts.stages and collector_of(model)) or alone
+        self._kept: _Kept | None = None
         self._activations = _last_activations(model, parts.stages) if "preacts" in self.needs else []
         self._attention: Any = last_attention(model) if "qkv" in self.needs else None
         if self._attention is None and "qkv" in self.needs:
@@ -168,38 +186,68 @@ class Stages(nn.Module):
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
-        info, tokens_at = model_info(self.model), self.parts.tokens
-        places = [*self.parts.stages, *([] if tokens_at is None else [tokens_at])]
-        modules = [unwrap(self.model).get_submodule(place.module) for place in places]
+        if self._kept is None or not self._kept.hooks.is_open:
+            with self._watched() as seen:
+                found = self._collect(self.model, images)
+            return self._features(*found, seen)
+        found = self._kept.collect(self.model, images)
+        features = self._features(*found, self._kept.seen())
+        self._kept.hooks.clear()
+        return features
+
+    def keep_hooks(self) -> KeptHooks:
+        """Make the hooks once; inside `with` they are used in each pass, as a compiler needs it."""
+        self._kept = self._kept or _Kept(self)
+        return self._kept.hooks
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}  # hooks are of these modules, not of copies
+
+    @contextmanager
+    def _watched(self) -> Iterator["_Seen"]:
+        """Inside `with`, what is seen of the modules in one pass."""
+        places = self._places()
         keep = [partial(place.within, with_gradients=torch.is_grad_enabled()) for place in places]
-        classifiers = self._classifiers() if self.needs & {"pooled", "head"} else ()
         with (
-            inputs_of(classifiers[:1] if "pooled" in self.needs else ()) as entered,
+            inputs_of(self._entered()) as entered,
             inputs_of(self._activations) as before,
             outputs_of([getattr(self._attention, "qkv", None)]) as qkv,
-            outputs_of_all_calls(modules, keep) as outputs,
+            outputs_of_all_calls(self._modules_at(places), keep) as outputs,
         ):
-            collect = self._collect or (lambda model, images: (model(images), [], None))
-            output, maps, final = collect(self.model, images)
-        seen = [place.among(outputs[number]) for number, place in enumerate(places)]
-        maps += [as_map(one, place.layout) for one, place in zip(seen, self.parts.stages, strict=False)]
-        final = final if tokens_at is None else seen[-1]
+            yield _Seen(entered, before, qkv, outputs)
+
+    def _features(self, output: Any, maps: list[Tensor], final: "Final | None", seen: "_Seen") -> Features:
+        info = model_info(self.model)
+        found = [place.among(outputs) for place, outputs in zip(self._places(), seen.outputs, strict=True)]
+        maps = [*maps, *(as_map(one, place.layout) for one, place in zip(found, self.parts.stages, strict=False))]
+        final = final if self.parts.tokens is None else found[-1]
         answer = answer_in(output, info)
         return Features(
             logits=answer if info.n_classes else answer.new_empty(len(answer), 0),
-            pooled=self._pooled(answer, entered) if "pooled" in self.needs else None,
+            pooled=self._pooled(answer, seen.entered) if "pooled" in self.needs else None,
             maps=tuple(maps) if "maps" in self.needs else (),
-            preacts=_before_activation(maps, before),
+            preacts=before_activation(maps, seen.before),
             tokens=final if isinstance(final, Tensor) and final.ndim == 3 and "tokens" in self.needs else None,
-            qkv=None if qkv[0] is None else split_qkv(qkv[0], self._attention.num_heads),
+            qkv=None if seen.qkv[0] is None else split_qkv(seen.qkv[0], self._attention.num_heads),
             n_prefix=self.n_prefix,
-            heads=classifiers if "head" in self.needs and info.n_classes else (),
+            heads=self._classifiers() if "head" in self.needs and info.n_classes else (),
         )
+
+    def _places(self) -> list[FeaturePlace]:
+        tokens = self.parts.tokens
+        return [*self.parts.stages, *([] if tokens is None else [tokens])]
+
+    def _modules_at(self, places: Sequence[FeaturePlace]) -> list[nn.Module]:
+        return [unwrap(self.model).get_submodule(place.module) for place in places]
+
+    def _entered(self) -> tuple[nn.Module, ...]:
+        """The classifier whose input is the pooled features, if these are needed."""
+        return self._classifiers()[:1] if "pooled" in self.needs else ()
 
     def _classifiers(self) -> tuple[nn.Module, ...]:
         if self.parts.classifiers:
             return tuple(unwrap(self.model).get_submodule(name) for name in self.parts.classifiers)
-        return _told_classifiers(self.model) if model_info(self.model).n_classes else ()
+        return told_classifiers(self.model) if model_info(self.model).n_classes else ()
 
     def _pooled(self, answer: Tensor, entered: list[Tensor | None]) -> Tensor:
         if entered:
@@ -210,6 +258,42 @@ class Stages(nn.Module):
         if layout.kind == "tokens":
             return answer[:, layout.n_prefix :].mean(1)
         return answer if layout.kind == "vector" else as_map(answer, layout).mean((2, 3))
+
+
+class _Seen(NamedTuple):
+    """Of modules in one pass: inputs of the classifier and of activations, the attention's output, stages' outputs."""
+
+    entered: list[Tensor | None]
+    before: list[Tensor | None]
+    qkv: list[Any]
+    outputs: list[list[Any]]
+
+
+class _Kept:
+    """What `Stages` watches, by hooks that are kept."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.hooks = hooks = KeptHooks()
+        places = stages._places()
+        self._entered = hooks.inputs_of(stages._entered())
+        self._before = hooks.inputs_of(stages._activations)
+        self._qkv = hooks.outputs_of([getattr(stages._attention, "qkv", None)])
+        self._outputs = hooks.outputs_of(stages._modules_at(places), [place.within for place in places])
+        self._collect = stages._collect
+        self._ends = hooks.outputs_of(declared_ends(stages.model) if self._collect is by_modules else [])
+
+    def collect(self, model: nn.Module, images: Tensor) -> "Collected":
+        """As `Collector`."""
+        if self._collect is not by_modules:
+            return self._collect(model, images)
+        return model(images), declared_maps(model, [one[-1] for one in self._ends]), None
+
+    def seen(self) -> _Seen:
+        """What was seen, once the network has run."""
+        entered, before, qkv = (
+            [one[-1] if one else None for one in some] for some in (self._entered, self._before, self._qkv)
+        )
+        return _Seen(entered, before, qkv, self._outputs)
 
 
 _IN_MAPS = frozenset({"maps", "preacts", "tokens"})
@@ -227,7 +311,7 @@ def find_parts(model: nn.Module, needs: Collection[Need]) -> Parts:
         return Parts()
     info = model_info(model)
     classifiers = () if info.classifier is None or not info.n_classes else (info.classifier,)
-    in_maps = bool(needs & _IN_MAPS) and (info.stages is not None or _collector(model) is None)
+    in_maps = bool(needs & _IN_MAPS) and (info.stages is not None or collector_of(model) is None)
     of_head = (
         bool(needs & {"pooled", "head"})
         and not classifiers
@@ -291,7 +375,7 @@ def measure(model: nn.Module) -> Shapes:
             module.training = training
     width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
-    names = tuple(place.label for place in parts.stages) or _map_names(model, len(sizes))
+    names = tuple(place.label for place in parts.stages) or map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads, linear = max(len(features.heads), 1), isinstance(features.head, nn.Linear)
@@ -314,87 +398,3 @@ def _last_activations(model: nn.Module, stages: Sequence[FeaturePlace]) -> list[
     modules = dict(unwrap(model).named_modules())
     names = [place.module for place in stages] or [str(info["module"]) for info in getattr(model, "feature_info", [])]
     return [final_activation(modules[name]) if name in modules else None for name in names]
-
-
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish)
-
-
-def final_activation(stage: nn.Module) -> nn.Module | None:
-    """The activation that a stage ends with, as the residual networks' do; None where it ends otherwise."""
-    if isinstance(stage, _ACTIVATIONS):
-        return stage
-    children = list(stage.children())
-    activations = [child for child in children if isinstance(child, _ACTIVATIONS)]
-    if activations and not isinstance(stage, nn.Sequential):
-        return activations[-1]
-    return final_activation(children[-1]) if children else None
-
-
-def _before_activation(maps: list[Tensor], before: list[Tensor | None]) -> tuple[Tensor, ...]:
-    if len(maps) != len(before):
-        return ()
-    return tuple(b if b is not None and b.shape == m.shape else m for m, b in zip(maps, before, strict=True))
-
-
-_Final = Tensor | list[Tensor]  # a list of networks with several branches
-_Collector = Callable[[Any, Tensor], tuple[Tensor, list[Tensor], _Final | None]]  # of the network, as it may be a copy
-
-
-def _collector(model: nn.Module) -> _Collector | None:
-    if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
-        return _by_intermediates
-    if getattr(model, "feature_info", None):
-        return _by_modules
-    return None
-
-
-def _by_intermediates(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor], _Final]:
-    final, maps = model.forward_intermediates(images, output_fmt="NCHW")
-    return model.forward_head(final), maps, final
-
-
-def _by_modules(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor], None]:
-    infos = list(model.feature_info)  # type: ignore[arg-type]
-    with outputs_of([model.get_submodule(info["module"]) for info in infos]) as outputs:
-        logits = model(images)
-    prefix = int(getattr(model, "num_prefix_tokens", 0))
-    layouts = [declared_layout(output, info["num_chs"], prefix) for output, info in zip(outputs, infos, strict=True)]
-    return logits, [as_map(output, layout) for output, layout in zip(outputs, layouts, strict=True)], None
-
-
-def declared_layout(output: Tensor, channels: int, n_prefix: int) -> Layout:
-    """The layout of a stage's output whose number of channels the network declares, as `feature_info` does.
-
-    Args:
-        output: output of the stage.
-        channels: c.
-        n_prefix: tokens in front of the patch tokens.
-    """
-    if output.ndim == 4 and output.shape[1] == channels:
-        return Layout("NCHW")
-    if output.ndim == 4 and output.shape[3] == channels:
-        return Layout("NHWC")
-    return Layout("tokens", n_prefix) if output.ndim == 3 else Layout("other")
-
-
-def _told_classifiers(model: Any) -> tuple[nn.Module, ...]:
-    found = model.get_classifier()
-    return tuple(found) if isinstance(found, tuple | list | nn.ModuleList) else (found,)
-
-
-def last_attention(model: nn.Module) -> Any:
-    """The last attention of a transformer that makes queries, keys and values by one layer `qkv`; else None."""
-    found = [m for m in model.modules() if hasattr(m, "num_heads") and isinstance(getattr(m, "qkv", None), nn.Linear)]
-    return found[-1] if found else None
-
-
-def split_qkv(output: Tensor, n_heads: int) -> Tensor:
-    """[B, n, 3 h d] -> [3, B, h, n, d]."""
-    batch, n_tokens, width = output.shape
-    return output.reshape(batch, n_tokens, 3, n_heads, width // (3 * n_heads)).permute(2, 0, 3, 1, 4)
-
-
-def _map_names(model: nn.Module, count: int) -> tuple[str, ...]:
-    infos = list(getattr(model, "feature_info", []))
-    names = tuple(str(info["module"]) for info in infos)
-    return names if len(names) == count else tuple(f"stage{index}" for index in range(count))

@@ -1,4 +1,4 @@
-"""Arithmetic of the forward pass, compiling, and making a run repeatable."""
+"""Arithmetic of the forward pass, and making a run repeatable."""
 
 import os
 import platform
@@ -132,20 +132,6 @@ def check_scale(scaler: torch.amp.GradScaler) -> None:
         )
 
 
-def compiled(module: nn.Module, wanted: bool) -> nn.Module:
-    """Compile a module in place if wanted; without a working compiler, report that and go on uncompiled."""
-    if not wanted:
-        return module
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
-    except Exception as error:
-        reason = " ".join(str(error).split())[:120]
-        say(f"training.compile is off: no working compiler was found ({reason})")
-        return module
-    module.compile()
-    return module
-
-
 @contextmanager
 def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch and choose deterministic kernels inside, and leave the caller's state as it was.
@@ -176,5 +162,9 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def refuse_varying_kernels(refused: bool, /) -> None:
-    """Make an operation without a deterministic kernel an error, or allow it; then attention may choose others too."""
+    """Make an operation without a deterministic kernel an error, or allow it.
+
+    Where it is allowed, attention may choose others too, and convolutions take the kernels that are found the fastest.
+    """
     torch.use_deterministic_algorithms(True, warn_only=not refused)
+    torch.backends.cudnn.benchmark = not refused

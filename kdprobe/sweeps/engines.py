@@ -1,7 +1,7 @@
 """The engines by name, made with their own options."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdprobe.config import override
 from kdprobe.devices import pick_device, usable_processors
@@ -9,8 +9,11 @@ from kdprobe.errors import ConfigError
 from kdprobe.sweeps.engine import Engine
 from kdprobe.sweeps.work import Order
 
+if TYPE_CHECKING:
+    from kdprobe.sweeps.local import Start
+
 #: which engine each option is for
-_OPTIONS = {"slots": "local", "address": "ray", "processors": "ray", "gpus": "ray", "slurm": "slurm"}
+_OPTIONS = {"slots": "local", "start": "local", "address": "ray", "processors": "ray", "gpus": "ray", "slurm": "slurm"}
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -29,6 +32,7 @@ def make_engine(
     order: Order,
     *,
     slots: int | None = None,
+    start: "Start | None" = None,
     address: str | None = None,
     processors: float | None = None,
     gpus: float | None = None,
@@ -40,6 +44,7 @@ def make_engine(
         name: `local`, `ray` or `slurm`.
         order: the sweep and the task.
         slots: cells at a time, for `local`.
+        start: `fork` or `spawn`, for `local`, as `local.pick_start` takes it.
         address: of a running cluster, for `ray`, and so the next two.
         processors: of each cell; 1 if not given.
         gpus: of each cell; 1 if there are any and it is not given.
@@ -57,11 +62,12 @@ def make_engine(
 
         options = override({}, slurm)
         return SlurmEngine(order, cluster=str(options.pop("cluster", "slurm")), options=options)
-    from kdprobe.sweeps.local import LocalEngine, make_slots
+    from kdprobe.sweeps.local import LocalEngine, make_slots, pick_start
 
-    n_gpus = 0
-    if pick_device(order.device).type == "cuda":
+    n_gpus, device = 0, pick_device(order.device).type
+    if device == "cuda":
         import torch
 
         n_gpus = torch.cuda.device_count()
-    return LocalEngine(order, make_slots(slots, processors=usable_processors(), n_gpus=n_gpus))
+    each = make_slots(slots, processors=usable_processors(), n_gpus=n_gpus)
+    return LocalEngine(order, each, start=pick_start(start, on_processors=device == "cpu"))

@@ -102,7 +102,7 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
                 with trusting(order.trust):
                     ledger = open_ledger(order.folder)
                     given = ledger.placed(_resolved(config, cell)) if ledger.trains else config
-                    _function(order.task)(given, working.path, order.device)
+                    task_of(order)(given, working.path, order.device)
             if not _done(working):
                 return Outcome("failed", f"{order.task} left no whole result.json")
             if superseded(attempt):
@@ -210,7 +210,8 @@ def _resolved(config: dict[str, Any], cell: str) -> RunConfig:
     return resolved
 
 
-def _function(task: str) -> Task:
-    module, _, name = task.partition(":")
+def task_of(order: Order) -> Task:
+    """The function that an order names, imported."""
+    module, _, name = order.task.partition(":")
     function: Task = getattr(importlib.import_module(module), name)
     return function

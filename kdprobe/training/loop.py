@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,8 +20,9 @@ from kdprobe.devices import sending
 from kdprobe.distillers import Progress
 from kdprobe.errors import ConfigError
 from kdprobe.models import model_info
+from kdprobe.runtime.compiling import Compilation, compile_training
 from kdprobe.runtime.distributed import Ranks
-from kdprobe.runtime.precision import autocast, check_scale, compiled, make_scaler
+from kdprobe.runtime.precision import autocast, check_scale, make_scaler
 from kdprobe.runtime.signals import StopRequest
 from kdprobe.teachers.shuffling import next_on_circle
 from kdprobe.training.build import Job
@@ -82,8 +84,13 @@ class Trainer:
         self.tally = Tally(group)
         self.kept: Kept | None = None
         # without labels, what lies behind the features that a method reads is not trained
-        wrapped = group.wrap(job.objective, sync_bn=settings.sync_bn, some_unused=not job.data.classes)
-        self.objective = compiled(wrapped, settings.compile)
+        self.objective = group.wrap(job.objective, sync_bn=settings.sync_bn, some_unused=not job.data.classes)
+        self.compilation: Compilation | None = None
+        if settings.compile:
+            stages = [job.objective.student, *([] if job.teacher is None else [job.teacher.stages])]
+            self.compilation = compile_training(
+                self.objective, stages, group, is_static=job.method.is_static and not data.skip_bad
+            )
 
     def run(self, position: Position, keeper: Keeper, watch: Watch) -> None:
         """Train the epochs that are left.
@@ -123,18 +130,20 @@ class Trainer:
         batches = watch.progress(self._batches(position), position, self.n_images)
         # one of several processes must not leave the others alone: they stop together, by `tally.asked`
         for batch in keeper.stop.until(batches) if self.group.world == 1 else batches:
-            progress = Progress(position.epoch + position.step / self.n_steps, settings.epochs)
-            rate = set_rate(self.optimizer, rate_factor(settings.schedule, progress.epoch, settings.epochs))
+            done = position.epoch + position.step / self.n_steps
+            progress = Progress(done, settings.epochs)
+            rate = set_rate(self.optimizer, rate_factor(settings.schedule, done, settings.epochs))
             self.optimizer.zero_grad(set_to_none=True)
             weight = self._weight(batch, position)
             terms: dict[str, Tensor] = {}
-            for piece in self._pieces(batch, position):
-                with self.group.synchronising(self.objective, piece.is_last):
-                    found = self.losses(piece.batch, piece.soft_labels, progress, piece.others)
-                    loss = torch.stack(list(found.values())).sum() * (piece.fraction * weight)
-                    self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                for name, value in found.items():
-                    terms[name] = terms.get(name, 0) + value.detach() * piece.fraction
+            with self.running():
+                for piece in self._pieces(batch, position):
+                    with self.group.synchronising(self.objective, piece.is_last):
+                        found = self.losses(piece.batch, piece.soft_labels, progress, piece.others)
+                        loss = torch.stack(list(found.values())).sum() * (piece.fraction * weight)
+                        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    for name, value in found.items():
+                        terms[name] = terms.get(name, 0) + value.detach() * piece.fraction
             position.step += 1
             tally.add(terms, batch, step=position.step, rate=rate, wishes=keeper.wishes)
             if look := position.step % look_every == 0:
@@ -157,8 +166,14 @@ class Trainer:
         job, kept = self.job, self.kept
         prepare = job.prepare if kept is None else lambda _: kept.train[batch.index]
         with autocast(self.settings.precision, self.group.device):
+            if self.compilation is not None:
+                progress = Progress(self.compilation.scalar(float(progress.epoch)), progress.n_epochs)
             taught = (job.method, job.teacher, batch, soft_labels, progress)
             return losses(self.objective, *taught, prepare=prepare, others=others)[1]
+
+    def running(self) -> AbstractContextManager[None]:
+        """The context of the networks' runs in a step."""
+        return nullcontext() if self.compilation is None else self.compilation.step()
 
     def _step(self) -> None:
         """Change the weights and their average; in fp16 not the weights where scaled gradients overflow."""

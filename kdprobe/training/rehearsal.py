@@ -87,7 +87,8 @@ def rehearse(trainer: Trainer, config: RunConfig) -> str:
     except _NotRepeatable as error:
         refuse_varying_kernels(False)
         if trainer.group.main:
-            say(f"the same seed may give other weights on {trainer.group.device} each time: {error}")
+            tried = "; convolutions take the fastest kernels" if trainer.group.device.type == "cuda" else ""
+            say(f"the same seed may give other weights on {trainer.group.device} each time: {error}{tried}")
         return _rehearse(trainer, config)
 
 

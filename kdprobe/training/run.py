@@ -101,7 +101,8 @@ def train(
             with stored as kept, folder.held() if group.main else nullcontext():
                 if group.main:
                     precision, network = config.training.precision, job.network
-                    notes += [said, f"computing in {precision} on {group.device}", kept]
+                    how = "" if trainer.compilation is None else trainer.compilation.words
+                    notes += [said, f"computing in {precision} on {group.device}{how}", kept]
                     _tell(watch, notes, remarks)
                     warn_of_emulation(job.student, precision, group.device)
                     folder.claim(asked, resume=resume, precision=precision, network=network, inputs=job.inputs)

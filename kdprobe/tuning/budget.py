@@ -152,8 +152,9 @@ def _pace(config: RunConfig, data: DataSet, group: Ranks) -> Pace:
         seconds, start = [], time.perf_counter()
         trainer.objective.train()
         for batch in islice(batches, _STEPS):
-            terms = trainer.losses(batch, None, Progress(0.0, config.training.epochs))
-            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            with trainer.running():
+                terms = trainer.losses(batch, None, Progress(0.0, config.training.epochs))
+                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
             trainer.optimizer.step()
             trainer.optimizer.zero_grad(set_to_none=True)
             _finished(group.device)

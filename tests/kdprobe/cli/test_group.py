@@ -215,3 +215,13 @@ def test_own_commands_do_not_depend_on_metadata_of_an_older_installation(said, t
     assert "cannot be imported" not in listed
     assert "learn" not in re.findall(r"^  (\S+)", listed, re.MULTILINE)
     assert "no command 'fidelty'; did you mean 'fidelity'?" in status_of(capsys, "fidelty")[1]
+
+
+def test_help_looks_through_the_installed_packages_once(monkeypatch, capsys):
+    """There may be hundreds, and help asks for every command."""
+    looks = []
+    monkeypatch.setattr(group, "entry_points", lambda group: looks.append(group) or ())
+    with pytest.raises(SystemExit):
+        group.cli(["--help"])
+    assert "sweep-dropout" in capsys.readouterr().out
+    assert looks == [group.GROUP]

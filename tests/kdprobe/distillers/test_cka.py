@@ -106,9 +106,10 @@ def test_running_averages_are_kept_in_training_alone_and_start_with_the_first_ba
 
 def test_processes_go_on_with_the_mean_of_their_averages():
     method, other = _method(), torch.tensor([[1.0, 2.0, 3.0], [0.1, 1e-30, 7.0]], dtype=torch.float64)
-    method.averages = own = torch.tensor([[3.0, 0.0, 1.0], [0.3, 1.0, 1.0]], dtype=torch.float64)
+    own = torch.tensor([[3.0, 0.0, 1.0], [0.3, 1.0, 1.0]], dtype=torch.float64)
+    method.averages = own.clone()
     method.agree(lambda bits: [*bits.tolist(), *other.flatten().view(torch.int64).tolist()])
     assert torch.equal(method.averages, (own + other) / 2)
-    method.averages = own
+    method.averages = own.clone()
     method.agree(torch.Tensor.tolist)
     assert torch.equal(method.averages, own)

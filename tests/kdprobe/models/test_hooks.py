@@ -4,7 +4,8 @@ from torch import nn
 
 from kdprobe.errors import ModelError
 from kdprobe.models import create
-from kdprobe.models.stages import Stages, final_activation, measure
+from kdprobe.models.stages import Stages, measure
+from kdprobe.models.watched.offered import final_activation
 
 
 def _features(name, *, needs, size=32):

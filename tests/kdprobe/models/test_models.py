@@ -13,7 +13,8 @@ from kdprobe.models import Stages, create, model_info
 from kdprobe.models.cifar import CIFAR_NAMES, DEPTHS
 from kdprobe.models.creation import ModelInfo, count_parameters, unwrap
 from kdprobe.models.layout import as_map
-from kdprobe.models.stages import declared_layout, measure
+from kdprobe.models.stages import measure
+from kdprobe.models.watched.offered import declared_layout
 
 SMALL_VIT = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 MODELS = {

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from kdprobe.errors import SweepError
+from kdprobe.sweeps import local
 from kdprobe.sweeps import ray as ray_engine
 from kdprobe.sweeps.attempts import read_attempt
 from kdprobe.sweeps.driver import Driver
@@ -153,19 +154,35 @@ class TestLocal:
             with pytest.raises(ProcessLookupError):
                 os.kill(child, 0)
 
-    def test_slots_are_pinned_and_children_serve_several_cells(self, tmp_path):
+    @pytest.mark.parametrize("start", ["fork", "spawn"])
+    def test_slots_are_pinned_and_children_serve_several_cells(self, tmp_path, start):
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5, 0.7))
-        drive(ledger, LocalEngine(order_of(ledger, "pinned"), [Slot(1, "0"), Slot(3, "5")]))
+        drive(ledger, LocalEngine(order_of(ledger, "pinned"), [Slot(1, "0"), Slot(3, "5")], start=start))
         logs = (ledger.path / "logs").glob("????????????????.log")
         said = [json.loads(log.read_text().splitlines()[1]) for log in logs]
         seen = {(one["CUDA_VISIBLE_DEVICES"], one["OMP_NUM_THREADS"]) for one in said}
         assert seen <= {("0", "1"), ("5", "3")}
-        assert len({one["pid"] for one in said}) == len(seen)
+        children, at_cells = (len({one["pids"][place] for one in said}) for place in (0, 1))
+        assert (children, at_cells) == ((len(seen), len(said)) if start == "fork" else (1, len(seen)))
 
-    def test_a_child_that_failed_is_replaced(self, tmp_path):
+    def test_killed_at_a_cell_a_fork_costs_no_imports(self, tmp_path, monkeypatch):
+        started, child_command = [], local.child_command
+        monkeypatch.setattr(local, "child_command", lambda name: started.append(name) or child_command(name))
         ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
-        said = []
-        tally = drive(ledger, LocalEngine(order_of(ledger, "once_broken"), [Slot(1)]), say=said.append)
+        said, engine = [], LocalEngine(order_of(ledger, "tiny"), [Slot(1)])
+        thread = threading.Thread(target=kill_one, args=(ledger,))
+        thread.start()
+        assert drive(ledger, engine, say=said.append).done == 4
+        thread.join()
+        assert sum("its process was killed by signal 9; trying again" in line for line in said) == 1
+        assert len(started) == 1
+        check_all_done(ledger, 4)
+
+    @pytest.mark.parametrize("start", ["fork", "spawn"])
+    def test_a_child_that_failed_is_replaced(self, tmp_path, start):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5))
+        said, engine = [], LocalEngine(order_of(ledger, "once_broken"), [Slot(1)], start=start)
+        tally = drive(ledger, engine, say=said.append)
         assert tally.done == 4
         assert sum("ValueError: no such luck; trying again" in line for line in said) == 4
         processes = {read_attempt(ledger.attempts, cell.id, 1).process for cell in ledger.cells}
@@ -193,6 +210,23 @@ class TestLocal:
             weights = [(run.path / "last.safetensors").read_bytes() for run in (one, other)]
             assert weights[0] == weights[1]
             assert [record["epoch"] for record in one.metrics()] == [1, 2, 3]
+
+    def test_a_fork_trains_the_bytes_of_a_fresh_process(self, tmp_path):
+        """With two threads, which did not run before the fork."""
+        from kdprobe.distillers import option_types
+        from kdprobe.recipe import read_recipe
+        from kdprobe.sweeps.cells import make_cells, product
+
+        grid = product({"seed": [0, 1], "training.epochs": [1, 2]})
+        cells = make_cells(read_recipe("digits/resnet8"), grid, option_types())
+        ledgers = []
+        for start in ("fork", "spawn"):
+            ledgers.append(begin(tmp_path / start, cells))
+            order = Order(ledgers[-1].path, device="cpu")
+            assert drive(ledgers[-1], LocalEngine(order, [Slot(2)], start=start)).done == 4
+        for cell in cells:
+            one, other = (ledger.run(cell.id).result()["sha256"] for ledger in ledgers)
+            assert one == other
 
 
 def has_state(ledger):

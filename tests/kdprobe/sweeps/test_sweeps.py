@@ -31,7 +31,7 @@ from kdprobe.sweeps import work as sweeps_work
 from kdprobe.sweeps.cells import cell_id, dropout_grid, make_cells, product, read_axes, read_rates
 from kdprobe.sweeps.driver import LOSSES, Driver
 from kdprobe.sweeps.ledger import begin, open_ledger, taken_back_on
-from kdprobe.sweeps.local import LocalEngine, Slot, make_slots
+from kdprobe.sweeps.local import LocalEngine, Slot, make_slots, pick_start
 from kdprobe.sweeps.progress import seconds_to_go
 from kdprobe.sweeps.table import rows, worded_rows, write_table
 from kdprobe.sweeps.work import Order, Outcome, comes_again, work
@@ -856,6 +856,25 @@ class TestSlots:
         with pytest.raises(SweepError, match="--slots must be at least 1, but is 0"):
             make_slots(0, processors=2, n_gpus=0)
 
+    @pytest.mark.parametrize(
+        ("asked", "on_processors", "system", "start"),
+        [
+            (None, True, "linux", "fork"),
+            (None, False, "linux", "spawn"),
+            (None, True, "darwin", "spawn"),
+            ("fork", False, "linux", "fork"),
+            ("spawn", True, "linux", "spawn"),
+        ],
+    )
+    def test_cells_fork_on_processors(self, asked, on_processors, system, start):
+        assert pick_start(asked, on_processors=on_processors, system=system) == start
+
+    def test_no_fork(self):
+        with pytest.raises(
+            SweepError, match="--start fork is not for Windows, which has no fork; leave it out or give"
+        ):
+            pick_start("fork", on_processors=True, system="win32")
+
 
 SWEEP = ["sweep", "digits/resnet8", "--out", "s", "--grid"]
 DROPOUT = ["sweep-dropout", "digits/dropout-sweep", "--teacher", "t.safetensors", "--out", "s"]
@@ -874,6 +893,10 @@ BAD = {
     "engine": ([*SWEEP, "seed=1", "--engine", "dask"], "Invalid value for '--engine'"),
     "no slots": ([*SWEEP, "seed=1", "--slots", "0"], "Invalid value for '--slots': 0 is not in the range"),
     "address": ([*SWEEP, "seed=1", "--address", "auto"], "--address is for --engine ray, not for local"),
+    "start of ray": (
+        [*SWEEP, "seed=1", "--engine", "ray", "--start", "fork"],
+        "--start is for --engine local, not for ray",
+    ),
     "slots of ray": (
         [*SWEEP, "seed=1", "--engine", "ray", "--slots", "2"],
         "--slots is for --engine local, not for ray",

@@ -31,7 +31,6 @@ from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.out_of_memory import out_of_memory_advice
-from kdprobe.runtime.precision import compiled
 from kdprobe.training import loop, state, train
 from kdprobe.training.build import build
 from kdprobe.training.tally import Tally, accuracy
@@ -392,16 +391,6 @@ def test_event_files_are_written_on_request(tmp_path, monkeypatch):
     written = [call.args for call in writer.return_value.add_scalar.call_args_list]
     accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]
     assert accuracies == [(record["accuracy"], record["epoch"]) for record in RunFolder(tmp_path / "run").metrics()]
-
-
-def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
-    def broken(_function):
-        raise RuntimeError("no C++ compiler")
-
-    monkeypatch.setattr(torch, "compile", broken)
-    module = torch.nn.Linear(2, 2)
-    assert compiled(module, True) is module
-    assert "training.compile is off: no working compiler was found (no C++ compiler)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
