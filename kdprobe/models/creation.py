@@ -17,6 +17,7 @@ from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.data.decode import at_size
 from kdprobe.devices import constant
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
+from kdprobe.models.built_for import built_for
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
 from kdprobe.packages import installed, offered
 from kdprobe.user_code import UNEXPECTED, call_own, own_object
@@ -276,7 +277,7 @@ def model_info(model: nn.Module) -> ModelInfo:
             "kdprobe.models.create, or describe it with kdprobe.describe"
         )
     name = config.get("architecture", type(model).__name__)
-    size, mean, std = config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
+    size, mean, std = (built_for(model) or config["input_size"])[-1], tuple(config["mean"]), tuple(config["std"])
     return ModelInfo(name, n_classes, size, {}, mean, std, view=published_view(config), elsewhere=True)
 
 

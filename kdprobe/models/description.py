@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CaptureError, ModelError, near_matches
+from kdprobe.models.built_for import told_size
 from kdprobe.models.creation import ModelInfo, attach, check_info, described, model_info, unwrap
 from kdprobe.models.facts import classifiers_in, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
@@ -130,13 +131,6 @@ def _known(network: nn.Module) -> ModelInfo | None:
         return model_info(network)
     except ModelError:
         return None
-
-
-def told_size(network: nn.Module) -> int | None:
-    """The side of the input that transformers writes into a network's configuration."""
-    told = getattr(getattr(network, "config", None), "image_size", None)
-    told = told[0] if isinstance(told, list | tuple) and len(set(told)) == 1 else told
-    return told if isinstance(told, int) else None
 
 
 def _unknown(network: nn.Module, image_size: int | None) -> ModelInfo:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
+from kdprobe.models.built_for import built_for
 from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout
@@ -335,9 +336,8 @@ def made_up_images(model: nn.Module) -> Tensor:
         ModelError: if nothing is known about its input.
     """
     info = model_info(model)
-    embedding = next((p for m in model.modules() if hasattr(p := getattr(m, "patch_embed", None), "img_size")), None)
-    built_for = getattr(embedding, "img_size", None) if described(model) is None else None
-    size = (2, len(info.mean), *(built_for or (info.image_size, info.image_size)))
+    own = built_for(model) if described(model) is None else None
+    size = (2, len(info.mean), *(own or (info.image_size, info.image_size)))
     images = torch.arange(prod(size)).sin().reshape(size)
     for parameter in model.parameters():
         return images.to(parameter)

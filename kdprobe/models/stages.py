@@ -319,11 +319,9 @@ def find_parts(model: nn.Module, needs: Collection[Need]) -> Parts:
     )
     if not in_maps and not of_head:
         return Parts(classifiers=classifiers)
-    network = unwrap(model)
-    seen = watched(network, ((made_up_images(network),), {}))
+    seen = watched(network := unwrap(model), ((made_up_images(model),), {}))
     found = Parts(classifiers=classifiers)
-    if in_maps:
-        found = _with_stages(found, network, seen)
+    found = _with_stages(found, network, seen) if in_maps else found
     return _with_head(found, network, info, seen) if of_head else found
 
 
@@ -369,7 +367,10 @@ def measure(model: nn.Module) -> Shapes:
         raise
     except Exception as error:  # of a network of the user's own
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ModelError(f"network {info.name!r} fails on two images of {info.image_size} px ({told})") from error
+        raise ModelError(
+            f"network {info.name!r} fails on two images of {info.image_size} px ({told}); if it takes those of another "
+            "side, kdprobe.describe(model, image_size=...) says so"
+        ) from error
     finally:
         for module, training in modes:
             module.training = training
@@ -386,8 +387,7 @@ def measure(model: nn.Module) -> Shapes:
 def _averages(features: Features) -> bool:
     if features.pooled is None or not features.maps or not isinstance(features.head, nn.Linear):
         return False
-    mean = features.maps[-1].mean((2, 3))
-    if mean.shape != features.pooled.shape:
+    if (mean := features.maps[-1].mean((2, 3))).shape != features.pooled.shape:
         return False
     difference = torch.linalg.vector_norm((mean - features.pooled).float())
     return bool(difference <= 1e-3 * torch.linalg.vector_norm(features.pooled.float()))

@@ -14,10 +14,12 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from kdprobe.config import RunConfig
 from kdprobe.errors import SweepError
@@ -213,12 +215,17 @@ def open_ledger(path: Path, *, stale_after: float = STALE_AFTER) -> Ledger:
     with parsing(plan, SweepError, expected="a sweep's plan"):
         base, trains = dict(values["base"]), values.get("trains", True)
         if trains is not False:
-            base = RunConfig.model_validate(base).model_dump(mode="json")  # with what came later
+            base = _whole(base)
         cells = [Cell(entry["id"], entry["values"], base) for entry in values["cells"]]
         inputs, places = values.get("inputs", {}), values.get("places", {})
     for wrong in _mistakes(cells, inputs, places):
         raise SweepError(f"{plan} is not a sweep's plan or is damaged: {wrong}")
     return Ledger(path, cells, stale_after, inputs, places, trains is not False)
+
+
+def _whole(base: dict[str, Any]) -> dict[str, Any]:
+    """What cells have in common, with defaults for what it leaves open, as an older kdprobe does for later options."""
+    return RunConfig.model_validate(base).model_dump(mode="json")
 
 
 def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator[str]:
@@ -328,10 +335,14 @@ def _check_inputs(
 
 
 def _check_same(before: Ledger, cells: Sequence[Cell]) -> None:
+    now = cells[0].base
+    if before.trains:
+        with suppress(ValidationError):  # of other work: it differs
+            now = _whole(now)
     swept = {key for cell in (before.cells[0], cells[0], before.cells[-1], cells[-1]) for key in cell.values}
     changed = [
         key
-        for key in differing_keys(before.cells[0].base, cells[0].base)
+        for key in differing_keys(before.cells[0].base, now)
         if not any(f"{key}.".startswith(f"{name}.") for name in swept)
     ]
     if changed:

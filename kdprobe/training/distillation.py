@@ -27,8 +27,10 @@ from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, opt
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
+from kdprobe.models.built_for import told_size
 from kdprobe.models.creation import unwrap
-from kdprobe.models.description import describe, told_size
+from kdprobe.models.description import describe
+from kdprobe.models.facts import made_up_images
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import measure
 from kdprobe.teachers.classes import Said, matched_classes
@@ -111,6 +113,7 @@ class Distillation(nn.Module):
             places = matched_classes(type(network).__name__, *known, classes) if reads_logits(needs) else None
             self.teacher = Teacher(network, needs=needs, layout=torch.contiguous_format, classes=places)
             self._taught_by = _Weights(network)
+        self._oblong = _oblong(student, network)
         self._has_seen_a_batch = False
 
     @property
@@ -209,6 +212,11 @@ class Distillation(nn.Module):
                 raise ModelError(
                     f"method {self.method_name!r} makes its own views of images in [0, 1]; give these instead of a pair"
                 )
+        elif self._oblong:
+            raise ModelError(
+                f"a batch is resampled to squares, which {self._oblong} does not take; give a pair of inputs "
+                "(student's, teacher's)"
+            )
         check_shapes([images] if isinstance(images, Tensor) else [one for one in images if one is not None], labels)
         if not self._has_seen_a_batch and not torch.compiler.is_compiling():
             if n_classes := self.method.student_shapes.n_classes:
@@ -301,6 +309,12 @@ def _teacher(
     if not _is_known(network):
         describe(network, image_size=told_size(network) or _side(images))
     return network.to(_device(student)).requires_grad_(False).eval()
+
+
+def _oblong(*networks: nn.Module | None) -> str:
+    """Which of them takes images that are no squares."""
+    sizes = {type(one).__name__: made_up_images(one).shape[2:] for one in networks if one is not None}
+    return " and ".join(f"{name} ({size[0]} x {size[1]} px)" for name, size in sizes.items() if size[0] != size[1])
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -306,3 +306,17 @@ def test_info_that_cannot_be_is_refused(wrong, said):
 def test_the_number_of_classes_is_no_argument(name):
     with pytest.raises(ModelError, match="argument 'num_classes' must not be given: the classes of the data decide it"):
         create(name, n_classes=3, image_size=32, args={"num_classes": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 16, "patch_size": 8, "depth": 1}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 16, "window_size": 2, "embed_dim": 24, "depths": (1, 1)}),
+        ("mixer_s32_224", {"img_size": 32}),
+        ("tnt_s_patch16_224", {"img_size": 32, "depth": 1}),
+    ],
+)
+def test_a_network_of_timms_knows_the_size_that_it_was_built_with(name, args):
+    assert model_info(timm.create_model(name, **args)).image_size == args["img_size"]
+    assert model_info(timm.create_model("resnet10t")).image_size == 176

@@ -132,6 +132,27 @@ def test_each_network_sees_the_images_at_its_own_size():
     assert numbers(own(images, labels, epoch=0).terms) == pytest.approx(expected, rel=1e-4)
 
 
+def timm_vit(size):
+    args = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 0}
+    return timm.create_model("deit_tiny_patch16_224", img_size=size, **args)
+
+
+def test_a_network_of_timms_sees_the_size_that_it_was_built_with():
+    own = kdprobe.Distillation(network(), timm_vit(16), "rsd", images=32).eval()
+    assert own.teacher.info.image_size == 16
+    assert own(torch.rand(4, 3, 32, 32), torch.arange(4), epoch=0).loss.isfinite()
+    with pytest.raises(ModelError, match=r"fails on two images of 32 px .*kdprobe.describe\(model, image_size=...\) s"):
+        kdprobe.Distillation(timm_vit(16), network(), "rsd", images=32, ce_weight=0)
+
+
+def test_a_network_of_oblong_images_takes_pairs():
+    own = kdprobe.Distillation(network(), timm_vit((16, 32)), "rsd").eval()
+    images, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
+    assert own((images, images[:, :, :16]), labels, epoch=0).loss.isfinite()
+    with pytest.raises(ModelError, match=r"squares, which VisionTransformer \(16 x 32 px\) does not take; give a pair"):
+        own(images, labels, epoch=0)
+
+
 def test_a_teacher_of_more_classes_teaches_those_that_are_named_alike(images):
     student = network(n_classes=2, classes=("cat", "dog"))
     teacher = network(CNN, 1, n_classes=3, classes=("dog", "fish", "cat"))

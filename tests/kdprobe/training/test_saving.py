@@ -122,5 +122,6 @@ def test_sweeps_and_cells_that_do_not_know_the_seconds_are_the_same(tmp_path):
     del older["training"]["saving"]["seconds"]
     grid = [{"seed": 0}]
     begin(tmp_path, make_cells(older, grid, option_types()))
+    begin(tmp_path, make_cells(older, grid, option_types()))
     begin(tmp_path, make_cells(whole, grid, option_types()))
     assert open_ledger(tmp_path).cells == make_cells(whole, grid, option_types())
