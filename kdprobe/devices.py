@@ -111,7 +111,8 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
         tf32: round factors to the 11 bits of TF32, which some GPUs multiply several times as fast.
     """
     before, token = _settings(), _CHOSEN.set(True)
-    chosen = _Settings("none", ["tf32" if tf32 else "ieee"] * len(before.each), "high" if tf32 else "highest", tf32)
+    each = ["tf32" if tf32 else "ieee"] * len(before.each)
+    chosen = _Settings("none", each, each, "high" if tf32 else "highest", tf32)
     try:
         _set(chosen, known=before)
         yield
@@ -143,10 +144,14 @@ def float32_settings() -> dict[str, str]:
 
 
 class _Settings(NamedTuple):
-    """The general precision, that of each place, and by torch's older names; these are None where they do not tell."""
+    """The general precision, that of each place, and by torch's older names; these are None where they do not tell.
+
+    Of each place there is what it was told, `none` if it follows the general one, and what that comes to.
+    """
 
     general: str
     each: list[str]
+    effective: list[str]
     matmul: str | None
     cudnn: bool | None
 
@@ -160,24 +165,26 @@ def _places() -> list[Any]:
 
 def _settings() -> _Settings:
     """Those in force; `none` for places that follow the general one, which shows when that one changes."""
-    matmul = cudnn = None
+    matmul, cudnn = None, _cudnn_tf32()
     with suppress(RuntimeError):  # which asks not to mix names, even where others have
         matmul = torch.get_float32_matmul_precision()
-    with suppress(RuntimeError):
-        cudnn = torch.backends.cudnn.allow_tf32
     backends: Any = torch.backends
     if not (places := _places()):
-        return _Settings("none", [], matmul, cudnn)
-    general, found = backends.fp32_precision, []
+        return _Settings("none", [], [], matmul, cudnn)
+    general, effective, found = backends.fp32_precision, [place.fp32_precision for place in places], []
     for value in ("ieee", "tf32"):
         backends.fp32_precision = value
         found.append([place.fp32_precision for place in places])
     backends.fp32_precision = general
-    return _Settings(general, [a if a == b else "none" for a, b in zip(*found, strict=True)], matmul, cudnn)
+    each = [a if a == b else "none" for a, b in zip(*found, strict=True)]
+    return _Settings(general, each, effective, matmul, cudnn)
 
 
 def _set(wanted: _Settings, *, known: _Settings) -> None:
-    """Older names first: they set some of the newer ones, and both must tell the same."""
+    """Older names first: they set some of the newer ones, and both must tell the same.
+
+    cuDNN begins with TF32 wherever nothing else is said, which cannot be said again: its places are then told so.
+    """
     backends: Any = torch.backends
     if known.matmul is not None and wanted.matmul is not None:
         torch.set_float32_matmul_precision(wanted.matmul)
@@ -187,3 +194,14 @@ def _set(wanted: _Settings, *, known: _Settings) -> None:
         place.fp32_precision = value
     if _places():
         backends.fp32_precision = wanted.general
+    if wanted.cudnn is not None and _cudnn_tf32() != wanted.cudnn:
+        for (backend, _), place, value in zip(_PLACES, _places(), wanted.effective, strict=True):
+            if backend == "cudnn":
+                place.fp32_precision = value
+
+
+def _cudnn_tf32() -> bool | None:
+    """By its older name; None where newer ones have made that ambiguous."""
+    with suppress(RuntimeError):
+        return bool(torch.backends.cudnn.allow_tf32)
+    return None

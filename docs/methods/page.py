@@ -1,22 +1,27 @@
-"""Write the table of `docs/methods.md` from the methods themselves and from what was measured.
+"""Write the tables of `docs/methods.md` from the methods themselves and from what was measured.
 
-    python docs/methods/page.py
+    python docs/methods/page.py ["digits, ViT teaches=comparison.npz" ...]
 
-Beside this file lie the measured numbers: `costs.csv` by `make bench-methods`, `accuracies.csv` from comparisons.
+Beside this file lie the measured numbers: `costs.csv` by `make bench-methods`, and `accuracies.csv`, to which results
+of `kdprobe compare` are added under the name that their columns shall have.
 """
 
 import csv
+import sys
 from pathlib import Path
 
 from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.described import NETWORK_PAIRS, describe_method
+from kdprobe.mean_interval import worded_interval
+from kdprobe.results import load_result
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
 BEGIN, END = "<!-- table: made by docs/methods/page.py -->", "<!-- end of the table -->"
 INTRODUCTION = (
-    "Accuracy in % of ResNet8, mean and 95 % interval over three seeds, by each method's published weights and "
-    "the same learning rate, in trainings of a few hundred steps, far fewer than they were made for."
+    "Accuracy in % on the test images, mean and 95 % interval over three seeds, of trainings of a few hundred steps, "
+    "far fewer than the published weights were made for. *Tuned* is the best of equally many trials on held-out images "
+    "(`kdprobe compare`), the published setting among them; all other columns are of the published settings."
 )
 HEAD = ("method", "reads of teacher / student", "extra parameters", "published", "over `kd`", "defaults", "reference")
 
@@ -50,6 +55,22 @@ def accuracies() -> list[str]:
     return ["", "## What they reached", "", INTRODUCTION, "", *_markdown(("method", *settings), lines)]
 
 
+def add(column: str, comparison: str) -> None:
+    """Keep what a result of `kdprobe compare` says, in place of what stood in these columns before."""
+    result = load_result(comparison, kind="tuned-comparison")
+    settings = {"published": "published", "tuned": "accuracy"}
+    columns = {key: f"{column}, {setting}" for setting, key in settings.items()}
+    kept, rows = [row for row in _rows("accuracies.csv") if row["setting"] not in columns.values()], []
+    for key, setting in columns.items():
+        for method, values in zip(result.facts["methods"], result.arrays[key], strict=True):
+            text = worded_interval(values, scale=100, digits=1, n_images=result.facts["n_images"])
+            rows.append({"method": method, "setting": setting, "accuracy": text})
+    with (HERE / "accuracies.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("method", "setting", "accuracy"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows + kept)
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     with (HERE / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -61,4 +82,6 @@ def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 
 if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        add(*argument.rsplit("=", 1))
     PAGE.write_text(page(), encoding="utf-8")

@@ -1,5 +1,8 @@
 """A device is the one that was named, or an error."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -77,6 +80,17 @@ def test_float32_is_as_chosen_and_then_as_before(settings, general, tf32, old):
         assert _settings() == before
     finally:
         torch.backends.fp32_precision = "none"
+
+
+def test_older_names_tell_what_they_told_as_torch_begins_and_inside():
+    code = (
+        "import torch\nfrom kdprobe.devices import float32\nseen = [torch.backends.cudnn.allow_tf32]\n"
+        "for tf32 in (False, True):\n"
+        "    with float32(tf32=tf32), torch.backends.cudnn.flags(enabled=True):\n        pass\n"
+        "    seen.append(torch.backends.cudnn.allow_tf32)\nprint(seen)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, True, True]"
 
 
 def test_settings_by_newer_names_come_back_where_the_older_ones_cannot_be_told(settings):
