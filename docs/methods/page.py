@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from kdprobe.distillers import DISTILLERS
-from kdprobe.distillers.described import NETWORK_PAIRS, describe_method
+from kdprobe.distillers.described import NETWORK_PAIRS, describe_method, summary_of
 from kdprobe.mean_interval import worded_interval
 from kdprobe.results import load_result
 
@@ -30,7 +30,12 @@ def page() -> str:
     """The page with the table of today."""
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    return before + "\n".join([BEGIN, *table(), *accuracies(), END]) + rest.split(END)[1]
+    return before + "\n".join([BEGIN, *summaries(), "", *table(), *accuracies(), END]) + rest.split(END)[1]
+
+
+def summaries() -> list[str]:
+    """What each method minimises."""
+    return _markdown(("method", "minimises"), [(f"`{name}`", summary_of(kind)) for name, kind in DISTILLERS.items()])
 
 
 def table() -> list[str]:

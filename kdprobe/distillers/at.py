@@ -70,7 +70,10 @@ class ATOptions(Section):
 
 
 class AT(Method):
-    """Attention of the stage maps; of a transformer, of the grid of its patch tokens."""
+    """Mean squared difference of normalised attention maps, which say how active each place of a stage is.
+
+    Of a transformer these are of the grid of its patch tokens.
+    """
 
     Options: ClassVar[type[Section]] = ATOptions
     reference = "Zagoruyko, Komodakis 2017"

@@ -185,7 +185,10 @@ class CAKDOptions(Section):
 
 
 class CAKD(Method):
-    """Attention projector, group-wise linear projector and a discriminator on one stage of the student."""
+    """Difference from a ViT's attention and tokens of those projected from a stage map, and an adversarial loss.
+
+    A discriminator, trained alongside, tells the student's tokens from the teacher's.
+    """
 
     Options: ClassVar[type[Section]] = CAKDOptions
     reference = "Liu et al. 2022"

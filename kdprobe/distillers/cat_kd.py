@@ -71,7 +71,10 @@ class CATKDOptions(Section):
 
 
 class CATKD(Method):
-    """The class activation maps of both networks; their last maps may differ in width and size."""
+    """Distance of class activation maps, of networks that classify the plain mean of the last map by a linear layer.
+
+    Their last maps may differ in width and size.
+    """
 
     Options: ClassVar[type[Section]] = CATKDOptions
     reference = "Guo, Yan, Li, Lin 2023"

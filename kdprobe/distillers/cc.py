@@ -102,7 +102,11 @@ class CCOptions(Section):
 
 
 class CC(Method):
-    """Similarities of the samples of a process's batch by the pooled features, or of neighbours behind embeddings."""
+    """Difference of the similarities between the images of a batch, by their pooled features.
+
+    With form `adjacent`, products of neighbours' differences, behind embeddings. The batch is the per-process batch
+    (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = CCOptions
     reference = "Peng et al. 2019"

@@ -102,7 +102,10 @@ class CKAOptions(Section):
 
 
 class CKA(Method):
-    """Linear CKA of the stage maps by unbiased HSIC, averaged over recent batches of a process."""
+    """One minus linear CKA, a similarity of features, between stage maps, averaged over recent batches.
+
+    By unbiased HSIC, over batches each of which is the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = CKAOptions
     reference = "after Kornblith et al. 2019; kdprobe's own"

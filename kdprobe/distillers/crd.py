@@ -80,7 +80,7 @@ class CRDOptions(Section):
 
 
 class CRD(Method):
-    """Each network's embedding anchors once, against the other network's embeddings of other classes.
+    """Contrastive loss: both networks' embeddings of one image attract, those of images of other classes repel.
 
     Attributes:
         log_scale: logarithm of the mean of exp(<a, b> / T) over random b of d independent entries with variance 1 / d,

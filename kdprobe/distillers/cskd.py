@@ -103,7 +103,7 @@ class CSKDOptions(Section):
 
 
 class CSKD(Method):
-    """A distilled transformer, whose class token learns from labels and whose other tokens learn from a CNN.
+    """Cross entropy of a distilled transformer: class token with labels, other tokens with the answers of a CNN.
 
     The patch tokens share the classifier of the distillation token. To have all three kinds of token vote at
     inference, as published, train `kdprobe.models.dense_deit:dense_deit`.

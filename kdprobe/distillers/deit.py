@@ -68,7 +68,7 @@ class DeiTOptions(Section):
 
 
 class DeiT(Method):
-    """A distilled transformer: its class token learns from labels, its distillation token from any teacher.
+    """Cross entropy of a distilled transformer: class token with labels, distillation token with the teacher.
 
     How the two classifiers vote at inference is up to the network: the mean of their logits in timm's distilled models.
     """

@@ -1,12 +1,16 @@
 """What there is to know of a method before it is used: what it reads, what it adds, where its numbers come from."""
 
 import inspect
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 from kdprobe.distillers import KNOWN_METHODS, Method
+from kdprobe.distillers.pairing import Pairs
 from kdprobe.errors import ConfigError, ModelError, near_matches
 from kdprobe.models import create
 from kdprobe.models.stages import Need, Shapes, measure
@@ -34,7 +38,7 @@ class MethodDescription:
     """A method in words and numbers.
 
     Attributes:
-        about: what its documentation begins with.
+        about: what it minimises, and on what.
         teacher_reads: which of the teacher's features it reads, in words; `-` for none.
         student_reads: which of the student's, besides the logits that the cross entropy takes.
         extra_parameters: parameters that are trained with the student and dropped afterwards.
@@ -53,6 +57,11 @@ class MethodDescription:
     def options(self) -> dict[str, Any]:
         """The default of each option."""
         return {name: field.get_default(call_default_factory=True) for name, field in self._fields}
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What each option may be, where its default does not show it."""
+        return {name: told for name, field in self._fields if (told := _told(field))}
 
     @property
     def _fields(self) -> Iterable[tuple[str, Any]]:
@@ -78,7 +87,7 @@ def describe_method(name: str) -> MethodDescription:
             continue
         n_parameters = sum(parameter.numel() for parameter in method.parameters())
         reads = _worded(method.teacher_needs) if kind.uses_teacher else "-", _worded(method.student_needs)
-        return MethodDescription(summary_of(kind), *reads, n_parameters, pair, kind)
+        return MethodDescription(about(kind), *reads, n_parameters, pair, kind)
     raise ModelError(f"method {name!r} is defined for none of {', '.join(NETWORK_PAIRS)}: {why}")
 
 
@@ -90,6 +99,20 @@ def _shapes(name: str) -> Shapes:
 
 def _worded(needs: Iterable[Need]) -> str:
     return ", ".join(_WORDS[need] for need in needs) or "-"
+
+
+def _told(field: FieldInfo) -> str:
+    kinds = [field.annotation, *get_args(field.annotation)]
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(map(json.dumps, get_args(field.annotation)))
+    if Pairs in kinds:
+        return "pairs [[student's stage, teacher's], ...]"
+    return field.description or ""
+
+
+def about(kind: type[Method]) -> str:
+    """What a method's documentation says before its attributes, on one line."""
+    return " ".join((inspect.getdoc(kind) or "").partition("\n\nAttributes:")[0].split())
 
 
 def summary_of(kind: type[Method]) -> str:

@@ -73,7 +73,10 @@ class DISTOptions(Section):
 
 
 class DIST(Method):
-    """Both relations, weighted."""
+    """One minus the correlation of class probabilities, over a sample's classes and over a class's samples.
+
+    The samples are those of the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = DISTOptions
     reference = "Huang, You, Wang, Qian, Xu 2022"

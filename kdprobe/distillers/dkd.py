@@ -127,7 +127,7 @@ class DKDOptions(Section):
 
 
 class DKD(Method):
-    """The two parts of `dkd_parts`, weighted."""
+    """KL divergence in two parts, each weighted: the target class against the rest, and among the other classes."""
 
     Options: ClassVar[type[Section]] = DKDOptions
     reference = "Zhao, Cui, Song, Qiu, Liang 2022"

@@ -124,7 +124,10 @@ class DPKOptions(Section):
 
 
 class DPK(Method):
-    """Reconstructs the teacher's maps from a mixture of both networks'; the teacher fades as the student learns."""
+    """Mean squared difference between the teacher's maps and those rebuilt from a mixture of both networks'.
+
+    The teacher's share of the mixture falls as the student learns.
+    """
 
     Options: ClassVar[type[Section]] = DPKOptions
     reference = "Qiu et al. 2023"

@@ -89,7 +89,7 @@ class DropKDOptions(Section):
     encoder: Literal["conv", "token"] = "conv"
     grid: Literal["student", "teacher"] = "student"
     resize: Literal["pool", "bilinear"] = "pool"
-    stages: tuple[int, ...] = Field((-1,), min_length=1)
+    stages: tuple[int, ...] = Field((-1,), min_length=1, description="numbers of the student's stages")
     metric: Metric = "normalised"
     space: Literal["encoder", "decoder"] = "encoder"
     logit_source: Literal["classifier", "head", "logits"] = "classifier"
@@ -147,7 +147,7 @@ def excluded_kd_loss(
 
 
 class DropKD(Method):
-    """Feature dropout distillation and logit dropout distillation in a projection space.
+    """Difference of features and of logits in a projection space, in which parts of both are dropped at random.
 
     Terms: `feature`, `logit`, and for each network `classifier_*` and `reconstruction_*`; with several stages,
     each is the mean over the stages. Without labels there are `feature` and `reconstruction_*` alone.

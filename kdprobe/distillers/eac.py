@@ -72,7 +72,10 @@ class EACOptions(Section):
 
 
 class EAC(Method):
-    """Classifies erased images, and asks for the same attention on their mirrors; has no teacher."""
+    """Cross entropy of erased images, and squared difference of their attention from that of their mirror images.
+
+    It has no teacher.
+    """
 
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False

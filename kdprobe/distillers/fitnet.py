@@ -79,11 +79,11 @@ class FitNetOptions(Section):
 
     ce_weight: float = Field(1.0, ge=0)
     weight: float = Field(100.0, ge=0)
-    stages: tuple[int, int] | None = None
+    stages: tuple[int, int] | None = Field(None, description="[student's stage, teacher's]")
 
 
 class FitNet(Method):
-    """One stage map of the student, regressed onto the teacher's."""
+    """Mean squared difference of one stage map, the student's brought to the teacher's shape by a convolution."""
 
     Options: ClassVar[type[Section]] = FitNetOptions
     reference = "Romero et al. 2015"

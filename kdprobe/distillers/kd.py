@@ -56,7 +56,7 @@ class KDOptions(Section):
 
 
 class KD(Method):
-    """Cross entropy with the labels and `kd_loss` with the teacher."""
+    """Cross entropy with the labels, and KL divergence between the networks' softened class probabilities."""
 
     Options: ClassVar[type[Section]] = KDOptions
     reference = "Hinton, Vinyals, Dean 2015"

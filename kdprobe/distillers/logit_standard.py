@@ -46,7 +46,7 @@ class LogitStandardOptions(Section):
 
 
 class LogitStandard(Method):
-    """Vanilla distillation of standardised logits."""
+    """KL divergence between class probabilities from logits that are standardised for each sample."""
 
     Options: ClassVar[type[Section]] = LogitStandardOptions
     reference = "Sun, Ren, Li, Wang, Cao 2024"

@@ -164,10 +164,10 @@ class MLDOptions(Section):
 
 
 class MLD(Method):
-    """Both networks see each image twice: as it comes, and strongly augmented.
+    """Difference of class probabilities of each sample, and of their products between samples and between classes.
 
-    The two views make up one batch of twice the size, so that batch norm sees both together; the published code runs
-    them one after the other.
+    Both networks see each image twice: as it comes, and strongly augmented. The two views make up one batch of twice
+    the size, so that batch norm sees both together; the published code runs them one after the other.
     """
 
     Options: ClassVar[type[Section]] = MLDOptions

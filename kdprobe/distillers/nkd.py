@@ -91,7 +91,10 @@ class NKDOptions(Section):
 
 
 class NKD(Method):
-    """The two parts of `nkd_parts`, the others' weighted; of mixed labels the largest is the target."""
+    """Cross entropy with the teacher's probabilities: the target's, and the others', normalised without the target.
+
+    Of mixed labels the largest is the target.
+    """
 
     Options: ClassVar[type[Section]] = NKDOptions
     reference = "Yang, Zeng, Li, Zhang, Yuan, Li 2023"

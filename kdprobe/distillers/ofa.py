@@ -182,11 +182,14 @@ class OFAOptions(Section):
     eps: float = Field(1.0, ge=1)
     exit_eps: Annotated[tuple[Annotated[float, Field(ge=1)], ...], BeforeValidator(_several)] = (1.0,)
     temperature: float = Field(1.0, gt=0)
-    stages: tuple[int, ...] | None = Field(None, min_length=1)
+    stages: tuple[int, ...] | None = Field(None, min_length=1, description="numbers of the student's stages")
 
 
 class OFA(Method):
-    """An exit branch at each of the student's stages; of the teacher, the logits alone."""
+    """Cross entropy of the student and of exits at its stages with the teacher's probabilities, the target's raised.
+
+    Of the teacher, the logits alone are read.
+    """
 
     Options: ClassVar[type[Section]] = OFAOptions
     reference = "Hao et al. 2023"

@@ -61,7 +61,10 @@ class PKTOptions(Section):
 
 
 class PKT(Method):
-    """Neighbours among the samples of a process's batch, by the pooled features."""
+    """KL divergence between probabilities that images of a batch are neighbours, by their pooled features.
+
+    The batch is the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = PKTOptions
     reference = "Passalis, Tefas 2018"

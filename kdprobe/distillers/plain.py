@@ -11,7 +11,7 @@ class PlainOptions(Section):
 
 
 class Plain(Method):
-    """Cross entropy of the logits and the labels, nothing else."""
+    """Cross entropy with the labels, nothing else."""
 
     Options: ClassVar[type[Section]] = PlainOptions
     uses_teacher = False

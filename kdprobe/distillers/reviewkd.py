@@ -145,7 +145,10 @@ class ReviewKDOptions(Section):
 
 
 class ReviewKD(Method):
-    """Stage maps and pooled features, fused and matched with the teacher's maps before their last activation."""
+    """Mean squared difference, at several scales, of the teacher's stage maps from those fused from the student's.
+
+    The teacher's maps are those before their last activation; the pooled features are a further stage.
+    """
 
     Options: ClassVar[type[Section]] = ReviewKDOptions
     reference = "Chen, Liu, Zhao, Jia 2021"

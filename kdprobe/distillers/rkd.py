@@ -89,7 +89,10 @@ class RKDOptions(Section):
 
 
 class RKD(Method):
-    """Distances and angles between the pooled features, which may differ in width."""
+    """Difference of the distances and angles between the pooled features of samples; widths may differ.
+
+    The samples are those of the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = RKDOptions
     reference = "Park, Kim, Lu, Cho 2019"

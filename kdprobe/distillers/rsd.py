@@ -82,7 +82,10 @@ class RSDOptions(Section):
 
 
 class RSD(Method):
-    """Correlations of the pooled features over a process's batch, the student's behind a projector."""
+    """Squared distance from the identity matrix of the correlations between both networks' pooled features.
+
+    The student's pass through a projector; correlations are over the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = RSDOptions
     reference = "Zhang et al. 2025"

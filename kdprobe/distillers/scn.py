@@ -79,7 +79,9 @@ class SCNOptions(Section):
 
 
 class SCN(Method):
-    """Weighs the logits of each sample by its importance, ranks the importances, and relabels; has no teacher.
+    """Cross entropy weighted by each sample's importance, which is learnt and ranked; doubtful labels are changed.
+
+    It has no teacher.
 
     A weight is positive and multiplies all logits of a sample, so that predictions do not depend on it and the
     exported network needs none. Relabelled samples keep their new label until they are relabelled again.

@@ -154,7 +154,10 @@ class SDDOptions(Section):
 
 
 class SDD(Method):
-    """`sdd_loss` of the regions of both networks' last maps, whose sizes may differ."""
+    """Loss of each region's logits, of networks that classify the plain mean of the last map by a linear layer.
+
+    Regions that disagree with the whole count for more; the two maps may differ in size.
+    """
 
     Options: ClassVar[type[Section]] = SDDOptions
     reference = "Wei, Luo, Luo 2024"

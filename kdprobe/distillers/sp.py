@@ -60,7 +60,10 @@ class SPOptions(Section):
 
 
 class SP(Method):
-    """Similarities of the samples of a process's batch, by the maps of the last stage."""
+    """Mean squared difference of the similarities between the images of a batch, by the maps of the last stage.
+
+    The batch is the per-process batch (not gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = SPOptions
     reference = "Tung, Mori 2019"

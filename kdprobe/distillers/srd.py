@@ -101,7 +101,11 @@ class SRDOptions(Section):
 
 
 class SRD(Method):
-    """Pooled features, of a student with tokens the mean of its patch tokens; standardised in each process's batch."""
+    """Logarithm of the sum of powers of the differences of pooled features, standardised over a batch.
+
+    Of a student with tokens the features are the mean of its patch tokens. The batch is the per-process batch (not
+    gathered across devices).
+    """
 
     Options: ClassVar[type[Section]] = SRDOptions
     reference = "Miles, Mikolajczyk 2024"

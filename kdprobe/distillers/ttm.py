@@ -67,7 +67,7 @@ class TTMOptions(Section):
 
 
 class TTM(Method):
-    """Cross entropy with the labels, and `ttm_loss` with the teacher.
+    """KL divergence of the student's probabilities, not softened, from the teacher's softened ones.
 
     Attributes:
         weighted: whether uncertain answers of the teacher count for more.
@@ -98,7 +98,7 @@ class WTTMOptions(TTMOptions):
 
 
 class WTTM(TTM):
-    """Transformed teacher matching in which each sample counts as much as its `uncertainty_weights` say."""
+    """KL divergence from the teacher's softened probabilities, with more weight where the teacher is unsure."""
 
     Options: ClassVar[type[Section]] = WTTMOptions
     weighted = True

@@ -92,7 +92,10 @@ class VIDOptions(Section):
 
 
 class VID(Method):
-    """Predicts the teacher's stage maps, of a transformer the grid of its patch tokens, with a variance per channel."""
+    """Minus the log-likelihood of the teacher's stage maps, predicted from the student's with channel-wise variance.
+
+    Of a transformer these are the grid of its patch tokens.
+    """
 
     Options: ClassVar[type[Section]] = VIDOptions
     reference = "Ahn et al. 2019"

@@ -171,7 +171,7 @@ class WKDOptions(Section):
     temperature: float = Field(8.0, gt=0)
     regularisation: float = Field(0.05, gt=0)
     iterations: int = Field(10, ge=1)
-    cost: str = "head"
+    cost: str = Field("head", description='"head", or a .npy file of distances')
     sharpen: float = Field(1.0, ge=0)
     feature_weight: float = Field(0.0, ge=0)
     mean_ratio: float = Field(4.0, ge=0)
@@ -180,7 +180,10 @@ class WKDOptions(Section):
 
 
 class WKD(Method):
-    """The flow between the logits of both networks (WKD-L), and the moments of their last maps (WKD-F) if asked for.
+    """Cost of moving the student's class probabilities onto the teacher's, and difference of last maps if asked for.
+
+    The cost is that of a flow found by Sinkhorn's iterations (WKD-L); the difference is that of the means and the
+    standard deviations of the last maps' channels (WKD-F).
 
     A regressor, of one convolution, batch norm and ReLU, leads from the student's map to the teacher's: it suits
     teachers whose maps are not negative, as those of CNNs that end in a ReLU.

@@ -147,7 +147,7 @@ def test_list_marks_what_packages_add(install, capsys):
     methods, lines = listed("methods")
     assert methods["own"] == "from ours 1.0, ours_module:Own"
     assert "kd              from ours 1.0, ours_module:Own, but the name is kdprobe's own" in lines
-    assert methods["rkd"].startswith("Park, Kim, Lu, Cho 2019 - Distances and angles")
+    assert methods["rkd"].startswith("Park, Kim, Lu, Cho 2019 - Difference of the distances and angles")
     assert list(listed("models", "own*")[0]) == ["own_net"]
     assert "vit_tiny_patch16_224" in listed("models", "vit_tiny*")[0]
     assert listed("data")[0]["folder"].startswith("Read a folder of images")

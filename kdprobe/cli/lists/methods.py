@@ -50,8 +50,8 @@ def _lines(name: str, found: "MethodDescription") -> list[str]:
     }
     lines = [f"{name}: {found.about}", *(f"  {key:16}  {text}" for key, text in said.items() if text)]
     for option, default in found.options.items():
-        tuned = f"  (tuned {_range(method.search[option])})" if option in method.search else ""
-        lines.append(f"  method.{option} = {json.dumps(default)}{tuned}")
+        tuned = f"tuned {_range(method.search[option])}" if option in method.search else found.choices.get(option)
+        lines.append(f"  method.{option} = {json.dumps(default)}{f'  ({tuned})' if tuned else ''}")
     return lines
 
 
