@@ -267,7 +267,6 @@ def _stands_in_tests(texts: list[str]) -> bool:
     return any(" ".join(run) in told_in_tests() for run in runs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", ALL, ids=module_name)
 def test_every_error_is_matched_by_a_test(path):
     for node in ast.walk(tree(path)):

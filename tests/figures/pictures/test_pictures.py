@@ -160,7 +160,6 @@ def settings_left_alone() -> Iterator[None]:
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
     with style.style():

@@ -63,7 +63,6 @@ BAD = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_status_2(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
