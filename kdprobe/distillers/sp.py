@@ -40,6 +40,9 @@ def similarity_loss(student: Float[Tensor, "batch ..."], teacher: Float[Tensor, 
 
 def _similarities(features: Tensor) -> Tensor:
     rows = features.flatten(1)
+    # a power of 2, which leaves all digits as they are, keeps the products of large features in range
+    largest = torch.linalg.vector_norm(rows.detach(), ord=torch.inf) if rows.numel() else rows.new_zeros(())
+    rows = torch.ldexp(rows, -torch.frexp(largest)[1])
     return unit(rows @ rows.mT, dim=1)
 
 

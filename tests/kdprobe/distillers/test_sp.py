@@ -23,3 +23,17 @@ def test_rotation_and_scale_of_the_features_leave_the_loss():
     torch.testing.assert_close(
         similarity_loss(3 * student @ rotation, teacher), similarity_loss(student, teacher), rtol=1e-12, atol=0
     )
+
+
+def test_large_features_have_the_similarities_of_usual_ones():
+    torch.manual_seed(0)
+    usual, teacher = torch.randn(5, 3, 2, 2), torch.randn(5, 4)
+    losses = []
+    for power in (0, 64):
+        student = leaf(usual * 2.0**power)
+        losses.append(similarity_loss(student, teacher))
+        losses[-1].backward()
+        assert student.grad.any()
+        assert student.grad.isfinite().all()
+    assert torch.equal(*losses)
+    assert similarity_loss(usual, usual * 2.0**-60) == 0
