@@ -385,6 +385,10 @@ class TestNoCluster:
             ray_engine._check_answers("head-node")
 
 
+def kill_one(ledger):
+    os.kill(until(lambda: running(ledger))[0], signal.SIGKILL)
+
+
 def n_done(ledger):
     return sum(state.name == "done" for state in ledger.states().values())
 
