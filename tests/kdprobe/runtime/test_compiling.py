@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -27,9 +28,10 @@ def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
     ("backend", "methods"),
     [("inductor", ["kd", "dropkd"]), ("eager", ["reviewkd", "dpk", "wkd", "cskd", "cakd", "crd", "scn"])],
 )
-def test_each_network_is_one_graph_and_nothing_is_compiled_after_the_first_epoch(backend, methods):
+def test_each_network_is_one_graph_and_nothing_is_compiled_after_the_first_epoch(backend, methods, tmp_path):
     command = [sys.executable, "-m", "tests.compiled_steps", backend, *methods]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    own_cache = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}  # none that a killed process left half-written
+    done = subprocess.run(command, env=own_cache, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["method"] for one in found] == methods
