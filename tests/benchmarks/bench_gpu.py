@@ -7,8 +7,6 @@ same networks alone.
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,43 +20,35 @@ from kdprobe.features.dump import Dump, write_dump
 from kdprobe.models import create
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training import train
+from tests.benchmarks.timed import timed
 
-N_IMAGES = 50_000
 
-
-def noise(image_size: int | None = None) -> DataSet:
+def noise(image_size: int | None = None, n_images: int = 50_000) -> DataSet:
     """Images and labels without a meaning."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (N_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    train_split = Split(images, torch.arange(N_IMAGES) % 100, 32)
+    images = torch.randint(256, (n_images, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    train_split = Split(images, torch.arange(n_images) % 100, 32)
     classes, half = tuple(map(str, range(100))), (0.5, 0.5, 0.5)
-    test = train_split.take(torch.arange(min(N_IMAGES, 1000)))
+    test = train_split.take(torch.arange(min(n_images, 1000)))
     return DataSet("noise", train_split, test, classes, half, half, 32)
 
 
-def epoch_seconds(folder: Path, teacher: Path, method: str, *, compiled: bool, device: str) -> float:
+def little_noise(image_size: int | None = None) -> DataSet:
+    """The first few of these."""
+    return noise(n_images=64)
+
+
+def epoch_seconds(folder: Path, teacher: Path, method: str, data: str, *, compiled: bool, device: str) -> float:
     """Seconds of the second epoch of a training."""
     values = {
-        "data": {"spec": "tests.benchmarks.bench_gpu:noise"},
+        "data": {"spec": f"tests.benchmarks.bench_gpu:{data}"},
         "model": {"name": "resnet20"},
         "teacher": str(teacher),
         "method": {"name": method},
-        "training": {"epochs": 2, "batch_size": min(64, N_IMAGES // 4), "compile": compiled, "evaluate": "end"},
+        "training": {"epochs": 2, "batch_size": 64 if data == "noise" else 16, "compile": compiled, "evaluate": "end"},
     }
     train(parse(values, option_types(), source="bench"), folder, device=device, quiet=True)
     return float(RunFolder(folder).metrics()[-1]["seconds"])
-
-
-def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a run, once it has run before."""
-    for _ in range(2):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -67,8 +57,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--smoke", action="store_true", help="with 64 images and nothing compiled, to see that it runs")
     args = parser.parse_args()
-    if args.smoke:
-        globals()["N_IMAGES"] = 64
+    data = little_noise if args.smoke else noise
     device = pick_device(args.device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{card}, torch {torch.__version__}, CUDA {torch.version.cuda}, kdprobe {kdprobe.__version__}")
@@ -79,10 +68,10 @@ def main() -> None:
         for method in ("kd", "dropkd"):
             for compiled in (False,) if args.smoke else (False, True):
                 out, teacher = folder / f"{method}-{compiled}", folder / "teacher.safetensors"
-                found = epoch_seconds(out, teacher, method, compiled=compiled, device=str(device))
+                found = epoch_seconds(out, teacher, method, data.__name__, compiled=compiled, device=str(device))
                 how = "compiled" if compiled else "as it is"
                 print(f"{method:8} {how:9} {found:8.2f} s per epoch, {240 * found / 3600:6.2f} h for 240 epochs")
-        split, network = noise().test, network.to(device).eval()
+        split, network = data().test, network.to(device).eval()
 
         @torch.inference_mode()
         def bare() -> None:
@@ -99,6 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from tests.benchmarks import bench_gpu  # the module that trainings read `noise` from, not this program
-
-    bench_gpu.main()
+    main()

@@ -11,7 +11,6 @@ import argparse
 import logging
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -30,6 +29,7 @@ from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training import train
+from tests.benchmarks.timed import timed
 
 BATCH = 64
 N_CLASSES = 100
@@ -114,7 +114,7 @@ def bare_speed(precision: str, device: torch.device) -> float:
             loss.backward()
             optimizer.step()
 
-    return second_epoch(epoch, device)
+    return N_IMAGES / timed(epoch, device)
 
 
 def peer_speed(precision: str, device: torch.device) -> float:
@@ -156,19 +156,7 @@ def peer_speed(precision: str, device: torch.device) -> float:
                 loss = box.forward_process(batch, targets.to(device), supp_dict=supplement)
             box.post_forward_process(loss=loss)
 
-    return second_epoch(epoch, device)
-
-
-def second_epoch(epoch: Callable[[], None], device: torch.device) -> float:
-    """Images per second of an epoch, after one that warms up."""
-    epoch()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    epoch()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return N_IMAGES / (time.perf_counter() - start)
+    return N_IMAGES / timed(epoch, device)
 
 
 def main() -> None:

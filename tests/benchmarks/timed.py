@@ -1,0 +1,20 @@
+"""How long something takes on a device, once it has run before."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the second run; the first one warms up."""
+    for _ in range(2):
+        start = _now(device)
+        run()
+    return _now(device) - start
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
