@@ -184,7 +184,8 @@ class SavingConfig(Section):
 
     Attributes:
         epochs: save after each multiple of this number of epochs.
-        seconds: but not before so many seconds have passed since the last time; 0 saves after each of those epochs.
+        seconds: but after the first time not before so many seconds have passed since the last one; 0 saves after each
+            of those epochs.
         minutes: also save inside an epoch, when this many minutes have passed since the last time.
         snapshots: keep the network before training and after each multiple of this number of epochs.
     """

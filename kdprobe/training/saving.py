@@ -51,7 +51,7 @@ class Keeper:
         self.folder, self.settings, self.stop, self.keeps_snapshot = folder, settings, stop, keeps_snapshot
         self.method, self.options, self.exported, self.stateful = method, options, exported, stateful
         self.writes = writes
-        self._saved_at = time.monotonic()
+        self._saved_at, self._has_saved = time.monotonic(), False
         self._best: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     @property
@@ -65,7 +65,8 @@ class Keeper:
 
     def _is_due_after(self, epoch: int) -> bool:
         saving = self.settings.saving
-        return epoch == self.settings.epochs or (epoch % saving.epochs == 0 and self._passed(saving.seconds))
+        is_time = not self._has_saved or self._passed(saving.seconds)
+        return epoch == self.settings.epochs or (epoch % saving.epochs == 0 and is_time)
 
     def begin(self) -> None:
         """Save the network as it is before training, if snapshots are wanted."""
@@ -129,7 +130,7 @@ class Keeper:
             with self._writing():
                 self._save_best()
             save_state(self.folder.state_path, self.stateful, position)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._has_saved = time.monotonic(), True
 
     def _save_best(self) -> None:
         """Write the best network since the last state before the next one, which counts on it."""
