@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -100,13 +101,11 @@ def test_more_cells_than_an_array_may_have(tmp_path, cluster):
 
 def test_jobs_outlive_their_driver_and_its_successor_takes_what_they_leave(tmp_path, cluster):
     ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=2)
-    first = subprocess.Popen(["python", "-c", DRIVE, str(ledger.path)], stdout=subprocess.PIPE, text=True)
-    until(lambda: running(ledger), first)
-    first.kill()
-    first.communicate()
-    second = subprocess.run(
-        ["python", "-c", DRIVE, str(ledger.path)], capture_output=True, text=True, check=True, timeout=200
-    )
+    command = [sys.executable, "-c", DRIVE, str(ledger.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        until(lambda: running(ledger), first)
+        first.kill()
+    second = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert second.stdout.split()[-1] == "2", second.stdout
     check_all_done(ledger, n_cells=2)
 
