@@ -13,7 +13,7 @@ from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
-from kdprobe.models.creation import model_info
+from kdprobe.models.creation import model_info, shown_as
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 
@@ -145,6 +145,8 @@ def open_views(
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
     of = {role: sets[info.image_size] for role, info in infos.items()}
+    for name, model in models.items():
+        shown_as(model, of[name].shown.view.decode)
     splits = {name: data_set.test for name, data_set in of.items()}
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 
