@@ -19,7 +19,8 @@ from kdprobe.features.shared_images import shown_batches
 from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
-from kdprobe.models.creation import ModelInfo, described, shown_as
+from kdprobe.models.creation import ModelInfo, described
+from kdprobe.models.description import shown_as
 from kdprobe.models.identity import network_name
 from kdprobe.models.outputs import answer_in, logits_in
 from kdprobe.terminal.progress import say

@@ -13,7 +13,8 @@ from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
-from kdprobe.models.creation import model_info, shown_as
+from kdprobe.models.creation import model_info
+from kdprobe.models.description import shown_as
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 

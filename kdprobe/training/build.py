@@ -17,8 +17,8 @@ from kdprobe.distillers import KNOWN_METHODS, Method, make_method
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
-from kdprobe.models.creation import ANATOMY, count_parameters, relabel, shown_as
-from kdprobe.models.description import describe
+from kdprobe.models.creation import ANATOMY, count_parameters, relabel
+from kdprobe.models.description import describe, shown_as
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import Need, measure
