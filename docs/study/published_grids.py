@@ -1,10 +1,10 @@
 """Can the range of the published grids of dropout rates (Figures 2 and 3) be told from noise?
 
-The publication trains one network for each cell and tests all on the same 3,068 images. Model: all cells have the same
-accuracy in truth, and what a cell shows differs from it by normal noise of standard deviation s, independently. s has
-two parts, both of which trainings with several seeds show: networks of other seeds differ in truth, with variance t2; and
-two networks that are equally good in truth err on other images, so that on n images one run varies by d / (2 n), where d
-is the share of images on which one of two runs is right and the other wrong.
+The publication trains one network for each cell and tests all on the same 3,068 images. Model: all cells have the
+same accuracy in truth, and what a cell shows differs from it by normal noise of standard deviation s, independently.
+s has two parts, both of which trainings with several seeds show: networks of other seeds differ in truth, with
+variance t2; and two networks that are equally good in truth err on other images, so that on n images one run varies
+by d / (2 n), where d is the share of images on which one of two runs is right and the other wrong.
 """
 
 from collections.abc import Sequence

@@ -2,10 +2,10 @@
 
     python docs/study/run.py --objects DIR --small DIR --faces DIR --weights FILE --out OUT [--only STEP ...]
 
-DIR holds the images: `--objects` Tiny-ImageNet's fifty classes and `--small` a tenth of CIFAR-10, as folders train/ and
-val/ (or test/); `--faces` FER+ as `kdprobe data check ferplus:DIR` takes it. Everything goes through the command line, as
-a user would do it. A step that is done is left as it is, and one that was interrupted goes on: the same command again is
-enough.
+DIR holds the images: `--objects` Tiny-ImageNet's fifty classes and `--small` a tenth of CIFAR-10, as folders train/
+and val/ (or test/); `--faces` FER+ as `kdprobe data check ferplus:DIR` takes it. Everything goes through the command
+line, as a user would do it. A step that is done is left as it is, and one that was interrupted goes on: the same
+command again is enough.
 """
 
 import argparse
