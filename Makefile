@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread, which keep their byte code; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: install demo lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-gpu clean
+.PHONY: install demo docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-gpu clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -18,6 +18,15 @@ $(STAMP): setup.cfg pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/kdprobe demo --out demo
+
+# what has been built once is read again, gallery included: only changed examples run
+docs: .venv/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+.venv/.docs: $(STAMP) setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -80,4 +89,4 @@ bench-gpu: $(STAMP)
 	KDPROBE_TRUST=tests.benchmarks.bench_gpu $(BIN)/python -m tests.benchmarks.bench_gpu
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build docs/_build docs/examples docs/reference/made *.egg-info .pytest_cache .mypy_cache .ruff_cache

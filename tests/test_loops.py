@@ -15,7 +15,7 @@ from kdprobe.models import create, save
 
 pytestmark = pytest.mark.slow
 
-PAGES = Path(__file__).parents[1] / "docs/loops"
+PAGES = Path(__file__).parents[1] / "docs/howto/loops"
 
 
 def blocks(page):

@@ -17,9 +17,9 @@ PUBLISHED = ROOT / "figures" / "paper" / "published"
 
 
 def test_the_page_is_that_of_today():
-    made = runpy.run_path(str(ROOT / "docs" / "methods" / "page.py"))
-    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    assert made["page"]() == text, "run python docs/methods/page.py"
+    made = runpy.run_path(str(ROOT / "docs" / "reference" / "methods" / "page.py"))
+    text = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
+    assert made["page"]() == text, "run python docs/reference/methods/page.py"
     assert all(f"| `{name}` |" in text for name in DISTILLERS)
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from kdprobe.config import RunConfig
 
-PAGE = (Path(__file__).parents[1] / "docs/own_networks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs/howto/own-networks.md").read_text(encoding="utf-8")
 
 
 def test_the_python_of_the_page_prints_what_it_says(capsys):

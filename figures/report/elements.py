@@ -4,8 +4,8 @@ Texts are plain here, whatever they say. They are escaped where they meet markup
 `figures.report.traces.hover` for plotly.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdprobe.results import Result
@@ -35,6 +35,7 @@ class Chart:
         titles: axis titles (`xaxis`, `yaxis`); the page shortens them to the room there is.
         ticks: names at 0, 1, ... of an axis (`xaxis`, `yaxis`); the page thins them out.
         table: the same numbers.
+        of: the short file name of the result that it shows; empty for none of its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Chart:
     titles: dict[str, str]
     ticks: dict[str, list[str]]
     table: Table
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Gallery:
         rows: a heading (which may be empty) with its images, for each row.
         table: the same numbers, if there are any.
         large: whether each image is as wide as the page; otherwise they are thumbnails.
+        of: as in a chart.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Gallery:
     rows: Sequence[tuple[str, Sequence[Picture]]]
     table: Table | None
     large: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Panel:
         choose: the selector's label ("Pair"); empty to show the charts side by side.
         tables: always open, above the charts.
         findings: what was found, a line each, below the note.
+        of: as in a chart.
     """
 
     heading: str
@@ -100,6 +105,38 @@ class Panel:
     choose: str = ""
     tables: Sequence[Table] = ()
     findings: Sequence[str] = ()
+    of: str = ""
+
+
+#: what sentences are about, in the order of the page
+DIFFER, ALIKE, CARE, NEXT = TOPICS = (
+    "Which methods differ",
+    "Where teacher and students are alike",
+    "What to take with care",
+    "What to do next",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence that a result's numbers bear.
+
+    Attributes:
+        topic: one of `TOPICS`.
+        text: the sentence.
+        of: the short file name of the result; empty where it is about all of its kind.
+        how: how that was tested.
+    """
+
+    topic: str
+    text: str
+    of: str = ""
+    how: str = ""
+
+
+def no_findings(_results: Results) -> Iterable[Finding]:
+    """Nothing that a test bears."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +146,12 @@ class KindSection:
     Attributes:
         heading: the section's title.
         panels: makes its panels from the results and their short file names.
+        findings: makes the sentences that these results add to the first ones of the page.
     """
 
     heading: str
     panels: Callable[[Results], list[Panel]]
+    findings: Callable[[Results], Iterable[Finding]] = no_findings
 
 
 def one_at_a_time(
@@ -126,7 +165,7 @@ def one_at_a_time(
         choose: the selector's label.
         note: text above the charts.
     """
-    return [Panel("", note, [build(name, result) for name, result in results], choose=choose)]
+    return [Panel("", note, [replace(build(name, result), of=name) for name, result in results], choose=choose)]
 
 
 def one_below_the_other(results: Results, build: Callable[[str, Result], Panel]) -> list[Panel]:
@@ -136,4 +175,4 @@ def one_below_the_other(results: Results, build: Callable[[str, Result], Panel])
         results: what is shown.
         build: makes a panel from its heading and a result.
     """
-    return [build(name if len(results) > 1 else "", result) for name, result in results]
+    return [replace(build(name if len(results) > 1 else "", result), of=name) for name, result in results]

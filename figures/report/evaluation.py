@@ -1,6 +1,7 @@
 """Accuracy and unweighted average recall with intervals; confusion matrices one at a time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def evaluation_panels(results: Results) -> list[Panel]:
     ]
     note = "Each row shows how the images of a true class are shared among the predicted classes: the diagonal is the "
     note += "recall of a class."
-    marks = [_intervals(name, result) for name, result in results]
+    marks = [replace(_intervals(name, result), of=name) for name, result in results]
     tables = [marks[0].table] if len(results) == 1 else []
     return [
         Panel("", "", marks, choose="Evaluation", tables=tables),

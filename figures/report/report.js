@@ -90,6 +90,17 @@
     });
   }
 
+  // a link to a chart that is not the chosen one chooses it
+  function reveal() {
+    const figure = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!figure?.hidden) return;
+    const select = figure.closest(".chosen").querySelector("select");
+    select.value = figure.id;
+    select.dispatchEvent(new Event("change"));
+    figure.scrollIntoView();
+  }
+  addEventListener("hashchange", reveal);
+
   let waiting = 0;
   let width = innerWidth;
   addEventListener("resize", () => {
@@ -100,4 +111,5 @@
   });
   dark.addEventListener("change", drawShown);
   drawShown();
+  reveal();
 })();

@@ -36,8 +36,8 @@ def congruence_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared difference of two matrices of similarities, by the Taylor series of a Gaussian kernel.
 
-    For vectors of length one exp(-g |x - y|^2) is exp(-2 g) times the sum over p of (2 g)^p (x, y)^p / p!. A sample
-    whose features are all zero passes no gradient; the loss is 0 in a batch of one.
+    For vectors of length one `exp(-g |x - y|^2)` is `exp(-2 g)` times the sum over p of `(2 g)^p (x, y)^p / p!`. A
+    sample whose features are all zero passes no gradient; the loss is 0 in a batch of one.
 
     Args:
         student: features [B, d_s].

@@ -55,7 +55,7 @@ class RunFolder(RunPaths):
 
     @property
     def state(self) -> str:
-        """`finished`, `damaged: ` and why, `failed` if the loss or the logits were not finite, or `unfinished`."""
+        """`finished`, `damaged` and why, `failed` if the loss or the logits were not finite, or `unfinished`."""
         if self.finished:
             return f"damaged: {damage}" if (damage := self.damage()) else "finished"
         return "failed" if self.failure_path.is_file() else "unfinished"

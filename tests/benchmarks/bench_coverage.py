@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|measures|shares|calibration|seeds]
 
-Each line is a population whose truth is known; nominal coverage is 0.95. The tables are Markdown: docs/intervals.md.
+Each line is a population whose truth is known; nominal coverage is 0.95. The tables are Markdown, for
+docs/explanation/intervals.md.
 """
 
 import argparse

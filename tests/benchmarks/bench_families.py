@@ -6,7 +6,7 @@ One small network of random weights each, two images of the smallest size that i
 captured, and the network is run on other images with each stage's output replaced by the captured one, which must give
 the first images' logits (a *cut*); `gap` and `tokens` are compared with timm's own `forward_intermediates`, or with
 where a disturbance of a corner of the images shows; `cls` with the first token of networks that have one; `complexity`
-with torch's counter on the network itself. The table goes to docs/networks.md.
+with torch's counter on the network itself. The table goes to docs/reference/networks.md.
 """
 
 import json

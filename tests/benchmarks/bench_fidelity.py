@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_fidelity [--draws N] [--only networks|seeds|differences|tests]
 
 Each line is a population whose truth is known: networks with ten classes that copy some of the mistakes of a teacher,
-and find some images hard as other networks do. Nominal coverage is 0.95. The tables are Markdown: docs/fidelity.md.
+and find some images hard as other networks do. Nominal coverage is 0.95. The tables are Markdown, for
+docs/explanation/fidelity.md.
 """
 
 import argparse

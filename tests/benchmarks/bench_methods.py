@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--csv", type=Path, help="file for what a step costs over one of kd, for docs/methods.md")
+    parser.add_argument("--csv", type=Path, help="file for what a step costs over one of kd")
     args = parser.parse_args()
     memory = relational_memory(256)  # first: what the methods leave to the allocator would hide it
     found = costs(torch.device(args.device), args.turns)

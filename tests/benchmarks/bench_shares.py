@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_shares [--draws N]
 
-Run by `make bench-shares`; the last table stands in `docs/general-and-specific.md`. Each line is a population: the
-teacher is a linear map of the student plus noise, so that the share is known from the covariances. Nominal coverage is
-0.95. Where samples are too few, the share of the leading components of these very samples is what is estimated, and
-`at most` is how often the lower end stays below the share of all components.
+Run by `make bench-shares`; the last table stands in `docs/explanation/general-and-specific.md`. Each line is a
+population: the teacher is a linear map of the student plus noise, so that the share is known from the covariances.
+Nominal coverage is 0.95. Where samples are too few, the share of the leading components of these very samples is what
+is estimated, and `at most` is how often the lower end stays below the share of all components.
 """
 
 import argparse

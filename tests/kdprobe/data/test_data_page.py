@@ -7,7 +7,7 @@ import torch
 
 from kdprobe.data import load_data
 
-PAGE = Path(__file__).parents[3] / "docs/data.md"
+PAGE = Path(__file__).parents[3] / "docs/howto/own-images.md"
 
 
 def test_what_the_page_shows_works(tmp_path, monkeypatch):

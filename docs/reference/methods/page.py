@@ -1,6 +1,6 @@
-"""Write the tables of `docs/methods.md` from the methods themselves and from what was measured.
+"""Write the tables of `docs/reference/methods.md` from the methods themselves and from what was measured.
 
-    python docs/methods/page.py ["digits, ViT teaches=comparison.npz" ...]
+    python docs/reference/methods/page.py ["digits, ViT teaches=comparison.npz" ...]
 
 Beside this file lie the measured numbers: `costs.csv` by `make bench-methods`, and `accuracies.csv`, to which results
 of `kdprobe compare` are added under the name that their columns shall have.
@@ -17,7 +17,7 @@ from kdprobe.results import load_result
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
-BEGIN, END = "<!-- table: made by docs/methods/page.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- table: made by docs/reference/methods/page.py -->", "<!-- end of the table -->"
 INTRODUCTION = (
     "Accuracy in % on the test images, mean and 95 % interval over three seeds, of trainings of a few hundred steps, "
     "far fewer than the published weights were made for. *Tuned* is the best of equally many trials on held-out images "

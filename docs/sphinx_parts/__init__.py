@@ -1,0 +1,1 @@
+"""What the documentation's build needs besides Sphinx and its extensions."""

@@ -1,0 +1,124 @@
+"""The documentation: links lead somewhere, commands take the options that are shown, the reference is the code's."""
+
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from kdprobe.cli import group as cli
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BUILT = ("_build", "examples", "made")
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if not set(path.relative_to(DOCS).parts) & set(BUILT)]
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+EXAMPLES = sorted((DOCS / "gallery").glob("*.py"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+# Links
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=place)
+def test_what_is_linked_is_there(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    files = {link for link in linked if link and not set(Path(link).parts) & set(BUILT)}
+    assert not {link for link in files if not (path.parent / link).exists()}
+
+
+def test_every_page_is_in_a_table_of_contents():
+    trees = [re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL) for path in PAGES]
+    listed = {
+        (path.parent / f"{line}.md").resolve()
+        for path, found in zip(PAGES, trees, strict=True)
+        for tree in found
+        for line in tree.split("\n")
+        if line and not line.startswith(":")
+    }
+    assert not {place(path) for path in PAGES if path not in listed} - {"docs/index.md"}
+
+
+# Commands
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each line that begins with `kdprobe`, lines that go on joined."""
+    for line in re.findall(r"^(?: {4})*(kdprobe (?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE):
+        yield shlex.split(line.replace("\\\n", " "), comments=True)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=place)
+def test_commands_take_the_options_that_are_shown(path):
+    for _, name, *words in commands(path.read_text(encoding="utf-8")):
+        if "|" in name or name.isupper() or name.startswith("-"):
+            continue
+        command = cli.cli.get_command(click.Context(cli.cli), name)
+        assert command is not None, f"kdprobe {name}"
+        members = command.commands.values() if isinstance(command, click.Group) else []
+        parameters = [parameter for one in (command, *members) for parameter in one.params]
+        known = {option for parameter in parameters for option in parameter.opts} | {"--help"}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"kdprobe {name}"
+
+
+# The reference
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return runpy.run_path(str(DOCS / "sphinx_parts" / "reference.py"))
+
+
+def test_the_configuration_is_shown_with_ranges_and_defaults(reference):
+    text = reference["configuration_page"]()
+    assert "| `data.image_size` | whole number, at least 8, at most 16384 | - | side of the network's input" in text
+    assert "| `data.spec` | text | *must be given* |" in text
+    assert '| `training.precision` | `auto`, `fp32`, `bf16`, `fp16` | `"auto"` |' in text
+    assert "| `teacher.mean` | list of numbers | - | mean of each channel" in text
+    assert "| `probe.every` | whole number, at least 1 | *must be given* |" in text
+    assert "| `training.optimizer.betas` | list of numbers | `[0.9, 0.999]` |" in text
+    text = reference["method_options_page"]()
+    assert "| `temperature` | number, above 0 | `4.0` | T of the logit term. |" in text
+    assert '| `cost` | "head", or a .npy file of distances | `"head"` |' in text
+
+
+def test_kinds_of_results_and_dumps_are_shown_with_what_they_hold(reference):
+    text = reference["results_page"]()
+    assert "| *`p_values`* | [teacher_layers, student_layers] | numbers, from 0 to 1, NaN where undefined |" in text
+    assert "| *`seeds`* | list of: whole number, one for each of the seeds |" in text
+    assert "| `kind` | `feature` or `logit` |" in text
+    assert "/samples/index       int64 [n]" in reference["dumps_page"]()
+
+
+def test_every_command_and_public_name_has_a_page(reference, tmp_path):
+    (tmp_path / "commands").mkdir()
+    (tmp_path / "commands" / "gone.rst").touch()
+    reference["write_pages"](tmp_path)
+    assert {path.stem for path in (tmp_path / "commands").iterdir()} == set(cli.OWN)
+    listed = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"made/commands/(\S+)", listed)) == set(cli.OWN)
+    listed = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"made/api/(\S+)", listed)) == {path.stem for path in (tmp_path / "api").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
+    reference["write_pages"](tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # or Sphinx would read all of them again
+
+
+# The gallery
+
+
+def test_the_gallery_has_an_order():
+    assert (DOCS / "gallery" / "ORDER").read_text(encoding="utf-8").split() != []
+    assert sorted((DOCS / "gallery" / "ORDER").read_text(encoding="utf-8").split()) == [one.name for one in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=place)
+def test_an_example_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
