@@ -223,7 +223,7 @@ def test_no_minibatch_of_a_dump_waits_for_the_device(tmp_path, monkeypatch, opti
                 yield batches
                 seen.append(counted.found.copy())
 
-        layers = dict.fromkeys(models, ["layer1", "fc"])  # to find stages asks for values
+        layers = {role: ["layer1", "fc"] for role in models}  # to find stages asks for values
         write_dump(Dump(models, minibatches, 24, 8, layers=layers, device=DEVICE, **options), tmp_path / "f.h5")
     assert len(seen) == 3
     for before, after in pairwise(seen):  # the first one also finds out what the networks are
