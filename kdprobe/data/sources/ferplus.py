@@ -67,7 +67,7 @@ def compounds(emotions: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def read_ferplus(spec: str, folder: str, *, image_size: int | None, download: bool, skip_bad: bool = False) -> DataSet:
-    """Read the faces and their emotions, at 48 pixels by default.
+    """Read FER+ by its name: 8 or 7 emotions, judged on test or validation faces, or pairs; at 48 pixels by default.
 
     Raises:
         DataError: if the list is missing or has a line that cannot be read, or an image is missing.
