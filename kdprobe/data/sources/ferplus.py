@@ -43,7 +43,7 @@ FAMILIES = {"ferplus": EMOTIONS, "ferplus7": EMOTIONS[:-1]}
 _JUDGED_ON = {"": "PrivateTest", "-valid": "PublicTest", "-compound": "PrivateTest"}
 NAMES = tuple(family + ending for family in FAMILIES for ending in _JUDGED_ON)
 
-LIST = "fer2013new.csv"
+VOTES = "fer2013new.csv"
 #: the parts as the list names them, and the folders of their images
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 _COLUMNS = ("Usage", "Image name", *EMOTIONS, "unknown", "NF")
@@ -84,14 +84,14 @@ def read_ferplus(spec: str, folder: str, *, image_size: int | None, download: bo
     def split(part: str) -> Split:
         paths, labels = [], []
         for face in (one for one in faces if one.part == part):
-            label = compound(face.votes, pairs) if of_two else majority(face.votes, len(emotions))
+            label = pair_of(face.votes, pairs) if of_two else majority(face.votes, len(emotions))
             if label is None:
                 left_out.append(LeftOut(str(face.path), _NOT_TWO if of_two else _NO_EMOTION))
             else:
                 paths.append(str(face.path))
                 labels.append(label)
         if not labels:
-            raise DataError(f"{root / LIST} names no face of {'two emotions' if of_two else 'one emotion'} for {part}")
+            raise DataError(f"{root / VOTES} names no face of {'two emotions' if of_two else 'one emotion'} for {part}")
         return Split(ImageFiles(tuple(paths)), torch.tensor(labels), image_size or _SIDE)
 
     train, test = split("Training"), split(_JUDGED_ON[dash + ending])
@@ -106,7 +106,7 @@ def majority(votes: Sequence[int], n_emotions: int) -> int | None:
     return best if best < n_emotions and 2 * counted[best] > sum(counted) else None
 
 
-def compound(votes: Sequence[int], pairs: dict[str, tuple[int, int]]) -> int | None:
+def pair_of(votes: Sequence[int], pairs: dict[str, tuple[int, int]]) -> int | None:
     """The place of the pair of emotions that have three votes or more each; None if there are not two."""
     n_emotions = 1 + max(second for _, second in pairs.values())
     enough = [emotion for emotion in range(n_emotions) if votes[emotion] >= _ENOUGH]
@@ -122,22 +122,22 @@ def read_faces(root: Path) -> list[Face]:
     Raises:
         DataError: if the list is missing or has a line that cannot be read, or an image is missing.
     """
-    if not (root / LIST).is_file():
-        raise DataError(f"there is no {LIST} in {root}")
-    lines = csv.reader(read_text(root / LIST).splitlines(), strict=True)
+    if not (root / VOTES).is_file():
+        raise DataError(f"there is no {VOTES} in {root}")
+    lines = csv.reader(read_text(root / VOTES).splitlines(), strict=True)
     faces: dict[Path, Face] = {}
     try:
         head = next(lines, [])
         if tuple(head) != _COLUMNS:
             raise DataError(
-                f"{root / LIST} must have the columns {', '.join(_COLUMNS)}, but has {', '.join(head)[:120]}"
+                f"{root / VOTES} must have the columns {', '.join(_COLUMNS)}, but has {', '.join(head)[:120]}"
             )
         for fields in filter(None, lines):
-            where = f"{root / LIST}, line {lines.line_num}"
+            where = f"{root / VOTES}, line {lines.line_num}"
             if (face := _face(root, fields, where)) is not None:
                 faces[face.path] = face  # of the last line that names it
     except csv.Error as error:
-        raise DataError(f"{root / LIST}, line {lines.line_num}: {error}") from error
+        raise DataError(f"{root / VOTES}, line {lines.line_num}: {error}") from error
     _require_images(root, list(faces))
     return list(faces.values())
 

@@ -11,7 +11,7 @@ from PIL import Image
 from analyses.evaluation.compound import compound_result
 from analyses.evaluation.predictions import Judged
 from kdprobe.data import check, load_data
-from kdprobe.data.sources.ferplus import EMOTIONS, FAMILIES, FOLDERS, LIST, NAMES, compound, compounds, majority
+from kdprobe.data.sources.ferplus import EMOTIONS, FAMILIES, FOLDERS, NAMES, VOTES, compounds, majority, pair_of
 from kdprobe.errors import AnalysisError, DataError
 from kdprobe.models.creation import ModelInfo
 
@@ -33,7 +33,7 @@ def write_faces(root: Path, **parts: Sequence[Sequence[int]]) -> None:
             Image.fromarray(np.full((48, 48), 10 * number, dtype=np.uint8)).save(folder / name)
             lines.append(f"{part},{name},{','.join(map(str, votes))}")
             number += 1
-    (root / LIST).write_text("\n".join(lines) + "\n")
+    (root / VOTES).write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def test_what_counts_as_two() -> None:
     pairs = compounds(EMOTIONS)
     assert len(pairs) == 28
     names = list(pairs)
-    assert names[compound((0, 0, 3, 0, 3, 0, 4, 0, 0, 0), pairs) or 0] == "surprise and fear"
-    assert names[compound((0, 0, 0, 0, 4, 0, 0, 6, 0, 0), pairs) or 0] == "anger and contempt"
-    assert compound((0, 0, 0, 0, 4, 0, 0, 6, 0, 0), compounds(EMOTIONS[:-1])) is None
-    assert compound((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), pairs) is None
-    assert compound((3, 0, 0, 0, 0, 0, 0, 0, 7, 0), pairs) is None, "unknown is no emotion"
+    assert names[pair_of((0, 0, 3, 0, 3, 0, 4, 0, 0, 0), pairs) or 0] == "surprise and fear"
+    assert names[pair_of((0, 0, 0, 0, 4, 0, 0, 6, 0, 0), pairs) or 0] == "anger and contempt"
+    assert pair_of((0, 0, 0, 0, 4, 0, 0, 6, 0, 0), compounds(EMOTIONS[:-1])) is None
+    assert pair_of((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), pairs) is None
+    assert pair_of((3, 0, 0, 0, 0, 0, 0, 0, 7, 0), pairs) is None, "unknown is no emotion"
 
 
 def test_what_is_left_out_is_said(faces: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_is_left_out_is_said(faces: Path) -> None:
     ],
 )
 def test_lines_that_cannot_be_read(faces: Path, line: str, said: str | None) -> None:
-    with (faces / LIST).open("a") as file:
+    with (faces / VOTES).open("a") as file:
         file.write(line)
     if said is None:
         assert len(load_data(f"ferplus:{faces}").train) == 2
@@ -127,7 +127,7 @@ def test_lines_that_cannot_be_read(faces: Path, line: str, said: str | None) -> 
 
 
 def test_a_file_that_is_named_again_has_the_later_votes(faces: Path) -> None:
-    with (faces / LIST).open("a") as file:
+    with (faces / VOTES).open("a") as file:
         file.write(f"Training,fer0000000.png,{','.join(map(str, UNKNOWN))}")
     data = load_data(f"ferplus:{faces}")
     assert [data.classes[label] for label in data.train.labels] == ["contempt"]
@@ -138,7 +138,7 @@ def test_what_is_not_there(faces: Path, tmp_path: Path) -> None:
         load_data("ferplus:")
     with pytest.raises(DataError, match=r"there is no fer2013new\.csv in"):
         load_data(f"ferplus:{faces / 'data'}")
-    (faces / LIST).write_text("name,votes\n")
+    (faces / VOTES).write_text("name,votes\n")
     with pytest.raises(DataError, match=r"must have the columns Usage, Image name, .* but has name, votes"):
         load_data(f"ferplus:{faces}")
     write_faces(tmp_path / "other", Training=[UNKNOWN], PrivateTest=[])
