@@ -1,8 +1,8 @@
 """Reading a data set by its SPEC.
 
 A SPEC is `digits`, `cifar10:DIR`, `cifar100:DIR`, `folder:DIR`, `images:DIR`, `imagenet:DIR`, `rafdb:DIR`,
-`rafdb-compound:DIR`, or `module:callable`, a function of yours that returns a `DataSet`, a `torch.utils.data.Dataset`,
-or a pair or a mapping of these (as `sources.own` says).
+`rafdb-compound:DIR`, `ferplus:DIR` (and its siblings, as `sources.ferplus` says), or `module:callable`, a function of
+yours that returns a `DataSet`, a `torch.utils.data.Dataset`, or a pair or a mapping of these (as `sources.own` says).
 """
 
 import os
@@ -21,6 +21,8 @@ from kdprobe.data.decode import fits, into_memory
 from kdprobe.data.identity import content_sha256, images_identity, shared_files
 from kdprobe.data.sources.cifar import read_cifar10, read_cifar100
 from kdprobe.data.sources.digits import read_digits
+from kdprobe.data.sources.ferplus import NAMES as FERPLUS
+from kdprobe.data.sources.ferplus import read_ferplus
 from kdprobe.data.sources.folder import read_folder, read_imagenet
 from kdprobe.data.sources.images import read_images
 from kdprobe.data.sources.own import name_of, own_data
@@ -40,6 +42,7 @@ DATASETS: dict[str, Callable[..., DataSet]] = {
     "imagenet": read_imagenet,
     "rafdb": read_rafdb,
     "rafdb-compound": read_rafdb_compound,
+    **dict.fromkeys(FERPLUS, read_ferplus),
 }
 
 
