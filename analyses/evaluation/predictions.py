@@ -20,6 +20,7 @@ from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo, described
+from kdprobe.models.description import shown_as
 from kdprobe.models.identity import network_name
 from kdprobe.models.outputs import answer_in, logits_in
 from kdprobe.terminal.progress import say
@@ -46,8 +47,9 @@ class Judged:
 
     def origin(self) -> dict[str, str | None]:
         """Where the logits come from, for a result's provenance."""
-        info, remark = self.info, {"remark": self.info.remark} if self.info.remark else {}
-        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **remark}
+        info = self.info
+        said = {key: value for key, value in (("remark", info.remark), ("decode", info.view.decode)) if value}
+        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **said}
 
 
 @torch.inference_mode()
@@ -171,6 +173,7 @@ def open_networks(
             for note in data.notes:
                 say(note)
         sets[shown] = data
+        shown_as(model, data.shown.view.decode)
         yield Opened(name, checkpoint, model, spec, data, pick_device(device))
 
 
