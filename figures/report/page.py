@@ -34,7 +34,7 @@ from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.map import map_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
-from figures.report.thumbnails import MOST_BYTES, Album, albums, behind_spec
+from figures.report.thumbnails import PAGE_BYTES, Album, albums, behind_spec
 from figures.report.tuned_comparison import tuned_comparison_panels
 from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
@@ -104,10 +104,10 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
         )
 
     bare = rendered({})
-    room = MOST_BYTES - _size(bare)
+    room = PAGE_BYTES - _size(bare)
     while held := albums(of_all, list(charts.values()), room):
         text = rendered(held)
-        if (too_much := _size(text) - MOST_BYTES) <= 0:
+        if (too_much := _size(text) - PAGE_BYTES) <= 0:
             return text
         room -= too_much + _STEP
     return bare

@@ -11,7 +11,7 @@ from figures.report.elements import Chart
 from figures.report.examples import image_address
 from kdprobe.results import Result
 
-MOST_BYTES = 10_000_000  # of a page
+PAGE_BYTES = 10_000_000  # of a page
 _NUMBER = 5  # bytes of an image's number in a set, with its comma
 
 

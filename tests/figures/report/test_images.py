@@ -164,13 +164,13 @@ def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     arrays = images.arrays | {"thumbnails": np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)}
     images = replace(images, arrays=arrays)
     whole = len(page_of(tmp_path, images=images).encode())
-    monkeypatch.setattr("figures.report.page.MOST_BYTES", whole - 300_000)
+    monkeypatch.setattr("figures.report.page.PAGE_BYTES", whole - 300_000)
     text = page_of(tmp_path, images=images)
     assert whole - 600_000 < len(text.encode()) <= whole - 300_000 + 500  # and its seal
     assert re.search(r"\d+ of 60 images are in this page, drawn at random; \d+ more would have", text)
-    monkeypatch.setattr("figures.report.page.MOST_BYTES", 1000)
+    monkeypatch.setattr("figures.report.page.PAGE_BYTES", 1000)
     assert "are not in this page" in page_of(tmp_path, images=images)
-    assert thumbnails.MOST_BYTES == 10_000_000
+    assert thumbnails.PAGE_BYTES == 10_000_000
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
