@@ -22,7 +22,7 @@ def all_remarks(result: Result) -> list[str]:
         *remarks_on(result),
         *_left_out(facts.get("left_out", ())),
         *_counts(facts),
-        *_of_networks(result.provenance),
+        *of_networks(result.provenance),
     ]
     return list(dict.fromkeys(found))
 
@@ -47,13 +47,13 @@ def _counts(facts: dict[str, Any]) -> Iterator[str]:
         yield f"no interval where none is shown: {reason}"
 
 
-def _of_networks(origin: Any) -> Iterator[str]:
+def of_networks(origin: Any) -> Iterator[str]:
     """Remarks on weights, wherever they are in the provenance."""
     if isinstance(origin, dict):
         if isinstance(remark := origin.get("remark"), str) and remark:
             yield remark
         for value in origin.values():
-            yield from _of_networks(value)
+            yield from of_networks(value)
     elif isinstance(origin, list):
         for value in origin:
-            yield from _of_networks(value)
+            yield from of_networks(value)

@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Float64, Real
 from numpy import ndarray
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import t
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2, t
 
 _Values = Sequence[float] | NDArray[Any]
 _Ends = tuple[float, float, float]  # value, low, high
 _ROUNDING = 1e-12  # the most by which equal shares differ
+_MIDDLES = (np.arange(500) + 0.5) / 500  # of equally likely parts of a distribution
 
 #: how tables of such means explain their numbers
 OVER_SEEDS = "mean ± half-width of the 95 % t-interval over seeds, [low, high] where 0 or 100 % cuts it"
@@ -147,6 +149,55 @@ def holm(p_values: Float64[ndarray, "*k"]) -> Float64[ndarray, "*k"]:
 def differs(adjusted_p_value: float | None) -> bool:
     """Whether a test among several found a difference at 5 %; None where there is no test."""
     return adjusted_p_value is not None and adjusted_p_value < 0.05
+
+
+def detectable_difference(
+    error: float, freedom: float, *, tests: int = 1, level: float = 0.05, power: float = 0.8
+) -> float:
+    """The true difference that a two-sided t test finds with this probability.
+
+    Args:
+        error: standard error of the mean difference.
+        freedom: its degrees of freedom; infinite where the error is known.
+        tests: number of tests among which Holm's smallest p value has to stand out, the strictest of his levels.
+        level: at which the tests together are made.
+        power: probability of finding it.
+    """
+    furthest = 4 * float(t.ppf(1 - level / tests / 2, freedom)) + 20
+    return error * float(brentq(lambda steps: _power(steps, freedom, level / tests) - power, 0, furthest))
+
+
+def seeds_to_tell(
+    difference: float, deviation: float, *, tests: int = 1, level: float = 0.05, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """The least number of seeds with which the paired test finds a true difference with this probability.
+
+    Args:
+        difference: the true one.
+        deviation: standard deviation of the differences of single seeds.
+        tests: as `detectable_difference` takes it.
+        level: as there.
+        power: probability of finding it.
+        most: the largest number that is tried; None is returned if it is not enough.
+    """
+
+    def enough(n: int) -> bool:
+        return _power(abs(difference) / deviation * math.sqrt(n), n - 1, level / tests) >= power
+
+    few, many = 1, most
+    if difference == 0 or not enough(many):
+        return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many
+
+
+def _power(steps: float, freedom: float, level: float) -> float:
+    """How often a t test finds a difference of so many standard errors: its normal power over all errors there are."""
+    edge = float(t.ppf(1 - level / 2, freedom))
+    errors = np.sqrt(chi2.ppf(_MIDDLES, freedom) / freedom) if math.isfinite(freedom) else np.ones(1)
+    return float((ndtr(steps - edge * errors) + ndtr(-steps - edge * errors)).mean())
 
 
 def all_equal(values: _Values) -> bool:

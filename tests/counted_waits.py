@@ -7,9 +7,10 @@ runs as it is written. What needs a value of the device is counted and answered 
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,11 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if (
+            torch.is_inference_mode_enabled() and func.namespace == "aten" and func._can_decompose()
+        ):  # which else torch does before it asks
+            with self:
+                return func.decompose(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = any(isinstance(tensor, FakeTensor) for tensor in tensors)
         wants_device = torch.device(kwargs.get("device") or "cpu").type == DEVICE.type
@@ -78,8 +84,12 @@ class Waits(TorchDispatchMode):
 
     def _on_cpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func is _ATEN.is_pinned.default:
-            return args[0].untyped_storage().data_ptr() in self._pinned
+            return self._is_pinned(args[0])
         with unset_fake_temporarily():
+            if func is _ATEN.empty.memory_format and kwargs.get("pin_memory"):
+                found = func(*args, **{**kwargs, "pin_memory": False})
+                self._pinned[found.untyped_storage().data_ptr()] = found
+                return found
             if func is _ATEN._pin_memory.default:
                 found = args[0].clone()
                 self._pinned[found.untyped_storage().data_ptr()] = found
@@ -90,17 +100,18 @@ class Waits(TorchDispatchMode):
         source, target = (args[1], args[0]) if func is _ATEN.copy_.default else (args[0], None)
         to_device = isinstance(target, FakeTensor) if target is not None else wants_device or not kwargs.get("device")
         from_device = isinstance(source, FakeTensor)
+        asks = kwargs.get("non_blocking") or (func is _ATEN.copy_.default and len(args) > 2 and args[2])
         if from_device and not to_device:
-            self._waited(func)
+            self._waited(func, unless=bool(asks) and target is not None and self._is_pinned(target))
             with unset_fake_temporarily():
                 like = torch.ones(source.shape, dtype=kwargs.get("dtype") or source.dtype)
                 return like if target is None else target.copy_(like)
-        asks = kwargs.get("non_blocking") or (func is _ATEN.copy_.default and len(args) > 2 and args[2])
-        if not from_device and to_device:
-            is_pinned = source.untyped_storage().data_ptr() in self._pinned
-            if source.ndim or target is None:
-                self._waited(func, unless=bool(asks) and is_pinned)
+        if not from_device and to_device and (source.ndim or target is None):
+            self._waited(func, unless=bool(asks) and self._is_pinned(source))
         return func(*args, **kwargs)
+
+    def _is_pinned(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._pinned
 
     def _indexed(self, func: Any, args: Any, kwargs: Any) -> Any:
         places = [place for place in args[1] if place is not None]
@@ -123,13 +134,39 @@ class Waits(TorchDispatchMode):
             self.found[f"{where} {func}"] += 1
 
 
+class FakeStream:
+    """A stream on which nothing runs, as the GPU has no values."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def wait_stream(self, other: "FakeStream") -> None:
+        """The device waits, not the program."""
+
+    def record_event(self, event: object = None) -> "FakeEvent":
+        """Everything has happened."""
+        return FakeEvent()
+
+
+class FakeEvent:
+    """What has happened already."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        """It has happened."""
+
+
 @contextmanager
 def fake_device() -> Iterator[Waits]:
     """Inside `with`, there is a GPU without values."""
     waits = Waits()
     devices._made_once.cache_clear()  # constants are kept by device
+    stream = {"Stream": FakeStream, "Event": FakeEvent, "current_stream": FakeStream, "stream": nullcontext}
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), waits:
+        no_streams = patch.multiple(torch.cuda, **stream), patch.object(Tensor, "record_stream", lambda *_: None)
+        with no_streams[0], no_streams[1], FakeTensorMode(allow_non_fake_inputs=True), waits:
             yield waits
     finally:
         devices._made_once.cache_clear()

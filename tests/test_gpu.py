@@ -1,5 +1,7 @@
-"""Training on one CUDA device; run with `pytest -m gpu` where there is one."""
+"""Training and dumping on one CUDA device; run with `pytest -m gpu` where there is one."""
 
+import time
+from functools import partial
 from unittest.mock import MagicMock
 
 import pytest
@@ -11,6 +13,10 @@ from kdprobe.config import AugmentConfig, override, parse
 from kdprobe.data import training_batches
 from kdprobe.distillers import DISTILLERS, option_types
 from kdprobe.errors import Diverged, Stopped
+from kdprobe.features.dump import Dump, write_dump
+from kdprobe.features.shared_images import Views
+from kdprobe.features.staging import Staging, as_stored, behind
+from kdprobe.features.store import FeatureStore
 from kdprobe.models.checkpoint import LAST
 from kdprobe.recipe import read_recipe
 from kdprobe.runs.folder import RunFolder
@@ -151,6 +157,84 @@ def test_what_workers_prepare_arrives_one_ahead():
             assert torch.equal(ours.labels, theirs.labels.cpu())
             assert torch.equal(ours.index, theirs.index.cpu())
             assert torch.equal(ours.view, theirs.view)
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({}, 1e-3), ({"dtype": "float16"}, 1e-2), ({"reduce": "gap"}, 1e-3), ({"content": "grams"}, None)],
+    ids=str,
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_dumps_on_the_gpu_are_those_on_the_cpu_and_wait_for_nothing(tmp_path, options, tolerance, half):
+    torch.manual_seed(0)
+    models = {
+        "teacher": kdprobe.models.create("vit_tiny_patch16_224", n_classes=3, image_size=32, args={"depth": 2}),
+        "student": kdprobe.models.create("resnet8", n_classes=5, image_size=32),
+    }
+    split = tests.tiny.digits(32).train.take(torch.arange(90))
+    views, checked = Views("digits", models, dict.fromkeys(models, split)), 0
+
+    def minibatches(start, stop):
+        nonlocal checked
+        try:
+            for number, batches in enumerate(views.minibatches(start, stop, batch_size=16, device="cuda")):
+                if number > 1 and tolerance:  # Gram matrices wait once for each network
+                    torch.cuda.set_sync_debug_mode("error")
+                    checked += 1
+                yield batches
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    for device in ("cpu", "cuda"):
+        source = minibatches if device == "cuda" else partial(views.minibatches, batch_size=16)
+        for model in models.values():
+            model.to(dtype=torch.float16 if half and device == "cuda" else torch.float32)
+        write_dump(Dump(models, source, 90, 16, device=device, **options), tmp_path / f"{device}.h5")
+    assert checked == (4 if tolerance else 0)
+    near = {"rtol": 2e-2, "atol": 2e-2} if half or not tolerance else {"rtol": tolerance, "atol": tolerance}
+    with FeatureStore.open(tmp_path / "cpu.h5") as one, FeatureStore.open(tmp_path / "cuda.h5") as other:
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.labels, other.labels)
+        for role in models:
+            assert one.layers(role) == other.layers(role)
+            for (_, ours), (_, theirs) in zip(one.minibatches(role), other.minibatches(role), strict=True):
+                for name, x in ours.items():
+                    scale = x.double().abs().amax()
+                    torch.testing.assert_close(theirs[name].double() / scale, x.double() / scale, **near)
+
+
+def test_features_on_the_gpu_are_stored_as_on_the_cpu_to_the_bit():
+    x = torch.randn(64, 300, generator=torch.Generator().manual_seed(0)) * torch.logspace(-9, 4, 300)
+    for dtype in (torch.float32, torch.float16):
+        here = as_stored(x, dtype)
+        index = {"student": torch.arange(64, device="cuda")}
+        staged = Staging(torch.device("cuda"), dtype).take(index, torch.arange(64), {"student": {"a": x.cuda()}})
+        assert staged.features["student"]["a"].values.is_pinned()
+        there = staged.arrived(dtype)["student"]["a"]
+        assert torch.equal(there.values, here.values)
+        torch.testing.assert_close(there.facts, here.facts, rtol=1e-5, atol=0)
+        assert torch.equal(staged.index["student"], torch.arange(64))
+
+
+def test_a_writer_that_is_slow_has_no_more_than_its_bytes_before_it():
+    features = torch.randn(64, 1 << 14, device="cuda")  # 4 MiB
+    alive, most = 0, 0
+
+    def write(staged):
+        nonlocal alive, most
+        most = max(most, alive)
+        time.sleep(0.01)
+        staged.arrived(torch.float32)
+        alive -= 1
+
+    staging, index = Staging(torch.device("cuda"), torch.float32), torch.arange(64)
+    with behind(write, most_bytes=1 << 24) as call:
+        for _ in range(20):
+            staged = staging.take({"student": index}, index, {"student": {"a": features + 1}})
+            alive += 1
+            call(staged.n_bytes, staged)
+    assert most <= 5  # four that wait, and one that is on its way
+    assert alive == 0
 
 
 def test_cka_and_dumps_on_the_gpu_equal_those_on_the_cpu(teacher, tmp_path):

@@ -141,6 +141,21 @@ def test_help_imports_nothing_heavy_and_lists_the_commands():
     assert "cannot be imported" not in done.stdout
 
 
+@pytest.mark.slow
+def test_a_training_on_the_digits_and_its_listing_import_nothing_that_they_do_not_need(tmp_path):
+    code = (
+        "import sys, kdprobe\n"
+        "few = ['--set', 'data.per_class=2', '--set', 'training.epochs=1', '--quiet']\n"
+        "assert kdprobe.main(['train', 'digits/resnet8', '--out', 'teacher', *few]) == 0\n"
+        "assert kdprobe.main(['train', 'digits/resnet8-kd', '--teacher', 'teacher', '--out', 'student', *few]) == 0\n"
+        "assert kdprobe.main(['runs', 'ls', '.']) == 0\n"
+        "heavy = {'timm', 'torchvision', 'sklearn', 'pandas', 'scipy', 'matplotlib', 'analyses', 'figures'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "HEAVY []" in done.stdout
+
+
 # Sizes
 
 

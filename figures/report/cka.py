@@ -1,5 +1,6 @@
 """CKA heatmaps with values under the pointer, one pair at a time."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,8 @@ def _heatmaps(results: Results) -> list[Chart]:
     found = []
     for name, result in results:
         if beside := beside_null(result):
-            found.append(_chart(name, result, beside))
-        found.append(_chart(name, result))
+            found.append(replace(_chart(name, result, beside), of=name))
+        found.append(replace(_chart(name, result), of=name))
     return found
 
 

@@ -4,10 +4,11 @@ Texts are plain here, whatever they say. They are escaped where they meet markup
 `figures.report.traces.hover` for plotly.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from figures.report.behind import Behind
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]  # short file names, and results of one kind
@@ -34,7 +35,9 @@ class Chart:
         layout: plotly layout, without the look that all charts share.
         titles: axis titles (`xaxis`, `yaxis`); the page shortens them to the room there is.
         ticks: names at 0, 1, ... of an axis (`xaxis`, `yaxis`); the page thins them out.
-        table: the same numbers.
+        table: the same numbers; None where they are places of images, of which `kdprobe table` writes one.
+        of: the short file name of the result that it shows; empty for none of its own.
+        behind: the images that its parts stand for, if they are known.
     """
 
     name: str
@@ -44,7 +47,9 @@ class Chart:
     layout: dict[str, Any]
     titles: dict[str, str]
     ticks: dict[str, list[str]]
-    table: Table
+    table: Table | None
+    of: str = ""
+    behind: Behind | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class Gallery:
         rows: a heading (which may be empty) with its images, for each row.
         table: the same numbers, if there are any.
         large: whether each image is as wide as the page; otherwise they are thumbnails.
+        of: as in a chart.
     """
 
     name: str
@@ -79,6 +85,7 @@ class Gallery:
     rows: Sequence[tuple[str, Sequence[Picture]]]
     table: Table | None
     large: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Panel:
         choose: the selector's label ("Pair"); empty to show the charts side by side.
         tables: always open, above the charts.
         findings: what was found, a line each, below the note.
+        of: as in a chart.
     """
 
     heading: str
@@ -100,6 +108,38 @@ class Panel:
     choose: str = ""
     tables: Sequence[Table] = ()
     findings: Sequence[str] = ()
+    of: str = ""
+
+
+#: what sentences are about, in the order of the page
+DIFFER, ALIKE, CARE, NEXT = TOPICS = (
+    "Which methods differ",
+    "Where teacher and students are alike",
+    "What to take with care",
+    "What to do next",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence that a result's numbers bear.
+
+    Attributes:
+        topic: one of `TOPICS`.
+        text: the sentence.
+        of: the short file name of the result; empty where it is about all of its kind.
+        how: how that was tested.
+    """
+
+    topic: str
+    text: str
+    of: str = ""
+    how: str = ""
+
+
+def no_findings(_results: Results) -> Iterable[Finding]:
+    """Nothing that a test bears."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +149,12 @@ class KindSection:
     Attributes:
         heading: the section's title.
         panels: makes its panels from the results and their short file names.
+        findings: makes the sentences that these results add to the first ones of the page.
     """
 
     heading: str
     panels: Callable[[Results], list[Panel]]
+    findings: Callable[[Results], Iterable[Finding]] = no_findings
 
 
 def one_at_a_time(
@@ -126,7 +168,7 @@ def one_at_a_time(
         choose: the selector's label.
         note: text above the charts.
     """
-    return [Panel("", note, [build(name, result) for name, result in results], choose=choose)]
+    return [Panel("", note, [replace(build(name, result), of=name) for name, result in results], choose=choose)]
 
 
 def one_below_the_other(results: Results, build: Callable[[str, Result], Panel]) -> list[Panel]:
@@ -136,4 +178,4 @@ def one_below_the_other(results: Results, build: Callable[[str, Result], Panel])
         results: what is shown.
         build: makes a panel from its heading and a result.
     """
-    return [build(name if len(results) > 1 else "", result) for name, result in results]
+    return [replace(build(name if len(results) > 1 else "", result), of=name) for name, result in results]

@@ -1,7 +1,7 @@
 """The page: the sections of all kinds in a template, with everything it needs inside."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import count, takewhile
@@ -18,38 +18,48 @@ from figures.report.complexity import complexity_panels
 from figures.report.compound import compound_panels
 from figures.report.curves import over_time_panels, training_panels
 from figures.report.dropout import dropout_panels
-from figures.report.elements import Chart, Gallery, KindSection, Panel
+from figures.report.elements import Chart, Finding, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
 from figures.report.fidelity import fidelity_panels, inherited_panels
+from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
+from figures.report.findings.answers import evaluation_findings, fidelity_findings
+from figures.report.findings.assembly import Told, by_topic
+from figures.report.findings.methods import comparison_findings, tuned_findings
+from figures.report.findings.networks import network_findings
+from figures.report.findings.rates import rates_findings
+from figures.report.images import images_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.map import map_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
+from figures.report.thumbnails import PAGE_BYTES, Album, albums, behind_spec
 from figures.report.tuned_comparison import tuned_comparison_panels
 from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
+_STEP = 20_000  # bytes by which pictures have too little room, if they turn out to have too little
 _SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
 # the page has this order
 SECTIONS = {
-    "tuned-comparison": KindSection("Methods, tuned alike", tuned_comparison_panels),
-    "comparison": KindSection("Methods", comparison_panels),
-    "fidelity": KindSection("Fidelity to the teacher", fidelity_panels),
+    "tuned-comparison": KindSection("Methods, tuned alike", tuned_comparison_panels, tuned_findings),
+    "comparison": KindSection("Methods", comparison_panels, comparison_findings),
+    "fidelity": KindSection("Fidelity to the teacher", fidelity_panels, fidelity_findings),
     "inherited-errors": KindSection("Mistakes in common with the teacher", inherited_panels),
-    "cka": KindSection("Representations: CKA", cka_panels),
+    "cka": KindSection("Representations: CKA", cka_panels, likeness_findings),
     "cka-over-time": KindSection("CKA over epochs", over_time_panels),
-    "similarity": KindSection("Representations: other measures", similarity_panels),
-    "map": KindSection("Many networks", map_panels),
-    "knowledge": KindSection("General and specific knowledge", knowledge_panels),
+    "similarity": KindSection("Representations: other measures", similarity_panels, likeness_findings),
+    "map": KindSection("Many networks", map_panels, map_likeness_findings),
+    "knowledge": KindSection("General and specific knowledge", knowledge_panels, knowledge_findings),
     "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
     "examples": KindSection("What one network alone sees", examples_panels),
-    "dropout-sweep": KindSection("Dropout rates", dropout_panels),
-    "evaluation": KindSection("Where it errs", evaluation_panels),
+    "dropout-sweep": KindSection("Dropout rates", dropout_panels, rates_findings),
+    "images": KindSection("Image by image", images_panels),
+    "evaluation": KindSection("Where it errs", evaluation_panels, evaluation_findings),
     "compound": KindSection("Compound expressions", compound_panels),
     "reliability": KindSection("How sure it is", reliability_panels),
     "training": KindSection("Training", training_panels),
@@ -73,33 +83,67 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
     from plotly.offline import get_plotlyjs
 
     sections = list(_filled(results))
-    shown = [figure for section in sections for _, figures in section.panels for figure in figures]
+    shown = [figure for section in sections for _, _, figures in section.panels for figure in figures]
+    charts = {key: chart for key, chart in shown if isinstance(chart, Chart)}
     of_all = [result for _, result in results]
-    return (
-        _templates()
-        .get_template("report.html")
-        .render(
+
+    def rendered(held: dict[str, Album]) -> str:
+        template = _templates().get_template("report.html")
+        return template.render(
             title=title,
+            findings=_told(sections, results),
             tiles=tiles(of_all),
             versions=package_versions(of_all),
             sections=sections,
             origins=origins(results),
-            charts={key: _spec(chart) for key, chart in shown if isinstance(chart, Chart)},
+            charts={key: _spec(chart, held) for key, chart in charts.items()},
+            albums=held,
             style=_read("report.css"),
             plotly=get_plotlyjs(),
             script=_read("report.js"),
         )
-    )
+
+    bare = rendered({})
+    room = PAGE_BYTES - _size(bare)
+    while held := albums(of_all, list(charts.values()), room):
+        text = rendered(held)
+        if (too_much := _size(text) - PAGE_BYTES) <= 0:
+            return text
+        room -= too_much + _STEP
+    return bare
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True)
 class _Filled:
-    """A section as the template takes it: panels with their charts, which have an `id`, and remarks with file names."""
+    """A section as the template takes it: panels and charts with their `id`, remarks with file names, and findings."""
 
     id: str
     heading: str
-    panels: list[tuple[Panel, list[tuple[str, Chart | Gallery]]]]
+    panels: list[tuple[str, Panel, list[tuple[str, Chart | Gallery]]]]
     remarks: list[tuple[str, str]]
+    findings: list[Finding]
+
+    def places(self) -> dict[str, str]:
+        """The id of the first panel or chart that shows each result, by the result's short file name."""
+        found: dict[str, str] = {}
+        for key, panel, figures in self.panels:
+            for name, place in ((panel.of, key), *((figure.of, place) for place, figure in figures)):
+                if name:
+                    found.setdefault(name, place)
+        return found
+
+    def behind(self, held: Mapping[str, Album]) -> str:
+        """Which of the images behind its charts can be seen; empty for charts with none behind them."""
+        charts = [figure for _, _, figures in self.panels for _, figure in figures if isinstance(figure, Chart)]
+        wanted = list(dict.fromkeys(chart.behind.of for chart in charts if chart.behind))
+        if missing := [key for key in wanted if key not in held]:
+            some = "" if len(missing) == len(wanted) else " some of"
+            return f"The images behind{some} these numbers are not in this page: `kdprobe images` keeps them for it."
+        return " ".join(held[key].words for key in wanted)
 
 
 def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
@@ -112,8 +156,20 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
         section = SECTIONS.get(kind) or installed(_GROUP, kind, ResultError) or section_of(kind)
         panels = section.panels(named)
-        keyed = [(panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts]) for panel in panels]
-        yield _Filled(kind if kind in SECTIONS else f"kind-{kind}", section.heading, keyed, list(_remarks(named)))
+        id_ = kind if kind in SECTIONS else f"kind-{kind}"
+        keyed = [
+            (f"{id_}-{place}", panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts])
+            for place, panel in enumerate(panels)
+        ]
+        yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)))
+
+
+def _told(sections: Sequence[_Filled], results: Sequence[tuple[Path, Result]]) -> list[tuple[str, list[Told]]]:
+    """All sentences by their topics; those about networks, which are behind results of any kind, come last."""
+    names = differing_parts([path for path, _ in results])
+    of_networks = network_findings([(name, result) for name, (_, result) in zip(names, results, strict=True)])
+    of_kinds = [(one.id, one.heading, one.places(), one.findings) for one in sections]
+    return by_topic([*of_kinds, ("reproduce", "How to reproduce", {}, of_networks)])
 
 
 def _remarks(named: Sequence[tuple[str, Result]]) -> Iterator[tuple[str, str]]:
@@ -141,9 +197,13 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
     return len(list(takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))))
 
 
-def _spec(chart: Chart) -> dict[str, Any]:
+def _spec(chart: Chart, held: Mapping[str, Album]) -> dict[str, Any]:
     """What the page's script draws."""
-    return {"data": chart.traces, "layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks}
+    spec: dict[str, Any] = {"layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks, "data": chart.traces}
+    album = held.get(chart.behind.of) if chart.behind else None
+    if chart.behind and album:
+        return spec | {"images": behind_spec(chart.behind, album)}
+    return spec | {"data": [{key: value for key, value in trace.items() if key != "meta"} for trace in chart.traces]}
 
 
 def _templates() -> Environment:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
-from timm.data.auto_augment import RandAugment
 from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -27,7 +26,7 @@ from kdprobe.data.augment import Variation, draw_variations, generator, shift_an
 from kdprobe.data.dataset import Split
 from kdprobe.data.decode import decode_batch, resize
 from kdprobe.data.erase import erase
-from kdprobe.data.policy import make_policy, vary
+from kdprobe.data.policy import Policy, make_policy, vary
 from kdprobe.devices import sent, usable_processors
 from kdprobe.errors import ConfigError, DataError
 
@@ -332,7 +331,7 @@ class _Prepared(Dataset[_Item | str]):
         # not every system has what processes share; a single one needs none of it
         self.work, self.unwanted = work, multiprocessing.Event() if in_workers else threading.Event()
         policy, size = work.augment.rand_augment, work.split.image_size
-        self.policy: RandAugment | None = None if policy is None else make_policy(policy, image_size=size)
+        self.policy: Policy | None = None if policy is None else make_policy(policy, image_size=size)
 
     def __len__(self) -> int:
         return len(self.work.parts)

@@ -1,15 +1,19 @@
 """Mixup and cutmix of a whole batch, by timm, drawn from (seed, epoch, step) alone."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor
 
 from kdprobe.config import MixingConfig
 from kdprobe.data.policy import global_states_lent
 from kdprobe.errors import ConfigError
 
+if TYPE_CHECKING:
+    from timm.data.mixup import Mixup
 
-def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) -> Mixup | None:
+
+def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) -> "Mixup | None":
     """Timm's mixer, or None where nothing is mixed.
 
     Raises:
@@ -21,6 +25,8 @@ def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) 
         raise ConfigError(
             "training.mixing mixes images and their labels, but the data have no labels; set mixup and cutmix to 0"
         )
+    from timm.data.mixup import Mixup
+
     return Mixup(  # type: ignore[no-untyped-call]
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,
@@ -31,7 +37,7 @@ def make_mixer(config: MixingConfig, *, n_classes: int, label_smoothing: float) 
     )
 
 
-def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def mix(mixer: "Mixup", images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Mix each image with the batch's reverse.
 
     Args:
@@ -45,6 +51,8 @@ def mix(mixer: Mixup, images: Tensor, labels: Tensor, *, key: tuple[int, ...]) -
         single image stays as it is.
     """
     if len(labels) == 1:
+        from timm.data.mixup import mixup_target
+
         return images, mixup_target(labels, mixer.num_classes, smoothing=mixer.label_smoothing)  # type: ignore[no-untyped-call]
     even = len(labels) // 2 * 2
     with global_states_lent():

@@ -17,22 +17,25 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
-from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torch import Tensor
 
 from kdprobe.data.dataset import IMAGENET_MEAN
+
+Policy = Callable[[Image.Image], Image.Image]
 
 _FILL = tuple(round(255 * mean) for mean in IMAGENET_MEAN)
 _REACH = 0.45  # largest translation as a fraction of the side, as in timm's training script
 
 
-def make_policy(text: str, *, image_size: int) -> RandAugment:
+def make_policy(text: str, *, image_size: int) -> Policy:
     """The policy that a string such as `rand-m9-mstd0.5-inc1` names.
 
     Args:
         text: checked by the configuration.
         image_size: side of the images in pixels.
     """
+    from timm.data.auto_augment import RandAugment, rand_augment_transform
+
     settings = {"translate_const": int(image_size * _REACH), "img_mean": _FILL}
     policy: RandAugment = rand_augment_transform(text, settings)
     for operation in policy.ops:
@@ -49,7 +52,7 @@ def _posterize(
 
 
 def vary(
-    images: UInt8[Tensor, "B 3 s s"], policy: RandAugment, views: Int64[Tensor, " B"], *, seed: int, epoch: int
+    images: UInt8[Tensor, "B 3 s s"], policy: Policy, views: Int64[Tensor, " B"], *, seed: int, epoch: int
 ) -> UInt8[Tensor, "B 3 s s"]:
     """Apply a policy to each image.
 

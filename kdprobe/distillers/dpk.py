@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import Field
-from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from kdprobe.config import Section
@@ -57,6 +56,8 @@ class WindowAttention(nn.Sequential):
     """Blocks of attention within windows, every other one shifted: [B, h, w, c] -> [B, h, w, c]."""
 
     def __init__(self, channels: int, size: tuple[int, int], n_blocks: int) -> None:
+        from timm.models.swin_transformer import SwinTransformerBlock
+
         heads = 4 if channels % 4 == 0 else 1
         blocks = [
             SwinTransformerBlock(

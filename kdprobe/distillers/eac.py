@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms import v2
 
 from kdprobe.config import Section
 from kdprobe.data.dataset import IMAGENET_MEAN
@@ -89,6 +88,8 @@ class EAC(Method):
     options: EACOptions
 
     def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:
+        from torchvision.transforms import v2
+
         super().__init__(options, student, teacher)
         needs_maps("eac", student)
         if not student.averaged:

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import BeforeValidator, Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from kdprobe.config import Section
@@ -110,6 +109,8 @@ class TokenExit(nn.Module):
     """
 
     def __init__(self, channels: int, side: int, *, stage: int, n_stages: int, n_classes: int) -> None:
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         n_merges = 0
         while side // 2**n_merges >= 2 * GRID and side % 2 ** (n_merges + 1) == 0:

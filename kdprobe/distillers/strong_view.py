@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.transforms import v2
 
 from kdprobe.devices import constant, sending
 
@@ -28,6 +27,8 @@ def strong_view(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 
 
 
 def _vary(image: Tensor) -> Tensor:
+    from torchvision.transforms import v2
+
     magnitude = int(torch.randint(N_MAGNITUDES, ()))
     operations = v2.RandAugment(num_ops=2, magnitude=magnitude, num_magnitude_bins=N_MAGNITUDES)
     varied: Tensor = operations(image)

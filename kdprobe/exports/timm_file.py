@@ -12,6 +12,7 @@ from kdprobe.exports.network import NetworkAlone
 from kdprobe.exports.runner import Runner
 from kdprobe.models.checkpoint import save
 from kdprobe.models.cifar import CIFAR_NAMES
+from kdprobe.models.foreign.published import is_timms
 
 
 def write_timm(network: NetworkAlone, path: Path) -> None:
@@ -21,7 +22,7 @@ def write_timm(network: NetworkAlone, path: Path) -> None:
         ExportError: if it is no network of timm's, or is to be normalised inside.
     """
     name = network.info.name
-    if ":" in name or name in CIFAR_NAMES or not timm.is_model(name.partition(".")[0]):
+    if ":" in name or name in CIFAR_NAMES or not is_timms(name):
         raise ExportError(f"timm has no network {name!r}; give --format torch or onnx, which need no code for it")
     if network.inside:
         raise ExportError("timm's networks take normalised images: give --normalise outside, or --format torch or onnx")

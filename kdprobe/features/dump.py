@@ -5,10 +5,8 @@ its last complete minibatch: the complete ones are copied into a new file, which
 """
 
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +21,13 @@ from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
+from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import Forward, Minibatches, moved
 from kdprobe.features.numbered import InOrder, Minibatch
 from kdprobe.features.parts import Part, divide, join
 from kdprobe.features.reducers import layout_after, reducer
 from kdprobe.features.shared_images import Views, located
+from kdprobe.features.staging import Staged, Staging, Stored, behind
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.features.writer import Compression, Content
 from kdprobe.models.creation import model_info
@@ -179,30 +179,65 @@ def _write_part(dump: Dump, part: Part, *, resume: bool, overwrite: bool, say: C
         if kept is not None and kept.exists():
             _copy(dump, part, kept, writer, say)
             kept.unlink()
-        append = stack.enter_context(_behind(writer.append))
+        staging = Staging(torch.device(dump.device), writer.dtype)
+        append = stack.enter_context(behind(partial(_append, dump, writer)))
         first = part.start + writer.n_samples
         for number, batches in enumerate(dump.minibatches(first, part.stop)):
-            one = _show(dump, taken, batches, first + number * dump.batch_size)
+            start = first + number * dump.batch_size
+            staged = _shown(dump, taken, batches, start, staging)
             if number == 0:
-                _check_room(dump, taken, part.path.parent, dump.n_samples - first, say)
+                _check_room(dump, staged, part.path.parent, dump.n_samples - first, say)
                 stages = {role: _stages(features) for role, features in taken.items()}
             layouts = {role: _layouts(dump, features) for role, features in taken.items()}
-            features = {role: dict(features) for role, features in taken.items()}
-            _refuse_broken(features, first + number * dump.batch_size, dump.batch_size)
-            if dump.content == "grams" and not _gram_of_all(dump):
-                features = {role: {n: centred_gram(x) for n, x in of.items()} for role, of in features.items()}
-            append(one.index, one.labels, features, layouts=layouts, stages=stages)
+            append(staged.n_bytes, staged, start, layouts=layouts, stages=stages)
+            del staged  # it may go as soon as it is written
 
 
 def _captured(dump: Dump, role: str) -> Capture:
-    reduce = "gram" if _gram_of_all(dump) else dump.reduce
     model, layers = dump.models[role].to(dump.device), dump.layers.get(role, "stages")
-    return capture(model, layers, reduce=reduce, forward=dump.forward)
+    if dump.content == "features":
+        return capture(model, layers, reduce=dump.reduce, forward=dump.forward)
+    reduce = "flatten" if dump.reduce == "whole" else dump.reduce  # of both, Gram matrices are the same
+    if torch.device(dump.device).type == "cuda":
+        return GramCapture(model, layers, reduce=reduce, forward=dump.forward)  # which waits once for all layers
+    return capture(model, layers, reduce="gram" if reduce == "flatten" else reduce, forward=dump.forward)
 
 
-def _gram_of_all(dump: Dump) -> bool:
-    """Whether Gram matrices of whole outputs are wanted, which are made inside the hook."""
-    return dump.content == "grams" and dump.reduce in ("whole", "flatten")
+def _shown(
+    dump: Dump, taken: Mapping[str, Capture], batches: Mapping[str, Batch | Minibatch], start: int, staging: Staging
+) -> Staged:
+    """A minibatch that was shown to all networks, on its way to the file."""
+    features: dict[str, dict[str, Tensor]] = {}
+    for role, batch in batches.items():
+        content = moved(batch.content if isinstance(batch, Minibatch) else batch, torch.device(dump.device))
+        with located(f"{role}, samples from {start} on"):
+            features[role] = _features(dump, taken[role], content)
+    one, *_ = batches.values()
+    return staging.take({role: batch.index for role, batch in batches.items()}, one.labels, features)
+
+
+def _features(dump: Dump, taken: Capture, batch: Any) -> dict[str, Tensor]:
+    """What is stored of each layer, features or Gram matrices."""
+    if isinstance(taken, GramCapture):
+        return taken.grams(batch)
+    taken(batch)
+    if dump.content == "features" or dump.reduce in ("whole", "flatten"):
+        return dict(taken)
+    grams = {}
+    for name, feature in taken.items():
+        with located(f"layer {name!r}"):
+            grams[name] = centred_gram(feature)
+    return grams
+
+
+def _append(dump: Dump, writer: FeatureWriter, staged: Staged, start: int, **facts: Any) -> None:
+    """Write a minibatch, as soon as it has come."""
+    features = staged.arrived(writer.dtype)
+    one, *others = staged.index.values()
+    if any(not torch.equal(one, other) for other in others):
+        raise StoreError("teacher and student were given different images, or the same ones in different order")
+    _refuse_broken(features, start, dump.batch_size)
+    writer.append(one, staged.labels, features, **facts)
 
 
 def _layouts(dump: Dump, taken: Capture) -> dict[str, Layout]:
@@ -298,36 +333,23 @@ def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str]
         )
 
 
-def _show(
-    dump: Dump, taken: Mapping[str, Capture], batches: Mapping[str, Batch | Minibatch], start: int
-) -> Batch | Minibatch:
-    one, *others = batches.values()
-    if any(not torch.equal(one.index.cpu(), other.index.cpu()) for other in others):
-        raise StoreError("teacher and student were given different images, or the same ones in different order")
-    for role, batch in batches.items():
-        content = batch.content if isinstance(batch, Minibatch) else batch
-        with located(f"{role}, samples from {start} on"):
-            taken[role](moved(content, torch.device(dump.device)))
-    return one
-
-
-def _refuse_broken(taken: Mapping[str, Mapping[str, Tensor]], start: int, batch_size: int) -> None:
+def _refuse_broken(features: Mapping[str, Mapping[str, Stored]], start: int, batch_size: int) -> None:
     """Refuse features that are not finite, which no analysis could use."""
-    for role, layers in taken.items():
+    for role, layers in features.items():
         for name, feature in layers.items():
-            if not bool(feature.isfinite().all()):
-                nan, infinite = int(feature.isnan().sum()), int(feature.isinf().sum())
+            if not feature.is_finite:
+                nan, infinite = feature.n_broken
                 raise AnalysisError(
                     f"{role}, minibatch {start // batch_size}, samples from {start} on: layer {name!r} has {nan} NaN "
-                    f"and {infinite} infinite values among {feature.numel()}; dump other layers, or other weights"
+                    f"and {infinite} infinite values among {feature.values.numel()}; dump other layers, or other "
+                    "weights"
                 )
 
 
-def _check_room(
-    dump: Dump, taken: Mapping[str, Capture], folder: Path, n_samples: int, say: Callable[[str], None]
-) -> None:
+def _check_room(dump: Dump, staged: Staged, folder: Path, n_samples: int, say: Callable[[str], None]) -> None:
     """Report the size before compression, and refuse a dump that cannot fit."""
-    features = [feature for layers in taken.values() for feature in layers.values()]
+    layers = [one for of in staged.features.values() for one in of.values()]
+    features = [one.values if isinstance(one, Stored) else one for one in layers]
     if dump.content == "grams":
         size = len(features) * 8 * dump.batch_size * n_samples
     else:
@@ -341,22 +363,6 @@ def _check_room(
             f"the dump needs up to {needed}, but {folder} has {left} left; choose fewer layers, --reduce gap, "
             "--dtype float16 or --grams"
         )
-
-
-@contextmanager
-def _behind(function: Callable[..., Any], *, depth: int = 2) -> Iterator[Callable[..., None]]:
-    """Call a function in a thread that lags at most `depth` calls behind; its errors reach the caller."""
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(1) as executor:
-
-        def call(*arguments: Any, **options: Any) -> None:
-            while len(pending) >= depth:
-                pending.popleft().result()
-            pending.append(executor.submit(partial(function, *arguments, **options)))
-
-        yield call
-        for future in pending:
-            future.result()
 
 
 _SEEN = (" images", " crop_pct", " interpolation", " crop_mode")

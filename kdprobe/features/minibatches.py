@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from kdprobe.data import Batch, DataSet, Split, evaluation_batches
+from kdprobe.devices import sent
 from kdprobe.errors import AnalysisError
 from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.facts import in_precision_of
@@ -146,9 +147,9 @@ def _parameters(model: nn.Module) -> list[str]:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A minibatch with all tensors in it on the device."""
+    """A minibatch with all tensors in it on the device; on a CUDA device without waiting for it."""
     move = getattr(value, "to", None) if isinstance(value, Mapping) else None  # of a BatchEncoding of transformers
-    return move(device) if callable(move) else _with_each(value, lambda tensor: tensor.to(device))
+    return move(device) if callable(move) else _with_each(value, lambda tensor: sent(tensor, device))
 
 
 def copied(value: Any) -> Any:

@@ -11,9 +11,11 @@ from torch import nn
 
 from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
+from kdprobe.devices import sent
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.creation import model_info
+from kdprobe.models.description import shown_as
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 
@@ -74,6 +76,7 @@ class Views:
         order = torch.cat([torch.arange(0), *minibatches[shard[0] :: shard[1]]])  # a short minibatch is the last one
         if not len(order):
             return
+        places = sent(order, device)
         distinct = {id(split): split for split in self.splits.values()}
         readers = [
             shown_batches(
@@ -86,7 +89,7 @@ class Views:
             for number, split in enumerate(distinct.values())
         ]
         for batches in zip(*readers, strict=True):
-            placed = [replace(batch, index=order.to(device)[batch.index]) for batch in batches]
+            placed = [replace(batch, index=places[batch.index]) for batch in batches]
             seen = dict(zip(distinct, placed, strict=True))
             yield {role: seen[id(split)] for role, split in self.splits.items()}
 
@@ -145,6 +148,8 @@ def open_views(
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
     of = {role: sets[info.image_size] for role, info in infos.items()}
+    for name, model in models.items():
+        shown_as(model, of[name].shown.view.decode)
     splits = {name: data_set.test for name, data_set in of.items()}
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 

@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from kdprobe import __version__
 from kdprobe.errors import StoreError
 from kdprobe.features.parts import partial_path
+from kdprobe.features.staging import Stored, as_stored
 from kdprobe.features.store_checks import hdf5_reason
 from kdprobe.files import Lock, missing_folders, put_in_place, remove_empty
 from kdprobe.models.layout import Layout
@@ -74,6 +76,9 @@ class FeatureWriter:
             not given.
         overwrite: also replace files that are not kdprobe feature files.
 
+    Attributes:
+        dtype: the type that is stored, `float64` for Gram matrices.
+
     Raises:
         StoreError: for another dtype, if the file is being written by another process or cannot be written, or if
             another file is in the way.
@@ -98,6 +103,7 @@ class FeatureWriter:
         self.path, self.n_samples, self._networks = path, 0, networks
         self._content: Content = content
         self._dtype = np.dtype("float64" if content == "grams" else dtype)
+        self.dtype: torch.dtype = getattr(torch, self._dtype.name)
         self._batch_size = batch_size
         packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._filters: dict[str, Any] = packed if compression == "gzip" else {}
@@ -141,7 +147,7 @@ class FeatureWriter:
         self,
         index: Tensor,
         labels: Tensor,
-        features: Mapping[str, Mapping[str, Tensor]],
+        features: Mapping[str, Mapping[str, Tensor | Stored]],
         *,
         layouts: Mapping[str, Mapping[str, Layout]] | None = None,
         stages: Mapping[str, Sequence[str]] | None = None,
@@ -151,7 +157,7 @@ class FeatureWriter:
         Args:
             index: places of the samples [b].
             labels: classes of the samples [b].
-            features: features [b, ...] or Gram matrices [b, b], by role and layer.
+            features: features [b, ...] or Gram matrices [b, b], by role and layer; or what is stored of them.
             layouts: layouts of each role's layers; needed with the first minibatch only.
             stages: layers that end a stage, per role.
 
@@ -255,30 +261,32 @@ class FeatureWriter:
         self._file.swmr_mode = True
         self._layers = {role: list(layers) for role, layers in features.items()}
 
-    def _converted(self, role: str, name: str, values: Tensor) -> NDArray[Any]:
-        array = values.detach().cpu().float().numpy() if self._content == "features" else self._padded(values)
+    def _converted(self, role: str, name: str, given: Tensor | Stored) -> NDArray[Any]:
+        stored = given if isinstance(given, Stored) else as_stored(given.cpu(), self.dtype)
         if self._dtype == np.float16:
-            largest = float(np.abs(array).max(initial=0))
-            if largest > float(np.finfo(np.float16).max):
-                raise StoreError(f"{role} layer {name!r} reaches {largest:g}, which float16 cannot hold; use float32")
-            self._require_variation(role, name, array, largest)
-        return np.ascontiguousarray(array, self._dtype)
+            if stored.largest > torch.finfo(torch.float16).max:
+                raise StoreError(
+                    f"{role} layer {name!r} reaches {stored.largest:g}, which float16 cannot hold; use float32"
+                )
+            self._require_variation(role, name, stored)
+        values = stored.values.numpy()
+        return np.ascontiguousarray(values) if self._content == "features" else self._padded(values)
 
-    def _require_variation(self, role: str, name: str, array: NDArray[Any], largest: float) -> None:
+    def _require_variation(self, role: str, name: str, stored: Stored) -> None:
         """Refuse a layer whose differences between samples float16 does not keep, as far as it has been seen."""
         sums = self._halved.setdefault((role, name), np.zeros(2))
-        sums += halving(array, largest)
+        sums += stored.halved
         if sums[0] > LOST**2 * sums[1]:
             lost = float(np.sqrt(sums[0] / sums[1])) if sums[1] else 1.0
             raise StoreError(
                 f"{role} layer {name!r} varies too little for float16, whose rounding is {lost:.0%} of its variation "
-                f"(values up to {largest:.2g}); use float32, or leave the layer out"
+                f"(values up to {stored.largest:.2g}); use float32, or leave the layer out"
             )
 
-    def _padded(self, gram: Tensor) -> NDArray[Any]:
+    def _padded(self, gram: NDArray[np.float64]) -> NDArray[Any]:
         n, full = len(gram), self._batch_size
         padded = np.zeros((1, full, full))
-        padded[0, :n, :n] = gram.cpu().numpy()
+        padded[0, :n, :n] = gram
         return padded
 
     def _put(self, key: str, values: NDArray[Any], row: int) -> None:
@@ -309,30 +317,6 @@ class FeatureWriter:
         size = sum(values.nbytes for layers in ready.values() for values in layers.values())
         if shutil.disk_usage(self.path.parent).free < size + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def halving(array: NDArray[np.float32], largest: float) -> tuple[float, float]:
-    """What float16 changes in the differences between samples [b, ...], and these themselves: sums of squares.
-
-    Both are 0 for features that vary by rounding alone, which float16 makes no worse.
-
-    Args:
-        array: features.
-        largest: the largest absolute value among them.
-    """
-    if largest == 0 or not np.isfinite(largest):
-        return 0.0, 0.0
-    rows = array.reshape(len(array), -1)
-    scaled = rows / np.float32(largest) if largest >= np.finfo(np.float32).tiny else rows.astype(np.float64) / largest
-    change = rows.astype(np.float16).astype(scaled.dtype) / scaled.dtype.type(largest) - scaled
-    total, (kept, lost) = _square(scaled), (_square(part - part.mean(0)) for part in (scaled, change))
-    if kept <= (8 * np.finfo(np.float32).eps) ** 2 * total:
-        return 0.0, 0.0
-    return lost * largest**2, kept * largest**2
-
-
-def _square(values: NDArray[Any]) -> float:
-    return float(np.einsum("ij,ij->", values, values, dtype=np.float64))
 
 
 def checksums(values: NDArray[Any]) -> NDArray[np.uint32]:

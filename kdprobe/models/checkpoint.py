@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import h5py
-import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 from kdprobe import __version__
 from kdprobe.devices import pick_device
-from kdprobe.errors import CheckpointError, ModelError, RunError, near_matches
+from kdprobe.errors import CheckpointError, RunError
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.counts import counted
 from kdprobe.formats.parsing import parsing
@@ -45,7 +44,8 @@ from kdprobe.models.creation import (
     unwrap,
 )
 from kdprobe.models.description import describe, recount
-from kdprobe.models.foreign.loading import load_foreign, published
+from kdprobe.models.foreign.loading import load_foreign
+from kdprobe.models.foreign.published import is_timms, published
 from kdprobe.models.foreign.weights import is_safetensors, refuse_broken
 from kdprobe.models.identity import tensors_sha256
 from kdprobe.models.rebuilding import misfits, rebuildable
@@ -325,7 +325,7 @@ def _checkpoint_path(path: Path) -> Path:
 def _own_path(spec: str) -> Path:
     """The file of one of our checkpoints, unless its name alone shows that it is none."""
     path = _checkpoint_path(Path(spec))
-    if not path.exists() and (spec in CIFAR_NAMES or timm.is_model(spec.partition(".")[0])):
+    if not path.exists() and (spec in CIFAR_NAMES or is_timms(spec)):
         raise CheckpointError(f"there is no checkpoint {spec}: a network's name has no weights; give {spec}@FILE")
     if path.is_file() and h5py.is_hdf5(path):
         raise CheckpointError(f"{path} is an HDF5 file, as dumps of features are, and no network; give the run itself")
@@ -364,8 +364,6 @@ def _unfinished(path: Path, meta: Mapping[str, Any]) -> str:
 
 
 def _load_timm(name: str, image_size: int | None) -> nn.Module:
-    if not timm.is_model(name.partition(".")[0]):
-        raise ModelError(f"no timm model {name!r}{near_matches(name, timm.list_models())}")
     config = published(name)
     if config is None or not config.has_weights:
         raise CheckpointError(f"timm has no published weights for {name!r}")

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from kdprobe.devices import constant
 from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
 from kdprobe.models.built_for import built_for
 from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
+from kdprobe.models.foreign.published import is_timms
 from kdprobe.packages import installed, offered
 from kdprobe.user_code import UNEXPECTED, call_own, own_object
 
@@ -91,7 +91,7 @@ class ModelInfo:
         mean, std = (
             constant(tuple(numbers), images.device, images.dtype).view(1, -1, 1, 1) for numbers in (self.mean, self.std)
         )
-        return (images - mean) / std
+        return (images - mean).div_(std)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images [B, c, h, w] in [0, 1] -> this network's input [B, c, s, s]: resampled to its size, standardised."""
@@ -134,7 +134,7 @@ def _listed(key: str, value: Any) -> Sequence[Any]:
 def _read_view(values: Any) -> View:
     if not isinstance(values, dict) or not isinstance(values.get("crop_pct", 1.0), int | float):
         raise TypeError(f"view is {values!r}")
-    if not all(isinstance(values.get(key, ""), str) for key in ("interpolation", "crop_mode")):
+    if not all(isinstance(values.get(key, ""), str) for key in ("interpolation", "crop_mode", "decode")):
         raise TypeError(f"view is {values!r}")
     return View(**values)
 
@@ -305,6 +305,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def own_names() -> list[str]:
     """The CIFAR ResNets and all of timm's names."""
+    import timm
+
     return [*CIFAR_NAMES, *timm.list_models()]
 
 
@@ -331,13 +333,13 @@ def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | P
         if pretrained:
             raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
         return lambda **args: cifar_resnet(name, **args)
-    if not timm.is_model(name.partition(".")[0]):
+    if not is_timms(name):
         raise ModelError(f"no model {name!r}{near_matches(name, known_names())}")
     return lambda **args: _timm_model(name, image_size, pretrained, args)
 
 
 def _own_function(name: str, named_by: str | Path | None) -> Callable[..., Any]:
-    if ":" not in name and (name in CIFAR_NAMES or timm.is_model(name)):
+    if ":" not in name and (name in CIFAR_NAMES or is_timms(name)):
         raise ModelError(f"model {name!r} is timm's or kdprobe's own, but an installed package takes its name too")
     try:
         function = own_object(name, named_by=named_by) if ":" in name else installed(_GROUP, name, ModelError)
@@ -351,6 +353,8 @@ def _own_function(name: str, named_by: str | Path | None) -> Callable[..., Any]:
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    import timm
+
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # it warns of every retry; the outcome is reported below
@@ -389,6 +393,8 @@ def _parameters(name: str, named_by: str | Path | None) -> list[str]:
     if is_of_a_function(name):
         found = inspect.signature(_own_function(name, named_by)).parameters
         return [] if any(one.kind is one.VAR_KEYWORD for one in found.values()) else list(found)
+    import timm
+
     with torch.device("meta"):
         constructor = type(timm.create_model(name))
     return [parameter for parameter in inspect.signature(constructor).parameters if parameter != "kwargs"]

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import nn
 
 from kdprobe.models.checkpoint import facts_for, load, takes
 from kdprobe.models.creation import create
+from kdprobe.models.foreign.published import is_timms, published
 
 
 def models_of(specs: Sequence[str], told: Mapping[str, Any]) -> list[nn.Module]:
@@ -45,7 +45,7 @@ def model_of(spec: str, *, n_classes: int | None = None, image_size: int | None 
     if _is_checkpoint(spec):
         return load(spec, n_classes=n_classes, image_size=image_size, **told)
     name = spec.removeprefix("timm:")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    config = published(name) if is_timms(name) else None
     default_classes, default_size = (config.num_classes, config.input_size[-1]) if config else (100, 32)
     n_classes = default_classes if n_classes is None else n_classes
     return create(name, n_classes=n_classes, image_size=image_size or default_size, **told)

@@ -4,13 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import nct, t
 
 from kdprobe.mean_interval import (
     all_equal,
+    detectable_difference,
     difference_interval,
     difference_p_value,
     mean_interval,
     seeds_interval,
+    seeds_to_tell,
     shares_interval,
     within,
     worded,
@@ -111,3 +114,23 @@ def test_equal_differences_are_as_uncertain_as_two_shares_of_their_images():
     assert math.isnan(difference_interval(first, second, n_images=None)[1])
     mean, half = mean_interval([0.1, 0.05])
     assert difference_interval([0.9, 0.8], [0.8, 0.75], n_images=100) == pytest.approx((mean, mean - half, mean + half))
+
+
+@pytest.mark.parametrize(("freedom", "tests"), [(2, 1), (4, 3), (30, 1)])
+def test_the_detectable_difference_is_found_as_often_as_it_says(freedom, tests):
+    steps, edge = detectable_difference(1.0, freedom, tests=tests), t.ppf(1 - 0.025 / tests, freedom)
+    assert nct.sf(edge, freedom, steps) == pytest.approx(0.8, abs=1e-3)
+    assert detectable_difference(0.3, freedom, tests=tests) == pytest.approx(0.3 * steps)
+
+
+def test_with_a_known_error_the_detectable_difference_is_the_normal_one():
+    assert detectable_difference(1.0, math.inf) == pytest.approx(1.95996 + 0.84162, abs=1e-4)
+    assert 30 < detectable_difference(1.0, 2, tests=50) < 50  # where scipy's own distribution gives up
+
+
+def test_as_many_seeds_tell_a_difference_as_the_tables_say():
+    assert seeds_to_tell(1.0, 1.0) == 10
+    assert seeds_to_tell(-0.5, 1.0) == 34
+    assert seeds_to_tell(1.0, 1.0, tests=5) > 10
+    assert seeds_to_tell(0.0, 1.0) is None
+    assert seeds_to_tell(0.01, 1.0) is None

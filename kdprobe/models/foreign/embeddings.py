@@ -6,8 +6,6 @@ from math import isqrt
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 _MOST_PREFIXES = 9
@@ -73,6 +71,9 @@ def _resample(tensor: Tensor, like: Tensor, old: _Grid, new: _Grid, n_prefix: in
     whole = tensor.float()
     if tensor.ndim == 4:
         return F.interpolate(whole, size=new, mode="bicubic", antialias=True)
+    from timm.layers.pos_embed import resample_abs_pos_embed
+    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
+
     if tensor.ndim == 2:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on how timm computes it

@@ -12,19 +12,19 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.data.sources.cifar import STATISTICS
-from kdprobe.errors import CheckpointError, KdprobeError, ModelError, near_matches
+from kdprobe.errors import CheckpointError, KdprobeError, ModelError
 from kdprobe.files import sha256
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import attach, create, model_info
 from kdprobe.models.foreign.embeddings import regridded
 from kdprobe.models.foreign.misfit import Place, misfit
 from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
+from kdprobe.models.foreign.published import is_timms, published
 from kdprobe.models.foreign.weights import Groups, chosen, read_groups
 from kdprobe.models.identity import tensors_sha256
 
@@ -59,7 +59,7 @@ def load_foreign(
     """
     path, key = split_key(spec)
     groups = groups_in(path, key)
-    config = published(name) if timm.is_model(name.partition(".")[0]) else None
+    config = published(name) if is_timms(name) else None
     mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
     size = image_size or default_size or (config.input_size[-1] if config else 32)
     build = partial(create, name, mean=mean, std=std, named_by=named_by)
@@ -102,20 +102,6 @@ def split_key(spec: str) -> tuple[Path, str | None]:
     """FILE and KEY of FILE#KEY; no KEY if a file has the whole name."""
     file, mark, key = spec.rpartition("#")
     return (Path(spec), None) if not mark or Path(spec).exists() else (Path(file), key)
-
-
-def published(name: str) -> Any:
-    """What timm says of a network's published weights; None where it has none.
-
-    Raises:
-        ModelError: for an unknown tag.
-    """
-    try:
-        return timm.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise ModelError(
-            f"no timm model {name!r}{near_matches(name, timm.list_pretrained(name.partition('.')[0] + '.*'))}"
-        ) from error
 
 
 def groups_in(path: Path, key: str | None) -> Groups:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 from torch import Tensor, nn
 
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import model_info
+from kdprobe.models.foreign.published import is_timms
 from kdprobe.models.foreign.weights import Groups
 
 #: what the literature calls classifiers
@@ -95,7 +95,7 @@ def _hints(model: nn.Module, best: Place) -> Iterator[str]:
         and parents <= classifiers_of(model) | set(CLASSIFIERS)
     ):
         beside = f", with {listed(best.beside)} beside it" if best.beside else ""
-        ends = ": n_classes=0 (--classes 0) loads them as a network without one" if timm.is_model(info.name) else ""
+        ends = ": n_classes=0 (--classes 0) loads them as a network without one" if is_timms(info.name) else ""
         yield f"; these are features without the network's classifier{beside}{ends}"
     if best.surplus and not best.missing and not info.n_classes and others <= set(CLASSIFIERS):
         yield "; it has a classifier: leave n_classes=0 (--classes 0) out"

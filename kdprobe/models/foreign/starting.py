@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -16,9 +15,10 @@ from kdprobe.files import sha256
 from kdprobe.models.checkpoint import LAST, read_info, read_tensors
 from kdprobe.models.creation import ModelInfo, model_info, relabel
 from kdprobe.models.foreign.embeddings import regridded
-from kdprobe.models.foreign.loading import argument_sets, groups_in, probe, published, split_key
+from kdprobe.models.foreign.loading import argument_sets, groups_in, probe, split_key
 from kdprobe.models.foreign.misfit import CLASSIFIERS, Place, classifiers_of, misfit
 from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
+from kdprobe.models.foreign.published import is_timms, published
 from kdprobe.models.foreign.weights import is_safetensors
 
 
@@ -136,5 +136,5 @@ def _without_classifiers(place: Place) -> Place:
 def _normalising(model: nn.Module, info: ModelInfo | None) -> nn.Module:
     """The network with the mean and std that its weights were trained with, where these are known."""
     name = model_info(model).name
-    known: Any = info or (published(name) if timm.is_model(name.partition(".")[0]) else None)
+    known: Any = info or (published(name) if is_timms(name) else None)
     return model if known is None else relabel(model, mean=tuple(known.mean), std=tuple(known.std))

@@ -1,0 +1,147 @@
+"""Where teacher and students are alike, beyond what chance gives, and what of each other's features they have."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from figures.calibrated import beside_null
+from figures.report.elements import ALIKE, CARE, NEXT, Finding, Results
+from figures.report.findings.wording import enumerated, several
+from figures.words import lower_bounds
+from kdprobe.formats.map_words import map_findings
+from kdprobe.results import Result
+
+_MOST = 6  # results of a kind that are told one by one
+
+
+def likeness_findings(results: Results) -> Iterator[Finding]:
+    """Of results of kind "cka" or "similarity": pairs of layers beyond and within their null, and undefined ones."""
+    tested = [(name, result) for name, result in results if beside_null(result)]
+    for name, result in tested[:_MOST]:
+        yield Finding(ALIKE, f"{_whose(name, results)}{_beyond_chance(result)}", name, _null(result))
+    if len(tested) > _MOST:
+        rest = f"{several(len(tested) - _MOST, 'more result')} beside chance"
+        yield Finding(ALIKE, f"{rest}: see there.", tested[_MOST][0])
+    if plain := [name for name, result in results if not beside_null(result)]:
+        text = f"Set likeness beside chance (`kdprobe {results[0][1].kind} --calibrate`): without, nothing is said of"
+        yield Finding(NEXT, f"{text} {enumerated(plain) if len(results) > 1 else 'it'}.", plain[0])
+    for name, result in results:
+        if undefined := result.facts["undefined"]:
+            reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
+            of = f"{len(undefined)} of {result.arrays['matrix'].size} pairs of layers"
+            yield Finding(CARE, f"{_whose(name, results)}{of} have no value: {reasons}.", name)
+
+
+def map_likeness_findings(results: Results) -> Iterator[Finding]:
+    """Of results of kind "map": what groups the networks, and how many are alike beyond chance."""
+    for name, result in results:
+        for entry in result.facts["groupings"]:
+            yield Finding(ALIKE if entry["p_value"] is not None else CARE, _grouped(entry), name, _permanova(entry))
+        if "calibration" in result.facts:
+            beyond = next(text for text in map_findings(result) if "exceed their null" in text)
+            yield Finding(ALIKE, f"{beyond}.", name)
+        if undefined := result.facts["undefined"]:
+            yield Finding(CARE, f"{several(len(undefined), 'pair')} of networks have no value.", name)
+
+
+def knowledge_findings(results: Results) -> Iterator[Finding]:
+    """What teacher and student have in common at the deepest layers, and where the samples were too few."""
+    for name, result in results[:_MOST]:
+        facts = result.facts
+        words = [_general(result, who, other) for who, other in (("student", "teacher"), ("teacher", "student"))]
+        how = f"By {facts['method']} on {facts['n_samples']} samples; {100 * facts['confidence']:g} % intervals."
+        yield Finding(ALIKE, f"{_whose(name, results)}{' '.join(words)}", name, how)
+    for name, result in results:
+        limited = np.array([lower_bounds(result, who) for who in ("teacher", "student")])
+        if limited.any():
+            of = f"{int(limited.sum())} of {limited.size} general shares"
+            n = result.facts.get("n_independent", result.facts["n_samples"])
+            text = f"{_whose(name, results)}{of} are lower bounds: {n} samples are too few for all directions."
+            yield Finding(CARE, text, name)
+            yield Finding(NEXT, f"{_whose(name, results)}Decompose more samples, or narrower layers.", name)
+        if undefined := result.facts["undefined"]:
+            reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
+            yield Finding(
+                CARE, f"{_whose(name, results)}{several(len(undefined), 'number')} undefined: {reasons}.", name
+            )
+
+
+def _whose(name: str, results: Results) -> str:
+    return f"{name}: " if len(results) > 1 else ""
+
+
+def _beyond_chance(result: Result) -> str:
+    """How many pairs of layers exceed their null, the most alike one, and those that do not."""
+    facts, beside = result.facts, beside_null(result)
+    assert beside
+    defined = ~np.isnan(beside.values)
+    beyond = defined & ~beside.chance
+    n, total = int(beyond.sum()), int(defined.sum())
+    networks = f"{facts['teacher']} and {facts['student']}"
+    if not n:
+        return f"no pair of layers of {networks} is more alike than chance makes it."
+    how_many = f"all {total}" if n == total else f"{n} of {total}"
+    text = f"{how_many} pairs of layers of {networks} are more alike than chance makes them"
+    shown = np.where(beyond, result.arrays["matrix"], np.nan)
+    ends = [f"most {_pair(result, int(np.nanargmax(shown)))}"]
+    if n > 1:
+        ends.append(f"least {_pair(result, int(np.nanargmin(shown)))}")
+    text = f"{text}: {', '.join(ends)}"
+    if n == total:
+        return f"{text}."
+    chance = [_layers(result, int(place)) for place in np.flatnonzero((defined & beside.chance).ravel())]
+    return f"{text}. Not so {enumerated(chance, 4)}."
+
+
+def _pair(result: Result, place: int) -> str:
+    value = float(result.arrays["matrix"].ravel()[place])
+    ends = [float(result.arrays[key].ravel()[place]) if key in result.arrays else np.nan for key in ("low", "high")]
+    interval = "" if np.isnan(ends[0]) else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
+    return f"{_layers(result, place)} ({result.facts.get('measure', 'CKA')} {value:.2f}{interval})"
+
+
+def _layers(result: Result, place: int) -> str:
+    row, column = divmod(place, result.arrays["matrix"].shape[1])
+    return f"{result.facts['teacher_layers'][row]} with {result.facts['student_layers'][column]}"
+
+
+def _null(result: Result) -> str:
+    known = result.facts["calibration"]
+    return (
+        f"Beside {known['permutations']} random orders of {result.facts['n_samples']} samples; p ≤ {known['alpha']:g} "
+        "holds for all pairs of layers together."
+    )
+
+
+def _grouped(entry: dict[str, Any]) -> str:
+    of, other = entry["of"], "seeds" if entry["of"] == "methods" else "methods"
+    if entry["p_value"] is None:
+        return f"Whether {of} lie apart on the map is not tested: {entry['reason']}."
+    verdict = "lie apart" if entry["p_value"] < 0.05 else "are not shown to lie apart"
+    p_value = f"p = {entry['p_value']:.2g}"
+    return (
+        f"Given {other}, {of} {verdict} on the map ({100 * entry['share']:.0f} % of the squared distances, {p_value})."
+    )
+
+
+def _permanova(entry: dict[str, Any]) -> str:
+    return (
+        ""
+        if entry["p_value"] is None
+        else (
+            f"PERMANOVA, {entry['permutations']} permutations of {entry['n_networks']} networks; the smallest p there "
+            f"can be is {entry['smallest_p']:.2g}."
+        )
+    )
+
+
+def _general(result: Result, who: str, other: str) -> str:
+    """What part of a network's last layer the other one has too."""
+    facts = result.facts
+    value, low, high = 100 * result.arrays[f"{who}_general"][-1]
+    layers = f"the {who}'s {facts[f'{who}_layers'][-1]}", f"the {other}'s {facts[f'{other}_layers'][-1]}"
+    if low <= 0:
+        return f"Of {layers[0]}, {layers[1]} is not shown to have anything ({value:z.0f} % [{low:z.0f}, {high:z.0f}])."
+    bound = "at least " * bool(lower_bounds(result, who)[-1])
+    return f"Of {layers[0]}, {layers[1]} has {bound}{value:.0f} % [{low:.0f}, {high:.0f}] of the variance too."
