@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @checkpoints_option()
-@data_option("Data set of compound emotions: rafdb-compound:DIR.", required=True)
+@data_option("Data set of compound emotions: rafdb-compound:DIR or ferplus-compound:DIR.", required=True)
 @click.option("--exclude-neutral", is_flag=True, help="Do not count neutral among the best classes.")
 @saving_options("compound")
 @showing_options
@@ -32,7 +32,7 @@ def compound(
 ) -> None:
     """Measure how well networks recognise compound emotions.
 
-    Networks of the seven basic emotions are asked for both halves of each compound one.
+    Networks of the basic emotions are asked for both halves of each compound one.
 
     \b
     Example:

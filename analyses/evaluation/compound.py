@@ -5,7 +5,7 @@ ranking, each at most as large as the next: *both* (the two best are the pair), 
 of the pair), *single_top2* (one of the two best is one of the pair).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor
 from analyses.arrays import takes_arrays
 from analyses.evaluation.accuracy import worded_share
 from analyses.evaluation.predictions import Judged
+from kdprobe.data import DataSet
+from kdprobe.data.sources.ferplus import FAMILIES, compounds
 from kdprobe.data.sources.rafdb import BASIC, COMPOUND
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
@@ -24,7 +26,17 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 READINGS = ("both", "single", "single_top2")
-NEUTRAL = BASIC.index("neutral")
+NEUTRAL = "neutral"
+
+
+class Emotions(NamedTuple):
+    """The emotions of a data set of compound ones: the basic ones, and which two each class is made of."""
+
+    basic: tuple[str, ...]
+    compound: Mapping[str, tuple[int, int]]
+
+
+_KNOWN = (Emotions(BASIC, COMPOUND), *(Emotions(emotions, compounds(emotions)) for emotions in FAMILIES.values()))
 
 
 class CompoundAccuracy(NamedTuple):
@@ -67,33 +79,35 @@ def compound_result(
     exclude_neutral: bool = False,
     confidence: float = 0.95,
 ) -> Result:
-    """Compound accuracies of networks of the seven basic emotions, with intervals over images.
+    """Compound accuracies of networks of the basic emotions, with intervals over images.
 
     Args:
-        judged: networks that were shown RAF-DB's compound images.
-        exclude_neutral: whether neutral, which is part of no compound, must not be chosen.
+        judged: networks that were shown the compound images of RAF-DB or FER+.
+        exclude_neutral: whether neutral must not be chosen; only where it is part of no compound, as in RAF-DB.
         confidence: of the intervals.
 
     Returns:
         a result of kind "compound" for m networks: `both`, `single`, `single_top2` [m, 3] (value, low,
-        high) and `by_class` [m, 11, 3] (the three values of each compound class; NaN without images).
+        high) and `by_class` [m, c, 3] (the three values of each of the c compound classes; NaN without images).
 
     Raises:
-        AnalysisError: for networks of other classes, or for other data.
+        AnalysisError: for networks of other classes, for other data, or if neutral cannot be excluded.
     """
-    data, compounds = judged[0].data, list(COMPOUND)
-    if list(data.classes) != compounds:
-        raise AnalysisError(f"compound accuracy needs rafdb-compound:DIR, but {data.spec} has other classes")
+    data = judged[0].data
+    emotions = _emotions_of(data)
+    excluded = emotions.basic.index(NEUTRAL) if exclude_neutral else None
+    if any(excluded in pair for pair in emotions.compound.values()):
+        raise AnalysisError(f"neutral is part of compounds of {data.spec}, so it cannot be excluded")
     labels = data.test.labels
-    pairs = torch.tensor(list(COMPOUND.values()))[labels]
-    hits = [compound_hits(_basic_scores(one, exclude_neutral=exclude_neutral), pairs) for one in judged]
+    pairs = torch.tensor(list(emotions.compound.values()))[labels]
+    hits = [compound_hits(_basic_scores(one, emotions.basic, excluded), pairs) for one in judged]
     tallies = np.stack([torch.stack([found.sum(0), (~found).sum(0)], dim=1).numpy() for found in hits])  # [m, 3, 2]
     intervals = wilson(tallies, confidence=confidence)
     arrays = {reading: intervals[:, place] for place, reading in enumerate(READINGS)}
-    arrays["by_class"] = torch.stack([_by_class(found, labels, len(compounds)) for found in hits]).numpy()
+    arrays["by_class"] = torch.stack([_by_class(found, labels, len(emotions.compound)) for found in hits]).numpy()
     facts = {
         "names": [one.name for one in judged],
-        "classes": compounds,
+        "classes": list(emotions.compound),
         "data": data.spec,
         "n_images": len(labels),
         "confidence": confidence,
@@ -132,15 +146,24 @@ def _require_pairs(scores: Tensor, pairs: Tensor) -> None:
         raise AnalysisError(f"a pair must be two different classes of 0 to {scores.shape[1] - 1}")
 
 
-def _basic_scores(one: Judged, *, exclude_neutral: bool) -> Tensor:
-    """Logits in RAF-DB's order of the basic classes, which a network may have learned in another."""
-    if one.info.n_classes != len(BASIC) or (one.info.classes and set(one.info.classes) != set(BASIC)):
+def _emotions_of(data: DataSet) -> Emotions:
+    for emotions in _KNOWN:
+        if tuple(data.classes) == tuple(emotions.compound):
+            return emotions
+    raise AnalysisError(
+        f"compound accuracy needs rafdb-compound:DIR or ferplus-compound:DIR, but {data.spec} has other classes"
+    )
+
+
+def _basic_scores(one: Judged, basic: Sequence[str], excluded: int | None) -> Tensor:
+    """Logits in the data's order of the basic classes, which a network may have learned in another."""
+    if one.info.n_classes != len(basic) or (one.info.classes and set(one.info.classes) != set(basic)):
         known = ", ".join(one.info.classes) or f"{one.info.n_classes} classes"
-        raise AnalysisError(f"{one.checkpoint} must know the basic classes {', '.join(BASIC)}, but knows {known}")
-    order = [one.info.classes.index(name) for name in BASIC] if one.info.classes else list(range(len(BASIC)))
+        raise AnalysisError(f"{one.checkpoint} must know the basic classes {', '.join(basic)}, but knows {known}")
+    order = [one.info.classes.index(name) for name in basic] if one.info.classes else list(range(len(basic)))
     scores = one.logits[:, order].clone()
-    if exclude_neutral:
-        scores[:, NEUTRAL] = -torch.inf
+    if excluded is not None:
+        scores[:, excluded] = -torch.inf
     return scores
 
 

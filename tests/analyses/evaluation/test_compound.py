@@ -118,7 +118,7 @@ def test_what_has_no_compound_accuracy_is_refused() -> None:
         compound_result([judged(scores, labels, tuple("abcdefg"))])
     digits = load_data("digits")
     other = Judged("net", "net", ModelInfo("net", 7, 32), digits, scores)
-    with pytest.raises(AnalysisError, match=r"needs rafdb-compound:DIR, but digits has other classes"):
+    with pytest.raises(AnalysisError, match=r"needs rafdb-compound:DIR or ferplus-compound:DIR, but digits has"):
         compound_result([other])
 
 

@@ -1,0 +1,179 @@
+"""Train and measure everything behind the study's page, from the archives of images and the Transformer's weights.
+
+    python docs/study/run.py --objects DIR --small DIR --faces DIR --weights FILE --out OUT [--only STEP ...]
+
+DIR holds the images: `--objects` Tiny-ImageNet's fifty classes and `--small` a tenth of CIFAR-10, as folders train/
+and val/ (or test/); `--faces` FER+ as `kdprobe data check ferplus:DIR` takes it. Everything goes through the command
+line, as a user would do it. A step that is done is left as it is, and one that was interrupted goes on: the same
+command again is enough.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+LOGITS = ("kd", "dkd", "dist", "ofa")
+FEATURES = ("fitnet", "rkd", "at", "rsd", "cakd", "srd", "cka")
+PARTS = ("dropkd", "dropkd-without-dropout", "dropkd-feature", "dropkd-logit")
+RATES = "0,0.3,0.5,0.7,0.9"
+TRANSFORMER = "vit_small_patch14_dinov2"
+
+
+class Study:
+    """The steps, each a method; where an output is there already, nothing is done."""
+
+    def __init__(self, told: argparse.Namespace) -> None:
+        self.out: Path = told.out.resolve()
+        self.weights: Path = told.weights.resolve()
+        self.slots: int = told.slots
+        self.objects, self.small = (f"folder:{folder.resolve()}" for folder in (told.objects, told.small))
+        self.faces = f"ferplus:{told.faces.resolve()}"
+        self.steps: dict[str, Callable[[], None]] = {
+            "transformer": self.transformer,
+            "cnn": self.cnn,
+            "rates": self.rates,
+            "mobilenet": self.mobilenet,
+            "headless": self.headless,
+            "faces": self.of_faces,
+            "measures": self.measures,
+        }
+
+    def transformer(self) -> None:
+        """DINOv2 with a head teaches ResNet20: all methods, tuned alike."""
+        self.teacher("dinov2-head", self.objects, f"model.weights={self.weights}")
+        methods = ("plain", *LOGITS, *FEATURES, *PARTS)
+        self.compare("dinov2-resnet20", methods, self.out / "dinov2-head", self.objects)
+
+    def cnn(self) -> None:
+        """The control: a CNN teaches a CNN."""
+        self.teacher("cifar-resnet20", self.small)
+        methods = ("plain", "kd", "fitnet", "rkd", "srd", *PARTS)
+        self.compare("cifar-resnet8", methods, self.out / "cifar-resnet20", self.small)
+
+    def rates(self) -> None:
+        """DropKD's rates, equal for both networks, of features and of logits."""
+        folder = self.out / "rates"
+        self.run(
+            "sweep-dropout", "study/dinov2-resnet20", "--kind", "both", "--rates", RATES, "--max-gap", "0",
+            "--set", "method.name=dropkd", "--seeds", "3", "--teacher", self.out / "dinov2-head",
+            "--data", self.objects, "--out", folder, "--slots", self.slots,
+        )  # fmt: skip
+        self.once(self.out / "measures" / "rates", "dropout", folder)
+
+    def mobilenet(self) -> None:
+        """The same Transformer teaches another CNN."""
+        methods = ("plain", "kd", "rkd", "srd", "dropkd", "dropkd-without-dropout")
+        self.compare("dinov2-mobilenetv2", methods, self.out / "dinov2-head", self.objects)
+
+    def headless(self) -> None:
+        """The Transformer as it was published, without a head: methods that read features alone."""
+        methods = ("plain", "fitnet", "rkd", "srd", "dropkd", "dropkd-without-dropout")
+        teacher = f"{TRANSFORMER}@{self.weights}"
+        self.compare("headless-resnet20", methods, teacher, self.objects)
+
+    def of_faces(self) -> None:
+        """A Transformer that was fine-tuned on faces teaches two CNNs."""
+        self.teacher("ferplus-dinov2", self.faces, f"model.weights={self.weights}")
+        methods = ("plain", "kd", "dropkd", "dropkd-without-dropout", "scn", "eac")
+        for recipe in ("ferplus-resnet18", "ferplus-mobilenetv2"):
+            self.compare(recipe, methods, self.out / "ferplus-dinov2", self.faces, trials=2)
+
+    def measures(self) -> None:
+        """What the trained networks have in common with their teachers, inside and in their answers."""
+        for name, teacher in (("dinov2-resnet20", "dinov2-head"), ("cifar-resnet8", "cifar-resnet20")):
+            self.inside(name, self.out / teacher)
+        for recipe in ("ferplus-resnet18", "ferplus-mobilenetv2"):
+            self.on_faces(recipe, self.out / "ferplus-dinov2")
+
+    def inside(self, name: str, teacher: Path) -> None:
+        """Decomposition, CKA and neighbours of each final network; answers and map of all together.
+
+        The stages of all networks, averaged over positions, are dumped once and compared from there.
+        """
+        finals, into = self.finals(name), self.out / "measures" / name
+        told = self.dump(into / "dumps" / "teacher.h5", teacher)
+        for run in finals:
+            pair = ("--features", told, "--features", self.dump(into / "dumps" / f"{run.name}.h5", run))
+            self.once(into / "decomposition" / run.name, "decompose", *pair)
+            self.once(into / "cka" / run.name, "cka", *pair, "--calibrate")
+            self.once(into / "cknna" / run.name, "similarity", *pair, "--measure", "cknna")
+        self.answers(into, teacher, finals)
+        self.once(into / "map", "map", *finals, "--calibrate")
+
+    def dump(self, file: Path, run: Path) -> Path:
+        """The stages of one network on the test images."""
+        if not file.exists():
+            self.run("dump", "--checkpoint", run, "--layers", "stages", "--reduce", "gap", "--out", file)
+        return file
+
+    def on_faces(self, name: str, teacher: Path) -> None:
+        """Recall, confusion, answers, and pairs of emotions."""
+        finals, into = self.finals(name), self.out / "measures" / name
+        checkpoints = [word for run in (teacher, *finals) for word in ("--checkpoint", run)]
+        self.once(into / "evaluation", "evaluate", *checkpoints)
+        pairs = self.faces.replace("ferplus:", "ferplus-compound:")
+        self.once(into / "compound", "compound", *checkpoints, "--data", pairs)
+        self.answers(into, teacher, finals)
+
+    def answers(self, into: Path, teacher: Path, finals: Sequence[Path]) -> None:
+        """Fidelity of those that learnt from the teacher, beside those that did not."""
+        alone = [run for run in finals if "teacher: null" in (run / "config.yaml").read_text(encoding="utf-8")]
+        taught = [word for run in finals if run not in alone for word in ("--student", run)]
+        controls = [word for run in alone for word in ("--control", run)]
+        self.once(into / "fidelity", "fidelity", "--teacher", teacher, *taught, *controls)
+
+    def finals(self, name: str) -> list[Path]:
+        """The networks that were tested, of the settings that were chosen."""
+        return sorted(path.parent for path in (self.out / name / "finals").glob("**/result.json"))
+
+    def teacher(self, recipe: str, data: str, *assignments: str) -> None:
+        """Train a teacher, or go on with it."""
+        folder = self.out / recipe
+        if (folder / "result.json").exists():
+            return
+        if (folder / "state.pt").exists():
+            self.run("train", "--resume", "--out", folder)
+        else:
+            settings = [word for one in assignments for word in ("--set", one)]
+            self.run("train", f"study/{recipe}", "--data", data, *settings, "--out", folder)
+
+    def compare(self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, trials: int = 4) -> None:
+        """Tune and test methods in one setting."""
+        self.run(
+            "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
+            "--trials", trials, "--seeds", "3", "--out", self.out / recipe, "--slots", self.slots,
+        )  # fmt: skip
+
+    def once(self, folder: Path, *words: object) -> None:
+        """A command whose result is not there yet."""
+        if not list(folder.glob("*.npz")):
+            self.run(*words, "--out", folder)
+
+    def run(self, *words: object) -> None:
+        """One command; stores of teachers lie beside the outputs."""
+        told = [str(word) for word in words]
+        print("$", shlex.join(["kdprobe", *told]), flush=True)
+        self.out.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run([sys.executable, "-m", "kdprobe", *told], cwd=self.out, check=False)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+
+
+def main() -> None:
+    """Read the command line and take the steps."""
+    told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("objects", "small", "faces", "weights", "out"):
+        told.add_argument(f"--{name}", required=True, type=Path)
+    told.add_argument("--slots", type=int, default=2, help="trainings at a time")
+    told.add_argument("--only", nargs="+", help="these steps alone")
+    given = told.parse_args()
+    study = Study(given)
+    for name in given.only or study.steps:
+        study.steps[name]()
+
+
+if __name__ == "__main__":
+    main()
