@@ -33,6 +33,7 @@ from tests.saved_results import (
     evaluation_result,
     examples_result,
     fidelity_result,
+    images_result,
     inherited_errors_result,
     knowledge_comparison_result,
     knowledge_result,
@@ -84,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": evaluation_result(("plain", HOSTILE)),
         "examples": examples_result(name=HOSTILE),
         "fidelity": fidelity_result((HOSTILE, "plain")),
+        "images": images_result(("vit", HOSTILE)),
         "inherited-errors": inherited_errors_result(name=HOSTILE),
         "methods": knowledge_comparison_result(("plain", HOSTILE)),
         "similarity": similarity_result(),
@@ -123,8 +125,8 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
 
 
 def test_scripts_are_the_data_plotly_and_ours(page: Page, text: str) -> None:
-    assert [script.get("type") for script in page.all("script")] == ["application/json", None, None]
-    assert text.count("</script>") == 3
+    assert [script.get("type") for script in page.all("script")] == [*["application/json"] * 2, None, None]
+    assert text.count("</script>") == 4
     assert text.count("plotly.js v") == 1
     assert len(text.encode()) < 8e6
 
@@ -157,17 +159,17 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2 + 2
+    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2 + 2 + 1 + 3
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 3
-    assert len(page.all("table")) == len(drawn) + 3 + 7 + 4
+    assert len(page.all("table")) == len(drawn) - 2 + 3 + 7 + 4  # places of images have none
     assert all(a["tabindex"] == "0" for a in page.all("div") if "scroll" in (a.get("class") or "").split())
 
 
 def test_one_pair_is_shown_at_a_time(page: Page) -> None:
-    assert len(page.all("select")) == 4
-    assert len(page.all("option")) == 4 + 5 + 2
+    assert len(page.all("select")) == 4 + 2  # and sets of images
+    assert len(page.all("option")) == 4 + 5 + 2 + 2
     assert sum("hidden" in a for a in page.all("figure")) == 2 + 4 + 1
 
 
@@ -507,3 +509,49 @@ def test_one_trial_of_one_epoch_is_written_as_one_and_axes_of_whole_numbers_have
     save_result(tuned_result(("plain", "kd"), 16, 2), tmp_path / "t.npz", table="", overwrite=True)
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
     assert charts(text)["chart-1"]["layout"]["xaxis"] == {}
+
+
+def test_tables_of_numbers_have_the_intervals_of_the_charts(tmp_path: Path) -> None:
+    result = cka_result(2, 2)
+    for name, one in {"c": result, "m": map_result(2, 1), "o": over_time_result(), "x": comparison_result()}.items():
+        save_result(one, tmp_path / f"{name}.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    ends = [float(result.arrays[key][0, 0]) for key in ("matrix", "low", "high")]
+    assert "<td>{:.3f} [{:.3f}, {:.3f}]</td>".format(*ends) in text
+    first = map_result(2, 1).arrays
+    assert f"<td>{first['similarity'][0, 1]:.3f} [{first['low'][0, 1]:.3f}, {first['high'][0, 1]:.3f}]</td>" in text
+    over = over_time_result().arrays["cka"][1, 0]
+    assert f"<td>{over:.3f}</td>" in text  # which has none
+    assert len(re.findall(r"<td>\d\d\.\d ± \d\.\d</td><td>\d\d\.\d</td><td>\d\d\.\d</td>", text)) == 2 * 3
+
+
+def test_names_with_commas_are_kept_apart(tmp_path: Path) -> None:
+    names = ("kd, lr=0.1", "plain", "at")
+    save_result(comparison_result(names), tmp_path / "c.npz", table="")
+    save_result(training_result(names), tmp_path / "t.npz", table="")
+    save_result(tuned_result(names), tmp_path / "u.npz", table="")
+    alts = [
+        a["aria-label"] or ""
+        for a in Page(write_report([tmp_path], tmp_path / "r.html", title="t").read_text()).all("div")
+        if a.get("role") == "img"
+    ]
+    assert len(alts) == 3 + 2 + 2
+    assert all(re.search(r"kd, lr=0\.1 [^;,]+; plain ", alt) for alt in alts)
+
+
+def test_classes_of_few_images_say_so_where_their_share_is_shown(tmp_path: Path) -> None:
+    result = evaluation_result(("kd",), 3, 60)
+    result.arrays["confusion"][0, 1] = [0, 4, 0]
+    save_result(result, tmp_path / "e.npz", table="")
+    (chart,) = [
+        one
+        for one in charts(write_report([tmp_path], tmp_path / "r.html", title="t").read_text()).values()
+        if one["titles"].get("xaxis") == "predicted class"
+    ]
+    assert chart["ticks"] == {"xaxis": ["0", "1", "2"], "yaxis": ["0", "1 (n = 4)", "2"]}
+
+
+def test_commands_in_sentences_are_code(tmp_path: Path) -> None:
+    save_result(cka_result(), tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    assert "(<code>kdprobe cka --calibrate</code>)" in text
