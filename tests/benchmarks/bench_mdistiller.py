@@ -32,7 +32,7 @@ from kdprobe.models.checkpoint import save
 from kdprobe.training import train
 from tests.benchmarks.bench_train import BATCH, N_CLASSES, images, take_turns
 
-N_IMAGES, EPOCHS = 256, 2
+N_IMAGES, EPOCHS = 300, 2
 METHODS = {
     "kd": ("KD", {}),
     "reviewkd": (
