@@ -53,13 +53,13 @@ class Study:
         """DINOv2 with a head teaches ResNet20: all methods, tuned alike."""
         self.teacher("dinov2-head", self.objects, f"model.weights={self.weights}")
         methods = ("plain", *LOGITS, *FEATURES, *PARTS)
-        self.compare("dinov2-resnet20", methods, Path("dinov2-head"), self.objects)
+        self.compare("dinov2-resnet20", methods, Path("dinov2-head"), self.objects, seeds=5)
 
     def cnn(self) -> None:
         """The control: a CNN teaches a CNN."""
         self.teacher("cifar-resnet20", self.small)
         methods = ("plain", "kd", "fitnet", "rkd", "srd", *PARTS)
-        self.compare("cifar-resnet8", methods, Path("cifar-resnet20"), self.small)
+        self.compare("cifar-resnet8", methods, Path("cifar-resnet20"), self.small, seeds=5)
 
     def rates(self) -> None:
         """DropKD's rates, equal for both networks, of features and of logits."""
@@ -151,11 +151,13 @@ class Study:
             settings = [word for one in assignments for word in ("--set", one)]
             self.run("train", f"study/{recipe}", "--data", data, *settings, "--out", folder)
 
-    def compare(self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, trials: int = 4) -> None:
+    def compare(
+        self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, *, trials: int = 4, seeds: int = 3
+    ) -> None:
         """Tune and test methods in one setting."""
         self.run(
             "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
-            "--trials", trials, "--seeds", "3", "--out", Path(recipe), "--slots", self.slots,
+            "--trials", trials, "--seeds", seeds, "--out", Path(recipe), "--slots", self.slots,
         )  # fmt: skip
 
     def once(self, folder: Path, *words: object) -> None:
