@@ -16,7 +16,8 @@ from kdprobe.features.store import FeatureStore, Network
 
 #: what can still be taken of some reductions, first what is taken if nothing else is asked for
 _LEFT = {"gap": ("gap", "mean"), "mean": ("mean", "gap"), "tokens": ("gap", "mean", "tokens")}
-_VIEW = ("crop_pct", "interpolation", "crop_mode")
+_VIEW = ("crop_pct", "interpolation", "crop_mode", "decode")
+_NOT_SAID = {"decode": "exact"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,13 +203,13 @@ def require_same(one: SeenSamples, other: SeenSamples) -> None:
 
 
 def _require_same_view(one: SeenSamples, other: SeenSamples) -> None:
-    views = [{key: samples.preprocessing.get(key) for key in _VIEW} for samples in (one, other)]
+    views = [{key: samples.preprocessing.get(key, _NOT_SAID.get(key)) for key in _VIEW} for samples in (one, other)]
     different = [key for key in _VIEW if None not in (views[0][key], views[1][key]) and views[0][key] != views[1][key]]
     if different:
         ways = [" and ".join(f"{key} {view[key]}" for key in different) for view in views]
         raise StoreError(
             f"images were shown with {ways[0]} for {one.name}, but with {ways[1]} for {other.name}; dump "
-            "both again with the same --crop-pct and --interpolation"
+            "both again with the same --crop-pct, --interpolation and --decode"
         )
 
 

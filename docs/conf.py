@@ -50,8 +50,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "examples",
     "filename_pattern": r"/\w+\.py",
-    "image_scrapers": ("matplotlib", "sphinx_parts.pictures.scrape"),
-    "reset_modules": ("sphinx_parts.pictures.reset",),
+    "image_scrapers": ("sphinx_parts.pictures.scrape",),
+    "reset_modules": ("matplotlib", "sphinx_parts.pictures.reset"),
     "within_subsection_order": "sphinx_parts.pictures.InOrder",
     "remove_config_comments": True,
     "abort_on_example_error": True,
@@ -60,7 +60,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 5,
     "write_computation_times": False,
-    "capture_repr": ("_repr_html_", "__repr__"),
+    "capture_repr": (),
     "plot_gallery": "True",
 }
 

@@ -272,6 +272,8 @@ def reliability_result(names: tuple[str, ...] = ("plain", "kd", "dropkd")) -> Re
     accuracy = np.where(count > 0, 0.9 * (edges[:-1] + 0.05), np.nan)
     ece = np.full(len(names), 0.041)
     arrays = {"edges": edges, "confidence": accuracy, "accuracy": accuracy, "count": count, "ece": ece}
+    images = np.repeat(np.arange(10), np.arange(10) ** 2)
+    arrays |= {"targets": images % 3, "bins": np.stack([images] * len(names))}
     facts = {"names": list(names), "data": "digits", "evaluated_on": "test", "n_images": 360, "undefined": "NaN: empty"}
     return Result("reliability", arrays, facts, of_models(names))
 
@@ -436,6 +438,47 @@ def fidelity_result(
         "undefined": [{"network": names[0], "quantity": "kappa", "reason": "both give the same class to every image"}],
     }
     return Result("fidelity", arrays, facts, {**of_models(tuple(names)), "teacher": {"sha256": None}})
+
+
+def images_result(
+    names: tuple[str, ...] = ("vit", "plain", "kd"), n_images: int = 60, *, n_shown: int = 40, n_classes: int = 3
+) -> Result:
+    """What networks make of single images, of which some have a picture."""
+    rng = np.random.default_rng(9)
+    targets = rng.integers(0, n_classes, n_images)
+    wrong = rng.random((len(names), n_images)) < 0.3
+    margins = np.where(wrong, -0.2, 0.5)
+    arrays = {
+        "thumbnails": rng.integers(0, 256, (n_shown, 8, 8, 3), dtype=np.uint8),
+        "shown": np.sort(rng.permutation(n_images)[:n_shown]),
+        "targets": targets,
+        "predictions": np.where(wrong, (targets + 1) % n_classes, targets),
+        "confidences": np.where(wrong, 0.6, 0.75),
+        "margins": margins,
+        "coordinates": rng.standard_normal((len(names), n_images, 2)),
+        "shares": np.full((len(names), 2), 0.3),
+    }
+    facts = {
+        "names": list(names),
+        "roles": ["teacher", *["student"] * (len(names) - 1)],
+        "classes": [str(place) for place in range(n_classes)],
+        "data": "digits",
+        "evaluated_on": "test",
+        "projection": "pca",
+        "n_images": n_images,
+        "seed": 0,
+    }
+    return Result("images", arrays, facts, of_models(names))
+
+
+def of_the_same_images(result: Result, images: Result) -> Result:
+    """An evaluation or a fidelity of the test images that another result is of."""
+    n_images, n_classes = len(images.arrays["targets"]), len(images.facts["classes"])
+    assert n_classes == len(result.facts["classes"])
+    changed = {
+        key: result.arrays[key][..., :n_images] for key in ("predictions", "confidences") if key in result.arrays
+    }
+    return replace(result, arrays=result.arrays | changed | {"targets": images.arrays["targets"]})
 
 
 def inherited_errors_result(n_images: int = 11, *, controls: bool = True, name: str = "kd") -> Result:

@@ -142,12 +142,13 @@ def test_help_imports_nothing_heavy_and_lists_the_commands():
 
 
 @pytest.mark.slow
-def test_a_training_on_the_digits_waits_for_nothing_that_it_does_not_need(tmp_path):
+def test_a_training_on_the_digits_and_its_listing_import_nothing_that_they_do_not_need(tmp_path):
     code = (
         "import sys, kdprobe\n"
         "few = ['--set', 'data.per_class=2', '--set', 'training.epochs=1', '--quiet']\n"
         "assert kdprobe.main(['train', 'digits/resnet8', '--out', 'teacher', *few]) == 0\n"
         "assert kdprobe.main(['train', 'digits/resnet8-kd', '--teacher', 'teacher', '--out', 'student', *few]) == 0\n"
+        "assert kdprobe.main(['runs', 'ls', '.']) == 0\n"
         "heavy = {'timm', 'torchvision', 'sklearn', 'pandas', 'scipy', 'matplotlib', 'analyses', 'figures'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )

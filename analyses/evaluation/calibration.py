@@ -146,7 +146,7 @@ def reliability_result(evaluation: Result) -> Result:
 
     Returns:
         a result of kind "reliability": `edges` [b + 1] of the bins, `count`, `confidence`, `accuracy`
-        [m, b] (NaN in an empty bin), `ece` [m].
+        [m, b] (NaN in an empty bin), `ece` [m]; `targets` [n] and `bins` [m, n], where each image is.
     """
     arrays = evaluation.arrays
     right = arrays["predictions"] == arrays["targets"]
@@ -157,6 +157,8 @@ def reliability_result(evaluation: Result) -> Result:
         "confidence": np.stack([one.confidence for one in bins]),
         "accuracy": np.stack([one.accuracy for one in bins]),
         "ece": arrays["ece"][:, 0],
+        "targets": arrays["targets"],
+        "bins": np.stack([_bins(one, N_BINS) for one in arrays["confidences"]]),
     }
     facts = {key: evaluation.facts[key] for key in ("names", "data", "evaluated_on", "n_images")}
     return Result("reliability", numbers, facts | {"undefined": "NaN: empty bin"}, evaluation.provenance)

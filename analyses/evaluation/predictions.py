@@ -20,6 +20,7 @@ from kdprobe.files import shortest_names
 from kdprobe.models import model_info
 from kdprobe.models.checkpoint import LAST, facts_for
 from kdprobe.models.creation import ModelInfo, described
+from kdprobe.models.description import shown_as
 from kdprobe.models.identity import network_name
 from kdprobe.models.outputs import answer_in, logits_in
 from kdprobe.terminal.progress import say
@@ -46,8 +47,9 @@ class Judged:
 
     def origin(self) -> dict[str, str | None]:
         """Where the logits come from, for a result's provenance."""
-        info, remark = self.info, {"remark": self.info.remark} if self.info.remark else {}
-        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **remark}
+        info = self.info
+        said = {key: value for key, value in (("remark", info.remark), ("decode", info.view.decode)) if value}
+        return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **said}
 
 
 @torch.inference_mode()
@@ -171,6 +173,7 @@ def open_networks(
             for note in data.notes:
                 say(note)
         sets[shown] = data
+        shown_as(model, data.shown.view.decode)
         yield Opened(name, checkpoint, model, spec, data, pick_device(device))
 
 
@@ -205,24 +208,42 @@ def judge(
     judged = []
     for one in open_networks(checkpoints, spec, device=device, quiet=quiet, **options):
         info, data = one.info, one.data
-        if same_classes:
-            data.check_labelled("evaluation")
-        if same_classes and info.n_classes == 0:
-            raise AnalysisError(
-                f"{one.checkpoint} has no classifier, so it answers nothing; kdprobe evaluate judges its features, "
-                "with --probe linear or knn"
-            )
-        if same_classes and info.n_classes != data.n_classes:
-            raise AnalysisError(f"{one.checkpoint} knows {info.n_classes} classes, but {one.spec} has {data.n_classes}")
-        order = _class_order(one.checkpoint, info.classes, one.spec, data.classes) if same_classes else None
+        order = answer_order(one) if same_classes else None
         logits = predict(one.model, data.test, batch_size=batch_size, workers=workers, device=device, quiet=quiet)
-        if broken := int((~logits.isfinite()).any(1).sum()):
-            raise AnalysisError(
-                f"{one.checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {one.spec}"
-            )
-        shown = logits if order is None else logits[:, order]
-        judged.append(Judged(one.name, one.checkpoint, info, data, shown))
+        judged.append(Judged(one.name, one.checkpoint, info, data, in_order(one, logits, order)))
     return judged
+
+
+def answer_order(one: Opened) -> list[int] | None:
+    """Where a data set's classes stand in a network's logits; None where that is in order, or not known.
+
+    Raises:
+        AnalysisError: for a network that has no classes, another number of them, or others.
+        DataError: if the data set has no labels.
+    """
+    info, data = one.info, one.data
+    data.check_labelled("evaluation")
+    if info.n_classes == 0:
+        raise AnalysisError(
+            f"{one.checkpoint} has no classifier, so it answers nothing; kdprobe evaluate judges its features, "
+            "with --probe linear or knn"
+        )
+    if info.n_classes != data.n_classes:
+        raise AnalysisError(f"{one.checkpoint} knows {info.n_classes} classes, but {one.spec} has {data.n_classes}")
+    return _class_order(one.checkpoint, info.classes, one.spec, data.classes)
+
+
+def in_order(one: Opened, logits: Tensor, order: list[int] | None) -> Tensor:
+    """A network's logits in the order of the data set's classes.
+
+    Raises:
+        AnalysisError: for logits that are not finite.
+    """
+    if broken := int((~logits.isfinite()).any(1).sum()):
+        raise AnalysisError(
+            f"{one.checkpoint} gives NaN or infinity for {broken} of {len(logits)} images of {one.spec}"
+        )
+    return logits if order is None else logits[:, order]
 
 
 def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Sequence[str]) -> list[int] | None:

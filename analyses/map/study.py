@@ -1,7 +1,6 @@
 """A whole map: its networks are shown the images, their pairs are measured, and all is put together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def measure_map(
         raise AnalysisError(f"{shown[0].spec} does not name its data set; give one with --data")
     facts = iter(facts_for([one.spec for one in shown], told or {}))
     of_each = [next(facts) if one.spec else {} for one in members]
-    settings = MapSettings(measure, rule, spec, batch_size, asdict(view), of_each, groups, permutations)
+    settings = MapSettings(measure, rule, spec, batch_size, view.to_json(), of_each, groups, permutations)
     networks = network_cells(members, settings)
     first = next((cell.config for cell, one in zip(networks, members, strict=True) if one.spec), None)
     check_members(members, compared_by, rule=rule, batch_size=batch_size, shown=first)

@@ -1,4 +1,4 @@
-"""What the gallery needs: pictures of figures that were made without pyplot, and the order of the examples."""
+"""What the gallery needs: pictures of figures, also of those made without pyplot, and the order of the examples."""
 
 import weakref
 from pathlib import Path

@@ -15,6 +15,7 @@ from figures.pictures.curves import draw_curves
 from figures.pictures.dropout import draw_dropout
 from figures.pictures.examples import draw_examples
 from figures.pictures.fidelity import draw_fidelity
+from figures.pictures.images import draw_images
 from figures.pictures.inherited_errors import draw_inherited_errors
 from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
@@ -36,6 +37,7 @@ FIGURES: dict[str, Callable[[Result], Figure]] = {
     "evaluation": draw_confusion,
     "examples": draw_examples,
     "fidelity": draw_fidelity,
+    "images": draw_images,
     "inherited-errors": draw_inherited_errors,
     "knowledge": draw_knowledge,
     "knowledge-comparison": draw_knowledge_comparison,

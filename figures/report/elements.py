@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from figures.report.behind import Behind
 from kdprobe.results import Result
 
 Results = Sequence[tuple[str, Result]]  # short file names, and results of one kind
@@ -34,8 +35,9 @@ class Chart:
         layout: plotly layout, without the look that all charts share.
         titles: axis titles (`xaxis`, `yaxis`); the page shortens them to the room there is.
         ticks: names at 0, 1, ... of an axis (`xaxis`, `yaxis`); the page thins them out.
-        table: the same numbers.
+        table: the same numbers; None where they are places of images, of which `kdprobe table` writes one.
         of: the short file name of the result that it shows; empty for none of its own.
+        behind: the images that its parts stand for, if they are known.
     """
 
     name: str
@@ -45,8 +47,9 @@ class Chart:
     layout: dict[str, Any]
     titles: dict[str, str]
     ticks: dict[str, list[str]]
-    table: Table
+    table: Table | None
     of: str = ""
+    behind: Behind | None = None
 
 
 @dataclass(frozen=True)

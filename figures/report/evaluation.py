@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from figures.heatmap import ANNOTATED
 from figures.pictures.confusion import row_shares
+from figures.report.behind import Behind, confusion_sets, images_key, standing_for
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.intervals import interval_chart
 from figures.report.traces import heatmap, hover
@@ -25,7 +26,7 @@ def evaluation_panels(results: Results) -> list[Panel]:
     note = "Each row shows how the images of a true class are shared among the predicted classes: the diagonal is the "
     note += "recall of a class."
     marks = [replace(_intervals(name, result), of=name) for name, result in results]
-    tables = [marks[0].table] if len(results) == 1 else []
+    tables = [mark.table for mark in marks if mark.table] if len(results) == 1 else []
     return [
         Panel("", "", marks, choose="Evaluation", tables=tables),
         Panel("Confusion", note, matrices, choose="Model"),
@@ -44,6 +45,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
     accuracy, uar = (percentage(result.arrays[key][index, 0]) for key in ("accuracy", "uar"))
     model, counts = result.facts["names"][index], confusion.tolist()
     few = len(classes) <= ANNOTATED
+    sets, places = confusion_sets(result.arrays["targets"], result.arrays["predictions"][index], classes)
     heat = heatmap(
         row_shares(confusion),
         _pointed(confusion, classes),
@@ -55,7 +57,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
         name,
         f"Confusion matrix of {model} over {len(classes)} classes; accuracy {accuracy}, UAR {uar}.",
         f"{int(confusion.sum())} images of {result.facts['data']}; accuracy {accuracy}, UAR {uar}.",
-        [heat],
+        [standing_for(heat, places)],
         {
             "height": int(np.clip(34 * len(classes), 240, 520)) + 130,
             "width": max(480, 44 * len(classes) + 230),
@@ -64,6 +66,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
         {"xaxis": "predicted class", "yaxis": "true class"},
         {"xaxis": classes, "yaxis": classes},
         Table(["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]),
+        behind=Behind(images_key(result), sets),
     )
 
 

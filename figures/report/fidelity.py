@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from figures.pictures.inherited_errors import inherited_shares
+from figures.report.behind import images_key
 from figures.report.elements import Chart, Gallery, Panel, Picture, Results, Table, one_below_the_other
 from figures.report.examples import image_address
+from figures.report.images import AGREEMENT_NOTE, agreement_chart
 from figures.report.traces import HOVER, SERIES, THEMED_MUTED, error_bars, hover, numbers
 from figures.words import inherited_heading, intervals, percentage
 from kdprobe.mean_interval import worded_p_value
@@ -20,7 +22,7 @@ _HOW_TO_READ = (
 
 def fidelity_panels(results: Results) -> list[Panel]:
     """For each result of kind "fidelity" what the tests say, the numbers of all methods, and a chart per quantity."""
-    return one_below_the_other(results, _panel)
+    return [*one_below_the_other(results, _panel), *one_below_the_other(results, _sets)]
 
 
 def inherited_panels(results: Results) -> list[Panel]:
@@ -54,6 +56,14 @@ def _panel(heading: str, result: Result) -> Panel:
     charts = [_chart(result, number) for number in range(len(facts["quantities"]))]
     tables = [_means(result), *([_tests(result)] if facts["pairs"] else [])]
     return Panel(heading, note, charts, choose="Quantity", tables=tables)
+
+
+def _sets(heading: str, result: Result) -> Panel:
+    """Which images each network and the teacher get right."""
+    arrays, facts = result.arrays, result.facts
+    answers = arrays["targets"], arrays["teacher_predictions"], arrays["predictions"]
+    chart = agreement_chart(facts["names"], answers, facts["classes"], images_key(result))
+    return Panel(heading or "Right and wrong together", AGREEMENT_NOTE, [chart])
 
 
 def _worded(result: Result, number: int, ends: np.ndarray) -> str:

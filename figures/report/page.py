@@ -1,7 +1,7 @@
 """The page: the sections of all kinds in a template, with everything it needs inside."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import count, takewhile
@@ -28,16 +28,19 @@ from figures.report.findings.assembly import Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
+from figures.report.images import images_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from figures.report.map import map_panels
 from figures.report.overview import origins, package_versions, tiles
 from figures.report.reliability import reliability_panels
+from figures.report.thumbnails import PAGE_BYTES, Album, albums, behind_spec
 from figures.report.tuned_comparison import tuned_comparison_panels
 from kdprobe.errors import ResultError
 from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
+_STEP = 20_000  # bytes by which pictures have too little room, if they turn out to have too little
 _SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
@@ -55,6 +58,7 @@ SECTIONS = {
     "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
     "examples": KindSection("What one network alone sees", examples_panels),
     "dropout-sweep": KindSection("Dropout rates", dropout_panels, rates_findings),
+    "images": KindSection("Image by image", images_panels),
     "evaluation": KindSection("Where it errs", evaluation_panels, evaluation_findings),
     "compound": KindSection("Compound expressions", compound_panels),
     "reliability": KindSection("How sure it is", reliability_panels),
@@ -80,23 +84,37 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
 
     sections = list(_filled(results))
     shown = [figure for section in sections for _, _, figures in section.panels for figure in figures]
+    charts = {key: chart for key, chart in shown if isinstance(chart, Chart)}
     of_all = [result for _, result in results]
-    return (
-        _templates()
-        .get_template("report.html")
-        .render(
+
+    def rendered(held: dict[str, Album]) -> str:
+        template = _templates().get_template("report.html")
+        return template.render(
             title=title,
             findings=_told(sections, results),
             tiles=tiles(of_all),
             versions=package_versions(of_all),
             sections=sections,
             origins=origins(results),
-            charts={key: _spec(chart) for key, chart in shown if isinstance(chart, Chart)},
+            charts={key: _spec(chart, held) for key, chart in charts.items()},
+            albums=held,
             style=_read("report.css"),
             plotly=get_plotlyjs(),
             script=_read("report.js"),
         )
-    )
+
+    bare = rendered({})
+    room = PAGE_BYTES - _size(bare)
+    while held := albums(of_all, list(charts.values()), room):
+        text = rendered(held)
+        if (too_much := _size(text) - PAGE_BYTES) <= 0:
+            return text
+        room -= too_much + _STEP
+    return bare
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True)
@@ -117,6 +135,15 @@ class _Filled:
                 if name:
                     found.setdefault(name, place)
         return found
+
+    def behind(self, held: Mapping[str, Album]) -> str:
+        """Which of the images behind its charts can be seen; empty for charts with none behind them."""
+        charts = [figure for _, _, figures in self.panels for _, figure in figures if isinstance(figure, Chart)]
+        wanted = list(dict.fromkeys(chart.behind.of for chart in charts if chart.behind))
+        if missing := [key for key in wanted if key not in held]:
+            some = "" if len(missing) == len(wanted) else " some of"
+            return f"The images behind{some} these numbers are not in this page: `kdprobe images` keeps them for it."
+        return " ".join(held[key].words for key in wanted)
 
 
 def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
@@ -170,9 +197,13 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
     return len(list(takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))))
 
 
-def _spec(chart: Chart) -> dict[str, Any]:
+def _spec(chart: Chart, held: Mapping[str, Album]) -> dict[str, Any]:
     """What the page's script draws."""
-    return {"data": chart.traces, "layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks}
+    spec: dict[str, Any] = {"layout": chart.layout, "titles": chart.titles, "ticks": chart.ticks, "data": chart.traces}
+    album = held.get(chart.behind.of) if chart.behind else None
+    if chart.behind and album:
+        return spec | {"images": behind_spec(chart.behind, album)}
+    return spec | {"data": [{key: value for key, value in trace.items() if key != "meta"} for trace in chart.traces]}
 
 
 def _templates() -> Environment:

@@ -1,9 +1,11 @@
 """How often each network is right at each level of confidence."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from figures.report.behind import Behind, ImageSet, images_key, numbered, standing_for
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, SERIES, dashed_line, hover, numbers
 from figures.words import number
@@ -23,11 +25,12 @@ def reliability_panels(results: Results) -> list[Panel]:
 def _chart(name: str, result: Result, index: int) -> Chart:
     edges, accuracy = 100 * result.arrays["edges"], 100 * result.arrays["accuracy"][index]
     count, ece = result.arrays["count"][index], 100 * float(result.arrays["ece"][index])
-    bins = [f"{low:g} to {high:g} %" for low, high in pairwise(edges.tolist())]
+    bins = [f"{low:.3g} to {high:.3g} %" for low, high in pairwise(edges.tolist())]
     rows = [
         [*row] for row in zip(bins, (number(share, 1) for share in accuracy), map(str, count.tolist()), strict=True)
     ]
-    bars = {
+    behind, places = _behind(result, index, bins)
+    bars: dict[str, Any] = {
         "type": "bar",
         "x": numbers((edges[:-1] + edges[1:]) / 2),
         "y": numbers(accuracy, 3),
@@ -48,9 +51,20 @@ def _chart(name: str, result: Result, index: int) -> Chart:
         name,
         f"Reliability of {name}: accuracy by confidence; expected calibration error {ece:.1f} %.",
         f"On {result.facts['data']}; expected calibration error {ece:.1f} %.",
-        [bars],
+        [bars if behind is None else standing_for(bars, places)],
         layout,
         {"xaxis": "confidence in %", "yaxis": "accuracy in %"},
         {},
         Table(["confidence", "accuracy in %", "images"], rows),
+        behind=behind,
     )
+
+
+def _behind(result: Result, index: int, bins: list[str]) -> tuple[Behind | None, list[int]]:
+    """The images in each bin; earlier results do not say which they are."""
+    if "bins" not in result.arrays:
+        return None, []
+    own = result.arrays["bins"][index]
+    label = "confidence {}".format
+    sets, places = numbered([[ImageSet("bins", label(name), np.flatnonzero(own == n)) for n, name in enumerate(bins)]])
+    return Behind(images_key(result), sets), places[0]

@@ -4,6 +4,9 @@
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = { displayModeBar: false };
+  const albums = JSON.parse(document.getElementById("albums")?.textContent ?? "{}");
+  const chosen = {}; // of each album, the image (by its place among the test images) that is ringed in all charts
+  const FIRST = 48; // images of a set that are shown at once
 
   const isThemed = (value) => value !== null && typeof value === "object" && "light" in value && "dark" in value;
 
@@ -71,17 +74,122 @@
     return spec.data.map((trace) => (trace.colorbar ? { ...trace, colorbar: { ...trace.colorbar, thickness: 8, tickfont: { size: 9 } } } : trace));
   }
 
+  // a ring around the chosen image, where the chart has a point for it
+  function ring(spec) {
+    const image = spec.images?.linked ? chosen[spec.images.of] : undefined;
+    if (image === undefined) return [];
+    for (const trace of spec.data) {
+      const place = trace.meta.images.indexOf(image);
+      if (place < 0) continue;
+      const marker = { size: 16, symbol: "circle-open", color: dark.matches ? "#ffffff" : "#000000", line: { width: 3 } };
+      return [{ type: "scatter", mode: "markers", x: [trace.x[place]], y: [trace.y[place]], marker, hoverinfo: "skip", showlegend: false }];
+    }
+    return [];
+  }
+
   function draw(figure) {
     const box = figure.querySelector(".chart");
     if (!box) return; // a gallery
     const spec = resolve(specs[figure.id]);
     const width = Math.min(box.clientWidth, spec.layout.width ?? Infinity);
-    Plotly.react(box, traces(spec, width), layout(spec, width), config);
+    Plotly.react(box, [...traces(spec, width), ...ring(spec)], layout(spec, width), config);
+    if (!spec.images || box.dataset.listens) return;
+    box.dataset.listens = "yes";
+    box.on("plotly_click", (event) => clicked(figure, event.points[0]));
+  }
+
+  function element(name, text, settings = {}) {
+    const made = Object.assign(document.createElement(name), settings);
+    if (text) made.textContent = text;
+    return made;
+  }
+
+  // an image with its class and the answers; a button where charts have a point for it
+  function item(album, number, of, linked) {
+    const image = album.index[number];
+    const label = album.classes[album.labels[number]];
+    const answers = album.names.map((name, place) => `${name}: ${album.classes[album.answers[place][number]]}`);
+    const picture = element("img", "", { src: album.sources[number], alt: `image ${image} of class ${label}; ${answers.join(", ")}` });
+    const wrong = album.names.map((name, place) => [name, album.answers[place][number]]).filter(([, answer]) => answer !== album.labels[number]);
+    const lines = [label, ...wrong.slice(0, 4).map(([name, answer]) => `${name}: ${album.classes[answer]}`)];
+    if (wrong.length > 4) lines.push(`and ${wrong.length - 4} more`);
+    const holder = linked ? element("button", "", { type: "button" }) : element("div");
+    if (linked) {
+      holder.setAttribute("aria-pressed", String(chosen[of] === image));
+      holder.dataset.image = image;
+      holder.addEventListener("click", () => choose(of, chosen[of] === image ? undefined : image));
+    }
+    holder.append(picture, ...lines.map((line) => element("span", line)));
+    const li = element("li");
+    li.append(holder);
+    return li;
+  }
+
+  // rings an image in all charts that have a point for it
+  function choose(of, image) {
+    chosen[of] = image;
+    for (const figure of document.querySelectorAll("figure:not([hidden])")) {
+      const images = specs[figure.id]?.images;
+      if (images?.of !== of) continue;
+      if (images.linked) draw(figure);
+      for (const button of figure.querySelectorAll(".behind button[data-image]")) {
+        button.setAttribute("aria-pressed", String(Number(button.dataset.image) === image));
+      }
+    }
+  }
+
+  const hasPoints = (of) => Object.values(specs).some((spec) => spec.images?.of === of && spec.images.linked);
+
+  function show(figure, label, total, numbers, start = 0) {
+    const { of } = specs[figure.id].images;
+    const [status, list, more] = ["p", ".gallery", ".more"].map((part) => figure.querySelector(`.behind ${part}`));
+    const missing = total - numbers.length;
+    if (start === 0) {
+      list.replaceChildren();
+      const count = `${total} image${total === 1 ? "" : "s"}`;
+      status.textContent = label && `${label}: ${count}${missing ? `, of which ${numbers.length} are in this page` : ""}`;
+    }
+    const linked = hasPoints(of);
+    list.append(...numbers.slice(start, start + FIRST).map((number) => item(albums[of], number, of, linked)));
+    more.hidden = start + FIRST >= numbers.length;
+    more.onclick = () => show(figure, label, total, numbers, start + FIRST);
+  }
+
+  function clicked(figure, point) {
+    const { meta } = point.data;
+    const { of, sets } = specs[figure.id].images;
+    if (meta?.images) {
+      const image = meta.images[point.pointNumber];
+      const number = albums[of].index.indexOf(image);
+      choose(of, image);
+      show(figure, `image ${image}`, 1, number < 0 ? [] : [number]);
+      return;
+    }
+    const place = [point.pointNumber].flat().reduce((rows, index) => rows?.[index], meta?.sets);
+    if (!(place >= 0)) return show(figure, "no image there", 0, []);
+    const select = figure.querySelector(".behind select");
+    select.value = place;
+    show(figure, sets[place][1], sets[place][2], sets[place][3]);
+  }
+
+  // lists the sets of images, so that none needs a pointer
+  for (const select of document.querySelectorAll(".behind select")) {
+    const figure = select.closest("figure");
+    const groups = new Map();
+    specs[figure.id].images.sets.forEach(([group, label, total], place) => {
+      if (!groups.has(group)) groups.set(group, element("optgroup", "", { label: group }));
+      groups.get(group).append(element("option", `${label} (${total})`, { value: place }));
+    });
+    select.append(...groups.values());
+    select.addEventListener("change", () => {
+      const [, label, total, numbers] = specs[figure.id].images.sets[select.value] ?? ["", "", 0, []];
+      show(figure, label, total, numbers);
+    });
   }
 
   const drawShown = () => document.querySelectorAll("figure:not([hidden])").forEach(draw);
 
-  for (const select of document.querySelectorAll(".chosen select")) {
+  for (const select of document.querySelectorAll(".chosen > .choose select")) {
     select.addEventListener("change", () => {
       for (const figure of select.closest(".chosen").querySelectorAll("figure")) {
         figure.hidden = figure.id !== select.value;

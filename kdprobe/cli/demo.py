@@ -114,6 +114,7 @@ def looks(out: Path, teacher: Path, students: "dict[str, list[Path]]") -> list[W
             *("--teacher", teacher, *_each("--student", [*students["kd"], *students["dropkd"]])),
             *(*_each("--control", students["plain"]), "--out", out / "fidelity"),
         ],
+        ["images", "--teacher", teacher, *_each("--student", first), "--out", out / "images"],
         ["complexity", teacher, dropkd, "--out", out / "complexity"],
     ]
 

@@ -42,6 +42,8 @@ OWN = {
     "evaluate": "analyses.commands.evaluate:evaluate",
     "compound": "analyses.commands.compound:compound",
     "fidelity": "analyses.commands.fidelity:fidelity",
+    "images": "analyses.commands.images:images",
+    "table": "analyses.commands.images:table",
     "complexity": "analyses.commands.complexity:complexity",
     "figures": "figures.commands:figures",
     "report": "figures.commands:report",

@@ -340,27 +340,22 @@ _FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def view_options(command: Command) -> Command:
     """How image files are shown to networks; the command gets `view`, a `kdprobe.data.View`."""
-    default = "as the networks were published, or as the data set has it"
+    published: dict[str, Any] = {"show_default": "as the networks were published, or as the data set has it"}
+    ways = click.Choice(["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"])
+    part = "Side of the centred square of each image file that is shown, as a fraction of its shorter side."
+    fast = "Decode and resample image files as Pillow does, or faster, to slightly different pixels."
+    default = "as the networks' runs did, or exact"
 
-    @click.option(
-        "--crop-pct",
-        type=FiniteRange(0, 1, min_open=True),
-        metavar="FRACTION",
-        show_default=default,
-        help="Side of the centred square of each image file that is shown, as a fraction of its shorter side.",
-    )
-    @click.option(
-        "--interpolation",
-        type=click.Choice(["bicubic", "bilinear", "nearest", "lanczos", "box", "hamming"]),
-        show_default=default,
-        help="How image files are resampled.",
-    )
+    @click.option("--crop-pct", type=FiniteRange(0, 1, min_open=True), metavar="FRACTION", help=part, **published)
+    @click.option("--interpolation", type=ways, help="How image files are resampled.", **published)
+    @click.option("--decode", type=click.Choice(["exact", "fast"]), show_default=default, help=fast)
     @wraps(command)
-    def with_view(*args: Any, crop_pct: float | None, interpolation: str | None, **options: Any) -> Any:
+    def with_view(*args: Any, crop_pct: float | None, **options: Any) -> Any:
         from kdprobe.data import View
 
         mode = None if crop_pct is None else "center"
-        return command(*args, view=View(crop_pct=crop_pct, interpolation=interpolation, crop_mode=mode), **options)
+        view = View(crop_pct, options.pop("interpolation"), mode, options.pop("decode"))
+        return command(*args, view=view, **options)
 
     return with_view
 

@@ -24,6 +24,7 @@ SECONDS = {
         "cka": 1.2,
         "decompose": 8.0,
         "evaluate": 3.0,
+        "images": 3.0,
         "fidelity": 2.5,
         "complexity": 1.0,
         "figures": 2.0,

@@ -79,6 +79,7 @@ class DataConfig(Section):
         storage: `memory` keeps decoded uint8 images, `files` decodes in workers, `auto` decides by size.
         holdout: fraction of the training images kept for evaluation instead of the test images.
         per_class: at most this many training images of each class, chosen by the seed; all if not given.
+        decode: `exact` as Pillow does, or `fast`, to slightly different pixels (`kdprobe.data.decode`).
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
         seed: decides which images are held out or few, their order and their variations; the run's if not given.
@@ -89,6 +90,7 @@ class DataConfig(Section):
     storage: Literal["auto", "memory", "files"] = "auto"
     holdout: float = Field(0.0, ge=0, lt=1)
     per_class: int | None = Field(None, ge=1)
+    decode: Literal["exact", "fast"] = "exact"
     workers: int = Field(2, ge=0, le=1024)
     skip_bad: bool = False
     seed: int | None = Field(None, ge=0, lt=2**64)

@@ -17,6 +17,7 @@ from kdprobe.errors import DataError, near_matches
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+DECODINGS = ("exact", "fast")
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming")
 
 
@@ -28,11 +29,17 @@ class View:
         crop_pct: side of the centred square that is kept, as a fraction of the shorter side.
         interpolation: a name in `INTERPOLATIONS`.
         crop_mode: `center`, or `squash`, which keeps that fraction of both sides and makes it square.
+        decode: `exact`, or `fast`, as `decode.decode` says.
     """
 
     crop_pct: float | None = None
     interpolation: str | None = None
     crop_mode: str | None = None
+    decode: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, without `decode` where it is open, as earlier files have it."""
+        return {key: value for key, value in vars(self).items() if key != "decode" or value is not None}
 
     def otherwise(self, other: "View") -> "View":
         """This view, and what it leaves open by the other one."""
@@ -40,6 +47,7 @@ class View:
             self.crop_pct if self.crop_pct is not None else other.crop_pct,
             self.interpolation or other.interpolation,
             self.crop_mode or other.crop_mode,
+            self.decode or other.decode,
         )
 
 
@@ -68,12 +76,14 @@ class Pictures:
         skip_bad: leave out what cannot be decoded.
         interpolation: how they are resampled, a name in `INTERPOLATIONS`.
         squash: keep the fraction of both sides instead of a square.
+        fast: decode and resample faster, to slightly different pixels (`decode.decode`).
     """
 
     crop_fraction: float = 1.0
     skip_bad: bool = False
     interpolation: str = "bicubic"
     squash: bool = False
+    fast: bool = False
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -100,17 +110,21 @@ class Pictures:
             raise DataError(f"crop_pct must be above 0 and at most 1, but is {fraction:g}")
         if interpolation not in INTERPOLATIONS:
             raise DataError(f"no interpolation {interpolation!r}{near_matches(interpolation, INTERPOLATIONS)}")
+        if wanted.decode not in (None, *DECODINGS):
+            raise DataError(f"images cannot be decoded {wanted.decode!r}{near_matches(wanted.decode, DECODINGS)}")
         if mode not in ("center", "squash"):
             raise DataError(
                 f"this network's published accuracy was measured with crop_mode {mode!r}, but images can only be "
                 "cropped at their centre or squashed; give --crop-pct, which crops at the centre"
             )
-        return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash")
+        fast = wanted.decode == "fast"
+        return replace(self, crop_fraction=fraction, interpolation=interpolation, squash=mode == "squash", fast=fast)
 
     @property
     def view(self) -> View:
-        """How they are shown."""
-        return View(self.crop_fraction, self.interpolation, "squash" if self.squash else "center")
+        """How they are shown; `decode` is said only where it is fast."""
+        mode, decode = "squash" if self.squash else "center", "fast" if self.fast else None
+        return View(self.crop_fraction, self.interpolation, mode, decode)
 
 
 @dataclass(frozen=True)
@@ -234,7 +248,7 @@ class DataSet:
         left_out: paths beside the images that are not counted, each with the reason.
         shared: files of `test` that are also files of `train`, if asked for.
         sha256: sha256 of its content (`identity.content_sha256`), if asked for.
-        shown: what `test` holds and how it is shown.
+        shown: what `test` holds, if asked for, and how it is shown.
     """
 
     spec: str

@@ -15,6 +15,8 @@ from kdprobe.errors import DataError
 
 _REMARKS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow looks for an orientation
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+#: EXIF orientations whose rows are columns of the file, or which begin at the file's right or bottom
+SIDEWAYS, FROM_RIGHT, FROM_BOTTOM = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,14 +97,19 @@ def rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _upright(shown: Image.Image, image: Image.Image) -> Image.Image:
     """Turned as the orientation in the image's file says; Pillow turns TIFF itself."""
-    if _REMARKS.isdisjoint(image.info):
-        return shown
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged metadata beside pixels that are intact
-        return shown
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    turn = _TURNS.get(orientation(image))
     return shown if turn is None else shown.transpose(turn)
+
+
+def orientation(image: Image.Image) -> int:
+    """How the image lies in its file, as EXIF numbers it: 1, upright, where nothing is said."""
+    if _REMARKS.isdisjoint(image.info):
+        return 1
+    try:
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:  # damaged metadata beside pixels that are intact
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _grey(image: Image.Image, name: str) -> Image.Image:

@@ -80,7 +80,7 @@ def load_data(
         skip_bad: leave out image files that cannot be decoded.
         named_by: the file that holds the SPEC, if the person at the keyboard did not give it; a function of your own is
             then called only if its module is trusted.
-        view: how image files are shown for evaluation, instead of the data set's own way.
+        view: how image files are shown for evaluation, instead of the data set's own way; its `decode` is of all.
         identified: compute the sha256 of its content, for which all of it is read, and find files that splits share.
         shown: identify the test images, for which they are read.
         decode: whether image files may be decoded now; no, if only a few of them are needed.
@@ -109,17 +109,14 @@ def load_data(
         data = replace(data, train=few_of_each(data.train, per_class, generator(seed, 1)))
     if everything and not data.classes and not len(data.test):
         data = replace(data, test=data.train)
-    if isinstance(data.test.images, Pictures):
-        test = replace(data.test, images=data.test.images.seen(view))
-        data = replace(data, test=test, train=test if data.test is data.train else data.train)
+    data = _seen(data, view)
     if not len(data.test) and (data.classes or everything is False):
         raise NoTestImages(
             f"{data.spec} has no test images; add some (a folder has them in test/ or val/), or hold out a part of the "
             "training images with data.holdout"
         )
-    if shown:
-        view = data.test.images.view if isinstance(data.test.images, Pictures) else AS_IT_IS
-        data = replace(data, shown=Shown(images_identity(data.test, data.classes), view))
+    shown_as = data.test.images.view if isinstance(data.test.images, Pictures) else AS_IT_IS
+    data = replace(data, shown=Shown(images_identity(data.test, data.classes) if shown else "", shown_as))
     if augment is not None and augment.crop == "pad" and augment.padding > data.image_size:
         raise ConfigError(
             f"data.augment.padding must be at most {data.image_size}, the side of the images in pixels, but is "
@@ -204,6 +201,17 @@ def _called(function: Callable[..., object], spec: str, image_size: int | None, 
             ) from error
     wanted = "path, and may take image_size," if path else "image_size or no argument,"
     raise DataError(f"{spec} must take {wanted} but takes {signature(function)}")
+
+
+def _seen(data: DataSet, view: View) -> DataSet:
+    """A data set whose test images are shown as a view says, and all of whose images are decoded so."""
+    if not isinstance(data.test.images, Pictures) or not isinstance(data.train.images, Pictures):
+        return data
+    test = replace(data.test, images=data.test.images.seen(view))
+    if data.test is data.train:
+        return replace(data, train=test, test=test)
+    train = replace(data.train, images=data.train.images.seen(View(decode=view.decode)))
+    return replace(data, train=train, test=test)
 
 
 def _skipping(split: Split) -> Split:

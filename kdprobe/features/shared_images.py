@@ -15,6 +15,7 @@ from kdprobe.devices import sent
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.creation import model_info
+from kdprobe.models.description import shown_as
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
 
@@ -147,6 +148,8 @@ def open_views(
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
     of = {role: sets[info.image_size] for role, info in infos.items()}
+    for name, model in models.items():
+        shown_as(model, of[name].shown.view.decode)
     splits = {name: data_set.test for name, data_set in of.items()}
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 

@@ -102,6 +102,29 @@ ANSWER_KINDS = {
         provenance={**_ORIGIN_OF_MODELS, "teacher": NETWORK},
         together=[("differences", "p_values", "adjusted")],
     ),
+    "images": Kind(
+        arrays={
+            "thumbnails": Values("shown height width 3", "uint8"),
+            "shown": Values("shown", "whole", index="images", rising=True),  # those that have a thumbnail
+            "targets": Values("images", "whole", index="classes"),
+            "predictions": Values("names images", "whole", index="classes"),
+            "confidences": Values("names images", within=SHARE),
+            "margins": Values("names images", within=(-1.0, 1.0)),
+            "coordinates": Values("names images 2"),
+            "shares": Values("names 2", within=SHARE, nan="all"),  # of the variance, on each axis
+        },
+        facts={
+            "names": List(Text(), "names"),
+            "roles": List(Text(words=("teacher", "student")), "names"),
+            "classes": List(Text(), "classes"),
+            "paths": List(Text(), "images", required=False),
+            **{key: Text() for key in ("data", "evaluated_on")},
+            "projection": Text(words=("pca", "umap")),
+            "n_images": COUNTED,
+            "seed": Number(whole=True),
+        },
+        provenance=_ORIGIN_OF_MODELS,
+    ),
     "inherited-errors": Kind(
         arrays={
             "images": Values("images height width 3", "uint8"),
@@ -130,6 +153,8 @@ ANSWER_KINDS = {
             "confidence": Values("names bins", within=SHARE, nan="some"),
             "accuracy": Values("names bins", within=SHARE, nan="some"),
             "ece": Values("names", within=SHARE),
+            "targets": Values("images", "whole", within=COUNT, required=False),
+            "bins": Values("names images", "whole", index="bins", required=False),
         },
         facts={
             "names": List(Text(), "names"),
@@ -139,5 +164,6 @@ ANSWER_KINDS = {
             "undefined": Text(),
         },
         provenance=_ORIGIN_OF_MODELS,
+        together=[("targets", "bins")],
     ),
 }

@@ -91,7 +91,7 @@ class ModelInfo:
         mean, std = (
             constant(tuple(numbers), images.device, images.dtype).view(1, -1, 1, 1) for numbers in (self.mean, self.std)
         )
-        return (images - mean) / std
+        return (images - mean).div_(std)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images [B, c, h, w] in [0, 1] -> this network's input [B, c, s, s]: resampled to its size, standardised."""
@@ -134,7 +134,7 @@ def _listed(key: str, value: Any) -> Sequence[Any]:
 def _read_view(values: Any) -> View:
     if not isinstance(values, dict) or not isinstance(values.get("crop_pct", 1.0), int | float):
         raise TypeError(f"view is {values!r}")
-    if not all(isinstance(values.get(key, ""), str) for key in ("interpolation", "crop_mode")):
+    if not all(isinstance(values.get(key, ""), str) for key in ("interpolation", "crop_mode", "decode")):
         raise TypeError(f"view is {values!r}")
     return View(**values)
 

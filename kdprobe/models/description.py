@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CaptureError, ModelError, near_matches
 from kdprobe.models.built_for import told_size
-from kdprobe.models.creation import ModelInfo, attach, check_info, described, model_info, unwrap
+from kdprobe.models.creation import ModelInfo, attach, check_info, described, model_info, relabel, unwrap
 from kdprobe.models.facts import classifiers_in, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
 from kdprobe.models.outputs import answer_in, features_in, field_of
@@ -104,6 +104,12 @@ def describe(
             attach(network, before)
         raise
     return model
+
+
+def shown_as(model: nn.Module, decode: str | None) -> nn.Module:
+    """A network whose description says how the image files that it is shown are decoded (`View.decode`)."""
+    view = model_info(model).view
+    return model if view.decode == decode else relabel(model, view=replace(view, decode=decode))
 
 
 def recount(model: nn.Module, output: str | int | None = None) -> nn.Module:

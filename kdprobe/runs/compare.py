@@ -343,6 +343,7 @@ def _budget(entry: Group) -> dict[str, Any]:
         "batch size": training["batch_size"],
         "precision": " and ".join(sorted({result.get("precision", training["precision"]) for result in entry.results})),
         "augmentation": data["augment"],
+        "decoding": data.get("decode", "exact"),
         "mixing": training["mixing"],
         "evaluated on": entry.results[0]["evaluated_on"],
     }

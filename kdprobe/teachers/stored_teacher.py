@@ -163,6 +163,7 @@ class StoredTeacher:
                 "seed": data.seed_or(self.config.seed),
                 **data.model_dump(mode="json", include={"holdout", "per_class", "skip_bad"}),
                 "augment": data.augment.model_dump(mode="json", exclude_none=True) if data.augment.varies else None,
+                **({} if data.decode == "exact" else {"decode": data.decode}),  # as folders of earlier versions have it
             },
             "computed": {
                 "precision": training.precision,

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.config import RunConfig, TeacherFacts
-from kdprobe.data import DataSet, load_data
+from kdprobe.data import DataSet, View, load_data
 from kdprobe.data.spec import stored
 from kdprobe.data.views import shared_view
 from kdprobe.distillers import KNOWN_METHODS, Method, make_method
 from kdprobe.distillers.base import needs_teacher, reads_logits
-from kdprobe.errors import ModelError
+from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
 from kdprobe.models.creation import ANATOMY, count_parameters, relabel
-from kdprobe.models.description import describe
+from kdprobe.models.description import describe, shown_as
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import Need, measure
@@ -141,7 +141,7 @@ def data_of(
         KdprobeError: if the data cannot be used.
     """
     settings = config.data
-    return load_data(
+    data = load_data(
         settings.spec,
         image_size=settings.image_size,
         storage=settings.storage,
@@ -154,7 +154,11 @@ def data_of(
         named_by=named_by,
         identified=True,
         decode=decode,
+        view=View(decode=settings.decode),
     )
+    if settings.decode == "fast" and data.shown.view.decode is None:
+        raise ConfigError(f"data.decode 'fast' is for images that are decoded, but {data.spec} has none; leave it out")
+    return data
 
 
 def _layout(config: RunConfig, device: torch.device) -> torch.memory_format:
@@ -195,7 +199,7 @@ def _student(config: RunConfig, data: DataSet, named_by: str | Path | None, begu
             "require gradients"
         )
     describe(model, **{fact: getattr(settings, fact) for fact in ANATOMY})
-    relabel(model, method=config.method["name"])
+    shown_as(relabel(model, method=config.method["name"]), data.shown.view.decode)
     return started
 
 

@@ -173,6 +173,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "data_sha256": job.inputs.data,
         "image_size": job.data.image_size,
         "view_size": job.data.train.image_size,
+        **({} if config.data.decode == "exact" else {"decode": config.data.decode}),
         "teacher_image_size": None if job.teacher is None else job.teacher.info.image_size,
         **_first_weights(config, folder),
         "evaluated_on": job.data.evaluated_on if labelled else None,

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-ROOMS = ("analyses.cka", "analyses.evaluation", "analyses.knowledge", "analyses.map", "analyses.similarity")
+ROOMS = tuple(f"analyses.{name}" for name in ("cka", "evaluation", "images", "knowledge", "map", "similarity"))
 
 
 @pytest.mark.parametrize("room", ROOMS)

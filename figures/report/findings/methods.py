@@ -94,6 +94,7 @@ def _pairs(result: Result, key: str, values: Mapping[str, Any]) -> list[_Pair]:
     """The differences of a quantity that were tested, those between two baselines both ways round."""
     needed = ("difference", "low", "high", "adjusted_p_value")
     entries = [one for one in result.facts.get("differences", ()) if one["quantity"] == key]
+    entries = [one for one in entries if {one["method"], one["other"]} <= values.keys()]
     entries = [one for one in entries if all(one[name] is not None for name in needed)]
     families = [one["other"].endswith(_UNTUNED) for one in entries]
     factor, found = QUANTITIES[key][1], []

@@ -40,6 +40,7 @@ from tests.saved_results import (
     evaluation_result,
     examples_result,
     fidelity_result,
+    images_result,
     inherited_errors_result,
     knowledge_comparison_result,
     knowledge_result,
@@ -122,6 +123,8 @@ RESULTS = {
     "fidelity": fidelity_result(),
     "fidelity over whole ranges": over_whole_ranges(fidelity_result()),
     "one student": fidelity_result((LONG, "plain"), 1, tested=False),
+    "images": images_result(n_classes=10),
+    "images of many classes": images_result((LONG, *"bcdef"), 200, n_classes=40),
     "mistakes": inherited_errors_result(),
     "mistakes without controls": inherited_errors_result(3, controls=False, name=LONG),
     "similarity": similarity_result(),
@@ -577,3 +580,15 @@ def test_methods_of_different_data_are_no_figure() -> None:
         ResultError, match=r"a figure compares methods on one data set, but these are of cifar10:x, digits$"
     ):
         draw(result)
+
+
+def test_images_lie_where_each_network_puts_them() -> None:
+    result = images_result(("vit", "plain", "kd"), n_classes=3)
+    figure = draw(result)
+    assert len(figure.axes) == 3
+    for axes, places in zip(figure.axes, result.arrays["coordinates"], strict=True):
+        drawn = np.concatenate([np.column_stack(line.get_data()) for line in axes.lines])
+        assert {tuple(point) for point in drawn} == {tuple(point) for point in places}
+    (wrong,) = [line for line in draw(images_result(n_classes=40)).axes[1].lines if line.get_label() == "wrong"]
+    many = images_result(n_classes=40)
+    assert len(wrong.get_xdata()) == (many.arrays["predictions"][1] != many.arrays["targets"]).sum()

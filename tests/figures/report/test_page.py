@@ -33,6 +33,7 @@ from tests.saved_results import (
     evaluation_result,
     examples_result,
     fidelity_result,
+    images_result,
     inherited_errors_result,
     knowledge_comparison_result,
     knowledge_result,
@@ -84,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": evaluation_result(("plain", HOSTILE)),
         "examples": examples_result(name=HOSTILE),
         "fidelity": fidelity_result((HOSTILE, "plain")),
+        "images": images_result(("vit", HOSTILE)),
         "inherited-errors": inherited_errors_result(name=HOSTILE),
         "methods": knowledge_comparison_result(("plain", HOSTILE)),
         "similarity": similarity_result(),
@@ -123,8 +125,8 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
 
 
 def test_scripts_are_the_data_plotly_and_ours(page: Page, text: str) -> None:
-    assert [script.get("type") for script in page.all("script")] == ["application/json", None, None]
-    assert text.count("</script>") == 3
+    assert [script.get("type") for script in page.all("script")] == [*["application/json"] * 2, None, None]
+    assert text.count("</script>") == 4
     assert text.count("plotly.js v") == 1
     assert len(text.encode()) < 8e6
 
@@ -157,17 +159,17 @@ def test_charts_survive_any_text(hostile: str, tmp_path: Path) -> None:
 
 def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     drawn = [a for a in page.all("div") if a.get("class") == "chart"]
-    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2 + 2
+    assert len(drawn) == len(charts(text)) == 3 + 5 + 2 + 3 + 7 + 3 + 2 + 2 + 1 + 3
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 3
-    assert len(page.all("table")) == len(drawn) + 3 + 7 + 4
+    assert len(page.all("table")) == len(drawn) - 2 + 3 + 7 + 4  # places of images have none
     assert all(a["tabindex"] == "0" for a in page.all("div") if "scroll" in (a.get("class") or "").split())
 
 
 def test_one_pair_is_shown_at_a_time(page: Page) -> None:
-    assert len(page.all("select")) == 4
-    assert len(page.all("option")) == 4 + 5 + 2
+    assert len(page.all("select")) == 4 + 2  # and sets of images
+    assert len(page.all("option")) == 4 + 5 + 2 + 2
     assert sum("hidden" in a for a in page.all("figure")) == 2 + 4 + 1
 
 

@@ -120,7 +120,7 @@ def test_the_story_has_an_estimate_for_each_of_its_commands(tmp_path, capsys):
     assert [words[0] for words in story].count("cka") == 15
     steps = Steps(tmp_path / "demo", device="cpu", quiet=False)
     steps.announce(15, story)
-    assert (steps.n_steps, steps.expected) == (44, 145.0)
+    assert (steps.n_steps, steps.expected) == (45, 148.0)
     assert capsys.readouterr().out.startswith("a teacher, 15 students and what there is to see in them: about 2 min")
     steps.close()
 

@@ -1,0 +1,116 @@
+"""`kdprobe images` and `kdprobe table`; torch and the rest are imported when they run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdprobe.cli.options import (
+    FILE,
+    PATH,
+    data_option,
+    out_option,
+    overwrite_option,
+    quiet_option,
+    saving_options,
+    seed_option,
+    showing_options,
+    student_option,
+    teacher_option,
+)
+from kdprobe.errors import ConfigError
+from kdprobe.terminal import echo
+
+if TYPE_CHECKING:
+    from kdprobe.data import View
+
+
+@click.command()
+@teacher_option()
+@student_option("Student, given like the teacher; repeatable.", multiple=True, required=True)
+@data_option(show_default="that of the teacher's checkpoint")
+@click.option(
+    "--thumbnails",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    help="Of how many images small pictures are kept for the report; drawn at random where there are more.",
+)
+@click.option("--side", type=click.IntRange(8, 256), default=64, show_default=True, help="Of the pictures, in pixels.")
+@click.option(
+    "--projection",
+    type=click.Choice(["pca", "umap"]),
+    default="pca",
+    show_default=True,
+    help="How pooled features become places on a plane; umap needs umap-learn.",
+)
+@seed_option("Seed of the draw, and of umap.", default=0, show_default=True)
+@saving_options("images")
+@showing_options
+def images(
+    teacher: str | None,
+    students: tuple[str, ...],
+    data: str | None,
+    thumbnails: int,
+    side: int,
+    projection: Any,
+    seed: int,
+    out: Path,
+    device: str,
+    view: "View",
+    told: dict[str, Any],
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Keep what networks make of each test image.
+
+    Answers, margins, and where each image lies among the others; with small pictures of the images, which a report
+    shows behind its numbers.
+
+    \b
+    Example:
+      kdprobe images --teacher runs/vit --student runs/resnet8-kd --student runs/resnet8 --out results
+    """
+    from analyses.images.gathering import images_result
+    from analyses.images.table import image_table
+    from kdprobe.cli.saving import Saving
+
+    if teacher is None:
+        raise ConfigError("images needs a teacher; give it with --teacher")
+    path = out / "images.npz"
+    saving = Saving({path: "images"}, overwrite=overwrite, quiet=quiet)
+    options: dict[str, Any] = {"device": device, "quiet": quiet, "view": view, "told": told}
+    options |= {"thumbnails": thumbnails, "side": side, "projection": projection, "seed": seed}
+    result = images_result(teacher, students, data, **options)
+    saving.save(path, result, image_table([result]))
+    n_shown, n_images = len(result.arrays["shown"]), result.facts["n_images"]
+    echo(f"{n_images} images of {result.facts['data']}, {n_shown} of them with a picture")
+    saving.draw()
+
+
+@click.command()
+@click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=PATH)
+@out_option("File of the table: its name ends in .parquet or .csv.", of=FILE, default="images.csv")
+@overwrite_option()
+@quiet_option()
+def table(results: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
+    """Write a table with a row for each test image.
+
+    Its label and, as far as the results know them, of each network the answer, its probability, the margin, and the
+    place among the others; and what is specific to one network. A FOLDER is searched for results.
+
+    \b
+    Example:
+      kdprobe table results --out images.parquet
+    """
+    from analyses.images.table import PER_IMAGE, image_table
+    from analyses.images.writing import write_image_table
+    from kdprobe.results import load_result, results_below
+
+    paths = [path for place in results for path in (results_below(place) if place.is_dir() else [place])]
+    found = [result for result in map(load_result, paths) if result.kind in PER_IMAGE]
+    made = image_table(found)
+    write_image_table(made, out, overwrite=overwrite)
+    if not quiet:
+        echo(f"{out}: {len(made)} images, {made.shape[1]} columns")

@@ -1,0 +1,182 @@
+"""The images behind charts: the right ones, each once, as many as there is room for."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from figures.report import thumbnails
+from figures.report.behind import AGREEMENT, agreement_sets, confusion_sets, images_key
+from figures.report.evaluation import evaluation_panels
+from figures.report.images import images_panels
+from figures.report.reliability import reliability_panels
+from figures.report.thumbnails import albums, behind_spec
+from figures.report.write import write_report
+from kdprobe.results import Result, save_result
+from tests.saved_results import evaluation_result, images_result, of_the_same_images, reliability_result
+
+
+def test_every_image_is_in_one_cell_and_one_class() -> None:
+    targets, predictions = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 0, 0, 2])
+    sets, places = confusion_sets(targets, predictions, ["a", "b", "c", "d"])
+    assert [(one.group, one.label, one.images.tolist()) for one in sets] == [
+        ("mistakes", "b taken for a", [3, 4]),
+        ("mistakes", "a taken for b", [1]),
+        ("right answers", "a, rightly", [0]),
+        ("right answers", "b, rightly", [2]),
+        ("right answers", "c, rightly", [5]),
+        ("classes", "all of class a", [0, 1]),
+        ("classes", "all of class b", [2, 3, 4]),
+        ("classes", "all of class c", [5]),
+    ]
+    assert places == [[2, 1, -1, -1], [0, 3, -1, -1], [-1, -1, 4, -1], [-1, -1, -1, -1]]
+
+
+def test_sets_of_agreement_share_out_the_images() -> None:
+    targets, teacher = np.array([0, 0, 0, 0, 0]), np.array([0, 0, 1, 1, 1])
+    found = agreement_sets(targets, teacher, np.array([[0, 1, 0, 1, 2]]))
+    assert {label: row[0].tolist() for label, row in zip(AGREEMENT, found, strict=True)} == {
+        "both right": [0],
+        "only the teacher right": [1],
+        "only the student right": [2],
+        "both wrong, with the same answer": [3],
+        "both wrong, with different answers": [4],
+    }
+
+
+def test_images_are_told_apart_by_data_and_classes_in_order() -> None:
+    one = images_result()
+    assert images_key(one) == images_key(of_the_same_images(evaluation_result(("kd",), 3, 60), one))
+    assert images_key(one) != images_key(replace(one, facts=one.facts | {"data": "other"}))
+    assert images_key(one) != images_key(images_result(n_images=61))
+
+
+def charts(*panels: Any) -> list[Any]:
+    return [chart for panel in panels for chart in panel.charts]
+
+
+def test_cells_bars_and_points_stand_for_their_images() -> None:
+    result = images_result()
+    bars, *scatters = charts(*images_panels([("images", result)]))
+    arrays = result.arrays
+    for row, trace in enumerate(bars.traces):
+        for place, number in enumerate(trace["meta"]["sets"]):
+            expected = agreement_sets(arrays["targets"], arrays["predictions"][0], arrays["predictions"][1:])[row][
+                place
+            ]
+            found = bars.behind.sets[number].images if number >= 0 else []
+            assert list(found) == expected.tolist()
+            assert trace["x"][place] == pytest.approx(100 * len(expected) / 60, abs=1e-3)
+    for number, chart in enumerate(scatters):
+        points = {
+            image: at
+            for trace in chart.traces
+            for image, *at in zip(trace["meta"]["images"], trace["x"], trace["y"], strict=True)
+        }
+        assert sorted(points) == arrays["shown"].tolist()
+        for image, at in points.items():
+            assert at == pytest.approx(arrays["coordinates"][number, image].tolist(), abs=1e-3)
+
+
+def test_bins_stand_for_their_images_where_the_result_says_which() -> None:
+    result = reliability_result(("kd",))
+    (chart,) = charts(*reliability_panels([("r", result)]))
+    counts = [len(chart.behind.sets[n].images) if n >= 0 else 0 for n in chart.traces[0]["meta"]["sets"]]
+    assert counts == result.arrays["count"][0].tolist()
+    for key in ("targets", "bins"):
+        del result.arrays[key]
+    (earlier,) = charts(*reliability_panels([("r", result)]))
+    assert earlier.behind is None
+    assert "meta" not in earlier.traces[0]
+
+
+def evaluated(images: Result) -> Result:
+    return of_the_same_images(evaluation_result(("kd",), 3, len(images.arrays["targets"])), images)
+
+
+def test_an_album_holds_what_fits_drawn_at_random() -> None:
+    images = images_result(n_images=60, n_shown=60)
+    every = charts(*evaluation_panels([("e", evaluated(images))]))
+    ((key, whole),) = albums([images], every, 10**6).items()
+    assert whole.words == "All 60 images are in this page."
+    size = sum(len(source) for source in whole.content["sources"])
+    some = albums([images], every, size // 2)[key]
+    again = albums([images], every, size // 2)[key]
+    assert 10 < len(some.numbers) < 31
+    assert some == again
+    assert len(np.diff(some.content["index"])[np.diff(some.content["index"]) > 1]) > 3  # not the first ones
+    assert some.words == (
+        f"{len(some.numbers)} of 60 images are in this page, drawn at random; {60 - len(some.numbers)} more would have "
+        "made the page larger than 10 MB."
+    )
+    for number, image in enumerate(some.content["index"]):
+        assert some.numbers[image] == number
+        assert some.content["sources"][number] == whole.content["sources"][whole.numbers[image]]
+    behind = every[-1].behind
+    for (_, _, total, numbers), one in zip(behind_spec(behind, some)["sets"], behind.sets, strict=True):
+        assert total == len(one.images)
+        assert [some.content["index"][number] for number in numbers] == [i for i in one.images if i in some.numbers]
+    assert not albums([images], every, 10)
+    assert not albums([images], [], 10**6)
+
+
+def test_images_that_were_not_kept_are_told() -> None:
+    images = images_result(n_images=60, n_shown=20)
+    ((_, album),) = albums([images], charts(*images_panels([("i", images)])), 10**6).items()
+    assert album.words == "20 of 60 images are in this page, drawn at random."
+
+
+def page_of(tmp_path: Path, **results: Result) -> str:
+    for name, result in results.items():
+        save_result(result, tmp_path / f"{name}.npz", table="", overwrite=True)
+    return write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+
+
+def test_each_image_is_in_the_page_once_and_charts_name_it_by_its_number(tmp_path: Path) -> None:
+    images = images_result(n_images=60, n_shown=60)
+    text = page_of(tmp_path, images=images, evaluation=evaluated(images), more=evaluated(images))
+    (found,) = re.findall(r'<script type="application/json" id="albums">(.*?)</script>', text, re.S)
+    (album,) = json.loads(found).values()
+    assert len(album["sources"]) == 60
+    assert all(text.count(source) == 1 for source in album["sources"])
+    assert text.count('<div class="behind">') == 1 + 3 + 2
+    assert "All 60 images are in this page." in text
+    assert "are not in this page" not in text
+
+
+def test_without_pictures_the_page_says_so_and_is_as_it_was(tmp_path: Path) -> None:
+    images = images_result()
+    text = page_of(tmp_path, evaluation=evaluated(images))
+    assert "The images behind these numbers are not in this page: `kdprobe images` keeps them for it." in text
+    assert 'id="albums"' not in text
+    assert '<div class="behind">' not in text
+    assert '"meta":' not in text.split('id="charts">')[1].split("</script>")[0]
+    text = page_of(tmp_path, other=evaluation_result(), images=images)
+    assert "The images behind some these numbers".replace("some", "some of") in text
+
+
+def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = images_result(n_images=60, n_shown=60)
+    arrays = images.arrays | {"thumbnails": np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)}
+    images = replace(images, arrays=arrays)
+    whole = len(page_of(tmp_path, images=images).encode())
+    monkeypatch.setattr("figures.report.page.PAGE_BYTES", whole - 300_000)
+    text = page_of(tmp_path, images=images)
+    assert whole - 600_000 < len(text.encode()) <= whole - 300_000 + 500  # and its seal
+    assert re.search(r"\d+ of 60 images are in this page, drawn at random; \d+ more would have", text)
+    monkeypatch.setattr("figures.report.page.PAGE_BYTES", 1000)
+    assert "are not in this page" in page_of(tmp_path, images=images)
+    assert thumbnails.PAGE_BYTES == 10_000_000
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    images = images_result((hostile, hostile + "b"))
+    images.facts["classes"] = [hostile, "b", "c"]
+    text = page_of(tmp_path, images=images)
+    assert text.count("</script>") == 4
+    assert "<script>alert" not in text
