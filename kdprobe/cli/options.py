@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from kdprobe.cli.completing import checkpoints, data_sets, recipes
 from kdprobe.cli.named_modules import modules_given
+from kdprobe.cli.shells.words import checkpoints, data_sets, recipes
 from kdprobe.errors import ConfigError
 from kdprobe.formats.outputs import PICTURES
 from kdprobe.user_code import trusting

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.completing import methods
 from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
     PATH,
@@ -24,6 +23,7 @@ from kdprobe.cli.options import (
     teacher_option,
     trust_option,
 )
+from kdprobe.cli.shells.words import methods
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.counts import counted
 from kdprobe.terminal import echo

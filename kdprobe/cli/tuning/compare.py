@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdprobe.cli.completing import methods
 from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
     PATH,
@@ -23,6 +22,7 @@ from kdprobe.cli.options import (
     teacher_option,
     trust_option,
 )
+from kdprobe.cli.shells.words import methods
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 

@@ -8,7 +8,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from kdprobe.cli import group
-from kdprobe.cli.completion import completion
+from kdprobe.cli.shells.completion import completion
 from kdprobe.distillers import DISTILLERS
 
 
