@@ -64,7 +64,7 @@ def test_commands_take_the_options_that_are_shown(path):
         assert command is not None, f"kdprobe {name}"
         members = command.commands.values() if isinstance(command, click.Group) else []
         parameters = [parameter for one in (command, *members) for parameter in one.params]
-        known = {option for parameter in parameters for option in parameter.opts} | {"--help"}
+        known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)} | {"--help"}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"kdprobe {name}"
 
 
