@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.cli.completing import methods
 from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
     PATH,
@@ -16,6 +17,7 @@ from kdprobe.cli.options import (
     method_option,
     out_option,
     quiet_option,
+    recipe_argument,
     resume_option,
     seed_option,
     set_option,
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@recipe_argument(required=False)
 @set_option()
 @teacher_option()
-@method_option("Method instead of the recipe's, with the recipe's options for it.", metavar="NAME")
+@method_option(
+    "Method instead of the recipe's, with the recipe's options for it.", metavar="NAME", shell_complete=methods
+)
 @data_option(show_default="the recipe's")
 @seed_option("Seed of initialisation, shuffling and augmentation.")
 @out_option("Run folder.", of=PATH, show_default="runs/RECIPE[-METHOD]-seedN")

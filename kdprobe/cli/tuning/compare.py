@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kdprobe.cli.completing import methods
 from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
     PATH,
@@ -16,6 +17,7 @@ from kdprobe.cli.options import (
     out_option,
     overwrite_option,
     quiet_option,
+    recipe_argument,
     seeds_option,
     set_option,
     teacher_option,
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe")
-@click.option("--methods", required=True, metavar="M1,M2,...", help="Methods, or variants that the recipe defines.")
+@recipe_argument()
+@click.option(
+    "--methods",
+    required=True,
+    metavar="M1,M2,...",
+    help="Methods, or variants that the recipe defines.",
+    shell_complete=methods,
+)
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
