@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdprobe.results import Result
 
@@ -23,6 +24,24 @@ def with_ends(percents: Iterable[float], unit: str = "", *, lower_bound: bool = 
     """A percentage and the ends of its interval; after `≥` where the true one may be larger."""
     value, low, high = percents
     return f"{'≥ ' * lower_bound}{value:z.1f}{unit} [{low:z.1f}, {high:z.1f}]"
+
+
+def each_with_ends(values: NDArray[Any], low: NDArray[Any], high: NDArray[Any], digits: int = 3) -> list[Any]:
+    """Numbers as `0.885 [0.861, 0.910]`, without the interval where there is none, `-` where there is no number.
+
+    Args:
+        values: of any shape, which the nested lists of the texts have too.
+        low: the ends of their intervals.
+        high: the same.
+        digits: after the point.
+    """
+
+    def text(value: float, below: float, above: float) -> str:
+        ends = "" if math.isnan(below + above) else f" [{number(below, digits)}, {number(above, digits)}]"
+        return number(value, digits) + ends
+
+    found: list[Any] = np.vectorize(text, otypes=[object])(values, low, high).tolist()
+    return found
 
 
 def lower_bounds(result: Result, who: str) -> list[Any]:

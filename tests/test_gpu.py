@@ -27,6 +27,7 @@ from kdprobe.training.console import Watch
 from kdprobe.training.loop import Trainer
 from kdprobe.training.saving import Keeper
 from kdprobe.training.state import Position
+from tests.kdprobe.runtime.test_compiling import compiled
 from tests.kdprobe.training.test_loop import spoil, stop_after
 from tests.small_jobs import job_of, save_teachers
 
@@ -56,6 +57,56 @@ def test_students_learn_in_every_precision(teacher, tmp_path, method, precision)
 def test_compiled_students_learn(teacher, tmp_path):
     chosen = config("digits/resnet8-kd", f"teacher={teacher}", "training.compile=true", "training.precision=bf16")
     assert train(chosen, tmp_path / "run", device="cuda", quiet=True)["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("methods", [["kd", "dropkd"], ["fitnet", "cka", "scn"], ["rkd", "cc", "at"], ["crd"]], ids=str)
+def test_replayed_graphs_compute_what_networks_compute_as_they_are(methods, tmp_path):
+    for one in compiled("cuda", "inductor", methods, tmp_path):
+        assert one["losses"] == pytest.approx(one["eager"], rel=2e-2), one["method"]
+        assert one["skips"] == 0, one["method"]
+        *_, before_last, last = one["recorded"]
+        assert last == before_last, f"{one['method']} is recorded anew in each epoch"
+        assert (last > 0) == DISTILLERS[one["method"]].is_static
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("training.accumulate=2", "training.clip_grad_norm=1.0", "training.ema_decay=0.9"),
+        ("training.precision=fp16", "training.accumulate=3"),
+        ("training.mixing={mixup: 0.8, cutmix: 1.0}",),
+        ("training.optimizer={name: adamw, lr: 1e-3}", "method.name=dropkd"),
+    ],
+    ids=str,
+)
+def test_replayed_graphs_train_as_uncompiled_networks_do(teacher, tmp_path, options):
+    still, losses = ("data.augment.crop=none", "training.optimizer.lr=1e-3"), {}
+    for how in ("true", "false"):
+        chosen = config("digits/resnet8-kd", f"teacher={teacher}", f"training.compile={how}", *still, *options)
+        train(chosen, tmp_path / how, device="cuda", quiet=True)
+        losses[how] = [record["loss"] for record in RunFolder(tmp_path / how).metrics()]
+    assert losses["true"] == pytest.approx(losses["false"], rel=2e-2)
+
+
+def test_replayed_graphs_learn_from_a_stored_teacher(teacher, tmp_path):
+    stored = ("training.compile=true", f"teacher.store={tmp_path / 'store'}", "data.augment.period=1")
+    chosen = config("digits/resnet8-kd", f"teacher={teacher}", *stored)
+    for name in ("first", "again"):  # from what the teacher says, and from what was kept of it
+        train(chosen, tmp_path / name, device="cuda", quiet=True)
+    losses = [[record["loss"] for record in RunFolder(tmp_path / name).metrics()] for name in ("first", "again")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_stopped_compiled_run_goes_on(teacher, tmp_path, monkeypatch):
+    chosen = config("digits/resnet8-kd", f"teacher={teacher}", "training.compile=true")
+    train(chosen, tmp_path / "whole", device="cuda", quiet=True)
+    stop_after(9, monkeypatch)
+    with pytest.raises(Stopped):
+        train(chosen, tmp_path / "parts", device="cuda", quiet=True)
+    monkeypatch.undo()
+    train(chosen, tmp_path / "parts", resume=True, device="cuda", quiet=True)
+    whole, parts = (RunFolder(tmp_path / name).metrics()[-1]["loss"] for name in ("whole", "parts"))
+    assert parts == pytest.approx(whole, rel=2e-2)
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

@@ -91,26 +91,38 @@ def images(
 
 @click.command()
 @click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=PATH)
-@out_option("File of the table: its name ends in .parquet or .csv.", of=FILE, default="images.csv")
+@out_option("File of the table; the end of its name says how it is written.", of=FILE, default="images.csv")
 @overwrite_option()
 @quiet_option()
 def table(results: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
-    """Write a table with a row for each test image.
+    """Write a table with a row for each test image, or for each method.
 
-    Its label and, as far as the results know them, of each network the answer, its probability, the margin, and the
-    place among the others; and what is specific to one network. A FOLDER is searched for results.
+    Of an image its label and, as far as the results know them, of each network the answer, its probability, the margin,
+    and the place among the others; and what is specific to one network: as .parquet or .csv. A FOLDER is searched for
+    results.
+
+    Of a single comparison of methods (`kdprobe runs compare`, `kdprobe compare`) a table for a paper, as .tex, .md or
+    .csv: means and differences with their intervals, the best in bold where its tests bear that.
 
     \b
     Example:
       kdprobe table results --out images.parquet
+      kdprobe table comparison.npz --out methods.tex
     """
     from analyses.images.table import PER_IMAGE, image_table
-    from analyses.images.writing import write_image_table
+    from analyses.images.writing import write_image_table, write_method_table
     from kdprobe.results import load_result, results_below
+    from kdprobe.runs.method_table import COMPARISONS, method_table
 
     paths = [path for place in results for path in (results_below(place) if place.is_dir() else [place])]
-    found = [result for result in map(load_result, paths) if result.kind in PER_IMAGE]
-    made = image_table(found)
+    loaded = [load_result(path) for path in paths]
+    if len(loaded) == 1 and loaded[0].kind in COMPARISONS:
+        methods = method_table(loaded[0])
+        write_method_table(methods, out, overwrite=overwrite)
+        if not quiet:
+            echo(f"{out}: {len(methods.methods)} methods, {len(methods.columns)} columns")
+        return
+    made = image_table([result for result in loaded if result.kind in PER_IMAGE])
     write_image_table(made, out, overwrite=overwrite)
     if not quiet:
         echo(f"{out}: {len(made)} images, {made.shape[1]} columns")

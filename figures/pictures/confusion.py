@@ -1,6 +1,7 @@
 """Confusion matrices in a row, and below them, if there are several, the unweighted average recalls."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ from kdprobe.results import Result
 _HEAD = 24.0  # points above a matrix: name and accuracy
 _GAP = 12.0  # points between two matrices
 _BAR = 13.0  # points per bar
+_FEW = 10  # images of a class
 
 
 @style()
@@ -33,11 +35,12 @@ def draw_confusion(result: Result) -> Figure:
     confusion = result.arrays["confusion"]
     names = [shorten(name) for name in result.facts["names"]]
     classes = [shorten(name, 22) for name in result.facts["classes"]]
+    true = with_counts(classes, confusion[0])
 
     across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
     down = math.ceil(len(names) / across)
     total = COLUMN_WIDTH if len(names) == 1 else PAGE_WIDTH
-    left = widest(classes) + TITLE + 16
+    left = widest(true) + TITLE + 16
     side = (total - left - 8 - _GAP * (across - 1)) / across
     foot = room_below(classes, side / len(classes)) + 4
     bars = 40 + _BAR * len(names) if len(names) > 1 else 0.0
@@ -49,12 +52,18 @@ def draw_confusion(result: Result) -> Figure:
         axes = place(figure, left + column * (side + _GAP), bottom, side, side)
         _paint(axes, confusion[index], side / len(classes))
         label_columns(axes, classes, side / len(classes))
-        label_rows(axes, classes if column == 0 else [], side / len(classes))
+        label_rows(axes, true if column == 0 else [], side / len(classes))
         _head(axes, name, result.arrays["accuracy"][index], result.arrays["uar"][index], side)
     _title_axes(figure, left, base, total)
     if len(names) > 1:
         _bars(figure, names, result.arrays["uar"], float(result.facts["confidence"]))
     return figure
+
+
+def with_counts(classes: Sequence[str], confusion: NDArray[np.int64]) -> list[str]:
+    """Names of true classes; those of few images with their number, as a share of few says little."""
+    counts = confusion.sum(axis=1).tolist()
+    return [f"{name} (n = {n})" if n < _FEW else name for name, n in zip(classes, counts, strict=True)]
 
 
 def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import shorten, text_width, widest
+from figures.labels import LEADING, note_below, shorten, text_width, widest
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from figures.words import lower_bounds, number, with_ends
 from kdprobe.results import Result
@@ -22,6 +22,12 @@ _PAIR = 32.0  # points per pair of layers
 _HEAD = 28.0
 _LEAST = 40.0  # points that are left to the bars beside the longest numbers
 _RATES = 130.0  # points for the curves over dropout rates
+_FOOT = 30.0 + 2 * LABEL * LEADING  # points below the axis, for its title and the notes
+_WORDS = (
+    "General is what can be predicted from the other network's layer of the pair; what is left is specific.",
+    "d: directions of a network that predict the other one; dim.: directions that both share; R, G, S: whole, general "
+    "and specific part.",
+)
 _NETWORKS = ("teacher", "student")
 
 
@@ -45,9 +51,11 @@ def draw_knowledge(result: Result) -> Figure:
     left = widest([name for pair in names for name in pair]) + 12
     height = _PAIR * len(names)
     below = _RATES if "rates" in result.arrays else 0.0
-    figure = sheet(PAGE_WIDTH, below + _HEAD + height + 30)
+    foot = below + _FOOT
+    figure = sheet(PAGE_WIDTH, foot + _HEAD + height)
+    note_below(figure, _WORDS[: 1 + (len(columns) > 1)])
     width = max(_LEAST, PAGE_WIDTH - left - 8 - sum(_width(*column) for column in columns))
-    axes = place(figure, left, below + _HEAD, width, height)
+    axes = place(figure, left, foot, width, height)
     places = np.arange(len(names)) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
     for shift, percent, colour in zip((-0.2, 0.2), percents, PALETTE, strict=False):
@@ -63,7 +71,7 @@ def draw_knowledge(result: Result) -> Figure:
     _write(figure, axes, columns, left + width)
     _legend(figure, result, left)
     if below:
-        _kept(place(figure, left, _HEAD, width, below - _HEAD - 14), result)
+        _kept(place(figure, left, _FOOT, width, below - 42), result)
     return figure
 
 

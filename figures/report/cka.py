@@ -13,7 +13,7 @@ from figures.report.depth import over_depth
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover, numbers, themed
 from figures.style import CHANCE, DARK_CHANCE
-from figures.words import intervals, neighbours
+from figures.words import each_with_ends, intervals, neighbours
 from kdprobe.results import Result
 
 
@@ -82,9 +82,12 @@ def _chart(name: str, result: Result, beside: Beside | None = None) -> Chart:
     )
     empty = [*by_chance(beside, heat), *_undefined(undefined, cells)]
     words = np.where(beside.chance, "within its null", "undefined") if beside else np.full(matrix.shape, "undefined")
+    nothing = np.full(matrix.shape, np.nan)  # calibrated values have no interval
+    low, high = (nothing if beside else result.arrays.get(key, nothing) for key in ("low", "high"))
+    told = each_with_ends(matrix, low, high)
     table = [
-        [row, *(word if np.isnan(value) else f"{value:.3f}" for value, word in zip(values, missing, strict=True))]
-        for row, values, missing in zip(rows, matrix, words, strict=True)
+        [row, *(word if np.isnan(value) else text for value, word, text in zip(*cells, strict=True))]
+        for row, *cells in zip(rows, matrix, words, told, strict=True)
     ]
     return Chart(
         name=titled(result, name, "calibrated" if beside else ""),

@@ -83,10 +83,10 @@ def _chart(result: Result, key: str, colour: Themed) -> Chart:
     if key == "accuracy" and teacher is not None:
         layout["shapes"] = [dashed_line(yref="paper", y0=0, y1=1, x0=100 * teacher, x1=100 * teacher)]
         caption = f"Dashed: teacher {facts['teacher']}, {100 * teacher:.1f} %."
-    each = ", ".join(f"{method} {text}" for method, text in zip(methods, words, strict=True))
+    each = "; ".join(f"{method} {text}" for method, text in zip(methods, words, strict=True))
     rows = [
-        [method, *(number(factor * value, digits) for value in row)]
-        for method, row in zip(methods, values, strict=True)
+        [method, text, *(number(factor * value, digits) for value in row)]
+        for method, text, row in zip(methods, words, values, strict=True)
     ]
     return Chart(
         label,
@@ -96,7 +96,7 @@ def _chart(result: Result, key: str, colour: Themed) -> Chart:
         layout,
         {"xaxis": label},
         {"yaxis": methods},
-        Table(["method", *(f"seed {seed}" for seed in seeds)], rows),
+        Table(["method", "mean", *(f"seed {seed}" for seed in seeds)], rows),
     )
 
 

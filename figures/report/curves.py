@@ -12,7 +12,7 @@ from figures.pictures.cka import colour_label
 from figures.pictures.curves import panels_of
 from figures.report.elements import Chart, Panel, Results, Table, one_at_a_time, one_below_the_other
 from figures.report.traces import SERIES, hover, numbers, whole_steps
-from figures.words import number
+from figures.words import each_with_ends, number
 from kdprobe.results import Result
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -38,6 +38,9 @@ def _over_time(name: str, result: Result) -> Chart:
     facts, epoch, values = result.facts, result.arrays["epoch"], result.arrays["cka"]
     pairs = [f"{one}, {other}" for one, other in zip(facts["teacher_layers"], facts["student_layers"], strict=True)]
     chart = _lines(colour_label(facts), epoch, values, pairs, name=f"{facts['teacher']} → {facts['student']} ({name})")
+    told = each_with_ends(values.T, result.arrays["low"].T, result.arrays["high"].T)
+    rows = [[str(at), *row] for at, row in zip(epoch.tolist(), told, strict=True)]
+    chart = replace(chart, table=Table(["epoch", *pairs], rows))
     beside = beside_null(result)
     if beside is None:
         return chart
@@ -60,7 +63,7 @@ def _lines(
     """
     traces = [_trace(index, line, epoch, row) for index, (line, row) in enumerate(zip(names, values, strict=True))]
     rows = [[str(at), *(number(value, 3) for value in row)] for at, row in zip(epoch.tolist(), values.T, strict=True)]
-    last = ", ".join(f"{line} {_last(row)}" for line, row in zip(names, values, strict=True))
+    last = "; ".join(f"{line} {_last(row)}" for line, row in zip(names, values, strict=True))
     alt = f"{label} over {len(epoch)} epochs; last values: {last}."
     layout = {"height": 300 + 18 * -(-len(names) // 3), "xaxis": {"showgrid": False, **whole_steps(epoch.tolist())}}
     titles = {"xaxis": "epoch", "yaxis": label}

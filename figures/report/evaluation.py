@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from figures.heatmap import ANNOTATED
-from figures.pictures.confusion import row_shares
+from figures.pictures.confusion import row_shares, with_counts
 from figures.report.behind import Behind, confusion_sets, images_key, standing_for
 from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.intervals import interval_chart
@@ -64,7 +64,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
             "yaxis": {"autorange": "reversed"},
         },
         {"xaxis": "predicted class", "yaxis": "true class"},
-        {"xaxis": classes, "yaxis": classes},
+        {"xaxis": classes, "yaxis": with_counts(classes, confusion)},
         Table(["true class", *classes], [[true, *map(str, row)] for true, row in zip(classes, counts, strict=True)]),
         behind=Behind(images_key(result), sets),
     )

@@ -11,7 +11,7 @@ from figures.report.cka import by_chance
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
 from figures.report.traces import HOVER, SERIES, THEMED_INK, THEMED_MUTED, heatmap, hover, numbers
 from figures.style import PALETTE
-from figures.words import intervals, number
+from figures.words import each_with_ends, intervals, number
 from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
 
@@ -47,7 +47,8 @@ def _matrix(result: Result) -> Chart:
     few = len(names) <= ANNOTATED
     texts = [["" if np.isnan(value) else number(value, 2) for value in row] for row in shown] if few else None
     heat = heatmap(shown, pointed, facts["measure"], ends=ends, texts=texts, lines=len(names) <= 2 * ANNOTATED)
-    rows = [[name, *(number(value, 3) for value in row)] for name, row in zip(names, matrix, strict=True)]
+    told = each_with_ends(matrix, result.arrays["low"][places], result.arrays["high"][places])
+    rows = [[name, *row] for name, row in zip(names, told, strict=True)]
     caption = f"Rows in the order of an average-linkage tree; {facts['reduce']} features, {intervals(facts)}."
     if grey:
         orders = facts["calibration"]["permutations"]

@@ -28,6 +28,7 @@ from figures.report.findings.assembly import Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
+from figures.report.findings.wording import enumerated
 from figures.report.images import images_panels
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
@@ -179,7 +180,7 @@ def _remarks(named: Sequence[tuple[str, Result]]) -> Iterator[tuple[str, str]]:
         for text in all_remarks(result):
             about.setdefault(text, []).append(name)
     for text, names in about.items():
-        yield "" if len(names) == len(named) else ", ".join(names), text
+        yield "" if len(names) == len(named) else enumerated(names), text
 
 
 def differing_parts(paths: Sequence[Path]) -> list[str]:
@@ -212,6 +213,7 @@ def _templates() -> Environment:
         loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.filters["pieces"] = lambda text: re.split(r"(?<=[_/])", text)
+    found.filters["quoted"] = lambda text: text.split("`")
     found.filters["wordy"] = lambda text: len(text) > _SHORT and re.search(r"[^\W\d_]{2}", text) is not None
     found.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return found

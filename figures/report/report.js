@@ -51,7 +51,7 @@
     const named = spec.data[0].type === "heatmap" ? 0 : 110 + 14 * (spec.ticks.yaxis ?? []).length; // a line for each row
     const height = Math.min(spec.layout.height, narrow ? Math.max(width * 1.15 + 60, named) : Infinity);
     const columns = axis(spec.ticks.xaxis, spec.titles.xaxis, width - 130, narrow, look);
-    const flat = spec.ticks.xaxis && Math.max(...columns.ticktext.map((text) => text.length)) * 7 < (width - 170) / columns.ticktext.length;
+    const flat = spec.ticks.xaxis && Math.max(...columns.ticktext.map((text) => text.length)) * 7 + 6 < (width - 170) / columns.ticktext.length;
     if (spec.ticks.xaxis) columns.tickangle = flat ? 0 : -90;
     const base = {
       font: { family: css.fontFamily, size: narrow ? 10.5 : 12, color: look.ink },

@@ -1,6 +1,6 @@
 """Methods tuned alike: what they reach, how they differ, what was chosen, and what it took."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,16 +139,10 @@ def _means(result: Result) -> Chart:
     if (teacher := facts["teacher_accuracy"]) is not None:
         layout["shapes"] = [dashed_line(yref="paper", y0=0, y1=1, x0=100 * teacher, x1=100 * teacher)]
         caption = f"Dashed: teacher {facts['teacher']}, {100 * teacher:.1f} %."
-    rows = [
-        [name, label, *(number(100 * value, 2) for value in values[row])]
-        for label, values, *_ in shown
-        for row, name in enumerate(methods)
-    ]
-    each = ", ".join(
+    each = "; ".join(
         f"{name} {worded_interval(row, scale=100, n_images=facts['n_images'])}"
         for name, row in zip(methods, shown[0][1], strict=True)
     )
-    table = Table(["method", "setting", *(f"seed {seed}" for seed in facts["seeds"])], rows)
     titles, ticks = {"xaxis": _ACCURACY}, {"yaxis": list(methods)}
     return Chart(
         _ACCURACY,
@@ -158,8 +152,22 @@ def _means(result: Result) -> Chart:
         layout,
         titles,
         ticks,
-        table,
+        _by_seed(result, {label: values for label, values, *_ in shown}),
     )
+
+
+def _by_seed(result: Result, shown: Mapping[str, Any]) -> Table:
+    """The mean of each method in each setting, and what its seeds reach."""
+    facts = result.facts
+    rows = [
+        [
+            *(name, label, worded_interval(values[row], scale=100, n_images=facts["n_images"])),
+            *(number(100 * value, 2) for value in values[row]),
+        ]
+        for label, values in shown.items()
+        for row, name in enumerate(facts["methods"])
+    ]
+    return Table(["method", "setting", "mean", *(f"seed {seed}" for seed in facts["seeds"])], rows)
 
 
 def _best(result: Result) -> Chart:
@@ -190,7 +198,7 @@ def _best(result: Result) -> Chart:
         "The best of n trials, on average over all ways of taking n of them; the bar is the middle 95 % of these. It "
         "shows how much hangs on which settings were tried, and says nothing of other seeds or images."
     )
-    last = ", ".join(f"{name} {row[-1, 0]:.1f}" for name, row in zip(methods, expected, strict=True))
+    last = "; ".join(f"{name} {row[-1, 0]:.1f}" for name, row in zip(methods, expected, strict=True))
     alt = f"{_BEST} against the number of trials, up to {trials[-1]}: {last}."
     height = max(300 + 18 * -(-len(methods) // 3), 42 * -(-len(methods) // 2))  # half of it for the names, if need be
     layout = {"height": height, "xaxis": whole_steps(trials)}

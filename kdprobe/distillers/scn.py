@@ -113,8 +113,11 @@ class SCN(Method):
         """The batch with the labels that were changed."""
         # who does not say how many images there are waits for the largest place
         self._grow(batch.among or int(batch.index.max()) + 1)
-        self._index = batch.index.to(self.labels.device)
-        found = self.labels[self._index]
+        n = len(batch.index)
+        if len(self._index) < n or self._index.device != self.labels.device:
+            self._index = torch.empty(2 * n, dtype=torch.int64, device=self.labels.device)  # later ones may be larger
+        index = self._index[:n].copy_(batch.index)  # in the place where a CUDA graph looks for it in each step
+        found = self.labels[index]
         return batch.images, batch.images, torch.where(found == _NONE, batch.labels, found)
 
     def _grow(self, n_images: int) -> None:
@@ -143,7 +146,8 @@ class SCN(Method):
 
     def _cure(self, logits: Tensor, labels: Tensor, begun: bool | Tensor = True) -> None:
         changed = relabelled(logits, labels, margin=self.options.relabel_margin)
-        places = torch.where((changed != labels) & begun, self._index, len(self.labels) - 1)
+        index = self._index[: len(labels)]
+        places = torch.where((changed != labels) & begun, index, len(self.labels) - 1)
         self.labels.scatter_(0, places, changed)
         self.labels[-1] = _NONE
         self.fresh.index_fill_(0, places, True)

@@ -64,7 +64,7 @@ def compile_training(
         is_static: whether each step but the last of an epoch has tensors of the same shapes.
     """
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=group.device))  # each kind has its own compiler
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         say(f"training.compile is off: no working compiler was found ({reason})")

@@ -81,7 +81,8 @@ class StoredTeacher:
             ConfigError: if the teacher does not have the outputs that are to be kept.
         """
         side, training, augment = self.train.image_size, self.config.training, self.config.data.augment
-        with autocast(training.precision, group.device):
+        # what is kept must not be the output of a CUDA graph; nor is anything compiled for two images
+        with autocast(training.precision, group.device), torch.compiler.set_stance("force_eager"):
             self._like = self.teacher.look(torch.full((2, 3, side, side), 0.5, device=group.device))
         given = dict(tensors_of(self._like))
         names = self._chosen(given)

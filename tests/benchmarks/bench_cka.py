@@ -8,11 +8,11 @@ import argparse
 import contextlib
 import io
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import TextIO
 
 import timm
 import torch
@@ -23,13 +23,16 @@ from analyses.cka.networks import cka, minibatch_cka
 from analyses.cka.sums import HSICSums
 from kdprobe.features.capturing import capture, select_layers
 from kdprobe.features.gram import centred_gram
+from tests.benchmarks.timed import now
 
+CPU = torch.device("cpu")
 Compare = Callable[[nn.Module, nn.Module, DataLoader, Sequence[str], Sequence[str]], Tensor]
 
 
 def ours(one: nn.Module, other: nn.Module, loader: DataLoader, rows: Sequence[str], columns: Sequence[str]) -> Tensor:
     """This package."""
-    return torch.from_numpy(cka(one, other, loader, teacher_layers=rows, student_layers=columns).matrix)
+    layers = {"teacher_layers": rows, "student_layers": columns}
+    return torch.from_numpy(cka(one, other, loader, device=_device_of(one), **layers).matrix)
 
 
 def pytorch_cka(
@@ -38,9 +41,14 @@ def pytorch_cka(
     """pytorch-cka."""
     from cka import compute_cka
 
+    options = {"device": str(_device_of(one)), "progress": False}
     with torch.no_grad():
-        (matrix,) = compute_cka(one, other, loader, layers=rows, model2_layers=columns, device="cpu", progress=False)
+        (matrix,) = compute_cka(one, other, loader, layers=rows, model2_layers=columns, **options)
     return matrix
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def torch_cka(
@@ -146,16 +154,28 @@ def correctness() -> list[tuple[str, str, list[str]]]:
     return rows
 
 
-def speed(batch_size: int, *, minibatches: int, rounds: int, methods: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Time over two bare forward passes and peak memory in GB, 61 x 87 layers of ResNet18 and ViT-tiny at 224 px."""
+def speed(
+    batch_size: int,
+    *,
+    minibatches: int,
+    rounds: int,
+    methods: Sequence[str],
+    device: torch.device = CPU,
+    to: TextIO | None = None,
+) -> list[tuple[str, float, float]]:
+    """Time over two bare forward passes and peak memory in GB, 61 x 87 layers of ResNet18 and ViT-tiny at 224 px.
+
+    On a GPU the images are there before, and the memory is the GPU's. What is found is printed at once.
+    """
     torch.manual_seed(0)
-    one, other = timm.create_model("resnet18").eval(), timm.create_model("vit_tiny_patch16_224").eval()
+    one, other = (timm.create_model(name).to(device).eval() for name in ("resnet18", "vit_tiny_patch16_224"))
     rows, columns = select_layers(one, "leaves"), select_layers(other, "leaves")
     ran = {}
     with capture(one, rows) as first, capture(other, columns) as second, torch.inference_mode():
-        one(torch.zeros(1, 3, 224, 224)), other(torch.zeros(1, 3, 224, 224))
+        one(torch.zeros(1, 3, 224, 224, device=device)), other(torch.zeros(1, 3, 224, 224, device=device))
         ran = {"rows": list(first), "columns": list(second)}
-    loader = loader_of(torch.randn(batch_size * minibatches, 3, 224, 224), batch_size)
+    images = torch.randn(minibatches, batch_size, 3, 224, 224).to(device)
+    loader = DataLoader(TensorDataset(images), batch_size=None)  # minibatches as they are
 
     def bare() -> None:
         with torch.inference_mode():
@@ -169,17 +189,16 @@ def speed(batch_size: int, *, minibatches: int, rounds: int, methods: Sequence[s
         run = lambda f=METHODS[name]: quietly(f, one, other, loader, ran["rows"], ran["columns"])  # noqa: E731
         try:
             for _ in range(rounds):
-                base = min(base, seconds(bare))
-                reset_peak()
-                shortest = min(shortest, seconds(run))
-                peak = peak_memory()
+                base = min(base, seconds(bare, device))
+                reset_peak(device)
+                shortest = min(shortest, seconds(run, device))
+                peak = peak_memory(device)
         except Exception as error:
-            print(f"{name:12} minibatches of {batch_size}: {type(error).__name__}: {error}", flush=True)
+            print(f"{name:12} minibatches of {batch_size}: {type(error).__name__}: {error}", flush=True, file=to)
             continue
         found.append((name, shortest / base, peak))
-        print(
-            f"{name:12} minibatches of {batch_size}: {shortest / base:.2f} of {base:.2f} s, {peak:.1f} GB", flush=True
-        )
+        told = f"{name:12} minibatches of {batch_size}: {shortest / base:.2f} of {base:.4g} s, {peak:.1f} GB"
+        print(told, flush=True, file=to)
     return found
 
 
@@ -209,20 +228,25 @@ def growth(batch_size: int, *, samples: Sequence[int] = (1_000, 50_000)) -> list
     return found
 
 
-def seconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
+def seconds(function: Callable[[], object], device: torch.device = CPU) -> float:
+    """How long a call takes until the device has done it."""
+    start = now(device)
     function()
-    return time.perf_counter() - start
+    return now(device) - start
 
 
-def reset_peak() -> None:
-    """Let the kernel measure this process's peak memory from now on."""
-    Path("/proc/self/clear_refs").write_text("5")
+def reset_peak(device: torch.device = CPU) -> None:
+    """Let the peak memory of this process, or on its GPU, be measured from now on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory() -> float:
-    """Peak resident memory in GB since the last reset."""
+def peak_memory(device: torch.device = CPU) -> float:
+    """Peak memory in GB since the last reset: resident of this process, or allocated on its GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1e6
 

@@ -9,12 +9,13 @@ import torch
 def timed(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of the second run; the first one warms up."""
     for _ in range(2):
-        start = _now(device)
+        start = now(device)
         run()
-    return _now(device) - start
+    return now(device) - start
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """A clock in seconds, read when the device has done all that it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

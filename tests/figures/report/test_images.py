@@ -151,7 +151,9 @@ def test_each_image_is_in_the_page_once_and_charts_name_it_by_its_number(tmp_pat
 def test_without_pictures_the_page_says_so_and_is_as_it_was(tmp_path: Path) -> None:
     images = images_result()
     text = page_of(tmp_path, evaluation=evaluated(images))
-    assert "The images behind these numbers are not in this page: `kdprobe images` keeps them for it." in text
+    assert (
+        "The images behind these numbers are not in this page: <code>kdprobe images</code> keeps them for it." in text
+    )
     assert 'id="albums"' not in text
     assert '<div class="behind">' not in text
     assert '"meta":' not in text.split('id="charts">')[1].split("</script>")[0]

@@ -509,3 +509,49 @@ def test_one_trial_of_one_epoch_is_written_as_one_and_axes_of_whole_numbers_have
     save_result(tuned_result(("plain", "kd"), 16, 2), tmp_path / "t.npz", table="", overwrite=True)
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
     assert charts(text)["chart-1"]["layout"]["xaxis"] == {}
+
+
+def test_tables_of_numbers_have_the_intervals_of_the_charts(tmp_path: Path) -> None:
+    result = cka_result(2, 2)
+    for name, one in {"c": result, "m": map_result(2, 1), "o": over_time_result(), "x": comparison_result()}.items():
+        save_result(one, tmp_path / f"{name}.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    ends = [float(result.arrays[key][0, 0]) for key in ("matrix", "low", "high")]
+    assert "<td>{:.3f} [{:.3f}, {:.3f}]</td>".format(*ends) in text
+    first = map_result(2, 1).arrays
+    assert f"<td>{first['similarity'][0, 1]:.3f} [{first['low'][0, 1]:.3f}, {first['high'][0, 1]:.3f}]</td>" in text
+    over = over_time_result().arrays["cka"][1, 0]
+    assert f"<td>{over:.3f}</td>" in text  # which has none
+    assert len(re.findall(r"<td>\d\d\.\d ± \d\.\d</td><td>\d\d\.\d</td><td>\d\d\.\d</td>", text)) == 2 * 3
+
+
+def test_names_with_commas_are_kept_apart(tmp_path: Path) -> None:
+    names = ("kd, lr=0.1", "plain", "at")
+    save_result(comparison_result(names), tmp_path / "c.npz", table="")
+    save_result(training_result(names), tmp_path / "t.npz", table="")
+    save_result(tuned_result(names), tmp_path / "u.npz", table="")
+    alts = [
+        a["aria-label"] or ""
+        for a in Page(write_report([tmp_path], tmp_path / "r.html", title="t").read_text()).all("div")
+        if a.get("role") == "img"
+    ]
+    assert len(alts) == 3 + 2 + 2
+    assert all(re.search(r"kd, lr=0\.1 [^;,]+; plain ", alt) for alt in alts)
+
+
+def test_classes_of_few_images_say_so_where_their_share_is_shown(tmp_path: Path) -> None:
+    result = evaluation_result(("kd",), 3, 60)
+    result.arrays["confusion"][0, 1] = [0, 4, 0]
+    save_result(result, tmp_path / "e.npz", table="")
+    (chart,) = [
+        one
+        for one in charts(write_report([tmp_path], tmp_path / "r.html", title="t").read_text()).values()
+        if one["titles"].get("xaxis") == "predicted class"
+    ]
+    assert chart["ticks"] == {"xaxis": ["0", "1", "2"], "yaxis": ["0", "1 (n = 4)", "2"]}
+
+
+def test_commands_in_sentences_are_code(tmp_path: Path) -> None:
+    save_result(cka_result(), tmp_path / "c.npz", table="")
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    assert "(<code>kdprobe cka --calibrate</code>)" in text

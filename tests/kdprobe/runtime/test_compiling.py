@@ -10,17 +10,38 @@ from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.distillers.base import clamped, cosine
 from kdprobe.runtime.compiling import Compilation, compile_training
 from kdprobe.runtime.distributed import Ranks
+from kdprobe.training.loop import Trainer
+from kdprobe.training.state import Position
+from tests.small_jobs import job_of, save_teachers
 
 
 def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
+    tried = []
+
     def broken(_function):
-        raise RuntimeError("no C++ compiler")
+        def called(x):
+            tried.append(x.device.type)
+            raise RuntimeError("no C++ compiler")
+
+        return called
 
     monkeypatch.setattr(torch, "compile", broken)
-    module, cpu = torch.nn.Linear(2, 2), Ranks(0, 1, torch.device("cpu"))
-    assert compile_training(module, [], cpu, is_static=True) is None
+    module, group = torch.nn.Linear(2, 2), Ranks(0, 1, torch.device("meta"))
+    assert compile_training(module, [], group, is_static=True) is None
+    assert tried == ["meta"], "the compiler for the device that is trained on"
     assert module._compiled_call_impl is None
     assert "training.compile is off: no working compiler was found (no C++ compiler)" in capsys.readouterr().err
+
+
+def compiled(device, backend, methods, cache):
+    """What `tests.compiled_steps` prints."""
+    command = [sys.executable, "-m", "tests.compiled_steps", device, backend, *methods]
+    own_cache = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}  # none that a killed process left half-written
+    done = subprocess.run(command, env=own_cache, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["method"] for one in found] == methods
+    return found
 
 
 @pytest.mark.slow
@@ -29,13 +50,7 @@ def test_a_missing_compiler_is_said_and_does_no_harm(monkeypatch, capsys):
     [("inductor", ["kd", "dropkd"]), ("eager", ["reviewkd", "dpk", "wkd", "cskd", "cakd", "crd", "scn"])],
 )
 def test_each_network_is_one_graph_and_nothing_is_compiled_after_the_first_epoch(backend, methods, tmp_path):
-    command = [sys.executable, "-m", "tests.compiled_steps", backend, *methods]
-    own_cache = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}  # none that a killed process left half-written
-    done = subprocess.run(command, env=own_cache, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["method"] for one in found] == methods
-    for one in found:
+    for one in compiled("cpu", backend, methods, tmp_path):
         networks = 1 + DISTILLERS[one["method"]].uses_teacher
         assert one["breaks"] == []
         assert one["graphs"] == [2 * networks] * 4, "for a whole batch and for the last, smaller one"
@@ -56,3 +71,24 @@ def test_progress_on_a_device_is_the_same(epoch):
         lambda progress: cosine(progress.epoch),
     ):
         assert float(ask(scalar)) == pytest.approx(ask(number), rel=1e-6)
+
+
+REMEMBERING = ("cka", "scn")
+STATIC = [name for name, method in DISTILLERS.items() if method.is_static]
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in REMEMBERING else pytest.param(name, marks=pytest.mark.slow) for name in STATIC]
+)
+def test_what_a_method_remembers_stays_where_a_cuda_graph_looks_for_it(method, tmp_path):
+    """A compiler takes every tensor of a module for one that keeps its place; for another one a graph is made anew."""
+    config, job = job_of(save_teachers(tmp_path), method)
+    trainer = Trainer(config.training, config.data, job, Ranks(0, 1, torch.device("cpu")), seed=0)
+    places = []
+    for batch in trainer._batches(Position()):
+        torch.stack([*trainer.losses(batch, None, Progress(0.5, 3)).values()]).sum().backward()
+        owned = [value for module in job.objective.modules() for value in module.buffers(recurse=False)]
+        owned += [x for module in job.objective.modules() for x in vars(module).values() if isinstance(x, torch.Tensor)]
+        places.append([value.data_ptr() for value in owned])
+    assert len(places) == 3
+    assert places[0] == places[1] == places[2]

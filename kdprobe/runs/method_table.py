@@ -1,0 +1,206 @@
+"""One's own comparison as a table for a paper: LaTeX, Markdown or CSV.
+
+The best mean is bold only where every test of it says that it is higher, and methods whose published settings are not
+known have a dagger.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kdprobe.errors import ResultError
+from kdprobe.formats.counts import counted
+from kdprobe.formats.latex import as_latex
+from kdprobe.formats.tables import safe_csv
+from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded_interval
+from kdprobe.results import Result
+from kdprobe.runs.differences import worded_difference
+
+#: methods whose layers or settings the publications do not show, so that they are reconstructed here
+RECONSTRUCTED = ("dropkd", "dpk")
+#: kinds of results that become such a table
+COMPARISONS = ("comparison", "tuned-comparison")
+
+_QUANTITIES = {
+    "accuracy": ("accuracy in %", 100.0, 1),
+    "uar": ("UAR in %", 100.0, 1),
+    "cka": ("last-stage CKA", 1.0, 2),
+}
+_TUNED = {"published": ("as published, accuracy in %", 100.0, 1), "accuracy": ("tuned, accuracy in %", 100.0, 1)}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What stands in a cell, its numbers for a spreadsheet, and whether it is bold."""
+
+    text: str
+    numbers: tuple[float | None, ...]
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class MethodTable:
+    """Methods with their means and differences.
+
+    Attributes:
+        columns: head, names of its numbers, and a cell for each method.
+        methods: names, and whether each is reconstructed.
+        notes: what the numbers are, in sentences.
+    """
+
+    columns: Sequence[tuple[str, Sequence[str], Sequence[_Cell]]]
+    methods: Sequence[tuple[str, bool]]
+    notes: Sequence[str]
+
+    def markdown(self) -> str:
+        """The table as Markdown, its notes below."""
+        lines = [["method", *(head for head, *_ in self.columns)], ["---", *["---:"] * len(self.columns)]]
+        for row, (name, rebuilt) in enumerate(self.methods):
+            cells = [cells[row] for *_, cells in self.columns]
+            texts = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
+            lines.append([name + "†" * rebuilt, *texts])
+        body = [
+            "| " + " | ".join(text.replace("|", r"\|").replace("<", "&lt;") for text in line) + " |" for line in lines
+        ]
+        return "\n".join([*body, "", " ".join(self.notes), ""])
+
+    def latex(self) -> str:
+        """The table for the package booktabs, its notes as the caption."""
+        heads = ["method", *(as_latex(head) for head, *_ in self.columns)]
+        body = []
+        for row, (name, rebuilt) in enumerate(self.methods):
+            cells = [cells[row] for *_, cells in self.columns]
+            texts = [rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text) for cell in cells]
+            body.append(" & ".join([as_latex(name) + r"$^\dagger$" * rebuilt, *texts]) + r" \\")
+        caption = as_latex(" ".join(self.notes)).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
+        return "\n".join(
+            [
+                *(r"\begin{table}", r"\centering\small", rf"\caption{{{caption}}}", r"\label{tab:methods}"),
+                rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+                *(r"\toprule", " & ".join(heads) + r" \\", r"\midrule", *body, r"\bottomrule"),
+                *(r"\end{tabular}", r"\end{table}", ""),
+            ]
+        )
+
+    def csv(self) -> str:
+        """The numbers, a row for each method."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "reconstructed", *(name for _, names, _ in self.columns for name in names)])
+        for row, (name, rebuilt) in enumerate(self.methods):
+            numbers = [number for *_, cells in self.columns for number in cells[row].numbers]
+            writer.writerow([name, rebuilt, *("" if number is None else number for number in numbers)])
+        return safe_csv(text.getvalue())
+
+
+def method_table(result: Result) -> MethodTable:
+    """The table of a comparison.
+
+    Args:
+        result: of kind "comparison" or "tuned-comparison".
+
+    Raises:
+        ResultError: for another kind.
+    """
+    if result.kind not in COMPARISONS:
+        raise ResultError(
+            f"a {result.kind!r} result is no comparison of methods; give one of {' or '.join(COMPARISONS)}"
+        )
+    facts = result.facts
+    columns = [*_means(result), *_differences(result)]
+    groups = facts.get("groups") or [{"method": name.partition(",")[0].split(" ")[0]} for name in facts["methods"]]
+    methods = [(name, group["method"] in RECONSTRUCTED) for name, group in zip(facts["methods"], groups, strict=True)]
+    rows = [[cells[row] for *_, cells in columns] for row in range(len(methods))]
+    best, rebuilt = any(cell.best for row in rows for cell in row), any(flag for _, flag in methods)
+    return MethodTable(columns, methods, list(_notes(result, columns, best=best, rebuilt=rebuilt)))
+
+
+def _means(result: Result) -> Iterator[tuple[str, Sequence[str], list[_Cell]]]:
+    """The columns of means."""
+    tuned = result.kind == "tuned-comparison"
+    for key, (head, scale, digits) in (_TUNED if tuned else _QUANTITIES).items():
+        values = result.arrays.get(key)
+        if values is None or np.isnan(values).all():
+            continue
+        ends = [seeds_interval(row, n_images=n) for row, n in zip(values, _image_counts(result, key), strict=True)]
+        best = _best(result, key, [mean for mean, *_ in ends]) if key != "published" else None
+        cells = [
+            _Cell(
+                worded_interval(row, scale=scale, digits=digits, n_images=n),
+                tuple(None if math.isnan(end) else scale * end for end in own),
+                place == best,
+            )
+            for place, (row, n, own) in enumerate(zip(values, _image_counts(result, key), ends, strict=True))
+        ]
+        yield head, [f"{head}{part}" for part in ("", ", low", ", high")], cells
+
+
+def _image_counts(result: Result, key: str) -> list[int | None]:
+    counts = result.facts.get("n_images")
+    n_methods = len(result.facts["methods"])
+    if key == "cka" or counts is None:
+        return [None] * n_methods
+    return list(counts) if isinstance(counts, list) else [counts] * n_methods
+
+
+def _best(result: Result, key: str, means: Sequence[float]) -> int | None:
+    """The method of the highest mean, if all its tests say that it is higher."""
+    known = [place for place, mean in enumerate(means) if not math.isnan(mean)]
+    top = max(known, key=lambda place: means[place])
+    name, methods = result.facts["methods"][top], result.facts["methods"]
+    tests = [
+        entry
+        for entry in result.facts.get("differences", ())
+        if entry["quantity"] == key and name in (entry["method"], entry["other"])
+        if entry["method"] in methods and entry["other"] in methods
+    ]
+    return top if tests and all(differs(entry["adjusted_p_value"]) for entry in tests) else None
+
+
+def _differences(result: Result) -> Iterator[tuple[str, Sequence[str], list[_Cell]]]:
+    """The columns of differences in accuracy, one for each method that others are compared with."""
+    methods = result.facts["methods"]
+    entries = [one for one in result.facts.get("differences", ()) if one["quantity"] == "accuracy"]
+    entries = [one for one in entries if one["other"] in methods and one["method"] in methods]
+    for other in dict.fromkeys(entry["other"] for entry in entries):
+        found = {entry["method"]: entry for entry in entries if entry["other"] == other}
+        cells = [_difference(found.get(name)) for name in methods]
+        head = f"minus {other}"
+        yield head, [f"{head}{part}" for part in ("", ", low", ", high", ", p (Holm)")], cells
+
+
+def _difference(entry: dict[str, Any] | None) -> _Cell:
+    if entry is None or entry["difference"] is None:
+        return _Cell("", (None,) * 4)
+    numbers = [None if (end := entry[key]) is None else 100 * end for key in ("difference", "low", "high")]
+    words = worded_difference(entry, scale=100, digits=1).partition(" (not tested")[0]
+    return _Cell(words, (*numbers, entry["adjusted_p_value"]))
+
+
+def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool) -> Iterator[str]:
+    facts = result.facts
+    yield f"{OVER_SEEDS[:1].upper()}{OVER_SEEDS[1:]} ({counted(len(facts['seeds']), 'seed')}), on {facts['data']}."
+    if any(head.startswith("minus ") for head, *_ in columns):
+        yield "Differences in points of accuracy, paired by seed, with Holm's p over all of them."
+    if best:
+        yield "Bold: the highest mean, where every test of it finds it higher (Holm, 5 %)."
+    if rebuilt:
+        yield "†: reconstructed, as the publication does not show all of it."
+    if facts["teacher_accuracy"] is not None:
+        yield f"Teacher {facts['teacher']}: {100 * facts['teacher_accuracy']:.1f} %."
+
+
+def _line(texts: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(text.replace("|", r"\|").replace("<", "&lt;") for text in texts) + " |"
+
+
+def _tex(text: str) -> str:
+    """Numbers for LaTeX; a minus sign is as wide as a plus sign."""
+    sign, rest = (f"${text[0]}$", text[1:]) if text.startswith(("+", "-")) else ("", text)
+    return sign + as_latex(rest).replace("±", r"$\pm$")

@@ -1,0 +1,89 @@
+"""One's own comparison as a table: bold where the tests bear it, and the same numbers in every format."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from analyses.commands.images import table as command
+from kdprobe.errors import OutputError, ResultError
+from kdprobe.mean_interval import worded_interval
+from kdprobe.results import save_result
+from kdprobe.runs.differences import differences
+from kdprobe.runs.method_table import method_table
+from tests.saved_results import cka_result, comparison_result, tuned_result
+
+
+def compared(shift):
+    result = comparison_result(("plain", "kd", "dropkd, lr=0.1"), 4)
+    noise = 0.003 * np.cos(2.5 * np.arange(4))
+    accuracy = 0.9 + np.stack([0 * noise, shift + noise, 0.01 + 3 * noise])
+    result.arrays.update(accuracy=accuracy, uar=accuracy)
+    names = {name: name for name in result.facts["methods"]}
+    result.facts["differences"] = differences(result.arrays, names, [360] * 3, baseline="plain")
+    return result
+
+
+def test_the_best_is_bold_where_its_tests_find_it_higher_and_only_there():
+    clear = method_table(compared(0.05)).markdown()
+    assert re.search(r"^\| kd \| \*\*95\.\d ± \d\.\d\*\* \| \*\*95", clear, re.M)
+    assert "Bold: the highest mean, where every test of it finds it higher (Holm, 5 %)." in clear
+    unclear = method_table(compared(0.0)).markdown()
+    assert "**" not in unclear
+    assert "Bold" not in unclear
+
+
+def test_methods_that_are_reconstructed_have_a_dagger():
+    made = method_table(compared(0.05))
+    assert "| dropkd, lr=0.1† |" in made.markdown()
+    assert r"dropkd, lr=0.1$^\dagger$ &" in made.latex()
+    assert "reconstructed, as the publication does not show all of it" in made.markdown()
+    assert "†" not in method_table(comparison_result(("plain", "kd"))).markdown()
+
+
+def test_all_formats_hold_the_same_numbers():
+    result = compared(0.05)
+    made = method_table(result)
+    shown = worded_interval(result.arrays["accuracy"][1], scale=100, digits=1, n_images=None)
+    assert shown in made.markdown()
+    assert rf"\textbf{{{shown}}}".replace("±", r"$\pm$") in made.latex()
+    rows = list(csv.DictReader(io.StringIO(made.csv())))
+    assert [row["method"] for row in rows] == ["plain", "kd", "dropkd, lr=0.1"]
+    assert float(rows[1]["accuracy in %"]) == pytest.approx(100 * result.arrays["accuracy"][1].mean())
+    entry = result.facts["differences"][0]
+    assert float(rows[1]["minus plain"]) == pytest.approx(100 * entry["difference"])
+    assert float(rows[1]["minus plain, p (Holm)"]) == pytest.approx(entry["adjusted_p_value"])
+    assert rows[0]["minus plain"] == ""
+
+
+def test_tuned_methods_stand_beside_themselves_as_published():
+    made = method_table(tuned_result())
+    heads = [head for head, *_ in made.columns]
+    assert heads == ["as published, accuracy in %", "tuned, accuracy in %", "minus kd", "minus plain"]
+    assert made.latex().count(r" \\") == 1 + 3
+    assert "Teacher vit_tiny: 96.4 %." in made.markdown()
+
+
+def run(*words):
+    return CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False, standalone_mode=False)
+
+
+def test_the_command_writes_what_the_name_says(tmp_path):
+    save_result(compared(0.05), tmp_path / "comparison.npz", table="")
+    for ending, begins in ((".tex", r"\begin{table}"), (".md", "| method |"), (".csv", "method,reconstructed")):
+        said = run(tmp_path / "comparison.npz", "--out", tmp_path / f"m{ending}").output
+        assert "3 methods, 4 columns" in said
+        assert (tmp_path / f"m{ending}").read_text().startswith(begins)
+    run(tmp_path / "comparison.npz", "--out", tmp_path / "m.tex")  # its own may be replaced
+    with pytest.raises(OutputError, match=r"a table of methods must end in \.tex, \.md or \.csv, but"):
+        run(tmp_path / "comparison.npz", "--out", tmp_path / "m.parquet")
+    with pytest.raises(OutputError, match=r"m\.csv already exists"):
+        run(tmp_path / "comparison.npz", "--out", tmp_path / "m.csv")
+
+
+def test_other_results_are_no_comparison():
+    with pytest.raises(ResultError, match="a 'cka' result is no comparison of methods; give one of comparison or"):
+        method_table(cka_result())
