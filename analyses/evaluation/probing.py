@@ -56,6 +56,10 @@ def judge_by_probe(
 
     Raises:
         AnalysisError: if there is no data set to take, it has no classes, or features are not known or not finite.
+
+    Example:
+        >>> from analyses.evaluation import judge_by_probe
+        >>> judge_by_probe(["runs/headless"], "digits", probe="linear")  # doctest: +SKIP
     """
     judged, facts = [], list[dict[str, Any]]()
     reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "quiet": quiet}
