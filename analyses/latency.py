@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 from torch import Tensor, nn
 
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, float32_settings, pick_device
 from kdprobe.errors import DeviceError
 from kdprobe.models import model_info
 from kdprobe.terminal.progress import progress
@@ -55,23 +55,27 @@ class Latencies(NamedTuple):
         seconds: median, lower and upper quartile: between these lies the middle half of the passes.
         device: what computed.
         threads: the number of threads that torch had.
+        tf32: whether a GPU computed in TF32.
     """
 
     batch_sizes: tuple[int, ...]
     seconds: Float64[ndarray, "m b 3"]
     device: str
     threads: int
+    tf32: bool = False
 
     @property
     def words(self) -> str:
         """How it was measured."""
         count = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        how = "TF32" if self.tf32 else "float32"
         return (
-            "duration of one forward pass in ms, its median with lower and upper quartile, in float32 after warming "
+            f"duration of one forward pass in ms, its median with lower and upper quartile, in {how} after warming "
             f"up, on {self.device} with {count} and torch {torch.__version__}"
         )
 
 
+@exact_float32
 def latencies(
     models: Sequence[nn.Module],
     batch_sizes: Sequence[int],
@@ -81,7 +85,7 @@ def latencies(
     seconds: float = MEASURED_FOR,
     quiet: bool = True,
 ) -> Latencies:
-    """Duration of networks' forward passes, in float32 and without gradients.
+    """Duration of networks' forward passes, in float32, exact unless the caller chose TF32, and without gradients.
 
     Args:
         models: each is in evaluation mode on the device meanwhile.
@@ -95,9 +99,10 @@ def latencies(
         DeviceError: if there is no such device, or its memory is too small for a batch.
     """
     place, total = pick_device(device), len(models) * len(batch_sizes)
+    tf32 = float32_settings()["convolutions"] == "tf32"
     with _threads(threads) as count, progress("latency", total, unit="batch sizes", quiet=quiet) as shown:
         found = [_latency(model, batch_sizes, place, seconds, shown) for model in models]
-        return Latencies(tuple(batch_sizes), np.stack(found), hardware(place), count)
+        return Latencies(tuple(batch_sizes), np.stack(found), hardware(place), count, tf32)
 
 
 @torch.inference_mode()

@@ -12,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analyses.arrays import as_tensor, takes_arrays
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
 
 
+@exact_float32
 @takes_arrays
 def feature_corrected_cka(
     x: Float[Tensor, "*k n dx"], y: Float[Tensor, "*l m dy"], *, same_units: bool = False

@@ -33,6 +33,7 @@ from kdprobe.models.identity import network_name, network_origin
 from kdprobe.provenance import provenance
 
 
+@exact_float32
 @takes_arrays
 def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> float:
     """CKA of two feature sets over k minibatches, with the unbiased estimator.

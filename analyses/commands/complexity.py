@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from kdprobe.cli.options import batch_size_option, device_option, facts_options, saving_options, trust_option
+from kdprobe.cli.options import (
+    batch_size_option,
+    device_option,
+    facts_options,
+    saving_options,
+    tf32_option,
+    trust_option,
+)
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -23,6 +30,7 @@ from kdprobe.terminal import echo
     help="Threads that --latency computes with.",
 )
 @device_option()
+@tf32_option()
 @saving_options("complexity")
 @facts_options
 @trust_option
@@ -53,10 +61,11 @@ def complexity(
     from analyses.complexity import complexity_result, complexity_summary, complexity_table
     from analyses.latency import latencies
     from kdprobe.cli.saving import Saving
+    from kdprobe.devices import float32_settings
     from kdprobe.models.named import models_of
 
-    if not latency and (batch_size or threads):
-        raise ConfigError("--batch-size and --threads are for --latency; add it")
+    if not latency and (batch_size or threads or "tf32" in float32_settings().values()):
+        raise ConfigError("--batch-size, --threads and --tf32 are for --latency; add it")
     path = out / "complexity.npz"
     saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)
     networks = models_of(models, told)

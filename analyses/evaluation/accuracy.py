@@ -14,6 +14,7 @@ from analyses.evaluation.permutation import paired_permutation
 from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
+from kdprobe.devices import exact_float32
 from kdprobe.mean_interval import holm, wilson, worded_p_value
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -21,6 +22,7 @@ from kdprobe.results import Result
 _COLUMNS = ["quantity", "true_class", "predicted_class", "count", "value", "low", "high", "p_value", "adjusted_p_value"]
 
 
+@exact_float32
 def evaluate(
     judged: Sequence[Judged],
     *,

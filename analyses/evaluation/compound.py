@@ -20,6 +20,7 @@ from analyses.evaluation.predictions import Judged
 from kdprobe.data import DataSet
 from kdprobe.data.sources.ferplus import FAMILIES, compounds
 from kdprobe.data.sources.rafdb import BASIC, COMPOUND
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
@@ -73,6 +74,7 @@ def compound_hits(scores: Float[Tensor, "n C"], pairs: Int64[Tensor, "n 2"]) -> 
     return torch.stack([inside.all(1), inside[:, 0], inside.any(1)], dim=1)
 
 
+@exact_float32
 def compound_result(
     judged: Sequence[Judged],
     *,

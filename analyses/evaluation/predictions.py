@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdprobe import load
 from kdprobe.data import AS_IT_IS, DataSet, Split, View
 from kdprobe.data.judged import check_held_out, load_judged
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.minibatches import Forward, Minibatches, as_minibatches, feed, moved
 from kdprobe.features.shared_images import shown_batches
@@ -52,6 +52,7 @@ class Judged:
         return {"name": self.name, "model": info.name, "checkpoint": self.checkpoint, "sha256": info.sha256, **said}
 
 
+@exact_float32
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -177,6 +178,7 @@ def open_networks(
         yield Opened(name, checkpoint, model, spec, data, pick_device(device))
 
 
+@exact_float32
 def judge(
     checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from analyses.evaluation.classifiers import HELD_OUT, TEMPERATURE, linear_probe, nearest_neighbours
 from analyses.evaluation.predictions import Judged, Opened, open_networks
 from kdprobe.data import Split
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.features.shared_images import shown_batches
 from kdprobe.models import Stages
@@ -23,6 +24,7 @@ Probe = Literal["linear", "knn"]
 _NAMES = {"linear": "linear probe", "knn": "kNN"}
 
 
+@exact_float32
 def judge_by_probe(
     checkpoints: str | Path | Sequence[str | Path],
     spec: str | None = None,

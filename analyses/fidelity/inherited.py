@@ -10,10 +10,12 @@ from torch import Tensor
 
 from analyses.evaluation.predictions import Judged
 from analyses.knowledge.examples import pixels
+from kdprobe.devices import exact_float32
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 
+@exact_float32
 def inherited_errors(
     fidelity: Result, teacher: Judged, students: Sequence[Judged], *, n_images: int = 8
 ) -> Result | None:

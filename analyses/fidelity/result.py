@@ -12,6 +12,7 @@ from analyses.fidelity.lineage import Lineage, lineages
 from analyses.fidelity.measured import Measured, measure_answers
 from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.words import undefined_in_words, verdicts
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
@@ -20,6 +21,7 @@ from kdprobe.results import Result
 _FEW = 10  # mistakes of a teacher
 
 
+@exact_float32
 def measure_fidelity(
     teacher: Judged,
     students: Sequence[Judged],

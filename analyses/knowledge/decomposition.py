@@ -36,6 +36,7 @@ from analyses.knowledge.folds import explained, interval, split_samples, trainin
 from analyses.knowledge.groups import SampleGroups
 from analyses.knowledge.ridge import ridge
 from analyses.knowledge.share import Share
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError, near_matches
 from kdprobe.features.rounding import precision_of
 
@@ -138,6 +139,7 @@ class Decomposition:
         }
 
 
+@exact_float32
 @takes_arrays
 def decompose(
     teacher: Float[Tensor, "n ..."],

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kdprobe.devices import exact_float32
 from kdprobe.distillers.dropkd import DropKD, DropKDOptions, standardised
 from kdprobe.distillers.pairing import resized
 from kdprobe.distillers.projection import Projection, drop
@@ -66,6 +67,7 @@ def load_dropkd(path: str | Path) -> DropKD:
     return method.eval()
 
 
+@exact_float32
 @torch.inference_mode()
 def reconstruct(
     teacher: Float[Tensor, "n ct ht wt"],

@@ -17,12 +17,13 @@ from analyses.knowledge.result import knowledge_result
 from analyses.layer_pairs import match_layers
 from analyses.paired_features import LayerFeatures, shown_features, shown_maps, stored_features
 from kdprobe.data import AS_IT_IS, View
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.shared_images import open_views
 from kdprobe.results import Result
 
 
+@exact_float32
 def decompose_layers(
     features: LayerFeatures,
     pairs: Sequence[tuple[str, str]] | None = None,
@@ -109,6 +110,7 @@ def _with_rates(pair: Pair, by_rate: Sequence[Decomposition]) -> Pair:
     return pair._replace(numbers=pair.numbers | more)
 
 
+@exact_float32
 def decompose_networks(
     teacher: str | None,
     student: str | None,

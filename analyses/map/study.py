@@ -12,6 +12,7 @@ from analyses.map.work import TASK, MapSettings, complete_map, network_cells
 from analyses.similarity.intervals import SAMPLE_GROUPS
 from analyses.similarity.null import enough_permutations
 from kdprobe.data import AS_IT_IS, View
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError, near_matches
 from kdprobe.features.minibatches import SIZE
 from kdprobe.models.checkpoint import facts_for
@@ -23,6 +24,7 @@ from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusted_modules
 
 
+@exact_float32
 def measure_map(
     members: Sequence[Member],
     folder: Path,

@@ -14,6 +14,7 @@ from analyses.map.members import Member, content_key
 from analyses.map.showing import prepare_network
 from analyses.map.tiles import measure_tile
 from analyses.similarity.intervals import SAMPLE_GROUPS
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError, Stopped, SweepError
 from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.sweeps.cells import Cell
@@ -83,6 +84,7 @@ class MapCells(NamedTuple):
     nulls: list[MapCell]
 
 
+@exact_float32
 def work_on(config: Mapping[str, Any], out: Path, device: str) -> None:
     """Do the work of a cell, as `kdprobe.sweeps.work.Order.task` names it."""
     if "rows" in config:

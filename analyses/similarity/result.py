@@ -20,7 +20,7 @@ from analyses.similarity.null import CalibratedPairs, calibrate_pairs, enough_pe
 from analyses.similarity.permuted import permutation_null
 from analyses.stored_pair import open_pair
 from kdprobe.data import AS_IT_IS, View
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.shared_images import open_views
 from kdprobe.provenance import provenance
@@ -51,6 +51,7 @@ class PreparedLayers:
     origin: dict[str, Any]
 
 
+@exact_float32
 def files_similarity(
     paths: Sequence[Path],
     measure: str | Measure[Any],
@@ -100,6 +101,7 @@ def files_similarity(
     return _compared(prepared, groups, permutations)
 
 
+@exact_float32
 def layers_similarity(
     features: LayerFeatures, measure: str | Measure[Any], *, groups: int = SAMPLE_GROUPS, permutations: int = 0
 ) -> Result:
@@ -127,6 +129,7 @@ def layers_similarity(
     return _compared(PreparedLayers(chosen, rows, columns, features.index, facts, origin), groups, permutations)
 
 
+@exact_float32
 def networks_similarity(
     teacher: str,
     student: str,

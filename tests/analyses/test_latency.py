@@ -118,8 +118,14 @@ def test_the_command_puts_latencies_beside_counts(tmp_path: Path, monkeypatch: p
     table = pd.read_csv(tmp_path / "complexity.csv")
     np.testing.assert_allclose(table.ms_at_batch_4, 1000 * result.arrays["latency"][:, 1, 0])
     np.testing.assert_allclose(table.ms_at_batch_1_upper_quartile, 1000 * result.arrays["latency"][:, 0, 2])
-    for words in (["--threads", "1"], ["--batch-size", "4"]):
-        with pytest.raises(ConfigError, match=r"--batch-size and --threads are for --latency; add it"):
+    run("--latency", "--tf32", "--overwrite")
+    faster = load_result(tmp_path / "complexity.npz")
+    assert "upper quartile, in TF32 after warming up" in faster.facts["conventions"]["latency"]
+    assert (faster.provenance["float32"], result.provenance["float32"]) == tuple(
+        dict.fromkeys(("products", "convolutions"), how) for how in ("tf32", "exact")
+    )
+    for words in (["--threads", "1"], ["--batch-size", "4"], ["--tf32"]):
+        with pytest.raises(ConfigError, match=r"--batch-size, --threads and --tf32 are for --latency; add it"):
             run(*words)
     assert "latency" not in run().stderr
     assert "latency" not in load_result(tmp_path / "complexity.npz").arrays
