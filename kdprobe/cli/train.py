@@ -23,7 +23,7 @@ from kdprobe.cli.options import (
     teacher_option,
     trust_option,
 )
-from kdprobe.cli.shells.words import methods
+from kdprobe.cli.shells.words import method_words
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.counts import counted
 from kdprobe.terminal import echo
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @set_option()
 @teacher_option()
 @method_option(
-    "Method instead of the recipe's, with the recipe's options for it.", metavar="NAME", shell_complete=methods
+    "Method instead of the recipe's, with the recipe's options for it.", metavar="NAME", shell_complete=method_words
 )
 @data_option(show_default="the recipe's")
 @seed_option("Seed of initialisation, shuffling and augmentation.")

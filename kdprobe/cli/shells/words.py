@@ -11,14 +11,14 @@ Completing = Callable[[click.Context, click.Parameter, str], list[CompletionItem
 _FILES = CompletionItem("", type="file")
 
 
-def recipes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def recipe_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Shipped recipes, and files."""
     from kdprobe.recipe import recipes
 
     return [*_beginning(recipes(), begun), _FILES]
 
 
-def methods(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def method_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Methods, those of installed packages among them; after a comma, the next of a list."""
     from kdprobe.distillers import DISTILLERS
 
@@ -27,14 +27,14 @@ def methods(context: click.Context, parameter: click.Parameter, begun: str) -> l
     return [CompletionItem(before + comma + name) for name in DISTILLERS if name.startswith(last) and name not in taken]
 
 
-def data_sets(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def data_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Names of data sets; those that lie in a folder with the colon behind which it is named."""
     from kdprobe.data import DATASETS
 
     return _beginning([name if name == "digits" else f"{name}:" for name in DATASETS], begun)
 
 
-def checkpoints(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def checkpoint_words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Run folders and files, and the beginning of published weights."""
     return [*_beginning(["timm:"] if begun else [], begun), _FILES]
 

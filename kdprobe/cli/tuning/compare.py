@@ -22,7 +22,7 @@ from kdprobe.cli.options import (
     teacher_option,
     trust_option,
 )
-from kdprobe.cli.shells.words import methods
+from kdprobe.cli.shells.words import method_words
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="M1,M2,...",
     help="Methods, or variants that the recipe defines.",
-    shell_complete=methods,
+    shell_complete=method_words,
 )
 @click.option(
     "--trials",
