@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from kdprobe.errors import ResultError
 from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
-from kdprobe.formats.labelled import dataset, frames, page_of
+from kdprobe.formats.labelled import as_dataset, frames, page_of
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.schema import shown
@@ -74,7 +74,7 @@ class Result:
             ResultError: if xarray is not installed.
         """
         about = {"kind": self.kind, "command": str(self.provenance.get("command", ""))}
-        return dataset(find_kind(self.kind), self.arrays, self.facts, about)
+        return as_dataset(find_kind(self.kind), self.arrays, self.facts, about)
 
     def plot(self) -> "Figure":
         """Draw it: a matplotlib figure, which a notebook shows and whose `axes` can be changed.

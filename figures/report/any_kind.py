@@ -10,7 +10,7 @@ import numpy as np
 from figures.pictures.by_kind import draw, has_picture
 from figures.report.elements import Gallery, KindSection, Panel, Picture, Results, Table, one_below_the_other
 from figures.style import rendered
-from kdprobe.formats.labelled import labels_of
+from kdprobe.formats.labelled import axis_labels
 from kdprobe.kinds import find_kind
 from kdprobe.results import Result
 
@@ -71,7 +71,7 @@ def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> Table:
 
 def _labels(result: Result, dim: str, size: int) -> list[str]:
     """What the places along a dimension are called."""
-    return list(map(str, labels_of(find_kind(result.kind), result.facts, dim, size)))
+    return list(map(str, axis_labels(find_kind(result.kind), result.facts, dim, size)))
 
 
 def _text(value: Any) -> str:

@@ -34,7 +34,7 @@ def dims_of(kind: Kind, name: str, array: NDArray[Any]) -> tuple[str, ...]:
     return tuple(f"{name}_{place}" if dim.isdigit() else dim for place, dim in enumerate(dims))
 
 
-def labels_of(kind: Kind, facts: Mapping[str, Any], dim: str, size: int) -> list[Any]:
+def axis_labels(kind: Kind, facts: Mapping[str, Any], dim: str, size: int) -> list[Any]:
     """What the places along a dimension are called: as in the fact that lists them, or by their numbers."""
     if dim == "interval":
         return ["value", "low", "high"]
@@ -62,7 +62,7 @@ def frames(kind: Kind, arrays: Arrays, facts: Mapping[str, Any]) -> "dict[str, p
     return found
 
 
-def dataset(kind: Kind, arrays: Arrays, facts: Mapping[str, Any], about: Mapping[str, Any]) -> "xr.Dataset":
+def as_dataset(kind: Kind, arrays: Arrays, facts: Mapping[str, Any], about: Mapping[str, Any]) -> "xr.Dataset":
     """All arrays with their dimensions and the names along them.
 
     Args:
@@ -80,7 +80,7 @@ def dataset(kind: Kind, arrays: Arrays, facts: Mapping[str, Any], about: Mapping
         raise ResultError("a result as an xarray Dataset needs the package xarray; install it first") from error
     variables = {name: (dims_of(kind, name, array), array) for name, array in arrays.items()}
     sizes = {dim: size for dims, array in variables.values() for dim, size in zip(dims, array.shape, strict=True)}
-    coords = {dim: labels_of(kind, facts, dim, size) for dim, size in sizes.items() if dim not in variables}
+    coords = {dim: axis_labels(kind, facts, dim, size) for dim, size in sizes.items() if dim not in variables}
     single = {key: value for key, value in facts.items() if isinstance(value, str | int | float)}
     return xr.Dataset(variables, coords=coords, attrs={**single, **about})
 
@@ -144,7 +144,7 @@ def _groups(kind: Kind, arrays: Arrays) -> dict[tuple[str, ...], list[str]]:
 def _places(
     kind: Kind, facts: Mapping[str, Any], dims: Sequence[str], shape: Sequence[int]
 ) -> Iterator[tuple[Any, ...]]:
-    return product(*(labels_of(kind, facts, dim, size) for dim, size in zip(dims, shape, strict=True)))
+    return product(*(axis_labels(kind, facts, dim, size) for dim, size in zip(dims, shape, strict=True)))
 
 
 def _heads(dims: Sequence[str], names: Sequence[str]) -> list[str]:
