@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread, which keep their byte code; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: install demo docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-gpu clean
+.PHONY: install demo docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -87,6 +87,10 @@ bench-similarity: $(STAMP)
 
 bench-loader: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_loader
+
+bench-sweep: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m tests.benchmarks.bench_sweep
 
 bench-gpu: $(STAMP)
 	KDPROBE_TRUST=tests.benchmarks.bench_gpu $(BIN)/python -m tests.benchmarks.bench_gpu

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from kdprobe.files import sync_folder
 from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import STALE_AFTER, Attempt, beating, claim, end, superseded
 from kdprobe.sweeps.cells import cell_id
-from kdprobe.sweeps.ledger import open_ledger, read_result, working_folder
+from kdprobe.sweeps.ledger import Ledger, open_ledger, read_result, working_folder
 from kdprobe.training import train
 from kdprobe.user_code import trusting
 
@@ -100,7 +101,7 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
             if not _done(working):
                 _remove_damaged(working)
                 with trusting(order.trust):
-                    ledger = open_ledger(order.folder)
+                    ledger = ledger_of(order.folder)
                     given = ledger.placed(_resolved(config, cell)) if ledger.trains else config
                     task_of(order)(given, working.path, order.device)
             if not _done(working):
@@ -118,6 +119,24 @@ def _attempted(order: Order, run: RunFolder, attempt: Attempt, config: dict[str,
         worded = str(error) if isinstance(error, KdprobeError) else f"{type(error).__name__}: {error}"
         return Outcome("failed", " ".join(worded.split()), final=comes_again(error))
     return Outcome("done")
+
+
+def ledger_of(folder: Path) -> Ledger:
+    """The ledger of a sweep; its plan, long where there are many cells, is read again only if it was written again.
+
+    A fork has what its parent has read.
+
+    Raises:
+        SweepError: as `open_ledger`.
+    """
+    plan = folder / "sweep.json"
+    written = plan.stat() if plan.exists() else None
+    return _ledger_of(folder, written and (written.st_mtime_ns, written.st_size, written.st_ino))
+
+
+@lru_cache(maxsize=1)
+def _ledger_of(folder: Path, _written: tuple[int, ...] | None) -> Ledger:
+    return open_ledger(folder)
 
 
 def comes_again(error: BaseException) -> bool:
@@ -166,7 +185,7 @@ def train_cell(config: RunConfig, out: Path, device: str) -> None:
     resume = folder.config_path.is_file() and any(state.is_file() for state in states)
     if not resume and out.exists():
         shutil.rmtree(out)
-    expected = open_ledger(out.parents[1]).inputs_of(config)
+    expected = ledger_of(out.parents[1]).inputs_of(config)
     try:
         train(config, out, resume=resume, device=device, quiet=True, inputs=expected)
     except WeightsLost as error:

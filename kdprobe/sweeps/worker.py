@@ -16,11 +16,13 @@ import json
 import multiprocessing
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from kdprobe.sweeps.work import Order, task_of, work
+from kdprobe.errors import SweepError
+from kdprobe.sweeps.work import Order, ledger_of, task_of, work
 
 
 def _serve(order: Order, *, forks: bool) -> None:
@@ -29,6 +31,8 @@ def _serve(order: Order, *, forks: bool) -> None:
     os.dup2(2, 1)  # what a library prints is no reply
     if forks:
         task_of(order)  # imported once
+        with suppress(SweepError):  # which each cell would say
+            ledger_of(order.folder)  # read once
         gc.freeze()  # else each fork copies what was imported, to count who refers to it
     else:
         _keep_from_children(replies)

@@ -632,6 +632,19 @@ def test_a_process_that_cannot_be_started_costs_its_cell_an_attempt(tmp_path, mo
     engine.close()
 
 
+def test_a_plan_is_read_again_only_where_it_was_written_again(tmp_path, monkeypatch):
+    opened, ledger = [], sweeps.ledger(tmp_path / "s", rates=(0.5,))
+    monkeypatch.setattr(sweeps_work, "open_ledger", lambda path: opened.append(path) or open_ledger(path))
+    for _ in range(3):
+        assert [cell.id for cell in sweeps_work.ledger_of(ledger.path).cells] == [cell.id for cell in ledger.cells]
+    assert len(opened) == 1
+    more = sweeps.ledger(ledger.path, rates=(0.5, 0.6))
+    assert [cell.id for cell in sweeps_work.ledger_of(ledger.path).cells] == [cell.id for cell in more.cells]
+    assert len(opened) == 2
+    with pytest.raises(SweepError, match="holds no sweep"):
+        sweeps_work.ledger_of(tmp_path / "nowhere")
+
+
 class InProcess:
     """An engine without processes."""
 
