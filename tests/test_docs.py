@@ -64,7 +64,7 @@ def test_commands_take_the_options_that_are_shown(path):
         assert command is not None, f"kdprobe {name}"
         members = command.commands.values() if isinstance(command, click.Group) else []
         parameters = [parameter for one in (command, *members) for parameter in one.params]
-        known = {option for parameter in parameters for option in parameter.opts} | {"--help"}
+        known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)} | {"--help"}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"kdprobe {name}"
 
 
@@ -102,8 +102,6 @@ def test_every_command_and_public_name_has_a_page(reference, tmp_path):
     (tmp_path / "commands" / "gone.rst").touch()
     reference["write_pages"](tmp_path)
     assert {path.stem for path in (tmp_path / "commands").iterdir()} == set(cli.OWN)
-    listed = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"made/commands/(\S+)", listed)) == set(cli.OWN)
     listed = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     assert set(re.findall(r"made/api/(\S+)", listed)) == {path.stem for path in (tmp_path / "api").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}

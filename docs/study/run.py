@@ -9,6 +9,7 @@ command again is enough.
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -23,14 +24,17 @@ TRANSFORMER = "vit_small_patch14_dinov2"
 
 
 class Study:
-    """The steps, each a method; where an output is there already, nothing is done."""
+    """The steps, each a method; where an output is there already, nothing is done.
+
+    Commands run in the folder of the outputs, so that results name no folder of one machine.
+    """
 
     def __init__(self, told: argparse.Namespace) -> None:
         self.out: Path = told.out.resolve()
-        self.weights: Path = told.weights.resolve()
+        self.weights = self.seen(told.weights)
         self.slots: int = told.slots
-        self.objects, self.small = (f"folder:{folder.resolve()}" for folder in (told.objects, told.small))
-        self.faces = f"ferplus:{told.faces.resolve()}"
+        self.objects, self.small = (f"folder:{self.seen(folder)}" for folder in (told.objects, told.small))
+        self.faces = f"ferplus:{self.seen(told.faces)}"
         self.steps: dict[str, Callable[[], None]] = {
             "transformer": self.transformer,
             "cnn": self.cnn,
@@ -41,32 +45,36 @@ class Study:
             "measures": self.measures,
         }
 
+    def seen(self, path: Path) -> str:
+        """A path as it is seen from the folder of the outputs."""
+        return os.path.relpath(path.resolve(), self.out)
+
     def transformer(self) -> None:
         """DINOv2 with a head teaches ResNet20: all methods, tuned alike."""
         self.teacher("dinov2-head", self.objects, f"model.weights={self.weights}")
         methods = ("plain", *LOGITS, *FEATURES, *PARTS)
-        self.compare("dinov2-resnet20", methods, self.out / "dinov2-head", self.objects)
+        self.compare("dinov2-resnet20", methods, Path("dinov2-head"), self.objects, seeds=5)
 
     def cnn(self) -> None:
         """The control: a CNN teaches a CNN."""
         self.teacher("cifar-resnet20", self.small)
         methods = ("plain", "kd", "fitnet", "rkd", "srd", *PARTS)
-        self.compare("cifar-resnet8", methods, self.out / "cifar-resnet20", self.small)
+        self.compare("cifar-resnet8", methods, Path("cifar-resnet20"), self.small, seeds=5)
 
     def rates(self) -> None:
         """DropKD's rates, equal for both networks, of features and of logits."""
-        folder = self.out / "rates"
+        folder = Path("rates")
         self.run(
             "sweep-dropout", "study/dinov2-resnet20", "--kind", "both", "--rates", RATES, "--max-gap", "0",
-            "--set", "method.name=dropkd", "--seeds", "3", "--teacher", self.out / "dinov2-head",
+            "--set", "method.name=dropkd", "--seeds", "3", "--teacher", Path("dinov2-head"),
             "--data", self.objects, "--out", folder, "--slots", self.slots,
         )  # fmt: skip
-        self.once(self.out / "measures" / "rates", "dropout", folder)
+        self.once(Path("measures", "rates"), "dropout", folder)
 
     def mobilenet(self) -> None:
         """The same Transformer teaches another CNN."""
         methods = ("plain", "kd", "rkd", "srd", "dropkd", "dropkd-without-dropout")
-        self.compare("dinov2-mobilenetv2", methods, self.out / "dinov2-head", self.objects)
+        self.compare("dinov2-mobilenetv2", methods, Path("dinov2-head"), self.objects)
 
     def headless(self) -> None:
         """The Transformer as it was published, without a head: methods that read features alone."""
@@ -79,21 +87,21 @@ class Study:
         self.teacher("ferplus-dinov2", self.faces, f"model.weights={self.weights}")
         methods = ("plain", "kd", "dropkd", "dropkd-without-dropout", "scn", "eac")
         for recipe in ("ferplus-resnet18", "ferplus-mobilenetv2"):
-            self.compare(recipe, methods, self.out / "ferplus-dinov2", self.faces, trials=2)
+            self.compare(recipe, methods, Path("ferplus-dinov2"), self.faces, trials=2)
 
     def measures(self) -> None:
         """What the trained networks have in common with their teachers, inside and in their answers."""
         for name, teacher in (("dinov2-resnet20", "dinov2-head"), ("cifar-resnet8", "cifar-resnet20")):
-            self.inside(name, self.out / teacher)
+            self.inside(name, Path(teacher))
         for recipe in ("ferplus-resnet18", "ferplus-mobilenetv2"):
-            self.on_faces(recipe, self.out / "ferplus-dinov2")
+            self.on_faces(recipe, Path("ferplus-dinov2"))
 
     def inside(self, name: str, teacher: Path) -> None:
         """Decomposition, CKA and neighbours of each final network; answers and map of all together.
 
         The stages of all networks, averaged over positions, are dumped once and compared from there.
         """
-        finals, into = self.finals(name), self.out / "measures" / name
+        finals, into = self.finals(name), Path("measures", name)
         told = self.dump(into / "dumps" / "teacher.h5", teacher)
         for run in finals:
             pair = ("--features", told, "--features", self.dump(into / "dumps" / f"{run.name}.h5", run))
@@ -105,13 +113,13 @@ class Study:
 
     def dump(self, file: Path, run: Path) -> Path:
         """The stages of one network on the test images."""
-        if not file.exists():
+        if not (self.out / file).exists():
             self.run("dump", "--checkpoint", run, "--layers", "stages", "--reduce", "gap", "--out", file)
         return file
 
     def on_faces(self, name: str, teacher: Path) -> None:
         """Recall, confusion, answers, and pairs of emotions."""
-        finals, into = self.finals(name), self.out / "measures" / name
+        finals, into = self.finals(name), Path("measures", name)
         checkpoints = [word for run in (teacher, *finals) for word in ("--checkpoint", run)]
         self.once(into / "evaluation", "evaluate", *checkpoints)
         pairs = self.faces.replace("ferplus:", "ferplus-compound:")
@@ -120,36 +128,41 @@ class Study:
 
     def answers(self, into: Path, teacher: Path, finals: Sequence[Path]) -> None:
         """Fidelity of those that learnt from the teacher, beside those that did not."""
-        alone = [run for run in finals if "teacher: null" in (run / "config.yaml").read_text(encoding="utf-8")]
+        alone = [
+            run for run in finals if "teacher: null" in (self.out / run / "config.yaml").read_text(encoding="utf-8")
+        ]
         taught = [word for run in finals if run not in alone for word in ("--student", run)]
         controls = [word for run in alone for word in ("--control", run)]
         self.once(into / "fidelity", "fidelity", "--teacher", teacher, *taught, *controls)
 
     def finals(self, name: str) -> list[Path]:
         """The networks that were tested, of the settings that were chosen."""
-        return sorted(path.parent for path in (self.out / name / "finals").glob("**/result.json"))
+        cells = (self.out / name / "finals" / "cells").glob("*/result.json")
+        return sorted(path.parent.relative_to(self.out) for path in cells)
 
     def teacher(self, recipe: str, data: str, *assignments: str) -> None:
         """Train a teacher, or go on with it."""
-        folder = self.out / recipe
-        if (folder / "result.json").exists():
+        folder = Path(recipe)
+        if (self.out / folder / "result.json").exists():
             return
-        if (folder / "state.pt").exists():
+        if (self.out / folder / "state.pt").exists():
             self.run("train", "--resume", "--out", folder)
         else:
             settings = [word for one in assignments for word in ("--set", one)]
             self.run("train", f"study/{recipe}", "--data", data, *settings, "--out", folder)
 
-    def compare(self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, trials: int = 4) -> None:
+    def compare(
+        self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, *, trials: int = 4, seeds: int = 3
+    ) -> None:
         """Tune and test methods in one setting."""
         self.run(
             "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
-            "--trials", trials, "--seeds", "3", "--out", self.out / recipe, "--slots", self.slots,
+            "--trials", trials, "--seeds", seeds, "--out", Path(recipe), "--slots", self.slots,
         )  # fmt: skip
 
     def once(self, folder: Path, *words: object) -> None:
         """A command whose result is not there yet."""
-        if not list(folder.glob("*.npz")):
+        if not list((self.out / folder).glob("*.npz")):
             self.run(*words, "--out", folder)
 
     def run(self, *words: object) -> None:

@@ -31,6 +31,7 @@ OWN = {
     "data": "kdprobe.cli.data:data",
     "demo": "kdprobe.cli.demo:demo",
     "export": "kdprobe.cli.export:export",
+    "completion": "kdprobe.cli.shells.completion:completion",
     "sweep": "kdprobe.cli.sweep:sweep",
     "compare": "kdprobe.cli.tuning.compare:compare",
     "sweep-dropout": "kdprobe.cli.sweep:sweep_dropout",

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from kdprobe.cli.named_modules import modules_given
+from kdprobe.cli.shells.words import checkpoint_words, data_words, recipe_words
 from kdprobe.errors import ConfigError
 from kdprobe.formats.outputs import PICTURES
 from kdprobe.user_code import trusting
@@ -91,21 +92,26 @@ def format_option(*one_of: str) -> Decorator:
     )
 
 
+def recipe_argument(**settings: Any) -> Decorator:
+    """RECIPE: the name of a shipped one, or a file."""
+    return click.argument("recipe", shell_complete=recipe_words, **settings)
+
+
 def teacher_option(text: str = "Teacher: a run folder, a checkpoint file, NAME@FILE or timm:NAME.") -> Decorator:
     """`--teacher`."""
-    return click.option("--teacher", metavar="CKPT", help=text)
+    return click.option("--teacher", metavar="CKPT", help=text, shell_complete=checkpoint_words)
 
 
 def student_option(text: str = "Student, given like the teacher.", **settings: Any) -> Decorator:
     """`--student`; with `multiple=True` the command gets `students`."""
     names = ("--student", "students") if settings.get("multiple") else ("--student",)
-    return click.option(*names, metavar="CKPT", help=text, **settings)
+    return click.option(*names, metavar="CKPT", help=text, shell_complete=checkpoint_words, **settings)
 
 
 def checkpoint_option(text: str, **settings: Any) -> Decorator:
     """`--checkpoint`; with `multiple=True` the command gets `checkpoints`."""
     names = ("--checkpoint", "checkpoints") if settings.get("multiple") else ("--checkpoint",)
-    return click.option(*names, metavar="CKPT", help=text, **settings)
+    return click.option(*names, metavar="CKPT", help=text, shell_complete=checkpoint_words, **settings)
 
 
 def checkpoints_option() -> Decorator:
@@ -116,7 +122,7 @@ def checkpoints_option() -> Decorator:
 
 def data_option(text: str = "Data set, such as digits, folder:DIR or module:callable.", **settings: Any) -> Decorator:
     """`--data`; `show_default` words whose data set is taken instead."""
-    return click.option("--data", metavar="SPEC", help=text, **settings)
+    return click.option("--data", metavar="SPEC", help=text, shell_complete=data_words, **settings)
 
 
 def features_option(**settings: Any) -> Decorator:

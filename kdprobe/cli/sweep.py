@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdprobe.cli.named_modules import modules_in
-from kdprobe.cli.options import PATH, FiniteRange, flags, sweep_options
+from kdprobe.cli.options import PATH, FiniteRange, flags, recipe_argument, sweep_options
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -40,7 +40,7 @@ def sweep() -> None:
 
 
 @sweep.command("run")
-@click.argument("recipe")
+@recipe_argument()
 @click.option(
     "--grid",
     "grids",
@@ -92,7 +92,7 @@ def status(folder: Path) -> None:
 
 
 @click.command("sweep-dropout")
-@click.argument("recipe")
+@recipe_argument()
 @click.option(
     "--kind",
     type=click.Choice(["feature", "logit", "both"]),

@@ -16,12 +16,14 @@ from kdprobe.cli.options import (
     method_option,
     out_option,
     quiet_option,
+    recipe_argument,
     resume_option,
     seed_option,
     set_option,
     teacher_option,
     trust_option,
 )
+from kdprobe.cli.shells.words import method_words
 from kdprobe.errors import ConfigError, near_matches
 from kdprobe.formats.counts import counted
 from kdprobe.terminal import echo
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@recipe_argument(required=False)
 @set_option()
 @teacher_option()
-@method_option("Method instead of the recipe's, with the recipe's options for it.", metavar="NAME")
+@method_option(
+    "Method instead of the recipe's, with the recipe's options for it.", metavar="NAME", shell_complete=method_words
+)
 @data_option(show_default="the recipe's")
 @seed_option("Seed of initialisation, shuffling and augmentation.")
 @out_option("Run folder.", of=PATH, show_default="runs/RECIPE[-METHOD]-seedN")

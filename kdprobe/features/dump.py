@@ -286,6 +286,9 @@ def _copy(
         say(f"starts again from the beginning: {error}")
         return
     with store:
+        if not store.n_samples:
+            say(f"starts again from the beginning: no minibatch of {kept} is complete")
+            return
         _check_same(dump, part, store, say)
         readers = {role: store.minibatches(role) for role in store.roles}
         layouts = {role: {name: store.layout(role, name) for name in store.layers(role)} for role in store.roles}

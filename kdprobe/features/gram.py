@@ -113,7 +113,7 @@ def judged(products: Sequence[Product]) -> tuple[Float[Tensor, "L n n"], Bool[Te
     Args:
         products: of at least one layer, all on one device, of the same samples.
     """
-    stack = torch.stack([one.plain for one in products])
+    stack = torch.stack([one.plain for one in products]) if len(products) > 1 else products[0].plain[None]
     n, squares = stack.shape[1], stack.diagonal(dim1=1, dim2=2).sum(1)
     grams = _by_layers(double_centre, stack)
     spread = grams.diagonal(dim1=1, dim2=2).sum(1)
@@ -177,7 +177,8 @@ def _sum_of_strips(rows: Tensor) -> Tensor:
     count = next((count for count in range(wanted, wanted // 2, -1) if width % count == 0), wanted)
     wide, (step, across) = width // count, rows.stride()
     strips = rows.as_strided((count, n, wide), (wide * across, step, across))
-    gram = torch.bmm(strips, strips.mT).sum(0, dtype=torch.float64)
+    made = torch.bmm(strips, strips.mT)
+    gram = made.sum(0, dtype=torch.float64) if count > 1 else made[0].to(torch.float64)
     rest = rows[:, count * wide :] if width % count else None
     return gram if rest is None else gram.add_(rest @ rest.mT)
 

@@ -138,7 +138,10 @@ def double_centre(gram: Float[Tensor, "*stack n n"]) -> Float[Tensor, "*stack n 
     """Subtract row and column means: the Gram matrix of mean-free features, as float64 copy."""
     wide = gram.to(torch.float64)
     rows = wide.mean(-1, keepdim=True)
-    return wide - rows - rows.mT + rows.mean(-2, keepdim=True)
+    centred = wide - rows
+    centred -= rows.mT
+    centred += rows.mean(-2, keepdim=True)
+    return centred
 
 
 def _common_size(gram_x: Tensor, gram_y: Tensor) -> int:

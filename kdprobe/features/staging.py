@@ -170,7 +170,8 @@ class Staging:
 def behind(function: Callable[..., Any], *, most_bytes: int = MOST_BYTES) -> Iterator[Callable[..., None]]:
     """Call a function in a thread, in order; what waits for it takes no more than so many bytes, or is a single call.
 
-    Its errors reach the caller, by the next call or at the end of the block; after one it is not called any more.
+    Its errors reach the caller, by the next call or at the end of the block; after one it is not called any more. What
+    waits when the block fails is still called, unless a person interrupts it.
 
     Args:
         function: what is called.
@@ -199,6 +200,10 @@ def behind(function: Callable[..., Any], *, most_bytes: int = MOST_BYTES) -> Ite
                 pending.popleft()[1].result()
             pending.append((n_bytes, executor.submit(run, partial(function, *arguments, **options))))
 
-        yield call
+        try:
+            yield call
+        except KeyboardInterrupt:
+            executor.shutdown(wait=False, cancel_futures=True)  # what is not begun would take its time
+            raise
         for _, future in pending:
             future.result()

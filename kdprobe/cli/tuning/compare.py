@@ -16,11 +16,13 @@ from kdprobe.cli.options import (
     out_option,
     overwrite_option,
     quiet_option,
+    recipe_argument,
     seeds_option,
     set_option,
     teacher_option,
     trust_option,
 )
+from kdprobe.cli.shells.words import method_words
 from kdprobe.errors import ConfigError
 from kdprobe.terminal import echo
 
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe")
-@click.option("--methods", required=True, metavar="M1,M2,...", help="Methods, or variants that the recipe defines.")
+@recipe_argument()
+@click.option(
+    "--methods",
+    required=True,
+    metavar="M1,M2,...",
+    help="Methods, or variants that the recipe defines.",
+    shell_complete=method_words,
+)
 @click.option(
     "--trials",
     type=click.IntRange(min=1),

@@ -88,18 +88,26 @@ def test_behind_an_error_nothing_is_called():
     assert called == [0, 1]
 
 
-def test_what_waits_is_still_called_when_the_caller_fails():
-    called = []
+@pytest.mark.parametrize(("error", "n_called"), [(ZeroDivisionError, 3), (KeyboardInterrupt, 1)])
+def test_what_waits_is_still_called_when_the_caller_fails_but_nobody_who_interrupts_waits_for_it(error, n_called):
+    called, begun, go = [], threading.Event(), threading.Event()
+
+    def function(number):
+        begun.set()
+        go.wait()
+        called.append(number)
 
     def calls():
-        with behind(called.append) as call:
-            call(1, 0)
-            call(1, 1)
-            raise KeyboardInterrupt
+        with behind(function) as call:
+            for number in range(3):
+                call(1, number)
+            begun.wait()
+            threading.Timer(0.1, go.set).start()
+            raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         calls()
-    assert called == [0, 1]
+    assert called == [*range(n_called)]
 
 
 class OnDevice(Tensor):

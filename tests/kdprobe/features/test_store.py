@@ -471,6 +471,18 @@ def test_a_dump_that_was_killed_before_its_first_minibatch_begins_anew(nets, pat
     assert FeatureStore.open(path).n_samples == 20
 
 
+def test_a_dump_that_was_killed_inside_its_first_minibatch_begins_anew(nets, path):
+    student, told = {"student": nets["student"]}, []
+    with pytest.raises(ZeroDivisionError):
+        write_dump(wanted(student, minibatches=stopping(student, after=8)), path)
+    with h5py.File(partial_path(path), "r+") as file:
+        file["samples/valid"][()] = 0
+    write_dump(wanted(student), path, resume=True, say=told.append)
+    assert told[0].startswith("starts again from the beginning: no minibatch of ")
+    with FeatureStore.open(path) as store:
+        assert store.index.tolist() == list(range(20))
+
+
 def test_dump_refuses_existing_files_and_different_images(nets, path):
     def differing(start, stop):
         for batches in views(nets).minibatches(start, stop, batch_size=8):

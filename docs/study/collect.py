@@ -1,0 +1,140 @@
+"""Gather what the study's page needs from the trained networks and their measures, small enough to be kept beside it.
+
+    python docs/study/collect.py OUT
+
+OUT is what `docs/study/run.py` wrote. Kept are, in `docs/study/results`, for each comparison its result and the results
+about answers and about all pairs of networks; the sweep of rates; and `networks.csv`, which has a line for each number
+that was measured of one network: its accuracy, and at each pair of stages the shares of general knowledge, CKA as it is
+and set beside chance, and CKNNA.
+"""
+
+import csv
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kdprobe.results import Result, load_result
+from kdprobe.sweeps.ledger import open_ledger
+
+RESULTS = Path(__file__).parent / "results"
+COMPARISONS = (
+    "dinov2-resnet20", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet20", "ferplus-resnet18",
+    "ferplus-mobilenetv2",
+)  # fmt: skip
+#: results of all networks of a comparison: where they are, and what they are kept as
+_OF_ALL = {
+    "fidelity/fidelity.npz": "fidelity.npz",
+    "map/map.npz": "map.npz",
+    "evaluation/evaluation.npz": "evaluation.npz",
+    "compound/compound.npz": "compound.npz",
+}
+
+
+class Number(NamedTuple):
+    """A line of `networks.csv`: a number of one network, with its interval where it has one.
+
+    Attributes:
+        comparison: in which it was trained.
+        method: as what.
+        seed: with which.
+        quantity: what was measured.
+        stages: teacher's and student's layer; empty for the whole network.
+        value: the number.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        note: what limits it.
+    """
+
+    comparison: str
+    method: str
+    seed: int
+    quantity: str
+    stages: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    note: str = ""
+
+
+def networks(out: Path, name: str) -> Iterator[tuple[str, int, Path]]:
+    """Method, seed and run folder of each final network of a comparison."""
+    facts = load_result(out / name / "comparison.npz", kind="tuned-comparison").facts
+    ledger = open_ledger(out / name / "finals")
+    rows = [(method, seed) for method in facts["methods"] for seed in facts["seeds"]]
+    for (method, seed), cell in zip(rows, ledger.cells, strict=False):
+        yield method, seed, ledger.run(cell.id).path
+
+
+def numbers(out: Path, name: str) -> Iterator[Number]:
+    """All numbers of the networks of a comparison."""
+    comparison = load_result(out / name / "comparison.npz", kind="tuned-comparison")
+    accuracies = iter(comparison.arrays["accuracy"].ravel().tolist())
+    measures = out / "measures" / name
+    for (method, seed, run), accuracy in zip(networks(out, name), accuracies, strict=True):
+        about = (name, method, seed)
+        yield Number(*about, "accuracy", "", accuracy)
+        split = measures / "decomposition" / run.name / "knowledge.npz"
+        if split.exists():
+            yield from _shares(about, load_result(split, kind="knowledge"))
+            pairs = list(_pairs(load_result(split)))
+            cka = load_result(measures / "cka" / run.name / "cka.npz", kind="cka")
+            yield from _similarities(about, "CKA", cka, "matrix", pairs)
+            yield from _similarities(about, "calibrated CKA", cka, "calibrated", pairs)
+            cknna = load_result(measures / "cknna" / run.name / "cknna.npz", kind="similarity")
+            yield from _similarities(about, "CKNNA", cknna, "matrix", pairs)
+
+
+def _pairs(split: Result) -> Iterator[tuple[str, str]]:
+    return zip(split.facts["teacher_layers"], split.facts["student_layers"], strict=True)
+
+
+def _shares(about: tuple[str, str, int], split: Result) -> Iterator[Number]:
+    for place, (teacher, student) in enumerate(_pairs(split)):
+        for who in ("teacher", "student"):
+            value, low, high = split.arrays[f"{who}_general"][place].tolist()
+            limits = [key for key in ("lower_bound", "sample_limited") if split.facts[f"{who}_{key}"][place]]
+            stages = f"{teacher} {student}"
+            yield Number(*about, f"general share of the {who}", stages, value, low, high, " ".join(limits))
+
+
+def _similarities(
+    about: tuple[str, str, int], quantity: str, result: Result, key: str, pairs: list[tuple[str, str]]
+) -> Iterator[Number]:
+    rows, columns = result.facts["teacher_layers"], result.facts["student_layers"]
+    for teacher, student in pairs:
+        place = rows.index(teacher), columns.index(student)
+        ends = [float(result.arrays[end][place]) for end in ("low", "high")] if key == "matrix" else []
+        yield Number(*about, quantity, f"{teacher} {student}", float(result.arrays[key][place]), *ends)
+
+
+def main() -> None:
+    """Gather from the folder that the command line names."""
+    out = Path(sys.argv[1]).resolve()
+    there = [name for name in COMPARISONS if (out / name / "comparison.npz").exists()]
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / "networks.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Number._fields)
+        for name in there:
+            writer.writerows(_written(number) for number in numbers(out, name))
+    for name in there:
+        folder = RESULTS / name
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(out / name / "comparison.npz", folder / "comparison.npz")
+        for source, target in _OF_ALL.items():
+            if (path := out / "measures" / name / source).exists():
+                shutil.copyfile(path, folder / target)
+    for path in (out / "measures" / "rates").glob("*.npz"):
+        shutil.copyfile(path, RESULTS / f"rates-{path.name}")
+
+
+def _written(number: Number) -> list[object]:
+    return ["" if isinstance(value, float) and np.isnan(value) else value for value in number]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Write the tables of `docs/study/index.md` from the results beside it.
+
+    python docs/study/page.py
+
+What stands between two marks, `<!-- table: NAME -->` and `<!-- end -->`, is made anew; a table whose results are not
+there says so.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_grids
+from scipy.stats import spearmanr, t
+
+from kdprobe.mean_interval import detectable_difference, holm, worded, worded_interval, worded_p_value
+from kdprobe.results import Result, load_result
+from kdprobe.runs.differences import against, differences, worded_difference
+from kdprobe.tuning.words import chosen_rows, note, summary_rows
+
+HERE = Path(__file__).parent
+PAGE = HERE / "index.md"
+RESULTS = HERE / "results"
+MARKED = re.compile(r"<!-- table: (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+REFERENCE = "dropkd-without-dropout"
+_DRAWS = 2000
+
+Rows = Sequence[dict[str, str]]
+
+
+def page() -> str:
+    """The page with the tables of today."""
+    return MARKED.sub(lambda found: _made(found.group(1)), PAGE.read_text(encoding="utf-8"))
+
+
+def _made(name: str) -> str:
+    kind, _, about = name.partition(" ")
+    try:
+        text = TABLES[kind](about)
+    except FileNotFoundError as error:
+        text = f"*Not measured yet: there is no {Path(error.filename).relative_to(HERE)}.*"
+    return f"<!-- table: {name} -->\n{text}\n<!-- end -->"
+
+
+def comparison(name: str) -> str:
+    """Accuracies of all methods of a comparison, and how they differ from `kd` and `plain`."""
+    result = _result(f"{name}/comparison.npz")
+    remarks = [f"* {one['reason']}" for one in result.facts["remarks"]]
+    return "\n".join([note(result), "", *markdown(list(summary_rows(result))), *([""] if remarks else []), *remarks])
+
+
+def together(name: str) -> str:
+    """The same differences, if the noise of a seed is as large for all methods: one variance from all of them."""
+    result = _result(f"{name}/comparison.npz")
+    methods, baselines = result.facts["methods"], [one for one in ("kd", "plain") if one in result.facts["methods"]]
+    accuracy = result.arrays["accuracy"]
+    kept = ~np.isnan(accuracy).any(1)
+    variance, freedom = residual_variance(accuracy[kept])
+    error = float(np.sqrt(2 * variance / accuracy.shape[1]))
+    pairs = [
+        (one, other)
+        for one, other in against(methods, baselines)
+        if kept[[methods.index(one), methods.index(other)]].all()
+    ]
+    means = dict(zip(methods, accuracy.mean(1), strict=True))
+    apart = np.array([means[one] - means[other] for one, other in pairs])
+    adjusted = holm(2 * t.sf(np.abs(apart) / error, freedom))
+    half = float(t.ppf(0.975, freedom)) * error
+    told = {
+        pair: f"{100 * difference:+.2f} ± {100 * half:.2f} ({worded_p_value(p_value)})"
+        for pair, difference, p_value in zip(pairs, apart.tolist(), adjusted.tolist(), strict=True)
+    }
+    rows = [{"method": one} | {f"minus {other}": told.get((one, other), "") for other in baselines} for one in methods]
+    least = detectable_difference(error, freedom, tests=len(pairs))
+    said = (
+        f"One standard deviation of {100 * np.sqrt(variance):.2f} points for all methods and seeds, what all methods "
+        f"have in common by a seed taken out ({freedom} degrees of freedom). A true difference of {100 * least:.1f} "
+        f"points would have been found with a probability of 80 % by the strictest of the {len(pairs)} tests."
+    )
+    return "\n".join([*markdown(rows), "", said])
+
+
+def residual_variance(table: ndarray) -> tuple[float, int]:
+    """Variance of what neither the row (method) nor the column (seed) explains, and its degrees of freedom."""
+    rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    return float((rest**2).sum() / freedom), freedom
+
+
+def chosen(name: str) -> str:
+    """The settings that were chosen."""
+    return "\n".join(markdown(list(chosen_rows(_result(f"{name}/comparison.npz")))))
+
+
+def rates(kind: str) -> str:
+    """Accuracies by equal rates of both networks, and what each differs from no dropout."""
+    result = _result(f"rates-dropout-{kind}.npz")
+    found = {
+        f"{rate:g}": result.arrays["accuracy"][place, place] for place, rate in enumerate(result.facts["rates_teacher"])
+    }
+    n_images = result.facts["n_images"]
+    table = np.stack(list(found.values()))
+    compared = differences({"accuracy": table}, dict.fromkeys(found, "dropkd"), [n_images] * len(found), baseline="0")
+    against = {entry["method"]: worded_difference(entry, scale=100) for entry in compared}
+    rows = [
+        {
+            "rate": rate,
+            "accuracy %": worded_interval(values, scale=100, n_images=n_images),
+            "minus rate 0": against.get(rate, ""),
+        }
+        for rate, values in found.items()
+    ]
+    return "\n".join([*markdown(rows), "", _power(table - table[:1], len(compared))])
+
+
+def _power(paired: ndarray, n_tests: int) -> str:
+    """The smallest difference that so many seeds would have shown."""
+    n_seeds = paired.shape[1]
+    deviation = float(np.sqrt(paired[1:].var(axis=1, ddof=1).mean()))
+    error = deviation / np.sqrt(n_seeds)
+    least = detectable_difference(error, n_seeds - 1, tests=n_tests)
+    return (
+        f"A true difference of {100 * least:.1f} points would have been found with a probability of 80 % by the "
+        f"strictest of these {n_tests} tests ({n_seeds} seeds; differences of single seeds have a standard deviation "
+        f"of {100 * deviation:.2f} points)."
+    )
+
+
+def inside(name: str) -> str:
+    """What the last stages share with the teacher's, by method, and how methods differ from DropKD without dropout."""
+    numbers = [row for row in _networks() if row["comparison"] == name and row["stages"]]
+    last = list(dict.fromkeys(row["stages"] for row in numbers))[-1]
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in numbers:
+        if row["stages"] == last:
+            values[row["quantity"]][row["method"]].append(float(row["value"]))
+    methods = list(next(iter(values.values())))
+    tables = {quantity: np.array(list(of.values())) for quantity, of in values.items()}
+    named = dict.fromkeys(methods, "dropkd")
+    compared = {
+        quantity: {
+            entry["method"]: worded_difference(entry, digits=3)
+            for entry in differences({"cka": table}, named, [None] * len(methods), baseline=REFERENCE)
+        }
+        for quantity, table in tables.items()
+    }
+    rows = [
+        {"method": method}
+        | {
+            quantity: f"{worded_interval(table[place], digits=3)}; {compared[quantity].get(method, 'the reference')}"
+            for quantity, table in tables.items()
+        }
+        for place, method in enumerate(methods)
+    ]
+    return "\n".join([f"Teacher's and student's last stage, `{last.replace(' ', '` and `')}`:", "", *markdown(rows)])
+
+
+def answers(name: str) -> str:
+    """Agreement with the teacher, also where it is wrong."""
+    result = _result(f"{name}/fidelity.npz")
+    wanted = ("accuracy", "agreement", "agreement_wrong", "same_error", "jensen_shannon")
+    places = [result.facts["quantities"].index(quantity) for quantity in wanted]
+    labels, scales = result.facts["labels"], result.facts["scales"]
+    rows = [
+        {"method": f"{group} ({role})"}
+        | {
+            labels[place]: worded(ends[place], scale=scales[place], digits=1 if scales[place] > 1 else 3)
+            for place in places
+        }
+        for group, role, ends in zip(
+            result.facts["groups"], result.facts["group_roles"], result.arrays["means"], strict=True
+        )
+    ]
+    return "\n".join(markdown(rows))
+
+
+def predicts(name: str) -> str:
+    """Whether what is alike inside says which student is better: rank correlation over all students."""
+    found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    last = [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]][-1]
+    for row in _networks():
+        if row["comparison"] == name and row["stages"] in ("", last):
+            found[row["quantity"]][row["method"], row["seed"]] = float(row["value"])
+    accuracy = found.pop("accuracy")
+    rows = []
+    for quantity, values in found.items():
+        pairs = [(method, accuracy[method, seed], value) for (method, seed), value in values.items()]
+        rows.append(
+            {"over all students": quantity, "rank correlation with accuracy": _correlation(pairs)}
+            | {"without plain": _correlation([pair for pair in pairs if pair[0] != "plain"])}
+        )
+    return "\n".join(markdown(rows))
+
+
+def _correlation(pairs: Sequence[tuple[str, float, float]]) -> str:
+    """Spearman's, with the interval of a bootstrap over methods, whose seeds stay together."""
+    by_method: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for method, accuracy, value in pairs:
+        by_method[method].append((accuracy, value))
+    groups, generator = list(by_method.values()), np.random.default_rng(0)
+
+    def of(chosen: Sequence[int]) -> float:
+        table = np.array([pair for place in chosen for pair in groups[place]])
+        return float(spearmanr(table[:, 0], table[:, 1]).statistic)
+
+    drawn = [of(generator.integers(len(groups), size=len(groups)).tolist()) for _ in range(_DRAWS)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return f"{of(range(len(groups))):+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def apart(name: str) -> str:
+    """Whether methods cluster, or seeds."""
+    lines = []
+    for one in _result(f"{name}/map.npz").facts["groupings"]:
+        given = "seeds" if one["of"] == "methods" else "methods"
+        lines.append(
+            f"* {one['of'].capitalize()}, given {given}: {100 * one['share']:.1f} % of the squared distances "
+            f"(PERMANOVA, p = {one['p_value']:.2g}, {one['n_networks']} networks)."
+        )
+    return "\n".join(lines)
+
+
+def grids(_: str) -> str:
+    """The published grids beside the noise of our own runs."""
+    noises = {name: _noise(name) for name in ("dinov2-resnet20", "ferplus-resnet18", "ferplus-mobilenetv2")}
+    rows = []
+    for grid in published_grids():
+        row = {
+            "figure": f"{grid.name[-1]} ({grid.kind} rates, {grid.n_cells} cells)",
+            "range": f"{grid.range:.2f} points",
+            "noise that gives it once in 20 grids": f"{grid.enough:.2f} points",
+        }
+        for name, noise in noises.items():
+            deviation = 100 * noise.deviation(N_IMAGES)
+            row[f"noise of {name}"] = f"{deviation:.2f} points: p = {p_of_range(grid, deviation):.2g}"
+        row["equal rates minus others"] = f"{grid.on_diagonal:+.2f} points (p = {grid.p_diagonal:.2g})"
+        rows.append(row)
+    return "\n".join(markdown(rows))
+
+
+def _noise(name: str) -> Noise:
+    """Of all methods of a comparison together, from the answers of their seeds."""
+    result = _result(f"{name}/fidelity.npz")
+    right = result.arrays["predictions"] == result.arrays["targets"]
+    of_group = np.array(result.facts["of_group"])
+    groups = [right[of_group == group] for group in dict.fromkeys(of_group.tolist())]
+    return noise_of([group for group in groups if len(group) > 1])
+
+
+def markdown(rows: Rows) -> Iterator[str]:
+    """Rows with the same keys as a table."""
+    for cells in (list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)):
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _result(name: str) -> Result:
+    path = RESULTS / name
+    if not path.exists():
+        raise FileNotFoundError(2, "", str(path))
+    return load_result(path)
+
+
+def _networks() -> list[dict[str, Any]]:
+    path = RESULTS / "networks.csv"
+    if not path.exists():
+        raise FileNotFoundError(2, "", str(path))
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "comparison": comparison,
+    "together": together,
+    "chosen": chosen,
+    "rates": rates,
+    "inside": inside,
+    "answers": answers,
+    "predicts": predicts,
+    "apart": apart,
+    "grids": grids,
+}
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

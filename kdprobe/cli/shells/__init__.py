@@ -1,0 +1,1 @@
+"""Completion of half-typed command lines by shells."""
