@@ -26,7 +26,7 @@ def test_the_page_is_that_of_today(made):
 def test_every_mark_has_a_table(made):
     text = (STUDY / "index.md").read_text(encoding="utf-8")
     names = [line.split()[2] for line in text.splitlines() if line.startswith("<!-- table:")]
-    assert {name for name in names} == set(made.TABLES)
+    assert set(names) == set(made.TABLES)
     assert len(names) == text.count("<!-- end -->")
 
 
