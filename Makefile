@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread, which keep their byte code; the tests of a file share what they set up
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: install demo docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
+.PHONY: install demo dist docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -95,5 +95,15 @@ bench-sweep: $(STAMP)
 bench-gpu: $(STAMP)
 	KDPROBE_TRUST=tests.benchmarks.bench_gpu $(BIN)/python -m tests.benchmarks.bench_gpu
 
+# wheel and sdist; the wheel is tried in an environment of its own, away from these files
+dist: $(STAMP)
+	$(BIN)/python -m pip install --quiet build
+	rm -rf dist
+	$(BIN)/python -m build
+	set -e; apart=$$(mktemp -d); trap 'rm -rf "$$apart"' EXIT; \
+	$(PYTHON) -m venv "$$apart"/venv; \
+	"$$apart"/venv/bin/python -m pip install --quiet dist/*.whl; \
+	cd "$$apart"; venv/bin/kdprobe demo --seeds 1 --quiet; test -s demo/report.html
+
 clean:
-	rm -rf .venv build docs/_build docs/examples docs/reference/made *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist docs/_build docs/examples docs/reference/made *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -27,10 +27,22 @@ if TYPE_CHECKING:
 @click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=PATH)
 @out_option("Folder of the pictures.", show_default="beside each result")
 @format_option()
+@click.option(
+    "--names",
+    type=FILE,
+    metavar="FILE",
+    help="YAML or JSON file with what layers, networks, methods or classes are called in the pictures.",
+)
 @overwrite_option()
 @quiet_option()
 def figures(
-    results: tuple[Path, ...], out: Path | None, formats: tuple[str, ...], *, overwrite: bool, quiet: bool
+    results: tuple[Path, ...],
+    out: Path | None,
+    formats: tuple[str, ...],
+    names: Path | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Draw one picture of each saved RESULT.
 
@@ -39,10 +51,13 @@ def figures(
     \b
     Example:
       kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
+      kdprobe figures cka.npz --names names.yaml
     """
     from figures.pictures import draw_files
+    from figures.pictures.renaming import read_names
 
-    for path in draw_files(results, formats, out=out, overwrite=overwrite):
+    called = {} if names is None else read_names(names)
+    for path in draw_files(results, formats, out=out, names=called, overwrite=overwrite):
         if not quiet:
             echo(path)
 

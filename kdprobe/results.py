@@ -20,9 +20,10 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,17 @@ from numpy.typing import NDArray
 from kdprobe.errors import ResultError
 from kdprobe.files import replacing, require_writable
 from kdprobe.formats.jsons import parse_json
+from kdprobe.formats.labelled import as_dataset, frames, page_of
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.schema import shown
 from kdprobe.kinds import find_kind
 from kdprobe.provenance import command_line, named
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -55,6 +62,33 @@ class Result:
     arrays: dict[str, NDArray[Any]]
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_frames(self) -> "dict[str, pd.DataFrame]":
+        """Tidy tables for pandas, one for the arrays of each shape, by the names of their dimensions."""
+        return frames(find_kind(self.kind), self.arrays, self.facts)
+
+    def to_xarray(self) -> "xr.Dataset":
+        """All arrays with the names along their dimensions.
+
+        Raises:
+            ResultError: if xarray is not installed.
+        """
+        about = {"kind": self.kind, "command": str(self.provenance.get("command", ""))}
+        return as_dataset(find_kind(self.kind), self.arrays, self.facts, about)
+
+    def plot(self) -> "Figure":
+        """Draw it: a matplotlib figure, which a notebook shows and whose `axes` can be changed.
+
+        Raises:
+            ResultError: if its kind has no picture.
+        """
+        draw = EntryPoint("draw", "figures:draw", "kdprobe.figures").load()
+        figure: Figure = draw(self)
+        return figure
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return page_of(find_kind(self.kind), self.kind, self.arrays, self.facts, self.provenance)
 
 
 def save_result(

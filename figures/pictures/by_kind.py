@@ -1,7 +1,8 @@
 """Which kind of result is drawn by what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from figures.pictures.knowledge import draw_knowledge
 from figures.pictures.knowledge_comparison import draw_knowledge_comparison
 from figures.pictures.map import draw_map
 from figures.pictures.reliability import draw_reliability
+from figures.pictures.renaming import renamed
 from figures.pictures.tuned_comparison import draw_tuned_comparison
 from kdprobe.errors import ResultError, near_matches
 from kdprobe.kinds import installed, offered
@@ -56,17 +58,19 @@ class Analysis(Protocol):
         """The same as a result."""
 
 
-def draw(result: Result | Analysis | str | Path) -> Figure:
+def draw(result: Result | Analysis | str | Path, *, names: Mapping[str, str] = MappingProxyType({})) -> Figure:
     """Draw a result as its kind asks for.
 
     Args:
         result: a result, a saved one's file, or what an analysis found (`analyses.cka.CKAResult`).
+        names: what layers, networks, methods or classes are called instead: `{"blocks.11": "block 12"}`.
 
     Returns:
         a matplotlib figure, which a notebook shows and `figures.save_figure` writes.
 
     Raises:
-        ResultError: if it cannot be read, does not fit its kind, or its kind has no picture.
+        ResultError: if it cannot be read, does not fit its kind, its kind has no picture, or nothing has a name of
+            `names`.
     """
     if isinstance(result, str | Path):
         result = load_result(result)
@@ -74,6 +78,7 @@ def draw(result: Result | Analysis | str | Path) -> Figure:
         if not hasattr(result, "to_result"):
             raise ResultError(f"draw takes a result, its file, or what an analysis found, but got {result!r:.60}")
         result = result.to_result()
+    (result,) = renamed([result], names)
     check_result(result, with_provenance=False)
     return drawer(result.kind)(result)
 

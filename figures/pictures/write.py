@@ -1,17 +1,24 @@
 """From result files to picture files, and what the files are called."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from figures.pictures.by_kind import drawer
+from figures.pictures.renaming import renamed
 from figures.style import save_figure
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
-from kdprobe.results import Result, figure_kind, load_result, naming
+from kdprobe.results import Result, check_result, figure_kind, load_result, naming
 
 
 def draw_files(
-    paths: Sequence[str | Path], formats: Iterable[str], *, out: str | Path | None = None, overwrite: bool = False
+    paths: Sequence[str | Path],
+    formats: Iterable[str],
+    *,
+    out: str | Path | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
+    overwrite: bool = False,
 ) -> list[Path]:
     """Draw each result into files named after it; all are read before the first is written.
 
@@ -19,13 +26,15 @@ def draw_files(
         paths: result files (`.npz`).
         formats: of `pdf`, `png`, `svg`.
         out: folder of the pictures; beside each result if not given.
+        names: what layers, networks, methods or classes are called instead.
         overwrite: whether other files than such figures of kdprobe's may be lost.
 
     Returns:
         the files written.
 
     Raises:
-        ResultError: naming the file that cannot be drawn, or two that would get one name.
+        ResultError: naming the file that cannot be drawn, or two that would get one name; for a name that stands in
+            no result.
         OutputError: if another file is in the way.
     """
     targets: dict[Path, Path] = {}
@@ -34,7 +43,8 @@ def draw_files(
         if target in targets:
             raise ResultError(f"{targets[target]} and {path} would both be drawn as {target}; give one at a time")
         targets[target] = path
-    results = {target: _read(path) for target, path in targets.items()}
+    read = [_read(path) for path in targets.values()]
+    results = dict(zip(targets, renamed(read, names), strict=True))
     pictures = {
         target: [target.with_name(f"{target.name}.{ending}") for ending in dict.fromkeys(formats)] for target in targets
     }
@@ -42,6 +52,7 @@ def draw_files(
         permit([Output(path, figure_kind(result.kind)) for path in pictures[target]], overwrite=overwrite)
     for target, result in results.items():
         with naming(targets[target]):
+            check_result(result, with_provenance=False)
             figure = drawer(result.kind)(result)
         for path in pictures[target]:
             save_figure(figure, path, kind=figure_kind(result.kind), overwrite=overwrite)

@@ -10,7 +10,8 @@ import numpy as np
 from figures.pictures.by_kind import draw, has_picture
 from figures.report.elements import Gallery, KindSection, Panel, Picture, Results, Table, one_below_the_other
 from figures.style import rendered
-from kdprobe.kinds import List, find_kind
+from kdprobe.formats.labelled import axis_labels
+from kdprobe.kinds import find_kind
 from kdprobe.results import Result
 
 _MOST = 200  # rows of a table
@@ -69,13 +70,8 @@ def _table(result: Result, dims: tuple[str, ...], names: list[str]) -> Table:
 
 
 def _labels(result: Result, dim: str, size: int) -> list[str]:
-    """What the places along a dimension are called: as in the fact that lists them, or by their numbers."""
-    if dim == "interval":
-        return ["value", "low", "high"]
-    for name, fact in find_kind(result.kind).facts.items():
-        if isinstance(fact, List) and fact.dim == dim and name in result.facts:
-            return [str(label) for label in result.facts[name]]
-    return [str(index) for index in range(size)]
+    """What the places along a dimension are called."""
+    return list(map(str, axis_labels(find_kind(result.kind), result.facts, dim, size)))
 
 
 def _text(value: Any) -> str:

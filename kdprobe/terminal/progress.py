@@ -49,8 +49,8 @@ def progress(
     """
     if quiet or not _speaks():
         yield lambda _: None
-    elif on_terminal():
-        from tqdm import tqdm
+    elif on_terminal() or in_notebook():
+        from tqdm.auto import tqdm
 
         with tqdm(total=total, initial=done, desc=printable(label), unit=f" {unit}", leave=False, delay=0.5) as bar:
             _BARS.append(bar)
@@ -107,6 +107,12 @@ def on_terminal() -> bool:
     """Whether both of the process's outputs are a terminal."""
     streams = (sys.__stdout__, sys.stderr)
     return all(stream is not None and not stream.closed and stream.isatty() for stream in streams)
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter kernel, whose output is no terminal and still shows bars."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def worded_time(seconds: float) -> str:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,3 +168,21 @@ def test_a_training_whose_outputs_are_files_says_how_far_it_is(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert re.search(r"^train, epoch \d/3: step \d/5, \d+/50 images, \d+ images/s, \d+ s left$", done.stderr, re.M)
+
+
+def test_a_notebook_gets_a_bar(monkeypatch):
+    class ZMQInteractiveShell:
+        pass
+
+    bars = []
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
+    monkeypatch.setattr(
+        "tqdm.auto.tqdm", lambda **options: bars.append(options) or nullcontext(SimpleNamespace(update=bars.append))
+    )
+    assert not progress.on_terminal()
+    assert progress.in_notebook()
+    with progress.progress("cka", 100) as shown:
+        shown(30)
+    assert (bars[0]["total"], bars[1]) == (100, 30)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert not progress.in_notebook()
