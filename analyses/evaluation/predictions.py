@@ -68,7 +68,7 @@ def predict(
     split: Minibatches,
     *,
     batch_size: int = 256,
-    workers: int = 2,
+    workers: int | None = None,
     device: str | torch.device = "cpu",
     quiet: bool = True,
     forward: Forward | None = None,
@@ -79,7 +79,7 @@ def predict(
         model: from `kdprobe.load`, or any network; it is in evaluation mode meanwhile.
         split: images of the network's input size; or a loader of them, as `analyses.cka.cka` takes it.
         batch_size: images of a split at a time.
-        workers: processes that decode files of a split.
+        workers: processes that decode files of a split; as `shown_batches` has it if not given.
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
         forward: `forward(model, batch)` gives a network's output for a minibatch of any form.
@@ -201,7 +201,7 @@ def judge(
     *,
     device: str | torch.device = "cpu",
     batch_size: int = 256,
-    workers: int = 2,
+    workers: int | None = None,
     quiet: bool = True,
     same_classes: bool = True,
     **options: Any,
@@ -213,7 +213,7 @@ def judge(
         spec: the data set; the one that the first checkpoint names, if not given.
         device: where to compute.
         batch_size: images at a time.
-        workers: processes that decode files.
+        workers: as `predict` takes it.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
         options: `trust`, `told` and `view`, as `open_networks` takes them.
