@@ -118,6 +118,19 @@ def save_figure(figure: Figure, path: str | Path, *, kind: str = "figure", overw
     Raises:
         OutputError: if the name ends in something else, or another file is in the way.
         FileError: if the system does not let it be written.
+
+    Example:
+        >>> import figures
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> figures.save_figure(figures.draw("curves.npz"), "curves.png")
+        >>> from pathlib import Path
+        >>> Path("curves.png").is_file()
+        True
     """
     path = Path(path)
     ending = path.suffix.removeprefix(".")

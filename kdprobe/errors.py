@@ -13,6 +13,15 @@ class KdprobeError(Exception):
 
     Attributes:
         status: exit status of the command line.
+
+    Example:
+        >>> import kdprobe
+        >>> from kdprobe.results import load_result
+        >>> try:
+        ...     load_result("nowhere.npz")
+        ... except kdprobe.KdprobeError as error:
+        ...     print(error)
+        there is no result nowhere.npz
     """
 
     status = 2

@@ -56,6 +56,15 @@ class Result:
         arrays: the numbers, by name.
         facts: labels, units and reasons (JSON values).
         provenance: checkpoints, data, seed, versions, command (JSON values).
+
+    Example:
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> result.kind, result.facts["names"], result.arrays["accuracy"].tolist()
+        ('training', ['resnet8'], [[0.5, 0.8]])
     """
 
     kind: str
@@ -114,6 +123,17 @@ def save_result(
         ResultError: if the name does not end in `.npz`, or the result does not fit its kind.
         OutputError: if another file is in the way.
         FileError: if the system does not let it be written.
+
+    Example:
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> from pathlib import Path
+        >>> sorted(path.name for path in Path().iterdir())
+        ['curves.csv', 'curves.npz']
     """
     path, texts = Path(path), {".csv": table, **tables}
     with naming(f"in this {shown(result.kind)} result"):
@@ -235,6 +255,17 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
     Raises:
         ResultError: if the file is missing, foreign, damaged, newer than this version, of another kind, or does not
             fit its kind.
+
+    Example:
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> from kdprobe.results import load_result
+        >>> load_result("curves.npz", kind="training").arrays["accuracy"]
+        array([[0.5, 0.8]])
     """
     path = Path(path)
     if not path.is_file():

@@ -99,6 +99,11 @@ def cka_over_time(
         AnalysisError: if the run has no such snapshots or no teacher, if its teacher or data have changed since, or for
             too few permutations to calibrate.
         RunError: if the folder is not that of a run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.cka import cka_over_time
+        >>> cka_over_time(Path("runs/resnet8"), every=5)  # doctest: +SKIP
     """
     wished, alpha = calibrate or permutations > 0, round(1 - confidence, 12)
     n_permutations = enough_permutations(permutations, calibrated=wished, alpha=alpha)

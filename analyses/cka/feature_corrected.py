@@ -40,6 +40,15 @@ def feature_corrected_cka(
     Raises:
         AnalysisError: for other shapes, fewer than 4 samples or fewer than 2 units.
         Undefined: where HSIC of one of the layers with itself is not positive.
+
+    Example:
+        >>> import torch
+        >>> from analyses.cka import feature_corrected_cka, minibatch_cka
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> shared = torch.randn(20, 64, 4, generator=generator)  # two networks that see the same four directions
+        >>> x, y = (shared @ torch.randn(4, 16, generator=generator) for _ in range(2))
+        >>> minibatch_cka(x, y) < feature_corrected_cka(x, y)
+        True
     """
     x, y = (_minibatches(one, name) for one, name in ((x, "x"), (y, "y")))
     if x.shape[:2] != y.shape[:2]:

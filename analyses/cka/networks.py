@@ -49,6 +49,16 @@ def minibatch_cka(x: Float[Tensor, "k n dx"], y: Float[Tensor, "l m dy"]) -> flo
     Raises:
         AnalysisError: for other shapes or fewer than 4 samples.
         Undefined: for features that do not vary by more than rounding.
+
+    Example:
+        >>> import torch
+        >>> from analyses.cka import minibatch_cka
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(20, 64, 8, generator=generator)  # 20 minibatches of 64 samples
+        >>> round(minibatch_cka(x, 3 * x + 100), 4)
+        1.0
+        >>> abs(minibatch_cka(x, torch.randn(20, 64, 8, generator=generator))) < 0.02
+        True
     """
     x, y = as_tensor(x, name="x", least=3), as_tensor(y, name="y", least=3)
     if x.shape[:2] != y.shape[:2]:
@@ -127,6 +137,16 @@ def cka(
             finite, the loaders show different images, or one gives no minibatches.
         CaptureError: for an unknown layer.
         DeviceError: for a device that is not there.
+
+    Example:
+        >>> import torch
+        >>> from analyses.cka import cka
+        >>> from kdprobe.models import create
+        >>> _ = torch.manual_seed(0)
+        >>> teacher, student = (create(name, n_classes=10, image_size=16) for name in ("resnet14", "resnet8"))
+        >>> result = cka(teacher, student, [torch.rand(8, 3, 16, 16) for _ in range(4)], reduce="gap")
+        >>> result.matrix.shape, result.teacher_layers, result.student_layers
+        ((4, 4), ['act1', 'layer1', 'layer2', 'layer3'], ['act1', 'layer1', 'layer2', 'layer3'])
     """
     place = pick_device(device)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
@@ -176,6 +196,11 @@ def views_cka(
     Raises:
         AnalysisError: if there are fewer than 4 images, or a feature is not finite.
         CaptureError: for an unknown layer.
+
+    Example:
+        >>> from analyses.cka import views_cka
+        >>> from kdprobe.features.shared_images import open_views
+        >>> views_cka(open_views({"teacher": "runs/vit", "student": "runs/resnet8"}))  # doctest: +SKIP
     """
     seen = views.minibatches(batch_size=batch_size or SIZE, shard=shard, device=device, label="cka", quiet=quiet)
     rows, columns = (seen, None) if views.shared else tee(seen)

@@ -38,6 +38,17 @@ class CKAResult:
             weighting (how minibatches count), confidence, interval (how it was found), data, no_interval (why a defined
             cell has no interval; empty where all have one).
         provenance: where the numbers come from.
+
+    Example:
+        >>> import torch
+        >>> from analyses.cka import cka
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> result = cka(model, model, [torch.rand(8, 3, 16, 16) for _ in range(4)], reduce="gap")
+        >>> result.matrix.diagonal().round(4)
+        array([1., 1., 1., 1.])
+        >>> list(result.to_frame().columns[:5])
+        ['teacher_layer', 'student_layer', 'cka', 'low', 'high']
     """
 
     matrix: Array

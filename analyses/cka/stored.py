@@ -44,6 +44,17 @@ def files_cka(
     Raises:
         StoreError: if the files do not fit together, or are damaged.
         AnalysisError: if no minibatch has 4 samples, or a stored feature is not finite.
+
+    Example:
+        >>> from analyses.cka import files_cka
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from kdprobe.features import Dump, write_dump
+        >>> from kdprobe.models import create
+        >>> model, loader = create("resnet8", n_classes=10, image_size=16), [torch.rand(8, 3, 16, 16) for _ in range(4)]
+        >>> _ = write_dump(Dump.over({"teacher": model, "student": model}, loader, reduce="gap"), "features.h5")
+        >>> files_cka([Path("features.h5")]).matrix.diagonal().round(4)
+        array([1., 1., 1., 1.])
     """
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)

@@ -46,6 +46,15 @@ def evaluate(
         as fractions (value, low, high; NaN for a class without images, or that is never predicted);
         `targets` [n]; `predictions`, `confidences` [m, n]; with `against` also `accuracy_difference` and
         `uar_difference` [m, 2] (difference, p-value).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.evaluation import evaluate, judge
+        >>> from kdprobe.models import create, save
+        >>> save(create("resnet8", n_classes=10, image_size=8), Path("student.safetensors"))
+        >>> result = evaluate(judge("student.safetensors", "digits"))
+        >>> int(result.arrays["confusion"].sum()), sorted(result.arrays)[:3]
+        (359, ['accuracy', 'confidences', 'confusion'])
     """
     data, names = judged[0].data, [one.name for one in judged]
     targets, predictions = data.test.labels, [one.logits.argmax(1) for one in judged]

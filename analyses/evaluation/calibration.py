@@ -48,6 +48,13 @@ def reliability(confidence: Float64[ndarray, " n"], right: Bool[ndarray, " n"], 
 
     Raises:
         AnalysisError: for a confidence outside (0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.evaluation import reliability
+        >>> found = reliability(np.full(10, 0.8), np.arange(10) < 6, n_bins=5)
+        >>> found.images.tolist(), found.accuracy[3].item()
+        ([0, 0, 0, 10, 0], 0.6)
     """
     bins = _bins(confidence, n_bins)
     count = np.bincount(bins, minlength=n_bins)
@@ -72,6 +79,12 @@ def calibration_error(confidence: Float64[ndarray, " n"], right: Bool[ndarray, "
 
     Reference:
         Guo et al. (2017), On calibration of modern neural networks, equation 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.evaluation import calibration_error
+        >>> round(calibration_error(np.full(10, 0.8), np.arange(10) < 6), 2)  # says 80 %, is right in 60 %
+        0.2
     """
     return float(np.abs(_gaps(confidence, right, n_bins)).sum() / len(confidence))
 

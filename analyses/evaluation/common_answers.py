@@ -33,6 +33,13 @@ class Agreement:
         agreement_b_right: the same for b.
         agreement_b_wrong: the same for b.
         same_error: share with the same answer among the images that both get wrong.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import agreement
+        >>> answers = torch.tensor([0, 1, 1, 0])
+        >>> agreement(answers, answers, torch.tensor([0, 0, 1, 1])).kappa
+        1.0
     """
 
     table: Int64[ndarray, "2 2"]
@@ -68,6 +75,14 @@ def agreement(
     Reference:
         Cohen (1960), A coefficient of agreement for nominal scales; Geirhos, Meding, Wichmann (2020), Beyond accuracy:
         quantifying trial-by-trial behaviour of CNNs and humans by measuring error consistency, equations 1 and 2.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import agreement
+        >>> targets = torch.tensor([0, 0, 1, 1])
+        >>> found = agreement(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 1, 0]), targets)
+        >>> found.accuracy_a, found.accuracy_b, found.agreement
+        (0.75, 0.5, 0.75)
     """
     sizes = [len(one) for one in (predictions_a, predictions_b, targets)]
     if len(set(sizes)) > 1 or not sizes[0]:

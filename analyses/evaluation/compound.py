@@ -58,6 +58,14 @@ def compound_accuracy(scores: Float[Tensor, "n C"], pairs: Int64[Tensor, "n 2"])
 
     Raises:
         AnalysisError: if there are no images, a score is NaN, or a pair is not two of the classes.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import compound_accuracy
+        >>> scores = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.5, 0.4]])
+        >>> found = compound_accuracy(scores, torch.tensor([[0, 1], [0, 2]]))
+        >>> found.both, found.single, found.single_top2
+        (0.5, 0.5, 1.0)
     """
     return CompoundAccuracy(*(float(column.double().mean()) for column in compound_hits(scores, pairs).unbind(1)))
 

@@ -32,6 +32,14 @@ def jensen_shannon(
 
     Reference:
         Lin (1991), Divergence measures based on the Shannon entropy, equation 3.2.
+
+    Example:
+        >>> import math
+        >>> import torch
+        >>> from analyses.evaluation import jensen_shannon
+        >>> logits = torch.tensor([[50.0, 0.0]])
+        >>> jensen_shannon(logits, logits).item(), round(jensen_shannon(logits, -logits).item() / math.log(2), 2)
+        (0.0, 1.0)
     """
     if logits_a.shape != logits_b.shape:
         raise AnalysisError(

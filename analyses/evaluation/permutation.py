@@ -43,6 +43,15 @@ def paired_permutation(
 
     Reference:
         Good (2005), Permutation, parametric and bootstrap tests of hypotheses, chapter 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.evaluation import paired_permutation
+        >>> targets = np.arange(100) % 2
+        >>> right, other = np.arange(100) < 90, np.arange(100) < 70
+        >>> accuracy, uar = paired_permutation(right, other, targets, n_permutations=999)
+        >>> accuracy
+        Difference(value=0.2, p_value=0.001)
     """
     _, own, images = np.unique(targets, return_inverse=True, return_counts=True)
     net = np.bincount(own, right.astype(float) - other)  # images won minus lost, by class

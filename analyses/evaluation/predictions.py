@@ -37,6 +37,15 @@ class Judged:
         info: of the network.
         data: whose test images were judged.
         logits: float32 [n, C], on the CPU.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.evaluation import judge
+        >>> from kdprobe.models import create, save
+        >>> save(create("resnet8", n_classes=10, image_size=8), Path("student.safetensors"))
+        >>> (judged,) = judge("student.safetensors", "digits")
+        >>> judged.name, judged.logits.shape
+        ('student', torch.Size([359, 10]))
     """
 
     name: str
@@ -59,7 +68,7 @@ def predict(
     split: Minibatches,
     *,
     batch_size: int = 256,
-    workers: int = 2,
+    workers: int | None = None,
     device: str | torch.device = "cpu",
     quiet: bool = True,
     forward: Forward | None = None,
@@ -70,7 +79,7 @@ def predict(
         model: from `kdprobe.load`, or any network; it is in evaluation mode meanwhile.
         split: images of the network's input size; or a loader of them, as `analyses.cka.cka` takes it.
         batch_size: images of a split at a time.
-        workers: processes that decode files of a split.
+        workers: processes that decode files of a split; as `shown_batches` has it if not given.
         device: where to compute; the network is moved there.
         quiet: no progress on stderr.
         forward: `forward(model, batch)` gives a network's output for a minibatch of any form.
@@ -78,6 +87,13 @@ def predict(
     Raises:
         AnalysisError: for a loader that gives no minibatches.
         ModelError: if it is not clear what of the output is the logits.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import predict
+        >>> from kdprobe.models import create
+        >>> predict(create("resnet8", n_classes=10, image_size=16), [torch.rand(4, 3, 16, 16)]).shape
+        torch.Size([4, 10])
     """
     name, training, device = network_name(model), model.training, pick_device(device)
     model.to(device).eval()
@@ -185,7 +201,7 @@ def judge(
     *,
     device: str | torch.device = "cpu",
     batch_size: int = 256,
-    workers: int = 2,
+    workers: int | None = None,
     quiet: bool = True,
     same_classes: bool = True,
     **options: Any,
@@ -197,7 +213,7 @@ def judge(
         spec: the data set; the one that the first checkpoint names, if not given.
         device: where to compute.
         batch_size: images at a time.
-        workers: processes that decode files.
+        workers: as `predict` takes it.
         quiet: no progress on stderr.
         same_classes: whether the networks must have the data set's number of classes.
         options: `trust`, `told` and `view`, as `open_networks` takes them.
@@ -206,6 +222,15 @@ def judge(
         AnalysisError: if there is no data set to take, or a network has no classes, or another number of them, or
             logits that are not finite.
         DataError: if the data set has no labels.
+
+    Example:
+        >>> from analyses.evaluation import judge
+        >>> from pathlib import Path
+        >>> from kdprobe.models import create, save
+        >>> for name in ("teacher", "student"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> [one.name for one in judge(["teacher.safetensors", "student.safetensors"], "digits")]
+        ['teacher', 'student']
     """
     judged = []
     for one in open_networks(checkpoints, spec, device=device, quiet=quiet, **options):

@@ -32,7 +32,7 @@ def judge_by_probe(
     probe: Probe,
     neighbours: int = 20,
     batch_size: int = 256,
-    workers: int = 2,
+    workers: int | None = None,
     quiet: bool = True,
     **options: Any,
 ) -> tuple[list[Judged], dict[str, Any]]:
@@ -46,7 +46,7 @@ def judge_by_probe(
         probe: `linear`, logistic regression, or `knn`, the nearest training images by cosine.
         neighbours: k of `knn`.
         batch_size: images at a time.
-        workers: processes that decode files.
+        workers: as `predictions.predict` takes it.
         quiet: no progress on stderr.
         options: `device`, `trust`, `told` and `view`, as `predictions.judge` takes them.
 
@@ -56,6 +56,10 @@ def judge_by_probe(
 
     Raises:
         AnalysisError: if there is no data set to take, it has no classes, or features are not known or not finite.
+
+    Example:
+        >>> from analyses.evaluation import judge_by_probe
+        >>> judge_by_probe(["runs/headless"], "digits", probe="linear")  # doctest: +SKIP
     """
     judged, facts = [], list[dict[str, Any]]()
     reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "quiet": quiet}
@@ -100,7 +104,7 @@ def _words(facts: Mapping[str, Any]) -> str:
 
 @torch.inference_mode()
 def pooled_features(
-    one: Opened, split: Split, *, batch_size: int, workers: int, quiet: bool
+    one: Opened, split: Split, *, batch_size: int, workers: int | None, quiet: bool
 ) -> tuple[Float32[Tensor, "n d"], Int64[Tensor, " n"]]:
     """What a network's classifier gets, or what one without a classifier gives, and the classes of the images.
 

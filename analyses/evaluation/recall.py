@@ -25,6 +25,12 @@ def confusion(targets: Int64[Tensor, " n"], predictions: Int64[Tensor, " n"], n_
 
     Raises:
         AnalysisError: if there are no images, or a class is not one of the C.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import confusion
+        >>> confusion(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1]), 2).tolist()
+        [[1, 1], [0, 2]]
     """
     if not len(targets):
         raise AnalysisError("a confusion matrix needs at least one image, but there is none")
@@ -43,6 +49,12 @@ def unweighted_average_recall(matrix: Int64[Tensor, "C C"]) -> float:
 
     Returns:
         UAR in 0 to 1, also known as balanced accuracy or macro recall.
+
+    Example:
+        >>> import torch
+        >>> from analyses.evaluation import unweighted_average_recall
+        >>> unweighted_average_recall(torch.tensor([[90, 0], [5, 5]]))  # the rare class counts as much: 95 % are right
+        0.75
     """
     return float(mean_share(tally(matrix)))
 

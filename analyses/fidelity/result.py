@@ -53,6 +53,17 @@ def measure_fidelity(
     Raises:
         AnalysisError: for data of a single class, or a network that is given as its own teacher or twice.
         RunError: if two runs have the same configuration and seed.
+
+    Example:
+        >>> from analyses.evaluation import judge
+        >>> from analyses.fidelity import measure_fidelity
+        >>> from pathlib import Path
+        >>> from kdprobe.models import create, save
+        >>> for name in ("teacher", "student"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> teacher, student = judge(["teacher.safetensors", "student.safetensors"], "digits")
+        >>> measure_fidelity(teacher, [student]).facts["quantities"][:4]
+        ['accuracy', 'agreement', 'agreement_right', 'agreement_wrong']
     """
     networks, data = [*students, *controls], teacher.data
     _check(teacher, networks)

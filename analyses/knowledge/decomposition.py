@@ -94,6 +94,14 @@ class Decomposition:
         confidence: of the intervals.
         groups: which samples are not independent.
         group_folds: the groups of each fold.
+
+    Example:
+        >>> import torch
+        >>> from analyses.knowledge import decompose
+        >>> x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+        >>> found = decompose(x, x[:, :4])
+        >>> bool(torch.allclose(found.teacher_general + found.teacher_specific, (x - x.mean(0)).double(), atol=1e-5))
+        True
     """
 
     method: str
@@ -177,6 +185,16 @@ def decompose(
     Raises:
         AnalysisError: for an unknown method, different numbers of samples, too few of them for the folds, a
             feature that is not finite or does not vary, or `dropkd` without its file.
+
+    Example:
+        >>> import torch
+        >>> from analyses.knowledge import decompose
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> student = torch.randn(500, 4, generator=generator)
+        >>> teacher = torch.cat([student, torch.randn(500, 4, generator=generator)], 1)  # knows as much again
+        >>> shares = decompose(teacher, student).fractions
+        >>> round(shares["teacher_general"].value, 1), round(shares["student_general"].value, 1)
+        (0.5, 1.0)
     """
     if method not in DECOMPOSITIONS:
         raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, DECOMPOSITIONS)}")

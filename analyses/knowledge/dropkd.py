@@ -50,6 +50,10 @@ def load_dropkd(path: str | Path) -> DropKD:
     Raises:
         CheckpointError: if the file is missing or damaged.
         AnalysisError: if it is of another method, or a run has none.
+
+    Example:
+        >>> from analyses.knowledge import load_dropkd
+        >>> load_dropkd("runs/dropkd")  # doctest: +SKIP
     """
     path = Path(path)
     if path.is_dir():

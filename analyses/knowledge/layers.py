@@ -59,6 +59,18 @@ def decompose_layers(
     Raises:
         AnalysisError: naming the pair that cannot be decomposed.
         Undefined: likewise, if a layer of every pair does not vary.
+
+    Example:
+        >>> import torch
+        >>> from analyses.knowledge import decompose_layers
+        >>> from analyses.paired_features import loader_features
+        >>> from kdprobe.models import create
+        >>> _ = torch.manual_seed(0)
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> features = loader_features(model, model, [torch.rand(64, 3, 16, 16) for _ in range(3)])
+        >>> knowledge, _ = decompose_layers(features, [("layer1", "layer1")], probes=False)
+        >>> knowledge.arrays["teacher_general"].round(3).tolist()
+        [[1.0, 1.0, 1.0]]
     """
     options: dict[str, Any] = {"method": method, "folds": folds, "seed": seed, "confidence": confidence}
     if n_images:

@@ -33,6 +33,14 @@ def probe_accuracy(
 
     Raises:
         AnalysisError: if the features do not vary, or a training fold holds one class only.
+
+    Example:
+        >>> import torch
+        >>> from analyses.knowledge import probe_accuracy
+        >>> labels = torch.arange(100) % 2
+        >>> features = torch.stack([labels, torch.arange(100) / 100], 1).double()  # the first one tells the class
+        >>> probe_accuracy(features, labels, list(torch.arange(100).split(20)))
+        (1.0, 0.9630065017930143, 1.0)
     """
     x, y = features.cpu().numpy(), labels.cpu().numpy()
     size = float(np.square(x).sum())

@@ -39,6 +39,13 @@ def chord_distances(similarity: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "
 
     Returns:
         symmetric, from the mean of both directions, with a diagonal of 0; NaN where the similarity is.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.map import chord_distances
+        >>> chord_distances(np.array([[1.0, 0.5], [0.5, 1.0]]))
+        array([[0., 1.],
+               [1., 0.]])
     """
     distances: _Array = np.sqrt(np.maximum(2 - (similarity + similarity.T), 0))
     np.fill_diagonal(distances, 0)
@@ -59,6 +66,13 @@ def principal_coordinates(distances: Float[np.ndarray, "N N"], axes: int = 2) ->
 
     Reference:
         Gower (1966), Some distance properties of latent root and vector methods used in multivariate analysis.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.map import principal_coordinates
+        >>> found = principal_coordinates(np.array([[0.0, 3, 6], [3, 0, 3], [6, 3, 0]]))  # points on a line
+        >>> found.shares.round(2).tolist()
+        [1.0, 0.0]
     """
     sizes, vectors = np.linalg.eigh(inner_products(distances))
     order = np.argsort(-sizes, kind="stable")[:axes]
@@ -88,6 +102,13 @@ def average_linkage(distances: Float[np.ndarray, "N N"]) -> Float[np.ndarray, "M
 
     Reference:
         Sokal, Michener (1958), A statistical method for evaluating systematic relationships.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.map import average_linkage
+        >>> distances = np.array([[0.0, 1, 4], [1, 0, 4], [4, 4, 0]])
+        >>> average_linkage(distances).tolist()  # 0 and 1 join at 1, then 2 at 4
+        [[1.0, 0.0, 1.0, 2.0], [2.0, 3.0, 4.0, 3.0]]
     """
     _require_known(distances)
     if len(distances) < 2:

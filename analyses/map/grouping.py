@@ -66,6 +66,14 @@ def permanova(
     Reference:
         Anderson (2001), A new method for non-parametric multivariate analysis of variance; Anderson, ter Braak (2003),
         Permutation tests for multi-factorial analysis of variance, for the restricted permutations.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.map import permanova
+        >>> points = np.array([0.0, 0.1, 0.2, 5.0, 5.1, 5.2])
+        >>> found = permanova(abs(points[:, None] - points), ["a"] * 3 + ["b"] * 3)
+        >>> round(found.share, 2), found.p_value, found.smallest_p
+        (1.0, 0.1, 0.1)
     """
     n = len(distances)
     other = [0] * n if within is None else list(within)

@@ -82,6 +82,15 @@ def canonical_correlations(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -
 
     Reference:
         Björck, Golub (1973), Numerical methods for computing angles between linear subspaces.
+
+    Example:
+        >>> import torch
+        >>> from analyses.similarity import canonical_correlations
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(1000, 3, generator=generator)
+        >>> y = torch.cat([x[:, :1], torch.randn(1000, 2, generator=generator)], 1)  # one direction in common
+        >>> canonical_correlations(x, y).round(decimals=1).tolist()
+        [1.0, 0.1, 0.0]
     """
     one, other = _CCA().prepared_pair(x, y)
     correlations: Tensor = torch.linalg.svdvals(one.directions.T @ other.directions)
@@ -109,6 +118,18 @@ def svcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], *, variance: float
 
     Reference:
         Raghu, Gilmer, Yosinski, Sohl-Dickstein (2017), SVCCA, section 2.
+
+    Example:
+        >>> from analyses.similarity import svcca
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(svcca(x, 3 * x @ rotation), 2)
+        1.0
+        >>> round(svcca(x, other), 2)
+        0.19
     """
     return SVCCA(variance).between(x, y)
 
@@ -133,6 +154,18 @@ def pwcca(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
 
     Reference:
         Morcos, Raghu, Bengio (2018), Insights on representational similarity in neural networks, section 2.1.
+
+    Example:
+        >>> from analyses.similarity import pwcca
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(pwcca(x, 3 * x @ rotation), 2)
+        1.0
+        >>> round(pwcca(x, other), 2)
+        0.19
     """
     return PWCCA().between(x, y)
 

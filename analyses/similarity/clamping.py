@@ -27,6 +27,12 @@ def clamp_outliers(
 
     Reference:
         Huh, Cheung, Wang, Isola (2024), The platonic representation hypothesis: their code's preparation of features.
+
+    Example:
+        >>> import torch
+        >>> from analyses.similarity import clamp_outliers
+        >>> clamp_outliers(torch.tensor([[1.0, -2.0], [3.0, 100.0]]), quantile=0.5, exact=True).tolist()
+        [[1.0, -2.0], [3.0, 3.0]]
     """
     values = as_tensor(features, name="features", least=2).detach()
     if not 0 < quantile < 1:

@@ -44,6 +44,18 @@ def distance_correlation(
     Reference:
         Székely, Rizzo, Bakirov (2007), Measuring and testing dependence by correlation of distances, definition 3;
         Székely, Rizzo (2014), Partial distance correlation with methods for dissimilarities, section 3.
+
+    Example:
+        >>> from analyses.similarity import distance_correlation
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(distance_correlation(x, 3 * x @ rotation), 2)
+        1.0
+        >>> round(distance_correlation(x, other), 2)
+        0.01
     """
     squared = DistanceCorrelation(exponent, unbiased).between(x, y)
     return squared if unbiased else math.sqrt(max(squared, 0.0))

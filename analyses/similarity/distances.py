@@ -71,6 +71,18 @@ def rsa(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, ranks: bool = F
 
     Reference:
         Kriegeskorte, Mur, Bandettini (2008), Representational similarity analysis.
+
+    Example:
+        >>> from analyses.similarity import rsa
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(rsa(x, 3 * x @ rotation), 2)
+        1.0
+        >>> round(rsa(x, other), 2)
+        0.01
     """
     return (RankRSA() if ranks else RSA()).between(x, y)
 

@@ -199,6 +199,18 @@ def mutual_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int =
 
     Reference:
         Huh, Cheung, Wang, Isola (2024), The platonic representation hypothesis, appendix B.
+
+    Example:
+        >>> from analyses.similarity import mutual_knn
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(mutual_knn(x, x @ rotation), 2)
+        1.0
+        >>> round(mutual_knn(x, other), 2)
+        0.05
     """
     return MutualKNN(k, cosine=False).between(x, y)
 
@@ -221,6 +233,18 @@ def cycle_knn(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 
 
     Reference:
         As `mutual_knn`.
+
+    Example:
+        >>> from analyses.similarity import cycle_knn
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(cycle_knn(x, x @ rotation, k=3), 2)
+        0.4
+        >>> round(cycle_knn(x, other, k=3), 2)
+        0.05
     """
     return CycleKNN(k, cosine=False).between(x, y)
 
@@ -244,6 +268,18 @@ def cknna(x: Float[Tensor, "n ..."], y: Float[Tensor, "m ..."], *, k: int = 10, 
 
     Reference:
         As `mutual_knn`.
+
+    Example:
+        >>> from analyses.similarity import cknna
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(cknna(x, x @ rotation), 2)
+        1.0
+        >>> round(cknna(x, x + other / 2), 2)
+        0.54
     """
     return CKNNA(k, cosine=False, eps=eps).between(x, y)
 

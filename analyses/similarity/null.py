@@ -53,6 +53,12 @@ class Calibrated:
         score: how far it does, as a fraction of the way from the threshold to the largest value; in [0, 1].
         p_value: of a value as large as this under the null, on its own.
         p_adjusted: of any of the values as large under the null, compared in deviations from each one's null mean.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.similarity import calibrate
+        >>> calibrate(0.05, np.array([-0.1, 0.0, 0.1] * 40)).score.item()  # not above chance
+        0.0
     """
 
     observed: _Array
@@ -79,6 +85,14 @@ class CalibratedPairs:
         best: the largest of all values [], beside the largest of all under the null.
         alpha: level of thresholds.
         permutations: behind the null.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.similarity import calibrate_pairs
+        >>> null = np.random.default_rng(0).normal(0, 0.1, (199, 2, 2))
+        >>> found = calibrate_pairs(np.array([[0.6, 0.1], [0.0, 0.5]]), null)
+        >>> found.by_student.score.round(2).tolist(), found.best.p_value.item()
+        ([0.51, 0.37], 0.005)
     """
 
     pairs: Calibrated
@@ -187,6 +201,14 @@ def calibrate(
     Raises:
         AnalysisError: for no permutations, another shape of the null, NaN where a value is defined, or a level that is
             not between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.similarity import calibrate
+        >>> null = np.linspace(-0.1, 0.1, 199)  # of the same pair, samples in random orders
+        >>> found = calibrate(0.6, null)
+        >>> f"{found.threshold:.3f} {found.score:.2f} {found.p_value:.3f}"
+        '0.091 0.56 0.005'
     """
     values, drawn = _checked(observed, null, alpha)
     every = np.concatenate([values[None], drawn])
@@ -224,6 +246,14 @@ def calibrate_pairs(
 
     Raises:
         AnalysisError: as `calibrate`, or for another number of dimensions than two.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.similarity import calibrate_pairs
+        >>> null = np.random.default_rng(0).normal(0, 0.1, (199, 2, 2))  # 199 orders, all pairs of 2 with 2 layers
+        >>> found = calibrate_pairs(np.array([[0.6, 0.1], [0.0, 0.5]]), null)
+        >>> found.pairs.score.round(1).tolist()
+        [[0.5, 0.0], [0.0, 0.4]]
     """
     values, drawn = _checked(matrix, null, alpha)
     if values.ndim != 2:

@@ -109,6 +109,17 @@ def linear_predictivity(
     Reference:
         Schrimpf et al. (2018), Brain-Score: which artificial neural network for object recognition is most brain-like?
         (r and its median); Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, equation 7.64.
+
+    Example:
+        >>> import torch
+        >>> from analyses.similarity import linear_predictivity
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 4, generator=generator)
+        >>> y = torch.cat([x, torch.randn(200, 4, generator=generator)], 1)  # half of it can be predicted
+        >>> round(linear_predictivity(x, y, torch.arange(200) % 5).r2.mean().item(), 1)
+        0.5
+        >>> round(linear_predictivity(y, x, torch.arange(200) % 5).r2.mean().item(), 1)
+        1.0
     """
     x, y = (as_tensor(one, name=name, least=2).detach().flatten(1).double() for one, name in ((x, "x"), (y, "y")))
     folds = torch.as_tensor(folds)

@@ -85,6 +85,17 @@ def files_similarity(
         StoreError: if the files do not fit together, are damaged, or hold Gram matrices or another reduction.
         AnalysisError: for an unknown measure, or a reduction of which it makes no sense.
         Undefined: if no pair of layers has a value, with the reason of the first.
+
+    Example:
+        >>> from analyses.similarity import files_similarity
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from kdprobe.features import Dump, write_dump
+        >>> from kdprobe.models import create
+        >>> model, loader = create("resnet8", n_classes=10, image_size=16), [torch.rand(8, 3, 16, 16) for _ in range(4)]
+        >>> _ = write_dump(Dump.over({"teacher": model, "student": model}, loader, reduce="gap"), "features.h5")
+        >>> files_similarity([Path("features.h5")], "rsa").arrays["matrix"].diagonal().round(4)
+        array([1., 1., 1., 1.])
     """
     chosen = find_measure(measure)
     with open_pair(paths) as pair:
@@ -119,6 +130,16 @@ def layers_similarity(
     Raises:
         AnalysisError: for an unknown measure, or a reduction of which it makes no sense.
         Undefined: if no pair of layers has a value, with the reason of the first.
+
+    Example:
+        >>> import torch
+        >>> from analyses.paired_features import loader_features
+        >>> from analyses.similarity import layers_similarity
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> features = loader_features(model, model, [torch.rand(16, 3, 16, 16) for _ in range(2)])
+        >>> layers_similarity(features, "rsa").arrays["matrix"].diagonal().round(4)
+        array([1., 1., 1., 1.])
     """
     chosen = find_measure(measure)
     facts = features.facts | {"n_samples": len(features.index)}
@@ -166,6 +187,10 @@ def networks_similarity(
     Raises:
         AnalysisError: as `layers_similarity`.
         CaptureError: for an unknown layer.
+
+    Example:
+        >>> from analyses.similarity import networks_similarity
+        >>> networks_similarity("runs/vit", "runs/resnet8", "rsa-spearman")  # doctest: +SKIP
     """
     found = find_measure(measure)
     _accept(found, chosen.get("reduce") or "gap")

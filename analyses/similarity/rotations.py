@@ -34,6 +34,18 @@ def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> float:
 
     Reference:
         Ding, Denain, Steinhardt (2021), Grounding representation similarity through statistical testing, section 2.
+
+    Example:
+        >>> from analyses.similarity import procrustes
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(200, 8, generator=generator)
+        >>> rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+        >>> other = torch.randn(200, 8, generator=generator)
+        >>> round(procrustes(x, 3 * x @ rotation), 2)
+        1.0
+        >>> round(procrustes(x, other), 2)
+        0.19
     """
     return Procrustes().between(x, y)
 

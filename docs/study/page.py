@@ -227,7 +227,8 @@ def apart(name: str) -> str:
 
 def grids(_: str) -> str:
     """The published grids beside the noise of our own runs."""
-    noises = {name: _noise(name) for name in ("dinov2-resnet20", "ferplus-resnet18", "ferplus-mobilenetv2")}
+    settings = ("dinov2-resnet20", "ferplus-resnet18", "ferplus-mobilenetv2")
+    noises = {name: _noise(name) for name in settings if (RESULTS / name / "fidelity.npz").exists()}
     rows = []
     for grid in published_grids():
         row = {

@@ -83,6 +83,10 @@ def write_paper(
     Raises:
         ResultError: if a result about your own runs does not fit its kind.
         OutputError: if another file is in the way.
+
+    Example:
+        >>> import figures
+        >>> written, told = figures.write_paper("paper", ["pdf"])  # doctest: +SKIP
     """
     for result in own or ():
         check_result(result)

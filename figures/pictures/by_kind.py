@@ -71,6 +71,17 @@ def draw(result: Result | Analysis | str | Path, *, names: Mapping[str, str] = M
     Raises:
         ResultError: if it cannot be read, does not fit its kind, its kind has no picture, or nothing has a name of
             `names`.
+
+    Example:
+        >>> import figures
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> figures.draw("curves.npz").axes[0].get_xlabel()
+        'epoch'
     """
     if isinstance(result, str | Path):
         result = load_result(result)

@@ -36,6 +36,17 @@ def draw_files(
         ResultError: naming the file that cannot be drawn, or two that would get one name; for a name that stands in
             no result.
         OutputError: if another file is in the way.
+
+    Example:
+        >>> import figures
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> [path.name for path in figures.draw_files(["curves.npz"], ["png"])]
+        ['curves.png']
     """
     targets: dict[Path, Path] = {}
     for path in map(Path, paths):

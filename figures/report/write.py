@@ -44,6 +44,17 @@ def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, o
     Raises:
         ResultError: if a place holds no result, or one cannot be shown.
         OutputError: if another file is in the way, or the name of `out` does not end in .html.
+
+    Example:
+        >>> import figures
+        >>> import numpy as np
+        >>> from kdprobe.provenance import provenance
+        >>> from kdprobe.results import Result, save_result
+        >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]]), "accuracy": np.array([[0.5, 0.8]])}
+        >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
+        >>> save_result(result, "curves.npz", table="epoch,accuracy")
+        >>> figures.write_report(["curves.npz"], "report.html", title="Two epochs").name
+        'report.html'
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):

@@ -163,9 +163,9 @@ def methods_table(result: Any) -> str:
         shares = [worded_interval(share, scale=100, n_images=n_images[place]) for share in (accuracy, uar)]
         lines.append(f"{method:<10} {shares[0]:>15} {shares[1]:>15} {worded_interval(cka, digits=3):>17}")
     lines.append(f"{'teacher':<10}{100 * result.facts['teacher_accuracy']:>16.2f}")
-    lines.append(
-        f"mean ± 95 % interval over {len(result.facts['seeds'])} seeds; each student sees 5 images of each class"
-    )
+    n_seeds = len(result.facts["seeds"])
+    shown = f"mean ± 95 % interval over {n_seeds} seeds" if n_seeds > 1 else "one seed, so no intervals"
+    lines.append(f"{shown}; each student sees 5 images of each class")
     lines.append("differences are paired by seed; p is Holm's, over all of them")
     lines += [verdict(entry) for entry in result.facts["differences"] if entry["quantity"] == "accuracy"]
     return "\n".join(lines)

@@ -22,6 +22,11 @@ def main(arguments: Sequence[object] | None = None) -> int:
 
     Returns:
         0 if it succeeded, 2 if it did not, 130 if it was stopped, 1 if nobody reads its output any more.
+
+    Example:
+        >>> import kdprobe
+        >>> kdprobe.main(["trian"])  # a mistake: one line on stderr; 0 where all went well
+        2
     """
     atexit.register(gc.freeze)  # else the interpreter goes through all of torch for a second or more before it ends
     words = sys.argv[1:] if arguments is None else [str(word) for word in arguments]

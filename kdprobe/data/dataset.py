@@ -30,6 +30,11 @@ class View:
         interpolation: a name in `INTERPOLATIONS`.
         crop_mode: `center`, or `squash`, which keeps that fraction of both sides and makes it square.
         decode: `exact`, or `fast`, as `decode.decode` says.
+
+    Example:
+        >>> from kdprobe.data import View
+        >>> View(crop_pct=0.9, interpolation="bicubic")
+        View(crop_pct=0.9, interpolation='bicubic', crop_mode=None, decode=None)
     """
 
     crop_pct: float | None = None
@@ -61,6 +66,11 @@ class Shown:
     Attributes:
         identity: what the images are (`identity.images_identity`); empty if it was not asked for.
         view: how image files are shown, with nothing left open; images in memory have none.
+
+    Example:
+        >>> from kdprobe.data import Shown, View
+        >>> Shown(view=View(crop_pct=0.9)).view.crop_pct
+        0.9
     """
 
     identity: str = ""
@@ -77,6 +87,11 @@ class Pictures:
         interpolation: how they are resampled, a name in `INTERPOLATIONS`.
         squash: keep the fraction of both sides instead of a square.
         fast: decode and resample faster, to slightly different pixels (`decode.decode`).
+
+    Example:
+        >>> from kdprobe.data import ImageFiles, ImageItems, Pictures
+        >>> issubclass(ImageFiles, Pictures), issubclass(ImageItems, Pictures)
+        (True, True)
     """
 
     crop_fraction: float = 1.0
@@ -133,6 +148,13 @@ class ImageFiles(Pictures):
 
     Attributes:
         paths: one per image.
+
+    Example:
+        >>> from PIL import Image
+        >>> from kdprobe.data import ImageFiles
+        >>> Image.new("RGB", (32, 24), "red").save("red.png")
+        >>> len(ImageFiles(("red.png",)))
+        1
     """
 
     paths: tuple[str, ...]
@@ -167,6 +189,13 @@ class ImageItems(Pictures):
         numbers: int64 [n], of the items that are meant.
         column: the place or key of the image in an item; None where an item is an image.
         called: what errors call the dataset.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.data import ImageItems
+        >>> images = [(torch.zeros(3, 8, 8), 0), (torch.ones(3, 8, 8), 1)]
+        >>> len(ImageItems(images, torch.arange(2)))
+        2
     """
 
     dataset: Items
@@ -198,6 +227,13 @@ class Split:
         n_skipped: images that could not be decoded and are not among these.
         student_size: side at which the student sees them, where a teacher sees more (`kdprobe.data.views`);
             `augment.padding` is measured in its pixels.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.data import Split, evaluation_batches
+        >>> split = Split(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, image_size=8)
+        >>> [len(batch.labels) for batch in evaluation_batches(split, batch_size=4)]
+        [4, 2]
     """
 
     images: Tensor | Pictures
@@ -249,6 +285,12 @@ class DataSet:
         shared: files of `test` that are also files of `train`, if asked for.
         sha256: sha256 of its content (`identity.content_sha256`), if asked for.
         shown: what `test` holds, if asked for, and how it is shown.
+
+    Example:
+        >>> from kdprobe.data import load_data
+        >>> digits = load_data("digits")
+        >>> digits.n_classes, digits.image_size, digits.evaluated_on
+        (10, 32, 'test')
     """
 
     spec: str

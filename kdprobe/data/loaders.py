@@ -41,6 +41,12 @@ class Batch:
     `n_skipped` images are missing because they could not be decoded. `view` [B] numbers what training images look like
     over all epochs of a seed: images of one number are the same to the bit. None for others. It stays on the CPU.
     `among` is the number of images of the split, 0 where it is not known.
+
+    Example:
+        >>> from kdprobe.data import evaluation_batches, load_data
+        >>> batch = next(evaluation_batches(load_data("digits", image_size=16).test, batch_size=4))
+        >>> batch.images.shape, batch.labels.tolist(), batch.index.tolist()
+        (torch.Size([4, 3, 16, 16]), [8, 9, 0, 3], [0, 1, 2, 3])
     """
 
     images: Float32[Tensor, "B 3 s s"]
@@ -67,6 +73,11 @@ def n_batches(n_images: int, batch_size: int, world: int = 1) -> int:
     Raises:
         ConfigError: if a batch has fewer images than there are processes.
         DataError: if the split has fewer images than there are processes.
+
+    Example:
+        >>> from kdprobe.data import n_batches
+        >>> n_batches(1438, 64)
+        23
     """
     if batch_size < world:
         raise ConfigError(f"each of {world} processes needs an image of each batch, but the batch size is {batch_size}")
@@ -115,6 +126,14 @@ def training_batches(
 
     Reference:
         Hoffer et al. (2020), Augment your batch; Touvron et al. (2021), DeiT (repeated augmentation).
+
+    Example:
+        >>> from kdprobe.config import AugmentConfig
+        >>> from kdprobe.data import load_data, training_batches
+        >>> digits = load_data("digits", image_size=16)
+        >>> batch = next(training_batches(digits.train, batch_size=8, augment=AugmentConfig(), seed=0, epoch=0))
+        >>> batch.images.shape, batch.index.tolist()
+        (torch.Size([8, 3, 16, 16]), [601, 589, 961, 1255, 673, 228, 488, 424])
     """
     if augment.crop == "resized" and isinstance(split.images, Tensor):
         raise ConfigError("augment.crop 'resized' cuts from image files: it needs data.storage 'files'")
@@ -179,6 +198,12 @@ def evaluation_batches(
 
     Raises:
         DataError: with the path of a file that cannot be decoded.
+
+    Example:
+        >>> from kdprobe.data import evaluation_batches, load_data
+        >>> digits = load_data("digits", image_size=16)
+        >>> [len(batch.labels) for batch in evaluation_batches(digits.test, batch_size=128)]
+        [128, 128, 103]
     """
     parts = torch.split(torch.arange(len(split)).tensor_split(shard[1])[shard[0]], batch_size)
     work = _Work(split, parts, STILL)

@@ -93,6 +93,14 @@ def load_data(
     Raises:
         DataError: for an unknown name, and for data that are missing, empty or damaged.
         ConfigError: if the data cannot be stored or varied as asked.
+
+    Example:
+        >>> from kdprobe.data import load_data
+        >>> digits = load_data("digits", image_size=16)
+        >>> len(digits.train), len(digits.test), digits.classes[:3]
+        (1438, 359, ('0', '1', '2'))
+        >>> len(load_data("digits", per_class=5).train)
+        50
     """
     data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
     if identified:
@@ -145,6 +153,12 @@ def read_data(
     Raises:
         DataError: for an unknown name, and for data that are missing or empty.
         TrustError: if a file names a function of a module that is not trusted.
+
+    Example:
+        >>> from kdprobe.data import read_data
+        >>> digits = read_data("digits")
+        >>> digits.image_size, len(digits.train)
+        (32, 1438)
     """
     if not isinstance(spec, str):
         return _made_of(spec, name_of(spec), image_size=image_size, skip_bad=skip_bad)

@@ -95,7 +95,13 @@ KNOWN_METHODS: Mapping[str, type[Method]] = Choices(
 
 
 def option_types() -> Mapping[str, type[Section]]:
-    """The typed options of each method, for checking configurations."""
+    """The typed options of each method, for checking configurations.
+
+    Example:
+        >>> from kdprobe.distillers import option_types
+        >>> option_types()["kd"]().model_dump()
+        {'ce_weight': 0.1, 'kd_weight': 0.9, 'temperature': 4.0}
+    """
     return OfEach(KNOWN_METHODS, lambda method: method.Options)
 
 
@@ -112,6 +118,14 @@ def make_method(
 
     Raises:
         ModelError: if the method is not defined for this pair, or needs a classifier or labels that are not there.
+
+    Example:
+        >>> from kdprobe.distillers import make_method
+        >>> from kdprobe.models import create
+        >>> from kdprobe.models.stages import measure
+        >>> student, teacher = (measure(create(name, n_classes=10, image_size=16)) for name in ("resnet8", "resnet14"))
+        >>> make_method({"name": "kd", "temperature": 2}, student, teacher).options.temperature
+        2.0
     """
     name = settings["name"]
     options = {key: value for key, value in settings.items() if key != "name"}

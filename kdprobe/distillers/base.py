@@ -32,6 +32,11 @@ class Progress:
         epoch: epochs done, a fraction inside an epoch; 0 at the first step. In a compiled training it is a scalar on
             the device, as what is compiled for a number would be compiled anew for the next one.
         n_epochs: epochs in all.
+
+    Example:
+        >>> from kdprobe.distillers import Progress
+        >>> Progress(epoch=2.5, n_epochs=10).ramp(5)  # half way through the first five epochs
+        0.5
     """
 
     epoch: Amount
@@ -95,6 +100,14 @@ class Method(nn.Module):
 
     Raises:
         ModelError: if the method is not defined for this pair of networks.
+
+    Example:
+        >>> from kdprobe.distillers import DISTILLERS
+        >>> rkd = DISTILLERS["rkd"]
+        >>> rkd.teacher_needs, rkd.reference
+        (('pooled',), 'Park, Kim, Lu, Cho 2019')
+        >>> rkd.Options().distance_weight
+        25.0
     """
 
     Options: ClassVar[type[Section]] = Section

@@ -72,6 +72,16 @@ def capture(
         CaptureError: for an unknown layer or reducer, or a network on several devices; while running, for a layer
             chosen by name that did not run or gave no tensor with a row per image, for stages that cannot be
             determined, and for a reducer that does not suit a layer's output.
+
+    Example:
+        >>> import torch
+        >>> import kdprobe
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> with kdprobe.capture(model, ["layer1", "layer3"], reduce="gap") as features:
+        ...     _ = model(torch.rand(4, 3, 16, 16))
+        >>> {layer: list(feature.shape) for layer, feature in features.items()}
+        {'layer1': [4, 16], 'layer3': [4, 64]}
     """
     return Capture(model, layers, reduce=reduce, evaluate=evaluate, detach=detach, forward=forward)
 
@@ -89,6 +99,15 @@ def select_layers(model: nn.Module, layers: Layers, *, images: Tensor | None = N
 
     Raises:
         CaptureError: if a name or glob matches nothing, with near matches, or if nothing remains.
+
+    Example:
+        >>> from kdprobe.features import select_layers
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> select_layers(model, "stages")
+        ['act1', 'layer1', 'layer2', 'layer3']
+        >>> select_layers(model, "layer1.0.conv*")
+        ['layer1.0.conv1', 'layer1.0.conv2']
     """
     choices = as_choices(model, layers)
     return list(select(model, choices, stage_names(model, images) if _asks_for_stages(choices) else ()).names)

@@ -58,6 +58,14 @@ class Dump:
         device: the device that the networks run on.
         forward: `forward(model, batch)` runs a network on a minibatch of any form.
         as_given: whether the images are prepared for the networks already, so that nothing is recorded of how.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.features import Dump
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> Dump.over({"student": model}, [torch.rand(8, 3, 16, 16)], reduce="gap").reduce
+        'gap'
     """
 
     models: Mapping[str, nn.Module]
@@ -138,6 +146,17 @@ def write_dump(
         StoreError: if the dump exists already, does not fit on the disk or into float16, or is to resume another dump.
         CaptureError: for an unknown layer or reducer, or a layer that has no such reduction.
         AnalysisError: for features that are NaN or infinite.
+
+    Example:
+        >>> import h5py
+        >>> import torch
+        >>> from kdprobe.features import Dump, write_dump
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> _ = write_dump(Dump.over({"student": model}, [torch.rand(8, 3, 16, 16)], reduce="gap"), "features.h5")
+        >>> with h5py.File("features.h5") as file:
+        ...     print(list(file["student"]), file["student/layer3"].shape)
+        ['act1', 'layer1', 'layer2', 'layer3'] (8, 64)
     """
     path, dump = Path(path), replace(dump, device=pick_device(dump.device))
     reducer(dump.reduce)

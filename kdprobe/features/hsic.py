@@ -37,6 +37,15 @@ def unbiased_hsic(gram_x: Float[Tensor, "n n"], gram_y: Float[Tensor, "m m"]) ->
     Reference:
         Song, Smola, Gretton, Bedo, Borgwardt (2012), Feature selection via dependence
         maximization, equation 5; Székely, Rizzo (2014), Partial distance correlation, section 3.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.features import unbiased_hsic
+        >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+        >>> gram = x @ x.T
+        >>> shuffled = gram.roll(1, 0).roll(1, 1)  # of the same images in another order
+        >>> bool(unbiased_hsic(gram, gram) > 10 * unbiased_hsic(gram, shuffled).abs())
+        True
     """
     n = _common_size(gram_x, gram_y)
     return (u_centre(gram_x) * u_centre(gram_y)).sum() / (n * (n - 3))

@@ -11,13 +11,15 @@ from torch import nn
 
 from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
-from kdprobe.devices import sent
+from kdprobe.devices import sent, usable_processors
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.creation import model_info
 from kdprobe.models.description import shown_as
 from kdprobe.terminal.progress import progress
 from kdprobe.user_code import trusting
+
+_EACH, _MOST = 512, 16  # images for each process that decodes, and processes, each of which holds four batches
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,16 @@ def open_views(
     return Views(spec, models, splits, of[role].sha256, {name: data_set.shown for name, data_set in of.items()})
 
 
+def readers(n_images: int) -> int:
+    """Processes that decode so many image files: two, and more where these begin sooner than they are done, to 16."""
+    return max(2, min(usable_processors(), n_images // _EACH, _MOST))
+
+
 def shown_batches(
     split: Split,
     *,
     batch_size: int,
-    workers: int = 2,
+    workers: int | None = None,
     device: str | torch.device = "cpu",
     label: str = "",
     quiet: bool = True,
@@ -168,11 +175,12 @@ def shown_batches(
     Args:
         split: the images.
         batch_size: images per batch; the last one has the remainder.
-        workers: processes that decode files.
+        workers: processes that decode files; `readers` of the split if not given.
         device: the device to put the batches on.
         label: what the progress is called.
         quiet: show no progress.
     """
+    workers = readers(len(split)) if workers is None else workers
     with progress(label, len(split), quiet=quiet) as shown:
         for batch in evaluation_batches(split, batch_size=batch_size, workers=workers, device=device):
             yield batch

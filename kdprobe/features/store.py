@@ -58,6 +58,17 @@ class FeatureStore:
 
     Raises:
         StoreError: if the file is missing, foreign, partial, damaged or of another version.
+
+    Example:
+        >>> import torch
+        >>> import kdprobe
+        >>> from kdprobe.features import Dump, write_dump
+        >>> from kdprobe.models import create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> _ = write_dump(Dump.over({"student": model}, [torch.rand(8, 3, 16, 16)], reduce="gap"), "features.h5")
+        >>> with kdprobe.FeatureStore("features.h5") as store:
+        ...     print(store.layers("student"), store.read("student", "layer3").shape)
+        ['act1', 'layer1', 'layer2', 'layer3'] torch.Size([8, 64])
     """
 
     def __init__(self, path: str | Path, *, salvage: bool = False) -> None:

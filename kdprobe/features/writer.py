@@ -47,6 +47,11 @@ class Network:
         preprocessing: image_size, mean, std; of image files also crop_pct, interpolation, crop_mode.
         images: the images that it saw (`kdprobe.data.identity.images_identity`); empty if not known.
         remark: what must be known about its weights, such as that its run is unfinished; usually empty.
+
+    Example:
+        >>> from kdprobe.features import Network
+        >>> Network("resnet8", preprocessing={"image_size": 16}).model
+        'resnet8'
     """
 
     model: str

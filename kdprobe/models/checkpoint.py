@@ -67,6 +67,13 @@ def save(model: nn.Module, path: Path, *, training: Mapping[str, Any] | None = N
 
     Raises:
         ModelError: if the file could not be loaded, as what is known of the network does not build it again.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.models import create, load, model_info, save
+        >>> save(create("resnet8", n_classes=10, image_size=16), Path("student.safetensors"))
+        >>> model_info(load("student.safetensors")).image_size
+        16
     """
     save_tensors(unwrap(model).state_dict(), path, _described(model, training))
 
@@ -205,6 +212,15 @@ def load(
         CheckpointError: if the file is missing or damaged, is foreign and comes without a name, does not fit, or would
             run code.
         ModelError: for an unknown name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import kdprobe
+        >>> from kdprobe.models import create, model_info, save
+        >>> save(create("resnet8", n_classes=10, image_size=16), Path("student.safetensors"))
+        >>> model = kdprobe.load("student.safetensors")
+        >>> model_info(model).name, model_info(model).n_classes, model.training
+        ('resnet8', 10, False)
     """
     place = pick_device(device)
     text, kind = str(spec), _kind(spec) if model is None else "foreign"

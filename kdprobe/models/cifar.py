@@ -113,6 +113,11 @@ def cifar_resnet(name: str, **arguments: object) -> CifarResNet:
 
     Raises:
         ValueError: for a shortcut other than A and B.
+
+    Example:
+        >>> from kdprobe.models import cifar_resnet
+        >>> sum(parameter.numel() for parameter in cifar_resnet("resnet20", num_classes=100).parameters())
+        278324
     """
     if (shortcut := arguments.get("shortcut", "B")) not in get_args(Shortcut):
         raise ValueError(f"shortcut must be A or B, but is {shortcut!r}")

@@ -66,6 +66,13 @@ class ModelInfo:
         prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
         output: the field of its output, or its place in a tuple, that holds the logits.
         elsewhere: whether others built it, so that name and arguments may not build it again.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.models import ModelInfo
+        >>> info = ModelInfo("resnet8", n_classes=10, image_size=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        >>> info.normalise(torch.ones(1, 3, 2, 2)).unique()
+        tensor([2.])
     """
 
     name: str
@@ -226,6 +233,14 @@ def create(
         TrustError: if a file names code that is not trusted.
         ModelError: for an unknown name, for arguments or an image size that it does not take, and for weights that
             cannot be fetched.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.models import create
+        >>> args = {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 4}
+        >>> vit = create("vit_tiny_patch16_224", n_classes=10, image_size=16, args=args)
+        >>> vit(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
     """
     args = args or {}
     fetching = [key for key in args if ":" not in name and (key in _FETCHING or key.startswith("pretrained"))]
@@ -254,7 +269,15 @@ def create(
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
-    """Attach a description to a network."""
+    """Attach a description to a network.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.models import ModelInfo, attach, model_info
+        >>> net = attach(torch.nn.Linear(4, 10), ModelInfo("mine", n_classes=10, image_size=2))
+        >>> model_info(net).name
+        'mine'
+    """
     model.kdprobe_info = info  # type: ignore[assignment]
     return model
 
@@ -266,6 +289,12 @@ def model_info(model: nn.Module) -> ModelInfo:
 
     Raises:
         ModelError: if nothing is known about the network.
+
+    Example:
+        >>> from kdprobe.models import create, model_info
+        >>> info = model_info(create("resnet8", n_classes=10, image_size=16))
+        >>> info.name, info.n_classes, info.image_size
+        ('resnet8', 10, 16)
     """
     model = unwrap(model)
     if (info := described(model)) is not None:

@@ -62,6 +62,16 @@ def describe(
 
     Raises:
         ModelError: if something is given that the network does not have, or if its image size is needed.
+
+    Example:
+        >>> import torch
+        >>> import kdprobe
+        >>> from kdprobe.models import model_info
+        >>> layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+        >>> net = torch.nn.Sequential(*layers, torch.nn.Linear(8, 5))
+        >>> net = kdprobe.describe(net, image_size=16, stages=["0"], classifier="3")
+        >>> model_info(net).image_size, model_info(net).n_classes
+        (16, 5)
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"only a torch.nn.Module can be described, but this is {model!r}")

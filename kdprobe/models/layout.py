@@ -23,6 +23,11 @@ class Layout:
         kind: NCHW [B, c, h, w]; NHWC [B, h, w, c]; tokens [B, n_prefix + n, d]; vector [B, d]; or other.
         n_prefix: class, distillation and register tokens in front of the patch tokens.
         class_token: which of them is the class token; None without one.
+
+    Example:
+        >>> from kdprobe.features import Layout
+        >>> Layout("tokens", n_prefix=1, class_token=0)
+        Layout(kind='tokens', n_prefix=1, class_token=0)
     """
 
     kind: LayoutKind

@@ -68,6 +68,14 @@ class Features:
         qkv: queries, keys and values of the last attention, [3, B, heads, n_prefix + n, d / heads].
         n_prefix: number of class, distillation and register tokens in front.
         heads: the classifiers themselves, pooled features [B, d] -> logits [B, C]; two of distilled networks.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.models import Stages, create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> features = Stages(model)(torch.rand(2, 3, 16, 16))
+        >>> features.logits.shape, features.pooled, features.maps
+        (torch.Size([2, 10]), None, ())
     """
 
     logits: Tensor
@@ -102,6 +110,13 @@ class Shapes:
         linear: whether the (first) classifier is a linear layer.
         averaged: whether it is applied to the plain mean of the last map, so that it also classifies its places.
         described: whether the stages are those that `kdprobe.describe` was given.
+
+    Example:
+        >>> from kdprobe.models import create
+        >>> from kdprobe.models.stages import measure
+        >>> shapes = measure(create("resnet8", n_classes=10, image_size=16))
+        >>> shapes.names, shapes.maps[-1], shapes.width
+        (('act1', 'layer1', 'layer2', 'layer3'), (64, 4, 4), 64)
     """
 
     model: str
@@ -153,6 +168,14 @@ class Stages(nn.Module):
 
     Raises:
         ModelError: if maps, tokens, pooled features or an attention are needed, and it is not known where they are.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.models import Stages, create
+        >>> model = create("resnet8", n_classes=10, image_size=16)
+        >>> features = Stages(model, needs=("maps", "pooled"))(torch.rand(2, 3, 16, 16))
+        >>> [list(one.shape) for one in features.maps], features.pooled.shape
+        ([[2, 16, 16, 16], [2, 16, 16, 16], [2, 32, 8, 8], [2, 64, 4, 4]], torch.Size([2, 64]))
     """
 
     def __init__(self, model: nn.Module, *, needs: Collection[Need] = LOGITS, parts: Parts | None = None) -> None:

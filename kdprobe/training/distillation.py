@@ -79,6 +79,19 @@ class Distillation(nn.Module):
         ConfigError: for a method or an option that does not exist.
         ModelError: if nothing is known about a network, or the method is not defined for this pair.
         CheckpointError: if the teacher cannot be loaded.
+
+    Example:
+        >>> import torch
+        >>> import kdprobe
+        >>> from kdprobe.models import create
+        >>> _ = torch.manual_seed(0)
+        >>> teacher, student = (create(name, n_classes=10, image_size=16) for name in ("resnet14", "resnet8"))
+        >>> distillation = kdprobe.Distillation(student, teacher, "kd", n_epochs=10)
+        >>> out = distillation(torch.rand(4, 3, 16, 16), torch.arange(4), epoch=0)
+        >>> sorted(out.terms), out.logits.shape
+        (['ce', 'kd'], torch.Size([4, 10]))
+        >>> bool(out.loss == sum(out.terms.values()))
+        True
     """
 
     def __init__(

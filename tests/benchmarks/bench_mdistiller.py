@@ -33,13 +33,14 @@ from kdprobe.training import train
 from tests.benchmarks.bench_train import BATCH, N_CLASSES, images, take_turns
 
 N_IMAGES, EPOCHS = 300, 2
+CHANNELS = "[16, 32, 64, 64]"
 METHODS = {
-    "kd": ("KD", {}),
+    "kd": ("KD", []),
     "reviewkd": (
         "REVIEWKD",
-        {"IN_CHANNELS": [16, 32, 64, 64], "OUT_CHANNELS": [16, 32, 64, 64], "MAX_MID_CHANNEL": 64},
+        ["REVIEWKD.IN_CHANNELS", CHANNELS, "REVIEWKD.OUT_CHANNELS", CHANNELS, "REVIEWKD.MAX_MID_CHANNEL", 64],
     ),
-    "crd": ("CRD", {}),
+    "crd": ("CRD", ["CRD.FEAT.STUDENT_DIM", 64, "CRD.FEAT.TEACHER_DIM", 64]),
 }
 
 
@@ -86,8 +87,7 @@ def theirs(method: str, folder: Path) -> float:
     cfg = CFG.clone()
     cfg.DISTILLER.TYPE, cfg.DATASET.NUM_WORKERS, cfg.LOG.PREFIX, cfg.LOG.WANDB = kind, 0, str(folder / "logs"), False
     cfg.SOLVER.TRAINER = "crd" if kind == "CRD" else "base"
-    for key, value in given.items():
-        cfg[kind][key] = value
+    cfg.merge_from_list(given)
     loader, judged, n_images, _ = get_dataset(cfg)
     teacher, student = (cifar_model_dict[name][0](num_classes=N_CLASSES) for name in ("resnet56", "resnet20"))
     more = (n_images,) if kind == "CRD" else ()
