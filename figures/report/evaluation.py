@@ -46,9 +46,10 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
     model, counts = result.facts["names"][index], confusion.tolist()
     few = len(classes) <= ANNOTATED
     sets, places = confusion_sets(result.arrays["targets"], result.arrays["predictions"][index], classes)
+    shares = row_shares(confusion)
     heat = heatmap(
-        row_shares(confusion),
-        _pointed(confusion, classes),
+        shares if few else np.where(confusion == 0, np.nan, shares),  # empty cells of large matrices take much room
+        _pointed(confusion, classes, few=few),
         "share of the true class",
         texts=[[str(count) if count else "" for count in row] for row in counts] if few else None,
         lines=few,
@@ -57,7 +58,7 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
         name,
         f"Confusion matrix of {model} over {len(classes)} classes; accuracy {accuracy}, UAR {uar}.",
         f"{int(confusion.sum())} images of {result.facts['data']}; accuracy {accuracy}, UAR {uar}.",
-        [standing_for(heat, places)],
+        [standing_for(heat | {"hoverongaps": False}, places)],
         {
             "height": int(np.clip(34 * len(classes), 240, 520)) + 130,
             "width": max(480, 44 * len(classes) + 230),
@@ -70,8 +71,8 @@ def _matrix(name: str, result: Result, index: int) -> Chart:
     )
 
 
-def _pointed(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[list[str]]:
-    """What the pointer shows of each cell."""
+def _pointed(confusion: NDArray[np.int64], classes: Sequence[str], *, few: bool) -> list[list[str]]:
+    """What the pointer shows of each cell; nothing of the empty ones among many."""
     shares = np.nan_to_num(row_shares(confusion))
     return [
         [
@@ -80,6 +81,8 @@ def _pointed(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[list[
                 f"predicted {predicted}",
                 f"{confusion[row, column]} images, {percentage(shares[row, column])} of the row",
             )
+            if few or confusion[row, column]
+            else ""
             for column, predicted in enumerate(classes)
         ]
         for row, true in enumerate(classes)

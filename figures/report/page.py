@@ -1,7 +1,7 @@
 """The page: the sections of all kinds in a template, with everything it needs inside."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import count, takewhile
@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from figures.remarks import all_remarks
 from figures.report.any_kind import section_of
+from figures.report.behind import images_key
 from figures.report.cka import cka_panels, similarity_panels
 from figures.report.comparison import comparison_panels
 from figures.report.complexity import complexity_panels
@@ -99,6 +100,7 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
             origins=origins(results),
             charts={key: _spec(chart, held) for key, chart in charts.items()},
             albums=held,
+            kept={images_key(result) for result in of_all if result.kind == "images"},
             style=_read("report.css"),
             plotly=get_plotlyjs(),
             script=_read("report.js"),
@@ -137,11 +139,13 @@ class _Filled:
                     found.setdefault(name, place)
         return found
 
-    def behind(self, held: Mapping[str, Album]) -> str:
+    def behind(self, held: Mapping[str, Album], kept: Collection[str]) -> str:
         """Which of the images behind its charts can be seen; empty for charts with none behind them."""
         charts = [figure for _, _, figures in self.panels for _, figure in figures if isinstance(figure, Chart)]
         wanted = list(dict.fromkeys(chart.behind.of for chart in charts if chart.behind))
         if missing := [key for key in wanted if key not in held]:
+            if set(missing) <= set(kept):
+                return "The images behind these numbers are not in this page: it would be larger than 10 MB with them."
             some = "" if len(missing) == len(wanted) else " some of"
             return f"The images behind{some} these numbers are not in this page: `kdprobe images` keeps them for it."
         return " ".join(held[key].words for key in wanted)

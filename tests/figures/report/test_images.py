@@ -171,7 +171,9 @@ def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert whole - 600_000 < len(text.encode()) <= whole - 300_000 + 500  # and its seal
     assert re.search(r"\d+ of 60 images are in this page, drawn at random; \d+ more would have", text)
     monkeypatch.setattr("figures.report.page.PAGE_BYTES", 1000)
-    assert "are not in this page" in page_of(tmp_path, images=images)
+    text = page_of(tmp_path, images=images)
+    assert "are not in this page: it would be larger than 10 MB with them." in text
+    assert "keeps them for it" not in text
     assert thumbnails.PAGE_BYTES == 10_000_000
 
 
@@ -182,3 +184,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     text = page_of(tmp_path, images=images)
     assert text.count("</script>") == 4
     assert "<script>alert" not in text
+
+
+def test_empty_cells_of_large_confusion_matrices_take_no_room() -> None:
+    result = evaluation_result(("kd",), 30, 200)
+    chart = charts(*evaluation_panels([("e", result)]))[-1]
+    cells = [
+        (z, told)
+        for row, words in zip(chart.traces[0]["z"], chart.traces[0]["customdata"], strict=True)
+        for z, told in zip(row, words, strict=True)
+    ]
+    assert sum(z is not None for z, _ in cells) == (result.arrays["confusion"] > 0).sum()
+    assert all(bool(told) == (z is not None) for z, told in cells)
