@@ -28,7 +28,7 @@ html_static_path = ["static"]
 html_css_files = ["kdprobe.css"]
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
-suppress_warnings = ["config.cache"]  # the order of the gallery is a function
+suppress_warnings = ["toc.empty_glob"]  # there may be no study
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
