@@ -28,9 +28,8 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "torch.Size([64, 64])" in shown
 
 
-def test_every_command_of_the_table_exists() -> None:
-    rows = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `kdprobe ")]
-    named = {name for row in rows for name in re.findall(r"`kdprobe ([a-z-]+)", row)}
+def test_every_command_exists() -> None:
+    named = set(re.findall(r"`kdprobe ([a-z-]+)", README))
     assert named >= {"train", "cka", "figures"}
     assert named <= set(cli._entry_points())
 
