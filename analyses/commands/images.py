@@ -95,7 +95,7 @@ def images(
 @overwrite_option()
 @quiet_option()
 def table(results: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
-    """Write a table with a row for each test image, or for each method.
+    """Write a table, with a row for each image or method.
 
     Of an image its label and, as far as the results know them, of each network the answer, its probability, the margin,
     and the place among the others; and what is specific to one network: as .parquet or .csv. A FOLDER is searched for
