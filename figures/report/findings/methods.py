@@ -186,10 +186,10 @@ def _untested(result: Result, name: str) -> Iterator[Finding]:
     for entry in result.facts.get("differences", ()):
         if entry["adjusted_p_value"] is None and entry["quantity"] == "accuracy":
             reasons.setdefault(entry["reason"] or "no reason is stated", []).append(
-                f"{entry['method']} and {entry['other']}"
+                f"{entry['method']} against {entry['other']}"
             )
     for reason, pairs in reasons.items():
-        yield Finding(CARE, f"The accuracy of {enumerated(pairs)} is not tested: {reason}.", name)
+        yield Finding(CARE, f"Not tested is the accuracy of {enumerated(pairs)}: {reason}.", name)
 
 
 def _next(pairs: Sequence[_Pair], name: str, *, one_seed: bool) -> Iterator[Finding]:
