@@ -89,8 +89,10 @@ def draw(result: Result | Analysis | str | Path, *, names: Mapping[str, str] = M
         if not hasattr(result, "to_result"):
             raise ResultError(f"draw takes a result, its file, or what an analysis found, but got {result!r:.60}")
         result = result.to_result()
-    (result,) = renamed([result], names)
     check_result(result, with_provenance=False)
+    if names:
+        (result,) = renamed([result], names)
+        check_result(result, with_provenance=False)
     return drawer(result.kind)(result)
 
 

@@ -207,7 +207,7 @@ def test_a_kdprobe_split_is_normalised_for_each_network(student):
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_on_own_loaders_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("transformers")
-    page = Path(__file__).parents[2] / "docs" / "own_loaders.md"
+    page = Path(__file__).parents[2] / "docs" / "howto" / "own-loaders.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 7
     monkeypatch.chdir(tmp_path)
