@@ -38,7 +38,11 @@ def test_a_name_that_is_nowhere_or_breaks_a_result_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1, 2]", "must hold a mapping of names to what they are called"), (None, "the names in .* cannot be read: ")],
+    [
+        ("[1, 2]", "must hold a mapping of names to what they are called"),
+        (None, "there is no file of names "),
+        ("caf\udce9: 1", "cannot be read as a mapping of names "),
+    ],
 )
 def test_files_of_names_are_read_or_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "names.yaml"
@@ -46,7 +50,7 @@ def test_files_of_names_are_read_or_refused(tmp_path: Path, text: str | None, me
     assert read_names(path) == {"blocks.11": "block 12", "layer4": "4"}
     path.unlink()
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError, match=message):
         read_names(path)
 
