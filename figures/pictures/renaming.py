@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from kdprobe.errors import ConfigError, ResultError, near_matches
-from kdprobe.files import read_text
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.results import Result
@@ -21,7 +20,7 @@ def read_names(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ConfigError(f"there is no file of names {path}")
     with parsing(path, ConfigError, expected="a mapping of names"):
-        found = read_yaml(read_text(path), source=str(path))
+        found = read_yaml(path.read_text(encoding="utf-8"), source=str(path))
     if not isinstance(found, dict) or not all(isinstance(label, str | int | float) for label in found.values()):
         raise ConfigError(f"{path} must hold a mapping of names to what they are called, such as `blocks.11: block 12`")
     return {str(name): str(label) for name, label in found.items()}
