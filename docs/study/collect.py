@@ -22,7 +22,7 @@ from kdprobe.sweeps.ledger import open_ledger
 
 RESULTS = Path(__file__).parent / "results"
 COMPARISONS = (
-    "dinov2-resnet20", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet20", "ferplus-resnet18",
+    "dinov2-resnet8", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet8", "ferplus-resnet18",
     "ferplus-mobilenetv2",
 )  # fmt: skip
 #: results of all networks of a comparison: where they are, and what they are kept as

@@ -133,14 +133,11 @@ def _power(paired: ndarray, n_tests: int) -> str:
 
 def inside(name: str) -> str:
     """What the last stages share with the teacher's, by method, and how methods differ from DropKD without dropout."""
-    numbers = [row for row in _networks() if row["comparison"] == name and row["stages"]]
-    last = list(dict.fromkeys(row["stages"] for row in numbers))[-1]
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in numbers:
-        if row["stages"] == last:
-            values[row["quantity"]][row["method"]].append(float(row["value"]))
+    values = last_stages(name)
     methods = list(next(iter(values.values())))
-    tables = {quantity: np.array(list(of.values())) for quantity, of in values.items()}
+    tables = {
+        quantity: np.array([list(of_seeds.values()) for of_seeds in of.values()]) for quantity, of in values.items()
+    }
     named = dict.fromkeys(methods, "dropkd")
     compared = {
         quantity: {
@@ -157,7 +154,22 @@ def inside(name: str) -> str:
         }
         for place, method in enumerate(methods)
     ]
-    return "\n".join([f"Teacher's and student's last stage, `{last.replace(' ', '` and `')}`:", "", *markdown(rows)])
+    last = _last(name).replace(" ", "` and `")
+    return "\n".join([f"Teacher's and student's last stage, `{last}`:", "", *markdown(rows)])
+
+
+def last_stages(name: str, *, also: Sequence[str] = ()) -> dict[str, dict[str, dict[int, float]]]:
+    """What was measured of the last stages (`also`: of whole networks), by quantity, method and seed."""
+    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    last = _last(name)
+    for row in _networks():
+        if row["comparison"] == name and (row["stages"] == last or row["quantity"] in also):
+            found[row["quantity"]][row["method"]][int(row["seed"])] = float(row["value"])
+    return found
+
+
+def _last(name: str) -> str:
+    return [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]][-1]
 
 
 def answers(name: str) -> str:
@@ -181,15 +193,15 @@ def answers(name: str) -> str:
 
 def predicts(name: str) -> str:
     """Whether what is alike inside says which student is better: rank correlation over all students."""
-    found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
-    last = [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]][-1]
-    for row in _networks():
-        if row["comparison"] == name and row["stages"] in ("", last):
-            found[row["quantity"]][row["method"], row["seed"]] = float(row["value"])
+    found = last_stages(name, also=("accuracy",))
     accuracy = found.pop("accuracy")
     rows = []
     for quantity, values in found.items():
-        pairs = [(method, accuracy[method, seed], value) for (method, seed), value in values.items()]
+        pairs = [
+            (method, accuracy[method][seed], value)
+            for method, of_seeds in values.items()
+            for seed, value in of_seeds.items()
+        ]
         rows.append(
             {"over all students": quantity, "rank correlation with accuracy": _correlation(pairs)}
             | {"without plain": _correlation([pair for pair in pairs if pair[0] != "plain"])}
@@ -227,7 +239,7 @@ def apart(name: str) -> str:
 
 def grids(_: str) -> str:
     """The published grids beside the noise of our own runs."""
-    settings = ("dinov2-resnet20", "ferplus-resnet18", "ferplus-mobilenetv2")
+    settings = ("dinov2-resnet8", "ferplus-resnet18", "ferplus-mobilenetv2")
     noises = {name: _noise(name) for name in settings if (RESULTS / name / "fidelity.npz").exists()}
     rows = []
     for grid in published_grids():
