@@ -13,6 +13,7 @@ from analyses.map import average_linkage, chord_distances, principal_coordinates
 from analyses.similarity.null import calibrate, calibrate_pairs
 from kdprobe.results import FORMAT, VERSION, Result
 from kdprobe.runs.differences import against, differences
+from kdprobe.runs.pooled import pooled_differences
 from kdprobe.tuning.chosen import expected_best
 
 PROVENANCE = {
@@ -530,6 +531,7 @@ def tuned_result(
     arrays |= {"published": accuracy - 0.01} if published else {}
     settings = [{"training.optimizer.lr": 0.05 * (1 + trial), "method.weight": 1.5} for trial in range(n_trials)]
     pairs = against(methods, ("kd", "plain"))
+    pooled = pooled_differences(accuracy, methods, pairs)
     facts = {
         "methods": list(methods),
         "seeds": list(range(n_seeds)),
@@ -551,6 +553,8 @@ def tuned_result(
         "differences": differences(
             {"accuracy": accuracy}, {name: name for name in methods}, [360] * len(methods), pairs=pairs
         ),
+        "pooled": pooled._asdict() if pooled else None,
         "remarks": [{"reason": "after 6 final trainings had been tested, on 2026-11-26: kd was added"}] * late,
     }
+    facts = {key: value for key, value in facts.items() if key != "pooled" or pooled}
     return Result("tuned-comparison", arrays, facts, {**PROVENANCE, "folders": ["c/trials", "c/finals"]})

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 STUDY = Path(__file__).parents[1] / "docs" / "study"
@@ -28,11 +27,3 @@ def test_every_mark_has_a_table(made):
     names = [line.split()[2] for line in text.splitlines() if line.startswith("<!-- table:")]
     assert set(names) == set(made.TABLES)
     assert len(names) == text.count("<!-- end -->")
-
-
-def test_one_variance_for_all_methods_is_that_of_the_noise(made):
-    generator = np.random.default_rng(0)
-    effects, shifts = generator.normal(0, 3, (8, 1)), generator.normal(0, 3, (1, 5))
-    found = [made.residual_variance(effects + shifts + generator.normal(0, 0.5, (8, 5))) for _ in range(400)]
-    assert {freedom for _, freedom in found} == {28}
-    assert np.mean([variance for variance, _ in found]) == pytest.approx(0.25, rel=0.05)

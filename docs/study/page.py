@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_grids
-from scipy.stats import spearmanr, t
+from scipy.stats import spearmanr
 
-from kdprobe.mean_interval import detectable_difference, holm, worded, worded_interval, worded_p_value
+from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
-from kdprobe.runs.differences import against, differences, worded_difference
-from kdprobe.tuning.words import chosen_rows, note, summary_rows
+from kdprobe.runs.differences import differences, worded_difference
+from kdprobe.tuning.words import chosen_rows, note, pooled_note, pooled_rows, summary_rows
 
 HERE = Path(__file__).parent
 PAGE = HERE / "index.md"
@@ -57,39 +57,7 @@ def comparison(name: str) -> str:
 def together(name: str) -> str:
     """The same differences, if the noise of a seed is as large for all methods: one variance from all of them."""
     result = _result(f"{name}/comparison.npz")
-    methods, baselines = result.facts["methods"], [one for one in ("kd", "plain") if one in result.facts["methods"]]
-    accuracy = result.arrays["accuracy"]
-    kept = ~np.isnan(accuracy).any(1)
-    variance, freedom = residual_variance(accuracy[kept])
-    error = float(np.sqrt(2 * variance / accuracy.shape[1]))
-    pairs = [
-        (one, other)
-        for one, other in against(methods, baselines)
-        if kept[[methods.index(one), methods.index(other)]].all()
-    ]
-    means = dict(zip(methods, accuracy.mean(1), strict=True))
-    apart = np.array([means[one] - means[other] for one, other in pairs])
-    adjusted = holm(2 * t.sf(np.abs(apart) / error, freedom))
-    half = float(t.ppf(0.975, freedom)) * error
-    told = {
-        pair: f"{100 * difference:+.2f} ± {100 * half:.2f} ({worded_p_value(p_value)})"
-        for pair, difference, p_value in zip(pairs, apart.tolist(), adjusted.tolist(), strict=True)
-    }
-    rows = [{"method": one} | {f"minus {other}": told.get((one, other), "") for other in baselines} for one in methods]
-    least = detectable_difference(error, freedom, tests=len(pairs))
-    said = (
-        f"One standard deviation of {100 * np.sqrt(variance):.2f} points for all methods and seeds, what all methods "
-        f"have in common by a seed taken out ({freedom} degrees of freedom). A true difference of {100 * least:.1f} "
-        f"points would have been found with a probability of 80 % by the strictest of the {len(pairs)} tests."
-    )
-    return "\n".join([*markdown(rows), "", said])
-
-
-def residual_variance(table: ndarray) -> tuple[float, int]:
-    """Variance of what neither the row (method) nor the column (seed) explains, and its degrees of freedom."""
-    rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
-    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
-    return float((rest**2).sum() / freedom), freedom
+    return "\n".join([*markdown(list(pooled_rows(result))), "", pooled_note(result)])
 
 
 def chosen(name: str) -> str:

@@ -14,6 +14,7 @@ from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded, w
 from kdprobe.results import Result
 
 _ACCURACY, _BEST = "accuracy on the test images in %", "best on held-out images in %"
+_DIFFERENCE = ["methods", "difference in points", "p (Holm)", "at 5 %"]
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -38,7 +39,7 @@ def _panel(heading: str, result: Result) -> Panel:
         f"{counted(facts['epochs'], 'epoch')} on all of them and judged once, on {facts['n_images']:,} images "
         f"({facts['evaluated_on']}). {order}"
     )
-    tables = [_accuracies(result), *_differences(result), _chosen(result), _costs(result)]
+    tables = [_accuracies(result), *_differences(result), *_pooled(result), _chosen(result), _costs(result)]
     return Panel(heading, note, [_means(result), _best(result)], tables=tables)
 
 
@@ -66,7 +67,7 @@ def _differences(result: Result) -> list[Table]:
     )
     return [
         Table(
-            ["methods", "difference in points", "p (Holm)", "at 5 %"],
+            _DIFFERENCE,
             [_difference(entry) for entry in entries],
             f"{what}: paired by seed, with the 95 % interval of the mean difference; p is Holm's, over the "
             f"{counted(len(entries), 'difference')} of this table.",
@@ -74,6 +75,18 @@ def _differences(result: Result) -> list[Table]:
         for what, entries in families
         if entries
     ]
+
+
+def _pooled(result: Result) -> list[Table]:
+    """The same differences, tested with one variance for all methods."""
+    if (pooled := result.facts.get("pooled")) is None:
+        return []
+    note = (
+        "If seeds scatter all methods alike: one variance for all of them, a standard deviation of "
+        f"{100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). A true "
+        f"difference of {100 * pooled['detectable']:.1f} points would have been found with a probability of 80 %."
+    )
+    return [Table(_DIFFERENCE, [_difference(entry) for entry in pooled["differences"]], note)]
 
 
 def _difference(entry: dict[str, Any]) -> list[str]:

@@ -4,6 +4,15 @@ from kdprobe.formats.pieces import COUNT, COUNTED, ORIGIN, SHARE
 from kdprobe.formats.schema import Anything, Dict, Kind, List, Maybe, Number, Record, Text, Values
 
 _NUMBER, _P_VALUE = Maybe(Number()), Maybe(Number(SHARE))
+_DIFFERENCES = List(
+    Record(
+        {
+            **dict.fromkeys(("quantity", "method", "other", "reason"), Text()),
+            **dict.fromkeys(("difference", "low", "high"), _NUMBER),
+            **dict.fromkeys(("p_value", "adjusted_p_value"), _P_VALUE),
+        }
+    )
+)
 
 TUNED_COMPARISON = Kind(
     arrays={
@@ -35,14 +44,11 @@ TUNED_COMPARISON = Kind(
         "confidence": Number(SHARE),
         "chosen_at": Text(),
         "tested_before": COUNTED,
-        "differences": List(
-            Record(
-                {
-                    **dict.fromkeys(("quantity", "method", "other", "reason"), Text()),
-                    **dict.fromkeys(("difference", "low", "high"), _NUMBER),
-                    **dict.fromkeys(("p_value", "adjusted_p_value"), _P_VALUE),
-                }
-            )
+        "differences": _DIFFERENCES,
+        # tests with one variance for all methods; not in files of 0.1.0, nor where there are none
+        "pooled": Record(
+            {"deviation": Number(COUNT), "freedom": COUNTED, "detectable": Number(COUNT), "differences": _DIFFERENCES},
+            required=False,
         ),
     },
     provenance={**ORIGIN, "folders": List(Text())},

@@ -13,6 +13,7 @@ from kdprobe.provenance import provenance
 from kdprobe.results import Result
 from kdprobe.runs.compare import known_teacher
 from kdprobe.runs.differences import against, differences
+from kdprobe.runs.pooled import pooled_differences
 from kdprobe.sweeps.ledger import Ledger
 from kdprobe.tuning.chosen import CONFIDENCE, expected_best
 from kdprobe.tuning.comparing import Finished
@@ -72,6 +73,8 @@ def comparison_result(outcome: Finished) -> Result:
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
     }
+    if pooled := pooled_differences(arrays["accuracy"], names, against(names, BASELINES)):
+        facts["pooled"] = pooled._asdict()
     origin = provenance(folders=[str(outcome.trials.path), str(outcome.finals.path)])
     return Result("tuned-comparison", arrays, facts, origin)
 
@@ -130,9 +133,16 @@ def tables(result: Result) -> dict[str, str]:
     builders: dict[str, Callable[[Result], Iterator[dict[str, Any]]]] = {
         "finals": _final_lines,
         "trials": _trial_lines,
-        "differences": lambda one: iter(one.facts["differences"]),
+        "differences": _difference_lines,
     }
     return {name: pd.DataFrame(list(build(result))).to_csv(index=False) for name, build in builders.items()}
+
+
+def _difference_lines(result: Result) -> Iterator[dict[str, Any]]:
+    """Each difference, tested by its own variance and, where that was done, by one of all methods."""
+    pooled = result.facts.get("pooled", {"differences": []})["differences"]
+    for variance, entries in (("of the pair", result.facts["differences"]), ("of all methods", pooled)):
+        yield from ({**entry, "variance": variance} for entry in entries)
 
 
 def _final_lines(result: Result) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """How often intervals hold the truth: CKA, other measures, means of recalls, ECE, seeds, differences of methods.
 
-    python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|measures|shares|calibration|seeds]
+    python -m tests.benchmarks.bench_coverage [--draws N] [--only cka|measures|shares|calibration|seeds|pooled]
 
 Each line is a population whose truth is known; nominal coverage is 0.95. The tables are Markdown, for
 docs/explanation/intervals.md.
@@ -15,7 +15,8 @@ from numpy import ndarray
 from analyses.evaluation.calibration import N_BINS, calibration_interval, reliability
 from analyses.evaluation.proportions import mean_of_shares
 from kdprobe.mean_interval import seeds_interval, wilson
-from kdprobe.runs.differences import differences, told
+from kdprobe.runs.differences import against, differences, told
+from kdprobe.runs.pooled import pooled_differences
 from tests.benchmarks.measure_coverage import OF_POPULATION, OF_SAMPLES, covered, found_intervals, truths
 from tests.benchmarks.populations import cka_coverage, populations
 
@@ -131,6 +132,39 @@ def coverage_over_seeds(draws: int) -> None:
     _table(rows)
 
 
+def pooled_tests(draws: int) -> None:
+    """Tests with one variance for all methods: false alarms, where some scatter more, and what they find."""
+    rows = [["methods, seeds", "every second one scatters", "of one variance", "of the pair's"]]
+    for n_methods, n_seeds, ratio in ((9, 3, 1), (16, 3, 1), (16, 3, 2), (16, 3, 4), (16, 5, 1), (16, 5, 2)):
+        alarms = _tables_that_find(draws // 4, n_methods, n_seeds, ratio=ratio)
+        rows.append([f"{n_methods}, {n_seeds}", f"{ratio} times as much", *alarms])
+    _table(rows)
+    rows = [["a true difference of 4 standard deviations", "of one variance", "of the pair's"]]
+    rows += [
+        [f"16 methods, {n} seeds: found in", *_tables_that_find(draws // 4, 16, n, effect=0.02)] for n in (3, 4, 5)
+    ]
+    _table(rows)
+
+
+def _tables_that_find(
+    draws: int, n_methods: int, n_seeds: int, *, ratio: float = 1.0, effect: float = 0.0
+) -> list[str]:
+    """In how many tables a difference is found: any among equals, or that of the one method that is better."""
+    names = ["kd", "plain", *(f"m{number}" for number in range(n_methods - 2))]
+    pairs, better = against(names, ("kd", "plain")), ("m0", "plain")
+    scatter = 0.005 * np.where(np.arange(n_methods) % 2, 1, ratio)[:, None]
+    rng, found = np.random.default_rng(0), np.zeros(2)
+    for _ in range(draws):
+        table = 0.5 + rng.normal(0, 0.01, n_seeds) + scatter * rng.normal(size=(n_methods, n_seeds))
+        table[names.index("m0")] += effect
+        pooled = pooled_differences(table, names, pairs)
+        alone = differences({"accuracy": table}, {name: name for name in names}, [None] * n_methods, pairs=pairs)
+        for place, entries in enumerate((pooled.differences if pooled else [], alone)):
+            asked = [one for one in entries if not effect or (one["method"], one["other"]) == better]
+            found[place] += any(told(entry) != "cannot be told" for entry in asked)
+    return [f"{share:.3f}" for share in found / draws]
+
+
 def _told(ends: ndarray, truth: float) -> list[str]:
     value, low, high = ends.T
     assert ((low <= value) & (value <= high) & (low >= 0) & (high <= 1)).all()
@@ -151,6 +185,7 @@ PARTS = {
     "shares": coverage_of_shares,
     "calibration": coverage_of_calibration,
     "seeds": coverage_over_seeds,
+    "pooled": pooled_tests,
 }
 
 if __name__ == "__main__":
