@@ -3,7 +3,8 @@
     python docs/study/collect.py OUT
 
 OUT is what `docs/study/run.py` wrote. Kept are, in `docs/study/results`, for each comparison its result and the results
-about answers and about all pairs of networks; the sweep of rates; and `networks.csv`, which has a line for each number
+about answers and about all pairs of networks, and the records of its trials, from which `docs/study/run.py` goes on
+without training them again; the sweep of rates; and `networks.csv`, which has a line for each number
 that was measured of one network: its accuracy, and at each pair of stages the shares of general knowledge, CKA as it is
 and set beside chance, and CKNNA.
 """
@@ -11,6 +12,7 @@ and set beside chance, and CKNNA.
 import csv
 import shutil
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,8 @@ COMPARISONS = (
     "dinov2-resnet8", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet8", "ferplus-resnet18",
     "ferplus-mobilenetv2",
 )  # fmt: skip
+#: the records of all trials of a comparison
+TRIALS = "trials.tar.xz"
 #: results of all networks of a comparison: where they are, and what they are kept as
 _OF_ALL = {
     "fidelity/fidelity.npz": "fidelity.npz",
@@ -111,6 +115,24 @@ def _similarities(
         yield Number(*about, quantity, f"{teacher} {student}", float(result.arrays[key][place]), *ends)
 
 
+def keep_trials(out: Path, name: str) -> None:
+    """Pack what a comparison's trials have written down, without networks and states."""
+    file = RESULTS / name / TRIALS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w:xz") as archive:
+        archive.add(out / name, arcname=name, filter=_text_of_trials)
+
+
+def _text_of_trials(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    inside = member.name.split("/")[1:]
+    if inside and inside[0] not in ("choice.json", "trials"):
+        return None
+    wanted = member.isdir() or member.name.endswith((".json", ".jsonl", ".yaml")) or "attempts" in inside
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member if wanted else None
+
+
 def main() -> None:
     """Gather from the folder that the command line names."""
     out = Path(sys.argv[1]).resolve()
@@ -121,9 +143,11 @@ def main() -> None:
         writer.writerow(Number._fields)
         for name in there:
             writer.writerows(_written(number) for number in numbers(out, name))
+    for name in COMPARISONS:
+        if (out / name / "choice.json").exists():
+            keep_trials(out, name)
     for name in there:
         folder = RESULTS / name
-        folder.mkdir(exist_ok=True)
         shutil.copyfile(out / name / "comparison.npz", folder / "comparison.npz")
         for source, target in _OF_ALL.items():
             if (path := out / "measures" / name / source).exists():
