@@ -12,6 +12,7 @@ import pytest
 
 from figures.pictures import FIGURES, draw
 from figures.report.page import page
+from figures.style import figure_of
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from tests.saved_results import (
@@ -184,7 +185,7 @@ def outcome(result: Result) -> str:
         try:
             made = show(result)
             if show is draw:
-                made.canvas.draw()
+                figure_of(made).canvas.draw()
             ends.append("drawn")
         except ResultError as error:
             ends.append(str(error))
