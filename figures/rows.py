@@ -16,7 +16,7 @@ BETWEEN = 22.0  # points between panels side by side: half a number of each stan
 _TICK = 20.0  # points from one number below to the next, at least
 _NARROWEST = 78.0  # points of a panel that stands beside another one, at least
 _DENSEST = 19.0  # points from one row to the next, at least
-NAMES = 0.34  # of the width of the whole that names take at most
+NAMES_SHARE = 0.34  # of the width of the whole that names take at most
 
 
 class Rows:
@@ -36,7 +36,7 @@ class Rows:
     """
 
     def __init__(self, sheet: Sheet, names: Sequence[str], *, n: int, most: int, pitch: float, foot: float) -> None:
-        self.names = [fit(shorten(name), TITLE, NAMES * sheet.width) for name in names]
+        self.names = [fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in names]
         self.grid = grid_of(
             n, sheet.width, left=widest(self.names, TITLE) + 12, gap=BETWEEN, least=_NARROWEST, most=most, right=12
         )

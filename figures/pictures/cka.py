@@ -113,7 +113,8 @@ def _placed(result: Result, shown: _Shown, fig: FigureBase | None) -> tuple[Axes
     above = 6 + MARK * len(shown.marks)
     natural = width * float(np.clip(n_rows / n_columns, 0.5, 1.3 if one_column else 1.0))
     height = sheet.cut(bottom + above, max(text_width(shown.label, TITLE) + 2, natural), 60.0)
-    axes, bar = (sheet.place(*at, height) for at in ((left, bottom, width), (left + width + 7, bottom, 8)))
+    axes = sheet.place(left, bottom, width, height)
+    bar = sheet.place(left + width + 7, bottom, 8, height)
     return axes, _Room((left, bottom), (sheet.width, sheet.height), bar)
 
 

@@ -13,7 +13,7 @@ from figures.picture import on_figure
 from figures.pictures.comparison import diamond, dot, teacher_line
 from figures.pictures.curves import look
 from figures.remarks import first_few, remarks_on
-from figures.rows import NAMES, frame_rows, mark
+from figures.rows import NAMES_SHARE, frame_rows, mark
 from figures.sheet import Sheet, legend_of, size_of
 from figures.style import LABEL, MUTED, TITLE, pt
 from kdprobe.mean_interval import differs, seeds_interval, worded_interval
@@ -39,7 +39,7 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
         where there is no room at the right.
     """
     sheet, remarks = Sheet(fig), first_few(remarks_on(result))
-    names = [fit(shorten(name), TITLE, NAMES * sheet.width) for name in result.facts["methods"]]
+    names = [fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in result.facts["methods"]]
     left, base = widest(names, TITLE) + 12, LABEL * LEADING * len(remarks)
     legend = legend_of(_handles(result), sheet.width - 12)
     room = sheet.width - left - 10
