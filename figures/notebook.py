@@ -32,7 +32,7 @@ def plot_result(
         if isinstance(picture, Axes):  # which a notebook does not show by themselves
             from IPython.display import display
 
-            display(figure_of(picture))
+            display(figure_of(picture))  # type: ignore[no-untyped-call]
     return picture
 
 
