@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import LEGEND_LEADING, label_rows, shorten, widest
+from figures.labels import LEGEND_LEADING, fit, label_rows, shorten, widest
 from figures.style import LABEL, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
 from figures.words import number
 from kdprobe.results import Result
@@ -60,10 +60,8 @@ def _cosines(axes: Axes, result: Result, pitch: float) -> None:
     """The cosines, in a column at the right."""
     if pitch < TITLE:
         return
-    task = shorten(result.facts["task"] or "the task", 12)
-    axes.annotate(
-        f"cosine with {task}", (1, 1), (6, 5), xycoords="axes fraction", textcoords="offset points", size=LABEL
-    )
+    title = fit(f"cosine with {result.facts['task'] or 'the task'}", LABEL, _RIGHT - 12)
+    axes.annotate(title, (1, 1), (6, 5), xycoords="axes fraction", textcoords="offset points", size=LABEL)
     for row, cosine in enumerate(result.arrays["cosine"]):
         text = number(float(cosine), 2)
         axes.annotate(text, (1, row), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
