@@ -15,6 +15,7 @@ from figures.pictures.comparison import draw_comparison
 from figures.pictures.compound import draw_compound
 from figures.pictures.confusion import draw_confusion
 from figures.pictures.curves import draw_curves
+from figures.pictures.diagnosis import draw_diagnosis
 from figures.pictures.dropout import draw_dropout
 from figures.pictures.examples import draw_examples
 from figures.pictures.fidelity import draw_fidelity
@@ -38,6 +39,7 @@ FIGURES: dict[str, DrawsAxes | DrawsFigure] = {
     "cka-over-time": draw_cka_over_time,
     "comparison": draw_comparison,
     "compound": draw_compound,
+    "diagnosis": draw_diagnosis,
     "dropout-sweep": draw_dropout,
     "evaluation": draw_confusion,
     "examples": draw_examples,

@@ -21,6 +21,7 @@ from tests.saved_results import (
     comparison_result,
     complexity_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -63,6 +64,7 @@ RESULTS = {
     ),
     "complexity": complexity_result(latency=True),
     "compound": compound_result(),
+    "diagnosis": further(diagnosis_result(("ce", "kd"), 2), undefined=[{"network": "a", "view": "b", "reason": "c"}]),
     "dropout-sweep": further(
         dropout_result(2, (0.3, 0.5), answered=True),
         teacher=None,

@@ -25,6 +25,7 @@ from tests.saved_results import (
     cka_result,
     comparison_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -47,6 +48,7 @@ CASES: dict[str, tuple[Result, str]] = {
     "cka-over-time": (over_time_result(2), "blocks.0"),
     "comparison": (comparison_result(), "kd"),
     "compound": (compound_result(), "dropkd"),
+    "diagnosis": (diagnosis_result(), "feature"),
     "dropout-sweep": (dropout_result(2, (0.3, 0.5)), ""),  # only numbers are named
     "evaluation": (evaluation_result(("plain", "kd"), 3), "kd"),
     "examples": (examples_result(2), "vit_tiny"),

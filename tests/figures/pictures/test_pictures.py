@@ -38,6 +38,7 @@ from tests.saved_results import (
     cka_result,
     comparison_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -107,6 +108,9 @@ RESULTS = {
     "one seed": comparison_result(("plain", LONG), 1),
     "compound": compound_result(),
     "many compounds": compound_result((LONG, *"bcdef")),
+    "diagnosis": diagnosis_result(),
+    "diagnosis of one term": diagnosis_result(("ce",)),
+    "diagnosis of many terms": diagnosis_result((LONG, *"abcdefghijklmnopqrstuvwxyz")),
     "dropout": dropout_result(),
     "one dropout seed": dropout_result(1),
     "dropout answered": dropout_result(2, (0.3, 0.5, 0.7), answered=True),
@@ -211,6 +215,17 @@ def apart(name: str, style_name: str, width: str | None = None) -> Any:
 def test_what_a_panel_of_fidelity_shows_is_not_cut_short() -> None:
     shown = [" ".join(text.split()) for text in written(drawn(RESULTS["fidelity over whole ranges"]))]
     assert {"agreement if teacher wrong in %", "kd0 learnt without a teacher"} <= set(shown)
+
+
+def test_a_diagnosis_shows_the_shares_of_each_term_and_its_cosine() -> None:
+    result = diagnosis_result()
+    axes = drawn(result).axes[0]
+    widths = np.array([bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]).reshape(2, -1)
+    losses = result.arrays["loss"].mean(0)
+    assert widths[0] == pytest.approx(100 * losses / losses.sum())
+    assert widths[1] == pytest.approx(100 * result.arrays["share"])
+    shown = written(axes.figure)  # type: ignore[arg-type]
+    assert {"cosine with ce", "1.00", "-0.20", "-", "share of the gradient"} <= set(shown)
 
 
 @pytest.mark.parametrize("name", [name for name in RESULTS if name.endswith("far apart")])
