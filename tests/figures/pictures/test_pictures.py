@@ -405,7 +405,7 @@ def test_colours_fall_evenly_in_lightness_from_zero() -> None:
     both = np.diff(cielab(linear(style.colours(-1, 1)(np.linspace(0, 1, 65))))[:, 0])
     assert (both[:32] > 0).all()
     assert (both[32:] < 0).all()
-    assert both[:32].max() < 1.25 * both[:32].min()
+    assert both[:31].max() < 1.25 * both[:31].min()  # the last one ends at zero, between two of the 256 colours
 
 
 #: what people without one kind of cones see, of linear sRGB (Machado, Oliveira and Fernandes, 2009, severity 1)
