@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
 from figures.labels import fit
-from figures.style import LABEL, MUTED, PAGE_WIDTH, TITLE, place, sheet
+from figures.sheet import Sheet
+from figures.style import LABEL, MUTED, TITLE, hue, pt
 
-_PER_ROW, _SPACE = 8, 4.0
+_ROOM, _SPACE = 57.0, 4.0  # points of an image at least, and between images
+_HEAD, _FOOT = 16.0, 16.0
 
 
 class ImageBlock(NamedTuple):
@@ -21,40 +23,43 @@ class ImageBlock(NamedTuple):
     words: Sequence[str]
 
 
-def draw_blocks(blocks: Sequence[ImageBlock], note: str, *, lines: int) -> Figure:
+def draw_blocks(figure: FigureBase | None, blocks: Sequence[ImageBlock], note: str, *, lines: int) -> FigureBase:
     """Draw blocks of images, the first one on top, one page wide.
 
     Args:
+        figure: to draw into.
         blocks: at least one.
         note: a line at the lower edge.
         lines: of words below each image.
     """
-    side = (PAGE_WIDTH - 8) / _PER_ROW - _SPACE
-    pitch = side + lines * LABEL + 2 + 2 * lines
-    heights = [16 + -(-len(block.images) // _PER_ROW) * pitch for block in blocks]
-    total = 16 + sum(heights)
-    figure = sheet(PAGE_WIDTH, total)
-    figure.text(6 / PAGE_WIDTH, 7 / total, note, size=LABEL, va="center", color=MUTED)
-    top = total
-    for block, height in zip(blocks, heights, strict=True):
-        heading = fit(block.heading, TITLE, PAGE_WIDTH - 12)
-        figure.text(6 / PAGE_WIDTH, (top - 8) / total, heading, size=TITLE, va="center")
-        for number, (image, words) in enumerate(zip(block.images, block.words, strict=True)):
-            x = 6 + (number % _PER_ROW) * (side + _SPACE)
-            y = top - 16 - (number // _PER_ROW) * pitch - side
-            axes = place(figure, x, y, side, side)
+    sheet = Sheet(figure)
+    per_row = max(1, int((sheet.width - 8) // _ROOM))
+    side = (sheet.width - 8) / per_row - _SPACE
+    words = lines * LABEL + 2 + 2 * lines
+    rows = [-(-len(block.images) // per_row) for block in blocks]
+    fixed = _FOOT + _HEAD * len(blocks) + words * sum(rows)
+    height = sheet.cut(fixed, side * sum(rows), side * sum(rows) / 2) / sum(rows)
+    sheet.write(6, 7, fit(note, LABEL, 0.95 * (sheet.width - 12)), va="center", color=MUTED)
+    top = sheet.height
+    for index, (block, n_rows) in enumerate(zip(blocks, rows, strict=True)):
+        sheet.write(6, top - 8, "\N{BLACK SQUARE}", size=TITLE, va="center", color=hue(index))
+        sheet.write(15, top - 8, fit(block.heading, TITLE, sheet.width - 21), size=TITLE, va="center")
+        for number, (image, told) in enumerate(zip(block.images, block.words, strict=True)):
+            row, column = divmod(number, per_row)
+            bottom = top - _HEAD - row * (height + words) - height
+            axes = sheet.place(6 + column * (side + _SPACE), bottom, side, height)
             axes.imshow(image, interpolation="nearest")
             axes.axis("off")
             axes.annotate(
-                words,
+                told,
                 (0.5, 0),
-                (0, -2),
+                (0, -pt(2)),
                 xycoords="axes fraction",
                 textcoords="offset points",
                 ha="center",
                 va="top",
-                size=LABEL - 0.5,
+                size=pt(LABEL - 0.5),
                 color=MUTED,
             )
-        top -= height
-    return figure
+        top -= _HEAD + n_rows * (height + words)
+    return sheet.figure

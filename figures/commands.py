@@ -33,6 +33,19 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="YAML or JSON file with what layers, networks, methods or classes are called in the pictures.",
 )
+@click.option(
+    "--style",
+    type=click.Choice(["paper", "slides"]),
+    default="paper",
+    show_default=True,
+    help="Small type for a column of a paper, or type and lines of twice the size for slides.",
+)
+@click.option(
+    "--width",
+    metavar="MM|column|page",
+    show_default="what the picture needs",
+    help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
+)
 @overwrite_option()
 @quiet_option()
 def figures(
@@ -40,6 +53,8 @@ def figures(
     out: Path | None,
     formats: tuple[str, ...],
     names: Path | None,
+    style: str,
+    width: str | None,
     *,
     overwrite: bool,
     quiet: bool,
@@ -51,13 +66,14 @@ def figures(
     \b
     Example:
       kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
-      kdprobe figures cka.npz --names names.yaml
+      kdprobe figures cka.npz --names names.yaml --width column
+      kdprobe figures cka.npz --style slides --out slides
     """
     from figures.pictures import draw_files
-    from figures.pictures.renaming import read_names
+    from figures.renaming import read_names
 
     called = {} if names is None else read_names(names)
-    for path in draw_files(results, formats, out=out, names=called, overwrite=overwrite):
+    for path in draw_files(results, formats, out=out, names=called, style=style, width=width, overwrite=overwrite):
         if not quiet:
             echo(path)
 

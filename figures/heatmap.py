@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from figures.labels import widest
-from figures.style import BARE, CHANCE, LABEL, MUTED, SMALLEST, place, readable_on
+from figures.labels import LEADING, widest
+from figures.sheet import size_of
+from figures.style import BARE, CHANCE, LABEL, MUTED, SMALLEST, pt, readable_on
 
 ANNOTATED = 12  # rows and columns up to which texts are written into the cells
 MARK = 10.0  # points that a line about cells without a value takes above the matrix
@@ -44,15 +45,18 @@ def paint(
     return image
 
 
-def annotate(axes: Axes, image: AxesImage, values: NDArray[Any], texts: Sequence[Sequence[str]], pitch: float) -> None:
-    """Write a text into each cell, in a size that fits cells `pitch` points wide, if one is legible."""
-    size = min(LABEL, LABEL * 0.86 * pitch / max(widest([text for row in texts for text in row]), 1.0))
+def annotate(image: AxesImage, values: NDArray[Any], texts: Sequence[Sequence[str]]) -> None:
+    """Write a text into each cell, in a size that fits the cells, if one is legible."""
+    axes, lines = image.axes, [text.split("\n") for row in texts for text in row]
+    across, up = (side / n for side, n in zip(size_of(axes), values.shape[::-1], strict=True))
+    fits = LABEL * 0.86 * across / max(widest([line for text in lines for line in text]), 1.0)
+    size = min(LABEL, fits, 0.86 * up / (LEADING * max(map(len, lines), default=1)))
     if size < SMALLEST - 0.5:
         return
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             colour = readable_on(image.to_rgba(np.array([value]))[0])
-            axes.text(column, row, texts[row][column], size=size, color=colour, ha="center", va="center_baseline")
+            axes.text(column, row, texts[row][column], size=pt(size), color=colour, ha="center", va="center_baseline")
 
 
 def mark_cells(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) -> None:
@@ -80,16 +84,20 @@ def mark_cells(axes: Axes, marks: Sequence[tuple[NDArray[np.bool_], str, str]]) 
     )
 
 
-def colour_bar(figure: Figure, image: AxesImage, at: tuple[float, float, float], label: str) -> None:
-    """Draw the scale of an image's colours beside it; `at` is the image's right edge, bottom and height in points."""
-    right, bottom, height = at
-    bar = figure.colorbar(image, cax=place(figure, right + 7, bottom, 8, height))
-    bar.set_label(label, labelpad=3)
-    bar.outline.set_visible(False)
+def colour_bar(image: AxesImage, label: str, bar: Axes | None = None) -> Colorbar:
+    """Draw the scale of an image's colours into axes of its own, or beside the image, which makes room for it."""
+    axes = image.axes
+    figure = axes.get_figure()
+    assert figure is not None
+    where: Any = {"cax": bar} if bar else {"ax": axes, "pad": 0.03, "fraction": 0.06}
+    found = figure.colorbar(image, **where)
+    found.set_label(label, labelpad=pt(3))
+    found.outline.set_visible(False)
+    return found
 
 
 def _part_cells(axes: Axes, n_rows: int, n_columns: int) -> None:
     """Thin white lines between the cells of a matrix small enough to be read cell by cell."""
     if max(n_rows, n_columns) <= 2 * ANNOTATED:
-        axes.hlines(np.arange(n_rows - 1) + 0.5, -0.5, n_columns - 0.5, color="white", linewidth=0.7)
-        axes.vlines(np.arange(n_columns - 1) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=0.7)
+        axes.hlines(np.arange(n_rows - 1) + 0.5, -0.5, n_columns - 0.5, color="white", linewidth=pt(0.7))
+        axes.vlines(np.arange(n_columns - 1) + 0.5, -0.5, n_rows - 0.5, color="white", linewidth=pt(0.7))

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from figures.style import LABEL, SMALLEST, TITLE
+from figures.style import LABEL, SMALLEST, TITLE, pt
 
 LEADING = 1.3  # distance of two lines of text as a multiple of the font size
 LEGEND_LEADING = 1.6  # the same between the lines of a legend
@@ -47,17 +48,48 @@ def wrap(text: str, size: float, room: float) -> str:
     return "\n".join(fit(line, size, room) for line in min(pairs, key=lambda lines: widest(lines, size)))
 
 
-def note_below(figure: Figure, notes: Sequence[str]) -> None:
-    """Write lines of text above the lower edge of a figure; each takes `LABEL * LEADING` points."""
-    width, height = figure.get_size_inches() * 72
-    for line, note in enumerate(reversed(notes)):
-        text = fit(note, LABEL, width - 12)
-        figure.text(6 / width, (3 + line * LABEL * LEADING) / height, text, size=LABEL, va="bottom")
+def note_under(axes: Axes, notes: Sequence[str], room: float, left: float = 0.0) -> None:
+    """Write lines of text below the title of the horizontal axis, from `left` points before the axes, `room` wide."""
+    for line, note in enumerate(notes):
+        axes.annotate(
+            fit(note, LABEL, room),
+            (0, 0),
+            (-pt(left), -pt(3 + line * LABEL * LEADING)),
+            xycoords=("axes fraction", axes.xaxis.label),
+            textcoords="offset points",
+            va="top",
+            size=pt(LABEL),
+            annotation_clip=False,
+        )
+
+
+def title_axes(axes: Axes, across: str, up: str, at: tuple[float, float], room: tuple[float, float]) -> None:
+    """Name the axes, each title centred on its side unless it is too long for that.
+
+    Args:
+        axes: to name.
+        across: title of the horizontal axis.
+        up: title of the vertical axis.
+        at: where in the room the axes' lower left corner is, in points.
+        room: width and height that the titles have.
+    """
+    box = axes.get_window_extent()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    sides = (side * 72 / figure.dpi / pt(1) for side in (box.width, box.height))
+    texts, places = [], []
+    for text, start, whole, side in zip((across, up), at, room, sides, strict=True):
+        texts.append(fit(text, TITLE, whole - 10))
+        half = text_width(texts[-1], TITLE) / 2 + 5
+        centre = max(min(max(start + side / 2, half), whole - half), whole / 2 if 2 * half > whole else 0)
+        places.append((centre - start) / side)
+    axes.set_xlabel(texts[0], x=places[0], ha="center")
+    axes.set_ylabel(texts[1], y=places[1], ha="center")
 
 
 def text_width(text: str, size: float) -> float:
     """Width in points of a line of text."""
-    return _width_per_point(text) * size
+    return _width_per_point(text, *map(str, mpl.rcParams["font.family"])) * size
 
 
 def widest(names: Sequence[str], size: float = LABEL) -> float:
@@ -73,20 +105,21 @@ def room_below(names: Sequence[str], pitch: float) -> float:
 def label_rows(axes: Axes, names: Sequence[str], pitch: float) -> None:
     """Write names at the ticks 0, 1, ... of the vertical axis, `pitch` points apart."""
     size, step = _fit(pitch)
-    axes.set_yticks(range(0, len(names), step), names[::step], fontsize=size)
+    axes.set_yticks(range(0, len(names), step), names[::step], fontsize=pt(size))
 
 
 def label_columns(axes: Axes, names: Sequence[str], pitch: float) -> None:
     """Write names at the ticks 0, 1, ... of the horizontal axis, upright where they would not fit flat."""
     flat = _lies_flat(names, pitch)
     size, step = (LABEL, 1) if flat else _fit(pitch)
-    axes.set_xticks(range(0, len(names), step), names[::step], fontsize=size, rotation=0 if flat else 90)
+    axes.set_xticks(range(0, len(names), step), names[::step], fontsize=pt(size), rotation=0 if flat else 90)
 
 
 def head(axes: Axes, name: str, words: str, room: float, gap: float) -> None:
     """Write a name above the axes, `room` points wide at most, and smaller words below it, `gap` points above them."""
-    for text, size, above in ((fit(name, TITLE, room), TITLE, gap + 9), (words, LABEL, gap)):
-        axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", size=size)
+    for text, size, above in ((fit(name, TITLE, room), TITLE, gap + 9), (fit(words, LABEL, room), LABEL, gap)):
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(text, (0, 1), (0, pt(above)), size=pt(size), **place)
 
 
 def _lies_flat(names: Sequence[str], pitch: float) -> bool:
@@ -100,7 +133,7 @@ def _fit(pitch: float) -> tuple[float, int]:
 
 
 @cache
-def _width_per_point(text: str) -> float:
+def _width_per_point(text: str, *_family: str) -> float:
     if not text.strip():
         return 0.0
     across = TextPath((0, 0), text, size=100).vertices[:, 0]  # outlines with their control points: never too small

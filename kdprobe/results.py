@@ -41,7 +41,8 @@ from kdprobe.provenance import command_line, named
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
 FORMAT = "kdprobe-result"
 VERSION = 1
@@ -85,15 +86,31 @@ class Result:
         about = {"kind": self.kind, "command": str(self.provenance.get("command", ""))}
         return as_dataset(find_kind(self.kind), self.arrays, self.facts, about)
 
-    def plot(self) -> "Figure":
-        """Draw it: a matplotlib figure, which a notebook shows and whose `axes` can be changed.
+    def plot(
+        self,
+        *,
+        ax: "Axes | None" = None,
+        fig: "FigureBase | None" = None,
+        names: Mapping[str, str] = MappingProxyType({}),
+        palette: Any = None,
+    ) -> "Axes | FigureBase":
+        """Draw it, as `figures.draw` does; a notebook shows the picture.
+
+        Args:
+            ax: matplotlib axes to draw into, of pictures with one panel.
+            fig: a matplotlib figure, or a part of one, to fill; without both, a new figure.
+            names: what layers, networks, methods or classes are called instead.
+            palette: colours, or the name of a palette.
+
+        Returns:
+            the axes of a picture with one panel, the figure of one with several.
 
         Raises:
-            ResultError: if its kind has no picture.
+            ResultError: if its kind has no picture, or none that can be drawn so.
         """
-        draw = EntryPoint("draw", "figures:draw", "kdprobe.figures").load()
-        figure: Figure = draw(self)
-        return figure
+        plot = EntryPoint("plot", "figures.notebook:plot_result", "kdprobe.figures").load()
+        drawn: Axes | FigureBase = plot(self, ax=ax, fig=fig, names=names, palette=palette)
+        return drawn
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""

@@ -558,3 +558,54 @@ def tuned_result(
     }
     facts = {key: value for key, value in facts.items() if key != "pooled" or pooled}
     return Result("tuned-comparison", arrays, facts, {**PROVENANCE, "folders": ["c/trials", "c/finals"]})
+
+
+def diagnosis_result(terms: tuple[str, ...] = ("ce", "feature", "logit"), n_minibatches: int = 3) -> Result:
+    """Of a distilled run; the last of several terms is in the method's own modules alone."""
+    rng = np.random.default_rng(len(terms))
+    gradients = rng.normal(0, 1, (n_minibatches, len(terms), 8))
+    gradients[:, 2:][:, -1:] = 0
+    norms = np.sqrt(np.square(gradients).reshape(n_minibatches, len(terms), 2, 4).sum(3))
+    inner = gradients @ gradients.swapaxes(1, 2)
+    shares = np.sqrt(np.einsum("ktt->kt", inner)).mean(0)
+    low = np.array([[[0.9, 0.85, 0.95], [0.92, 0.9, 0.94], [0.9, 0.8, 0.95], [0.95, 0.9, 0.97]]])
+    arrays = {
+        "loss": rng.random((n_minibatches, len(terms))),
+        "unweighted": np.array([2.3, *[0.4] * (len(terms) - 1)]),
+        "inner": inner,
+        "norms": np.concatenate([norms, rng.random((n_minibatches, len(terms), 1))], axis=2),
+        "share": shares / shares.sum(),
+        "cosine": np.array([1.0, *[-0.2] * (len(terms) - 2), *[np.nan] * (len(terms) > 1)]),
+        "accuracy": np.concatenate([low, low / 2]),
+        "epoch": np.array([1, 2]),
+        "train_loss": np.array([2.3, 1.9]),
+        "rate": np.array([0.1, 0.05]),
+    }
+    arrays["accuracy"][1, 3] = np.nan
+    facts = {
+        **{"run": "runs/dropkd", "method": "dropkd", "student": "resnet8", "teacher": "runs/vit", "data": "digits"},
+        "weights": "those after 2 of 2 epochs",
+        "course": "training loss 2.3 in epoch 1, 1.9 in epoch 2",
+        "terms": list(terms),
+        "task": terms[0],
+        "options": ["method.ce_weight", *[None] * (len(terms) - 1)],
+        "parts": ["student.stem", "student.layer1", "method.projection"],
+        "networks": ["teacher", "student"],
+        "views": ["training views", "training images", "test images", "test images, the teacher's own way"],
+        "n_images": [512, 512, 359, 359],
+        "undefined": [],
+        "parameters": {"total": 78042, "frozen": 0, "unused": 0, "idle": 12},
+        "idle": [],
+        "batch_size": 64,
+        "highest_rate": 0.1,
+        "step_change": 0.01,
+        "findings": [
+            {
+                "sentence": "the term 'feature' makes 96 % of the gradient",
+                "advice": "less",
+                "value": 0.96,
+                "threshold": 0.9,
+            }
+        ],
+    }
+    return Result("diagnosis", arrays, facts, {**PROVENANCE, "run": "runs/dropkd"})

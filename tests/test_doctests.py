@@ -9,7 +9,7 @@ import torch
 FACES = (
     *("kdprobe", "kdprobe.data", "kdprobe.models", "kdprobe.features", "kdprobe.distillers", "kdprobe.results"),
     *("analyses.cka", "analyses.similarity", "analyses.knowledge", "analyses.evaluation", "analyses.fidelity"),
-    *("analyses.map", "figures"),
+    *("analyses.diagnosis", "analyses.map", "figures"),
 )
 
 

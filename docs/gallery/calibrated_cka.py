@@ -42,8 +42,8 @@ for name, result in (("seeing", seeing), ("blind", blind)):
 
 # %%
 # A calibrated value is 0 up to the largest value that chance gives in 95 % of cases, and 1 for equal features.
-figure = figures.draw(seeing.to_result())
+figure = figures.draw(seeing.to_result()).figure
 
 # %%
 # Pairs that do not exceed their null are grey: of the blind student, all.
-figure = figures.draw(blind.to_result())
+figure = figures.draw(blind.to_result()).figure

@@ -30,4 +30,4 @@ print(result.summary())
 # %%
 # Even untrained networks are alike: both see the same pixels. What a similarity means is a question of what it is
 # compared with; see the next example.
-figure = figures.draw(result.to_result())
+figure = figures.draw(result.to_result()).figure

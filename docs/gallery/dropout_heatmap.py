@@ -29,7 +29,7 @@ facts = {
     "data": "made up",
 }
 result = Result("dropout-sweep", {"accuracy": accuracy}, facts, {"sweep": "made up", "config": {}})
-figure = figures.draw(result)
+figure = figures.draw(result).figure
 
 # %%
 # The best cell of 25 is too good by chance alone: its mean is the largest of 25 noisy ones.

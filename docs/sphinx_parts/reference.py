@@ -35,6 +35,7 @@ API: dict[str, tuple[str, ...]] = {
     "analyses.knowledge": (),
     "analyses.evaluation": (),
     "analyses.fidelity": (),
+    "analyses.diagnosis": (),
     "analyses.map": (),
     "analyses.paired_features": (),
     "figures": (),

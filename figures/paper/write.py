@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.artist import Artist
 
 from figures.paper.measured_runs import RunGroup, run_groups
 from figures.paper.tables import ComparedTable, PrintedNumber, PublishedTable, latex, markdown
@@ -130,7 +130,7 @@ def _compared(table: PublishedTable, runs: Sequence[RunGroup]) -> ComparedTable:
     return ComparedTable(table.name, caption, table.cells, runs)
 
 
-def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Figure, str]]:
+def _figures(own: Sequence[Result]) -> Iterator[tuple[str, Artist, str]]:
     """Each published grid, alone or beside every sweep over the same kind of rates; your own confusion matrices."""
     rates, errors = figure_kind("dropout-sweep"), figure_kind("evaluation")
     for name, kind in GRIDS.items():

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.labels import shorten, widest
-from figures.rows import BETWEEN, frame_rows, mark
-from figures.style import MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.labels import shorten
+from figures.picture import on_figure
+from figures.rows import Rows, frame_rows, mark
+from figures.sheet import Sheet, legend_of
+from figures.style import MUTED, hue, pt
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import differs, seeds_interval, worded_interval
 from kdprobe.results import Result
@@ -21,15 +23,15 @@ QUANTITIES = {
     "uar": ("UAR in %", 100.0, 1),
     "cka": ("last-stage CKA", 1.0, 2),
 }
-_ROW = 26.0  # points per method
 
 
-@style()
-def draw_comparison(result: Result) -> Figure:
+@on_figure
+def draw_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw a saved comparison of methods.
 
     Args:
         result: of kind "comparison"; `accuracy`, `uar`, `cka` [methods, seeds], NaN where absent.
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
         the figure, one panel for each quantity that has any value.
@@ -41,21 +43,17 @@ def draw_comparison(result: Result) -> Figure:
     if len(data) > 1:
         raise ResultError(f"a figure compares methods on one data set, but these are of {', '.join(data)}")
     shown = [name for name in QUANTITIES if not np.isnan(result.arrays[name]).all()]
-    methods = [shorten(name) for name in result.facts["methods"]]
-
-    left = widest(methods, TITLE) + 12
-    width = (PAGE_WIDTH - left - 10 - BETWEEN * (len(shown) - 1)) / len(shown)
-    height = _ROW * len(methods) + 6
-    figure = sheet(PAGE_WIDTH, height + 32 + 22)
-    for index, name in enumerate(shown):
-        axes = place(figure, left + index * (width + BETWEEN), 32, width, height)
+    sheet = Sheet(fig)
+    rows = Rows(sheet, result.facts["methods"], n=len(shown), most=3, pitch=26.0, foot=32.0)
+    legend = legend_of(_handles(result), sheet.width - 12)
+    for index, (axes, name) in enumerate(zip(rows.cut(legend.height + 6), shown, strict=True)):
         stars = [differs_from_baseline(result, name, method) for method in result.facts["methods"]]
-        _panel(axes, result.arrays[name], name, PALETTE[index], image_counts(result, name), stars)
-        axes.set_yticks(range(len(methods)), methods if index == 0 else [], fontsize=TITLE)
+        _panel(axes, result.arrays[name], name, hue(index), image_counts(result, name), stars)
+        rows.name(axes, index)
         if name == "accuracy" and result.facts["teacher_accuracy"] is not None:
-            _teacher(axes, 100 * float(result.facts["teacher_accuracy"]))
-    _legend(figure, result, left)
-    return figure
+            axes.axvline(100 * float(result.facts["teacher_accuracy"]), **teacher_line())
+    sheet.explain(legend, 6)
+    return sheet.figure
 
 
 def image_counts(result: Result, name: str) -> list[int | None]:
@@ -89,43 +87,45 @@ def _panel(
     stars: Sequence[bool],
 ) -> None:
     label, scale, digits = QUANTITIES[name]
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": pt(0.6)}
     for row, (seeds, images, star) in enumerate(zip(values, n_images, stars, strict=True)):
         ends = scale * np.array(seeds_interval(seeds, n_images=images))
         if np.isnan(ends[0]):
             continue
         if not np.isnan(ends[1:]).any():
             beside = np.full(seeds.shape, row + 0.24)  # below the line, where no dot is hidden
-            axes.plot(scale * seeds, beside, "o", color=colour, alpha=0.55, markersize=3.2, mew=0)
+            axes.plot(scale * seeds, beside, alpha=0.55, **dot(colour))
         words = worded_interval(seeds, scale=scale, digits=digits, n_images=images) + (" *" if star else "")
         mark(axes, row, ends, words, colour, bbox=box)
-    axes.set_xlabel(label, labelpad=2)
+    axes.set_xlabel(label)
     frame_rows(axes, len(values) - 0.55, 0.22)
 
 
-def _teacher(axes: Axes, accuracy: float) -> None:
-    axes.axvline(accuracy, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))
+def teacher_line() -> dict[str, Any]:
+    """The looks of the line at a teacher's accuracy."""
+    return {"color": MUTED, "linewidth": pt(0.9), "linestyle": (0, (4, 2))}
 
 
-def _legend(figure: Figure, result: Result, left: float) -> None:
-    mean: dict[str, Any] = {"marker": "D", "color": MUTED, "markersize": 4.6, "mec": "white"}
+def dot(colour: str = MUTED) -> dict[str, Any]:
+    """The looks of the dot of one seed."""
+    return {"marker": "o", "linestyle": "", "color": colour, "markersize": pt(3.2), "mew": 0}
+
+
+def diamond() -> dict[str, Any]:
+    """The looks of a mean in a legend."""
+    return {"marker": "D", "color": MUTED, "markersize": pt(4.6), "mec": "white"}
+
+
+def _handles(result: Result) -> list[Line2D]:
     if (~np.isnan(result.arrays["accuracy"])).sum(1).max() > 1:
         handles = [
-            Line2D([], [], marker="o", linestyle="", color=MUTED, markersize=3.2, mew=0, label="one seed"),
-            Line2D([], [], linewidth=1.4, label="mean and 95 % interval", **mean),
+            Line2D([], [], label="one seed", **dot()),
+            Line2D([], [], linewidth=pt(1.4), label="mean and 95 % interval", **diamond()),
         ]
     else:
-        handles = [Line2D([], [], linestyle="", label="one seed", **mean)]
+        handles = [Line2D([], [], linestyle="", label="one seed", **diamond())]
     if result.facts["teacher_accuracy"] is not None:
-        label = f"teacher: {shorten(str(result.facts['teacher']))}"
-        handles.append(Line2D([], [], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label=label))
+        handles.append(Line2D([], [], label=f"teacher: {shorten(str(result.facts['teacher']))}", **teacher_line()))
     if (baseline := baseline_of(result)) is not None:
         handles.append(Line2D([], [], linestyle="", label=f"* differs from {shorten(baseline)} (paired by seed, Holm)"))
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(left / PAGE_WIDTH, 1.0),
-        ncols=3,
-        borderpad=0.3,
-        borderaxespad=0.2,
-    )
+    return handles

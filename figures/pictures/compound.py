@@ -2,39 +2,36 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
-from figures.labels import shorten, widest
-from figures.rows import BETWEEN, frame_rows, mark
-from figures.style import PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.picture import on_figure
+from figures.rows import Rows, frame_rows, mark
+from figures.sheet import Sheet
+from figures.style import hue
 from kdprobe.results import Result
 
 READING_LABELS = {"both": "Acc-both", "single": "Acc-single", "single_top2": "Acc-single-top2"}
-_ROW = 24.0  # points per model
 
 
-@style()
-def draw_compound(result: Result) -> Figure:
+@on_figure
+def draw_compound(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw saved compound accuracies.
 
     Args:
         result: of kind "compound"; `both`, `single`, `single_top2` [models, 3] (value, low, high) as fractions.
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure.
     """
-    names = [shorten(name) for name in result.facts["names"]]
-    left = widest(names, TITLE) + 12
-    width = (PAGE_WIDTH - left - 14 - BETWEEN * (len(READING_LABELS) - 1)) / len(READING_LABELS)
-    height = _ROW * len(names) + 6
-    figure = sheet(PAGE_WIDTH, 30 + height + 6)
-    for index, (reading, label) in enumerate(READING_LABELS.items()):
-        axes = place(figure, left + index * (width + BETWEEN), 30, width, height)
-        _panel(axes, 100 * result.arrays[reading], PALETTE[index])
-        axes.set_xlabel(f"{label} in %", labelpad=2)
-        axes.set_yticks(range(len(names)), names if index == 0 else [], fontsize=TITLE)
-    return figure
+    sheet = Sheet(fig)
+    rows = Rows(sheet, result.facts["names"], n=len(READING_LABELS), most=3, pitch=24.0, foot=30.0)
+    for index, (axes, (reading, label)) in enumerate(zip(rows.cut(6.0), READING_LABELS.items(), strict=True)):
+        _panel(axes, 100 * result.arrays[reading], hue(index))
+        axes.set_xlabel(f"{label} in %")
+        rows.name(axes, index)
+    return sheet.figure
 
 
 def _panel(axes: Axes, percent: NDArray[np.float64], colour: str) -> None:

@@ -1,63 +1,62 @@
 """Confusion matrices in a row, and below them, if there are several, the unweighted average recalls."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
+from figures.grid import Grid, grid_of
 from figures.heatmap import ANNOTATED, annotate, paint
-from figures.labels import head, label_columns, label_rows, room_below, shorten, widest
-from figures.style import BARE, COLUMN_WIDTH, INK, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
+from figures.labels import fit, head, label_columns, label_rows, room_below, shorten, widest
+from figures.picture import on_figure
+from figures.sheet import Sheet
+from figures.style import BARE, INK, LABEL, TITLE, colours, pt
 from figures.words import percentage, with_ends
 from kdprobe.results import Result
 
 _HEAD = 24.0  # points above a matrix: name and accuracy
 _GAP = 12.0  # points between two matrices
 _BAR = 13.0  # points per bar
+_NARROWEST = 90.0  # points of a matrix that stands beside another one, at least
 _FEW = 10  # images of a class
 
 
-@style()
-def draw_confusion(result: Result) -> Figure:
+@on_figure
+def draw_confusion(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw saved evaluations.
 
     Args:
         result: of kind "evaluation"; `confusion` [models, true class, predicted class] counts,
             `accuracy` and `uar` [models, 3] (value, low, high) as fractions.
+        fig: to fill; a new figure of one column or one page if not given.
 
     Returns:
         the figure: rows of the matrix coloured by the share of their true class, counts written up
-        to 12 classes; one bar per model if there are several.
+        to 12 classes; one bar per model if there are several, in the same colours.
     """
     confusion = result.arrays["confusion"]
     names = [shorten(name) for name in result.facts["names"]]
     classes = [shorten(name, 22) for name in result.facts["classes"]]
-    true = with_counts(classes, confusion[0])
-
-    across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
-    down = math.ceil(len(names) / across)
-    total = COLUMN_WIDTH if len(names) == 1 else PAGE_WIDTH
-    left = widest(true) + TITLE + 16
-    side = (total - left - 8 - _GAP * (across - 1)) / across
-    foot = room_below(classes, side / len(classes)) + 4
-    bars = 40 + _BAR * len(names) if len(names) > 1 else 0.0
-    base = bars + TITLE + 6
-    figure = sheet(total, base + down * (_HEAD + side + foot))
-    for index, name in enumerate(names):
-        row, column = divmod(index, across)
-        bottom = base + (down - 1 - row) * (_HEAD + side + foot) + foot
-        axes = place(figure, left + column * (side + _GAP), bottom, side, side)
-        _paint(axes, confusion[index], side / len(classes))
-        label_columns(axes, classes, side / len(classes))
-        label_rows(axes, true if column == 0 else [], side / len(classes))
-        _head(axes, name, result.arrays["accuracy"][index], result.arrays["uar"][index], side)
-    _title_axes(figure, left, base, total)
+    sheet = Sheet(fig, columns=1 if len(names) == 1 else 2)
+    true = [fit(name, LABEL, 0.3 * sheet.width) for name in with_counts(classes, confusion[0])]
+    most = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
+    grid = grid_of(len(names), sheet.width, left=widest(true) + TITLE + 16, gap=_GAP, least=_NARROWEST, most=most)
+    across = grid.width / len(classes)
+    foot = room_below(classes, across) + 4
+    base = TITLE + 6 + (40 + _BAR * len(names) if len(names) > 1 else 0.0)
+    fixed = base + grid.down * (_HEAD + foot)
+    height = sheet.cut(fixed, grid.down * grid.width, grid.down * grid.width / 2) / grid.down
+    for index, axes in enumerate(grid.place(sheet, base, foot, height, _HEAD)):
+        _paint(axes, confusion[index])
+        label_columns(axes, classes, across)
+        label_rows(axes, [] if index % grid.across else true, height / len(classes))
+        _head(axes, names[index], result.arrays["accuracy"][index], result.arrays["uar"][index], grid.width)
+    _title_axes(sheet, grid, base)
     if len(names) > 1:
-        _bars(figure, names, result.arrays["uar"], float(result.facts["confidence"]))
-    return figure
+        _bars(sheet, names, result.arrays["uar"], float(result.facts["confidence"]))
+    return sheet.figure
 
 
 def with_counts(classes: Sequence[str], confusion: NDArray[np.int64]) -> list[str]:
@@ -72,13 +71,13 @@ def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return confusion / np.where(sums == 0, np.nan, sums)
 
 
-def _paint(axes: Axes, confusion: NDArray[np.int64], pitch: float) -> None:
+def _paint(axes: Axes, confusion: NDArray[np.int64]) -> None:
     shares = row_shares(confusion)
     axes.set_facecolor(BARE)
     image = paint(axes, shares, (0.0, 1.0), colours(0.0, 1.0))
     if len(confusion) <= ANNOTATED:
         shown = np.where(confusion == 0, np.nan, shares)  # empty cells stay without text
-        annotate(axes, image, shown, [[str(count) for count in row] for row in confusion], pitch)
+        annotate(image, shown, [[str(count) for count in row] for row in confusion])
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
@@ -86,31 +85,32 @@ def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.
     head(axes, name, words, side, 4)
 
 
-def _title_axes(figure: Figure, left: float, base: float, total: float) -> None:
-    width, height = figure.get_size_inches() * 72
-    figure.text((left + total - 8) / 2 / width, (base - TITLE) / height, "predicted class", size=TITLE, ha="center")
-    middle = (base + height) / 2
-    figure.text(3 / width, middle / height, "true class", size=TITLE, rotation=90, ha="left", va="center")
+def _title_axes(sheet: Sheet, grid: Grid, base: float) -> None:
+    sheet.write((grid.left + sheet.width - 8) / 2, base - TITLE, "predicted class", size=TITLE, ha="center")
+    sheet.write(3, (base + sheet.height) / 2, "true class", size=TITLE, rotation=90, ha="left", va="center")
 
 
-def _bars(figure: Figure, names: list[str], uar: NDArray[np.float64], confidence: float) -> None:
+def _bars(sheet: Sheet, names: list[str], uar: NDArray[np.float64], confidence: float) -> None:
+    names = [fit(name, LABEL, 0.3 * sheet.width) for name in names]
     left = widest(names) + 16
-    axes = place(figure, left, 26, PAGE_WIDTH - left - 84, _BAR * len(names))
+    axes = sheet.place(left, 26, sheet.width - left - 84, _BAR * len(names))
     places = np.arange(len(names))[::-1]
     value, low, high = 100 * uar.T
-    axes.barh(places, value, height=0.62, color=PALETTE[0])
-    axes.hlines(places, low, high, color=INK, linewidth=1.2)
+    axes.barh(places, value, height=0.62, color=colours(0.0, 1.0)(uar[:, 0]))
+    axes.hlines(places, low, high, color=INK, linewidth=pt(1.2))
     axes.set_xlim(0, 100)
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval", labelpad=2)
+    label = f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval"
+    axes.set_xlabel(fit(label, TITLE, sheet.width - 12), x=(sheet.width / 2 - left) / (sheet.width - left - 84))
     for row, position in enumerate(places):
         axes.annotate(
             with_ends((value[row], low[row], high[row]), " "),
             (1.0, position),
-            (8, 0),
+            (pt(8), 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
+            size=pt(LABEL),
         )

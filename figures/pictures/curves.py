@@ -5,50 +5,49 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from figures.labels import LEADING, LEGEND_LEADING, note_below, shorten, widest
+from figures.grid import grid_of
+from figures.labels import LEADING, shorten
+from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
-from figures.style import LABEL, PAGE_WIDTH, PALETTE, place, sheet, style
+from figures.sheet import Sheet, legend_of
+from figures.style import LABEL, hue, n_hues, pt
 from kdprobe.results import Result
 
 DASHES: Sequence[str | tuple[int, tuple[float, ...]]] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-_HEIGHT = 132.0  # points of the panels
+_HEIGHT, _FOOT = 132.0, 28.0  # points of the panels, and below them
 _GAP = 44.0  # points between them, for the second one's numbers and title
 
 
-@style()
-def draw_curves(result: Result) -> Figure:
+@on_figure
+def draw_curves(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw saved training curves.
 
     Args:
         result: of kind "training"; `epoch` [epochs], `train_loss` and `accuracy` [runs, epochs]
             (fractions), NaN where an epoch was not trained or not evaluated.
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure.
     """
+    sheet, remarks, panels = Sheet(fig), first_few(remarks_on(result)), panels_of(result)
     names = [shorten(name) for name in result.facts["names"]]
-    epoch = result.arrays["epoch"]
-    across = max(1, min(len(names), int((PAGE_WIDTH - 40) // (widest(names) + 40))))
-    legend = LABEL * LEGEND_LEADING * -(-len(names) // across) + 8
-    remarks = first_few(remarks_on(result))
-    bottom = 28 + LABEL * LEADING * len(remarks)
-    figure = sheet(PAGE_WIDTH, bottom + _HEIGHT + legend)
-    note_below(figure, remarks)
-    panels = panels_of(result)
-    width = (PAGE_WIDTH - 40 - _GAP * (len(panels) - 1) - 8) / len(panels)
-    for index, (label, values) in enumerate(panels.items()):
-        axes = place(figure, 40 + index * (width + _GAP), bottom, width, _HEIGHT)
-        _lines(axes, epoch, values, label)
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
-    figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(34 / PAGE_WIDTH, 1.0), ncols=across, borderaxespad=0.3
-    )
-    return figure
+    legend = legend_of(handles, sheet.width - 34)
+    grid = grid_of(len(panels), sheet.width, left=40, gap=_GAP, least=90, most=2)
+    base = LABEL * LEADING * len(remarks)
+    fixed = base + grid.down * _FOOT + (grid.down - 1) * 8 + legend.height + 2
+    height = sheet.cut(fixed, grid.down * _HEIGHT, grid.down * 40) / grid.down
+    sheet.note(remarks)
+    for axes, (label, values) in zip(grid.place(sheet, base, _FOOT, height, 8), panels.items(), strict=True):
+        _lines(axes, result.arrays["epoch"], values, label)
+    sheet.explain(legend, 34)
+    return sheet.figure
 
 
 def panels_of(result: Result) -> dict[str, NDArray[np.float64]]:
@@ -59,16 +58,16 @@ def panels_of(result: Result) -> dict[str, NDArray[np.float64]]:
 
 def look(index: int) -> dict[str, Any]:
     """Colour and dashes of one of many lines; no two of the first 28 are alike."""
-    dashes = DASHES[(index // len(PALETTE)) % len(DASHES)]
-    return {"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.2}
+    dashes = DASHES[(index // n_hues()) % len(DASHES)]
+    return {"color": hue(index), "linestyle": dashes, "linewidth": pt(1.2)}
 
 
 def _lines(axes: Axes, epoch: NDArray[np.int64], values: NDArray[np.float64], label: str) -> None:
     for index, row in enumerate(values):
         seen = ~np.isnan(row)
         marker = "o" if seen.sum() < 3 else None
-        axes.plot(epoch[seen], row[seen], marker=marker, markersize=3, **look(index))
-    axes.set_xlabel("epoch", labelpad=2)
-    axes.set_ylabel(label, labelpad=3)
+        axes.plot(epoch[seen], row[seen], marker=marker, markersize=pt(3), **look(index))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axes.grid()

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from figures.heatmap import annotate, colour_bar, paint
-from figures.labels import LEADING, fit, label_columns, label_rows, room_below, widest
-from figures.style import BARE, COLUMN_WIDTH, LABEL, PAGE_WIDTH, PALETTE, TITLE, colours, place, sheet, style
+from figures.labels import LEADING, fit, label_columns, label_rows, note_under, room_below, title_axes, widest
+from figures.picture import on_axes
+from figures.sheet import Sheet, size_of
+from figures.style import ACCENT, BARE, LABEL, TITLE, colours, look_of, pt
 from kdprobe.mean_interval import all_equal, seeds_interval, worded
 from kdprobe.results import Result
 
@@ -22,25 +24,30 @@ _BETWEEN = 10.0  # points between two grids
 _ONE_COLUMN = 5  # rates up to which one column of a page is wide enough
 
 
-@style()
-def draw_dropout(result: Result) -> Figure:
+@on_axes
+def draw_dropout(result: Result, ax: Axes | None, fig: FigureBase | None) -> Axes:
     """Draw a saved sweep over dropout rates.
 
     Args:
         result: of kind "dropout-sweep"; `accuracy` [teacher rates, student rates, seeds] as fractions,
             NaN where a cell was not trained; `equal_rate` and `best`, if it has them, are answers written below.
+        ax: to draw into; it makes room for the colour bar.
+        fig: to fill; without both, a new figure of one column or one page.
 
     Returns:
-        the figure: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
+        the axes: mean and half-width of the 95 % interval in each cell, empty where nothing was trained.
     """
-    grid = _grid(result, PAGE_WIDTH if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else COLUMN_WIDTH)
-    figure = sheet(grid.total, grid.bottom + grid.height + _ABOVE)
-    _paint(figure, grid, 0.0, grid.bottom)
-    return figure
+    if ax is not None:
+        grid = _grid(result, size_of(ax)[0])
+        _paint(ax, grid, None, (0.0, 0.0), size_of(ax))
+        return ax
+    sheet = Sheet(fig, columns=2 if max(result.arrays["accuracy"].shape[:2]) > _ONE_COLUMN else 1)
+    grid = _grid(result, sheet.width)
+    height = sheet.cut(grid.bottom + _ABOVE, grid.height, 60.0)
+    return _lay(sheet, grid, 0.0, grid.bottom, height)
 
 
-@style()
-def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
+def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> FigureBase:
     """Draw two sweeps beside each other, each in colours of its own range.
 
     Args:
@@ -49,17 +56,18 @@ def draw_beside(left: Result, right: Result, titles: tuple[str, str]) -> Figure:
         titles: above each.
 
     Returns:
-        the figure, one page wide.
+        a new figure, one page wide.
     """
-    grids = [_grid(result, (PAGE_WIDTH - _BETWEEN) / 2) for result in (left, right)]
-    bottom = max(grid.bottom for grid in grids)
-    height = bottom + max(grid.height for grid in grids) + _ABOVE + TITLE + 6
-    figure = sheet(PAGE_WIDTH, height)
-    for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
-        _paint(figure, grid, start, bottom)
-        text = fit(title, TITLE, grid.total - 8)
-        figure.text((start + 3) / PAGE_WIDTH, 1 - 3 / height, text, size=TITLE, va="top")
-    return figure
+    with look_of(given=False, palette=None):
+        sheet = Sheet(None)
+        grids = [_grid(result, (sheet.width - _BETWEEN) / 2) for result in (left, right)]
+        bottom = max(grid.bottom for grid in grids)
+        height = sheet.cut(bottom + _ABOVE + TITLE + 6, max(grid.height for grid in grids), 60.0)
+        for grid, title, start in zip(grids, titles, (0.0, grids[0].total + _BETWEEN), strict=True):
+            _lay(sheet, grid, start, bottom, min(height, grid.height))
+            text = fit(title, TITLE, grid.total - 8)
+            sheet.write(start + 3, sheet.height - 3, text, size=TITLE, va="top")
+        return sheet.figure
 
 
 @dataclass(frozen=True)
@@ -103,18 +111,27 @@ def _grid(result: Result, total: float) -> _Grid:
     return _Grid(str(result.facts["kind"]), rows, columns, 100 * ends[..., 0], texts, answers(result), total)
 
 
-def _paint(figure: Figure, grid: _Grid, start: float, bottom: float) -> None:
-    """Draw a grid whose lower left corner is `start` points from the left and `bottom` above the lower edge."""
-    across, up = grid.width / len(grid.columns), grid.height / len(grid.rows)
-    axes = place(figure, start + grid.left, bottom, grid.width, grid.height)
+def _lay(sheet: Sheet, grid: _Grid, start: float, bottom: float, height: float) -> Axes:
+    """Draw a grid into a sheet, `start` points from the left and `bottom` above the lower edge."""
+    axes = sheet.place(start + grid.left, bottom, grid.width, height)
+    bar = sheet.place(start + grid.left + grid.width + 7, bottom, 8, height)
+    _paint(axes, grid, bar, (grid.left, grid.bottom), (grid.total, grid.bottom + height + _ABOVE))
+    return axes
+
+
+def _paint(axes: Axes, grid: _Grid, bar: Axes | None, at: tuple[float, float], room: tuple[float, float]) -> None:
+    """Draw a grid into axes that stand `at` this place of their room."""
     axes.set_facecolor(BARE)
     image = paint(axes, grid.means, _range(grid.means), colours(0.0, 1.0), upwards=True)
-    annotate(axes, image, grid.means, grid.texts, across)
-    label_rows(axes, grid.rows, up)
-    label_columns(axes, grid.columns, across)
+    colour_bar(image, "accuracy in %", bar)
+    width, height = size_of(axes)
+    annotate(image, grid.means, grid.texts)
+    label_rows(axes, grid.rows, height / len(grid.rows))
+    label_columns(axes, grid.columns, width / len(grid.columns))
     _frame_best(axes, grid.means)
-    _title_axes(axes, grid, start, bottom)
-    colour_bar(figure, image, (start + grid.left + grid.width, bottom, grid.height), "accuracy in %")
+    across, up = (f"{grid.kind} dropout rate, {network}" for network in ("student", "teacher"))
+    title_axes(axes, across, up, at, room)
+    note_under(axes, grid.notes, room[0] - 6, max(0.0, at[0] - 3))
 
 
 def summarise(result: Result) -> NDArray[np.float64]:
@@ -165,7 +182,7 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
     row, column = best_cell(means)
-    looks: dict[str, Any] = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 1.6, "zorder": 3, "clip_on": False}
+    looks: dict[str, Any] = {"fill": False, "edgecolor": ACCENT, "linewidth": pt(1.6), "zorder": 3, "clip_on": False}
     frame = axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, label="highest mean", **looks))
     axes.legend(
         handles=[frame],
@@ -175,31 +192,3 @@ def _frame_best(axes: Axes, means: NDArray[np.float64]) -> None:
         borderpad=0.2,
         borderaxespad=0.1,
     )
-
-
-def _title_axes(axes: Axes, grid: _Grid, start: float, bottom: float) -> None:
-    """The axes' titles, and below them the answers."""
-    student, teacher = (f"{grid.kind} dropout rate, {network}" for network in ("student", "teacher"))
-    lowest = bottom - grid.bottom + 3
-    looks: dict[str, Any] = {"annotation_clip": False}
-    axes.annotate(
-        student,
-        (0.5, lowest + grid.below),
-        xycoords=("axes fraction", "figure points"),
-        ha="center",
-        va="bottom",
-        size=TITLE,
-        **looks,
-    )
-    axes.annotate(
-        teacher,
-        (start + 3, 0.5),
-        xycoords=("figure points", "axes fraction"),
-        ha="left",
-        va="center",
-        rotation=90,
-        size=TITLE,
-        **looks,
-    )
-    for line, note in enumerate(reversed(grid.notes)):
-        axes.annotate(note, (start + 3, lowest + line * LABEL * LEADING), xycoords="figure points", size=LABEL, **looks)

@@ -1,28 +1,29 @@
 """Test images that students get wrong as their teacher does, and controls less often: a block for each method."""
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 
 from figures.blocks import ImageBlock, draw_blocks
 from figures.labels import shorten
-from figures.style import style
+from figures.picture import on_figure
 from figures.words import inherited_heading
 from kdprobe.results import Result
 
 
-@style()
-def draw_inherited_errors(result: Result) -> Figure:
+@on_figure
+def draw_inherited_errors(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw the images of each method that has any, those first that the controls get wrong least.
 
     Args:
         result: of kind "inherited-errors".
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure.
     """
     note = "below each image: true class, answer of teacher and students, share of the students | of the controls"
     groups = sorted(set(result.arrays["group"].tolist()))
-    return draw_blocks([_block(result, number) for number in groups], note, lines=3)
+    return draw_blocks(fig, [_block(result, number) for number in groups], note, lines=3)
 
 
 def _block(result: Result, number: int) -> ImageBlock:

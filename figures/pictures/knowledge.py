@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import LEADING, note_below, shorten, text_width, widest
-from figures.style import BARE, INK, LABEL, MARKERS, MUTED, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.labels import LEADING, fit, shorten, text_width, widest
+from figures.picture import on_figure
+from figures.sheet import Sheet, legend_of
+from figures.style import BARE, INK, LABEL, MARKERS, MUTED, TITLE, hue, pt
 from figures.words import lower_bounds, number, with_ends
 from kdprobe.results import Result
 
-_PAIR = 32.0  # points per pair of layers
-_HEAD = 28.0
-_LEAST = 40.0  # points that are left to the bars beside the longest numbers
+_PAIR, _DENSEST = 32.0, 20.0  # points per pair of layers, and at least
+_HEAD = 12.0  # points above the bars, for the headings of the columns
+_LEAST = 0.25  # of the width: what is left to the bars beside the columns
 _RATES = 130.0  # points for the curves over dropout rates
 _FOOT = 30.0 + 2 * LABEL * LEADING  # points below the axis, for its title and the notes
 _WORDS = (
@@ -31,8 +34,8 @@ _WORDS = (
 _NETWORKS = ("teacher", "student")
 
 
-@style()
-def draw_knowledge(result: Result) -> Figure:
+@on_figure
+def draw_knowledge(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw a saved decomposition.
 
     Args:
@@ -40,39 +43,41 @@ def draw_knowledge(result: Result) -> Figure:
             variance that is general (value, low, high), which may lie below zero; the rest is specific.
             Optional: `dimension` [pairs], `cka` [pairs, 3, 3], `teacher_probe` and `student_probe` [pairs, 3, 3] of
             whole, general and specific part; `rates` [r] with `teacher_by_rate` and `student_by_rate` [pairs, r, 3].
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure; where it is narrow, without the last columns of numbers.
     """
     percents = [100 * result.arrays[f"{who}_general"].astype(np.float64) for who in _NETWORKS]
-    names = _names(result)
-    columns = _columns(result, percents)
-
-    left = widest([name for pair in names for name in pair]) + 12
-    height = _PAIR * len(names)
+    sheet, names = Sheet(fig), _names(result)
+    lines = [fit(name, LABEL, 0.32 * sheet.width) for pair in names for name in pair]
+    left = widest(lines) + 12
+    columns = _that_fit(_columns(result, percents), sheet.width * (1 - _LEAST) - left - 8)
+    legend = legend_of(_handles(result), sheet.width - 12)
     below = _RATES if "rates" in result.arrays else 0.0
-    foot = below + _FOOT
-    figure = sheet(PAGE_WIDTH, foot + _HEAD + height)
-    note_below(figure, _WORDS[: 1 + (len(columns) > 1)])
-    width = max(_LEAST, PAGE_WIDTH - left - 8 - sum(_width(*column) for column in columns))
-    axes = place(figure, left, foot, width, height)
-    places = np.arange(len(names)) * 1.0
+    n = len(names)
+    height = sheet.cut(below + _FOOT + legend.height + _HEAD, _PAIR * n, _DENSEST * n)
+    width = sheet.width - left - 8 - sum(_width(*column) for column in columns)
+    sheet.note(_WORDS[: 1 + (len(columns) > 1)])
+    axes = sheet.place(left, below + _FOOT, width, height)
+    places = np.arange(n) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
-    for shift, percent, colour in zip((-0.2, 0.2), percents, PALETTE, strict=False):
-        _bars(axes, places + shift, percent, colour)
-    axes.set_yticks(np.stack([places - 0.2, places + 0.2], 1).ravel(), [name for pair in names for name in pair])
+    for index, (shift, percent) in enumerate(zip((-0.2, 0.2), percents, strict=True)):
+        _bars(axes, places + shift, percent, hue(index))
+    axes.set_yticks(np.stack([places - 0.2, places + 0.2], 1).ravel(), lines, fontsize=pt(LABEL))
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(n - 0.5, -0.5)
     axes.set_xlim(lowest, 100)
     if lowest < 0:
-        axes.axvline(0, color=MUTED, linewidth=0.6, zorder=2.5)
+        axes.axvline(0, color=MUTED, linewidth=pt(0.6), zorder=2.5)
     confidence = 100 * float(result.facts["confidence"])
-    axes.set_xlabel(f"share of variance in %, with {confidence:g} % intervals of the general part", labelpad=2)
-    _write(figure, axes, columns, left + width)
-    _legend(figure, result, left)
+    label = f"share of variance in %, with {confidence:g} % intervals of the general part"
+    axes.set_xlabel(fit(label, TITLE, sheet.width - 12), x=max(0.5, (text_width(label, TITLE) / 2 + 6 - left) / width))
+    _write(sheet, axes, columns, left + width)
+    sheet.explain(legend, 6)
     if below:
-        _kept(place(figure, left, _FOOT, width, below - 42), result)
-    return figure
+        _kept(sheet.place(max(left, 40.0), _FOOT, width, below - 42), result)
+    return sheet.figure
 
 
 def _names(result: Result) -> list[tuple[str, str]]:
@@ -81,6 +86,12 @@ def _names(result: Result) -> list[tuple[str, str]]:
         (f"teacher {shorten(one, 20)}", f"student {shorten(other, 20)}")
         for one, other in zip(teacher, student, strict=True)
     ]
+
+
+def _that_fit(columns: list[tuple[str, list[str]]], room: float) -> list[tuple[str, list[str]]]:
+    """The first columns, as many as there is room for."""
+    ends = np.cumsum([_width(*column) for column in columns])
+    return columns[: int((ends <= room).sum())]
 
 
 def _columns(result: Result, percents: list[NDArray[Any]]) -> list[tuple[str, list[str]]]:
@@ -116,59 +127,49 @@ def _bars(axes: Axes, places: NDArray[Any], percent: NDArray[Any], colour: str) 
     value, low, high = percent.T
     axes.barh(places, 100.0, height=0.34, color=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, zorder=1)
     axes.barh(places, value, height=0.34, color=colour, zorder=2)
-    axes.hlines(places, low, high, color=INK, linewidth=1.2, zorder=3)
+    axes.hlines(places, low, high, color=INK, linewidth=pt(1.2), zorder=3)
 
 
 def _kept(axes: Axes, result: Result) -> None:
     """General share over dropout rates; one line per pair of layers and network."""
     rates = result.arrays["rates"]
-    for who, colour in zip(_NETWORKS, PALETTE, strict=False):
+    for network, who in enumerate(_NETWORKS):
+        looks: dict[str, Any] = {"color": hue(network), "markersize": pt(3), "linewidth": pt(1)}
         for index, ends in enumerate(100 * result.arrays[f"{who}_by_rate"]):
             value, low, high = ends.T
-            axes.plot(rates, value, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=3, linewidth=1.0)
-            axes.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(0, color=MUTED, linewidth=0.6)
+            axes.plot(rates, value, marker=MARKERS[index % len(MARKERS)], **looks)
+            axes.fill_between(rates, low, high, color=hue(network), alpha=0.15, linewidth=0)
+    axes.axhline(0, color=MUTED, linewidth=pt(0.6))
     axes.set_xlim(0, 1)
-    axes.set_xlabel("dropout rate of both networks", labelpad=2)
-    axes.set_ylabel("general in %", labelpad=2)
+    axes.set_xlabel("dropout rate of both networks")
+    axes.set_ylabel("general in %")
 
 
-def _write(figure: Figure, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:
-    height = figure.get_size_inches()[1] * 72
+def _write(sheet: Sheet, axes: Axes, columns: list[tuple[str, list[str]]], start: float) -> None:
+    top = sheet.height * axes.get_position().y1
     for heading, lines in columns:
-        x = (start + 9) / PAGE_WIDTH
-        figure.text(x, 1 - 24 / height, heading, size=LABEL, va="center", color=MUTED)
+        sheet.write(start + 9, top + 4, heading, va="center", color=MUTED)
         for bar, line in enumerate(lines):
             alone = bar % 2 == 0 and lines[bar + 1] == ""
             y = bar // 2 + (0.0 if alone else (-0.2, 0.2)[bar % 2])
             axes.annotate(
-                *(line, (0.0, y), (start + 9, 0)),
-                xycoords=("figure fraction", "data"),
+                *(line, (1.0, y), (pt(start + 9 - axes.get_position().x1 * sheet.width), 0)),
+                xycoords=("axes fraction", "data"),
                 textcoords="offset points",
                 va="center",
-                size=LABEL,
+                size=pt(LABEL),
             )
         start += _width(heading, lines)
 
 
-def _legend(figure: Figure, result: Result, left: float) -> None:
-    handles = [
-        Patch(color=PALETTE[index], label=f"general, {who} {shorten(result.facts[who], 24)}")
+def _handles(result: Result) -> list[Patch | Line2D]:
+    facts = result.facts
+    handles: list[Patch | Line2D] = [
+        Patch(color=hue(index), label=f"general, {who} {shorten(facts[who], 24)}")
         for index, who in enumerate(_NETWORKS)
     ]
     handles.append(Patch(facecolor=BARE, edgecolor=MUTED, hatch="////", linewidth=0.0, label="specific"))
-    height = figure.get_size_inches()[1] * 72
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 2 / height),
-        ncols=3,
-        borderaxespad=0.3,
-        fontsize=LABEL,
-        title=None,
-    )
-    if "method" in result.facts:
-        words = f"by {result.facts['method']}"
-        if "n_independent" in result.facts:
-            words += f", n = {result.facts['n_independent']}"
-        figure.text(1 - 4 / PAGE_WIDTH, 1 - TITLE / height, words, size=LABEL, va="center", ha="right")
+    if "method" in facts:
+        n = f", n = {facts['n_independent']}" if "n_independent" in facts else ""
+        handles.append(Line2D([], [], linestyle="", label=f"by {facts['method']}{n}"))
+    return handles

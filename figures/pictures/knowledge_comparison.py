@@ -1,66 +1,73 @@
 """What is general in students of several methods, at equal layers."""
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 
-from figures.labels import shorten, widest
-from figures.style import HAIRLINE, INK, LABEL, PAGE_WIDTH, PALETTE, TITLE, place, sheet, style
+from figures.labels import fit, shorten, widest
+from figures.picture import on_figure
+from figures.sheet import Sheet, legend_of
+from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, pt
 from figures.words import lower_bounds
 from kdprobe.results import Result
 
 _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
+_THINNEST, _TITLE = 5.0, 16.0  # points of a bar at least, and of the title
+_NETWORKS = ("teacher", "student")
 
 
-@style()
-def draw_knowledge_comparison(result: Result) -> Figure:
+@on_figure
+def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw students side by side: left what is general in the teacher, right what is general in each student.
 
     Args:
         result: of kind "knowledge-comparison": `teacher_general`, `student_general` [students, pairs, 3].
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure.
     """
     n_students, n_pairs, _ = result.arrays["teacher_general"].shape
-    names = [shorten(name, 24) for name in result.facts["names"]]
-    layers = [
-        f"{shorten(one, 18)} / {shorten(other, 18)}"
-        for one, other in zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
-    ]
-    left, pitch = widest(layers) + 10, n_students * _BAR + _GAP
-    width, height = (PAGE_WIDTH - left - 24) / 2, n_pairs * pitch
-    figure = sheet(PAGE_WIDTH, 28 + height + 40)
-    for side, who in enumerate(("teacher", "student")):
-        axes = place(figure, left + side * (width + 16), 28, width, height)
-        percent, lower = 100 * result.arrays[f"{who}_general"].astype(np.float64), lower_bounds(result, who)
-        for student in range(n_students):
-            places = np.arange(n_pairs) * pitch + (student - (n_students - 1) / 2) * _BAR
-            value, low, high = percent[student].T
-            axes.barh(places, value, height=_BAR - 1.5, color=PALETTE[student % len(PALETTE)])
-            axes.hlines(places, low, high, color=INK, linewidth=1.0)
-            more = np.array(lower[student], bool)
-            axes.plot(high[more], places[more], marker=">", markersize=3, color=INK, linestyle="none", clip_on=False)
-        axes.set_ylim((n_pairs - 0.5) * pitch, -0.5 * pitch)
-        axes.set_yticks(np.arange(n_pairs) * pitch, layers if side == 0 else [""] * n_pairs)
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlim(min(0.0, float(np.nanmin(percent))), 100)
-        axes.grid(axis="x", color=HAIRLINE)
-        axes.set_xlabel(f"general share of the {who}'s variance in %", labelpad=2)
-    total = figure.get_size_inches()[1] * 72
-    confidence = 100 * float(result.facts["confidence"])
-    title = f"{shorten(result.facts['teacher'], 30)} and its students, by {result.facts['method']}, on "
-    title += f"{shorten(result.facts['data'], 30)}; {confidence:g} % intervals"
-    if any(map(any, [*lower_bounds(result, "teacher"), *lower_bounds(result, "student")])):
-        title += "; > lower bound"
-    figure.text(left / PAGE_WIDTH, 1 - 9 / total, title, size=TITLE, va="center")
-    handles = [Patch(color=PALETTE[index % len(PALETTE)], label=name) for index, name in enumerate(names)]
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(left / PAGE_WIDTH, 1 - 16 / total),
-        ncols=min(n_students, 4),
-        borderaxespad=0.3,
-        fontsize=LABEL,
-    )
-    return figure
+    sheet, names = Sheet(fig), [shorten(name, 24) for name in result.facts["names"]]
+    pairs = zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
+    layers = [fit(f"{shorten(one, 18)} / {shorten(other, 18)}", LABEL, 0.3 * sheet.width) for one, other in pairs]
+    legend = legend_of([Patch(color=hue(index), label=name) for index, name in enumerate(names)], sheet.width - 12)
+    left = widest(layers) + 10
+    width = (sheet.width - left - 24) / 2
+    fixed = 28 + _TITLE + legend.height + n_pairs * _GAP
+    height = sheet.cut(fixed, n_pairs * n_students * _BAR, n_pairs * n_students * _THINNEST) + n_pairs * _GAP
+    for side, who in enumerate(_NETWORKS):
+        axes = sheet.place(left + side * (width + 16), 28, width, height)
+        _panel(axes, result, who, height)
+        axes.set_yticks(np.arange(n_pairs), [""] * n_pairs if side else layers, fontsize=pt(LABEL))
+        label = f"general share of the {who}'s variance in %"
+        axes.set_xlabel(fit(label, TITLE, width + 8))
+    sheet.write(6, sheet.height - 9, fit(_title(result), TITLE, sheet.width - 12), size=TITLE, va="center")
+    sheet.explain(legend, 6, _TITLE)
+    return sheet.figure
+
+
+def _panel(axes: Axes, result: Result, who: str, height: float) -> None:
+    percent, lower = 100 * result.arrays[f"{who}_general"].astype(np.float64), lower_bounds(result, who)
+    n_students, n_pairs, _ = percent.shape
+    bar = (1 - _GAP * n_pairs / height) / n_students  # pairs stand at 0, 1, ...
+    for student in range(n_students):
+        places = np.arange(n_pairs) + (student - (n_students - 1) / 2) * bar
+        value, low, high = percent[student].T
+        axes.barh(places, value, height=bar * 0.83, color=hue(student))
+        axes.hlines(places, low, high, color=INK, linewidth=pt(1))
+        more = np.array(lower[student], bool)
+        axes.plot(high[more], places[more], marker=">", markersize=pt(3), color=INK, linestyle="none", clip_on=False)
+    axes.set_ylim(n_pairs - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(min(0.0, float(np.nanmin(percent))), 100)
+    axes.grid(axis="x", color=HAIRLINE)
+
+
+def _title(result: Result) -> str:
+    facts = result.facts
+    title = f"{shorten(facts['teacher'], 30)} and its students, by {facts['method']}, on {shorten(facts['data'], 30)}; "
+    title += f"{100 * float(facts['confidence']):g} % intervals"
+    bounded = any(map(any, [*lower_bounds(result, "teacher"), *lower_bounds(result, "student")]))
+    return title + "; > lower bound" * bounded

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -14,79 +14,97 @@ from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 
 from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
-from figures.labels import LEADING, fit, label_rows, note_below, shorten, text_width, widest
+from figures.labels import LEADING, fit, label_rows, shorten, text_width, widest
+from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
-from figures.style import (
-    HAIRLINE,
-    INK,
-    LABEL,
-    MARKERS,
-    MUTED,
-    PAGE_WIDTH,
-    PALETTE,
-    SMALLEST,
-    TITLE,
-    colours,
-    place,
-    sheet,
-    style,
-)
+from figures.sheet import Legend, Sheet, legend_of, size_of
+from figures.style import HAIRLINE, INK, LABEL, MARKERS, MUTED, SMALLEST, TITLE, colours, hue, n_hues, pt
 from figures.words import number
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 
-_TREE, _PITCH, _SIDE, _MAP = 78.0, 24.0, 300.0, 235.0  # points: tree's width, rows' most, matrix's most, map's height
+_TREE, _PITCH, _SIDE, _MAP = 78.0, 24.0, 300.0, 223.0  # points: tree's width, rows' most, matrix's most, map's height
 _TALLEST = 560.0  # points that a matrix of many networks takes, so that each is named
+_LEAST = 90.0  # points of matrix and map each, at least
 _NAMES, _ENTRIES = 130.0, 22  # points that names take at most; methods that are named beside the map
+_LEFT, _FOOT, _GAP = 34.0, 26.0, 24.0  # points beside the map, below it, and between it and the matrix
+_KEY, _KEYED = 155.0, 330.0  # points of the legend beside the map, and of a sheet that has room for it there
 _NUMBERED = 24  # networks up to which the seeds of runs stand beside their points
-_SIGNS = len(MARKERS) * len(PALETTE)
 
 Look = dict[str, Any]
 Mark = tuple[NDArray[np.bool_], str, str]  # cells, why, hatching
 
 
-@style()
-def draw_map(result: Result) -> Figure:
+class _Box(NamedTuple):
+    """A place on the sheet, in points."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+
+@on_figure
+def draw_map(result: Result, fig: FigureBase | None) -> FigureBase:
     """Draw a map of networks.
 
     Args:
         result: of kind "map"; networks without a place, whose pairs are partly undefined, come last in the matrix.
+        fig: to fill; a new figure of one page if not given.
 
     Returns:
-        the figure, one page wide.
+        the figure: tree and matrix above the map, or beside it where the figure is wide.
     """
-    facts, order = result.facts, leaves(result)
-    names = [fit(shorten(facts["networks"][index]), LABEL, _NAMES) for index in order]
-    width, height, right = _size(names)
-    looks, notes, marks = looks_of(facts), _notes(result), _marks(result, order)
-    foot = len(notes) * LABEL * LEADING + 8
-    figure = sheet(PAGE_WIDTH, height + _MAP + foot + 62 + MARK * len(marks))
-    note_below(figure, notes)
-    bottom = foot + 26
-    _draw_points(place(figure, 34, bottom, PAGE_WIDTH - 34 - 165, _MAP - 12), result, looks)
-    corner = (PAGE_WIDTH - 155) / PAGE_WIDTH, (bottom + _MAP - 8) / (figure.get_size_inches()[1] * 72)
-    figure.legend(
-        handles=_handles(facts, looks), loc="upper left", bbox_to_anchor=corner, borderpad=0.2, borderaxespad=0.0
-    )
-    top = bottom + _MAP + 24
-    axes = place(figure, _TREE + 6, top, width, height)
-    image = _draw_matrix(axes, result, order, marks, width / len(order))
-    label_rows(axes, names, height / len(order))
+    order, notes = leaves(result), _notes(result)
+    sheet = Sheet(fig)
+    matrix, points, corner = _lay_out(sheet, result, order)
+    sheet.note(notes)
+    looks = looks_of(result.facts)
+    _draw_points(sheet.place(*points), result, looks)
+    sheet.explain(_legend(result.facts, looks, sheet.width - corner[0]), *corner)
+    names, axes = _names_of(result.facts, order, _room(sheet)), sheet.place(*matrix)
+    image = _draw_matrix(axes, result, order)
+    label_rows(axes, names, matrix.height / len(order))
     axes.yaxis.tick_right()
-    axes.tick_params(axis="y", length=0, pad=2)
+    axes.tick_params(axis="y", length=0, pad=pt(2))
     axes.set_xticks([])
-    _mark_teachers(axes, [facts["teachers"][index] for index in order])
-    _draw_tree(place(figure, 4, top, _TREE, height), result, len(order))
-    _draw_scale(figure, image, result, (_TREE + 6 + width + right, top, width, height))
-    return figure
+    _mark_teachers(axes, [result.facts["teachers"][index] for index in order])
+    _draw_tree(sheet.place(4, matrix.bottom, matrix.left - 6, matrix.height), result, len(order))
+    end = matrix.left + matrix.width + widest(names) + 12
+    _draw_scale(sheet, image, result, matrix, end, upright=not sheet.wide and sheet.width - end > 45)
+    return sheet.figure
 
 
-def _size(names: Sequence[str]) -> tuple[float, float, float]:
-    """Width and height of the matrix, and of the names beside it, in points."""
-    right = min(_NAMES, widest(names)) + 12
-    legible = min(SMALLEST * LEADING * len(names), _TALLEST)
-    height = max(min(_SIDE, _PITCH * len(names)), legible)
-    return min(PAGE_WIDTH - _TREE - right - 10, height), height, right
+def _room(sheet: Sheet) -> float:
+    """Points that tree, matrix and names have."""
+    return 0.54 * sheet.width if sheet.wide else sheet.width
+
+
+def _names_of(facts: Mapping[str, Any], order: Sequence[int], room: float) -> list[str]:
+    return [fit(shorten(facts["networks"][index]), LABEL, min(_NAMES, 0.3 * room)) for index in order]
+
+
+def _lay_out(sheet: Sheet, result: Result, order: Sequence[int]) -> tuple[_Box, _Box, tuple[float, float]]:
+    """The places of matrix and map, and the upper left corner of the legend: from the left and from above."""
+    room, base = _room(sheet), len(_notes(result)) * LABEL * LEADING + 8 + _FOOT
+    names, head = _names_of(result.facts, order, room), MARK * len(_marks(result, order)) + 12
+    tree = min(_TREE, 0.18 * room)
+    wanted = max(min(_SIDE, _PITCH * len(names)), min(SMALLEST * LEADING * len(names), _TALLEST))
+    side = min(room - tree - widest(names) - 22, wanted)
+    start = room + 10 if sheet.wide else 0.0
+    keyed = not sheet.wide and sheet.width >= _KEYED
+    key = _legend(result.facts, looks_of(result.facts), sheet.width - start - 6).height + 10
+    if sheet.wide:
+        height = sheet.cut(base + head, wanted, max(_LEAST, key + 60))
+        points = _Box(start + _LEFT, base + key, sheet.width - start - _LEFT - 8, height + head - key - 8)
+        return _Box(tree + 6, base, side, height), points, (start, sheet.height - base + _FOOT - key)
+    under = 0.0 if keyed else key
+    height = sheet.cut(base + under + _GAP + head, wanted + _MAP, 2 * _LEAST)
+    map_height = max(_LEAST, height * _MAP / (wanted + _MAP))
+    width = sheet.width - _LEFT - (_KEY + 10 if keyed else 8)
+    matrix = _Box(tree + 6, base + under + map_height + _GAP, side, height - map_height)
+    corner = (sheet.width - _KEY, matrix.bottom - _GAP) if keyed else (0.0, base - _FOOT + key)
+    return matrix, _Box(_LEFT, base + under, width, map_height), (corner[0], sheet.height - corner[1])
 
 
 def _marks(result: Result, order: Sequence[int]) -> list[Mark]:
@@ -96,15 +114,15 @@ def _marks(result: Result, order: Sequence[int]) -> list[Mark]:
     return [(mask[np.ix_(order, order)], label, hatch) for mask, label, hatch in marks if mask.any()]
 
 
-def _draw_matrix(axes: Axes, result: Result, order: Sequence[int], marks: Sequence[Mark], pitch: float) -> AxesImage:
-    matrix = result.arrays["similarity"][np.ix_(order, order)]
+def _draw_matrix(axes: Axes, result: Result, order: Sequence[int]) -> AxesImage:
+    matrix, marks = result.arrays["similarity"][np.ix_(order, order)], _marks(result, order)
     for mask, _, _ in marks:
         matrix = np.where(mask, np.nan, matrix)
     defined = matrix[~np.isnan(matrix)]
     ends = ends_of(defined)
     image = paint(axes, matrix, ends, colours(*ends))
     if len(order) <= ANNOTATED:
-        annotate(axes, image, matrix, [[number(value, 2) for value in row] for row in matrix], pitch)
+        annotate(image, matrix, [[number(value, 2) for value in row] for row in matrix])
     if marks:
         mark_cells(axes, marks)
     return image
@@ -129,11 +147,11 @@ def looks_of(facts: Mapping[str, Any]) -> list[Look]:
     methods = list(dict.fromkeys(name for name, teacher in known if name is not None and not teacher))
     found = []
     for method, teacher in zip(facts["methods"], facts["teachers"], strict=True):
-        sign = methods.index(method) % _SIGNS if method in methods else None
-        look: Look = {"color": MUTED, "marker": "o", "markersize": 4.6}
-        if sign is not None:
-            look |= {"color": PALETTE[sign % len(PALETTE)], "marker": MARKERS[sign // len(PALETTE)]}
-        found.append({"color": INK, "marker": "*", "markersize": 10.0} if teacher else look)
+        look: Look = {"color": MUTED, "marker": "o", "markersize": pt(4.6)}
+        if method in methods:
+            sign = methods.index(method)
+            look |= {"color": hue(sign), "marker": MARKERS[sign // n_hues() % len(MARKERS)]}
+        found.append({"color": INK, "marker": "*", "markersize": pt(10)} if teacher else look)
     return found
 
 
@@ -159,26 +177,26 @@ def _draw_tree(axes: Axes, result: Result, n_rows: int) -> None:
         return
     tree = _tree(result)
     for rows, heights in zip(tree["icoord"], tree["dcoord"], strict=True):
-        axes.plot(heights, np.array(rows) / 10 - 0.5, color=INK, linewidth=0.7, solid_joinstyle="miter")
+        axes.plot(heights, np.array(rows) / 10 - 0.5, color=INK, linewidth=pt(0.7), solid_joinstyle="miter")
     axes.set_xlim(1.03 * max(float(np.max(tree["dcoord"])), 1e-12), 0)
 
 
 def _draw_points(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
     points, shares = result.arrays["points"], result.arrays["shares"]
-    axes.axhline(0, color=HAIRLINE, linewidth=0.6, zorder=0)
-    axes.axvline(0, color=HAIRLINE, linewidth=0.6, zorder=0)
+    axes.axhline(0, color=HAIRLINE, linewidth=pt(0.6), zorder=0)
+    axes.axvline(0, color=HAIRLINE, linewidth=pt(0.6), zorder=0)
     order = sorted(range(len(points)), key=lambda index: bool(result.facts["teachers"][index]))
     for index in order:
-        axes.plot(*points[index], linestyle="", mec="white", mew=0.5, **looks[index])
+        axes.plot(*points[index], linestyle="", mec="white", mew=pt(0.5), **looks[index])
     _join_methods(axes, result, looks)
     for point, word in zip(points, _words(result.facts), strict=True):
         if word and not np.isnan(point).any():
-            axes.annotate(word, point, (3, 3), textcoords="offset points", size=SMALLEST + 0.5, color=MUTED)
+            axes.annotate(word, point, (pt(3), pt(3)), textcoords="offset points", size=pt(SMALLEST + 0.5), color=MUTED)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.12)
     across, up = (f"{100 * share:.0f} % of the squared distances" for share in shares)
-    axes.set_xlabel(across, labelpad=2)
-    axes.set_ylabel(up, labelpad=2)
+    axes.set_xlabel(across)
+    axes.set_ylabel(fit(up, TITLE, size_of(axes)[1] + 16))
 
 
 def _join_methods(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
@@ -188,7 +206,7 @@ def _join_methods(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
         places = [at for at in _placed(result) if method is not None and methods[at] == method and not teachers[at]]
         for at in places if len(places) > 1 else []:
             ends = np.stack([points[places].mean(0), points[at]])
-            axes.plot(*ends.T, color=looks[at]["color"], linewidth=0.6, alpha=0.6, zorder=1)
+            axes.plot(*ends.T, color=looks[at]["color"], linewidth=pt(0.6), alpha=0.6, zorder=1)
 
 
 def _words(facts: Mapping[str, Any]) -> list[str]:
@@ -218,29 +236,29 @@ def _shown(axes: Axes, teachers: Sequence[bool]) -> list[bool]:
     return [teachers[round(place)] for place in axes.get_yticks()]
 
 
-def _draw_scale(figure: Figure, image: AxesImage, result: Result, at: tuple[float, float, float, float]) -> None:
-    right, top, side, height = at
+def _draw_scale(sheet: Sheet, image: AxesImage, result: Result, at: _Box, end: float, *, upright: bool) -> None:
+    """The scale of the colours, beside the names or below the matrix."""
     label = f"{result.facts['measure']}, {result.facts['reduce']} features"
-    if PAGE_WIDTH - right > 45 and text_width(label, TITLE) < height + 20:
-        colour_bar(figure, image, (right, top, height), label)
+    if upright and text_width(label, TITLE) < at.height + 20:
+        colour_bar(image, label, sheet.place(end + 7, at.bottom, 8, at.height))
         return
-    sheet_width, sheet_height = figure.get_size_inches() * 72
-    bar = figure.colorbar(image, cax=place(figure, _TREE + 6, top - 9, side, 4), orientation="horizontal")
+    bar = sheet.figure.colorbar(image, cax=sheet.place(at.left, at.bottom - 9, at.width, 4), orientation="horizontal")
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=1.5, pad=1)
-    figure.text((_TREE + 2) / sheet_width, (top - 9) / sheet_height, fit(label, LABEL, _TREE), size=LABEL, ha="right")
+    bar.ax.tick_params(length=pt(1.5), pad=pt(1))
+    if text_width(label, LABEL) < at.left - 6:
+        sheet.write(at.left - 4, at.bottom - 9, label, ha="right")
 
 
-def _handles(facts: Mapping[str, Any], looks: Sequence[Look]) -> list[Line2D]:
-    """One for each method, for the teachers, and for networks that are neither."""
+def _legend(facts: Mapping[str, Any], looks: Sequence[Look], room: float) -> Legend:
+    """One entry for each method, for the teachers, and for networks that are neither."""
     found: dict[str, Line2D] = {}
     for method, teacher, look in zip(facts["methods"], facts["teachers"], looks, strict=True):
         name = "teacher" if teacher else "not a run" if method is None else shorten(method, 30)
-        found.setdefault(name, Line2D([], [], linestyle="", label=name, mec="white", mew=0.5, **look))
+        found.setdefault(name, Line2D([], [], linestyle="", label=name, mec="white", mew=pt(0.5), **look))
     ordered = sorted(found, key=lambda name: name != "teacher")
     more = len(ordered) - _ENTRIES
     rest = [Line2D([], [], linestyle="", label=f"and {more} more")] if more > 0 else []
-    return [*(found[name] for name in ordered[:_ENTRIES]), *rest]
+    return legend_of([*(found[name] for name in ordered[:_ENTRIES]), *rest], room)
 
 
 def _notes(result: Result) -> list[str]:

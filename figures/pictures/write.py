@@ -1,12 +1,12 @@
 """From result files to picture files, and what the files are called."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from figures.pictures.by_kind import drawer
-from figures.pictures.renaming import renamed
-from figures.style import save_figure
+from figures.picture import NO_NAMES, Names
+from figures.pictures.by_kind import draw_checked, drawer
+from figures.renaming import renamed
+from figures.style import drawing_style, save_figure
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
 from kdprobe.results import Result, check_result, figure_kind, load_result, naming
@@ -17,7 +17,9 @@ def draw_files(
     formats: Iterable[str],
     *,
     out: str | Path | None = None,
-    names: Mapping[str, str] = MappingProxyType({}),
+    names: Names = NO_NAMES,
+    style: str = "paper",
+    width: str | float | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Draw each result into files named after it; all are read before the first is written.
@@ -27,6 +29,8 @@ def draw_files(
         formats: of `pdf`, `png`, `svg`.
         out: folder of the pictures; beside each result if not given.
         names: what layers, networks, methods or classes are called instead.
+        style: `paper` or `slides`, as for `drawing_style`.
+        width: of the pictures, as for `drawing_style`.
         overwrite: whether other files than such figures of kdprobe's may be lost.
 
     Returns:
@@ -61,12 +65,13 @@ def draw_files(
     }
     for target, result in results.items():
         permit([Output(path, figure_kind(result.kind)) for path in pictures[target]], overwrite=overwrite)
-    for target, result in results.items():
-        with naming(targets[target]):
-            check_result(result, with_provenance=False)
-            figure = drawer(result.kind)(result)
-        for path in pictures[target]:
-            save_figure(figure, path, kind=figure_kind(result.kind), overwrite=overwrite)
+    with drawing_style(style, width=width):
+        for target, result in results.items():
+            with naming(targets[target]):
+                check_result(result, with_provenance=False)
+                picture = draw_checked(result)
+            for path in pictures[target]:
+                save_figure(picture, path, kind=figure_kind(result.kind), overwrite=overwrite)
     return [path for written in pictures.values() for path in written]
 
 

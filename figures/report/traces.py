@@ -25,7 +25,7 @@ SERIES = tuple(
     themed(light, dark)
     for light, dark in zip(
         style.PALETTE,
-        ("#55b1e3", "#f59a4c", "#4fc3a1", "#dd8fc6", "#d6bb4a", "#9bd0f2", "#a9abd9"),
+        ("#55b1e3", "#f08a4b", "#4fc3a1", "#dd8fc6", "#e8c04a", "#9bd0f2", "#e7ecf1"),
         strict=True,
     )
 )

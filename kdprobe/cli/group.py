@@ -40,6 +40,7 @@ OWN = {
     "similarity": "analyses.commands.similarity:similarity",
     "map": "analyses.commands.map:map_networks",
     "decompose": "analyses.commands.decompose:decompose",
+    "diagnose": "analyses.commands.diagnose:diagnose",
     "evaluate": "analyses.commands.evaluate:evaluate",
     "compound": "analyses.commands.compound:compound",
     "fidelity": "analyses.commands.fidelity:fidelity",

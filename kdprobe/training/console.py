@@ -1,11 +1,13 @@
 """What a run shows while it goes on: a bar, and a line per epoch, which loggers get too."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from kdprobe.data.loaders import Batch
 from kdprobe.terminal.progress import progress, say
-from kdprobe.training.loggers import Logger
+from kdprobe.training.loggers.contract import Logger
+from kdprobe.training.loggers.making import Listeners
 from kdprobe.training.state import Position
 
 
@@ -15,11 +17,11 @@ class Watch:
     Args:
         n_epochs: epochs of the run.
         quiet: show nothing.
-        loggers: what else is told each epoch's metrics.
+        loggers: what else is told each epoch's metrics, by name.
     """
 
-    def __init__(self, n_epochs: int, *, quiet: bool, loggers: Sequence[Logger] = ()) -> None:
-        self.n_epochs, self.quiet, self.loggers = n_epochs, quiet, loggers
+    def __init__(self, n_epochs: int, *, quiet: bool, loggers: Mapping[str, Logger] = MappingProxyType({})) -> None:
+        self.n_epochs, self.quiet, self.told = n_epochs, quiet, Listeners(loggers, say)
 
     def say(self, text: str) -> None:
         """One line on standard error."""
@@ -45,16 +47,15 @@ class Watch:
             record: what `tally.epoch_record` returned.
             position: that after the epoch.
         """
-        loss, terms = record["loss"], record["terms"]
-        accuracy = {} if record["accuracy"] is None else {"accuracy": record["accuracy"]}
+        loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
         left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
         each = "  ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
         self.say(
             f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  "
-            f"{''.join(f'accuracy {share:.4f}  ' for share in accuracy.values())}"
+            f"{'' if accuracy is None else f'accuracy {accuracy:.4f}  '}"
             f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
         )
-        self._log(position.epoch, {"loss": loss, **accuracy, "lr": record["lr"], **terms})
+        self.log(record)
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
         """Report how many images could not be decoded, if any, and return the numbers for the record."""
@@ -62,6 +63,12 @@ class Watch:
             self.say(f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded")
         return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
-    def _log(self, epoch: int, values: Mapping[str, float]) -> None:
-        for logger in self.loggers:
-            logger.epoch(epoch, values)
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Tell the loggers of an epoch.
+
+        Args:
+            record: what `tally.epoch_record` returned.
+        """
+        accuracy = {} if record["accuracy"] is None else {"accuracy": record["accuracy"]}
+        values = {"loss": record["loss"], **accuracy, "lr": record["lr"], **record["terms"]}
+        self.told.log(values, record["epoch"])

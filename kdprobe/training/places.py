@@ -9,7 +9,9 @@ from kdprobe.data import DATASETS
 from kdprobe.errors import RunError
 
 
-def require_inputs(config: RunConfig, whose: str | Path, *, download: bool = False, begun: bool = False) -> None:
+def require_inputs(
+    config: RunConfig, whose: str | Path, *, download: bool = False, begun: bool = False, what: str = "go on"
+) -> None:
     """Check that what a run or sweep that is to go on learns from is still where it was.
 
     Args:
@@ -17,13 +19,14 @@ def require_inputs(config: RunConfig, whose: str | Path, *, download: bool = Fal
         whose: folder of the run or sweep.
         download: whether data that are not there are fetched.
         begun: whether all that it trains has begun, so that nothing starts from the first weights any more.
+        what: what it cannot do without.
 
     Raises:
         RunError: naming each input that is not there, and the option that says where it is now.
     """
     if missing := [*_missing(config, download=download, begun=begun)]:
         raise RunError(
-            f"{whose} cannot go on: {' and '.join(missing)}; what moved is known by its content, and other content is "
+            f"{whose} cannot {what}: {' and '.join(missing)}; what moved is known by its content, and other content is "
             "refused"
         )
 

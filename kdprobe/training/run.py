@@ -20,7 +20,7 @@ from kdprobe.runtime.signals import StopRequest, stop_requests
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training.build import Job, build
 from kdprobe.training.console import Watch
-from kdprobe.training.loggers import make_loggers
+from kdprobe.training.loggers.making import make_loggers
 from kdprobe.training.loop import Trainer
 from kdprobe.training.places import require_inputs
 from kdprobe.training.rehearsal import rehearse
@@ -53,7 +53,8 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         download: fetch a data set that is not there, where that can be done.
         quiet: no progress on standard error.
-        loggers: names of what else is told the metrics: `tensorboard`, and those of installed packages.
+        loggers: names of what else is told the metrics: `tensorboard`, `wandb`, `mlflow`, and those of installed
+            packages.
         trust: modules whose code files may name: the teacher's checkpoint, and `named_by`.
         named_by: the file that holds the configuration, unless the person at the keyboard gave it.
         inputs: which teacher and data these must be, by their content.
@@ -78,7 +79,7 @@ def train(
         named = {"teacher": config.teacher, "data": config.data.spec, "weights": config.model.weights}
         if inputs and (changes := inputs.changes(job.inputs, **named)):
             raise RunError(f"{out} cannot be trained: before, {'; '.join(changes)}")
-        told = make_loggers(loggers, folder.path) if group.main else []
+        told = make_loggers(loggers, folder.path, config.model_dump(mode="json")) if group.main else {}
         watch = Watch(config.training.epochs, quiet=quiet or not group.main, loggers=told)
         trainer = Trainer(config.training, config.data, job, group, seed=config.seed)
         notes: list[str | None] = []
@@ -150,9 +151,14 @@ def _run(
             say=watch.say,
         )
     try:
+        if group.main and watch.told:
+            for record in folder.metrics():  # of the epochs that an earlier process trained
+                watch.log(record)
         trainer.run(position, keeper, watch)
     except Diverged as error:
         raise keeper.failed(error) from None
+    finally:
+        watch.told.close()
     group.wait()
     if group.main:
         folder.write_result(_result(config, job, folder, position))

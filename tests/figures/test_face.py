@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 import figures
 from analyses.cka.result import CKAResult
@@ -32,8 +32,8 @@ def test_results_files_and_analyses_are_drawn_alike(tmp_path):
     save_result(cka_result(), tmp_path / "cka.npz", table="")
     given = (cka_result(), tmp_path / "cka.npz", str(tmp_path / "cka.npz"), CKAResult.load(tmp_path / "cka.npz"))
     drawn = [figures.draw(one) for one in given]
-    assert all(isinstance(figure, Figure) for figure in drawn)
-    assert len({rendered(figure, "svg") for figure in drawn}) == 1
+    assert all(isinstance(axes, Axes) for axes in drawn)
+    assert len({rendered(axes, "svg") for axes in drawn}) == 1
 
 
 def test_what_is_no_result_is_not_drawn():
@@ -42,8 +42,9 @@ def test_what_is_no_result_is_not_drawn():
 
 
 def test_a_picture_is_written_in_the_format_of_its_name(tmp_path: Path):
-    figure = figures.draw(cka_result())
-    figures.save_figure(figure, tmp_path / "cka.svg")
+    axes = figures.draw(cka_result())
+    figures.save_figure(axes, tmp_path / "cka.svg")
     assert (tmp_path / "cka.svg").read_text().startswith("<?xml")
+    assert "student: resnet8, layer</text>" in (tmp_path / "cka.svg").read_text()  # text stays text
     with pytest.raises(OutputError, match=r"must end in \.pdf, \.png or \.svg, but .*cka\.jpg does not"):
-        figures.save_figure(figure, tmp_path / "cka.jpg")
+        figures.save_figure(axes, tmp_path / "cka.jpg")

@@ -12,6 +12,7 @@ import pytest
 
 from figures.pictures import FIGURES, draw
 from figures.report.page import page
+from figures.style import figure_of
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
 from tests.saved_results import (
@@ -20,6 +21,7 @@ from tests.saved_results import (
     comparison_result,
     complexity_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -62,6 +64,7 @@ RESULTS = {
     ),
     "complexity": complexity_result(latency=True),
     "compound": compound_result(),
+    "diagnosis": further(diagnosis_result(("ce", "kd"), 2), undefined=[{"network": "a", "view": "b", "reason": "c"}]),
     "dropout-sweep": further(
         dropout_result(2, (0.3, 0.5), answered=True),
         teacher=None,
@@ -184,7 +187,7 @@ def outcome(result: Result) -> str:
         try:
             made = show(result)
             if show is draw:
-                made.canvas.draw()
+                figure_of(made).canvas.draw()
             ends.append("drawn")
         except ResultError as error:
             ends.append(str(error))

@@ -32,10 +32,13 @@ def faces(path, image_size=None):
     raise ValueError(f"{path} at {image_size}")
 
 class Log:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, settings):
+        self.folder, self.settings = folder, settings
 
-    def epoch(self, number, values):
+    def log(self, values, step):
+        pass
+
+    def close(self):
         pass
 """
 
@@ -127,10 +130,11 @@ def test_a_data_set_is_read_by_its_name_with_what_stands_behind_the_colon(instal
 
 def test_loggers_are_chosen_by_name(install, tmp_path):
     install("[kdprobe.loggers]\nours = ours_module:Log\n")
-    (logger,) = make_loggers(["ours", "ours"], tmp_path)
-    assert logger.folder == tmp_path
+    made = make_loggers(["ours", "ours"], tmp_path, {"a": {"b": 1}})
+    assert list(made) == ["ours"]
+    assert (made["ours"].folder, made["ours"].settings) == (tmp_path, {"a.b": 1})
     with pytest.raises(ConfigError, match="no logger 'our'; did you mean 'ours'"):
-        make_loggers(["our"], tmp_path)
+        make_loggers(["our"], tmp_path, {})
 
 
 def test_list_marks_what_packages_add(install, capsys):

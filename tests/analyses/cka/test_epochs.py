@@ -171,7 +171,7 @@ def test_epochs_stand_beside_one_null(student, teacher):
         result
     )
     assert "p_adjusted" in over_time_table(result)
-    hollow = sum(np.isfinite(line.get_ydata()).sum() for line in draw_cka_over_time(result).axes[0].lines[1::2])
+    hollow = sum(np.isfinite(line.get_ydata()).sum() for line in draw_cka_over_time(result).lines[1::2])
     assert hollow == (p_adjusted > 0.05).sum()
     (chart,) = over_time_panels([("a", result)])[0].charts
     assert [trace["marker"]["symbol"].count("circle-open") for trace in chart.traces] == (p_adjusted > 0.05).sum(

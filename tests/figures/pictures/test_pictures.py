@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -25,8 +27,8 @@ from figures.pictures import FIGURES, draw, draw_files
 from figures.pictures.cka import colour_label, stage_ends
 from figures.pictures.confusion import row_shares
 from figures.pictures.curves import look
-from figures.pictures.fidelity import draw_fidelity
 from figures.pictures.map import ends_of
+from figures.style import figure_of
 from kdprobe.cli import main
 from kdprobe.errors import ResultError
 from kdprobe.mean_interval import mean_interval
@@ -36,6 +38,7 @@ from tests.saved_results import (
     cka_result,
     comparison_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -77,6 +80,8 @@ def far_apart(result: Result) -> Result:
 
 
 LONG = "vit_small_patch16_224.augreg_in21k_ft_in1k_and_then_some_more"
+#: pictures with more or longer names than there is room for on a slide and in one column of a paper
+WITHOUT_ROOM: dict[str, set[str]] = {"slides": set(), "column": {"deep, calibrated"}}
 RESULTS = {
     "small": cka_result(),
     "one cell": cka_result(1, 1),
@@ -103,6 +108,9 @@ RESULTS = {
     "one seed": comparison_result(("plain", LONG), 1),
     "compound": compound_result(),
     "many compounds": compound_result((LONG, *"bcdef")),
+    "diagnosis": diagnosis_result(),
+    "diagnosis of one term": diagnosis_result(("ce",)),
+    "diagnosis of many terms": diagnosis_result((LONG, *"abcdefghijklmnopqrstuvwxyz")),
     "dropout": dropout_result(),
     "one dropout seed": dropout_result(1),
     "dropout answered": dropout_result(2, (0.3, 0.5, 0.7), answered=True),
@@ -140,6 +148,11 @@ RESULTS = {
 }
 
 
+def drawn(result: Result) -> Figure:
+    """The figure of a result's picture."""
+    return figure_of(draw(result))
+
+
 def texts(figure: Figure) -> list[Text]:
     """All texts that are seen; labels of ticks beyond the axes' ends are made but not drawn."""
     FigureCanvasAgg(figure).draw()
@@ -165,11 +178,28 @@ def settings_left_alone() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", RESULTS)
 def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
-    with style.style():
-        figure = draw(RESULTS[name])
-        width, height = figure.get_size_inches() * 72
-        assert width in (style.COLUMN_WIDTH, style.PAGE_WIDTH)
-        assert height < 9 * 72
+    width, height = apart(name, "paper") * 72
+    assert round(width, 6) in (234, 495)
+    assert height < 9 * 72
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("style_name", "width", "name"),
+    [
+        *(("slides", None, name) for name in RESULTS if name not in WITHOUT_ROOM["slides"]),
+        *(("paper", "column", name) for name in RESULTS if name not in WITHOUT_ROOM["column"]),
+    ],
+)
+def test_labels_are_whole_and_apart_on_slides_and_in_a_column(style_name: str, width: str | None, name: str) -> None:
+    inches = apart(name, style_name, width=width)
+    assert 25.4 * inches[0] == pytest.approx(304.8 if style_name == "slides" else 82.55)
+
+
+def apart(name: str, style_name: str, width: str | None = None) -> Any:
+    """Draw a result, see that its labels are whole and apart, and say how large it is in inches."""
+    with style.drawing_style(style_name, width=width):
+        figure = drawn(RESULTS[name])
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
     assert boxes
     for text, box in boxes:
@@ -179,16 +209,28 @@ def test_labels_are_whole_and_apart_on_one_or_two_columns(name: str) -> None:
         assert box.y1 <= figure.bbox.y1 + 0.5, text
     for (first, a), (second, b) in itertools.combinations(boxes, 2):
         assert min(a.x1, b.x1) - max(a.x0, b.x0) < 1 or min(a.y1, b.y1) - max(a.y0, b.y0) < 1, (first, second)
+    return figure.get_size_inches()
 
 
 def test_what_a_panel_of_fidelity_shows_is_not_cut_short() -> None:
-    shown = [" ".join(text.split()) for text in written(draw_fidelity(RESULTS["fidelity over whole ranges"]))]
+    shown = [" ".join(text.split()) for text in written(drawn(RESULTS["fidelity over whole ranges"]))]
     assert {"agreement if teacher wrong in %", "kd0 learnt without a teacher"} <= set(shown)
+
+
+def test_a_diagnosis_shows_the_shares_of_each_term_and_its_cosine() -> None:
+    result = diagnosis_result()
+    axes = drawn(result).axes[0]
+    widths = np.array([bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]).reshape(2, -1)
+    losses = result.arrays["loss"].mean(0)
+    assert widths[0] == pytest.approx(100 * losses / losses.sum())
+    assert widths[1] == pytest.approx(100 * result.arrays["share"])
+    shown = written(axes.figure)  # type: ignore[arg-type]
+    assert {"cosine with ce", "1.00", "-0.20", "-", "share of the gradient"} <= set(shown)
 
 
 @pytest.mark.parametrize("name", [name for name in RESULTS if name.endswith("far apart")])
 def test_no_interval_of_accuracies_leaves_0_to_100_percent(name: str) -> None:
-    figure = draw(RESULTS[name])
+    figure = drawn(RESULTS[name])
     shown = [text.replace("\n", " ") for text in written(figure) if re.search(r"\n?\[", text)]
     ends = [float(end) for text in shown for end in re.findall(r"[\d.]+(?=[],])", text)]
     panels = [axes for axes in figure.axes if axes.get_xlabel().endswith("in %")]
@@ -208,7 +250,7 @@ def test_no_interval_of_accuracies_leaves_0_to_100_percent(name: str) -> None:
 )
 def test_same_result_gives_same_bytes(tmp_path: Path, kind: str, ending: str) -> None:
     for name in "ab":
-        style.save_figure(draw(RESULTS[kind]), tmp_path / f"{name}.{ending}")
+        style.save_figure(drawn(RESULTS[kind]), tmp_path / f"{name}.{ending}")
     first = (tmp_path / f"a.{ending}").read_bytes()
     assert first == (tmp_path / f"b.{ending}").read_bytes()
     assert b"Date" not in first
@@ -216,18 +258,17 @@ def test_same_result_gives_same_bytes(tmp_path: Path, kind: str, ending: str) ->
 
 
 def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
-    style.save_figure(draw(RESULTS["small"]), tmp_path / "a.pdf")
+    style.save_figure(drawn(RESULTS["small"]), tmp_path / "a.pdf")
     data = (tmp_path / "a.pdf").read_bytes()
     assert b"/FontFile2" in data
     assert b"/Subtype /Type3" not in data
 
 
 def test_cka_axes_name_their_network() -> None:
-    figure = draw(cka_result(3, 5, teacher="vit_t", student="resnet_s"))
-    axes = figure.axes[0]
-    titles = {text.get_text(): text for text in figure.texts}
-    assert titles["teacher: vit_t, layer"].get_rotation() == 90
-    assert titles["student: resnet_s, layer"].get_rotation() == 0
+    axes = draw(cka_result(3, 5, teacher="vit_t", student="resnet_s"))
+    figure = figure_of(axes)
+    assert axes.get_ylabel() == "teacher: vit_t, layer"
+    assert axes.get_xlabel() == "student: resnet_s, layer"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blocks.0", "blocks.1", "blocks.2"]
     assert len(axes.get_xticks()) == 5
     assert axes.get_ylim()[0] < axes.get_ylim()[1]  # the first layer at the bottom
@@ -235,7 +276,7 @@ def test_cka_axes_name_their_network() -> None:
 
 
 def test_cka_axes_show_names_as_long_as_the_figure() -> None:
-    assert "teacher: vit_tiny_patch16_224, layer" in written(draw(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
+    assert "teacher: vit_tiny_patch16_224, layer" in written(drawn(cka_result(4, 4, teacher="vit_tiny_patch16_224")))
 
 
 @pytest.mark.slow
@@ -243,7 +284,7 @@ def test_names_of_thousands_of_letters_leave_room_for_the_matrix() -> None:
     result = cka_result(3, 3, teacher="m" * 3000)
     for key in ("teacher_layers", "student_layers"):
         result.facts[key] = [name + "w" * 3000 for name in result.facts[key]]
-    figure = draw(result)
+    figure = drawn(result)
     assert figure.axes[0].get_position().width * figure.get_figwidth() * 72 >= 39.9
     assert max(map(len, written(figure))) < 200
 
@@ -258,7 +299,7 @@ def test_colours_say_how_cka_was_estimated() -> None:
 def test_cka_values_stand_in_their_cells() -> None:
     result = cka_result(2, 3)
     result.arrays["matrix"][:] = [[0.1, 0.2, 0.3], [0.4, -0.001, -0.25]]
-    found = {text.get_position(): text.get_text() for text in draw(result).axes[0].texts}
+    found = {text.get_position(): text.get_text() for text in drawn(result).axes[0].texts}
     assert found[0, 0] == "0.10"
     assert found[2, 0] == "0.30"
     assert found[0, 1] == "0.40"
@@ -267,26 +308,26 @@ def test_cka_values_stand_in_their_cells() -> None:
 
 
 def test_many_layers_are_not_annotated() -> None:
-    assert not draw(cka_result(13, 4)).axes[0].texts
+    assert not drawn(cka_result(13, 4)).axes[0].texts
 
 
 @pytest.mark.slow
 def test_undefined_cells_are_hatched_and_explained() -> None:
     result = cka_result(4, 4, undefined=((0, 1), (2, 3)))
-    axes = draw(result).axes[0]
+    axes = drawn(result).axes[0]
     (hatched,) = [item for item in axes.collections if isinstance(item, PatchCollection)]
     corners = {tuple(path.vertices.min(axis=0) + 0.5) for path in hatched.get_paths()}
     assert corners == {(1.0, 0.0), (3.0, 2.0)}
     assert hatched.get_hatch()
     assert "undefined (2 cells)" in written(axes.figure)  # type: ignore[arg-type]
-    assert not any("undefined" in text for text in written(draw(cka_result())))
+    assert not any("undefined" in text for text in written(drawn(cka_result())))
 
 
 def test_cells_within_their_null_are_grey_and_explained() -> None:
     result = calibrated(cka_result(4, 4, undefined=((3, 0),)), spread=0.15)
     chance = result.arrays["p_adjusted"] > 0.05
     assert 3 < chance.sum() < 12
-    axes = draw(result).axes[0]
+    axes = drawn(result).axes[0]
     hatched, grey = (item for item in axes.collections if isinstance(item, PatchCollection))
     assert [bool(item.get_hatch()) for item in (hatched, grey)] == [True, False]
     assert len(grey.get_paths()) == chance.sum()
@@ -306,7 +347,7 @@ def test_pairs_of_networks_within_their_null_are_grey_and_the_others_keep_their_
     result = RESULTS["map, calibrated"]
     chance = result.arrays["p_adjusted"] > 0.05
     assert 3 < chance.sum() < 20
-    figure = draw(result)
+    figure = drawn(result)
     matrix = next(axes for axes in figure.axes if axes.images)
     assert {bool(item.get_hatch()) for item in matrix.collections if isinstance(item, PatchCollection)} == {True, False}
     assert f"within its null, p > 0.05 ({chance.sum()} cells)" in written(figure)
@@ -318,12 +359,12 @@ def test_pairs_of_networks_within_their_null_are_grey_and_the_others_keep_their_
 @pytest.mark.parametrize("n_methods", [21])
 def test_each_of_many_networks_is_named_beside_the_matrix(n_methods: int) -> None:
     result = map_result(n_methods, 3)
-    assert set(result.facts["networks"]) <= set(written(draw(result)))
+    assert set(result.facts["networks"]) <= set(written(drawn(result)))
 
 
 def test_runs_of_one_method_are_joined_and_seeds_are_numbers_only_where_there_is_room() -> None:
     for n_methods, numbers in ((3, True), (17, False)):
-        figure = draw(map_result(n_methods, 3))
+        figure = drawn(map_result(n_methods, 3))
         axes = next(axes for axes in figure.axes if axes.get_xlabel().endswith("of the squared distances"))
         joined = [line for line in axes.lines if line.get_alpha() == 0.6]
         assert len(joined) == 3 * n_methods
@@ -338,21 +379,48 @@ def test_colours_of_a_map_begin_where_its_similarities_do(values: list[float], e
 
 
 def test_colour_scale_reaches_negative_values() -> None:
-    assert draw(cka_result()).axes[0].images[0].get_clim() == (0, 1)
-    low, high = draw(cka_result(lowest=-0.2)).axes[0].images[0].get_clim()
+    assert drawn(cka_result()).axes[0].images[0].get_clim() == (0, 1)
+    low, high = drawn(cka_result(lowest=-0.2)).axes[0].images[0].get_clim()
     assert low < 0
     assert high == 1
 
 
-def test_colours_fall_in_lightness_from_zero() -> None:
-    def lightness(colours: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return colours[:, :3] @ np.array([0.2126, 0.7152, 0.0722])
+def linear(colours: Any) -> np.ndarray:  # type: ignore[type-arg]
+    """sRGB in [0, 1] as shares of light [n, 3]."""
+    shares = np.array([to_rgb(colour) for colour in colours])
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
 
-    rising = lightness(style.colours(0, 1)(np.linspace(0, 1, 64)))
-    assert (np.diff(rising) < 0).all()
-    both = lightness(style.colours(-1, 1)(np.linspace(0, 1, 65)))
-    assert (np.diff(both[:32]) > 0).all()
-    assert (np.diff(both[33:]) < 0).all()
+
+def cielab(light: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Lightness and the two axes of colour [n, 3], in which equal distances look about equal."""
+    xyz = light @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    x, y, z = np.cbrt(np.maximum(xyz / (0.9505, 1.0, 1.0888), 0.0089)).T
+    return np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_colours_fall_evenly_in_lightness_from_zero() -> None:
+    rising = cielab(linear(style.colours(0, 1)(np.linspace(0, 1, 33))))[:, 0]
+    assert np.diff(rising).max() < 0
+    assert np.diff(rising).min() > 1.2 * np.diff(rising).mean()
+    both = np.diff(cielab(linear(style.colours(-1, 1)(np.linspace(0, 1, 65))))[:, 0])
+    assert (both[:32] > 0).all()
+    assert (both[32:] < 0).all()
+    assert both[:31].max() < 1.25 * both[:31].min()  # the last one ends at zero, between two of the 256 colours
+
+
+#: what people without one kind of cones see, of linear sRGB (Machado, Oliveira and Fernandes, 2009, severity 1)
+SEEN = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "deuteranopia": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9690]],
+    "tritanopia": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("eyes", SEEN)
+def test_all_readers_can_tell_the_colours_apart(eyes: str) -> None:
+    seen = cielab(np.clip(linear(style.PALETTE) @ np.array(SEEN[eyes]).T, 0, 1))
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 15
 
 
 @pytest.mark.parametrize(
@@ -377,18 +445,18 @@ def test_row_shares() -> None:
 def test_a_class_without_images_is_drawn() -> None:
     result = evaluation_result(("plain",), 4)
     result.arrays["confusion"][0, 2] = 0
-    assert "accuracy" in " ".join(written(draw(result)))
+    assert "accuracy" in " ".join(written(drawn(result)))
 
 
 def test_counts_are_written_up_to_twelve_classes() -> None:
     result = evaluation_result(("plain",), 12)
-    assert str(result.arrays["confusion"][0, 0, 0]) in written(draw(result))
-    assert len(draw(evaluation_result(("plain",), 13)).axes[0].texts) == 2
+    assert str(result.arrays["confusion"][0, 0, 0]) in written(drawn(result))
+    assert len(drawn(evaluation_result(("plain",), 13)).axes[0].texts) == 2
 
 
 def test_bars_only_for_several() -> None:
-    assert len(draw(evaluation_result(("plain",))).axes) == 1
-    assert len(draw(evaluation_result(("plain", "kd"))).axes) == 3
+    assert len(drawn(evaluation_result(("plain",))).axes) == 1
+    assert len(drawn(evaluation_result(("plain", "kd"))).axes) == 3
 
 
 def test_mean_interval_is_students() -> None:
@@ -405,31 +473,31 @@ def test_comparison_leaves_out_what_was_not_measured() -> None:
     result = comparison_result()
     result.arrays["cka"][:] = np.nan
     result.arrays["uar"][1] = np.nan
-    assert len(draw(result).axes) == 2
+    assert len(drawn(result).axes) == 2
 
 
 def test_a_star_tells_what_differs_from_the_baseline() -> None:
     result = comparison_result()
-    assert "* differs from plain (paired by seed, Holm)" in written(draw(result))
+    assert "* differs from plain (paired by seed, Holm)" in written(drawn(result))
     for entry in result.facts["differences"]:
         entry["adjusted_p_value"] = 0.04 if entry["method"] == "kd" and entry["quantity"] == "accuracy" else 0.06
-    (starred,) = [text for text in written(draw(result)) if text.endswith(" *")]
+    (starred,) = [text for text in written(drawn(result)) if text.endswith(" *")]
     assert starred.startswith(f"{100 * result.arrays['accuracy'][1].mean():.1f}")
     del result.facts["differences"]  # as files of 0.1.0
-    assert not any("*" in text for text in written(draw(result)))
+    assert not any("*" in text for text in written(drawn(result)))
 
 
 def test_teacher_is_a_line_where_known() -> None:
     result = comparison_result()
-    assert "teacher: vit_tiny" in written(draw(result))
+    assert "teacher: vit_tiny" in written(drawn(result))
     result.facts["teacher_accuracy"] = None
-    assert not any("teacher" in text for text in written(draw(result)))
+    assert not any("teacher" in text for text in written(drawn(result)))
 
 
 def test_the_best_cell_is_framed() -> None:
     result = dropout_result()
     result.arrays["accuracy"][3, 1] = 0.99
-    axes = draw(result).axes[0]
+    axes = drawn(result).axes[0]
     (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert frame.get_xy() == (0.5, 2.5)
     lines = written(axes.figure)  # type: ignore[arg-type]
@@ -454,17 +522,17 @@ def test_answers_about_the_rates_are_written_below() -> None:
     ]
     best = neighbour | {"mean": 0.9, "distinguishable": None, "neighbours": leads}
     result.facts.update(equal_rate=wins, best=best)
-    lines = written(draw(result))
+    lines = written(drawn(result))
     assert "equal rate best in 1 of 2 rows, 0 of 1 columns" in lines
     assert "best over neighbours, least clear: +0.20 [-1.00, 1.40] points" in lines
     least |= {"low": None, "high": None, "difference": -0.002}
     leads[0]["low"] = None
-    assert "best over neighbours, least clear: -0.20 points" in written(draw(result))
+    assert "best over neighbours, least clear: -0.20 points" in written(drawn(result))
 
 
 @pytest.mark.parametrize("name", ["unfinished runs", "over time, unfinished"])
 def test_the_first_remarks_are_written_below(name: str) -> None:
-    lines = written(draw(RESULTS[name]))
+    lines = written(drawn(RESULTS[name]))
     assert "run0 is stopped: 0 of 12 epochs (2 times)" in lines
     assert "run2 is stopped: 2 of 12 epochs" in lines
     assert "and 2 more" in lines
@@ -477,7 +545,7 @@ def test_lines_differ_in_colour_or_dashes() -> None:
 
 
 def test_names_are_never_mathematics() -> None:
-    assert "teacher: $x^2$, layer" in written(draw(cka_result(teacher="$x^2$")))
+    assert "teacher: $x^2$, layer" in written(drawn(cka_result(teacher="$x^2$")))
 
 
 def test_a_long_name_is_fitted_by_measuring_few_of_its_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +575,7 @@ def test_unknown_kind() -> None:
     with pytest.raises(
         ResultError, match=r"results of kind 'ckaa' have no picture \(kdprobe report .*\); did you mean 'cka'"
     ):
-        draw(Result("ckaa", {}))
+        drawn(Result("ckaa", {}))
 
 
 def test_files_are_named_after_the_result(tmp_path: Path) -> None:
@@ -579,16 +647,16 @@ def test_methods_of_different_data_are_no_figure() -> None:
     with pytest.raises(
         ResultError, match=r"a figure compares methods on one data set, but these are of cifar10:x, digits$"
     ):
-        draw(result)
+        drawn(result)
 
 
 def test_images_lie_where_each_network_puts_them() -> None:
     result = images_result(("vit", "plain", "kd"), n_classes=3)
-    figure = draw(result)
+    figure = drawn(result)
     assert len(figure.axes) == 3
     for axes, places in zip(figure.axes, result.arrays["coordinates"], strict=True):
-        drawn = np.concatenate([np.column_stack(line.get_data()) for line in axes.lines])
-        assert {tuple(point) for point in drawn} == {tuple(point) for point in places}
-    (wrong,) = [line for line in draw(images_result(n_classes=40)).axes[1].lines if line.get_label() == "wrong"]
+        found = np.concatenate([np.column_stack(line.get_data()) for line in axes.lines])
+        assert {tuple(point) for point in found} == {tuple(point) for point in places}
+    (wrong,) = [line for line in drawn(images_result(n_classes=40)).axes[1].lines if line.get_label() == "wrong"]
     many = images_result(n_classes=40)
     assert len(wrong.get_xdata()) == (many.arrays["predictions"][1] != many.arrays["targets"]).sum()

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 import figures
 import figures.report
 from figures.report import KindSection, Panel, Table
-from figures.style import sheet
 from kdprobe.errors import ResultError
 from kdprobe.kinds import Kind, List, Text, Values
 from kdprobe.results import Result, save_result
@@ -35,7 +34,7 @@ FOREST = Result(
 
 def draw_forest(result: Result) -> Figure:
     """As a package of one's own would draw it."""
-    figure = sheet(100, 50)
+    figure = Figure(figsize=(100 / 72, 50 / 72))
     figure.text(0.5, 0.5, str(result.facts["n_trees"]))
     return figure
 

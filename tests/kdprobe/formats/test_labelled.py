@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from kdprobe.errors import ResultError
@@ -67,6 +68,10 @@ def test_a_result_draws_itself():
     figure = comparison_result().plot()
     assert isinstance(figure, Figure)
     assert figure.axes
+    axes = figure.add_subplot()
+    assert cka_result(2, 2).plot(ax=axes, names={"blocks.0": "first"}, palette=["white", "#123456"]) is axes
+    assert axes.get_yticklabels()[0].get_text() == "first"
+    assert to_hex(axes.images[0].cmap(1.0)) == "#123456"
     with pytest.raises(ResultError, match="results of kind 'unheard-of' have no picture"):
         Result("unheard-of", {"a": np.zeros(2)}).plot()
 

@@ -387,7 +387,8 @@ def test_event_files_are_written_on_request(tmp_path, monkeypatch):
     writer = MagicMock()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=writer))
     train(config(), tmp_path / "run", device="cpu", quiet=True, loggers=["tensorboard"])
-    writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"))
+    writer.assert_called_once_with(str(tmp_path / "run" / "tensorboard"), purge_step=1)
+    writer.return_value.close.assert_called_once_with()
     written = [call.args for call in writer.return_value.add_scalar.call_args_list]
     accuracies = [(value, epoch) for name, value, epoch in written if name == "accuracy"]
     assert accuracies == [(record["accuracy"], record["epoch"]) for record in RunFolder(tmp_path / "run").metrics()]

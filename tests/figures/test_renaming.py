@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Text
 
 from figures.pictures import draw
-from figures.pictures.renaming import read_names, renamed
+from figures.renaming import read_names, renamed
 from kdprobe.cli import main
 from kdprobe.errors import ConfigError, ResultError
 from kdprobe.results import save_result
@@ -23,8 +23,8 @@ def test_names_are_replaced_wherever_they_stand() -> None:
 
 
 def test_pictures_show_the_given_names() -> None:
-    figure = draw(cka_result(2, 2), names={"blocks.0": "first block"})
-    texts = [text.get_text() for text in figure.findobj(Text)]  # type: ignore[attr-defined]
+    axes = draw(cka_result(2, 2), names={"blocks.0": "first block"})
+    texts = [text.get_text() for text in axes.findobj(Text)]  # type: ignore[attr-defined]
     assert "first block" in texts
     assert "blocks.0" not in texts
 

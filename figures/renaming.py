@@ -8,7 +8,7 @@ from typing import Any
 from kdprobe.errors import ConfigError, ResultError, near_matches
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.yamls import read_yaml
-from kdprobe.results import Result
+from kdprobe.results import Result, check_result
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -24,6 +24,19 @@ def read_names(path: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(label, str | int | float) for label in found.values()):
         raise ConfigError(f"{path} must hold a mapping of names to what they are called, such as `blocks.11: block 12`")
     return {str(name): str(label) for name, label in found.items()}
+
+
+def with_names(result: Result, names: Mapping[str, str]) -> Result:
+    """One result with names replaced.
+
+    Raises:
+        ResultError: for a name that stands nowhere in it, or whose place takes no other text.
+    """
+    if not names:
+        return result
+    (found,) = renamed([result], names)
+    check_result(found, with_provenance=False)
+    return found
 
 
 def renamed(results: Sequence[Result], names: Mapping[str, str]) -> list[Result]:
