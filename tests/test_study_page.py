@@ -3,7 +3,11 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from kdprobe.results import save_result
+from tests.saved_results import dropout_result, map_result, tuned_result
 
 STUDY = Path(__file__).parents[1] / "docs" / "study"
 
@@ -27,3 +31,53 @@ def test_every_mark_has_a_table(made):
     names = [line.split()[2] for line in text.splitlines() if line.startswith("<!-- table:")]
     assert set(names) == set(made.TABLES)
     assert len(names) == text.count("<!-- end -->")
+
+
+METHODS, STAGES = ("plain", "kd", "dropkd", "dropkd-without-dropout"), ("blocks.2 layer1", "blocks.11 layer3")
+
+
+@pytest.fixture
+def drawn(made, monkeypatch, tmp_path):
+    """The pictures' module and made-up results of one comparison."""
+    monkeypatch.syspath_prepend(str(STUDY))
+    import pictures
+
+    for module in (made, pictures):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    generator, lines = np.random.default_rng(0), ["comparison,method,seed,quantity,stages,value,low,high,note"]
+    for method in METHODS:
+        for seed in range(3):
+            lines.append(f"dinov2-resnet8,{method},{seed},accuracy,,{generator.uniform(0.2, 0.4)},,,")
+            for quantity in ("general share of the student", "CKA"):
+                lines += [f"dinov2-resnet8,{method},{seed},{quantity},{two},{generator.random()},,," for two in STAGES]
+    (tmp_path / "networks.csv").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "dinov2-resnet8").mkdir()
+    save_result(tuned_result(METHODS), tmp_path / "dinov2-resnet8" / "comparison.npz", table="")
+    save_result(map_result(), tmp_path / "dinov2-resnet8" / "map.npz", table="")
+    for kind in ("feature", "logit"):
+        result = dropout_result(rates=(0.0, 0.3, 0.6))
+        result.facts["n_images"] = 400
+        save_result(result, tmp_path / f"rates-dropout-{kind}.npz", table="")
+    return pictures
+
+
+def test_pictures_show_all_methods_and_all_seeds(drawn):
+    shares = drawn.shares("dinov2-resnet8")
+    assert [axes.get_xlabel() for axes in shares.axes] == ["general share\nof the student", "CKA"]
+    assert [label.get_text() for label in shares.axes[0].get_yticklabels()] == list(METHODS)
+    against = drawn.against_accuracy("dinov2-resnet8")
+    dots = [line for line in against.axes[0].lines if len(line.get_xdata()) == 3]
+    assert len(dots) == len(METHODS)
+    rates = drawn.rates("")
+    assert [axes.get_xlabel() for axes in rates.axes] == [f"rate of {kind}s, of both networks" for kind in drawn.KINDS]
+    for axes, grid in zip(drawn.grids("").axes, drawn.published_grids(), strict=True):
+        assert grid.range in [line.get_ydata()[0] for line in axes.lines]
+
+
+def test_tables_are_made_of_results(drawn, made):
+    assert "with one variance for all methods" in made.together("dinov2-resnet8").replace("The differences ", "")
+    assert all(method in made.comparison("dinov2-resnet8") for method in METHODS)
+    assert "blocks.11" in made.inside("dinov2-resnet8")
+    assert made.predicts("dinov2-resnet8").count("|") > 10
+    assert "minus rate 0" in made.rates("feature")
+    assert "PERMANOVA" in made.apart("dinov2-resnet8")

@@ -198,9 +198,12 @@ def apart(name: str) -> str:
     lines = []
     for one in _result(f"{name}/map.npz").facts["groupings"]:
         given = "seeds" if one["of"] == "methods" else "methods"
+        what = f"* {one['of'].capitalize()}, given {given}"
         lines.append(
-            f"* {one['of'].capitalize()}, given {given}: {100 * one['share']:.1f} % of the squared distances "
-            f"(PERMANOVA, p = {one['p_value']:.2g}, {one['n_networks']} networks)."
+            f"{what}: not tested ({one['reason']})."
+            if one["share"] is None
+            else f"{what}: {100 * one['share']:.1f} % of the squared distances (PERMANOVA, p = {one['p_value']:.2g}, "
+            f"{one['n_networks']} networks)."
         )
     return "\n".join(lines)
 

@@ -15,12 +15,13 @@ from page import HERE, REFERENCE, RESULTS, last_stages
 from published_grids import Grid, published_grids
 from scipy.stats import studentized_range
 
-from figures import draw
-from figures.style import CHANCE, INK, MUTED, PALETTE, RISING, style
+from figures import draw, drawing_style
+from figures.style import CHANCE, INK, MUTED, PALETTE, RISING
 from kdprobe.mean_interval import mean_interval
 from kdprobe.results import load_result
 
 PICTURES = HERE / "pictures"
+KINDS = ("feature", "logit")
 _WIDE = 6.875
 
 
@@ -73,7 +74,7 @@ def against_accuracy(name: str) -> Figure:
 def rates(_: str) -> Figure:
     """Accuracy by equal rates of both networks, features and logits."""
     figure, axes = plt.subplots(1, 2, figsize=(_WIDE, 2.2), sharey=True)
-    for panel, kind in zip(axes, ("feature", "logit"), strict=True):
+    for panel, kind in zip(axes, KINDS, strict=True):
         result = load_result(RESULTS / f"rates-dropout-{kind}.npz")
         ticks = result.facts["rates_teacher"]
         table = 100 * np.stack([result.arrays["accuracy"][place, place] for place in range(len(ticks))])
@@ -139,7 +140,7 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     for name, drawn, about, needed in WANTED:
         if all((RESULTS / file).exists() for file in needed):
-            with style():
+            with drawing_style():
                 figure = drawn(about)
                 figure.savefig(PICTURES / f"{name}.png", dpi=200, metadata={"Software": None})
             plt.close(figure)

@@ -245,6 +245,7 @@ def _draw_scale(sheet: Sheet, image: AxesImage, result: Result, at: _Box, end: f
     bar = sheet.figure.colorbar(image, cax=sheet.place(at.left, at.bottom - 9, at.width, 4), orientation="horizontal")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=pt(1.5), pad=pt(1))
+    bar.ax.locator_params(axis="x", nbins=4)
     if text_width(label, LABEL) < at.left - 6:
         sheet.write(at.left - 4, at.bottom - 9, label, ha="right")
 

@@ -18,6 +18,7 @@ from figures.report.comparison import comparison_panels
 from figures.report.complexity import complexity_panels
 from figures.report.compound import compound_panels
 from figures.report.curves import over_time_panels, training_panels
+from figures.report.diagnosis import diagnosis_panels
 from figures.report.dropout import dropout_panels
 from figures.report.elements import Chart, Finding, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
@@ -65,6 +66,7 @@ SECTIONS = {
     "compound": KindSection("Compound expressions", compound_panels),
     "reliability": KindSection("How sure it is", reliability_panels),
     "training": KindSection("Training", training_panels),
+    "diagnosis": KindSection("Why the loss does not fall", diagnosis_panels),
     "complexity": KindSection("Cost", complexity_panels),
 }
 
