@@ -50,7 +50,13 @@ def _terms(result: Result) -> Table:
 def _accuracies(result: Result) -> Table:
     facts = result.facts
     rows = [
-        [view, *("-" if np.isnan(ends[0]) else worded(ends, scale=100) for ends in result.arrays["accuracy"][:, place])]
+        [
+            view,
+            *(
+                "-" if np.isnan(ends[0]) else worded(ends.tolist(), scale=100)
+                for ends in result.arrays["accuracy"][:, place]
+            ),
+        ]
         for place, view in enumerate(facts["views"])
     ]
     note = "Accuracy in %, with Wilson's 95 % interval."

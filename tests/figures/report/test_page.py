@@ -29,6 +29,7 @@ from tests.saved_results import (
     comparison_result,
     complexity_result,
     compound_result,
+    diagnosis_result,
     dropout_result,
     evaluation_result,
     examples_result,
@@ -98,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reliability": reliability_result((HOSTILE,)),
         "training": training_result((HOSTILE, "kd")),
         "tuned": tuned_result((HOSTILE, "plain", "kd")),
+        "diagnosis": diagnosis_result(("ce", HOSTILE)),
     }.items():
         save_result(result, folder / f"{name}.npz", table="")
     return folder
@@ -163,7 +165,7 @@ def test_each_chart_has_words_and_numbers(page: Page, text: str) -> None:
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
     assert {a["id"] for a in page.all("figure")} > set(charts(text))
     assert len(page.all("figure")) == len(drawn) + 3
-    assert len(page.all("table")) == len(drawn) - 2 + 3 + 7 + 4  # places of images have none
+    assert len(page.all("table")) == len(drawn) - 2 + 3 + 7 + 1 + 4 + 3  # places of images have none
     assert all(a["tabindex"] == "0" for a in page.all("div") if "scroll" in (a.get("class") or "").split())
 
 
