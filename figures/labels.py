@@ -39,6 +39,26 @@ def fit(text: str, size: float, room: float) -> str:
     return shorten(text, least)
 
 
+def fitting(size: float, room: float, *texts: str) -> str:
+    """The first of some wordings, longest first, that `room` points hold; else the last, shortened."""
+    return next((text for text in texts if text_width(text, size) <= room), fit(texts[-1], size, room))
+
+
+def in_lines(texts: Sequence[str], size: float, room: float) -> list[str]:
+    """Sentences in lines of `room` points at most, broken between words."""
+    lines: list[str] = []
+    for text in texts:
+        words = text.split(" ")
+        lines.append(words[0])
+        for word in words[1:]:
+            longer = f"{lines[-1]} {word}"
+            if text_width(longer, size) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return [fit(line, size, room) for line in lines]
+
+
 def wrap(text: str, size: float, room: float) -> str:
     """A line of text in two of about the same length where `room` points are not enough; each fits."""
     words = text.split(" ")

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase, SubFigure
 from matplotlib.text import Text
 
-from figures.labels import LEADING, LEGEND_LEADING, fit, widest
+from figures.labels import LEADING, LEGEND_LEADING, in_lines, widest
 from figures.style import LABEL, is_wide, new_width, pt, type_scale
 from kdprobe.errors import ResultError
 
@@ -81,10 +81,14 @@ class Sheet:
         """A text at a point."""
         return self.figure.text(x / self.width, y / self.height, text, size=pt(size), **looks)
 
-    def note(self, notes: Sequence[str]) -> None:
-        """Lines of text above the lower edge; each takes `LABEL * LEADING` points."""
-        for line, text in enumerate(reversed(notes)):
-            self.write(6, 3 + line * LABEL * LEADING, fit(text, LABEL, 0.95 * (self.width - 12)), va="bottom")
+    def lines(self, notes: Sequence[str]) -> list[str]:
+        """Sentences in lines that are as wide as the sheet at most."""
+        return in_lines(notes, LABEL, 0.95 * (self.width - 12))
+
+    def note(self, lines: Sequence[str]) -> None:
+        """Write lines above the lower edge; each takes `LABEL * LEADING` points."""
+        for line, text in enumerate(reversed(lines)):
+            self.write(6, 3 + line * LABEL * LEADING, text, va="bottom")
 
     def explain(self, legend: "Legend", left: float, top: float = 0.0) -> None:
         """Draw a legend with its upper left corner `top` points below the upper edge."""

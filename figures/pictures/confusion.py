@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from figures.grid import Grid, grid_of
 from figures.heatmap import ANNOTATED, annotate, paint
-from figures.labels import fit, head, label_columns, label_rows, room_below, shorten, widest
+from figures.labels import fit, fitting, head, label_columns, label_rows, room_below, shorten, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet
 from figures.style import BARE, INK, LABEL, TITLE, colours, pt
@@ -81,8 +81,9 @@ def _paint(axes: Axes, confusion: NDArray[np.int64]) -> None:
 
 
 def _head(axes: Axes, name: str, accuracy: NDArray[np.float64], uar: NDArray[np.float64], side: float) -> None:
-    words = f"accuracy {percentage(accuracy[0])}, UAR {percentage(uar[0])}"
-    head(axes, name, words, side, 4)
+    right, recall = percentage(accuracy[0]), percentage(uar[0])
+    words = f"accuracy {right}, UAR {recall}", f"{right}, UAR {recall}"
+    head(axes, name, fitting(LABEL, side, *words), side, 4)
 
 
 def _title_axes(sheet: Sheet, grid: Grid, base: float) -> None:
@@ -102,8 +103,9 @@ def _bars(sheet: Sheet, names: list[str], uar: NDArray[np.float64], confidence: 
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", length=0)
-    label = f"unweighted average recall (UAR) in %, with {100 * confidence:g} % interval"
-    axes.set_xlabel(fit(label, TITLE, sheet.width - 12), x=(sheet.width / 2 - left) / (sheet.width - left - 84))
+    interval = f"with {100 * confidence:g} % interval"
+    labels = f"unweighted average recall (UAR) in %, {interval}", f"UAR in %, {interval}"
+    axes.set_xlabel(fitting(TITLE, sheet.width - 12, *labels), x=(sheet.width / 2 - left) / (sheet.width - left - 84))
     for row, position in enumerate(places):
         axes.annotate(
             with_ends((value[row], low[row], high[row]), " "),

@@ -35,7 +35,8 @@ def draw_curves(result: Result, fig: FigureBase | None) -> FigureBase:
     Returns:
         the figure.
     """
-    sheet, remarks, panels = Sheet(fig), first_few(remarks_on(result)), panels_of(result)
+    sheet, panels = Sheet(fig), panels_of(result)
+    remarks = sheet.lines(first_few(remarks_on(result)))
     names = [shorten(name) for name in result.facts["names"]]
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
     legend = legend_of(handles, sheet.width - 34)

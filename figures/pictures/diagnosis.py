@@ -34,11 +34,12 @@ def draw_diagnosis(result: Result, ax: Axes | None, fig: FigureBase | None) -> A
     """
     names = [shorten(name, 26) for name in result.facts["terms"]]
     handles = [Patch(color=colour, label=f"share of the {name}") for name, colour in _parts()]
-    left = 0.0
+    left, across = 0.0, 0
     if ax is None:
         sheet = Sheet(fig)
         names = [fit(name, LABEL, _NAMES * sheet.width) for name in names]
         left, legend = widest(names) + 14, legend_of(handles, sheet.width - 12)
+        across = legend.across
         height = sheet.cut(_FOOT + legend.height + 10, min(_ROW * len(names), _MOST), _DENSEST * len(names))
         ax = sheet.place(left, _FOOT, sheet.width - left - _RIGHT, height)
     width, height = size_of(ax)
@@ -52,7 +53,7 @@ def draw_diagnosis(result: Result, ax: Axes | None, fig: FigureBase | None) -> A
     label_rows(ax, names, height / len(names))
     _cosines(ax, result, height / len(names))
     at = (6 - left if left else 0.0) / width, 1 + 10 / height
-    across = legend_of(handles, width + left).across
+    across = across or legend_of(handles, width).across
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=at, ncols=across, borderpad=0.2, borderaxespad=0.2)
     return ax
 

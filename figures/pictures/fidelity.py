@@ -8,7 +8,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.labels import LEADING, fit, wrap
+from figures.labels import LEADING, fitting, wrap
 from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
 from figures.rows import BETWEEN, Rows, frame_rows, mark
@@ -29,7 +29,8 @@ def draw_fidelity(result: Result, fig: FigureBase | None) -> FigureBase:
     Returns:
         the figure: methods in colour, controls in grey, a dot for each network of several.
     """
-    sheet, facts, remarks = Sheet(fig), result.facts, first_few(remarks_on(result))
+    sheet, facts = Sheet(fig), result.facts
+    remarks = sheet.lines(first_few(remarks_on(result)))
     rows = Rows(sheet, facts["groups"], n=len(facts["quantities"]), most=4, pitch=24.0, foot=34.0)
     legend = legend_of(_handles(facts), sheet.width - 12)
     panels = rows.cut(TITLE + 10 + legend.height + 6, LABEL * LEADING * len(remarks))
@@ -37,9 +38,11 @@ def draw_fidelity(result: Result, fig: FigureBase | None) -> FigureBase:
         _panel(axes, result, number, rows.grid.width)
         rows.name(axes, number)
     accuracy = percentage(result.arrays["teacher_accuracy"][0])
-    title = f"Answers beside those of {facts['teacher']} (accuracy {accuracy}), "
-    title += f"{facts['n_images']} images of {facts['data']}"
-    sheet.write(6, sheet.height - 9, fit(title, TITLE, sheet.width - 12), size=TITLE, va="center")
+    titles = [
+        f"Answers beside those of {facts['teacher']}{told}"
+        for told in (f" (accuracy {accuracy}), {facts['n_images']} images of {facts['data']}", f" ({accuracy})", "")
+    ]
+    sheet.write(6, sheet.height - 9, fitting(TITLE, sheet.width - 12, *titles), size=TITLE, va="center")
     sheet.explain(legend, 6, TITLE + 8)
     sheet.note(remarks)
     return sheet.figure

@@ -38,7 +38,9 @@ def draw_images(result: Result, fig: FigureBase | None) -> FigureBase:
     grid = grid_of(max(2, len(facts["names"])), sheet.width, left=4, gap=_GAP, least=_NARROWEST, most=4, right=4)
     grid = replace(grid, n=len(facts["names"]))
     legend = legend_of(_handles(facts["classes"]), sheet.width - 12)
-    base = LABEL * LEADING + 8 + legend.height
+    how = {"pca": "the two directions of the largest variance", "umap": "UMAP"}[facts["projection"]]
+    notes = sheet.lines([f"{facts['n_images']} images of {facts['data']}; pooled features, {how}"])
+    base = LABEL * LEADING * len(notes) + 8 + legend.height
     fixed = base + grid.down * (_HEAD + _FOOT)
     height = sheet.cut(fixed, grid.down * grid.width, grid.down * grid.width / 2) / grid.down
     for number, axes in enumerate(grid.place(sheet, base, _FOOT, height, _HEAD)):
@@ -47,8 +49,7 @@ def draw_images(result: Result, fig: FigureBase | None) -> FigureBase:
         words = f"{facts['roles'][number]}, accuracy {percentage(right)}"
         head(axes, facts["names"][number], words, grid.width, 4)
     sheet.explain(legend, 3, sheet.height - base + 4)
-    how = {"pca": "the two directions of the largest variance", "umap": "UMAP"}[facts["projection"]]
-    sheet.note([f"{facts['n_images']} images of {facts['data']}; pooled features, {how}"])
+    sheet.note(notes)
     return sheet.figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import LEADING, fit, shorten, text_width, widest
+from figures.labels import LEADING, fit, fitting, shorten, text_width, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, TITLE, hue, pt
@@ -56,10 +56,13 @@ def draw_knowledge(result: Result, fig: FigureBase | None) -> FigureBase:
     legend = legend_of(_handles(result), sheet.width - 12)
     below = _RATES if "rates" in result.arrays else 0.0
     n = len(names)
-    height = sheet.cut(below + _FOOT + legend.height + _HEAD, _PAIR * n, _DENSEST * n)
+    notes = _WORDS[: 1 + (len(columns) > 1)]
+    told = sheet.lines(notes)
+    foot = _FOOT + (len(told) - len(notes)) * LABEL * LEADING
+    height = sheet.cut(below + foot + legend.height + _HEAD, _PAIR * n, _DENSEST * n)
     width = sheet.width - left - 8 - sum(_width(*column) for column in columns)
-    sheet.note(_WORDS[: 1 + (len(columns) > 1)])
-    axes = sheet.place(left, below + _FOOT, width, height)
+    sheet.note(told)
+    axes = sheet.place(left, below + foot, width, height)
     places = np.arange(n) * 1.0
     lowest = min(0.0, float(np.nanmin(percents)))
     for index, (shift, percent) in enumerate(zip((-0.2, 0.2), percents, strict=True)):
@@ -71,12 +74,13 @@ def draw_knowledge(result: Result, fig: FigureBase | None) -> FigureBase:
     if lowest < 0:
         axes.axvline(0, color=MUTED, linewidth=pt(0.6), zorder=2.5)
     confidence = 100 * float(result.facts["confidence"])
-    label = f"share of variance in %, with {confidence:g} % intervals of the general part"
-    axes.set_xlabel(fit(label, TITLE, sheet.width - 12), x=max(0.5, (text_width(label, TITLE) / 2 + 6 - left) / width))
+    labels = f"share of variance in %, with {confidence:g} % intervals of the general part", "share of variance in %"
+    label = fitting(TITLE, sheet.width - 12, *labels)
+    axes.set_xlabel(label, x=max(0.5, (text_width(label, TITLE) / 2 + 6 - left) / width))
     _write(sheet, axes, columns, left + width)
     sheet.explain(legend, 6)
     if below:
-        _kept(sheet.place(max(left, 40.0), _FOOT, width, below - 42), result)
+        _kept(sheet.place(max(left, 40.0), foot, width, below - 42), result)
     return sheet.figure
 
 

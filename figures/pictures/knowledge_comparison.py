@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 
-from figures.labels import fit, shorten, widest
+from figures.labels import fit, fitting, shorten, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
 from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, pt
@@ -41,8 +41,8 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
         axes = sheet.place(left + side * (width + 16), 28, width, height)
         _panel(axes, result, who, height)
         axes.set_yticks(np.arange(n_pairs), [""] * n_pairs if side else layers, fontsize=pt(LABEL))
-        label = f"general share of the {who}'s variance in %"
-        axes.set_xlabel(fit(label, TITLE, width + 8))
+        labels = f"general share of the {who}'s variance in %", f"general in the {who} in %", f"general, {who}, %"
+        axes.set_xlabel(fitting(TITLE, width + 8, *labels))
     sheet.write(6, sheet.height - 9, fit(_title(result), TITLE, sheet.width - 12), size=TITLE, va="center")
     sheet.explain(legend, 6, _TITLE)
     return sheet.figure

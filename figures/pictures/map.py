@@ -55,10 +55,10 @@ def draw_map(result: Result, fig: FigureBase | None) -> FigureBase:
     Returns:
         the figure: tree and matrix above the map, or beside it where the figure is wide.
     """
-    order, notes = leaves(result), _notes(result)
+    order = leaves(result)
     sheet = Sheet(fig)
     matrix, points, corner = _lay_out(sheet, result, order)
-    sheet.note(notes)
+    sheet.note(sheet.lines(_notes(result)))
     looks = looks_of(result.facts)
     _draw_points(sheet.place(*points), result, looks)
     sheet.explain(_legend(result.facts, looks, sheet.width - corner[0]), *corner)
@@ -86,7 +86,7 @@ def _names_of(facts: Mapping[str, Any], order: Sequence[int], room: float) -> li
 
 def _lay_out(sheet: Sheet, result: Result, order: Sequence[int]) -> tuple[_Box, _Box, tuple[float, float]]:
     """The places of matrix and map, and the upper left corner of the legend: from the left and from above."""
-    room, base = _room(sheet), len(_notes(result)) * LABEL * LEADING + 8 + _FOOT
+    room, base = _room(sheet), len(sheet.lines(_notes(result))) * LABEL * LEADING + 8 + _FOOT
     names, head = _names_of(result.facts, order, room), MARK * len(_marks(result, order)) + 12
     tree = min(_TREE, 0.18 * room)
     wanted = max(min(_SIDE, _PITCH * len(names)), min(SMALLEST * LEADING * len(names), _TALLEST))

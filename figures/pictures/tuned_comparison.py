@@ -38,7 +38,8 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
         the figure: accuracies on the test images at the left, the best on held-out images at the right, or below
         where there is no room at the right.
     """
-    sheet, remarks = Sheet(fig), first_few(remarks_on(result))
+    sheet = Sheet(fig)
+    remarks = sheet.lines(first_few(remarks_on(result)))
     names = [fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in result.facts["methods"]]
     left, base = widest(names, TITLE) + 12, LABEL * LEADING * len(remarks)
     legend = legend_of(_handles(result), sheet.width - 12)
