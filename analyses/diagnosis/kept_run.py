@@ -22,6 +22,7 @@ from kdprobe.runtime.distributed import Ranks
 from kdprobe.teachers.shuffling import next_on_circle
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.teachers.teacher import Teacher
+from kdprobe.terminal.progress import progress
 from kdprobe.training.build import Job, build, data_of
 from kdprobe.training.loop import Trainer
 from kdprobe.training.places import require_inputs
@@ -97,6 +98,13 @@ class KeptRun:
             if self.job.shuffles_teacher:
                 others = next_on_circle(len(mixed.labels), seed, self.epoch, number, 0, 1)
             yield TrainingStep(mixed, soft_labels, progress, others)
+
+    def counted_steps(self, count: int, label: str) -> Iterator[TrainingStep]:
+        """The same, and what is done with them is shown as it goes on."""
+        with progress(label, min(count, self.trainer.n_steps), unit="minibatches") as shown:
+            for step in self.steps(count):
+                yield step
+                shown(1)
 
     def terms(self, step: TrainingStep) -> dict[str, Tensor]:
         """Named terms of the loss of a minibatch."""

@@ -10,7 +10,7 @@ import numpy as np
 from analyses.diagnosis.course import Course, course_of
 from analyses.diagnosis.findings import Balance, Symptom, of_balance, of_course, of_terms, of_views
 from analyses.diagnosis.kept_run import KeptRun, open_run
-from analyses.diagnosis.terms import TermGradients, measure_terms, shares_and_cosines, unweighted
+from analyses.diagnosis.terms import TermGradients, measure_terms, shares_and_cosines, weighting_options
 from analyses.diagnosis.views import RightAnswers, measure_views
 from kdprobe.config import TrainingConfig
 from kdprobe.devices import exact_float32, pick_device
@@ -78,15 +78,15 @@ def diagnose(
     with repeatable(folder.config(option_types()).seed, place):
         opened = open_run(run, place, teacher=teacher, data=data, trust=trust)
         terms = measure_terms(opened, n_minibatches)
-        without = unweighted(opened, n_minibatches)
+        weights = weighting_options(opened, n_minibatches)
         right = measure_views(opened, n_minibatches)
     failure = folder.failure_path
     text = failure.read_text(encoding="utf-8", errors="replace") if failure.is_file() else ""
-    return _result(opened, terms, without, right, course_of(folder.metrics(), text))
+    return _result(opened, terms, weights, right, course_of(folder.metrics(), text))
 
 
 def _result(
-    run: KeptRun, terms: TermGradients, without: dict[str, tuple[str, float]], right: RightAnswers, course: Course
+    run: KeptRun, terms: TermGradients, weights: dict[str, tuple[str, float]], right: RightAnswers, course: Course
 ) -> Result:
     config, data = run.config, run.job.data
     task = next((name for name in _TASK if name in terms.terms), None)
@@ -98,11 +98,11 @@ def _result(
         *of_course(course, change, config.training.epochs, peak),
         *of_terms(terms),
         *(of_views(right, data.n_classes, has_begun=run.has_begun) if data.classes else ()),
-        *of_balance(_balance(terms, shares, cosines, without, task, learnt)),
+        *of_balance(_balance(terms, shares, cosines, weights, task, learnt)),
     ]
     arrays = {
         "loss": terms.loss,
-        "unweighted": np.array([without.get(name, ("", math.nan))[1] for name in terms.terms]),
+        "unweighted": terms.loss.mean(0) / np.array([weights.get(name, ("", math.nan))[1] for name in terms.terms]),
         "inner": terms.inner,
         "norms": terms.norms,
         "share": shares,
@@ -119,7 +119,7 @@ def _result(
         "weights": run.weights,
         "terms": list(terms.terms),
         "task": task,
-        "options": [without[name][0] if name in without else None for name in terms.terms],
+        "options": [weights[name][0] if name in weights else None for name in terms.terms],
         "parts": list(terms.parts),
         "networks": list(right.networks),
         "views": list(right.views),
@@ -153,7 +153,7 @@ def _balance(
     terms: TermGradients,
     shares: np.ndarray,
     cosines: np.ndarray,
-    without: dict[str, tuple[str, float]],
+    weights: dict[str, tuple[str, float]],
     task: str | None,
     learnt: float,
 ) -> Balance:
@@ -164,7 +164,7 @@ def _balance(
         names,
         dict(zip(names, map(float, shares), strict=True)),
         dict(zip(names, map(float, cosines), strict=True)),
-        {name: option for name, (option, _) in without.items()},
+        {name: option for name, (option, _) in weights.items()},
         dict(zip(names, map(bool, np.atleast_1d(elsewhere)), strict=True)),
         task,
         learnt,

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 from torch import Tensor
 
-from analyses.diagnosis.kept_run import KeptRun
+from analyses.diagnosis.kept_run import KeptRun, TrainingStep
 from kdprobe.training.build import Job
 
 #: options that weight a term, besides those whose names end in `weight`
@@ -123,7 +123,7 @@ def measure_terms(run: KeptRun, n_minibatches: int) -> TermGradients:
     loss, grams, terms = [], [], dict[str, Tensor]()
     with run.unchanged():
         run.trainer.objective.train()
-        for step in run.steps(n_minibatches):
+        for step in run.counted_steps(n_minibatches, "terms and gradients"):
             terms = run.terms(step)
             of_parameters = [*zip(*gradients_of(terms, [*trained.values()]), strict=True)]
             loss.append([float(term.detach()) for term in terms.values()])
@@ -189,22 +189,23 @@ def _finite(values: ndarray) -> ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def unweighted(run: KeptRun, n_minibatches: int) -> dict[str, tuple[str, float]]:
-    """For each term that an option weights, that option, and the term's mean divided by it.
+def weighting_options(run: KeptRun, n_minibatches: int) -> dict[str, tuple[str, float]]:
+    """For each term that an option weights, that option and its value.
 
     Which option weights which term is tried: at twice its weight, a term is twice as large.
 
     Args:
         run: the run.
-        n_minibatches: whose mean is taken.
+        n_minibatches: on the last of so many, as terms that are warmed up are zero in the first.
     """
     found = {}
-    terms = _means(run, n_minibatches)
+    *_, step = run.steps(n_minibatches)
+    terms = _terms_of(run, step)
     for option, weight in _weights(run):
-        doubled = _means(run, n_minibatches, **{option: 2 * weight})
+        doubled = _terms_of(run, step, **{option: 2 * weight})
         for name, value in terms.items():
             if value and abs(doubled[name] - 2 * value) <= _LINEAR * abs(value):
-                found[name] = f"method.{option}", value / weight
+                found[name] = f"method.{option}", weight
     return found
 
 
@@ -215,12 +216,12 @@ def _weights(run: KeptRun) -> list[tuple[str, float]]:
 
 
 @torch.no_grad()
-def _means(run: KeptRun, n_minibatches: int, **changed: float) -> dict[str, float]:
-    """Mean of each term with some options changed; each time the same random numbers are drawn."""
+def _terms_of(run: KeptRun, step: TrainingStep, **changed: float) -> dict[str, float]:
+    """The terms of a minibatch with some options changed; each time the same random numbers are drawn."""
     method = run.job.method
     options = method.options
     with run.unchanged():
         run.trainer.objective.train()
         method.options = options.model_copy(update=changed)
-        terms = [run.terms(step) for step in run.steps(n_minibatches)]
-    return {name: sum(float(one[name]) for one in terms) / len(terms) for name in terms[0]}
+        terms = run.terms(step)
+    return {name: float(value) for name, value in terms.items()}

@@ -1,6 +1,6 @@
 """How often teacher and student are right about the images as the training shows them, and as they are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from kdprobe.models import load, model_info
 from kdprobe.models.checkpoint import is_foreign
 from kdprobe.models.outputs import logits_in
 from kdprobe.teachers.classes import matched_classes
+from kdprobe.terminal.progress import progress
 
 OWN_WAY = ", the teacher's own way"
 _Answers = Callable[[Tensor], Tensor]  # images in [0, 1] -> logits
@@ -70,7 +71,7 @@ def measure_views(run: KeptRun, n_minibatches: int) -> RightAnswers:
         test = _some(len(data.test), len(index))
         table.count(0, asked, _training_views(run, n_minibatches))
         for view, split in ((1, data.train.take(index)), (2, data.test.take(test))):
-            table.count(view, asked, [(batch.images, batch.images, batch.labels) for batch in _shown(run, split)])
+            table.count(view, asked, ((batch.images, batch.images, batch.labels) for batch in _shown(run, split)))
         if "teacher" in asked:
             _own_way(run, test, table)
     return table.result(run.teacher is not None)
@@ -128,11 +129,14 @@ def _teacher(run: KeptRun) -> _Answers:
 
 def _training_views(run: KeptRun, n_minibatches: int) -> Iterable[_Shown]:
     """What both networks are shown in the training: mixed, erased and varied as it is configured."""
-    return (run.job.method.inputs(step.batch) for step in run.steps(n_minibatches))
+    return (run.job.method.inputs(step.batch) for step in run.counted_steps(n_minibatches, "accuracies on views"))
 
 
-def _shown(run: KeptRun, split: Split) -> Iterable[Any]:
-    return evaluation_batches(split, batch_size=_SHOWN_AT_A_TIME, workers=0, device=run.trainer.group.device)
+def _shown(run: KeptRun, split: Split) -> Iterator[Any]:
+    with progress("accuracies on images", len(split)) as shown:
+        for batch in evaluation_batches(split, batch_size=_SHOWN_AT_A_TIME, workers=0, device=run.trainer.group.device):
+            yield batch
+            shown(len(batch.labels))
 
 
 def _some(n_images: int, wanted: int) -> Tensor:
@@ -152,7 +156,7 @@ def _own_way(run: KeptRun, test: Tensor, table: _Table) -> None:
         def answers(images: Tensor) -> Tensor:
             return logits_in(network(info.prepare(images)), info)[:, places]
 
-        table.count(3, {"teacher": answers}, [(b.images, b.images, b.labels) for b in _shown(run, split.take(test))])
+        table.count(3, {"teacher": answers}, ((b.images, b.images, b.labels) for b in _shown(run, split.take(test))))
     except KdprobeError as error:
         table.reasons.append(("teacher", table.views[3], str(error)))
 

@@ -220,7 +220,7 @@ def test_the_command_prints_saves_and_draws(make, tmp_path, capsys, monkeypatch)
     result = load_result("d.npz", kind="diagnosis")
     assert len(diagnosis_table(result)) == len((tmp_path / "d.csv").read_text().splitlines()) - 1
     assert (tmp_path / "d.png").is_file()
-    assert draw(result).axes[0].get_xlabel() == "share in %"
+    assert draw(result).get_xlabel() == "share in %"
     assert kdprobe.main(["diagnose", "nothing"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
