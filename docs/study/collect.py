@@ -10,6 +10,8 @@ and set beside chance, and CKNNA.
 """
 
 import csv
+import io
+import json
 import shutil
 import sys
 import tarfile
@@ -29,6 +31,7 @@ COMPARISONS = (
 )  # fmt: skip
 #: the records of all trials of a comparison
 TRIALS = "trials.tar.xz"
+_NOT_KEPT = (".pt", ".safetensors", ".log", ".lock", ".csv")
 #: results of all networks of a comparison: where they are, and what they are kept as
 _OF_ALL = {
     "fidelity/fidelity.npz": "fidelity.npz",
@@ -116,21 +119,21 @@ def _similarities(
 
 
 def keep_trials(out: Path, name: str) -> None:
-    """Pack what a comparison's trials have written down, without networks and states."""
+    """Pack what a comparison's trials have written down, without networks and states.
+
+    Their results name no networks, as these are not there to be compared with their hashes.
+    """
     file = RESULTS / name / TRIALS
     file.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(file, "w:xz") as archive:
-        archive.add(out / name, arcname=name, filter=_text_of_trials)
-
-
-def _text_of_trials(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    inside = member.name.split("/")[1:]
-    if inside and inside[0] not in ("choice.json", "trials"):
-        return None
-    wanted = member.isdir() or member.name.endswith((".json", ".jsonl", ".yaml")) or "attempts" in inside
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    return member if wanted else None
+        for path in sorted((out / name / "trials").rglob("*")):
+            if path.is_file() and path.suffix not in _NOT_KEPT:
+                content = path.read_bytes()
+                if path.name == "result.json":
+                    content = json.dumps({**json.loads(content), "sha256": {}}, indent=1).encode()
+                member = tarfile.TarInfo(str(path.relative_to(out)))
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
 
 
 def main() -> None:
@@ -144,7 +147,7 @@ def main() -> None:
         for name in there:
             writer.writerows(_written(number) for number in numbers(out, name))
     for name in COMPARISONS:
-        if (out / name / "choice.json").exists():
+        if (out / name / "trials").exists():
             keep_trials(out, name)
     for name in there:
         folder = RESULTS / name
