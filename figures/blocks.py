@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
-from figures.labels import fit
+from figures.labels import LEADING
 from figures.sheet import Sheet
 from figures.style import LABEL, MUTED, TITLE, hue, pt
 
 _ROOM, _SPACE = 57.0, 4.0  # points of an image at least, and between images
 _HEAD, _FOOT = 16.0, 16.0
+_INDENT = 15.0  # of a heading, behind its coloured square
 
 
 class ImageBlock(NamedTuple):
@@ -37,16 +38,20 @@ def draw_blocks(figure: FigureBase | None, blocks: Sequence[ImageBlock], note: s
     side = (sheet.width - 8) / per_row - _SPACE
     words = lines * LABEL + 2 + 2 * lines
     rows = [-(-len(block.images) // per_row) for block in blocks]
-    fixed = _FOOT + _HEAD * len(blocks) + words * sum(rows)
+    notes = sheet.lines([note])
+    headings = [sheet.lines([block.heading], TITLE, _INDENT) for block in blocks]
+    heads = [_HEAD + TITLE * LEADING * (len(heading) - 1) for heading in headings]
+    fixed = _FOOT + LABEL * LEADING * (len(notes) - 1) + sum(heads) + words * sum(rows)
     height = sheet.cut(fixed, side * sum(rows), side * sum(rows) / 2) / sum(rows)
-    sheet.write(6, 7, fit(note, LABEL, 0.95 * (sheet.width - 12)), va="center", color=MUTED)
+    sheet.note(notes, color=MUTED)
     top = sheet.height
-    for index, (block, n_rows) in enumerate(zip(blocks, rows, strict=True)):
+    for index, (block, n_rows, heading, head) in enumerate(zip(blocks, rows, headings, heads, strict=True)):
         sheet.write(6, top - 8, "\N{BLACK SQUARE}", size=TITLE, va="center", color=hue(index))
-        sheet.write(15, top - 8, fit(block.heading, TITLE, sheet.width - 21), size=TITLE, va="center")
+        for line, text in enumerate(heading):
+            sheet.write(_INDENT, top - 8 - line * TITLE * LEADING, text, size=TITLE, va="center")
         for number, (image, told) in enumerate(zip(block.images, block.words, strict=True)):
             row, column = divmod(number, per_row)
-            bottom = top - _HEAD - row * (height + words) - height
+            bottom = top - head - row * (height + words) - height
             axes = sheet.place(6 + column * (side + _SPACE), bottom, side, height)
             axes.imshow(image, interpolation="nearest")
             axes.axis("off")
@@ -61,5 +66,5 @@ def draw_blocks(figure: FigureBase | None, blocks: Sequence[ImageBlock], note: s
                 size=pt(LABEL - 0.5),
                 color=MUTED,
             )
-        top -= _HEAD + n_rows * (height + words)
+        top -= head + n_rows * (height + words)
     return sheet.figure

@@ -81,14 +81,14 @@ class Sheet:
         """A text at a point."""
         return self.figure.text(x / self.width, y / self.height, text, size=pt(size), **looks)
 
-    def lines(self, notes: Sequence[str]) -> list[str]:
-        """Sentences in lines that are as wide as the sheet at most."""
-        return in_lines(notes, LABEL, 0.95 * (self.width - 12))
+    def lines(self, notes: Sequence[str], size: float = LABEL, left: float = 6.0) -> list[str]:
+        """Sentences in lines that, begun `left` points from the edge, are as wide as the sheet at most."""
+        return in_lines(notes, size, 0.95 * (self.width - 6 - left))
 
-    def note(self, lines: Sequence[str]) -> None:
+    def note(self, lines: Sequence[str], **looks: Any) -> None:
         """Write lines above the lower edge; each takes `LABEL * LEADING` points."""
         for line, text in enumerate(reversed(lines)):
-            self.write(6, 3 + line * LABEL * LEADING, text, va="bottom")
+            self.write(6, 3 + line * LABEL * LEADING, text, va="bottom", **looks)
 
     def explain(self, legend: "Legend", left: float, top: float = 0.0) -> None:
         """Draw a legend with its upper left corner `top` points below the upper edge."""

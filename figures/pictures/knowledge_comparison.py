@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 
-from figures.labels import fit, fitting, shorten, widest
+from figures.labels import LEADING, fit, fitting, shorten, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
 from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, pt
@@ -35,7 +35,9 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
     legend = legend_of([Patch(color=hue(index), label=name) for index, name in enumerate(names)], sheet.width - 12)
     left = widest(layers) + 10
     width = (sheet.width - left - 24) / 2
-    fixed = 28 + _TITLE + legend.height + n_pairs * _GAP
+    title = sheet.lines([_title(result)], TITLE)
+    head = _TITLE + TITLE * LEADING * (len(title) - 1)
+    fixed = 28 + head + legend.height + n_pairs * _GAP
     height = sheet.cut(fixed, n_pairs * n_students * _BAR, n_pairs * n_students * _THINNEST) + n_pairs * _GAP
     for side, who in enumerate(_NETWORKS):
         axes = sheet.place(left + side * (width + 16), 28, width, height)
@@ -43,8 +45,9 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
         axes.set_yticks(np.arange(n_pairs), [""] * n_pairs if side else layers, fontsize=pt(LABEL))
         labels = f"general share of the {who}'s variance in %", f"general in the {who} in %", f"general, {who}, %"
         axes.set_xlabel(fitting(TITLE, width + 8, *labels))
-    sheet.write(6, sheet.height - 9, fit(_title(result), TITLE, sheet.width - 12), size=TITLE, va="center")
-    sheet.explain(legend, 6, _TITLE)
+    for line, text in enumerate(title):
+        sheet.write(6, sheet.height - 9 - line * TITLE * LEADING, text, size=TITLE, va="center")
+    sheet.explain(legend, 6, head)
     return sheet.figure
 
 
@@ -67,7 +70,7 @@ def _panel(axes: Axes, result: Result, who: str, height: float) -> None:
 
 def _title(result: Result) -> str:
     facts = result.facts
-    title = f"{shorten(facts['teacher'], 30)} and its students, by {facts['method']}, on {shorten(facts['data'], 30)}; "
+    title = f"{shorten(facts['teacher'], 30)} and its students ({facts['method']}) on {shorten(facts['data'], 30)}; "
     title += f"{100 * float(facts['confidence']):g} % intervals"
     bounded = any(map(any, [*lower_bounds(result, "teacher"), *lower_bounds(result, "student")]))
     return title + "; > lower bound" * bounded

@@ -17,7 +17,7 @@ def diagnosis_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     note = (
-        f"{facts['student']} by {facts['method']} on {facts['data']}, with {facts['weights']}: {facts['course']}. "
+        f"{facts['student']} by {facts['method']} on {facts['data']}: {facts['course']}. Weights: {facts['weights']}. "
         f"Terms are means over {len(result.arrays['loss'])} minibatches of {facts['batch_size']} images."
     )
     return Panel(heading, note, [], tables=[_findings(result), _terms(result), _accuracies(result)])

@@ -66,7 +66,7 @@ SECTIONS = {
     "compound": KindSection("Compound expressions", compound_panels),
     "reliability": KindSection("How sure it is", reliability_panels),
     "training": KindSection("Training", training_panels),
-    "diagnosis": KindSection("Why the loss does not fall", diagnosis_panels),
+    "diagnosis": KindSection("What a run's loss is made of", diagnosis_panels),
     "complexity": KindSection("Cost", complexity_panels),
 }
 
