@@ -1,18 +1,22 @@
 """What a fair comparison of methods holds: trials on held-out images, what was chosen, and final trainings."""
 
 from kdprobe.formats.pieces import COUNT, COUNTED, ORIGIN, SHARE
-from kdprobe.formats.schema import Anything, Dict, Kind, List, Maybe, Number, Record, Text, Values
+from kdprobe.formats.schema import Anything, Dict, Fact, Kind, List, Maybe, Number, Record, Text, Values
 
-_NUMBER, _P_VALUE = Maybe(Number()), Maybe(Number(SHARE))
-_DIFFERENCES = List(
-    Record(
-        {
-            **dict.fromkeys(("quantity", "method", "other", "reason"), Text()),
-            **dict.fromkeys(("difference", "low", "high"), _NUMBER),
-            **dict.fromkeys(("p_value", "adjusted_p_value"), _P_VALUE),
-        }
+_NUMBER, _P_VALUE = Number(), Number(SHARE)
+
+
+def _differences(number: Fact, p_value: Fact) -> List:
+    return List(
+        Record(
+            {
+                **dict.fromkeys(("quantity", "method", "other", "reason"), Text()),
+                **dict.fromkeys(("difference", "low", "high"), number),
+                **dict.fromkeys(("p_value", "adjusted_p_value"), p_value),
+            }
+        )
     )
-)
+
 
 TUNED_COMPARISON = Kind(
     arrays={
@@ -33,7 +37,7 @@ TUNED_COMPARISON = Kind(
         "sources": List(Text(), "methods"),
         "student": Text(),
         "teacher": Maybe(Text()),
-        "teacher_accuracy": _P_VALUE,
+        "teacher_accuracy": Maybe(Number(SHARE)),
         "data": Text(),
         "evaluated_on": Text(),
         "n_images": COUNTED,
@@ -44,10 +48,15 @@ TUNED_COMPARISON = Kind(
         "confidence": Number(SHARE),
         "chosen_at": Text(),
         "tested_before": COUNTED,
-        "differences": _DIFFERENCES,
+        "differences": _differences(Maybe(_NUMBER), Maybe(_P_VALUE)),  # None for what could not be tested
         # tests with one variance for all methods; not in files of 0.1.0, nor where there are none
         "pooled": Record(
-            {"deviation": Number(COUNT), "freedom": COUNTED, "detectable": Number(COUNT), "differences": _DIFFERENCES},
+            {
+                "deviation": Number(COUNT),
+                "freedom": COUNTED,
+                "detectable": Number(COUNT),
+                "differences": _differences(_NUMBER, _P_VALUE),
+            },
             required=False,
         ),
     },

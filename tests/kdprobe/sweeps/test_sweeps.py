@@ -464,7 +464,7 @@ class TestLedger:
         assert seconds_to_go(ledger, ledger.states().values()) == pytest.approx(25)
 
     @pytest.mark.slow
-    def test_ten_thousand_cells_open_within_two_seconds(self, tmp_path):
+    def test_ten_thousand_cells_open_at_the_cost_of_reading_their_files(self, tmp_path):
         path = tmp_path / "s"
         ledger = sweeps.ledger(path, rates=(0.3, 0.4))
         plan = json.loads((path / "sweep.json").read_text())
@@ -477,13 +477,23 @@ class TestLedger:
             (path / "cells" / f"{index:016x}").mkdir()
             if index % 10:
                 (path / "cells" / f"{index:016x}" / "result.json").write_text(result)
-        seconds = []  # of three: the machine may be busy
-        for _ in range(3):
-            start = time.perf_counter()
+
+        def opened() -> int:
             states = open_ledger(path).states()
-            seconds.append(time.perf_counter() - start)
-        assert sum(state.name == "done" for state in states.values()) == 9000
-        assert min(seconds) < 2, seconds
+            return sum(state.name == "done" for state in states.values())
+
+        def read() -> int:
+            return sum(bool(json.loads(file.read_text())) for file in (path / "cells").glob("*/result.json"))
+
+        ratios = []  # of one beside the other: how busy the machine is matters for both alike
+        for _ in range(3):
+            seconds = []
+            for look in (opened, read):
+                start = time.process_time()
+                assert look() == 9000
+                seconds.append(time.process_time() - start)
+            ratios.append(seconds[0] / seconds[1])
+        assert min(ratios) < 8, ratios  # 3 to 5 here
 
 
 class TestWork:
