@@ -22,6 +22,7 @@ from figures.words import percentage
 from kdprobe.results import Result
 
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross")
+_POINTS = 2000  # of a scatter, at most
 _NAMED = 35  # classes that have a colour and a symbol of their own
 _COLOURS = (SERIES[0], SERIES[1], SERIES[2], SERIES[3], THEMED_MUTED)  # of the sets of agreement
 
@@ -112,10 +113,12 @@ def agreement_chart(
 
 
 def _scatter(result: Result, number: int) -> Chart:
-    """The places of the images that have a picture, in one network."""
+    """The places of the images of which pictures were kept, in one network; of some of them where they are many."""
     facts, arrays = result.facts, result.arrays
     name, role, classes = facts["names"][number], facts["roles"][number], facts["classes"]
     shown = arrays["shown"].astype(np.int64)
+    if len(shown) > _POINTS:
+        shown = np.sort(np.random.default_rng(facts["seed"]).choice(shown, _POINTS, replace=False))
     right = arrays["predictions"][number] == arrays["targets"]
     by_class = len(classes) <= _NAMED
     groups = list(classes) if by_class else ["right", "wrong"]
@@ -123,13 +126,13 @@ def _scatter(result: Result, number: int) -> Chart:
     traces = [_points(result, number, label, shown[member == place], place) for place, label in enumerate(groups)]
     pca = facts["projection"] == "pca"
     axes = [f"{100 * share:.0f} % of the variance" for share in arrays["shares"][number]] if pca else ["", ""]
-    some = "" if len(shown) == facts["n_images"] else f"{len(shown)} drawn at random of "
+    some = "" if len(shown) == facts["n_images"] else f"{len(shown):,} drawn at random of "
     how = "two directions of the largest variance" if pca else "UMAP"
     accuracy = percentage(float(right.mean()))
     return Chart(
         f"{role} {name}",
         f"Scatter of {len(shown)} images by the pooled features of {role} {name}; accuracy {accuracy}.",
-        f"{role[:1].upper()}{role[1:]} {name}, accuracy {accuracy}: {some}{facts['n_images']} images of "
+        f"{role[:1].upper()}{role[1:]} {name}, accuracy {accuracy}: {some}{facts['n_images']:,} images of "
         f"{facts['data']}, {how}.",
         [trace for trace in traces if trace["x"]],
         {"height": 420 + 20 * (len(groups) // 6), "hovermode": "closest"},

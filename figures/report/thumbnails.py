@@ -1,10 +1,16 @@
-"""Small pictures of test images: each is in the page once, as many as there is room for, drawn at random."""
+"""Small pictures of test images: each is in the page once, as many as there is room for.
+
+Which ones is drawn at random, and evenly from all sets of images that the page's charts stand for: of a mistake that
+was made three times there is a picture before there is a hundredth one of images that everybody got right.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64, Integer
+from numpy import ndarray
 
 from figures.report.behind import Behind, images_key
 from figures.report.elements import Chart
@@ -39,8 +45,12 @@ class Album:
         n = len(self.numbers)
         if n == self.n_images:
             return f"All {n:,} images are in this page."
-        why = f"; {self.left_out:,} more would have made the page larger than 10 MB" if self.left_out else ""
-        return f"{n:,} of {self.n_images:,} images are in this page, drawn at random{why}."
+        if not self.left_out:
+            return f"{n:,} of {self.n_images:,} images are in this page, drawn at random."
+        return (
+            f"{n:,} of {self.n_images:,} images are in this page, drawn at random and evenly from the sets that its "
+            f"charts stand for; {self.left_out:,} more would have made it larger than 10 MB."
+        )
 
 
 def albums(results: Sequence[Result], charts: Sequence[Chart], room: int) -> dict[str, Album]:
@@ -65,11 +75,12 @@ def albums(results: Sequence[Result], charts: Sequence[Chart], room: int) -> dic
 
 
 def _album(key: str, result: Result, charts: Sequence[Chart], room: int) -> Album:
-    """As many pictures as fit, in an order drawn with the result's seed."""
+    """As many pictures as fit, drawn with the result's seed."""
     shown, arrays = result.arrays["shown"], result.arrays
     per_image = _NUMBER * _mentions(key, charts, len(arrays["targets"])) + _NUMBER * (2 + len(arrays["predictions"]))
-    order, kept, taken = np.random.default_rng(result.facts["seed"]).permutation(len(shown)), list[tuple[int, str]](), 0
-    for place in order.tolist():
+    sets = [one.images for chart in charts if chart.behind and chart.behind.of == key for one in chart.behind.sets]
+    kept, taken = list[tuple[int, str]](), 0
+    for place in even_order(shown, sets, result.facts["seed"]).tolist():
         address = image_address(arrays["thumbnails"][place])
         taken += len(address) + 4 + per_image
         if taken > room:
@@ -87,6 +98,32 @@ def _album(key: str, result: Result, charts: Sequence[Chart], room: int) -> Albu
     }
     numbers = {int(image): number for number, image in enumerate(index)}
     return Album(key, numbers, content, len(shown) - len(kept), len(arrays["targets"]))
+
+
+def even_order(
+    images: Integer[ndarray, " k"], sets: Sequence[Integer[ndarray, " _"]], seed: int
+) -> Int64[ndarray, " k"]:
+    """An order of images at the start of which all sets are, each as far as it goes.
+
+    First come images that are the first of a set in a random order, then those that are the second of one, and so on.
+
+    Args:
+        images: different numbers.
+        sets: numbers; those that are not among the images do not matter.
+        seed: of the random order.
+
+    Returns:
+        places in `images`, each once.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(images))
+    turn = np.full(int(images.max(initial=-1)) + 1, -1)  # of each image in the random order
+    turn[images[drawn]] = np.arange(len(drawn))
+    round_ = np.full(len(images), len(images))
+    for one in sets:
+        turns = np.sort(turn[one[one < len(turn)]])
+        turns = turns[turns >= 0]
+        round_[turns] = np.minimum(round_[turns], np.arange(len(turns)))
+    return drawn[np.argsort(round_, kind="stable")]
 
 
 def _mentions(key: str, charts: Sequence[Chart], n_images: int) -> int:

@@ -14,7 +14,7 @@ from figures.report.behind import AGREEMENT, agreement_sets, confusion_sets, ima
 from figures.report.evaluation import evaluation_panels
 from figures.report.images import images_panels
 from figures.report.reliability import reliability_panels
-from figures.report.thumbnails import albums, behind_spec
+from figures.report.thumbnails import albums, behind_spec, even_order
 from figures.report.write import write_report
 from kdprobe.results import Result, save_result
 from tests.saved_results import evaluation_result, images_result, of_the_same_images, reliability_result
@@ -110,8 +110,8 @@ def test_an_album_holds_what_fits_drawn_at_random() -> None:
     assert some == again
     assert len(np.diff(some.content["index"])[np.diff(some.content["index"]) > 1]) > 3  # not the first ones
     assert some.words == (
-        f"{len(some.numbers)} of 60 images are in this page, drawn at random; {60 - len(some.numbers)} more would have "
-        "made the page larger than 10 MB."
+        f"{len(some.numbers)} of 60 images are in this page, drawn at random and evenly from the sets that its charts "
+        f"stand for; {60 - len(some.numbers)} more would have made it larger than 10 MB."
     )
     for number, image in enumerate(some.content["index"]):
         assert some.numbers[image] == number
@@ -122,6 +122,44 @@ def test_an_album_holds_what_fits_drawn_at_random() -> None:
         assert [some.content["index"][number] for number in numbers] == [i for i in one.images if i in some.numbers]
     assert not albums([images], every, 10)
     assert not albums([images], [], 10**6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_images_are_some_of_every_set(seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    images = np.sort(drawn.choice(1000, 300, replace=False))
+    sets = [np.flatnonzero(drawn.random(1000) < share) for share in (0.004, 0.01, 0.05, 0.3, 0.9)] + [np.arange(0)]
+    order = even_order(images, sets, seed)
+    assert sorted(order.tolist()) == list(range(300))
+    for each in (1, 2, 5, 20):
+        first = images[order[: each * len(sets)]]
+        for one in sets:
+            there = np.isin(one, images).sum()
+            assert np.isin(one, first).sum() >= min(each, there)
+    assert order.tolist() == even_order(images, sets, seed).tolist() != even_order(images, sets, seed + 1).tolist()
+
+
+def test_without_sets_the_order_is_random() -> None:
+    first = [even_order(np.arange(50), [], seed)[0] for seed in range(400)]
+    assert len(set(map(int, first))) > 40
+    assert even_order(np.arange(0), [], 0).tolist() == []
+
+
+def test_of_ten_thousand_images_every_mistake_can_be_seen_and_the_scatter_is_a_draw() -> None:
+    drawn = np.random.default_rng(0)
+    images = images_result(("vit", "kd"), n_images=10_000, n_shown=10_000)
+    targets = np.repeat(np.arange(3), 10_000)[:10_000]
+    rare = drawn.choice(10_000, 3, replace=False)
+    predictions = np.stack([targets, targets])
+    predictions[1, rare] = (targets[rare] + 1) % 3
+    images = replace(images, arrays=images.arrays | {"targets": targets, "predictions": predictions})
+    sets, *scatters = charts(*images_panels([("i", images)]))
+    ((_, album),) = albums([images], [sets, *scatters], 400_000).items()
+    assert 100 < len(album.numbers) < 5000
+    assert set(rare.tolist()) <= set(album.numbers)
+    for chart in scatters:
+        assert sum(len(trace["x"]) for trace in chart.traces) == 2000
+        assert "2,000 drawn at random of 10,000 images" in chart.caption
 
 
 def test_images_that_were_not_kept_are_told() -> None:
@@ -169,7 +207,7 @@ def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("figures.report.page.PAGE_BYTES", whole - 300_000)
     text = page_of(tmp_path, images=images)
     assert whole - 600_000 < len(text.encode()) <= whole - 300_000 + 500  # and its seal
-    assert re.search(r"\d+ of 60 images are in this page, drawn at random; \d+ more would have", text)
+    assert re.search(r"\d+ of 60 images are in this page, drawn at random and evenly .*; \d+ more would have", text)
     monkeypatch.setattr("figures.report.page.PAGE_BYTES", 1000)
     text = page_of(tmp_path, images=images)
     assert "are not in this page: it would be larger than 10 MB with them." in text
