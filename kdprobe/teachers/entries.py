@@ -59,9 +59,15 @@ class Entries:
         values = np.frombuffer(buffer, self.entry.base, count=len(buffer) // self.entry.base.itemsize)
         return values.reshape(len(places), *self.entry.shape), np.array(known, dtype=bool)
 
+    def known(self, places: Sequence[int]) -> NDArray[np.bool_]:
+        """Which of the entries at some places [B] have been written, without reading them."""
+        return np.array([any(self._sum(place)) for place in places], dtype=bool)
+
+    def _sum(self, place: int) -> bytes:
+        return os.pread(self._sums.fileno(), _SUM.itemsize, self._first + place * _SUM.itemsize)
+
     def _read(self, place: int, row: memoryview) -> bool:
-        written = os.pread(self._sums.fileno(), _SUM.itemsize, self._first + place * _SUM.itemsize)
-        if not any(written):
+        if not any(written := self._sum(place)):
             return False
         count = os.preadv(self._data.fileno(), [row], self._start + place * len(row)) if row else 0
         return count == len(row) and written == _checksum(row)

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -143,16 +143,28 @@ class Store:
             one.close()
         self._epoch, self._opened = None, {}
 
-    def read(self, views: Sequence[int]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-        """The outputs of some views of one epoch [B, ...], by name, and of which views [B] all of them are there.
+    def read(self, views: Sequence[int], names: Collection[str]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+        """Some outputs of views of one epoch, and where all outputs are there.
+
+        Args:
+            views: of one epoch.
+            names: of the outputs that are read.
+
+        Returns:
+            these outputs [B, ...] by name; and of which views [B] everything that is kept is there.
 
         Raises:
             StoreError: if they cannot be read.
         """
         epoch, places = views[0] // self.n_views, [view % self.n_views for view in views]
-        found = {name: one.read(places) for name, one in self.of(epoch).items()}
-        known = np.logical_and.reduce([there for _, there in found.values()])
-        return {name: values for name, (values, _) in found.items()}, known
+        found, there = {}, []
+        for name, one in self.of(epoch).items():
+            if name in names:
+                found[name], known = one.read(places)
+            else:
+                known = one.known(places)
+            there.append(known)
+        return found, np.logical_and.reduce(there)
 
     def keep(self, views: Sequence[int], computed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Write those outputs that are not there yet.

@@ -85,7 +85,8 @@ class StoredTeacher:
         with autocast(training.precision, group.device), torch.compiler.set_stance("force_eager"):
             self._like = self.teacher.look(torch.full((2, 3, side, side), 0.5, device=group.device))
         given = dict(tensors_of(self._like))
-        names = self._chosen(given)
+        self._read = self._read_of(given)
+        names = self._kept_of(given)
         number = _BYTES[self.dtype]
         store = Store(
             self.folder,
@@ -110,15 +111,19 @@ class StoredTeacher:
             self._store = None
             store.close()
 
-    def _chosen(self, given: Mapping[str, Tensor]) -> list[str]:
-        """Names of the outputs that are kept."""
-        wanted, stages = self.method.teacher_needs, self._stages(given)
-        found = []
+    def _read_of(self, given: Mapping[str, Tensor]) -> set[str]:
+        """Names of the outputs that the method reads."""
+        wanted, stages, found = self.method.teacher_needs, self._stages(given), set()
         for name in given:
             field, _, number = name.partition(".")
-            read = field in wanted and (not number or stages is None or int(number) in stages)
-            if read or {field, name} & set(self.facts.store_outputs or ()):
-                found.append(name)
+            if field in wanted and (not number or stages is None or int(number) in stages):
+                found.add(name)
+        return found
+
+    def _kept_of(self, given: Mapping[str, Tensor]) -> list[str]:
+        """Names of the outputs that are kept: those, and what `teacher.store_outputs` asks for."""
+        asked = set(self.facts.store_outputs or ())
+        found = [name for name in given if name in self._read or {name, name.partition(".")[0]} & asked]
         for name in self.facts.store_outputs or ():
             if not any(one == name or one.startswith(f"{name}.") for one in found):
                 raise ConfigError(
@@ -202,7 +207,7 @@ class StoredTeacher:
         if self._store is None:
             return self.teacher(images)
         views = view.tolist()
-        found, known = self._store.read(views)
+        found, known = self._store.read(views, self._read)
         if not known.all():
             found = self._store.keep(views, self._numbers(self.teacher.look(images)))
         return self.teacher.of_classes(self._features(found, len(views), images.device))

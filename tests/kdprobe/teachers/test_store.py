@@ -54,10 +54,10 @@ def test_outputs_are_kept_by_view_and_epoch(tmp_path, opened):
     assert same(store.keep([4, 2, 9], first), first)
     assert same(store.keep([N + 4, N + 5], second), second)
     again = opened(tmp_path / "S")
-    found, known = again.read([2, 4, 8])
+    found, known = again.read([2, 4, 8], ENTRIES)
     assert known.tolist() == [True, True, False]
     assert np.array_equal(found["maps.1"][:2], first["maps.1"][[1, 0]])
-    assert np.array_equal(again.read([N + 4])[0]["logits"], second["logits"][:1])
+    assert np.array_equal(again.read([N + 4], ENTRIES)[0]["logits"], second["logits"][:1])
     assert again.fraction() == 5 / (2 * N)
     assert again.n_bytes == 2 * N * (40 + 4 + 48 + 4)
 
@@ -65,14 +65,14 @@ def test_outputs_are_kept_by_view_and_epoch(tmp_path, opened):
 def test_another_kind_of_view_has_a_folder_of_its_own(tmp_path, opened):
     opened(tmp_path / "S").keep([1], outputs(1))
     other = opened(tmp_path / "S", facts={"seed": 1})
-    assert not other.read([1])[1].any()
+    assert not other.read([1], ENTRIES)[1].any()
     assert len(list((tmp_path / "S").glob("*/views.json"))) == 2
 
 
 def test_a_run_that_reads_more_outputs_finds_those_that_are_there(tmp_path, opened):
     opened(tmp_path / "S", entries={"logits": ENTRIES["logits"]}).keep([1], outputs(1))
     both = opened(tmp_path / "S")
-    assert not both.read([1])[1].any()  # as not all of them are
+    assert not both.read([1], ENTRIES)[1].any()  # as not all of them are
     kept = both.keep([1], outputs(1, seed=5))
     assert np.array_equal(kept["logits"], outputs(1)["logits"])
     assert np.array_equal(kept["maps.1"], outputs(1, seed=5)["maps.1"])
@@ -84,7 +84,7 @@ def test_whoever_is_first_decides(tmp_path, opened):
     kept = other.keep([2, 3], outputs(2, seed=1))
     assert np.array_equal(kept["logits"][0], outputs(2)["logits"][1])
     assert np.array_equal(kept["logits"][1], outputs(2, seed=1)["logits"][1])
-    assert same(one.read([2, 3])[0], kept)
+    assert same(one.read([2, 3], ENTRIES)[0], kept)
 
 
 def test_a_store_is_of_one_teacher_and_one_data_set(tmp_path, opened):
@@ -125,7 +125,7 @@ def test_room_that_cannot_be_reserved_is_given_back(tmp_path, opened):
     with no_file_above(50_000), pytest.raises(StoreError, match="which cannot be reserved there: File too large; keep"):
         opened(tmp_path / "S", epochs=(0,), entries=large)
     assert sorted(path.name for path in first.path.glob("*/*")) == ["logits.npy", "logits.sums.npy"]
-    assert opened(tmp_path / "S", epochs=(0,), entries={"logits": ENTRIES["logits"]}).read([1])[1].all()
+    assert opened(tmp_path / "S", epochs=(0,), entries={"logits": ENTRIES["logits"]}).read([1], ENTRIES)[1].all()
 
 
 def test_a_disk_that_is_full_while_storing_is_one_line(tmp_path, opened, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_store_that_is_gone_is_named(tmp_path, opened):
     store = opened(tmp_path / "S")
     shutil.rmtree(tmp_path / "S")
     with pytest.raises(StoreError, match=r"epoch-0001/logits\.npy cannot be read: No such file or directory"):
-        store.read([N])
+        store.read([N], ENTRIES)
 
 
 def test_a_frozen_writer_does_not_hold_all_others_up_for_ever(tmp_path, opened, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_frozen_writer_does_not_hold_all_others_up_for_ever(tmp_path, opened, 
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match=r"another process has been writing to .*S for a minute; end it"):
             store.keep([1], outputs(1))
-        store.read([1])  # needs no lock
+        store.read([1], ENTRIES)  # needs no lock
     store.keep([1], outputs(1))
 
 

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,7 @@ from kdprobe.models.stages import Stages
 from kdprobe.recipe import read_recipe
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runtime.distributed import Ranks
+from kdprobe.teachers.entries import Entries
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training import loop, train
 from kdprobe.training.build import build
@@ -277,6 +279,32 @@ def test_more_outputs_can_be_kept_for_other_methods(teachers, tmp_path, asked):
         result = trained(config(teachers / "cnn.safetensors", {"name": method}, *one), tmp_path / method)
         assert result["teacher_store"]["outputs"] == [output]
         assert 16 not in asked
+
+
+def test_of_all_that_is_kept_a_method_reads_its_own(teachers, tmp_path, asked, monkeypatch):
+    read, original = set(), Entries.read
+
+    def noted(self, places):
+        read.add(Path(self._data.name).stem)
+        return original(self, places)
+
+    monkeypatch.setattr(Entries, "read", noted)
+    more = (f"teacher.store={tmp_path / 'S'}", "teacher.store_outputs=[logits, pooled, maps]")
+    losses = {}
+    for method, own in (("kd", {"logits"}), ("fitnet", {"maps.2"}), ("at", {"maps.1", "maps.2", "maps.3"})):
+        for settings in ((), more):
+            chosen = config(teachers / "cnn.safetensors", {"name": method}, *settings)
+            torch.manual_seed(0)
+            job = build(chosen, ALONE.device)
+            trainer = loop.Trainer(chosen.training, chosen.data, job, ALONE, seed=0)
+            batches = training_batches(job.data.train, batch_size=16, augment=chosen.data.augment, seed=3, epoch=1)
+            asked.clear()
+            with job.teacher.begun(ALONE) if settings else nullcontext():
+                read.clear()
+                losses[settings] = trainer.losses(next(batches), None, Progress(1.0, 4))
+            assert not settings or asked.count(16) == (method == "kd")  # which computes all for the others
+        assert read == (own if method != "kd" else {"logits", "pooled", "maps.0", "maps.1", "maps.2", "maps.3"})
+        assert all(torch.equal(value, losses[more][name]) for name, value in losses[()].items())
 
 
 @pytest.mark.slow
