@@ -78,6 +78,13 @@ def test_tables_are_made_of_results(drawn, made):
     assert "with one variance for all methods" in made.together("dinov2-resnet8").replace("The differences ", "")
     assert all(method in made.comparison("dinov2-resnet8") for method in METHODS)
     assert "blocks.11" in made.inside("dinov2-resnet8")
+    gains = made.published("").splitlines()
+    assert gains[2] == "| ResNet56 to ResNet20 (Table 1) | +1.60 | +0.15 | +1.49 | +0.55 | +2.91 | +2.91 |"
+    assert gains[-2].startswith("| ViT-L/14 to MobileNetV2, the teacher inferred (Table 4) |  |  |  |  |  | +4.69")
+    ours = gains[-1].split("|")
+    assert ours[1].strip() == made.OURS["dinov2-resnet8"]
+    assert "p = " in ours[2]
+    assert not ours[3].strip()
     assert made.predicts("dinov2-resnet8").count("|") > 10
     assert "minus rate 0" in made.rates("feature")
     assert "PERMANOVA" in made.apart("dinov2-resnet8")

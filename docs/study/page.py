@@ -10,6 +10,7 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy import ndarray
 from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_grids
 from scipy.stats import spearmanr
 
+from figures.paper.write import published_table
 from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
 from kdprobe.runs.differences import differences, worded_difference
@@ -28,6 +30,14 @@ PAGE = HERE / "index.md"
 RESULTS = HERE / "results"
 MARKED = re.compile(r"<!-- table: (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 REFERENCE = "dropkd-without-dropout"
+PUBLISHED = {"KD": "kd", "FitNet": "fitnet", "AT": "at", "RKD": "rkd", "DKD": "dkd", "DropKD": "dropkd"}
+OURS = {
+    "dinov2-resnet8": "DINOv2 ViT-S/14 to ResNet8, 50 classes",
+    "cifar-resnet8": "ResNet20 to ResNet8, a fifth of CIFAR-10",
+    "dinov2-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, 50 classes",
+    "ferplus-resnet18": "DINOv2 ViT-S/14 to ResNet18, FER+",
+    "ferplus-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, FER+",
+}
 _DRAWS = 2000
 
 Rows = Sequence[dict[str, str]]
@@ -58,6 +68,32 @@ def together(name: str) -> str:
     """The same differences, if the noise of a seed is as large for all methods: one variance from all of them."""
     result = _result(f"{name}/comparison.npz")
     return "\n".join([*markdown(list(pooled_rows(result))), "", pooled_note(result)])
+
+
+def published(_: str) -> str:
+    """What each method gains over plain training: as published, and in our comparisons."""
+    gains: dict[str, dict[str, str]] = {}
+    for table in ("table1", "table2", "table3"):
+        cells = published_table(table).cells
+        for row in dict.fromkeys(cell.row for cell in cells):
+            numbers = {cell.column: Decimal(cell.value) for cell in cells if cell.row == row}
+            told = {name: f"{number - numbers['Student']:+}" for name, number in numbers.items() if name in PUBLISHED}
+            gains[f"{row} ({table.replace('table', 'Table ')})"] = told
+    numbers = {cell.row: Decimal(cell.value) for cell in published_table("table4").cells if cell.column == "Accuracy"}
+    for student in ("ResNet18", "MobileNetV2"):
+        gain = {"DropKD": f"{numbers[f'{student} + DropKD'] - numbers[student]:+}"}
+        gains[f"ViT-L/14 to {student}, the teacher inferred (Table 4)"] = gain
+    for name, setting in OURS.items():
+        if (RESULTS / name / "comparison.npz").exists():
+            found = {
+                row["method"]: row.get("minus plain", "") for row in summary_rows(_result(f"{name}/comparison.npz"))
+            }
+            gains[setting] = {label: found.get(method, "") for label, method in PUBLISHED.items()}
+    return "\n".join(
+        markdown(
+            [{"setting": setting} | {name: of.get(name, "") for name in PUBLISHED} for setting, of in gains.items()]
+        )
+    )
 
 
 def chosen(name: str) -> str:
@@ -261,6 +297,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "comparison": comparison,
     "together": together,
     "chosen": chosen,
+    "published": published,
     "rates": rates,
     "inside": inside,
     "answers": answers,
