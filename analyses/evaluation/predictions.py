@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float32
@@ -154,6 +154,7 @@ def open_networks(
     trust: Iterable[str] = (),
     told: Mapping[str, Any] | None = None,
     view: View = AS_IT_IS,
+    decode: bool | Literal["test"] = "test",
 ) -> Iterator[Opened]:
     """Load networks one after the other, and one data set as each sees it.
 
@@ -166,6 +167,7 @@ def open_networks(
         told: `n_classes`, `image_size`, `mean`, `std` for checkpoints whose files do not give them.
         view: how image files are shown to all of them; what it leaves open is as each was published, or as the data
             set has it.
+        decode: which image files may be decoded at once, as `kdprobe.data.load_data` takes it.
 
     Raises:
         AnalysisError: if there is no data set to take.
@@ -184,7 +186,7 @@ def open_networks(
         shown = info.image_size, view.otherwise(info.view)
         with trusting(trust):
             options: dict[str, Any] = {"image_size": info.image_size, "view": shown[1], "named_by": named_by}
-            data = sets.get(shown) or load_judged(spec, given[0], **options)
+            data = sets.get(shown) or load_judged(spec, given[0], decode=decode, **options)
         check_held_out(spec, data, given[0], checkpoint)
         if not sets and not quiet:
             for note in data.notes:

@@ -63,7 +63,7 @@ def judge_by_probe(
     """
     judged, facts = [], list[dict[str, Any]]()
     reading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "quiet": quiet}
-    for one in open_networks(checkpoints, spec, quiet=quiet, **options):
+    for one in open_networks(checkpoints, spec, quiet=quiet, decode=True, **options):
         if one.data.n_classes < 2:
             raise AnalysisError(
                 f"a probe needs images of at least two classes, but {one.spec} has {one.data.n_classes}"

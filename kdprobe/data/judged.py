@@ -13,7 +13,7 @@ from kdprobe.runs.folder import RunFolder
 def load_judged(
     spec: str, checkpoint: str | Path | None, *, named_by: str | Path | None = None, **options: Any
 ) -> DataSet:
-    """A data set for judging a run's network.
+    """A data set for judging a run's network, of whose training images no files are decoded.
 
     Bad training images are no obstacle if the run left them out. Where there are no test images, `test` is the part
     of the training images that the run held out, and `evaluated_on` says so. Without labels `test` is that
@@ -31,7 +31,7 @@ def load_judged(
     settings = held_out_by(checkpoint, spec)
     skip_bad = bool(settings.get("skip_bad", False))
     held_out = {key: settings[key] for key in ("holdout", "seed")} if settings.get("holdout") else {}
-    given = {"skip_bad": skip_bad, "everything": not held_out, **options}
+    given = {"skip_bad": skip_bad, "everything": not held_out, "decode": "test", **options}
     try:
         data = load_data(spec, named_by=named_by, **given)
     except NoTestImages:

@@ -61,7 +61,7 @@ def load_data(
     view: View = AS_IT_IS,
     identified: bool = False,
     shown: bool = False,
-    decode: bool = True,
+    decode: bool | Literal["test"] = True,
     everything: bool | None = None,
 ) -> DataSet:
     """Read a data set.
@@ -83,7 +83,8 @@ def load_data(
         view: how image files are shown for evaluation, instead of the data set's own way; its `decode` is of all.
         identified: compute the sha256 of its content, for which all of it is read, and find files that splits share.
         shown: identify the test images, for which they are read.
-        decode: whether image files may be decoded now; no, if only a few of them are needed.
+        decode: whether image files may be decoded now: no, if only a few of them are needed; `test`, if those of the
+            training images are not.
         everything: where there are neither labels nor test images, evaluate on all images; if false, that is an error,
             as it is with labels; if not given, there is nothing to evaluate on.
 
@@ -233,7 +234,9 @@ def _skipping(split: Split) -> Split:
     return split if isinstance(images, Tensor) else replace(split, images=replace(images, skip_bad=True))
 
 
-def stored(data: DataSet, storage: Storage, augment: AugmentConfig | None, *, decode: bool = True) -> DataSet:
+def stored(
+    data: DataSet, storage: Storage, augment: AugmentConfig | None, *, decode: bool | Literal["test"] = True
+) -> DataSet:
     """A data set in memory or in files, as `load_data` is asked to leave it.
 
     Raises:
@@ -250,5 +253,8 @@ def stored(data: DataSet, storage: Storage, augment: AugmentConfig | None, *, de
     small = fits(len(data.train) + len(data.test), data.train.image_size)  # the larger of two sizes
     if not decode or storage == "files" or needs_files or (storage == "auto" and not small):
         return data
-    train = into_memory(data.train)
-    return replace(data, train=train, test=train if data.test is data.train else into_memory(data.test))
+    if data.test is data.train:
+        both = into_memory(data.train)
+        return replace(data, train=both, test=both)
+    train = data.train if decode == "test" else into_memory(data.train)
+    return replace(data, train=train, test=into_memory(data.test))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analyses.evaluation.predictions import judge
+from analyses.evaluation.predictions import judge, open_networks
 from kdprobe.cli import group as cli
-from kdprobe.data import load_data
+from kdprobe.data import decode, load_data
 from kdprobe.errors import DataError, NoTestImages
 from kdprobe.features.shared_images import open_views
 
@@ -39,6 +39,26 @@ def test_a_run_without_test_images_is_judged_on_what_it_held_out(tmp_path):
     assert views.n_samples == 6
     with pytest.raises(NoTestImages, match="no test images"):
         load_data(f"folder:{tmp_path / 'D'}", image_size=16)
+
+
+def test_training_images_are_not_decoded_for_it(tmp_path, monkeypatch):
+    images(tmp_path / "D" / "train")
+    images(tmp_path / "D" / "test", n=3)
+    run = trained(tmp_path / "run", tmp_path / "D")
+    seen, original = [], decode.decode_batch
+
+    def noted(pictures, places, **options):
+        seen.extend(pictures.name(place) for place in places)
+        return original(pictures, places, **options)
+
+    monkeypatch.setattr(decode, "decode_batch", noted)
+    (one,) = judge([run])
+    assert len(one.logits) == len(seen) == 6
+    assert all("/test/" in name for name in seen)
+    open_views({"student": run})
+    assert len(seen) == 12
+    next(open_networks([run], decode=True))
+    assert len(seen) == 12 + 6 + 24
 
 
 def test_networks_that_held_out_other_images_are_not_judged_together(tmp_path):
