@@ -1,6 +1,7 @@
 """The commands of the figures; matplotlib and the rest are imported when a command runs."""
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,24 @@ if TYPE_CHECKING:
     from kdprobe.results import Result
 
 
+def look_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--style` and `--width` to a command that draws."""
+    style = click.option(
+        "--style",
+        type=click.Choice(["paper", "slides"]),
+        default="paper",
+        show_default=True,
+        help="Small type for a column of a paper, or type and lines of twice the size for slides.",
+    )
+    width = click.option(
+        "--width",
+        metavar="MM|column|page",
+        show_default="what the picture needs",
+        help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
+    )
+    return style(width(function))
+
+
 @click.command()
 @click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=PATH)
 @out_option("Folder of the pictures.", show_default="beside each result")
@@ -33,19 +52,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="YAML or JSON file with what layers, networks, methods or classes are called in the pictures.",
 )
-@click.option(
-    "--style",
-    type=click.Choice(["paper", "slides"]),
-    default="paper",
-    show_default=True,
-    help="Small type for a column of a paper, or type and lines of twice the size for slides.",
-)
-@click.option(
-    "--width",
-    metavar="MM|column|page",
-    show_default="what the picture needs",
-    help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
-)
+@look_options
 @overwrite_option()
 @quiet_option()
 def figures(
@@ -110,7 +117,17 @@ def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool,
     metavar="DIR",
     help="Folder of runs and results of your own, which are shown next to the published numbers that they repeat.",
 )
-def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: bool, quiet: bool) -> None:
+@look_options
+def paper(
+    out: Path,
+    formats: tuple[str, ...],
+    runs: Path | None,
+    style: str,
+    width: str | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     """Write the tables and figures of the publication.
 
     They hold the published numbers, alone or beside your own. Tables are written as LaTeX, Markdown and CSV, with
@@ -120,13 +137,13 @@ def paper(out: Path, formats: tuple[str, ...], runs: Path | None, *, overwrite: 
     \b
     Example:
       kdprobe paper --out paper --format svg
-      kdprobe paper --runs runs --out paper
+      kdprobe paper --runs runs --width column --out paper
     """
     from figures.paper.write import NOT_DRAWN, permit_tables, write_paper
 
     permit_tables(out, overwrite=overwrite)
     own = None if runs is None else _own(runs, out, overwrite=overwrite)
-    written, unused = write_paper(out, formats, own=own, overwrite=overwrite)
+    written, unused = write_paper(out, formats, own=own, style=style, width=width, overwrite=overwrite)
     if not quiet:
         echo("\n".join(map(str, written)))
         if not any(path.stem.startswith("figure4") for path in written):

@@ -17,7 +17,7 @@ from figures.paper.measured_runs import RunGroup, run_groups
 from figures.paper.tables import ComparedTable, PrintedNumber, PublishedTable, latex, markdown
 from figures.pictures.confusion import draw_confusion
 from figures.pictures.dropout import draw_beside, draw_dropout
-from figures.style import save_figure
+from figures.style import drawing_style, save_figure
 from kdprobe.formats.outputs import Output, permit, tables_beside, write_sealed
 from kdprobe.results import Result, check_result, figure_kind
 
@@ -65,7 +65,13 @@ def published_grid(name: str) -> Result:
 
 
 def write_paper(
-    out: str | Path, formats: Iterable[str], *, own: Sequence[Result] | None = None, overwrite: bool = False
+    out: str | Path,
+    formats: Iterable[str],
+    *,
+    own: Sequence[Result] | None = None,
+    style: str = "paper",
+    width: str | float | None = None,
+    overwrite: bool = False,
 ) -> tuple[list[Path], str]:
     """Write all tables (LaTeX, Markdown, CSV) and the figures whose numbers are published.
 
@@ -75,6 +81,8 @@ def write_paper(
         own: results about your own runs, which are put next to the published numbers that they repeat: first one of
             kind "comparison", then others; those of kinds "compound", "complexity", "dropout-sweep" and "evaluation"
             are used.
+        style: `paper` or `slides`, as for `drawing_style`.
+        width: of the figures, as for `drawing_style`.
         overwrite: whether other files than such tables and figures of kdprobe's may be lost.
 
     Returns:
@@ -82,6 +90,7 @@ def write_paper(
 
     Raises:
         ResultError: if a result about your own runs does not fit its kind.
+        ConfigError: for a style or a width that there is not.
         OutputError: if another file is in the way.
 
     Example:
@@ -92,6 +101,13 @@ def write_paper(
         check_result(result)
     out = Path(out)
     permit_tables(out, overwrite=overwrite)
+    with drawing_style(style, width=width):
+        figures = [
+            (out / f"{name}.{ending}", figure, kind)
+            for name, figure, kind in _figures(own or [])
+            for ending in dict.fromkeys(formats)
+        ]
+    permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
     runs = run_groups(own[0], own[1:]) if own else []
     tables = [_compared(table, runs) if own else table for table in map(published_table, TABLES)]
     written = []
@@ -101,12 +117,6 @@ def write_paper(
         write_sealed(tex, latex(table), _TABLE, tables={".csv": kept}, overwrite=overwrite)
         write_sealed(md, markdown(table), _TABLE, overwrite=overwrite)
         written += [tex, md, csv]
-    figures = [
-        (out / f"{name}.{ending}", figure, kind)
-        for name, figure, kind in _figures(own or [])
-        for ending in dict.fromkeys(formats)
-    ]
-    permit([Output(path, kind) for path, _, kind in figures], overwrite=overwrite)
     for path, figure, kind in figures:
         save_figure(figure, path, kind=kind, overwrite=overwrite)
         written.append(path)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_command_writes_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     main(["paper", "--out", str(tmp_path), "--quiet"])
     said = capsys.readouterr()
     assert said.out == said.err == ""
+
+
+def test_figures_have_the_style_and_the_width_that_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["paper", "--out", str(tmp_path / "p"), "--format", "svg"]
+    for wrong in (["--width", "10"], ["--style", "poster"]):
+        with pytest.raises(SystemExit) as end:
+            sys.exit(main([*words, *wrong]))
+        assert end.value.code == 2
+        assert wrong[1] in capsys.readouterr().err
+        assert not (tmp_path / "p").exists()
+    main([*words, "--width", "100", "--quiet"])
+    assert all('width="283.464567pt"' in (tmp_path / "p" / f"{name}.svg").read_text("utf-8") for name in GRIDS)
+    main([*words, "--style", "slides", "--width", "column", "--quiet"])
+    assert all('width="432pt"' in (tmp_path / "p" / f"{name}.svg").read_text("utf-8") for name in GRIDS)
 
 
 def test_csv_is_the_kept_file(tmp_path: Path) -> None:
