@@ -67,11 +67,11 @@ class Study:
         self.compare("cifar-resnet8", methods, Path("cifar-resnet20"), self.small, seeds=4)
 
     def rates(self) -> None:
-        """DropKD's rates, equal for both networks, of features and of logits."""
+        """DropKD's rates, equal for both networks, of features and of logits; its projection is half as wide."""
         folder = Path("rates")
         self.run(
             "sweep-dropout", "study/dinov2-resnet8", "--kind", "both", "--rates", RATES, "--max-gap", "0",
-            "--set", "method.name=dropkd", "--seeds", "4", "--teacher", Path("dinov2-head"),
+            "--set", "method.name=dropkd", "--set", "method.dim=128", "--seeds", "3", "--teacher", Path("dinov2-head"),
             "--data", self.objects, "--out", folder, "--slots", self.slots,
         )  # fmt: skip
         self.once(Path("measures", "rates"), "dropout", folder)
