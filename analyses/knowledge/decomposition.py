@@ -117,27 +117,27 @@ class Decomposition:
 
     @property
     def teacher_general(self) -> Float64[Tensor, "n d"]:
-        """G_T: [n, d_t]."""
+        """G_T, [n, d_t]."""
         return self.teacher.whole.restore(self.teacher.general)
 
     @property
     def teacher_specific(self) -> Float64[Tensor, "n d"]:
-        """S_T: the centred feature without G_T."""
+        """S_T, the centred feature without G_T."""
         return self.teacher.whole.centred() - self.teacher_general
 
     @property
     def student_general(self) -> Float64[Tensor, "n d"]:
-        """G_S: [n, d_s]."""
+        """G_S, [n, d_s]."""
         return self.student.whole.restore(self.student.general)
 
     @property
     def student_specific(self) -> Float64[Tensor, "n d"]:
-        """S_S: the centred feature without G_S."""
+        """S_S, the centred feature without G_S."""
         return self.student.whole.centred() - self.student_general
 
     @property
     def fractions(self) -> dict[str, Share]:
-        """Shares of variance: teacher_general, teacher_specific, student_general, student_specific."""
+        """Shares of variance, teacher_general, teacher_specific, student_general, student_specific."""
         teacher, student = self.teacher.fraction, self.student.fraction
         return {
             "teacher_general": teacher,

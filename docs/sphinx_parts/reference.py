@@ -122,7 +122,10 @@ def method_options_page() -> str:
     ]
     for name, kind in DISTILLERS.items():
         rows = [_field(key, field, kind.Options) for key, field in kind.Options.model_fields.items()]
-        parts.append(f"\n## {name}\n\n{_table(('option', 'may be', 'default', 'what it is'), rows)}\n")
+        n_columns = 4 if any(row[3] for row in rows) else 3  # names may say it all
+        head = ("option", "may be", "default", "what it is")[:n_columns]
+        table = _table(head, [row[:n_columns] for row in rows]) if rows else "It has no options."
+        parts.append(f"\n## {name}\n\n{table}\n")
     return "".join(parts)
 
 
@@ -185,7 +188,7 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in inside)
     if origin in (tuple, list):
         kinds = dict.fromkeys(_type(kind) for kind in inside if kind is not ...)
-        return f"list of {', '.join(kinds)}".replace("number", "numbers")
+        return "list of " + re.sub(r"\b(number|list)\b", r"\1s", ", ".join(kinds))
     if origin is dict:
         return "mapping"
     if origin is Union or type(annotation).__name__ == "UnionType":

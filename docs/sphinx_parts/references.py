@@ -1,6 +1,7 @@
 """What docstrings and help texts mean to Sphinx: indented blocks are code, types link to what stands in these pages."""
 
 import re
+import tempfile
 from typing import Any
 
 from docutils.nodes import Element, TextElement
@@ -19,6 +20,7 @@ _ARRAY = re.compile(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("missing-reference", as_text)
+    app.connect("source-read", no_folders)
     app.connect("autodoc-process-docstring", docstring, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", signature)
     app.connect("sphinx-click-process-description", help_text)
@@ -64,6 +66,12 @@ def help_text(app: Sphinx, context: Any, lines: list[str]) -> None:
 def no_addresses(lines: list[str]) -> None:
     """Keep NAME@FILE from becoming an address of electronic mail."""
     lines[:] = [re.sub(r"(?<=\b[A-Z]{4})@(?=[A-Z])", r"\@", line) for line in lines]
+
+
+def no_folders(app: Sphinx, name: str, source: list[str]) -> None:
+    """Files that an example made, without the temporary folder that they lay in."""
+    if name.startswith("examples/"):
+        source[0] = re.sub(re.escape(tempfile.gettempdir()) + r"/tmp\w+/", "", source[0])
 
 
 def _indent(line: str) -> int:

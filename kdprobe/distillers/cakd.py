@@ -148,7 +148,7 @@ class CAKDOptions(Section):
     """Options of cross-architecture distillation.
 
     Attributes:
-        preset: `paper` or `code`, see above.
+        preset: `paper` or `code`: the losses as the paper prints them, or as the authors' code has them.
         ce_weight: weight of the cross entropy.
         attention_weight: weight of the attention term. 1 as printed, with means for norms, is much at a learning rate
             of 0.1: on the digits (8 epochs, one seed) ResNet8 reaches 33.7 %, and 94.2 % with 0.04, which is the

@@ -22,7 +22,7 @@ from kdprobe.distillers.widen import widened
 from kdprobe.errors import AnalysisError
 from kdprobe.models.stages import Features, Shapes
 
-#: numbers in one block of difference vectors and cosines: 4 MiB of float32
+#: numbers in one block of difference vectors and cosines, 4 MiB of float32
 BLOCK = 2**20
 
 

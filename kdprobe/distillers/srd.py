@@ -25,7 +25,7 @@ from kdprobe.distillers.vectors import centred, unit
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Need, Shapes
 
-#: least sum of powers whose logarithm is taken, and the least one that passes a gradient: it has no bound near 0
+#: least sum of powers whose logarithm is taken, and the least one that passes a gradient, as it has no bound near 0
 _LEAST = 1e-5
 
 

@@ -23,7 +23,7 @@ from kdprobe.distillers.search import LogUniform, around_weight, ranges
 from kdprobe.distillers.widen import widened
 from kdprobe.models.stages import Features, Shapes
 
-#: least variance, and with it the lowest value that the loss can reach: log(1e-5) / 2 = -5.8
+#: least variance, and with it the lowest value that the loss can reach, log(1e-5) / 2 = -5.8
 LEAST_VARIANCE = 1e-5
 
 

@@ -118,7 +118,7 @@ class FeatureStore:
 
     @property
     def dtype(self) -> str:
-        """The type that is stored: `float32`, `float16`, or `float64` for Gram matrices."""
+        """The type that is stored, `float32`, `float16`, or `float64` for Gram matrices."""
         with self._told("the features"):
             role = self.roles[0]
             return str(self._dataset(role, self.layers(role)[0]).dtype)
