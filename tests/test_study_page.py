@@ -23,13 +23,14 @@ def made():
 
 
 def test_the_page_is_that_of_today(made):
-    assert made.page() == (STUDY / "index.md").read_text(encoding="utf-8"), "run python docs/study/page.py"
+    for path in (made.PAGE, made.README):
+        assert made.page(path) == path.read_text(encoding="utf-8"), "run python docs/study/page.py"
 
 
 def test_every_mark_has_a_table(made):
     text = (STUDY / "index.md").read_text(encoding="utf-8")
     names = [line.split()[2] for line in text.splitlines() if line.startswith("<!-- table:")]
-    assert set(names) == set(made.TABLES)
+    assert {*names, "short"} == set(made.TABLES)
     assert len(names) == text.count("<!-- end -->")
 
 
@@ -81,6 +82,8 @@ def test_tables_are_made_of_results(drawn, made):
     gains = made.published("").splitlines()
     assert gains[2] == "| ResNet56 to ResNet20 (Table 1) | +1.60 | +0.15 | +1.49 | +0.55 | +2.91 | +2.91 |"
     assert gains[-2].startswith("| ViT-L/14 to MobileNetV2, the teacher inferred (Table 4) |  |  |  |  |  | +4.69")
+    assert made.dropout("").count("dropkd") == 0
+    assert made.OURS["dinov2-resnet8"] in made.dropout("")
     ours = gains[-1].split("|")
     assert ours[1].strip() == made.OURS["dinov2-resnet8"]
     assert "p = " in ours[2]

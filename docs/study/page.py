@@ -1,4 +1,4 @@
-"""Write the tables of `docs/study/index.md` from the results beside it.
+"""Write the tables of `docs/study/index.md`, and that of the README, from the results beside this file.
 
     python docs/study/page.py
 
@@ -23,10 +23,12 @@ from figures.paper.write import published_table
 from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
 from kdprobe.runs.differences import differences, worded_difference
+from kdprobe.runs.pooled import pooled_differences
 from kdprobe.tuning.words import chosen_rows, note, pooled_note, pooled_rows, summary_rows
 
 HERE = Path(__file__).parent
 PAGE = HERE / "index.md"
+README = HERE.parents[1] / "README.md"
 RESULTS = HERE / "results"
 MARKED = re.compile(r"<!-- table: (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 REFERENCE = "dropkd-without-dropout"
@@ -43,9 +45,9 @@ _DRAWS = 2000
 Rows = Sequence[dict[str, str]]
 
 
-def page() -> str:
-    """The page with the tables of today."""
-    return MARKED.sub(lambda found: _made(found.group(1)), PAGE.read_text(encoding="utf-8"))
+def page(path: Path = PAGE) -> str:
+    """A page with the tables of today."""
+    return MARKED.sub(lambda found: _made(found.group(1)), path.read_text(encoding="utf-8"))
 
 
 def _made(name: str) -> str:
@@ -68,6 +70,30 @@ def together(name: str) -> str:
     """The same differences, if the noise of a seed is as large for all methods: one variance from all of them."""
     result = _result(f"{name}/comparison.npz")
     return "\n".join([*markdown(list(pooled_rows(result))), "", pooled_note(result)])
+
+
+def dropout(_: str) -> str:
+    """DropKD with dropout minus the same without it, in each comparison that has both."""
+    rows = []
+    for name, setting in OURS.items():
+        if (RESULTS / name / "comparison.npz").exists():
+            result = _result(f"{name}/comparison.npz")
+            table, methods, n_images = result.arrays["accuracy"], result.facts["methods"], result.facts["n_images"]
+            pair = table[[methods.index("dropkd"), methods.index(REFERENCE)]]
+            named = {"dropkd": "dropkd", REFERENCE: "dropkd"}
+            (paired,) = differences({"accuracy": pair}, named, [n_images] * 2, baseline=REFERENCE)
+            together = pooled_differences(table, methods, [("dropkd", REFERENCE)])
+            rows.append(
+                {
+                    "setting": setting,
+                    "with dropout %": worded_interval(pair[0], scale=100, n_images=n_images),
+                    "without %": worded_interval(pair[1], scale=100, n_images=n_images),
+                    "difference, paired": worded_difference(paired, scale=100),
+                    "with one variance": worded_difference(together.differences[0], scale=100) if together else "",
+                    "would have been found": f"{100 * together.detectable:.1f} points" if together else "",
+                }
+            )
+    return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
 
 
 def published(_: str) -> str:
@@ -94,6 +120,14 @@ def published(_: str) -> str:
             [{"setting": setting} | {name: of.get(name, "") for name in PUBLISHED} for setting, of in gains.items()]
         )
     )
+
+
+def short(name: str) -> str:
+    """Accuracies, and differences from plain training, of a few methods, a column each."""
+    shown = ("plain", "kd", "dkd", "dist", "fitnet", "cka", "dropkd", REFERENCE)
+    of = {row["method"]: row for row in summary_rows(_result(f"{name}/comparison.npz"))}
+    rows = [{"": key} | {method: of[method].get(key, "") for method in shown} for key in ("tuned %", "minus plain")]
+    return "\n".join(markdown(rows)).replace("tuned %", "accuracy, %")
 
 
 def chosen(name: str) -> str:
@@ -297,6 +331,8 @@ TABLES: dict[str, Callable[[str], str]] = {
     "comparison": comparison,
     "together": together,
     "chosen": chosen,
+    "short": short,
+    "dropout": dropout,
     "published": published,
     "rates": rates,
     "inside": inside,
@@ -307,4 +343,5 @@ TABLES: dict[str, Callable[[str], str]] = {
 }
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path in (PAGE, README):
+        path.write_text(page(path), encoding="utf-8")
