@@ -55,7 +55,7 @@ def _made(name: str) -> str:
     try:
         text = TABLES[kind](about)
     except FileNotFoundError as error:
-        text = f"*Not measured yet: there is no {Path(error.filename).relative_to(HERE)}.*"
+        text = f"*Not measured yet: there is no {Path(error.filename).relative_to(RESULTS.parent)}.*"
     return f"<!-- table: {name} -->\n{text}\n<!-- end -->"
 
 
@@ -207,7 +207,10 @@ def last_stages(name: str, *, also: Sequence[str] = ()) -> dict[str, dict[str, d
 
 
 def _last(name: str) -> str:
-    return [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]][-1]
+    stages = [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]]
+    if not stages:
+        raise FileNotFoundError(2, "", str(RESULTS / name / "networks.csv"))
+    return stages[-1]
 
 
 def answers(name: str) -> str:

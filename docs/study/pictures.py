@@ -124,8 +124,8 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
         for name in ("dinov2-resnet8", "cifar-resnet8")
         for wanted in (
             (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"]),
-            (f"{name}-shares", shares, name, ["networks.csv", f"{name}/map.npz"]),
-            (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/map.npz"]),
+            (f"{name}-shares", shares, name, ["networks.csv", f"{name}/comparison.npz"]),
+            (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-fidelity", of_result, f"{name}/fidelity.npz", [f"{name}/fidelity.npz"]),
             (f"{name}-map", of_result, f"{name}/map.npz", [f"{name}/map.npz"]),
         )
