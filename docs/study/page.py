@@ -226,7 +226,7 @@ def answers(name: str) -> str:
             for place in places
         }
         for group, role, ends in zip(
-            result.facts["groups"], result.facts["group_roles"], result.arrays["means"], strict=True
+            result.facts["groups"], result.facts["group_roles"], result.arrays["means"].tolist(), strict=True
         )
     ]
     return "\n".join(markdown(rows))
