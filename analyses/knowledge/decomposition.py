@@ -137,7 +137,7 @@ class Decomposition:
 
     @property
     def fractions(self) -> dict[str, Share]:
-        """Shares of variance, teacher_general, teacher_specific, student_general, student_specific."""
+        """Shares of variance of teacher_general, teacher_specific, student_general, student_specific."""
         teacher, student = self.teacher.fraction, self.student.fraction
         return {
             "teacher_general": teacher,

@@ -48,6 +48,7 @@ class Number(NamedTuple):
         comparison: in which it was trained.
         method: as what.
         seed: with which.
+        network: the name of its run's folder.
         quantity: what was measured.
         stages: teacher's and student's layer; empty for the whole network.
         value: the number.
@@ -59,6 +60,7 @@ class Number(NamedTuple):
     comparison: str
     method: str
     seed: int
+    network: str
     quantity: str
     stages: str
     value: float
@@ -82,7 +84,7 @@ def numbers(out: Path, name: str) -> Iterator[Number]:
     accuracies = iter(comparison.arrays["accuracy"].ravel().tolist())
     measures = out / "measures" / name
     for (method, seed, run), accuracy in zip(networks(out, name), accuracies, strict=True):
-        about = (name, method, seed)
+        about = (name, method, seed, run.name)
         yield Number(*about, "accuracy", "", accuracy)
         split = measures / "decomposition" / run.name / "knowledge.npz"
         if split.exists():
@@ -99,7 +101,7 @@ def _pairs(split: Result) -> Iterator[tuple[str, str]]:
     return zip(split.facts["teacher_layers"], split.facts["student_layers"], strict=True)
 
 
-def _shares(about: tuple[str, str, int], split: Result) -> Iterator[Number]:
+def _shares(about: tuple[str, str, int, str], split: Result) -> Iterator[Number]:
     for place, (teacher, student) in enumerate(_pairs(split)):
         for who in ("teacher", "student"):
             value, low, high = split.arrays[f"{who}_general"][place].tolist()
@@ -109,7 +111,7 @@ def _shares(about: tuple[str, str, int], split: Result) -> Iterator[Number]:
 
 
 def _similarities(
-    about: tuple[str, str, int], quantity: str, result: Result, key: str, pairs: list[tuple[str, str]]
+    about: tuple[str, str, int, str], quantity: str, result: Result, key: str, pairs: list[tuple[str, str]]
 ) -> Iterator[Number]:
     rows, columns = result.facts["teacher_layers"], result.facts["student_layers"]
     for teacher, student in pairs:

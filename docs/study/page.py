@@ -37,6 +37,7 @@ OURS = {
     "dinov2-resnet8": "DINOv2 ViT-S/14 to ResNet8, 50 classes",
     "cifar-resnet8": "ResNet20 to ResNet8, a fifth of CIFAR-10",
     "dinov2-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, 50 classes",
+    "headless-resnet8": "DINOv2 ViT-S/14 without a head to ResNet8, 50 classes",
     "ferplus-resnet18": "DINOv2 ViT-S/14 to ResNet18, FER+",
     "ferplus-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, FER+",
 }
@@ -218,9 +219,9 @@ def answers(name: str) -> str:
     result = _result(f"{name}/fidelity.npz")
     wanted = ("accuracy", "agreement", "agreement_wrong", "same_error", "jensen_shannon")
     places = [result.facts["quantities"].index(quantity) for quantity in wanted]
-    labels, scales = result.facts["labels"], result.facts["scales"]
+    labels, scales, called = result.facts["labels"], result.facts["scales"], methods_of(name, result)
     rows = [
-        {"method": f"{group} ({role})"}
+        {"method": f"{called[group]} ({role})"}
         | {
             labels[place]: worded(ends[place], scale=scales[place], digits=1 if scales[place] > 1 else 3)
             for place in places
@@ -229,7 +230,21 @@ def answers(name: str) -> str:
             result.facts["groups"], result.facts["group_roles"], result.arrays["means"].tolist(), strict=True
         )
     ]
-    return "\n".join(markdown(rows))
+    told = [f"* {_renamed(verdict, called)}." for verdict in result.facts["verdicts"]]
+    return "\n".join([*markdown(rows), "", *told])
+
+
+def methods_of(name: str, fidelity: Result) -> dict[str, str]:
+    """What the comparison calls each group of networks, which their own settings tell apart in more words."""
+    of_run = {row["network"]: row["method"] for row in _networks() if row["comparison"] == name}
+    facts = fidelity.facts
+    return {group: of_run[network] for network, group in zip(facts["names"], facts["of_group"], strict=True)}
+
+
+def _renamed(text: str, called: dict[str, str]) -> str:
+    for group in sorted(called, key=len, reverse=True):
+        text = text.replace(f" {group} ", f" {called[group]} ")
+    return text
 
 
 def predicts(name: str) -> str:

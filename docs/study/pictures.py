@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from page import HERE, REFERENCE, RESULTS, last_stages
+from page import HERE, REFERENCE, RESULTS, last_stages, methods_of
 from published_grids import Grid, published_grids
 from scipy.stats import studentized_range
 
@@ -112,6 +112,12 @@ def _range(axes: Axes, grid: Grid) -> None:
     axes.legend(loc="upper left")
 
 
+def fidelity(name: str) -> Figure:
+    """Answers beside the teacher's, of all methods."""
+    result = load_result(RESULTS / name / "fidelity.npz")
+    return draw(result, names=methods_of(name, result))
+
+
 def of_result(file: str) -> Figure:
     """A result as kdprobe draws it."""
     return draw(load_result(RESULTS / file))
@@ -126,7 +132,7 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
             (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"]),
             (f"{name}-shares", shares, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/comparison.npz"]),
-            (f"{name}-fidelity", of_result, f"{name}/fidelity.npz", [f"{name}/fidelity.npz"]),
+            (f"{name}-fidelity", fidelity, name, ["networks.csv", f"{name}/fidelity.npz"]),
             (f"{name}-map", of_result, f"{name}/map.npz", [f"{name}/map.npz"]),
         )
     ),

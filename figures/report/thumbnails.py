@@ -77,8 +77,9 @@ def albums(results: Sequence[Result], charts: Sequence[Chart], room: int) -> dic
 def _album(key: str, result: Result, charts: Sequence[Chart], room: int) -> Album:
     """As many pictures as fit, drawn with the result's seed."""
     shown, arrays = result.arrays["shown"], result.arrays
-    per_image = _NUMBER * _mentions(key, charts, len(arrays["targets"])) + _NUMBER * (2 + len(arrays["predictions"]))
     sets = [one.images for chart in charts if chart.behind and chart.behind.of == key for one in chart.behind.sets]
+    mentions = -(-sum(map(len, sets)) // max(1, len(arrays["targets"])))  # sets that an image is in, on average
+    per_image = _NUMBER * (mentions + 2 + len(arrays["predictions"]))
     kept, taken = list[tuple[int, str]](), 0
     for place in even_order(shown, sets, result.facts["seed"]).tolist():
         address = image_address(arrays["thumbnails"][place])
@@ -124,14 +125,6 @@ def even_order(
         turns = turns[turns >= 0]
         round_[turns] = np.minimum(round_[turns], np.arange(len(turns)))
     return drawn[np.argsort(round_, kind="stable")]
-
-
-def _mentions(key: str, charts: Sequence[Chart], n_images: int) -> int:
-    """In how many sets of the page an image is, on average."""
-    sizes = [
-        len(one.images) for chart in charts if chart.behind and chart.behind.of == key for one in chart.behind.sets
-    ]
-    return -(-sum(sizes) // max(1, n_images))
 
 
 def behind_spec(behind: Behind, album: Album) -> dict[str, Any]:
