@@ -26,20 +26,20 @@ LEVEL = 0.05
 
 def networks(draws: int) -> None:
     """Intervals over images, of one network."""
-    _row(["one network", *HEADS, "width if wrong"], head=True)
+    _row(["one network: images, accuracy", *HEADS, "width if wrong"], head=True)
     for accuracy in ACCURACIES:
         population: dict[str, Any] = {"teacher": accuracy, "accuracy": accuracy, "copies": (0.2,)}
         true = truth(300_000, **population)
         for n_images in IMAGES:
             rng = np.random.default_rng(n_images)
             ends = np.array([measure_answers(trained(rng, n_images, **population)) for _ in range(2 * draws)])
-            _row([f"{n_images} images, accuracy {accuracy:g}", *_covered(ends, true), _width(ends)])
+            _row([f"{n_images}, {accuracy:g}", *_covered(ends, true), _width(ends)])
     print(flush=True)
 
 
 def seeds(draws: int) -> None:
     """Intervals over images and seeds, of methods whose seeds differ not at all, some or much."""
-    _row(["methods", *HEADS, "width if wrong"], head=True)
+    _row(["methods: seeds, images, accuracy, spread", *HEADS, "width if wrong"], head=True)
     for n_images, accuracy in ((200, 0.9), (1000, 0.9), (1000, 0.98), (5000, 0.6)):
         for spread in (0.0, 0.1, 0.4):
             population: dict[str, Any] = {"teacher": accuracy, "accuracy": accuracy, "spread": spread}
@@ -47,21 +47,21 @@ def seeds(draws: int) -> None:
             for n_seeds in SEEDS:
                 rng = np.random.default_rng(n_seeds)
                 ends = np.array([measure_answers(trained(rng, n_images, n_seeds, **population)) for _ in range(draws)])
-                name = f"{n_seeds} seeds, {n_images} images, accuracy {accuracy:g}, spread {spread:g}"
+                name = f"{n_seeds}, {n_images}, {accuracy:g}, {spread:g}"
                 _row([name, *_covered(ends, true), _width(ends)])
     print(flush=True)
 
 
 def differences(draws: int) -> None:
     """Intervals of the difference of a method that copies 40 % of the mistakes and one that copies 10 %."""
-    _row(["differences", *HEADS, "width if wrong"], head=True)
+    _row(["differences: seeds, images, accuracy", *HEADS, "width if wrong"], head=True)
     for n_images, accuracy in ((200, 0.9), (1000, 0.9), (1000, 0.98)):
         population: dict[str, Any] = {"teacher": accuracy, "accuracy": accuracy, "spread": 0.1, "apart": 0.5}
         one, other = (truth(20_000, n_seeds=16, copies=(share,), **population) for share in (0.4, 0.1))
         for n_seeds in (1, 3, 5):
             fixed = population if n_seeds > 1 else {**population, "spread": 0.0}
             of_pair, _ = _pairs(draws, n_images, n_seeds, copies=(0.4, 0.1), **fixed)
-            name = f"{n_seeds} seed{'s' * (n_seeds > 1)}, {n_images} images, accuracy {accuracy:g}"
+            name = f"{n_seeds}, {n_images}, {accuracy:g}"
             _row([name, *_covered(of_pair, one - other, LIMITS - LIMITS[:, ::-1]), _width(of_pair)])
     print(flush=True)
 

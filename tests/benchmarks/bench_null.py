@@ -86,7 +86,7 @@ def by_measure(name: str) -> Analysis:
 def worded(found: Sequence[float], tests: int) -> str:
     """Mean of the analyses' shares in per cent, with its standard error between them."""
     error = np.std(found, ddof=1) / len(found) ** 0.5 if len(found) > 1 else (0.05 * 0.95 / tests) ** 0.5
-    return f"{100 * np.mean(found):6.2f} +- {100 * error:.2f}"
+    return f"{100 * np.mean(found):6.2f} ± {100 * error:.2f}"
 
 
 def main() -> None:
