@@ -86,7 +86,7 @@ def test_tables_are_made_of_results(drawn, made):
     assert made.OURS["dinov2-resnet8"] in made.dropout("")
     ours = gains[-1].split("|")
     assert ours[1].strip() == made.OURS["dinov2-resnet8"]
-    assert "p = " in ours[2]
+    assert "p\N{NO-BREAK SPACE}=" in ours[2]
     assert not ours[3].strip()
     assert made.predicts("dinov2-resnet8").count("|") > 10
     assert "minus rate 0" in made.rates("feature")

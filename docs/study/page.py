@@ -325,9 +325,9 @@ def _noise(name: str) -> Noise:
 
 
 def markdown(rows: Rows) -> Iterator[str]:
-    """Rows with the same keys as a table."""
+    """Rows with the same keys as a table, in which a number and its interval, or `p` and its value, stay on a line."""
     for cells in (list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)):
-        yield "| " + " | ".join(cells) + " |"
+        yield re.sub(r" ([±=<]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", "| " + " | ".join(cells) + " |")
 
 
 def _result(name: str) -> Result:
