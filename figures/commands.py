@@ -1,7 +1,6 @@
 """The commands of the figures; matplotlib and the rest are imported when a command runs."""
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from kdprobe.cli.options import (
     PATH,
     flags,
     format_option,
+    look_options,
     out_option,
     overwrite_option,
     quiet_option,
@@ -22,24 +22,6 @@ from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     from kdprobe.results import Result
-
-
-def look_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--style` and `--width` to a command that draws."""
-    style = click.option(
-        "--style",
-        type=click.Choice(["paper", "slides"]),
-        default="paper",
-        show_default=True,
-        help="Small type for a column of a paper, or type and lines of twice the size for slides.",
-    )
-    width = click.option(
-        "--width",
-        metavar="MM|column|page",
-        show_default="what the picture needs",
-        help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
-    )
-    return style(width(function))
 
 
 @click.command()

@@ -92,6 +92,24 @@ def format_option(*one_of: str) -> Decorator:
     )
 
 
+def look_options(command: Command) -> Command:
+    """`--style` and `--width` of pictures."""
+    style = click.option(
+        "--style",
+        type=click.Choice(["paper", "slides"]),
+        default="paper",
+        show_default=True,
+        help="Small type for a column of a paper, or type and lines of twice the size for slides.",
+    )
+    width = click.option(
+        "--width",
+        metavar="MM|column|page",
+        show_default="what the picture needs",
+        help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
+    )
+    return _group(style, width)(command)
+
+
 def recipe_argument(**settings: Any) -> Decorator:
     """RECIPE: the name of a shipped one, or a file."""
     return click.argument("recipe", shell_complete=recipe_words, **settings)
