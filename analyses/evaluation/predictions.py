@@ -183,10 +183,10 @@ def open_networks(
             spec, named_by = info.data, checkpoint
         if spec is None:
             raise AnalysisError(f"{checkpoint} does not name its data set; give one with --data")
-        shown = info.image_size, view.otherwise(info.view)
+        shown = info.image_size, info.view
         with trusting(trust):
-            options: dict[str, Any] = {"image_size": info.image_size, "view": shown[1], "named_by": named_by}
-            data = sets.get(shown) or load_judged(spec, given[0], decode=decode, **options)
+            options: dict[str, Any] = {"image_size": info.image_size, "view": view, "published": info.view}
+            data = sets.get(shown) or load_judged(spec, given[0], named_by=named_by, decode=decode, **options)
         check_held_out(spec, data, given[0], checkpoint)
         if not sets and not quiet:
             for note in data.notes:

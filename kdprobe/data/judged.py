@@ -4,14 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdprobe.data.dataset import DataSet, Pictures
+from kdprobe.data.dataset import AS_IT_IS, DataSet, Pictures, View
 from kdprobe.data.spec import load_data
 from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs.folder import RunFolder
 
 
 def load_judged(
-    spec: str, checkpoint: str | Path | None, *, named_by: str | Path | None = None, **options: Any
+    spec: str,
+    checkpoint: str | Path | None,
+    *,
+    named_by: str | Path | None = None,
+    view: View = AS_IT_IS,
+    published: View = AS_IT_IS,
+    **options: Any,
 ) -> DataSet:
     """A data set for judging a run's network, of whose training images no files are decoded.
 
@@ -23,21 +29,29 @@ def load_judged(
         spec: the data SPEC.
         checkpoint: as `kdprobe.load` takes it; only a run folder, or a file in one, knows about images.
         named_by: as `load_data` takes it.
-        options: likewise.
+        view: how image files are to be shown; it leaves open what was not asked for.
+        published: how they are shown where that leaves it open.
+        options: as `load_data` takes them.
 
     Raises:
-        DataError: as `load_data`.
+        DataError: as `load_data`, and if a view was asked for and the images are in memory already.
     """
     settings = held_out_by(checkpoint, spec)
     skip_bad = bool(settings.get("skip_bad", False))
     held_out = {key: settings[key] for key in ("holdout", "seed")} if settings.get("holdout") else {}
     given = {"skip_bad": skip_bad, "everything": not held_out, "decode": "test", **options}
+    given["view"] = view.otherwise(published)
     try:
         data = load_data(spec, named_by=named_by, **given)
     except NoTestImages:
         if not held_out:
             raise
         data = load_data(spec, named_by=named_by, **given, **held_out)
+    if view != AS_IT_IS and data.shown.view == AS_IT_IS:
+        raise DataError(
+            f"how image files are cropped, resampled and decoded cannot be chosen for {data.spec}, whose images are "
+            "made already; leave --crop-pct, --interpolation and --decode out"
+        )
     return _whole(data)
 
 

@@ -29,8 +29,9 @@ def checking_images(
     info = model_info(model)
     if not (named := spec or info.data):
         raise ConfigError(f"{checkpoint} names no data set to check the file on; give one with --data")
-    seen, by = view.otherwise(info.view), None if spec else checkpoint
-    split = load_judged(named, checkpoint, named_by=by, image_size=info.image_size, view=seen).test
+    by = None if spec else checkpoint
+    judged = load_judged(named, checkpoint, named_by=by, image_size=info.image_size, view=view, published=info.view)
+    split = judged.test
     index = torch.linspace(0, len(split) - 1, min(n_images, len(split))).round().long()
     batches = evaluation_batches(split.take(index), batch_size=64, workers=0)
     return torch.cat([batch.images for batch in batches])

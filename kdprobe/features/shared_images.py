@@ -140,13 +140,14 @@ def open_views(
     if not spec:
         raise ConfigError(f"the checkpoint of the {role} names no data set; give one with --data")
     infos = {role: model_info(model) for role, model in models.items()}
-    published = {info.view for info in infos.values()}
-    seen = view.otherwise(published.pop() if len(published) == 1 else AS_IT_IS)
+    known = {info.view for info in infos.values()}
+    published = known.pop() if len(known) == 1 else AS_IT_IS
     source = None if data else checkpoints[role]
-    asked: dict[str, Any] = {"download": download, "identified": identified, "shown": shown}
+    asked: dict[str, Any] = {"view": view, "published": published, "named_by": source}
+    asked |= {"download": download, "identified": identified, "shown": shown}
     with trusting(trust):
         sets = {
-            size: load_judged(spec, checkpoints[role], image_size=size, view=seen, named_by=source, **asked)
+            size: load_judged(spec, checkpoints[role], image_size=size, **asked)
             for size in dict.fromkeys(info.image_size for info in infos.values())
         }
     of = {role: sets[info.image_size] for role, info in infos.items()}

@@ -108,6 +108,17 @@ def test_networks_that_are_compared_see_the_same_part(folder: Path, tmp_path: Pa
     assert torch.equal(pixels(*paths, view=views[0])[0], pixels(paths[0], paths[0])[0])
 
 
+@pytest.mark.parametrize("view", [View(0.5), View(interpolation="box"), View(decode="fast")])
+def test_images_in_memory_take_no_view(tmp_path: Path, view: View) -> None:
+    checkpoint = _network(tmp_path / "net.safetensors", View(0.5, "bilinear"))
+    message = "cannot be chosen for digits, whose images are made already; leave --crop-pct, "
+    with pytest.raises(DataError, match=message):
+        judge([checkpoint], "digits", view=view, same_classes=False)
+    with pytest.raises(DataError, match=message):
+        open_views({"student": checkpoint}, data="digits", view=view)
+    assert open_views({"student": checkpoint}, data="digits").n_samples == 359
+
+
 @pytest.mark.slow
 def test_the_command_sets_it(folder: Path, tmp_path: Path) -> None:
     path, values = _network(tmp_path / "net.safetensors", View(0.5)), []
