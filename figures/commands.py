@@ -13,6 +13,7 @@ from kdprobe.cli.options import (
     flags,
     format_option,
     look_options,
+    names_option,
     out_option,
     overwrite_option,
     quiet_option,
@@ -28,12 +29,7 @@ if TYPE_CHECKING:
 @click.argument("results", metavar="RESULT...", nargs=-1, required=True, type=PATH)
 @out_option("Folder of the pictures.", show_default="beside each result")
 @format_option()
-@click.option(
-    "--names",
-    type=FILE,
-    metavar="FILE",
-    help="YAML or JSON file with what layers, networks, methods or classes are called in the pictures.",
-)
+@names_option()
 @look_options
 @overwrite_option()
 @quiet_option()
@@ -71,9 +67,12 @@ def figures(
 @click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=PATH)
 @out_option("File of the page.", of=FILE, default="report.html")
 @click.option("--title", default="Teacher and students compared", show_default=True, help="Heading of the page.")
+@names_option()
 @overwrite_option()
 @quiet_option()
-def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool, quiet: bool) -> None:
+def report(
+    results: tuple[Path, ...], out: Path, title: str, names: Path | None, *, overwrite: bool, quiet: bool
+) -> None:
     """Put saved results into one page.
 
     The page is a single file that opens without a network. A FOLDER is searched for results, and so are the folders in
@@ -83,9 +82,11 @@ def report(results: tuple[Path, ...], out: Path, title: str, *, overwrite: bool,
     Example:
       kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
     """
+    from figures.renaming import read_names
     from figures.report import write_report
 
-    write_report(results, out, title=title, overwrite=overwrite)
+    called = {} if names is None else read_names(names)
+    write_report(results, out, title=title, names=called, overwrite=overwrite)
     if not quiet:
         echo(out)
 

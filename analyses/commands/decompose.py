@@ -90,7 +90,7 @@ def decompose(
     Example:
       kdprobe decompose --teacher runs/vit --student runs/kd --student runs/dropkd --images 8 --out knowledge
     """
-    from analyses.evaluation.predictions import checkpoint_names
+    from analyses.evaluation.names import checkpoint_names, network_names
     from analyses.knowledge.examples import examples_table
     from analyses.knowledge.layers import decompose_networks
     from analyses.knowledge.result import compare, comparison_table, knowledge_summary, knowledge_table
@@ -118,7 +118,7 @@ def decompose(
     results = {folder / f"{each.kind}.npz": each for folder, own in zip(folders, found, strict=True) for each in own}
     decomposed = [own[0] for own in found]
     if len(names) > 1:
-        results[comparison] = compare(names, decomposed)
+        results[comparison] = compare(network_names(students), decomposed)
     tables = {"knowledge": knowledge_table, "examples": examples_table, "knowledge-comparison": comparison_table}
     for path, result in results.items():
         saving.save(path, result, tables[result.kind](result))

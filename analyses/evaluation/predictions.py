@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from analyses.evaluation.names import network_names
 from kdprobe import load
 from kdprobe.data import AS_IT_IS, DataSet, Split, View
 from kdprobe.data.judged import check_held_out, load_judged
@@ -16,9 +17,8 @@ from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError
 from kdprobe.features.minibatches import Forward, Minibatches, as_minibatches, feed, moved
 from kdprobe.features.shared_images import shown_batches
-from kdprobe.files import shortest_names
 from kdprobe.models import model_info
-from kdprobe.models.checkpoint import LAST, facts_for
+from kdprobe.models.checkpoint import facts_for
 from kdprobe.models.creation import ModelInfo, described
 from kdprobe.models.description import shown_as
 from kdprobe.models.identity import network_name
@@ -174,7 +174,7 @@ def open_networks(
         DataError: if a network may have learnt from images that another one held out.
     """
     given = [str(one) for one in ([checkpoints] if isinstance(checkpoints, str | Path) else checkpoints)]
-    names, sets = checkpoint_names(given), dict[tuple[int, View], DataSet]()
+    names, sets = network_names(given), dict[tuple[int, View], DataSet]()
     named_by: str | None = None
     for name, checkpoint, of_it in zip(names, given, facts_for(given, told or {}), strict=True):
         model = load(checkpoint, device=device, trust=trust, **of_it)
@@ -283,23 +283,3 @@ def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Seque
         some = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
         raise AnalysisError(f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {some}")
     return [known.index(name) for name in wanted]
-
-
-def checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell the checkpoints apart; a file in a run folder has the folder's name.
-
-    Raises:
-        AnalysisError: if a checkpoint is given twice.
-    """
-    for checkpoint in checkpoints:
-        if checkpoints.count(checkpoint) > 1:
-            raise AnalysisError(f"{checkpoint} is given twice")
-    names = shortest_names([_shown_path(checkpoint) for checkpoint in checkpoints])
-    return names if len(set(names)) == len(names) else list(checkpoints)
-
-
-def _shown_path(checkpoint: str) -> Path:
-    path = Path(checkpoint.removeprefix("timm:"))
-    if path.name == LAST:
-        return path.parent
-    return path.with_suffix("") if path.suffix == ".safetensors" else path

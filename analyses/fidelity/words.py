@@ -62,12 +62,16 @@ def verdicts(compared: Comparisons, controls: Collection[str], untaught: Collect
     for pair, differences, adjusted in zip(compared.pairs, compared.differences, compared.adjusted, strict=True):
         if pair["other"] not in controls:
             continue
-        above = [
-            name
+        differ = {
+            name: (value > 0) != (name == "jensen_shannon")
             for name, (value, *_), p_value in zip(FIDELITIES, differences, adjusted, strict=True)
-            if p_value < LEVEL and (value > 0) != (name == "jensen_shannon")
-        ]
-        closer = ", ".join(FIDELITIES[name].label for name in above if name != "accuracy")
+            if p_value < LEVEL
+        }
+        above = [name for name, more in differ.items() if more]
+        closer, further = (
+            ", ".join(FIDELITIES[name].label for name, more in differ.items() if more == wanted and name != "accuracy")
+            for wanted in (True, False)
+        )
         told = f"Beside {pair['other']} ({pair['n']} {pair['by']}s), {pair['one']}"
         lost = -100 * differences[list(FIDELITIES).index("accuracy"), 0]
         if _COPIES in above and lost > 0 and "same_error" not in above:
@@ -79,6 +83,10 @@ def verdicts(compared: Comparisons, controls: Collection[str], untaught: Collect
             yield f"{told} makes more of the teacher's mistakes, although it did not learn its answers"
         elif _COPIES in above:
             yield f"{told} makes more of the teacher's mistakes: it has learnt its function, not only its accuracy"
+        elif closer and further:
+            yield f"{told} is closer to the teacher in one way ({closer}) and further from it in another ({further})"
+        elif further:
+            yield f"{told} is further from the teacher ({further})"
         elif closer:
             yield f"{told} is closer to the teacher ({closer}), but is not shown to make more of its mistakes"
         elif "accuracy" in above:

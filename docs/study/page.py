@@ -237,8 +237,8 @@ def answers(name: str) -> str:
 def methods_of(name: str, fidelity: Result) -> dict[str, str]:
     """What the comparison calls each group of networks, which their own settings tell apart in more words."""
     of_run = {row["network"]: row["method"] for row in _networks() if row["comparison"] == name}
-    facts = fidelity.facts
-    return {group: of_run[network] for network, group in zip(facts["names"], facts["of_group"], strict=True)}
+    runs = [Path(one["checkpoint"]).name for one in fidelity.provenance["models"]]
+    return {group: of_run[run] for run, group in zip(runs, fidelity.facts["of_group"], strict=True)}
 
 
 def _renamed(text: str, called: dict[str, str]) -> str:

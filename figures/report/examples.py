@@ -12,7 +12,11 @@ from PIL import Image
 from figures.report.elements import Gallery, Panel, Picture, Results, Table, one_at_a_time
 from kdprobe.results import Result
 
-_SIDE = 112  # pixels up to which images are kept as they are
+_SIDE = 112  # pixels up to which images are not shrunk
+_COMPRESSION: dict[str, dict[str, Any]] = {
+    "PNG": {"optimize": True},
+    "JPEG": {"quality": 90, "subsampling": 0, "optimize": True},
+}
 
 
 def examples_panels(results: Results) -> list[Panel]:
@@ -63,12 +67,12 @@ def _picture(who: str, example: _Example) -> Picture:
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:
-    """An image [h, w, 3] as it is where it is small, otherwise shrunk and compressed, so that pages stay small."""
+    """An image [h, w, 3], shrunk where it is large; exact, or as JPEG where that is smaller."""
     image = Image.fromarray(pixels)
-    small = max(image.size) <= _SIDE
-    if not small:
-        image.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"optimize": True} if small else {"quality": 88}
-    image.save(buffer, format="PNG" if small else "JPEG", **options)
-    return f"data:image/{'png' if small else 'jpeg'};base64,{b64encode(buffer.getvalue()).decode()}"
+    image.thumbnail((_SIDE, _SIDE))
+    addresses = []
+    for kind, options in _COMPRESSION.items():
+        buffer = io.BytesIO()
+        image.save(buffer, format=kind, **options)
+        addresses.append(f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}")
+    return min(addresses, key=len)

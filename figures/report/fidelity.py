@@ -45,13 +45,9 @@ def inherited_panels(results: Results) -> list[Panel]:
 def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     accuracy = percentage(result.arrays["teacher_accuracy"][0])
-    note = " ".join(
-        [
-            *(f"{text}." for text in facts["verdicts"]),
-            f"Compared with {facts['teacher']} (accuracy {accuracy}) on {facts['n_images']} images of {facts['data']}; "
-            f"{intervals(facts)}.",
-            _HOW_TO_READ,
-        ]
+    note = (
+        f"Compared with {facts['teacher']} (accuracy {accuracy}) on {facts['n_images']} images of {facts['data']}; "
+        f"{intervals(facts)}. {_HOW_TO_READ}"
     )
     charts = [_chart(result, number) for number in range(len(facts["quantities"]))]
     tables = [_means(result), *([_tests(result)] if facts["pairs"] else [])]
@@ -82,17 +78,16 @@ def _label(result: Result, number: int) -> str:
 
 
 def _means(result: Result) -> Table:
-    """A row for each quantity, a column for each method."""
-    facts, means = result.facts, result.arrays["means"]
-    titles = [
-        name if role == "student" else f"{name} (control)"
-        for name, role in zip(facts["groups"], facts["group_roles"], strict=True)
-    ]
+    """A row for each method, a column for each quantity."""
+    facts, quantities = result.facts, range(len(result.facts["quantities"]))
     rows = [
-        [_label(result, number), *(_worded(result, number, of_group[number]) for of_group in means)]
-        for number in range(len(facts["quantities"]))
+        [
+            name if role == "student" else f"{name} (control)",
+            *(_worded(result, each, ends[each]) for each in quantities),
+        ]
+        for name, role, ends in zip(facts["groups"], facts["group_roles"], result.arrays["means"], strict=True)
     ]
-    return Table(["", *titles], rows)
+    return Table(["", *(_label(result, each) for each in quantities)], rows)
 
 
 def _tests(result: Result) -> Table:

@@ -1,12 +1,13 @@
 """From files and folders to the written page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from figures.renaming import renamed
 from figures.report.page import page
 from kdprobe.errors import OutputError, ResultError
 from kdprobe.formats.outputs import Output, permit, write_sealed
-from kdprobe.results import load_result, results_below
+from kdprobe.results import check_result, load_result, results_below
 
 _KIND = "report"
 
@@ -29,20 +30,28 @@ def result_files(places: Iterable[str | Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, overwrite: bool = False) -> Path:
+def write_report(
+    places: Sequence[str | Path],
+    out: str | Path,
+    *,
+    title: str,
+    names: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write one self-contained page about all results in `places`.
 
     Args:
         places: result files and folders.
         out: the page's file.
         title: the page's heading.
+        names: what layers, networks, methods or classes are called instead.
         overwrite: whether another file than a report of kdprobe's may be lost.
 
     Returns:
         `out`.
 
     Raises:
-        ResultError: if a place holds no result, or one cannot be shown.
+        ResultError: if a place holds no result, one cannot be shown, or a name stands in none.
         OutputError: if another file is in the way, or the name of `out` does not end in .html.
 
     Example:
@@ -60,6 +69,12 @@ def write_report(places: Sequence[str | Path], out: str | Path, *, title: str, o
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"a report's name must end in .html, but {out} does not")
     permit([Output(out, _KIND)], overwrite=overwrite)
-    results = [(path, load_result(path)) for path in result_files(places)]
+    files = result_files(places)
+    found = [load_result(path) for path in files]
+    if names:
+        found = renamed(found, names)
+        for result in found:
+            check_result(result, with_provenance=False)
+    results = list(zip(files, found, strict=True))
     write_sealed(out, page(results, title=title), _KIND, overwrite=overwrite)
     return out

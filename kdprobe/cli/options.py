@@ -92,6 +92,12 @@ def format_option(*one_of: str) -> Decorator:
     )
 
 
+def names_option() -> Decorator:
+    """`--names FILE` of pictures."""
+    text = "YAML or JSON file with what layers, networks, methods or classes are called in the pictures."
+    return click.option("--names", type=FILE, metavar="FILE", help=text)
+
+
 def look_options(command: Command) -> Command:
     """`--style` and `--width` of pictures."""
     style = click.option(

@@ -147,7 +147,7 @@ def shown_in(dom: str, section: str) -> tuple[str, list[str]]:
     part = dom[dom.index(f'<section id="{section}"') :]
     (behind, *_) = re.findall(r'<div class="behind">.*?</ul>', part[: part.index("</section>")], re.S)
     (status,) = re.findall(r'<p role="status">(.*?)</p>', behind, re.S)
-    return status, re.findall(r'<img src="data:image/png;base64,[^"]+" alt="(.*?)"', behind)
+    return status, re.findall(r'<img src="data:image/(?:png|jpeg);base64,[^"]+" alt="(.*?)"', behind)
 
 
 def test_a_set_of_images_is_chosen_without_a_pointer(with_images: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whether students answer as their teacher does, which networks differ on the same images, and which only guess."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from kdprobe.mean_interval import differs, holm, worded, worded_p_value
 from kdprobe.results import Result
 
 _ALWAYS = "agreement_wrong"  # what a verdict on the teacher's function hangs on
+_VERDICT = re.compile(r"Beside .+? \(\d+ \w+\), .+? ((?:is|makes) .+)")
+_MANY = {"is": "are", "makes": "make", "gets": "get", "it has": "they have", "it is": "they are", "it did": "they did"}
+_ONE = re.compile(rf"\b(?:{'|'.join(sorted(_MANY, key=len, reverse=True))})\b")
 
 
 def fidelity_findings(results: Results) -> Iterator[Finding]:
@@ -19,8 +23,9 @@ def fidelity_findings(results: Results) -> Iterator[Finding]:
         facts = result.facts
         controls = [name for name, role in zip(facts["groups"], facts["group_roles"], strict=True) if role == "control"]
         places = [place for place, pair in enumerate(facts["pairs"]) if pair["other"] in controls]
-        for place, verdict in zip(places, facts["verdicts"], strict=False):
-            yield Finding(ALIKE, f"{verdict}{_numbers(result, place)}.", name, f"{_capital(facts['tests'])}.")
+        for verdict, of_it in _alike(result, places):
+            numbers = _numbers(result, of_it[0]) if len(of_it) == 1 else _ranges(result, of_it)
+            yield Finding(ALIKE, f"{verdict}{numbers}.", name, f"{_capital(facts['tests'])}.")
         if not controls:
             text = "Give controls to `kdprobe fidelity`: without networks that this teacher did not teach, nothing "
             yield Finding(NEXT, f"{text}tells agreement with it from being right.", name)
@@ -53,19 +58,56 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _alike(result: Result, places: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Each verdict with the pairs that it is true of: one sentence for all methods that it says the same of."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, verdict in zip(places, result.facts["verdicts"], strict=False):
+        pair = result.facts["pairs"][place]
+        whole = _VERDICT.fullmatch(verdict)
+        beside = f"Beside {pair['other']} ({pair['n']} {pair['by']}s), "
+        found.setdefault((beside, whole[1]) if whole else (verdict, ""), []).append(place)
+    for (beside, said), of_it in found.items():
+        names = enumerated([result.facts["pairs"][place]["one"] for place in of_it])
+        words = said if len(of_it) == 1 else _ONE.sub(lambda word: _MANY[word[0]], said)
+        yield f"{beside}{names} {words}" if said else beside, of_it
+
+
 def _numbers(result: Result, place: int) -> str:
     """The differences that a verdict speaks of, each with its interval and p value."""
-    facts, arrays, words = result.facts, result.arrays, []
-    for number, quantity in enumerate(facts["quantities"]):
-        p_value = float(arrays["adjusted"][place, number])
-        if np.isnan(p_value) or not (quantity == _ALWAYS or (differs(p_value) and quantity != "accuracy")):
-            continue
-        scale = float(facts["scales"][number])
-        digits, unit = (1, " points") if scale > 1 else (3, "")
-        ends = arrays["differences"][place, number].tolist()
+    words = []
+    for number, (scale, digits, unit) in _quantities(result, [place]):
+        ends = result.arrays["differences"][place, number].tolist()
         shown = worded(ends, scale=scale, digits=digits, signed=True) + unit
-        words.append(f"{facts['labels'][number]} {shown}, {worded_p_value(p_value)}")
+        words.append(f"{result.facts['labels'][number]} {shown}, {worded_p_value(_p_value(result, place, number))}")
     return f" ({'; '.join(words)})" if words else ""
+
+
+def _ranges(result: Result, places: Sequence[int]) -> str:
+    """The same of several methods: the smallest and the largest difference, and the least sure of what was found."""
+    facts, words = result.facts, []
+    for number, (scale, digits, unit) in _quantities(result, places):
+        values = {place: scale * float(result.arrays["differences"][place, number, 0]) for place in places}
+        low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        ends = (f"{values[place]:+z.{digits}f}{unit} ({facts['pairs'][place]['one']})" for place in (low, high))
+        p_values = [_p_value(result, place, number) for place in places]
+        found = all(map(differs, p_values))
+        p_value = worded_p_value(max(p_values) if found else min(p_values))
+        words.append(f"{facts['labels'][number]} {' to '.join(ends)}, {p_value} at {'most' if found else 'least'}")
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def _quantities(result: Result, places: Sequence[int]) -> Iterator[tuple[int, tuple[float, int, str]]]:
+    """The quantities that differ in all these pairs, or that verdicts hang on: number, and scale, digits and unit."""
+    for number, quantity in enumerate(result.facts["quantities"]):
+        p_values = [_p_value(result, place, number) for place in places]
+        shown = quantity == _ALWAYS or (quantity != "accuracy" and all(map(differs, p_values)))
+        if shown and not any(map(np.isnan, p_values)):
+            scale = float(result.facts["scales"][number])
+            yield number, (scale, *((1, " points") if scale > 1 else (3, "")))
+
+
+def _p_value(result: Result, place: int, number: int) -> float:
+    return float(result.arrays["adjusted"][place, number])
 
 
 def _against(result: Result, name: str) -> Iterator[Finding]:

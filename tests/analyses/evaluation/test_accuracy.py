@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from analyses.commands.evaluate import evaluate as command
 from analyses.evaluation.accuracy import evaluate, evaluation_summary, evaluation_table
 from analyses.evaluation.calibration import reliability_result, reliability_table
-from analyses.evaluation.predictions import checkpoint_names, judge, predict
+from analyses.evaluation.names import checkpoint_names
+from analyses.evaluation.predictions import judge, predict
 from kdprobe import load
 from kdprobe.data import load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError

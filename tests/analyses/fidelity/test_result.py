@@ -81,6 +81,34 @@ def test_a_network_that_errs_more_is_not_said_to_have_learnt_mistakes(accuracy, 
     assert re.search(words, said)
 
 
+@pytest.mark.parametrize(
+    ("differ", "words"),
+    [
+        (
+            {"agreement": -0.1, "jensen_shannon": 0.2},
+            "is further from the teacher (agreement, Jensen-Shannon divergence)",
+        ),
+        (
+            {"agreement": 0.1, "accuracy": -0.1},
+            "is closer to the teacher (agreement), but is not shown to make more of",
+        ),
+        (
+            {"kappa": 0.1, "error_consistency": -0.1},
+            "is closer to the teacher in one way (Cohen's kappa) and further from it in another (error consistency)",
+        ),
+        ({"accuracy": 0.1}, "is more accurate, but is not shown to be closer to the teacher"),
+        ({"accuracy": -0.1}, "is not shown to be closer to the teacher"),
+    ],
+)
+def test_verdicts_say_both_directions(differ, words):
+    differences, adjusted = np.zeros((1, len(FIDELITIES), 3)), np.ones((1, len(FIDELITIES)))
+    for name, value in differ.items():
+        differences[0, PLACE[name]], adjusted[0, PLACE[name]] = value, 0.01
+    pair = {"one": "kd", "other": "plain", "by": "seed", "n": 4}
+    (said,) = verdicts(Comparisons([pair], differences, adjusted, adjusted, []), ["plain"])
+    assert said.startswith(f"Beside plain (4 seeds), kd {words}")
+
+
 def test_the_interval_of_a_divergence_stays_in_its_range():
     given = torch.zeros(3, 2)
     own = Answers(torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]), given, torch.tensor([0, 1, 0]), temperature=1.0)
