@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from figures.options import look_options
 from kdprobe.cli.options import (
     FILE,
     PATH,
     flags,
     format_option,
-    look_options,
     names_option,
     out_option,
     overwrite_option,
@@ -55,9 +55,10 @@ def figures(
       kdprobe figures cka.npz --style slides --out slides
     """
     from figures.pictures import draw_files
-    from figures.renaming import read_names
+    from kdprobe.formats.renaming import names_for
+    from kdprobe.results import load_result
 
-    called = {} if names is None else read_names(names)
+    called = {} if names is None else names_for(names, [load_result(path) for path in results])
     for path in draw_files(results, formats, out=out, names=called, style=style, width=width, overwrite=overwrite):
         if not quiet:
             echo(path)
@@ -82,10 +83,12 @@ def report(
     Example:
       kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
     """
-    from figures.renaming import read_names
     from figures.report import write_report
+    from figures.report.write import result_files
+    from kdprobe.formats.renaming import names_for
+    from kdprobe.results import load_result
 
-    called = {} if names is None else read_names(names)
+    called = {} if names is None else names_for(names, [load_result(path) for path in result_files(results)])
     write_report(results, out, title=title, names=called, overwrite=overwrite)
     if not quiet:
         echo(out)

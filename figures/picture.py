@@ -8,9 +8,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
-from figures.renaming import with_names
 from figures.style import Palette, figure_of, look_of
 from kdprobe.errors import ResultError
+from kdprobe.formats.renaming import with_names
 from kdprobe.results import Result
 
 Names = Mapping[str, str]

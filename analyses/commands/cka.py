@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyses.commands.options import calibration_options
+from analyses.commands.options import calibration_options, check_source
 from kdprobe.cli.options import (
     PATH,
     batch_size_option,
-    check_source,
     data_option,
     features_option,
     layers_options,

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analyses.commands.options import check_source
 from kdprobe.cli.options import (
     PATH,
-    check_source,
     data_option,
     features_option,
     layers_option,

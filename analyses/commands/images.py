@@ -9,6 +9,7 @@ from kdprobe.cli.options import (
     FILE,
     PATH,
     data_option,
+    names_option,
     out_option,
     overwrite_option,
     quiet_option,
@@ -92,9 +93,10 @@ def images(
 @click.command()
 @click.argument("results", metavar="RESULT|FOLDER...", nargs=-1, required=True, type=PATH)
 @out_option("File of the table; the end of its name says how it is written.", of=FILE, default="images.csv")
+@names_option()
 @overwrite_option()
 @quiet_option()
-def table(results: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool) -> None:
+def table(results: tuple[Path, ...], out: Path, names: Path | None, *, overwrite: bool, quiet: bool) -> None:
     """Write a table, with a row for each image or method.
 
     Of an image its label and, as far as the results know them, of each network the answer, its probability, the margin,
@@ -111,11 +113,14 @@ def table(results: tuple[Path, ...], out: Path, *, overwrite: bool, quiet: bool)
     """
     from analyses.images.table import PER_IMAGE, image_table
     from analyses.images.writing import write_image_table, write_method_table
+    from kdprobe.formats.renaming import names_for, renamed
     from kdprobe.results import load_result, results_below
     from kdprobe.runs.method_table import COMPARISONS, method_table
 
     paths = [path for place in results for path in (results_below(place) if place.is_dir() else [place])]
     loaded = [load_result(path) for path in paths]
+    if names is not None:
+        loaded = renamed(loaded, names_for(names, loaded))
     if len(loaded) == 1 and loaded[0].kind in COMPARISONS:
         methods = method_table(loaded[0])
         write_method_table(methods, out, overwrite=overwrite)

@@ -1,9 +1,12 @@
 """Options that several analyses share, besides those of all commands (`kdprobe.cli.options`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
+
+from kdprobe.errors import ConfigError
 
 
 def calibration_options(
@@ -42,3 +45,22 @@ sample_groups_option = click.option(
     show_default=True,
     help="Number of groups of samples, one left out at a time, behind the intervals; 0 for no intervals.",
 )
+
+
+def check_source(features: tuple[Path, ...], networks: Mapping[str, object], **others: object) -> None:
+    """Refuse networks and dumps together, and neither.
+
+    Args:
+        features: value of `--features`.
+        networks: values of the options that name networks, by name.
+        others: values of further options that only networks take, false where they were not given.
+
+    Raises:
+        ConfigError: naming the options.
+    """
+    if not features and not all(networks.values()):
+        raise ConfigError("give --teacher and --student, or --features with dumps of both")
+    unused = [name for name, value in {**networks, **others}.items() if value]
+    if features and unused:
+        named = " or ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ConfigError(f"--features takes no {named}: a dump has been made with them")

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyses.commands.options import calibration_options, sample_groups_option
+from analyses.commands.options import calibration_options, check_source, sample_groups_option
 from kdprobe.cli.options import (
-    check_source,
     data_option,
     features_option,
     layers_options,

@@ -97,6 +97,30 @@ def dropout(_: str) -> str:
     return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
 
 
+def parts(name: str) -> str:
+    """DropKD beside itself without its features or without its logits."""
+    result = _result(f"{name}/comparison.npz")
+    methods, n_images = result.facts["methods"], result.facts["n_images"]
+    shown = ["dropkd", "dropkd-feature", "dropkd-logit"]
+    table = result.arrays["accuracy"][[methods.index(method) for method in shown]]
+    compared = differences({"accuracy": table}, dict.fromkeys(shown, "dropkd"), [n_images] * 3, baseline=shown[0])
+    paired = {entry["method"]: worded_difference(entry, scale=100) for entry in compared}
+    together = pooled_differences(result.arrays["accuracy"], methods, [(one, shown[0]) for one in shown[1:]])
+    pooled = (
+        {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences} if together else {}
+    )
+    rows = [
+        {
+            "method": method,
+            "accuracy %": worded_interval(values, scale=100, n_images=n_images),
+            "minus both parts, paired": paired.get(method, ""),
+            "with one variance": pooled.get(method, ""),
+        }
+        for method, values in zip(shown, table, strict=True)
+    ]
+    return "\n".join(markdown(rows))
+
+
 def published(_: str) -> str:
     """What each method gains over plain training: as published, and in our comparisons."""
     gains: dict[str, dict[str, str]] = {}
@@ -351,6 +375,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "chosen": chosen,
     "short": short,
     "dropout": dropout,
+    "parts": parts,
     "published": published,
     "rates": rates,
     "inside": inside,

@@ -11,7 +11,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from figures.paper.measured_runs import COSTS, RunGroup, repeats
-from kdprobe.formats.latex import as_latex
+from kdprobe.formats.tables import as_latex
 
 _LONG = 30  # lines from which on a table is set smaller, so that it stays within a page
 

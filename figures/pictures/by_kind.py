@@ -26,9 +26,9 @@ from figures.pictures.knowledge_comparison import draw_knowledge_comparison
 from figures.pictures.map import draw_map
 from figures.pictures.reliability import draw_reliability
 from figures.pictures.tuned_comparison import draw_tuned_comparison
-from figures.renaming import with_names
 from figures.style import Palette
 from kdprobe.errors import ResultError, near_matches
+from kdprobe.formats.renaming import with_names
 from kdprobe.kinds import installed, offered
 from kdprobe.results import Result, check_result, load_result
 

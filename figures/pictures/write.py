@@ -5,10 +5,10 @@ from pathlib import Path
 
 from figures.picture import NO_NAMES, Names
 from figures.pictures.by_kind import draw_checked, drawer
-from figures.renaming import renamed
 from figures.style import drawing_style, save_figure
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
+from kdprobe.formats.renaming import renamed
 from kdprobe.results import Result, check_result, figure_kind, load_result, naming
 
 

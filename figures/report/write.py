@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from figures.renaming import renamed
 from figures.report.page import page
 from kdprobe.errors import OutputError, ResultError
 from kdprobe.formats.outputs import Output, permit, write_sealed
+from kdprobe.formats.renaming import renamed
 from kdprobe.results import check_result, load_result, results_below
 
 _KIND = "report"

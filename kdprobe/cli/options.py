@@ -6,7 +6,7 @@ gets their values as one.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce, wraps
 from pathlib import Path
 from typing import Any
@@ -94,26 +94,8 @@ def format_option(*one_of: str) -> Decorator:
 
 def names_option() -> Decorator:
     """`--names FILE` of pictures."""
-    text = "YAML or JSON file with what layers, networks, methods or classes are called in the pictures."
+    text = "YAML or JSON file with what layers, networks, methods or classes are called instead."
     return click.option("--names", type=FILE, metavar="FILE", help=text)
-
-
-def look_options(command: Command) -> Command:
-    """`--style` and `--width` of pictures."""
-    style = click.option(
-        "--style",
-        type=click.Choice(["paper", "slides"]),
-        default="paper",
-        show_default=True,
-        help="Small type for a column of a paper, or type and lines of twice the size for slides.",
-    )
-    width = click.option(
-        "--width",
-        metavar="MM|column|page",
-        show_default="what the picture needs",
-        help="Width of the pictures; a column is 82.6 mm, a page 174.6 mm, of slides 152.4 and 304.8.",
-    )
-    return _group(style, width)(command)
 
 
 def recipe_argument(**settings: Any) -> Decorator:
@@ -398,25 +380,6 @@ def showing_options(command: Command) -> Command:
 def showing_both_options(command: Command) -> Command:
     """The same, where these are a teacher and a student."""
     return _group(device_option(), tf32_option(), view_options, facts_of_both_options, trust_option)(command)
-
-
-def check_source(features: tuple[Path, ...], networks: Mapping[str, object], **others: object) -> None:
-    """Refuse networks and dumps together, and neither.
-
-    Args:
-        features: value of `--features`.
-        networks: values of the options that name networks, by name.
-        others: values of further options that only networks take, false where they were not given.
-
-    Raises:
-        ConfigError: naming the options.
-    """
-    if not features and not all(networks.values()):
-        raise ConfigError("give --teacher and --student, or --features with dumps of both")
-    unused = [name for name, value in {**networks, **others}.items() if value]
-    if features and unused:
-        named = " or ".join(f"--{name.replace('_', '-')}" for name in unused)
-        raise ConfigError(f"--features takes no {named}: a dump has been made with them")
 
 
 def _group(*options: Decorator) -> Decorator:

@@ -1,4 +1,4 @@
-"""CSV text that a spreadsheet shows as it is."""
+"""Text in tables: CSV that a spreadsheet shows as it is, and LaTeX that prints it."""
 
 import csv
 import io
@@ -6,6 +6,13 @@ import re
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # also in full width
 _QUOTED = re.compile(r"[,;|\"\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+_WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
+_SPECIAL = {sign: rf"\text{word}{{}}" for sign, word in _WORDS.items()} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+def as_latex(text: str) -> str:
+    """Any text as LaTeX that prints it, on one line: an empty one would end a table."""
+    return "".join(_SPECIAL.get(sign, sign) for sign in " ".join(text.split()))
 
 
 def safe_csv(text: str) -> str:

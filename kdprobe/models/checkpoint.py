@@ -31,13 +31,13 @@ from kdprobe.errors import CheckpointError, RunError
 from kdprobe.files import replacing, sha256
 from kdprobe.formats.counts import counted
 from kdprobe.formats.parsing import parsing
+from kdprobe.models.building import is_of_a_function
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import (
     ANATOMY,
     ModelInfo,
     attach,
     create,
-    is_of_a_function,
     model_info,
     published_view,
     relabel,

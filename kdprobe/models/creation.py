@@ -1,43 +1,18 @@
 """Creating networks by name and knowing what was created."""
 
-import inspect
-import logging
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kdprobe.data.dataset import AS_IT_IS, IMAGENET_MEAN, IMAGENET_STD, View
 from kdprobe.data.decode import at_size
 from kdprobe.devices import constant
-from kdprobe.errors import KdprobeError, ModelError, TrustError, near_matches
-from kdprobe.models.built_for import built_for
-from kdprobe.models.cifar import CIFAR_NAMES, cifar_resnet
-from kdprobe.models.foreign.published import is_timms
-from kdprobe.packages import installed, offered
-from kdprobe.user_code import UNEXPECTED, call_own, own_object
-
-#: entry points of networks
-_GROUP = "kdprobe.models"
-
-#: arguments that make timm fetch or read weights, besides all that begin with `pretrained`
-_FETCHING = {"checkpoint_path", "cache_dir", "model_name"}
-
-#: arguments that are always passed, and what decides them
-_DECIDED = {
-    "num_classes": "the classes of the data decide it",
-    "image_size": "data.image_size decides it",
-    "pretrained": "model.pretrained decides it",
-    "model_name": "model.name decides it",
-}
-
-#: what arguments can make any constructor raise, rather than a mistake in the user's own
-_MISTAKES = (ArithmeticError, LookupError, AttributeError, MemoryError)
+from kdprobe.errors import ModelError
+from kdprobe.models.building import built_for, built_network, fetching_arguments, is_of_a_function
 
 #: what a network's builder, file or user may leave out of its description
 ANATOMY = ("stages", "classifier", "prefix_tokens", "output")
@@ -211,7 +186,7 @@ def create(
     data: str | None = None,
     named_by: str | Path | None = None,
 ) -> nn.Module:
-    """A network by name, with its `ModelInfo` attached.
+    """A network by name, with its `ModelInfo` attached; what its function has described of its layers and output stays.
 
     Args:
         name: `resnet8` ... `resnet110` (CIFAR), any timm classifier, or a function of one's own, as `module:callable`
@@ -243,29 +218,31 @@ def create(
         torch.Size([2, 10])
     """
     args = args or {}
-    fetching = [key for key in args if ":" not in name and (key in _FETCHING or key.startswith("pretrained"))]
-    if fetching and named_by is not None:
-        raise TrustError(
-            f"{named_by} gives {name!r} the argument {fetching[0]!r}, which makes timm read or fetch a file; "
-            "only a recipe or --set on the command line may do that"
-        )
-    try:
-        model = _constructor(name, image_size, pretrained, named_by)(num_classes=n_classes, **args)
-    except TypeError as error:
-        raise ModelError(f"model {name!r}: {_argument_mistake(error, name, named_by)}") from error
-    except (ValueError, AssertionError, RuntimeError) as error:
-        raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px: {error}") from error
-    except Exception as error:
-        if isinstance(error, KdprobeError) or (":" in name and not isinstance(error, _MISTAKES)):
-            raise
-        reason = f"{type(error).__name__}: {error}"
-        raise ModelError(f"model {name!r} cannot be built with {args} at {image_size} px ({reason})") from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model {name!r} must be a torch.nn.Module, but is {type(model).__name__}")
-    if getattr(getattr(model, "patch_embed", None), "num_patches", None) == 0:
-        raise ModelError(f"the patches of model {name!r} with {args} are larger than an image of {image_size} px")
-    args = {key: value for key, value in args.items() if key not in fetching}  # the weights are in the network now
-    return attach(model, ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data))
+    model = built_network(
+        name, n_classes=n_classes, image_size=image_size, args=args, pretrained=pretrained, named_by=named_by
+    )
+    own = described(model)
+    args = {
+        key: value for key, value in args.items() if key not in fetching_arguments(name, args)
+    }  # the weights are in it now
+    info = ModelInfo(name, n_classes, image_size, args, tuple(mean), tuple(std), tuple(classes), data)
+    return attach(model, replace(info, **{key: getattr(own, key) for key in ANATOMY} if own is not None else {}))
+
+
+def described_by(
+    name: str, *, n_classes: int, args: dict[str, Any], named_by: str | Path | None = None
+) -> ModelInfo | None:
+    """What a function of one's own has described of the network that it builds; None for others.
+
+    Raises:
+        TrustError: as `create`.
+        ModelError: likewise.
+    """
+    if not is_of_a_function(name):
+        return None
+    return described(
+        built_network(name, n_classes=n_classes, image_size=32, args=args, pretrained=False, named_by=named_by)
+    )
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
@@ -332,98 +309,6 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def own_names() -> list[str]:
-    """The CIFAR ResNets and all of timm's names."""
-    import timm
-
-    return [*CIFAR_NAMES, *timm.list_models()]
-
-
-def known_names() -> list[str]:
-    """All names that `create` knows by itself, and those of installed packages."""
-    return [*own_names(), *sorted(offered(_GROUP))]
-
-
-def is_of_a_function(name: str) -> bool:
-    """Whether a name is that of a function of one's own, or of one that an installed package offers."""
-    return ":" in name or name in offered(_GROUP)
-
-
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable and frozen parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _constructor(name: str, image_size: int, pretrained: bool, named_by: str | Path | None) -> Callable[..., nn.Module]:
-    if is_of_a_function(name):
-        function = _own_function(name, named_by)
-        return lambda **args: call_own(function, image_size=image_size, **args)
-    if name in CIFAR_NAMES:
-        if pretrained:
-            raise ModelError(f"there are no published weights for {name!r}; give a weights file instead")
-        return lambda **args: cifar_resnet(name, **args)
-    if not is_timms(name):
-        raise ModelError(f"no model {name!r}{near_matches(name, known_names())}")
-    return lambda **args: _timm_model(name, image_size, pretrained, args)
-
-
-def _own_function(name: str, named_by: str | Path | None) -> Callable[..., Any]:
-    if ":" not in name and (name in CIFAR_NAMES or is_timms(name)):
-        raise ModelError(f"model {name!r} is timm's or kdprobe's own, but an installed package takes its name too")
-    try:
-        function = own_object(name, named_by=named_by) if ":" in name else installed(_GROUP, name, ModelError)
-    except ImportError as error:
-        raise ModelError(f"model {name!r} cannot be imported: {error}") from error
-    if not callable(function):
-        module, _, attribute = name.partition(":")
-        raise ModelError(f"model {name!r} cannot be imported: module {module!r} has no function {attribute!r}")
-    found: Callable[..., Any] = function
-    return found
-
-
-def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, Any]) -> nn.Module:
-    import timm
-
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # it warns of every retry; the outcome is reported below
-    try:
-        try:
-            model = timm.create_model(name, pretrained=pretrained, img_size=image_size, **args)
-        except TypeError as error:
-            if "img_size" not in str(error):
-                raise
-            model = timm.create_model(name, pretrained=pretrained, **args)
-    except Exception as error:
-        if not pretrained or isinstance(error, TypeError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"the published weights of {name!r} could not be fetched: {reason}") from error
-    finally:
-        hub.setLevel(level)
-    return model
-
-
-def _argument_mistake(error: TypeError, name: str, named_by: str | Path | None) -> str:
-    twice = re.search(r"multiple values for (?:keyword )?argument '(\w+)'", str(error))
-    if twice is not None and twice[1] in _DECIDED:
-        return f"argument {twice[1]!r} must not be given: {_DECIDED[twice[1]]}"
-    match = UNEXPECTED.search(str(error))
-    if match is None:
-        return str(error)
-    known = [parameter for parameter in _parameters(name, named_by) if parameter not in _DECIDED]
-    return f"no argument {match[1]!r}{near_matches(match[1], known)}"
-
-
-def _parameters(name: str, named_by: str | Path | None) -> list[str]:
-    """What a constructor takes; nothing where its signature does not tell, as that of `**kwargs`."""
-    if name in CIFAR_NAMES:
-        return ["shortcut", "in_chans"]
-    if is_of_a_function(name):
-        found = inspect.signature(_own_function(name, named_by)).parameters
-        return [] if any(one.kind is one.VAR_KEYWORD for one in found.values()) else list(found)
-    import timm
-
-    with torch.device("meta"):
-        constructor = type(timm.create_model(name))
-    return [parameter for parameter in inspect.signature(constructor).parameters if parameter != "kwargs"]

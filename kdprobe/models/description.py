@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdprobe.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from kdprobe.errors import CaptureError, ModelError, near_matches
-from kdprobe.models.built_for import told_size
+from kdprobe.models.building import told_size
 from kdprobe.models.creation import ModelInfo, attach, check_info, described, model_info, relabel, unwrap
 from kdprobe.models.facts import classifiers_in, made_up_images, stage_places, watched
 from kdprobe.models.layers import module_name
@@ -136,7 +136,7 @@ def recount(model: nn.Module, output: str | int | None = None) -> nn.Module:
     seen = watched(network, ((made_up_images(network),), {}))
     if seen.output is None:
         return model  # which shows when it is used
-    bare = replace(info, n_classes=0, output=output)
+    bare = replace(info, n_classes=0, output=info.output if output is None else output)
     if answer_in(seen.output, bare).shape[1:] == (info.n_classes,):
         return model
     return attach(model, replace(info, n_classes=_classes_in(network, seen, bare), classes=()))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdprobe.errors import CaptureError, ModelError
-from kdprobe.models.built_for import built_for
+from kdprobe.models.building import built_for
 from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout

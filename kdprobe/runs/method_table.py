@@ -1,7 +1,7 @@
 """One's own comparison as a table for a paper: LaTeX, Markdown or CSV.
 
-The best mean is bold only where every test of it says that it is higher, and methods whose published settings are not
-known have a dagger.
+The best mean is bold only where tests against all other methods say that it is higher, and methods whose published
+settings are not known have a dagger.
 """
 
 import csv
@@ -9,20 +9,29 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from kdprobe.errors import ResultError
 from kdprobe.formats.counts import counted
-from kdprobe.formats.latex import as_latex
-from kdprobe.formats.tables import safe_csv
-from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded_interval
+from kdprobe.formats.tables import as_latex, safe_csv
+from kdprobe.mean_interval import (
+    OVER_SEEDS,
+    all_equal,
+    difference_p_value,
+    differs,
+    holm,
+    seeds_interval,
+    worded_interval,
+)
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference
 
 #: methods whose layers or settings the publications do not show, so that they are reconstructed here
 RECONSTRUCTED = ("dropkd", "dpk")
+_UNKNOWN = "the paper's are not known"  # what the sources of their settings say, variants' too
 #: kinds of results that become such a table
 COMPARISONS = ("comparison", "tuned-comparison")
 
@@ -80,6 +89,7 @@ class MethodTable:
         caption = as_latex(" ".join(self.notes)).replace("±", r"$\pm$").replace("†", r"$^\dagger$")
         return "\n".join(
             [
+                "% needs \\usepackage{booktabs}",
                 *(r"\begin{table}", r"\centering\small", rf"\caption{{{caption}}}", r"\label{tab:methods}"),
                 rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
                 *(r"\toprule", " & ".join(heads) + r" \\", r"\midrule", *body, r"\bottomrule"),
@@ -114,7 +124,11 @@ def method_table(result: Result) -> MethodTable:
     facts = result.facts
     columns = [*_means(result), *_differences(result)]
     groups = facts.get("groups") or [{"method": name.partition(",")[0].split(" ")[0]} for name in facts["methods"]]
-    methods = [(name, group["method"] in RECONSTRUCTED) for name, group in zip(facts["methods"], groups, strict=True)]
+    sources = facts.get("sources") or [""] * len(groups)
+    methods = [
+        (name, group["method"] in RECONSTRUCTED or source.endswith(_UNKNOWN))
+        for name, group, source in zip(facts["methods"], groups, sources, strict=True)
+    ]
     rows = [[cells[row] for *_, cells in columns] for row in range(len(methods))]
     best, rebuilt = any(cell.best for row in rows for cell in row), any(flag for _, flag in methods)
     return MethodTable(columns, methods, list(_notes(result, columns, best=best, rebuilt=rebuilt)))
@@ -149,17 +163,22 @@ def _image_counts(result: Result, key: str) -> list[int | None]:
 
 
 def _best(result: Result, key: str, means: Sequence[float]) -> int | None:
-    """The method of the highest mean, if all its tests say that it is higher."""
+    """The method of the highest mean, if it is higher than each other one by tests of all pairs."""
     known = [place for place, mean in enumerate(means) if not math.isnan(mean)]
+    values, counts = result.arrays[key], _image_counts(result, key)
+    pairs = list(combinations(known, 2))
+    images = [None if None in (counts[one], counts[other]) else counts[one] for one, other in pairs]
+    p_values = holm(
+        np.array(
+            [
+                difference_p_value(values[one], values[other], n_images=n_images)
+                for (one, other), n_images in zip(pairs, images, strict=True)
+            ]
+        )
+    )
     top = max(known, key=lambda place: means[place])
-    name, methods = result.facts["methods"][top], result.facts["methods"]
-    tests = [
-        entry
-        for entry in result.facts.get("differences", ())
-        if entry["quantity"] == key and name in (entry["method"], entry["other"])
-        if entry["method"] in methods and entry["other"] in methods
-    ]
-    return top if tests and all(differs(entry["adjusted_p_value"]) for entry in tests) else None
+    tested = [float(p_value) for pair, p_value in zip(pairs, p_values, strict=True) if top in pair]
+    return top if tested and all(map(differs, tested)) else None
 
 
 def _differences(result: Result) -> Iterator[tuple[str, Sequence[str], list[_Cell]]]:
@@ -188,7 +207,24 @@ def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool)
     if any(head.startswith("minus ") for head, *_ in columns):
         yield "Differences in points of accuracy, paired by seed, with Holm's p over all of them."
     if best:
-        yield "Bold: the highest mean, where every test of it finds it higher (Holm, 5 %)."
+        yield (
+            "Bold: the highest mean, where tests against all other methods find it higher (paired by seed, Holm's p "
+            "over all pairs of methods, 5 %)."
+        )
+    if any(
+        n is not None and all_equal(row)
+        for key in ("accuracy", "uar", "published")
+        if key in result.arrays
+        for row, n in zip(result.arrays[key], _image_counts(result, key), strict=True)
+    ):
+        yield "Where all seeds have the same value, the interval is that of the images."
+    if result.kind == "tuned-comparison":
+        yield (
+            f"Tuned: {counted(result.arrays['held_out'].shape[1], 'trial')} of "
+            f"{counted(facts['trial_epochs'], 'epoch')} for each method, the best on {facts['n_held_out']:,} held-out "
+            f"training images trained anew for {counted(facts['epochs'], 'epoch')}."
+        )
+        yield from (f"{one['reason'][:1].upper()}{one['reason'][1:]}." for one in facts["remarks"])
     if rebuilt:
         yield "†: reconstructed, as the publication does not show all of it."
     if facts["teacher_accuracy"] is not None:

@@ -28,7 +28,7 @@ from kdprobe.distillers import KNOWN_METHODS, Method, Progress, make_method, opt
 from kdprobe.distillers.base import needs_teacher, reads_logits
 from kdprobe.errors import CheckpointError, ConfigError, DataError, ModelError
 from kdprobe.models import load, model_info
-from kdprobe.models.built_for import told_size
+from kdprobe.models.building import told_size
 from kdprobe.models.creation import unwrap
 from kdprobe.models.description import describe
 from kdprobe.models.facts import made_up_images

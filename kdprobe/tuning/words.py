@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from kdprobe.formats.counts import counted
-from kdprobe.formats.latex import as_latex
 from kdprobe.formats.settings import worded_settings
+from kdprobe.formats.tables import as_latex
 from kdprobe.mean_interval import OVER_SEEDS, worded_interval
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference

@@ -21,7 +21,7 @@ def list_models(pattern: str) -> None:
     Example:
       kdprobe list models "*vit_tiny*"
     """
-    from kdprobe.models.creation import own_names
+    from kdprobe.models.building import own_names
 
     names, added = own_names(), offered_by("kdprobe.models")
     if not any(fnmatchcase(name, pattern) for name in [*names, *added]):

@@ -20,7 +20,7 @@ from kdprobe.data.sources.cifar import STATISTICS
 from kdprobe.errors import CheckpointError, KdprobeError, ModelError
 from kdprobe.files import sha256
 from kdprobe.models.cifar import CIFAR_NAMES
-from kdprobe.models.creation import attach, create, model_info
+from kdprobe.models.creation import attach, create, described_by, model_info
 from kdprobe.models.foreign.embeddings import regridded
 from kdprobe.models.foreign.misfit import Place, misfit
 from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
@@ -60,8 +60,10 @@ def load_foreign(
     path, key = split_key(spec)
     groups = groups_in(path, key)
     config = published(name) if is_timms(name) else None
-    mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
-    size = image_size or default_size or (config.input_size[-1] if config else 32)
+    own = described_by(name, n_classes=n_classes or 1000, args=dict(args or {}), named_by=named_by)
+    known = config or own
+    mean, std = (known.mean, known.std) if known else (IMAGENET_MEAN, IMAGENET_STD)
+    size = image_size or default_size or (config.input_size[-1] if config else own.image_size if own else 32)
     build = partial(create, name, mean=mean, std=std, named_by=named_by)
     first: tuple[nn.Module, list[Place]] | None = None
     for arguments in argument_sets(name, dict(args or {})):

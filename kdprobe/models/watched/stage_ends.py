@@ -1,12 +1,12 @@
 """Which modules end the stages of a network, found in a watched forward pass.
 
 A stage is a run of modules whose outputs have the same number of positions and are cuts of the network; it ends with
-the last composite module of the run, or with its last layer where there is none. A network of one resolution has its
-repeated blocks as stages.
+the last composite module of the run, or where there is none with its last layer, calls of shared layers included. A
+network of one resolution has its repeated blocks as stages.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from kdprobe.models.watched.tracing import Call, Trace
@@ -34,7 +34,10 @@ def ends_of_stages(trace: Trace) -> list[str]:
     if ends and _goes_on_unknown(trace, ends[-1]):
         return []
     order = {call: place for place, call in enumerate(trace.calls)}
-    named = dict(zip(ends, _named_alike(ends, maps), strict=True)) | {call: call.label for call in again}
+    shared = [call for call in cuts if often[call.name] > 1 and call.entered is not None]
+    later = _last_shared(ends, shared, order)
+    named = {later.get(end, end): name for end, name in zip(ends, _named_alike(ends, maps), strict=True)}
+    named |= {call: call.label for call in (*later.values(), *again)}
     return [named[call] for call in sorted(named, key=order.__getitem__)]
 
 
@@ -50,6 +53,18 @@ def _called_again(cuts: Sequence[Call], often: Counter[str], ends: Sequence[Call
         if often[call.name] > 1 and _positions(call) not in had and call.entered is not None:
             last[_positions(call)] = call
     return list(last.values())
+
+
+def _last_shared(ends: Sequence[Call], shared: Sequence[Call], order: Mapping[Call, int]) -> dict[Call, Call]:
+    """By layers that end a stage, the last call of a shared layer that follows at this resolution, such as its ReLU."""
+    following = dict(zip(ends, [order[end] for end in ends[1:]] + [len(order)], strict=False))
+    found = {}
+    for end in ends:
+        if not end.composite:
+            for call in shared:
+                if order[end] < order[call] < following[end] and _positions(call) == _positions(end):
+                    found[end] = call
+    return found
 
 
 def around(trace: Trace, names: Sequence[str]) -> list[Call]:

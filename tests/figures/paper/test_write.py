@@ -155,7 +155,7 @@ def test_csv_is_the_kept_file(tmp_path: Path) -> None:
 
 def test_names_are_text_in_every_kind_of_table():
     from figures.paper.tables import _marked
-    from kdprobe.formats.latex import as_latex
+    from kdprobe.formats.tables import as_latex
 
     assert as_latex("a\n\nb_&\\<x>") == r"a b\_\&\text{}".replace(
         r"\text{}", r"\textbackslash{}\textless{}x\textgreater{}"

@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from analyses.commands.options import check_source
 from kdprobe.cli import group
-from kdprobe.cli.options import check_source, flags, tf32_option
+from kdprobe.cli.options import flags, tf32_option
 from kdprobe.errors import ConfigError
 from kdprobe.provenance import provenance
 

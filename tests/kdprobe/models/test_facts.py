@@ -476,6 +476,36 @@ def test_stages_are_neither_class_maps_nor_padding_and_each_resolution_has_one(m
     assert [value.shape[1] for value in taken.values()][-1] in (64, 16)
 
 
+class Shared(nn.Module):
+    """Layers in a row, or residual blocks of them, behind each of which one ReLU is called, or one of its own."""
+
+    def __init__(self, *, shared, skips):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, s, 1) for i, o, s in [(3, 8, 1), (8, 8, 1), (8, 16, 2), (16, 32, 2)]
+        )
+        self.act = nn.ReLU(inplace=True)
+        self.acts = [self.act] * 4 if shared else nn.ModuleList(nn.ReLU() for _ in range(4))
+        self.skips, self.fc = skips, nn.Linear(32, 5)
+
+    def forward(self, x):
+        for conv, act in zip(self.convs, self.acts, strict=True):
+            y = conv(x)
+            x = act(x + y if self.skips and x.shape == y.shape else y)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_shared_layer_ends_stages_as_one_of_its_own_would(skips):
+    images = torch.randn(2, 3, 32, 32)
+    own, shared = Shared(shared=False, skips=skips).eval(), Shared(shared=True, skips=skips).eval()
+    shared.load_state_dict(own.state_dict())
+    taken, again = reduced(own, "stages", "whole", images), reduced(shared, "stages", "whole", images)
+    assert list(taken) == ["acts.1", "acts.2", "acts.3"]
+    assert list(again) == ["act#2", "act#3", "act#4"]
+    assert all(torch.equal(one, other) for one, other in zip(taken.values(), again.values(), strict=True))
+
+
 def test_stages_that_skip_connections_lead_around_are_refused():
     with pytest.raises(
         CaptureError, match=r"build on 'down', 'up' alone, but on none of 'deep' \(256 positions\) alone"

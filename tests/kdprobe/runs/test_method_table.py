@@ -30,10 +30,36 @@ def compared(shift):
 def test_the_best_is_bold_where_its_tests_find_it_higher_and_only_there():
     clear = method_table(compared(0.05)).markdown()
     assert re.search(r"^\| kd \| \*\*95\.\d ± \d\.\d\*\* \| \*\*95", clear, re.M)
-    assert "Bold: the highest mean, where every test of it finds it higher (Holm, 5 %)." in clear
+    assert "Bold: the highest mean, where tests against all other methods find it higher (paired by seed, Holm" in clear
     unclear = method_table(compared(0.0)).markdown()
     assert "**" not in unclear
     assert "Bold" not in unclear
+
+
+def test_a_method_that_was_not_tested_against_the_second_best_is_not_bold():
+    result = compared(0.05)
+    result.arrays["accuracy"][2] = result.arrays["accuracy"][1] - np.array([0.0, 0.001, -0.001, 0.0004])
+    result.facts["differences"] = [one for one in result.facts["differences"] if one["method"] == "kd"]
+    tested = [one for one in result.facts["differences"] if one["quantity"] == "accuracy"]
+    assert tested
+    assert all(one["adjusted_p_value"] < 0.01 for one in tested)
+    assert "**" not in method_table(result).markdown().split("UAR")[0]
+    accuracies = [cell.best for cell in method_table(result).columns[0][2]]
+    assert accuracies == [False] * 3
+
+
+def test_what_is_said_of_a_comparison_stands_below_its_table():
+    result = tuned_result()
+    result.arrays["accuracy"][1] = 0.9192
+    result.facts["remarks"] = [{"reason": "after 12 final trainings had been tested, rising was added"}]
+    result.facts["sources"] = ["", "", "a choice of this package: the paper's are not known"]
+    text = method_table(result).markdown()
+    assert "After 12 final trainings had been tested, rising was added." in text
+    assert re.search(
+        r"Tuned: \d+ trials of \d+ epochs for each method, the best on [\d,]+ held-out training images", text
+    )
+    assert "Where all seeds have the same value, the interval is that of the images." in text
+    assert text.count("† |") == 1
 
 
 def test_methods_that_are_reconstructed_have_a_dagger():
@@ -73,7 +99,11 @@ def run(*words):
 
 def test_the_command_writes_what_the_name_says(tmp_path):
     save_result(compared(0.05), tmp_path / "comparison.npz", table="")
-    for ending, begins in ((".tex", r"\begin{table}"), (".md", "| method |"), (".csv", "method,reconstructed")):
+    for ending, begins in (
+        (".tex", "% needs \\usepackage{booktabs}\n\\begin{table}"),
+        (".md", "| method |"),
+        (".csv", "method,reconstructed"),
+    ):
         said = run(tmp_path / "comparison.npz", "--out", tmp_path / f"m{ending}").output
         assert "3 methods, 4 columns" in said
         assert (tmp_path / f"m{ending}").read_text().startswith(begins)

@@ -1,14 +1,15 @@
 """Names of one's own in pictures."""
 
+import re
 from pathlib import Path
 
 import pytest
 from matplotlib.text import Text
 
 from figures.pictures import draw
-from figures.renaming import read_names, renamed
 from kdprobe.cli import main
 from kdprobe.errors import ConfigError, ResultError
+from kdprobe.formats.renaming import read_names, renamed
 from kdprobe.results import save_result
 from tests.saved_results import cka_result, comparison_result, dropout_result
 
@@ -62,6 +63,20 @@ def test_the_command_takes_names_for_all_its_results(tmp_path: Path, capsys: pyt
     files = [str(tmp_path / name) for name in ("cka.npz", "comparison.npz")]
     main(["figures", *files, "--names", str(tmp_path / "names.yaml"), "--format", "svg", "--quiet"])
     assert (tmp_path / "cka.svg").exists()
+    assert not main(["figures", files[1], "--names", str(tmp_path / "names.yaml"), "--format", "svg"])
+    assert "names.yaml: no layer, network, method or class is called 'blocks.0' there" in capsys.readouterr().err
+    (tmp_path / "names.yaml").write_text("plian: no teacher\nother: 1\n")
     with pytest.raises(SystemExit):
         main(["figures", files[1], "--names", str(tmp_path / "names.yaml"), "--format", "svg"])
-    assert "is called 'blocks.0' there" in capsys.readouterr().err
+    assert re.search("names nothing that is there: .* 'plian' there; did you mean 'plain'", capsys.readouterr().err)
+
+
+def test_tables_and_reports_take_them_too(tmp_path: Path) -> None:
+    save_result(comparison_result(), tmp_path / "comparison.npz", table="")
+    (tmp_path / "names.yaml").write_text("plain: no teacher\n")
+    named = ["--names", str(tmp_path / "names.yaml"), "--quiet"]
+    for command, out in (("table", tmp_path / "t.tex"), ("report", tmp_path / "r.html")):
+        assert not main([command, str(tmp_path / "comparison.npz"), "--out", str(out), *named])
+        text = out.read_text(encoding="utf-8")
+        assert "no teacher" in text
+        assert "minus plain" not in text

@@ -1,14 +1,16 @@
-"""Names of one's own for layers, networks, methods and classes in pictures."""
+"""Names of one's own for layers, networks, methods and classes in pictures and tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kdprobe.errors import ConfigError, ResultError, near_matches
+from kdprobe.errors import ConfigError, ResultError
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.results import Result, check_result
+from kdprobe.terminal.progress import say
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -24,6 +26,25 @@ def read_names(path: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(label, str | int | float) for label in found.values()):
         raise ConfigError(f"{path} must hold a mapping of names to what they are called, such as `blocks.11: block 12`")
     return {str(name): str(label) for name, label in found.items()}
+
+
+def names_for(path: Path, results: Sequence[Result]) -> dict[str, str]:
+    """The names in a file that stand in these results; which do not is said on standard error.
+
+    A file may hold the names of a whole paper, of which a picture has some.
+
+    Raises:
+        ConfigError: as `read_names`.
+        ResultError: if none of them stands there.
+    """
+    names, there = read_names(path), _names_in(results)
+    found = {name: label for name, label in names.items() if name in there}
+    others = [name for name in names if name not in there]
+    if others and not found:
+        raise ResultError(f"{path} names nothing that is there: {_absent(others[0], there)}")
+    for name in others:
+        say(f"{path}: {_absent(name, there)}")
+    return found
 
 
 def with_names(result: Result, names: Mapping[str, str]) -> Result:
@@ -49,11 +70,21 @@ def renamed(results: Sequence[Result], names: Mapping[str, str]) -> list[Result]
     Raises:
         ResultError: for a name that stands in none of them.
     """
-    there = {text for result in results for text in _texts(result.facts)}
+    there = _names_in(results)
     for name in names:
         if name not in there:
-            raise ResultError(f"no layer, network, method or class is called {name!r} there{near_matches(name, there)}")
+            raise ResultError(_absent(name, there))
     return [replace(result, facts=_changed(result.facts, names)) for result in results]
+
+
+def _names_in(results: Sequence[Result]) -> set[str]:
+    return {text for result in results for text in _texts(result.facts)}
+
+
+def _absent(name: str, there: Collection[str]) -> str:
+    close = get_close_matches(name, there, n=3)
+    meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"no layer, network, method or class is called {name!r} there{meant}"
 
 
 def _texts(value: Any) -> Iterator[str]:
