@@ -121,7 +121,7 @@ def save_result(
     result: Result,
     path: str | Path,
     *,
-    table: str,
+    table: str | None = None,
     tables: Mapping[str, str] = MappingProxyType({}),
     of: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -131,7 +131,7 @@ def save_result(
     Args:
         result: what was measured.
         path: where to; must end in `.npz`.
-        table: the CSV text that goes beside it.
+        table: the CSV text that goes beside it; that of `to_frames()`, one below the other, if not given.
         tables: further ones, by what their names have instead of `.npz`.
         of: networks and data by the parameters of the running command that name them, where it is not of all of them.
         overwrite: also over files that are not such a result, of the same networks and data, of kdprobe's.
@@ -152,10 +152,13 @@ def save_result(
         >>> sorted(path.name for path in Path().iterdir())
         ['curves.csv', 'curves.npz']
     """
-    path, texts = Path(path), {".csv": table, **tables}
+    path = Path(path)
     with naming(f"in this {shown(result.kind)} result"):
         find_kind(result.kind).check_known(result.arrays, result.facts)
     check_result(result)
+    if table is None:
+        table = "\n".join(frame.to_csv(index=False) for frame in result.to_frames().values())
+    texts = {".csv": table, **tables}
     origin = _of(path, of) or {"origin": _origin(json.loads(json.dumps(result.provenance)))}
     _permit(path, result.kind, origin, tables=texts, overwrite=overwrite)
     with beside(path, texts) as digests, replacing(path) as temporary, temporary.open("wb") as file:

@@ -82,6 +82,20 @@ def _near_one(features: Tensor) -> Tensor:
     return torch.ldexp(features.double(), torch.tensor(-math.frexp(largest)[1], dtype=torch.float64))
 
 
+def check_networks(**networks: object) -> None:
+    """Refuse what is no network, such as a loader in the place of one.
+
+    Raises:
+        AnalysisError: naming the argument.
+    """
+    for who, network in networks.items():
+        if not isinstance(network, nn.Module):
+            raise AnalysisError(
+                f"the {who} must be a torch.nn.Module, but is of type {type(network).__name__}; the order is teacher, "
+                "student, loader"
+            )
+
+
 @exact_float32
 def cka(
     teacher: nn.Module,
@@ -133,8 +147,8 @@ def cka(
         matrix, intervals and their origin.
 
     Raises:
-        AnalysisError: if no minibatch has 4 samples, there are too few permutations to calibrate, a feature is not
-            finite, the loaders show different images, or one gives no minibatches.
+        AnalysisError: if teacher or student is no network, no minibatch has 4 samples, there are too few permutations
+            to calibrate, a feature is not finite, the loaders show different images, or one gives no minibatches.
         CaptureError: for an unknown layer.
         DeviceError: for a device that is not there.
 
@@ -148,6 +162,7 @@ def cka(
         >>> result.matrix.shape, result.teacher_layers, result.student_layers
         ((4, 4), ['act1', 'layer1', 'layer2', 'layer3'], ['act1', 'layer1', 'layer2', 'layer3'])
     """
+    check_networks(teacher=teacher, student=student)
     place = pick_device(device)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)

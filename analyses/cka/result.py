@@ -104,7 +104,8 @@ class CKAResult:
         left_out = f", {facts['n_left_out']} samples left out" if facts["n_left_out"] else ""
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
-        counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
+        held = f"{facts['reduce']} features, " if "reduce" in facts else ""
+        counts = f"{held}{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         chance = [beside.summary(self.teacher_layers, self.student_layers)] if beside else []
         return "\n".join([*table, counts, *chance, *gap])

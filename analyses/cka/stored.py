@@ -15,7 +15,7 @@ from kdprobe.provenance import provenance
 
 @exact_float32
 def files_cka(
-    paths: Sequence[Path],
+    paths: str | Path | Sequence[str | Path],
     *,
     teacher_layers: str | Sequence[str] = "all",
     student_layers: str | Sequence[str] = "all",
@@ -58,7 +58,8 @@ def files_cka(
     """
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)
-    with open_pair(paths, grams=True) as pair:
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    with open_pair(files, grams=True) as pair:
         rows, columns = pair.teacher.layers(teacher_layers), pair.student.layers(student_layers)
         size, n, index = batch_size or pair.store.batch_size, pair.store.n_samples, pair.store.index
         for number in range(shard[0], -(-n // size), shard[1]):

@@ -96,7 +96,8 @@ def knowledge_summary(result: Result) -> str:
     if not np.isnan(arrays["dimension"]).all():
         table["dimension"] = arrays["dimension"].astype(int)
     table |= {f"CKA {name}": arrays["cka"][:, index, 0].round(3) for index, name in enumerate(("R/R", "G/G", "S/S"))}
-    samples = f"{facts['n_samples']} samples of {facts['data']}"
+    held = f"{facts['reduce']} features of " if "reduce" in facts else ""
+    samples = f"{held}{facts['n_samples']} samples of {facts['data']}"
     if facts.get("n_independent", facts["n_samples"]) < facts["n_samples"]:
         samples += f", of which {facts['n_independent']} are independent"
     shown = ("dimension", *(f"cka, {part}" for part in SHARES), *(f"{who} general share" for who in NETWORKS))

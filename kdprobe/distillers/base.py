@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdprobe.config import Section
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.search import SearchRange, ranges
-from kdprobe.errors import ModelError
+from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models.stages import LOGITS, Features, Need, Shapes
 
 _Teacher = TypeVar("_Teacher")
@@ -123,6 +123,17 @@ class Method(nn.Module):
     teacher_needs: tuple[Need, ...] = LOGITS
     without_logits: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     teacher_stages: Collection[int] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for key, found in cls.search.items():
+            if not isinstance(found, SearchRange):
+                raise ConfigError(
+                    f"{cls.__name__}.search[{key!r}] must be a Uniform, LogUniform or Choice of "
+                    f"kdprobe.distillers.search, but is {found!r}"
+                )
+            if key not in cls.Options.model_fields:
+                raise ConfigError(f"{cls.__name__}.search names {key!r}, which is no option of {cls.Options.__name__}")
 
     def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__()

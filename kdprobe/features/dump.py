@@ -113,8 +113,10 @@ class Dump:
             options: `layers`, `content`, `dtype`, `compression`, `reduce`, `device` and `data`, as attributes.
 
         Raises:
-            AnalysisError: for a loader that shuffles, or whose number of samples is not known.
+            AnalysisError: for other roles, a loader that shuffles, or one whose number of samples is not known.
         """
+        if not models or any(role not in ("teacher", "student") for role in models):
+            raise AnalysisError(f"a dump is of a teacher, a student or both, but got networks named {[*models]}")
         source = InOrder.of([*models], loader, student_loader, forward)
         size = source.n_samples, source.batch_size
         return cls(models, source, *size, forward=forward, as_given=not isinstance(loader, Split), **options)

@@ -38,6 +38,10 @@ def axis_labels(kind: Kind, facts: Mapping[str, Any], dim: str, size: int) -> li
     """What the places along a dimension are called: as in the fact that lists them, or by their numbers."""
     if dim == "interval":
         return ["value", "low", "high"]
+    sides = [fact for name in ("teacher_layers", "student_layers") if (fact := kind.facts.get(name)) is not None]
+    if len(sides) == 2 and all(isinstance(fact, List) and fact.dim == dim for fact in sides):
+        pairs = zip(facts["teacher_layers"], facts["student_layers"], strict=True)
+        return [f"{teacher} / {student}" for teacher, student in pairs]
     for name, fact in kind.facts.items():
         if isinstance(fact, List) and fact.dim == dim and name in facts:
             labels = facts[name]

@@ -19,6 +19,11 @@ def test_a_result_survives_its_file(tmp_path):
     assert (tmp_path / "poem.csv").read_text() == "a,b\n1,2\n"
 
 
+def test_a_result_without_a_table_of_its_own_gets_that_of_its_arrays(tmp_path):
+    save_result(RESULT, tmp_path / "poem.npz")
+    assert (tmp_path / "poem.csv").read_text() == "metre_0,metre_1,metre\n0,0,0.1\n0,1,\n"
+
+
 def test_the_same_result_gives_the_same_bytes(tmp_path):
     for name in ("a.npz", "b.npz"):
         save_result(RESULT, tmp_path / name, table="")

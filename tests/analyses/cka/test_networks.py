@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from analyses.cka.intervals import half_widths, missing_interval
-from analyses.cka.networks import cka, minibatch_cka
+from analyses.cka.networks import check_networks, cka, minibatch_cka
 from analyses.cka.result import CKAResult
 from analyses.cka.stored import files_cka
 from analyses.cka.sums import HSICSums
@@ -515,3 +515,18 @@ def test_dumps_are_of_the_same_images_shown_alike(tmp_path, one, other, message)
         return
     with pytest.raises(StoreError, match=message):
         files_cka(paths)
+
+
+def test_arguments_in_another_order_are_told_and_one_file_is_enough(tmp_path):
+    model = create("resnet8", n_classes=10, image_size=16)
+    loader = [torch.rand(8, 3, 16, 16)]
+    with pytest.raises(
+        AnalysisError, match=r"the student must be a torch.nn.Module, but is of type list; the order is"
+    ):
+        check_networks(teacher=model, student=loader)
+    with pytest.raises(
+        AnalysisError, match=r"a dump is of a teacher, a student or both, but got networks named \['cnn'\]"
+    ):
+        dumping.Dump.over({"cnn": model}, loader)
+    dumping.write_dump(dumping.Dump.over({"teacher": model, "student": model}, loader, reduce="gap"), tmp_path / "f.h5")
+    assert files_cka(str(tmp_path / "f.h5")).matrix.diagonal() == pytest.approx(1)

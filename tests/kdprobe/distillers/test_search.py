@@ -4,6 +4,7 @@ import pytest
 
 from kdprobe.distillers import DISTILLERS
 from kdprobe.distillers.search import Choice, LogUniform, Uniform, around_weight
+from kdprobe.errors import ConfigError
 
 RANGES = [(name, option) for name, method in DISTILLERS.items() for option in method.search]
 
@@ -23,6 +24,18 @@ def test_ranges_that_hold_nothing_are_refused():
         LogUniform(0, 1)
     with pytest.raises(ValueError, match=r"a choice takes at least 2 values, but got \(1,\)"):
         Choice((1,))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"kd_weight": (0.03, 2.7)}, r"Own.search\['kd_weight'\] must be a Uniform, LogUniform or Choice of kdprobe"),
+        ({"weight": Uniform(0, 1)}, "Own.search names 'weight', which is no option of KDOptions"),
+    ],
+)
+def test_what_a_method_cannot_be_tuned_by_is_refused_where_it_is_written(found, message):
+    with pytest.raises(ConfigError, match=message):
+        type("Own", (DISTILLERS["kd"],), {"search": found})
 
 
 def test_a_published_weight_lies_in_the_range_around_it():

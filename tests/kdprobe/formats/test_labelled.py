@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from kdprobe.errors import ResultError
 from kdprobe.results import Result
-from tests.saved_results import cka_result, comparison_result, evaluation_result, images_result
+from tests.saved_results import (
+    cka_result,
+    comparison_result,
+    evaluation_result,
+    images_result,
+    knowledge_result,
+)
+
+SIDES = ("teacher", "student")
 
 
 def test_tables_have_a_row_for_each_place_with_its_names():
@@ -29,6 +37,15 @@ def test_tables_have_a_row_for_each_place_with_its_names():
     layers = of_cka["teacher_layers student_layers"]
     assert layers.pivot(index="teacher_layers", columns="student_layers", values="matrix").shape == (2, 3)
     assert list(images_result().to_frames()["shown"]) == ["shown (place)", "shown"]
+
+
+def test_pairs_have_the_names_of_both_layers_and_parts_theirs():
+    result = knowledge_result(2, measured=True)
+    found = result.to_frames()
+    pairs = [f"{one} / {other}" for one, other in zip(*(result.facts[f"{who}_layers"] for who in SIDES), strict=True)]
+    assert found["pairs interval"]["pairs"].unique().tolist() == pairs
+    assert found["pairs parts interval"]["parts"].unique().tolist() == result.facts["parts"]
+    assert {"cka", "teacher_probe"} <= set(found["pairs parts interval"])
 
 
 def test_numbers_without_dimensions_and_kinds_without_a_schema_have_tables_too():

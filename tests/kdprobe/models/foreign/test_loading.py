@@ -559,6 +559,30 @@ def test_a_network_of_ones_own_with_foreign_weights(tmp_path):
         kdprobe.load(f"nowhere_at_all:f@{tmp_path / 'w.pth'}")
 
 
+class Answers(nn.Sequential):
+    """A network whose output is a mapping with two tensors of one size."""
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return {"first": 2 * scores, "scores": scores}
+
+
+def make_described(num_classes):
+    net = Answers(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+    said = {"stages": ["1"], "output": "scores", "mean": [0.5] * 3, "std": [0.25] * 3}
+    return kdprobe.describe(net, image_size=20, n_classes=num_classes, **said)
+
+
+def test_what_a_function_says_of_its_network_holds_with_foreign_weights_too(tmp_path):
+    torch.save(make_described(7).state_dict(), tmp_path / "w.pth")
+    spec = f"{__name__}:{make_described.__name__}@{tmp_path / 'w.pth'}"
+    info = model_info(kdprobe.load(spec))
+    assert (info.n_classes, info.image_size, info.output, info.stages) == (7, 20, "scores", ("1",))
+    assert (info.mean, info.std) == ((0.5,) * 3, (0.25,) * 3)
+    told = model_info(kdprobe.load(spec, image_size=24, mean=(0.1,) * 3, output="first"))
+    assert (told.image_size, told.mean, told.std, told.output) == (24, (0.1,) * 3, (0.25,) * 3, "first")
+
+
 def make_own(*, num_classes, image_size):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * image_size**2, num_classes))
 
