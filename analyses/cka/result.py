@@ -105,7 +105,8 @@ class CKAResult:
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
         held = f"{facts['reduce']} features, " if "reduce" in facts else ""
-        counts = f"{held}{facts['n_samples']} samples in {facts['n_minibatches']} minibatches{left_out}{undefined}{weighting}"
+        counts = f"{held}{facts['n_samples']} samples in {facts['n_minibatches']} minibatches"
+        counts += f"{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         chance = [beside.summary(self.teacher_layers, self.student_layers)] if beside else []
         return "\n".join([*table, counts, *chance, *gap])

@@ -47,7 +47,7 @@ def _chart(name: str, result: Result) -> Chart:
     )
 
 
-def _held(facts: Mapping[str, Any]) -> str:
+def _held(facts: dict[str, Any]) -> str:
     """Which features of the samples were split; older results do not say it."""
     return f"{facts['reduce']} features of " if "reduce" in facts else ""
 

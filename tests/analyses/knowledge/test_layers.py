@@ -292,7 +292,7 @@ def test_command(checkpoints, tmp_path):
     output = run(
         *both, "--images", 3, "--layers", "layer3=layer3", "--quiet", "--device", "cpu", "--out", tmp_path
     ).output
-    assert output.count("resnet8 and resnet8 by adjusted, 60 samples of tests.tiny:digits") == 2
+    assert output.count("resnet8 and resnet8 by adjusted, gap features of 60 samples of tests.tiny:digits") == 2
     for name in ("student", "run"):
         result = load_result(tmp_path / name / "knowledge.npz", kind="knowledge")
         assert result.provenance["teacher"]["image_size"] == 40
