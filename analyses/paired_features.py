@@ -96,7 +96,7 @@ def loader_features(
     reduce: str | Callable[[Tensor], Tensor] = "gap",
     device: str | torch.device = "cpu",
     forward: Forward | None = None,
-    data: str = "",
+    data: str = "a loader",
 ) -> LayerFeatures:
     """Show the minibatches of a loader to both networks and take features.
 

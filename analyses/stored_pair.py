@@ -126,7 +126,9 @@ class StoredPair:
 
     def facts(self) -> dict[str, str]:
         """Names of both networks and of the data."""
-        return {name: side.network.model for name, side in self.sides.items()} | {"data": self.store.data}
+        return {name: side.network.model for name, side in self.sides.items()} | {
+            "data": self.store.data or "unnamed images"
+        }
 
     def reduction(self, asked: str | None) -> str:
         """What is taken of each layer, in words."""

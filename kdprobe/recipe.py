@@ -53,20 +53,28 @@ def read_sweep(name: str) -> dict[str, Any]:
     return section
 
 
-def _read(name: str) -> dict[str, Any]:
+def recipe_text(name: str) -> str:
+    """A YAML file, or a shipped recipe, as it is written.
+
+    Raises:
+        ConfigError: if there is no such file or recipe, or the file is no UTF-8 text.
+    """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"there is no configuration file {name}")
         try:
-            text = read_text(path)
+            return read_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name} cannot be read as UTF-8 text ({type(error).__name__})") from error
-    elif name in (known := recipes()):
-        text = known[name].read_text(encoding="utf-8")
-    else:
-        raise ConfigError(f"no recipe {name!r}{near_matches(name, recipes())}; a file's name ends in .yaml")
-    data = read_yaml(text, source=name)
+    known = recipes()
+    if name not in known:
+        raise ConfigError(f"no recipe {name!r}{near_matches(name, known)}; a file's name ends in .yaml")
+    return known[name].read_text(encoding="utf-8")
+
+
+def _read(name: str) -> dict[str, Any]:
+    data = read_yaml(recipe_text(name), source=name)
     if not isinstance(data, dict):
         raise ConfigError(f"{name} must be a mapping of sections, but is {type(data).__name__}")
     return data

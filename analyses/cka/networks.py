@@ -114,7 +114,7 @@ def cka(
     calibrate: bool = False,
     shard: tuple[int, int] = (0, 1),
     forward: Forward | None = None,
-    data: str = "",
+    data: str = "a loader",
 ) -> CKAResult:
     """CKA of chosen layers of two networks on the same images.
 

@@ -15,6 +15,7 @@ from kdprobe.results import Result, load_result, save_result
 if TYPE_CHECKING:
     import pandas as pd
 
+_FEW = 20  # samples below which a summary warns
 PerMinibatch = NDArray[np.floating[Any]]  # float32 where that holds it
 
 
@@ -108,8 +109,13 @@ class CKAResult:
         counts = f"{held}{facts['n_samples']} samples in {facts['n_minibatches']} minibatches"
         counts += f"{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
+        few = (
+            [f"{facts['n_samples']} samples are few: chance alone makes CKA of them differ widely; give more images"]
+            if facts["n_samples"] < _FEW
+            else []
+        )
         chance = [beside.summary(self.teacher_layers, self.student_layers)] if beside else []
-        return "\n".join([*table, counts, *chance, *gap])
+        return "\n".join([*table, counts, *few, *chance, *gap])
 
     def to_result(self) -> Result:
         """The same as a result of kind "cka", which `save` writes and `figures.draw` draws."""

@@ -128,7 +128,8 @@ def of_terms(terms: TermGradients) -> Iterator[Symptom]:
     counts = terms.trained
     rest = max(counts.total - counts.frozen - counts.unused, 1)
     for count, of, most, words, advice in (
-        (counts.frozen, counts.total, MOST_LEFT, "are frozen", "let more be trained: training.freeze"),
+        (counts.frozen, counts.total, MOST_LEFT, "are frozen",
+         "nothing where a head alone is to be trained; else freeze less by training.freeze"),
         (
             counts.unused, counts.total, MOST_UNUSED, "are in no term of the loss",
             "look for detach, no_grad or a reentrant checkpoint in the network, or for a part that nothing reads",

@@ -122,7 +122,14 @@ def evaluation_summary(result: Result) -> str:
             found = zip(arrays[f"{key}_difference"][:, 0], _adjusted(result, f"{key}_difference"), strict=True)
             words = ["-" if np.isnan(p) else f"{100 * d:+.2f} ({worded_p_value(p)})" for d, p in found]
             table[f"{titles[key]} - {result.facts['against']}"] = words
-    return pd.DataFrame(table).to_string(index=False)
+    tests = []
+    if result.facts["against"] is not None:
+        tests = [
+            f"p of a difference from {result.facts['against']} by permutation over the images"
+            + (", Holm's for all networks tested" if len(result.facts["names"]) > 2 else "")
+            + "; it is of these networks, not of their methods: other seeds give other ones"
+        ]
+    return "\n".join([pd.DataFrame(table).to_string(index=False), *tests])
 
 
 def _adjusted(result: Result, key: str) -> ndarray:

@@ -1,6 +1,5 @@
 """What networks are called in results and pictures."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +8,7 @@ from kdprobe.files import shortest_names
 from kdprobe.models.checkpoint import LAST
 from kdprobe.runs.compare import group
 from kdprobe.runs.folder import RunFolder
-
-_CELL = re.compile("[0-9a-f]{16}")  # the name of a run's folder in a sweep
+from kdprobe.sweeps.ledger import CELL_ID
 
 
 def network_names(checkpoints: Sequence[str]) -> list[str]:
@@ -59,5 +57,5 @@ def _cell(checkpoint: str) -> RunFolder | None:
     """The finished run of a sweep whose last network a checkpoint is."""
     path = Path(checkpoint)
     run = RunFolder(path.parent if path.name == LAST else path)
-    is_cell = run.path.parent.name == "cells" and _CELL.fullmatch(run.path.name)
+    is_cell = run.path.parent.name == "cells" and CELL_ID.fullmatch(run.path.name)
     return run if is_cell and run.finished and run.config_path.is_file() else None

@@ -320,6 +320,7 @@ def _arguments(_context: click.Context, _option: click.Parameter, texts: tuple[s
     return override({}, texts) if texts else None
 
 
+_STANDARD = "as published, CIFAR's of its ResNets, as kdprobe.describe says, else ImageNet's"
 #: by the name that `kdprobe.load` has for it: option, its settings, and help
 _FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "n_classes": (
@@ -334,12 +335,12 @@ _FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "mean": (
         "mean",
-        {"callback": _numbers, "metavar": "R,G,B"},
+        {"callback": _numbers, "metavar": "R,G,B", "show_default": _STANDARD},
         "Channel means that NAME@FILE or timm:NAME subtracts from images in [0, 1].",
     ),
     "std": (
         "std",
-        {"callback": _numbers, "metavar": "R,G,B"},
+        {"callback": _numbers, "metavar": "R,G,B", "show_default": _STANDARD},
         "Channel standard deviations that NAME@FILE or timm:NAME then divides by.",
     ),
     "args": (

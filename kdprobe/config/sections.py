@@ -125,6 +125,8 @@ class ModelConfig(NetworkFacts):
     """A network by name: a CIFAR ResNet, any timm network, or `module:callable`, with its arguments.
 
     Attributes:
+        name: of the network, or `module:callable` or `module:callable@FILE` that makes one.
+        args: what its constructor is given besides the number of classes, as it calls them.
         weights: FILE, FILE#KEY or a run folder, whose tensors it starts from; its classifier is new where classes
             differ. A run that has begun does not need it any more.
         pretrained: start from timm's published weights.
@@ -144,7 +146,18 @@ class ModelConfig(NetworkFacts):
 
 
 class OptimizerConfig(Section):
-    """The optimizer; `weight_decay` does not touch biases and norms when `decay_norms` is false."""
+    """The optimizer of the student and of the method's own modules.
+
+    Attributes:
+        name: `sgd`, `adam` or `adamw`, as torch has them.
+        lr: the highest learning rate, which `training.schedule` varies.
+        weight_decay: added to the gradient; of `adamw` taken off the weights beside it.
+        momentum: of `sgd`.
+        nesterov: whether `sgd` looks ahead.
+        betas: of `adam` and `adamw`.
+        decay_norms: false keeps weight_decay from biases and the parameters of norms.
+        auxiliary_lr_factor: what the learning rate of the method's own modules is multiplied by.
+    """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = Field(0.05, gt=0)
@@ -171,6 +184,7 @@ class ScheduleConfig(Section):
             epoch after the warm-up); `cosine` (to `final_factor`); `onecycle` (linear up, then cosine down).
         warmup_epochs: linear rise from 4 % of the peak; for `onecycle` 30 % of the epochs if not given.
         milestones: epochs after which `step` multiplies.
+        gamma: what `step` and `exponential` multiply by.
         final_factor: last learning rate of `cosine` and `onecycle` as a fraction of the peak.
     """
 
@@ -269,7 +283,11 @@ class TrainingConfig(Section):
 
 
 class ProbeConfig(Section):
-    """Compare student and teacher (CKA) as they were after each multiple of `every` epochs, once the run has ended."""
+    """Compare student and teacher (CKA) over the epochs, once the run has ended.
+
+    Attributes:
+        every: compare them as they were after each multiple of so many epochs.
+    """
 
     every: int = Field(ge=1)
 

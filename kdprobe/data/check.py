@@ -1,6 +1,7 @@
 """Is a data set complete? Images per class; files that are missing, surplus or damaged; and the published counts."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from kdprobe.data.dataset import DataSet, ImageFiles, ImageItems, Pictures, Split
 from kdprobe.data.decode import decode, in_turn
-from kdprobe.data.identity import shared_files
+from kdprobe.data.identity import copied_files, shared_files
 from kdprobe.data.items import item_of
 from kdprobe.data.sources.listing import LeftOut, grouped
 from kdprobe.data.sources.rafdb import read_present
@@ -39,7 +40,7 @@ class Findings:
         damaged: the error for each file that cannot be decoded.
         differences: differences from the published counts, in words.
         untested: classes that have no test images, in words.
-        shared: test images that are training images too, in words.
+        shared: test images that are training images too, or copies of them, in words.
         left_out: files that are not counted, one line per reason; not a complaint, but worth knowing.
         n_left_out: the number of these files.
     """
@@ -78,7 +79,7 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
     data, missing = (
         read_present(spec) if name.startswith("rafdb") else (read_data(spec, image_size=size, skip_bad=own), [])
     )
-    counts = _count(data)
+    counts, shared = _count(data), shared_files(data)
     return Findings(
         counts,
         missing,
@@ -86,7 +87,7 @@ def check(spec: str, *, quiet: bool = True) -> Findings:
         [*(_unread(data) if own else []), *_damaged(data, quiet=quiet)],
         _differences(name, counts),
         _untested(counts) if data.classes else [],
-        _shared(data),
+        [*_shared(shared), *_copied(data, shared)],
         grouped(LeftOut(*one) for one in data.left_out),
         len(data.left_out),
     )
@@ -127,12 +128,27 @@ def _untested(counts: pd.DataFrame) -> list[str]:
     return [f"class {name!r} has no test images" for name in names]
 
 
-def _shared(data: DataSet) -> list[str]:
+def _shared(paths: Sequence[str]) -> list[str]:
     """How many test images are training images too, in words; nothing where none is."""
-    paths = shared_files(data)
     if len(paths) < 2:
         return [f"{path} is also a training image, so it tests nothing" for path in paths]
     return [f"{len(paths)} test images are also training images, the first {paths[0]}, so they test nothing"]
+
+
+def _copied(data: DataSet, shared: Sequence[str]) -> list[str]:
+    """How many test images are copies of training images, in words; nothing where none is.
+
+    Only of one's own images: published sets have such copies, and their numbers are reported with them.
+    """
+    if data.spec.partition(":")[0] in PUBLISHED or data.spec.startswith("ferplus"):
+        return []
+    copies = [pair for pair in copied_files(data) if pair[0] not in set(shared)]
+    if not copies:
+        return []
+    first = "{} of {}".format(*copies[0])
+    if len(copies) == 1:
+        return [f"{first} is a copy, so it tests nothing"]
+    return [f"{len(copies)} test images are copies of training images, the first {first}, so they test nothing"]
 
 
 def _surplus(data: DataSet) -> list[str]:

@@ -86,6 +86,33 @@ def shared_files(data: DataSet) -> tuple[str, ...]:
     return tuple(path for path, place in zip(test, _of_each(test, _place), strict=True) if place in known)
 
 
+def copied_files(data: DataSet) -> tuple[tuple[str, str], ...]:
+    """Evaluation images that are copies of training images, byte by byte, each with the first one that it copies.
+
+    Args:
+        data: before images are decoded.
+    """
+    train, test = (
+        split.images.paths if isinstance(split.images, ImageFiles) else () for split in (data.train, data.test)
+    )
+    sizes = [dict(zip(paths, _of_each(paths, _n_bytes), strict=True)) for paths in (train, test)]
+    both = set(sizes[0].values()) & set(sizes[1].values()) - {None}
+    alike = [[path for path, size in found.items() if size in both] for found in sizes]
+    known: dict[str, str] = {}
+    for path, digest in zip(alike[0], _of_each(alike[0], _sha256), strict=True):
+        known.setdefault(digest, path)
+    digests = zip(alike[1], _of_each(alike[1], _sha256), strict=True)
+    return tuple((path, known[digest]) for path, digest in digests if digest in known)
+
+
+def _n_bytes(path: str) -> int | None:
+    """None of what is not there, which decoding reports."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
 def _place(path: str) -> tuple[int, int] | None:
     """Which file it is, by whatever name; None where there is none, which decoding reports."""
     try:

@@ -39,7 +39,7 @@ VERSION = 1
 
 _FOLDERS = ("cells", "attempts", "logs")
 _SHOWN = 6  # keys that differ
-_ID = re.compile("[0-9a-f]{16}")
+CELL_ID = re.compile("[0-9a-f]{16}")
 _ABSENT = {"teacher", "teacher_facts"}  # which a cell may do without while the others have them
 
 StateName = Literal["done", "running", "failed", "left"]
@@ -233,7 +233,7 @@ def _mistakes(cells: Sequence[Cell], inputs: object, places: object) -> Iterator
     if not cells:
         yield "it has no cells"
     for cell in cells:
-        if not isinstance(cell.id, str) or not _ID.fullmatch(cell.id):
+        if not isinstance(cell.id, str) or not CELL_ID.fullmatch(cell.id):
             yield f"a cell's id must be 16 hexadecimal digits, but is {cell.id!r:.40}"
         if not isinstance(cell.values, dict) or any(cell.values[key] is None for key in cell.values.keys() - _ABSENT):
             yield f"the values of the cell {cell.id} must be a mapping of keys to values, but are {cell.values!r:.40}"

@@ -101,8 +101,12 @@ class StoredTeacher:
             line = (
                 f"teacher.store {self.folder}: {', '.join(names)} of {store.n_views:,} views, "
                 f"{worded_count(store.epochs, 'epoch')}, {self.dtype}: {worded_bytes(store.n_bytes)}, "
-                f"{store.fraction():.0%} there"
+                f"{(there := store.fraction()):.0%} there"
             )
+            if there < 1 and training.epochs > (filling := len(store.epochs)):
+                line += (
+                    f"; the teacher is not asked after epoch {filling}: until then, too much time is said to be left"
+                )
         group.wait()
         self._store, self._given = store, given
         try:

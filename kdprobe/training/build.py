@@ -19,6 +19,7 @@ from kdprobe.errors import ConfigError, ModelError
 from kdprobe.models import create, load, model_info
 from kdprobe.models.creation import ANATOMY, count_parameters, relabel
 from kdprobe.models.description import describe, shown_as
+from kdprobe.models.foreign.embeddings import uncovered
 from kdprobe.models.foreign.starting import Started, start_from
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.stages import Need, measure
@@ -107,7 +108,10 @@ def build(
         if config.teacher_facts is not None and config.teacher_facts.store is not None:
             shown = StoredTeacher(shown, config, method, train=found.train, inputs=inputs)
     network = None if started.sha256 is None else {"args": info.args, "mean": info.mean, "std": info.std}
-    notes = (*([started.note] if started.note else []), *_frozen_note(student, config), *_size_note(found, shown))
+    notes = (
+        *([started.note] if started.note else []), *_frozen_note(student, config), *_size_note(found, shown),
+        *_edge_notes(student, teacher), *_untested_note(found),
+    )  # fmt: skip
     shuffles = config.teacher_facts is not None and config.teacher_facts.shuffle
     return Job(found, student, shown, method, objective, layout, inputs, notes, network, shuffles_teacher=shuffles)
 
@@ -124,6 +128,23 @@ def _size_note(data: DataSet, teacher: Teacher | StoredTeacher | None) -> Iterat
             f"the teacher sees images of {teacher.info.image_size} px and the student of {data.image_size} px, both "
             f"made from views of {data.train.image_size} px"
         )
+
+
+def _edge_notes(student: nn.Module, teacher: nn.Module | None) -> Iterator[str]:
+    """Of both networks, what of their images they do not see."""
+    for who, network in (("student", student), ("teacher", teacher)):
+        if network is not None and (edge := uncovered(network, model_info(network).image_size)):
+            yield f"the {who} does not see whole images: {edge}"
+
+
+def _untested_note(data: DataSet) -> Iterator[str]:
+    """Which classes no accuracy speaks of."""
+    counts = data.test.labels.bincount(minlength=data.n_classes) if data.classes else torch.ones(0)
+    names = [repr(str(data.classes[place])) for place in (counts == 0).nonzero().flatten().tolist()]
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        of = "it" if len(names) == 1 else "them"
+        yield f"no {data.evaluated_on} images of {shown}: the accuracy says nothing of {of}"
 
 
 def data_of(
@@ -211,7 +232,10 @@ def _teacher(
     if not KNOWN_METHODS[name].uses_teacher:
         if config.teacher is not None or config.teacher_facts is not None:
             given = config.teacher or "facts of one (teacher.…)"
-            raise ModelError(f"method {name!r} has no use for a teacher, but {given} was given")
+            raise ModelError(
+                f"method {name!r} has no use for a teacher, but {given} was given; leave it out, one of a recipe by "
+                "--set teacher=null"
+            )
         return None
     path, size = needs_teacher(name, config.teacher), model_info(student).image_size
     facts = (config.teacher_facts or TeacherFacts()).of_network()

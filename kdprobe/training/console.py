@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdprobe.data.loaders import Batch
-from kdprobe.terminal.progress import progress, say
+from kdprobe.terminal.progress import progress, say, worded_time
 from kdprobe.training.loggers.contract import Logger
 from kdprobe.training.loggers.making import Listeners
 from kdprobe.training.state import Position
@@ -48,19 +48,22 @@ class Watch:
             position: that after the epoch.
         """
         loss, terms, accuracy = record["loss"], record["terms"], record["accuracy"]
-        left = (self.n_epochs - position.epoch) * position.seconds / position.epoch
+        left = (self.n_epochs - position.epoch) * record["seconds"]
         each = "  ".join(f"{name} {value:.3f}" for name, value in terms.items()) if len(terms) > 1 else ""
         self.say(
             f"epoch {position.epoch}/{self.n_epochs}  loss {loss:.3f}  "
             f"{'' if accuracy is None else f'accuracy {accuracy:.4f}  '}"
-            f"{record['images_per_second']:,.0f} images/s  {left:.0f} s left  {each}".rstrip()
+            f"{record['images_per_second']:,.0f} images/s  {worded_time(left)} left  {each}".rstrip()
         )
         self.log(record)
 
     def skipped(self, n_training: int, n_evaluation: int) -> dict[str, int]:
         """Report how many images could not be decoded, if any, and return the numbers for the record."""
         if n_training or n_evaluation:
-            self.say(f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded")
+            self.say(
+                f"skipped {n_training} training and {n_evaluation} evaluation images that cannot be decoded (kdprobe "
+                "data check names them)"
+            )
         return {"skipped": n_training, "skipped_in_evaluation": n_evaluation}
 
     def log(self, record: Mapping[str, Any]) -> None:

@@ -100,11 +100,13 @@ class Trainer:
             Stopped: if the run was asked to stop, after its state was saved.
         """
         self.group.seed(self.seed, position.epoch, position.step)
+        start = time.perf_counter()
         with keeper.stop.at_once():
             self.kept = keep(self.job, self.settings, self.data, self.group, watch)
         if self.kept is not None:
             self.job.objective.head = self.kept.head
             watch.say(f"what enters {self.kept.head} is computed once, as everything before it is frozen")
+            position.seconds += time.perf_counter() - start
         if position.epoch == position.step == 0:
             keeper.begin()
         while position.epoch < self.settings.epochs:

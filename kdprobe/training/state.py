@@ -38,7 +38,7 @@ class Position:
         step: steps done in the epoch that is under way.
         best_accuracy: highest so far, a fraction.
         best_epoch: the epoch after which it was reached.
-        seconds: spent in training in the epochs done.
+        seconds: spent in training in the epochs done, and in computing what is computed once for all of them.
         epoch_seconds: spent in the epoch that is under way.
         n_images: training images, which must not change.
     """

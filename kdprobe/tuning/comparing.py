@@ -138,9 +138,11 @@ def choices(plan: Plan, trials: Ledger) -> dict[str, Chosen]:
         shares = [None if result is None else float(result["accuracy"]) for result in results]
         best = best_trial([math.nan if share is None else share for share in shares])
         if best is None:
+            attempt = trials.state(own[0].id).attempt
+            why = f" (the first: {attempt.error})" if attempt is not None and attempt.error else ""
             raise SweepError(
-                f"all {plan.n_trials} trials of {one.name} diverged, so there is none to choose; give a lower "
-                "training.optimizer.lr and another --out"
+                f"all {plan.n_trials} trials of {one.name} diverged{why}, so there is none to choose; change what "
+                "makes them diverge, such as training.optimizer.lr, and give another --out"
             )
         ids = tuple(cell.id for cell in own)
         found[one.name] = Chosen(trial=best, tried=tuple(plan.settings(one)), accuracies=tuple(shares), cells=ids)

@@ -43,15 +43,21 @@ def list_data() -> None:
 
 
 @click.command("recipes")
-def list_recipes() -> None:
-    """List the recipes that are shipped.
+@click.argument("name", required=False)
+def list_recipes(name: str | None) -> None:
+    """List the recipes that are shipped, or show the one called NAME.
+
+    What is shown is a file that can be changed and trained: `kdprobe list recipes NAME > mine.yaml`.
 
     \b
     Example:
-      kdprobe list recipes
+      kdprobe list recipes digits/resnet8-kd
     """
-    from kdprobe.recipe import recipes
+    from kdprobe.recipe import recipe_text, recipes
 
+    if name is not None:
+        echo(recipe_text(name).rstrip())
+        return
     show_names({name: _comment(file.read_text(encoding="utf-8")) for name, file in recipes().items()})
 
 

@@ -32,6 +32,22 @@ def regridded(tensors: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     return found, said
 
 
+def uncovered(model: nn.Module, image_size: int) -> str:
+    """That a network's patches leave an edge of its images out, in words; empty if they do not."""
+    embed = getattr(model, "patch_embed", None)
+    cut = getattr(embed, "proj", None)
+    if not isinstance(cut, nn.Conv2d) or cut.kernel_size != cut.stride or any(cut.padding):
+        return ""  # patches overlap, or are padded
+    side = cut.stride[0]
+    rest = image_size % side
+    if not rest or getattr(embed, "dynamic_img_pad", False):
+        return ""
+    return (
+        f"its patches of {side} px cover {image_size - rest} of {image_size} px, and the edge beyond them is not "
+        f"seen: take a multiple of {side}"
+    )
+
+
 _Grid = tuple[int, int]
 
 

@@ -21,7 +21,7 @@ from kdprobe.errors import CheckpointError, KdprobeError, ModelError
 from kdprobe.files import sha256
 from kdprobe.models.cifar import CIFAR_NAMES
 from kdprobe.models.creation import attach, create, described_by, model_info
-from kdprobe.models.foreign.embeddings import regridded
+from kdprobe.models.foreign.embeddings import regridded, uncovered
 from kdprobe.models.foreign.misfit import Place, misfit
 from kdprobe.models.foreign.places import fill, find_places, only_place, shapes_of
 from kdprobe.models.foreign.published import is_timms, published
@@ -81,23 +81,10 @@ def load_foreign(
                 mean, std = STATISTICS.get(info.n_classes, (mean, std))
             digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
             done = f"position embeddings of {path} are resampled {'; '.join(place.changes)}" if place.changes else ""
-            done += _uncovered(model, info.image_size) if done else ""
+            done += f"; {edge}" if done and (edge := uncovered(model, info.image_size)) else ""
             return attach(model, replace(info, mean=tuple(mean), std=tuple(std), sha256=digest, remark=done))
     assert first is not None
     raise CheckpointError(misfit(path, groups, *first))
-
-
-def _uncovered(model: nn.Module, image_size: int) -> str:
-    """That a network's patches leave an edge of its images out, in words; empty if they do not."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    side = patch[0] if isinstance(patch, tuple) else patch
-    rest = image_size % side if isinstance(side, int) and side else 0
-    if not rest:
-        return ""
-    return (
-        f"; its patches of {side} px cover {image_size - rest} of {image_size} px, and the edge beyond them is not "
-        f"seen: take a multiple of {side}"
-    )
 
 
 def split_key(spec: str) -> tuple[Path, str | None]:

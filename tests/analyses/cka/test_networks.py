@@ -285,6 +285,9 @@ def test_intervals_of_two_minibatches_are_not_known(images):
     assert set(result.to_frame()["no_interval"]) == {reason}
     assert "nan" not in result.summary()
     assert f"no interval where none is shown: {reason}" in result.summary()
+    assert ("samples are few" in result.summary()) == (result.facts["n_samples"] < 20)
+    few = cka(Net(), Net(seed=1), images[:1, :8])
+    assert "\n8 samples are few: chance alone makes CKA of them differ widely; give more images" in few.summary()
     whole = cka(Net(), Net(seed=1), images)
     assert whole.facts["no_interval"] == ""
     assert set(whole.to_frame()["no_interval"]) == {""}

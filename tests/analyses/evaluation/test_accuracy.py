@@ -184,6 +184,7 @@ def test_several_networks_against_one_are_adjusted_by_holm() -> None:
     assert "+10.00 (p = 0.04)" in text  # twice the smaller p value,
     assert "+5.00 (p = 0.04)" in text  # and no less
     assert text.splitlines()[2].split()[-1] == "-"
+    assert "p of a difference from b by permutation over the images, Holm's for all networks tested; it is of" in text
 
 
 def test_calibration_is_part_of_the_result(checkpoints: list[str]) -> None:

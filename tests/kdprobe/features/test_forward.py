@@ -153,7 +153,7 @@ def test_a_function_that_fails_or_runs_nothing_is_told():
     net = Towers()
     with (
         capture(net, "images.0", forward=lambda model, batch: batch) as features,
-        pytest.raises(CaptureError, match=r"layer 'images\.0' exists but did not run"),
+        pytest.raises(CaptureError, match=r"layer 'images\.0' exists but did not run$"),
     ):
         features(IMAGES)
     with capture(net, "images.0", forward=lambda model, batch: model.look(batch[0])) as features:

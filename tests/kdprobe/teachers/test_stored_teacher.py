@@ -140,11 +140,14 @@ def test_a_training_that_reads_equals_the_one_that_wrote_and_the_teacher_is_aske
     asked.clear()
     train(stored, tmp_path / "writer", device="cpu")
     assert asked.count(16) == 2 * N_TRAIN // 16  # two epochs of four
-    assert "S: logits of 96 views, 2 epochs, float32: 0.0 MB, 0% there" in capsys.readouterr().err
+    assert (
+        "S: logits of 96 views, 2 epochs, float32: 0.0 MB, 0% there; the teacher is not asked after epoch 2"
+        in capsys.readouterr().err
+    )
     asked.clear()
     result = train(stored, tmp_path / "reader", device="cpu")
     assert 16 not in asked
-    assert "2 epochs, float32: 0.0 MB, 100% there" in capsys.readouterr().err
+    assert "2 epochs, float32: 0.0 MB, 100% there\n" in capsys.readouterr().err
     assert result["teacher_store"] == {"dtype": "float32", "outputs": ["logits"]}
     assert outcome(tmp_path / "writer") == outcome(tmp_path / "reader") == outcome(tmp_path / "plain")
     more = override(stored.model_dump(mode="json"), ["seed=9", "method={name: rkd}", "training.epochs=1"])

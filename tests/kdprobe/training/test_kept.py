@@ -63,6 +63,8 @@ def test_a_head_on_kept_features_is_trained_as_on_images(recipe, assignments, tm
 def test_it_is_resumed_to_the_bit_and_says_so(tmp_path, monkeypatch, capsys):
     train(config("digits/resnet8", *HEAD_ALONE), tmp_path / "whole", device="cpu")
     assert "what enters fc is computed once, as everything before it is frozen" in capsys.readouterr().err
+    whole = RunFolder(tmp_path / "whole")
+    assert whole.result()["seconds"] > sum(line["seconds"] for line in whole.metrics()), "computing it took time too"
     stop_after(8, monkeypatch)
     with pytest.raises(Stopped):
         run("digits/resnet8", HEAD_ALONE, tmp_path / "run")

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import unicodedata
+import zlib
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ from kdprobe.models.checkpoint import save
 
 def images(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(names):
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name, format="PNG")
+    for name in names:
+        Image.new("RGB", (8, 8), tuple(zlib.crc32(str(folder / name).encode()).to_bytes(4)[:3])).save(
+            folder / name, "PNG"
+        )
 
 
 @pytest.fixture
@@ -223,3 +226,14 @@ def test_training_and_evaluation_say_what_is_left_out(
     assert len(re.findall(said, capsys.readouterr().err)) == 1
     judge(tmp_path / "run", workers=0)
     assert capsys.readouterr().err == ""
+
+
+def test_copies_of_training_images_test_nothing(root: Path) -> None:
+    train, test = root / "train", root / "test"
+    shutil.copy(train / "cat" / "0.png", test / "dog" / "2.png")
+    alone = f"{test / 'dog' / '2.png'} of {train / 'cat' / '0.png'} is a copy, so it tests nothing"
+    assert check(f"folder:{root}").complaints == [alone]
+    shutil.copy(train / "dog" / "1.png", test / "cat" / "5.png")
+    (complaint,) = check(f"folder:{root}").complaints
+    first = f"{test / 'cat' / '5.png'} of {train / 'dog' / '1.png'}"
+    assert complaint == f"2 test images are copies of training images, the first {first}, so they test nothing"
