@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from analyses.latency import Latencies
+from kdprobe.formats.tables import aligned
 from kdprobe.models import model_info
 from kdprobe.models.hooks import hooked
 from kdprobe.provenance import provenance
@@ -134,7 +135,7 @@ def complexity_summary(result: Result) -> str:
     )
     for place, size in enumerate(result.arrays.get("batch_size", ())):
         shown[f"ms, batch {size}"] = [worded_latency(one) for one in result.arrays["latency"][:, place]]
-    return str(shown.to_string(index=False))
+    return aligned(dict(shown.items()))
 
 
 def worded_latency(seconds: Float64[ndarray, " 3"]) -> str:

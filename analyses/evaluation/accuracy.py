@@ -15,6 +15,7 @@ from analyses.evaluation.predictions import Judged
 from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
 from kdprobe.devices import exact_float32
+from kdprobe.formats.tables import aligned
 from kdprobe.mean_interval import holm, wilson, worded_p_value
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -129,7 +130,7 @@ def evaluation_summary(result: Result) -> str:
             + (", Holm's for all networks tested" if len(result.facts["names"]) > 2 else "")
             + "; it is of these networks, not of their methods: other seeds give other ones"
         ]
-    return "\n".join([pd.DataFrame(table).to_string(index=False), *tests])
+    return "\n".join([aligned(table), *tests])
 
 
 def _adjusted(result: Result, key: str) -> ndarray:

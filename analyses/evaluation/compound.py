@@ -22,6 +22,7 @@ from kdprobe.data.sources.ferplus import FAMILIES, compounds
 from kdprobe.data.sources.rafdb import BASIC, COMPOUND
 from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
+from kdprobe.formats.tables import aligned
 from kdprobe.mean_interval import wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
@@ -143,7 +144,7 @@ def compound_table(result: Result) -> pd.DataFrame:
 def compound_summary(result: Result) -> str:
     """Each network's three accuracies with their intervals, as a table."""
     readings = {reading: [worded_share(interval) for interval in result.arrays[reading]] for reading in READINGS}
-    return pd.DataFrame({"model": result.facts["names"]} | readings).to_string(index=False)
+    return aligned({"model": result.facts["names"]} | readings)
 
 
 def _require_pairs(scores: Tensor, pairs: Tensor) -> None:

@@ -122,6 +122,7 @@ def compare_runs(
       kdprobe runs compare runs --out comparison.npz
     """
     from kdprobe.cli.saving import Saving
+    from kdprobe.formats.tables import aligned
     from kdprobe.runs.compare import (
         accuracy_differences,
         budget_differences,
@@ -141,7 +142,7 @@ def compare_runs(
     compared = accuracy_differences(groups, baseline=baseline)
     if not quiet:
         echo(shared(groups))
-        echo(table(groups, best=best).to_string(index=False))
+        echo(aligned(dict(table(groups, best=best).items())))
         if any(len(entry.seeds) > 1 for entry in groups):
             echo(lines(compared))
     unfinished = [str(run.path) for run in found if not run.finished]

@@ -1,13 +1,30 @@
-"""Text in tables: CSV that a spreadsheet shows as it is, and LaTeX that prints it."""
+"""Text in tables: CSV that a spreadsheet shows as it is, LaTeX that prints it, and columns for a terminal."""
 
 import csv
 import io
 import re
+import textwrap
+from collections.abc import Iterable, Mapping
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # also in full width
 _QUOTED = re.compile(r"[,;|\"\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _WORDS = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"}
 _SPECIAL = {sign: rf"\text{word}{{}}" for sign, word in _WORDS.items()} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+_WIDEST = 60  # of a name on one line
+
+
+def aligned(columns: Mapping[str, Iterable[object]]) -> str:
+    """Lines of text for a terminal: the first column, names, to the left and folded where long, others to the right."""
+    names, *numbers = ([head, *map(str, cells)] for head, cells in columns.items())
+    folded = [textwrap.wrap(name, _WIDEST, subsequent_indent="  ", break_on_hyphens=False) or [""] for name in names]
+    widest = max(len(line) for lines in folded for line in lines)
+    rooms = [max(map(len, cells)) for cells in numbers]
+    found = []
+    for (first, *rest), *cells in zip(folded, *numbers, strict=True):
+        padded = [f"{text:>{room}}" for text, room in zip(cells, rooms, strict=True)]
+        found += ["  ".join([f"{first:<{widest}}", *padded]).rstrip(), *rest]
+    return "\n".join(found)
 
 
 def as_latex(text: str) -> str:

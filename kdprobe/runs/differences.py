@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 
 from kdprobe.errors import RunError, near_matches
+from kdprobe.formats.tables import aligned
 from kdprobe.mean_interval import difference_interval, difference_p_value, differs, holm, worded, worded_p_value
 
 Compared = dict[str, Any]  # a pair of methods, as the kind "comparison" stores it
@@ -64,9 +65,8 @@ def differences(
 def lines(found: Sequence[Compared]) -> str:
     """The differences of accuracies as lines of text."""
     pairs = [f"{entry['method']} - {entry['other']}" for entry in found]
-    wide = max(map(len, pairs), default=0)
     words = [worded_difference(entry, scale=100, unit=" points") for entry in found]
-    return "\n".join(f"{pair:<{wide}}  {text}" for pair, text in zip(pairs, words, strict=True))
+    return aligned({"difference": pairs, "": words})
 
 
 def told(entry: Compared) -> str:

@@ -99,8 +99,9 @@ def test_what_is_not_tested_says_why():
 def test_lines_say_difference_interval_and_p_value():
     text = lines(compared([[0.9, 0.91, 0.92], [0.8, 0.79, 0.78], [0.7, 0.71, 0.7]]))
     assert text.splitlines() == [
+        "difference",
         "at - plain  +20.67 ± 2.87 points (p = 0.0021)",
-        "kd - plain  +8.67 ± 2.87 points (p = 0.0059)",
+        "kd - plain   +8.67 ± 2.87 points (p = 0.0059)",
     ]
 
 
