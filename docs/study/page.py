@@ -162,23 +162,46 @@ def chosen(name: str) -> str:
 
 def rates(kind: str) -> str:
     """Accuracies by equal rates of both networks, and what each differs from no dropout."""
-    result = _result(f"rates-dropout-{kind}.npz")
-    found = {
-        f"{rate:g}": result.arrays["accuracy"][place, place] for place, rate in enumerate(result.facts["rates_teacher"])
-    }
-    n_images = result.facts["n_images"]
+    found, n_images = _of_rates(kind)
     table = np.stack(list(found.values()))
     compared = differences({"accuracy": table}, dict.fromkeys(found, "dropkd"), [n_images] * len(found), baseline="0")
     against = {entry["method"]: worded_difference(entry, scale=100) for entry in compared}
+    swept = {
+        _setting(one, rate): values for one in ("feature", "logit") for rate, values in _of_rates(one)[0].items()
+    }  # the published rates are in both
+    pairs = [(_setting(kind, rate), _setting(kind, "0")) for rate in against]
+    together = pooled_differences(np.stack(list(swept.values())), list(swept), pairs)
+    assert together is not None, "trainings of several seeds scatter"
+    pooled = {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences}
     rows = [
         {
             "rate": rate,
             "accuracy %": worded_interval(values, scale=100, n_images=n_images),
-            "minus rate 0": against.get(rate, ""),
+            "minus rate 0, paired": against.get(rate, ""),
+            "with one variance": pooled.get(_setting(kind, rate), ""),
         }
         for rate, values in found.items()
     ]
-    return "\n".join([*markdown(rows), "", _power(table - table[:1], len(compared))])
+    least = (
+        f"With one variance for all {len(swept)} settings of the sweep ({together.freedom} degrees of freedom, a "
+        f"standard deviation of {100 * together.deviation:.2f} points) it would have been "
+        f"{100 * together.detectable:.1f} points."
+    )
+    return "\n".join([*markdown(rows), "", f"{_power(table - table[:1], len(compared))} {least}"])
+
+
+def _of_rates(kind: str) -> tuple[dict[str, ndarray], int]:
+    """Accuracies over seeds by equal rate, and the number of test images."""
+    result = _result(f"rates-dropout-{kind}.npz")
+    shares = result.arrays["accuracy"]
+    return {f"{rate:g}": shares[place, place] for place, rate in enumerate(result.facts["rates_teacher"])}, int(
+        result.facts["n_images"]
+    )
+
+
+def _setting(kind: str, rate: str) -> str:
+    """The name of one setting of the sweep: rates of the other kind are the published ones."""
+    return "published" if rate == "0.5" else f"{kind} {rate}"
 
 
 def _power(paired: ndarray, n_tests: int) -> str:
