@@ -135,7 +135,7 @@ def complexity_summary(result: Result) -> str:
     )
     for place, size in enumerate(result.arrays.get("batch_size", ())):
         shown[f"ms, batch {size}"] = [worded_latency(one) for one in result.arrays["latency"][:, place]]
-    return aligned(dict(shown.items()))
+    return aligned(shown.to_dict("list"))
 
 
 def worded_latency(seconds: Float64[ndarray, " 3"]) -> str:

@@ -26,6 +26,23 @@ def shorten(name: str, limit: int = 34) -> str:
     return f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"
 
 
+def shortened(names: Sequence[str], limit: int = 34) -> list[str]:
+    """Names of at most `limit` characters; different ones stay different."""
+    return told_apart([shorten(name, limit) for name in names], names)
+
+
+def told_apart(shown: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Shortened names, numbered where different ones have become the same."""
+    alike: dict[str, list[str]] = {}
+    for text, name in zip(shown, names, strict=True):
+        if name not in alike.setdefault(text, []):
+            alike[text].append(name)
+    return [
+        f"{shorten(text, max(len(text) - 4, 4))} ({alike[text].index(name) + 1})" if len(alike[text]) > 1 else text
+        for text, name in zip(shown, names, strict=True)
+    ]
+
+
 def fit(text: str, size: float, room: float) -> str:
     """A line of text shortened to `room` points, but never to fewer than ten characters."""
     most = min(len(text), 10 + int(room / (size * _NARROWEST)))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from figures.grid import grid_of
-from figures.labels import fit, shorten, widest
+from figures.labels import fit, shorten, told_apart, widest
 from figures.sheet import Sheet, size_of
 from figures.style import INK, LABEL, TITLE, pt
 
@@ -36,7 +36,7 @@ class Rows:
     """
 
     def __init__(self, sheet: Sheet, names: Sequence[str], *, n: int, most: int, pitch: float, foot: float) -> None:
-        self.names = [fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in names]
+        self.names = told_apart([fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in names], names)
         self.grid = grid_of(
             n, sheet.width, left=widest(self.names, TITLE) + 12, gap=BETWEEN, least=_NARROWEST, most=most, right=12
         )

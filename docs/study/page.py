@@ -8,7 +8,7 @@ there says so.
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -329,9 +329,9 @@ def _correlation(pairs: Sequence[tuple[str, float, float]]) -> str:
 
 
 def apart(name: str) -> str:
-    """Whether methods cluster, or seeds."""
-    lines = []
-    for one in _result(f"{name}/map.npz").facts["groupings"]:
+    """Whether methods cluster, or seeds, and which methods have their nearest neighbours among others."""
+    lines, result = [], _result(f"{name}/map.npz")
+    for one in result.facts["groupings"]:
         given = "seeds" if one["of"] == "methods" else "methods"
         what = f"* {one['of'].capitalize()}, given {given}"
         lines.append(
@@ -340,6 +340,22 @@ def apart(name: str) -> str:
             else f"{what}: {100 * one['share']:.1f} % of the squared distances (PERMANOVA, p = {one['p_value']:.2g}, "
             f"{one['n_networks']} networks)."
         )
+    called = methods_of(name, _result(f"{name}/fidelity.npz"))
+    students = [place for place, method in enumerate(result.facts["methods"]) if method is not None]
+    methods = [called[result.facts["methods"][place]] for place in students]
+    alike = result.arrays["similarity"][np.ix_(students, students)].copy()
+    np.fill_diagonal(alike, -np.inf)
+    found: dict[str, Counter[str]] = {method: Counter() for method in dict.fromkeys(methods)}
+    for method, nearest in zip(methods, alike.argmax(1).tolist(), strict=True):
+        found[method][methods[nearest]] += 1
+    same = sum(of[method] for method, of in found.items())
+    others = [
+        f"{method} ({', '.join(f'{other} {count}' for other, count in sorted(of.items()) if other != method)})"
+        for method, of in sorted(found.items())
+        if of[method] < of.total()
+    ]
+    among = f"; others of {'; '.join(others)}" if others else ""
+    lines.append(f"* The most similar other student is one of the same method for {same} of {len(methods)}{among}.")
     return "\n".join(lines)
 
 

@@ -118,6 +118,18 @@ def fidelity(name: str) -> Figure:
     return draw(result, names=methods_of(name, result))
 
 
+def where_they_lie(name: str) -> Figure:
+    """The map, its methods called as the comparison calls them."""
+    result = load_result(RESULTS / f"{name}/map.npz")
+    called = methods_of(name, load_result(RESULTS / f"{name}/fidelity.npz"))
+    of_runs = {
+        network: f"{called[method]}, seed {seed}"
+        for network, method, seed in zip(*(result.facts[key] for key in ("networks", "methods", "seeds")), strict=True)
+        if method is not None
+    }
+    return draw(result, names={**called, **of_runs})
+
+
 def of_result(file: str) -> Figure:
     """A result as kdprobe draws it."""
     return draw(load_result(RESULTS / file))
@@ -133,7 +145,7 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
             (f"{name}-shares", shares, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-fidelity", fidelity, name, ["networks.csv", f"{name}/fidelity.npz"]),
-            (f"{name}-map", of_result, f"{name}/map.npz", [f"{name}/map.npz"]),
+            (f"{name}-map", where_they_lie, name, ["networks.csv", f"{name}/map.npz", f"{name}/fidelity.npz"]),
         )
     ),
     ("rates", rates, "", ["rates-dropout-feature.npz", "rates-dropout-logit.npz"]),

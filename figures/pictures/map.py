@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 
 from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
-from figures.labels import LEADING, fit, label_rows, shorten, text_width, widest
+from figures.labels import LEADING, fit, label_rows, shorten, shortened, text_width, told_apart, widest
 from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
 from figures.sheet import Legend, Sheet, legend_of, size_of
@@ -81,7 +81,8 @@ def _room(sheet: Sheet) -> float:
 
 
 def _names_of(facts: Mapping[str, Any], order: Sequence[int], room: float) -> list[str]:
-    return [fit(shorten(facts["networks"][index]), LABEL, min(_NAMES, 0.3 * room)) for index in order]
+    names = [facts["networks"][index] for index in order]
+    return told_apart([fit(shorten(name), LABEL, min(_NAMES, 0.3 * room)) for name in names], names)
 
 
 def _lay_out(sheet: Sheet, result: Result, order: Sequence[int]) -> tuple[_Box, _Box, tuple[float, float]]:
@@ -253,8 +254,10 @@ def _draw_scale(sheet: Sheet, image: AxesImage, result: Result, at: _Box, end: f
 def _legend(facts: Mapping[str, Any], looks: Sequence[Look], room: float) -> Legend:
     """One entry for each method, for the teachers, and for networks that are neither."""
     found: dict[str, Line2D] = {}
+    methods = list(dict.fromkeys(method for method in facts["methods"] if method is not None))
+    called = dict(zip(methods, shortened(methods, 30), strict=True))
     for method, teacher, look in zip(facts["methods"], facts["teachers"], looks, strict=True):
-        name = "teacher" if teacher else "not a run" if method is None else shorten(method, 30)
+        name = "teacher" if teacher else "not a run" if method is None else called[method]
         found.setdefault(name, Line2D([], [], linestyle="", label=name, mec="white", mew=pt(0.5), **look))
     ordered = sorted(found, key=lambda name: name != "teacher")
     more = len(ordered) - _ENTRIES

@@ -8,7 +8,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures.labels import LEADING, fit, shorten, widest, wrap
+from figures.labels import LEADING, fit, shorten, told_apart, widest, wrap
 from figures.picture import on_figure
 from figures.pictures.comparison import diamond, dot, teacher_line
 from figures.pictures.curves import look
@@ -40,7 +40,8 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
     """
     sheet = Sheet(fig)
     remarks = sheet.lines(first_few(remarks_on(result)))
-    names = [fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in result.facts["methods"]]
+    methods = result.facts["methods"]
+    names = told_apart([fit(shorten(name), TITLE, NAMES_SHARE * sheet.width) for name in methods], methods)
     left, base = widest(names, TITLE) + 12, LABEL * LEADING * len(remarks)
     legend = legend_of(_handles(result), sheet.width - 12)
     room = sheet.width - left - 10

@@ -142,7 +142,7 @@ def compare_runs(
     compared = accuracy_differences(groups, baseline=baseline)
     if not quiet:
         echo(shared(groups))
-        echo(aligned(dict(table(groups, best=best).items())))
+        echo(aligned(table(groups, best=best).to_dict("list")))
         if any(len(entry.seeds) > 1 for entry in groups):
             echo(lines(compared))
     unfinished = [str(run.path) for run in found if not run.finished]

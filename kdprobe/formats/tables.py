@@ -5,6 +5,7 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # also in full width
 _QUOTED = re.compile(r"[,;|\"\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -14,9 +15,9 @@ _SPECIAL = {sign: rf"\text{word}{{}}" for sign, word in _WORDS.items()} | {sign:
 _WIDEST = 60  # of a name on one line
 
 
-def aligned(columns: Mapping[str, Iterable[object]]) -> str:
+def aligned(columns: Mapping[Any, Iterable[object]]) -> str:
     """Lines of text for a terminal: the first column, names, to the left and folded where long, others to the right."""
-    names, *numbers = ([head, *map(str, cells)] for head, cells in columns.items())
+    names, *numbers = ([str(head), *map(str, cells)] for head, cells in columns.items())
     folded = [textwrap.wrap(name, _WIDEST, subsequent_indent="  ", break_on_hyphens=False) or [""] for name in names]
     widest = max(len(line) for lines in folded for line in lines)
     rooms = [max(map(len, cells)) for cells in numbers]
