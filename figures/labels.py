@@ -26,7 +26,7 @@ def shorten(name: str, limit: int = 34) -> str:
     return f"{name[:head]}…{name[len(name) - (limit - 1 - head) :]}"
 
 
-def shortened(names: Sequence[str], limit: int = 34) -> list[str]:
+def shorten_all(names: Sequence[str], limit: int = 34) -> list[str]:
     """Names of at most `limit` characters; different ones stay different."""
     return told_apart([shorten(name, limit) for name in names], names)
 

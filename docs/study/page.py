@@ -340,9 +340,10 @@ def apart(name: str) -> str:
             else f"{what}: {100 * one['share']:.1f} % of the squared distances (PERMANOVA, p = {one['p_value']:.2g}, "
             f"{one['n_networks']} networks)."
         )
-    called = methods_of(name, _result(f"{name}/fidelity.npz"))
+    named = (RESULTS / name / "fidelity.npz").exists()
+    called = methods_of(name, _result(f"{name}/fidelity.npz")) if named else {}
     students = [place for place, method in enumerate(result.facts["methods"]) if method is not None]
-    methods = [called[result.facts["methods"][place]] for place in students]
+    methods = [called.get(result.facts["methods"][place], result.facts["methods"][place]) for place in students]
     alike = result.arrays["similarity"][np.ix_(students, students)].copy()
     np.fill_diagonal(alike, -np.inf)
     found: dict[str, Counter[str]] = {method: Counter() for method in dict.fromkeys(methods)}

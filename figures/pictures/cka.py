@@ -19,7 +19,7 @@ from figures.labels import (
     note_under,
     room_below,
     shorten,
-    shortened,
+    shorten_all,
     text_width,
     title_axes,
     told_apart,
@@ -77,7 +77,7 @@ def draw_cka(result: Result, ax: Axes | None, fig: FigureBase | None) -> Axes:
     at, whole = (room.at, room.whole) if room else ((0.0, 0.0), (width, height))
     bar.set_label(fit(shown.label, TITLE, max(height, whole[1] - 6)), labelpad=pt(3))
     label_rows(axes, _rows(result, whole[0] - _BAR_ROOM - TITLE - 16 - _LEAST if room else width), height / n_rows)
-    label_columns(axes, shortened(result.facts["student_layers"]), width / n_columns)
+    label_columns(axes, shorten_all(result.facts["student_layers"]), width / n_columns)
     across, up = (f"{who}: {result.facts[who]}, layer" for who in ("student", "teacher"))
     title_axes(axes, across, up, at, whole)
     note_under(axes, shown.notes, whole[0] - 6, at[0] - 3 if room else 0.0)
@@ -111,7 +111,7 @@ def _placed(result: Result, shown: _Shown, fig: FigureBase | None) -> tuple[Axes
     sheet = Sheet(fig, columns=1 if one_column else 2)
     left = widest(_rows(result, sheet.width - _BAR_ROOM - TITLE - 16 - _LEAST)) + TITLE + 16
     width = sheet.width - left - _BAR_ROOM
-    columns = shortened(result.facts["student_layers"])
+    columns = shorten_all(result.facts["student_layers"])
     bottom = (LABEL * LEADING + 2) * len(shown.notes) + room_below(columns, width / n_columns) + TITLE + 9
     above = 6 + MARK * len(shown.marks)
     natural = width * float(np.clip(n_rows / n_columns, 0.5, 1.3 if one_column else 1.0))

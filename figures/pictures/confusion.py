@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from figures.grid import Grid, grid_of
 from figures.heatmap import ANNOTATED, annotate, paint
-from figures.labels import fit, fitting, head, label_columns, label_rows, room_below, shortened, widest
+from figures.labels import fit, fitting, head, label_columns, label_rows, room_below, shorten_all, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet
 from figures.style import BARE, INK, LABEL, TITLE, colours, pt
@@ -37,8 +37,8 @@ def draw_confusion(result: Result, fig: FigureBase | None) -> FigureBase:
         to 12 classes; one bar per model if there are several, in the same colours.
     """
     confusion = result.arrays["confusion"]
-    names = shortened(result.facts["names"])
-    classes = shortened(result.facts["classes"], 22)
+    names = shorten_all(result.facts["names"])
+    classes = shorten_all(result.facts["classes"], 22)
     sheet = Sheet(fig, columns=1 if len(names) == 1 else 2)
     true = [fit(name, LABEL, 0.3 * sheet.width) for name in with_counts(classes, confusion[0])]
     most = {1: 1, 2: 2, 4: 2}.get(len(names), 3)

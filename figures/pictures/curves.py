@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from figures.grid import grid_of
-from figures.labels import LEADING, shortened
+from figures.labels import LEADING, shorten_all
 from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
 from figures.sheet import Sheet, legend_of
@@ -37,7 +37,7 @@ def draw_curves(result: Result, fig: FigureBase | None) -> FigureBase:
     """
     sheet, panels = Sheet(fig), panels_of(result)
     remarks = sheet.lines(first_few(remarks_on(result)))
-    names = shortened(result.facts["names"])
+    names = shorten_all(result.facts["names"])
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
     legend = legend_of(handles, sheet.width - 34)
     grid = grid_of(len(panels), sheet.width, left=40, gap=_GAP, least=90, most=2)

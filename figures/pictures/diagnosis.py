@@ -6,7 +6,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import fit, label_rows, shortened, widest
+from figures.labels import fit, label_rows, shorten_all, widest
 from figures.picture import on_axes
 from figures.sheet import Sheet, legend_of, size_of
 from figures.style import LABEL, MUTED, TITLE, hue, pt
@@ -32,7 +32,7 @@ def draw_diagnosis(result: Result, ax: Axes | None, fig: FigureBase | None) -> A
         the axes: for each term its share of the loss and of the gradient, and the cosine between its gradient and the
         task's.
     """
-    names = shortened(result.facts["terms"], 26)
+    names = shorten_all(result.facts["terms"], 26)
     handles = [Patch(color=colour, label=f"share of the {name}") for name, colour in _parts()]
     left, across = 0.0, 0
     if ax is None:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.patches import Patch
 
-from figures.labels import LEADING, fit, fitting, shorten, shortened, widest
+from figures.labels import LEADING, fit, fitting, shorten, shorten_all, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
 from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, pt
@@ -29,7 +29,7 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
         the figure.
     """
     n_students, n_pairs, _ = result.arrays["teacher_general"].shape
-    sheet, names = Sheet(fig), shortened(result.facts["names"], 24)
+    sheet, names = Sheet(fig), shorten_all(result.facts["names"], 24)
     pairs = zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
     layers = [fit(f"{shorten(one, 18)} / {shorten(other, 18)}", LABEL, 0.3 * sheet.width) for one, other in pairs]
     legend = legend_of([Patch(color=hue(index), label=name) for index, name in enumerate(names)], sheet.width - 12)

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import dendrogram, is_valid_linkage
 
 from figures.calibrated import beside_null
 from figures.heatmap import ANNOTATED, MARK, annotate, colour_bar, mark_cells, paint
-from figures.labels import LEADING, fit, label_rows, shorten, shortened, text_width, told_apart, widest
+from figures.labels import LEADING, fit, label_rows, shorten, shorten_all, text_width, told_apart, widest
 from figures.picture import on_figure
 from figures.remarks import first_few, remarks_on
 from figures.sheet import Legend, Sheet, legend_of, size_of
@@ -255,7 +255,7 @@ def _legend(facts: Mapping[str, Any], looks: Sequence[Look], room: float) -> Leg
     """One entry for each method, for the teachers, and for networks that are neither."""
     found: dict[str, Line2D] = {}
     methods = list(dict.fromkeys(method for method in facts["methods"] if method is not None))
-    called = dict(zip(methods, shortened(methods, 30), strict=True))
+    called = dict(zip(methods, shorten_all(methods, 30), strict=True))
     for method, teacher, look in zip(facts["methods"], facts["teachers"], looks, strict=True):
         name = "teacher" if teacher else "not a run" if method is None else called[method]
         found.setdefault(name, Line2D([], [], linestyle="", label=name, mec="white", mew=pt(0.5), **look))

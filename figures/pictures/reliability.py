@@ -6,7 +6,7 @@ from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
 from figures.grid import grid_of
-from figures.labels import head, shortened
+from figures.labels import head, shorten_all
 from figures.picture import on_figure
 from figures.sheet import Sheet
 from figures.style import INK, LABEL, MUTED, hue, pt
@@ -30,7 +30,7 @@ def draw_reliability(result: Result, fig: FigureBase | None) -> FigureBase:
     Returns:
         the figure, up to four models in a row: bars against the diagonal, counts below.
     """
-    names = shortened(result.facts["names"])
+    names = shorten_all(result.facts["names"])
     sheet = Sheet(fig, columns=1 if len(names) == 1 else 2)
     grid = grid_of(len(names), sheet.width, left=_LEFT, gap=_GAP, least=_NARROWEST, most=4)
     fixed = grid.down * (_FOOT + _COUNTS + 4 + _HEAD)

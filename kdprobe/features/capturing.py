@@ -356,7 +356,8 @@ class Capture(Mapping[str, Tensor]):
         silent = [name for name in needed if not ran[module_name(name)]]
         if silent:
             verb = "exists" if len(silent) == 1 else "exist"
-            instead = self._inside(silent[0]) if len(silent) == 1 else ""
+            absent = self._model.get_submodule(module_name(silent[0]))
+            instead = ", as it is a list of modules; choose some of those" if isinstance(absent, nn.ModuleList) else ""
             raise CaptureError(f"layer {', '.join(map(repr, silent))} {verb} but did not run{instead}")
         for name in needed:
             module, number = module_name(name), call_number(name)
@@ -364,14 +365,6 @@ class Capture(Mapping[str, Tensor]):
                 raise CaptureError(
                     f"there is no call {name!r}: {module!r} ran {ran[module]} times, and calls count from 1"
                 )
-
-    def _inside(self, name: str) -> str:
-        """What to choose instead of a list of modules, which is never called itself."""
-        module = self._model.get_submodule(module_name(name))
-        children = [child for child, _ in module.named_children()]
-        if not isinstance(module, nn.ModuleList | nn.ModuleDict) or not children:
-            return ""
-        return f", as it is a list of modules; choose one of those, such as '{module_name(name)}.{children[0]}'"
 
     def _check_refused(self) -> None:
         refused = {one.name: one.refused for one in self._pass.outputs if one.refused and not one.unfit}

@@ -1,6 +1,6 @@
 """Texts that fit the room they have."""
 
-from figures.labels import fitting, in_lines, shortened, text_width
+from figures.labels import fitting, in_lines, shorten_all, text_width
 from figures.style import LABEL
 
 WORDINGS = ("share of the variance in %", "share in %", "%")
@@ -32,7 +32,7 @@ def test_sentences_are_broken_between_words():
 
 def test_different_names_stay_different():
     long = [f"dropkd, feature_rate_teacher=0.5, feature_weight={weight}, logit_weight=1.0" for weight in (0, 1, 2)]
-    shown = shortened(["kd", *long, "kd", long[1]], 24)
+    shown = shorten_all(["kd", *long, "kd", long[1]], 24)
     assert shown == ["kd", *(f"dropkd, f…weight=1.0 ({number})" for number in (1, 2, 3)), "kd", shown[2]]
     assert max(map(len, shown)) <= 24
-    assert shortened(["kd", "a name of more than ten letters"], 10) == ["kd", "a na…tters"]
+    assert shorten_all(["kd", "a name of more than ten letters"], 10) == ["kd", "a na…tters"]

@@ -193,7 +193,7 @@ def test_a_chosen_list_of_modules(images):
     net = Net()
     net.layer1 = nn.ModuleList(net.layer1)
     net.forward = lambda x: net.layer1[1](net.layer1[0](net.stem(x))).mean((2, 3))
-    said = r"'layer1' exists but did not run, as it is a list of modules; choose one of those, such as 'layer1\.0'"
+    said = r"'layer1' exists but did not run, as it is a list of modules; choose some of those"
     with pytest.raises(CaptureError, match=said), capture(net, "layer1"):
         net(images)
 
