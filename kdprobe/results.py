@@ -366,6 +366,12 @@ def _foreign(path: Path) -> bool:
         return False  # perhaps a damaged one, which is told when it is read
 
 
+def made_by(path: Path) -> str:
+    """The command line that made the result at `path`; empty where there is no result."""
+    origin = (_meta_of(path) or {}).get("provenance")
+    return str(origin.get("command", "")) if isinstance(origin, dict) else ""
+
+
 def _meta_of(path: Path) -> dict[str, Any] | None:
     """What a file says of itself, if it is a result."""
     try:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from kdprobe.cli.group import run
 from kdprobe.cli.options import flags
-from kdprobe.results import Result, permit_result, save_result
+from kdprobe.provenance import command_line
+from kdprobe.results import Result, made_by, permit_result, save_result
+from kdprobe.terminal import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +26,7 @@ class Saving:
         of: what `save_result` takes by that name, for those results that are not of everything the command names.
         drawn: whether a picture of each is drawn beside it.
         overwrite: replace files that are no such result of kdprobe's.
-        quiet: do not list the pictures.
+        quiet: do not list the pictures, nor say what is replaced.
 
     Raises:
         OutputError: naming a file in the way.
@@ -50,8 +52,10 @@ class Saving:
     def save(self, path: Path, result: Result, table: "Table", **further: "Table") -> None:
         """Save a result and its tidy table; further tables go to `STEM-KEYWORD.csv`."""
         tables = {f"-{name}.csv": _csv(one) for name, one in further.items()}
-        csv, of = _csv(table), self._of.get(path)
+        csv, of, before = _csv(table), self._of.get(path), made_by(path)
         save_result(result, path, table=csv, tables=tables, of=of, overwrite=self.overwrite)
+        if before not in ("", command_line()) and not self.quiet:
+            echo(f"{path} replaces what `{before}` made", err=True)
         self._saved.append(path)
 
     def draw(self) -> None:

@@ -1,6 +1,7 @@
 """What commands do with their results."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from kdprobe.cli import saving as module
 from kdprobe.cli.saving import Saving
 from kdprobe.errors import OutputError
+from kdprobe.provenance import running
 from kdprobe.results import load_result
 from tests.saved_results import training_result
 
@@ -46,3 +48,15 @@ def test_what_is_in_the_way_is_found_before_anything_is_computed(name, tmp_path)
 def test_a_picture_that_is_not_drawn_is_not_in_the_way(tmp_path):
     (tmp_path / "a.png").write_text("precious")
     Saving({tmp_path / "a.npz": "training"}, drawn=False, overwrite=False, quiet=True)
+
+
+def test_what_is_replaced_is_said_with_the_command_that_made_it(tmp_path, drawn, capsys):
+    path, made = tmp_path / "a.npz", training_result()
+    for kernel in ("linear", "linear", "rbf"):
+        origin = {**made.provenance, "command": f"kdprobe cka --kernel {kernel}"}
+        with running(["cka", "--kernel", kernel]):
+            result = replace(made, provenance=origin)
+            Saving({path: "training"}, overwrite=True, quiet=False).save(path, result, "a\n1\n")
+    assert capsys.readouterr().err == f"{path} replaces what `kdprobe cka --kernel linear` made\n"
+    Saving({path: "training"}, overwrite=True, quiet=True).save(path, made, "a\n1\n")
+    assert capsys.readouterr().err == ""
