@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures.calibrated import beside_null
-from figures.labels import LEADING, fit, note_under, shorten, text_width
+from figures.labels import LEADING, fit, note_under, shorten_all, text_width
 from figures.picture import on_axes
 from figures.pictures.cka import colour_label
 from figures.remarks import first_few, remarks_on
@@ -62,8 +62,8 @@ def draw_cka_over_time(result: Result, ax: Axes | None, fig: FigureBase | None) 
 
 def _handles(result: Result) -> list[Line2D]:
     """A line for each pair of layers, in the looks that its curve has."""
-    pairs = zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
-    names = [f"{shorten(one, 20)}, {shorten(other, 20)}" for one, other in pairs]
+    sides = (shorten_all(result.facts[f"{who}_layers"], 20) for who in ("teacher", "student"))
+    names = [f"{one}, {other}" for one, other in zip(*sides, strict=True)]
     return [
         Line2D([], [], color=shade, marker=MARKERS[index % len(MARKERS)], ms=pt(3), linewidth=pt(1.2), label=name)
         for index, (shade, name) in enumerate(zip(shades(len(names)), names, strict=True))

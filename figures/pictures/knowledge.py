@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from figures.labels import LEADING, fit, fitting, shorten, text_width, widest
+from figures.labels import LEADING, fit, fitting, shorten, shorten_all, text_width, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
 from figures.style import BARE, INK, LABEL, MARKERS, MUTED, TITLE, hue, pt
@@ -85,11 +85,8 @@ def draw_knowledge(result: Result, fig: FigureBase | None) -> FigureBase:
 
 
 def _names(result: Result) -> list[tuple[str, str]]:
-    teacher, student = (result.facts[f"{who}_layers"] for who in _NETWORKS)
-    return [
-        (f"teacher {shorten(one, 20)}", f"student {shorten(other, 20)}")
-        for one, other in zip(teacher, student, strict=True)
-    ]
+    teacher, student = (shorten_all(result.facts[f"{who}_layers"], 20) for who in _NETWORKS)
+    return [(f"teacher {one}", f"student {other}") for one, other in zip(teacher, student, strict=True)]
 
 
 def _that_fit(columns: list[tuple[str, list[str]]], room: float) -> list[tuple[str, list[str]]]:

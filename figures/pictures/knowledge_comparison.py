@@ -30,8 +30,8 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
     """
     n_students, n_pairs, _ = result.arrays["teacher_general"].shape
     sheet, names = Sheet(fig), shorten_all(result.facts["names"], 24)
-    pairs = zip(result.facts["teacher_layers"], result.facts["student_layers"], strict=True)
-    layers = [fit(f"{shorten(one, 18)} / {shorten(other, 18)}", LABEL, 0.3 * sheet.width) for one, other in pairs]
+    sides = (shorten_all(result.facts[f"{who}_layers"], 18) for who in ("teacher", "student"))
+    layers = [fit(f"{one} / {other}", LABEL, 0.3 * sheet.width) for one, other in zip(*sides, strict=True)]
     legend = legend_of([Patch(color=hue(index), label=name) for index, name in enumerate(names)], sheet.width - 12)
     left = widest(layers) + 10
     width = (sheet.width - left - 24) / 2

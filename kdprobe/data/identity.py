@@ -79,9 +79,7 @@ def shared_files(data: DataSet) -> tuple[str, ...]:
     Args:
         data: before images are decoded.
     """
-    train, test = (
-        split.images.paths if isinstance(split.images, ImageFiles) else () for split in (data.train, data.test)
-    )
+    train, test = _files(data)
     known = set(_of_each(train, _place)) - {None} if test else set()
     return tuple(path for path, place in zip(test, _of_each(test, _place), strict=True) if place in known)
 
@@ -92,10 +90,7 @@ def copied_files(data: DataSet) -> tuple[tuple[str, str], ...]:
     Args:
         data: before images are decoded.
     """
-    train, test = (
-        split.images.paths if isinstance(split.images, ImageFiles) else () for split in (data.train, data.test)
-    )
-    sizes = [dict(zip(paths, _of_each(paths, _n_bytes), strict=True)) for paths in (train, test)]
+    sizes = [dict(zip(paths, _of_each(paths, _n_bytes), strict=True)) for paths in _files(data)]
     both = set(sizes[0].values()) & set(sizes[1].values()) - {None}
     alike = [[path for path, size in found.items() if size in both] for found in sizes]
     known: dict[str, str] = {}
@@ -105,10 +100,18 @@ def copied_files(data: DataSet) -> tuple[tuple[str, str], ...]:
     return tuple((path, known[digest]) for path, digest in digests if digest in known)
 
 
+def _files(data: DataSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of the training and of the evaluation images; none of images that are no files."""
+    train, test = (
+        split.images.paths if isinstance(split.images, ImageFiles) else () for split in (data.train, data.test)
+    )
+    return train, test
+
+
 def _n_bytes(path: str) -> int | None:
-    """None of what is not there, which decoding reports."""
+    """None of what is not there or may not be read, which decoding reports."""
     try:
-        return os.stat(path).st_size
+        return os.stat(path).st_size if os.access(path, os.R_OK) else None
     except OSError:
         return None
 

@@ -139,8 +139,8 @@ def _edge_notes(student: nn.Module, teacher: nn.Module | None) -> Iterator[str]:
 
 def _untested_note(data: DataSet) -> Iterator[str]:
     """Which classes no accuracy speaks of."""
-    counts = data.test.labels.bincount(minlength=data.n_classes) if data.classes else torch.ones(0)
-    names = [repr(str(data.classes[place])) for place in (counts == 0).nonzero().flatten().tolist()]
+    seen = set(data.test.labels.tolist())
+    names = [repr(str(name)) for place, name in enumerate(data.classes) if place not in seen]
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         of = "it" if len(names) == 1 else "them"
