@@ -5,6 +5,7 @@ from typing import Any
 
 from kdprobe.config import RunConfig
 from kdprobe.distillers import KNOWN_METHODS, option_types
+from kdprobe.distillers.search import LogUniform
 from kdprobe.errors import ConfigError
 from kdprobe.recipe import configure, read_recipe
 from kdprobe.tuning.plan import Contender
@@ -24,7 +25,7 @@ def contender(recipe: str, name: str) -> Contender:
 
     An entry of that section whose `name` is a method's is a variant: what it says is fixed and not tuned. Under the
     method's own name stand the published options of this setting, which are tuned as far as the method has a range
-    for them.
+    for them; a weight of 0 switches a term off, and stays.
 
     Args:
         recipe: a file or a shipped recipe.
@@ -37,7 +38,8 @@ def contender(recipe: str, name: str) -> Contender:
     values["method"] = {"name": values["method"]} if isinstance(values["method"], str) else values["method"]
     method = configure(values, option_types(), source=f"{recipe} with method {name}").method
     kind, said = KNOWN_METHODS[method["name"]], values["method"].keys() - {"name"}
-    fixed = said if name != method["name"] else said - kind.search.keys()
+    off = {key for key in said if isinstance(kind.search.get(key), LogUniform) and not method[key]}
+    fixed = said if name != method["name"] else said - (kind.search.keys() - off)
     return Contender(
         name,
         method["name"],

@@ -74,6 +74,14 @@ def test_a_recipe_gives_published_options_and_variants(tmp_path):
     assert one["method.kd_weight"] == other["method.kd_weight"]
 
 
+def test_a_weight_of_0_is_not_tuned(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("data: {spec: digits}\nmodel: {name: resnet8}\nmethods: {srd: {kd_weight: 0}}\n")
+    (srd,) = contenders(str(recipe), ["srd"])
+    assert [sorted(settings) for settings in srd.settings(3, 0.1)] == [["method.weight", RATE]] * 3
+    assert srd.cell({}, 0) == {"method.name": "srd", "method.kd_weight": 0.0, "seed": 0}
+
+
 def test_trials_are_judged_on_held_out_images_and_finals_once():
     found = plan("plain", holdout=0.25, trial_epochs=0.5, assignments=["training.epochs=3"])
     trials, finals = found.trial_config, found.final_config
