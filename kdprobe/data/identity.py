@@ -132,12 +132,13 @@ def _root(paths: list[str]) -> str:
 
 
 def _described(split: Split, root: str) -> list[list[object]]:
-    """Name, size and content's hash of each file; no hash of those that are not read."""
+    """Name, size and content's hash of each file; none of those that are not read, or may be skipped."""
     assert isinstance(split.images, ImageFiles)
     paths = split.images.paths
-    sizes = _of_each(paths, lambda path: os.stat(path).st_size)
-    every = 1 if sum(sizes) <= WHOLE else -(-len(paths) // SAMPLED)
-    hashes = dict(zip(range(0, len(paths), every), _of_each(paths[::every], _sha256), strict=True))
+    sizes = _of_each(paths, _n_bytes if split.images.skip_bad else lambda path: os.stat(path).st_size)
+    every = 1 if sum(size or 0 for size in sizes) <= WHOLE else -(-len(paths) // SAMPLED)
+    read = [place for place in range(0, len(paths), every) if sizes[place] is not None]
+    hashes = dict(zip(read, _of_each([paths[place] for place in read], _sha256), strict=True))
     names = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
     return [[name, size, hashes.get(place)] for place, (name, size) in enumerate(zip(names, sizes, strict=True))]
 

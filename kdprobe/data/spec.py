@@ -104,10 +104,10 @@ def load_data(
         50
     """
     data = read_data(spec, image_size=image_size, download=download, skip_bad=skip_bad, named_by=named_by)
-    if identified:
-        data = replace(data, sha256=content_sha256(data))
     if skip_bad:
         data = replace(data, train=_skipping(data.train), test=_skipping(data.test))
+    if identified:
+        data = replace(data, sha256=content_sha256(data))
     if holdout:
         data = hold_out(data, holdout, generator(seed))
     if identified:

@@ -182,7 +182,7 @@ def load(
 ) -> nn.Module:
     """A trained network in eval mode, with its description (`kdprobe.models.model_info`).
 
-    A warning says where a run is not finished.
+    A warning says where a run is not finished, or where ImageNet's mean and std are assumed for want of others.
 
     Args:
         spec: a run folder (its last epoch), a `.safetensors` of ours, `timm:NAME` (published weights), a foreign
@@ -234,7 +234,10 @@ def load(
     with trusting(trust):
         if model is not None:
             options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
-            loaded = load_foreign(text, model, **options, default_size=default_size, named_by=named_by)
+            standardised = mean is not None and std is not None
+            loaded = load_foreign(
+                text, model, **options, default_size=default_size, standardised=standardised, named_by=named_by
+            )
             if n_classes is None and is_of_a_function(model):
                 recount(loaded, output)
         elif kind == "timm":

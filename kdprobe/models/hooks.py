@@ -31,12 +31,7 @@ def hooked(
 def inputs_of(modules: Sequence[nn.Module | None]) -> Iterator[list[Tensor | None]]:
     """Inside `with`, the list is filled with the last input of each module; None stays None."""
     last: list[Tensor | None] = [None] * len(modules)
-
-    def keep(place: int) -> Callable[..., None]:
-        # An activation in place would overwrite what it was given.
-        return lambda module, inputs: last.__setitem__(place, _input(module, inputs))
-
-    with hooked(modules, keep, before=True):
+    with hooked(modules, lambda place: lambda one, given: last.__setitem__(place, _input(one, given)), before=True):
         yield last
 
 
@@ -59,11 +54,7 @@ def outputs_of_all_calls(
         keep: for each, what of its output is kept.
     """
     found: list[list[Any]] = [[] for _ in modules]
-
-    def hook_at(place: int) -> Callable[..., None]:
-        return lambda _module, _inputs, output: found[place].append(keep[place](output))
-
-    with hooked(modules, hook_at):
+    with hooked(modules, lambda place: lambda _module, _inputs, output: found[place].append(keep[place](output))):
         yield found
 
 
@@ -124,6 +115,7 @@ def _whole(output: Any) -> Any:
 
 
 def _input(module: nn.Module, inputs: Any) -> Any:
+    """What it was given, which an activation in place would overwrite."""
     return inputs[0].clone() if _in_place(module) else inputs[0]
 
 

@@ -11,7 +11,7 @@ import argparse
 import logging
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -163,25 +163,28 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
-        taken = take_turns(contenders(Path(folder), device), options.turns)
+        taken = take_turns(contenders(Path(folder), device, options.precisions), options.turns)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     print(f"ResNet56 to ResNet20, KD, batch {BATCH}, 32x32; torch {torch.__version__}, {where}; {options.turns} turns")
     for name, speeds in taken.items():
         turns = ", ".join(f"{speed:,.0f}" for speed in speeds)
         print(f"{name:20} {statistics.median(speeds):9,.0f} images/s   (turns: {turns})")
     for one, other in (("kdprobe", "bare"), ("kdprobe still", "torchdistill")):
-        for precision in PRECISIONS:
+        for precision in options.precisions:
             print_ratio(taken, f"{one} {precision}", f"{other} {precision}")
 
 
-def contenders(folder: Path, device: torch.device) -> dict[str, Callable[[], float]]:
+def contenders(
+    folder: Path, device: torch.device, precisions: Sequence[str] = PRECISIONS
+) -> dict[str, Callable[[], float]]:
     """What is measured, by name."""
     found: dict[str, Callable[[], float]] = {}
-    for precision in PRECISIONS:
+    for precision in precisions:
         found[f"bare {precision}"] = partial(bare_speed, precision, device)
         found[f"kdprobe {precision}"] = partial(trainer_speed, precision, folder, device)
         found[f"kdprobe still {precision}"] = partial(trainer_speed, precision, folder, device, still=True)

@@ -111,7 +111,7 @@ def test_a_network_whose_function_takes_no_classes_has_those_that_it_gives(insta
     install("[kdprobe.models]\nthree = ours_module:three\n")
     model, path = create("three", n_classes=3, image_size=8), tmp_path / "net.pth"
     torch.save(model.state_dict(), path)
-    assert model_info(load(f"three@{path}", image_size=8)).n_classes == 3
+    assert model_info(load(f"three@{path}", image_size=8, mean=[0.5] * 3, std=[0.5] * 3)).n_classes == 3
 
 
 def test_a_data_set_is_read_by_its_name_with_what_stands_behind_the_colon(install):

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -138,8 +138,9 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], ca
         stack.callback(_put_back, [_state_of(module) for module in model.modules()])
         for name, module in model.named_modules():
             if name:
-                stack.callback(module.register_forward_pre_hook(watch.before(name), with_kwargs=True).remove)
-                stack.callback(module.register_forward_hook(watch.hook(name, module), with_kwargs=True).remove)
+                before, after = partial(watch.before, name), partial(watch.after, name, _is_composite(module))
+                stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+                stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         n_images = images_in(args, kwargs, most=True)
         watch.n_images = n_images or 0
         listed = [one for value in [*args, *kwargs.values()] if _is_list(value) for one in value]
@@ -284,33 +285,24 @@ class _Watch(TorchFunctionMode):
                 self._mark(one, None)
         return out
 
-    def before(self, name: str) -> Any:
-        """A hook that notes the input of the module of this name, before an in-place operation changes it."""
+    def before(self, name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Note the input of the module of this name, before an in-place operation changes it."""
+        known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
+        self._entered.setdefault(name, []).append(next(known, None))
 
-        def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            known = (meaning for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value)))
-            self._entered.setdefault(name, []).append(next(known, None))
-
-        return keep
-
-    def hook(self, name: str, module: nn.Module) -> Any:
-        """A hook that notes a call of the module of this name."""
-        composite = sum(1 for _ in module.modules()) > 1 and not _is_norm(module)
-
-        def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            tensors = [one for one in tensors_in(output) if one.is_floating_point()]
-            known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
-            self._see(known, tensors)
-            entered = self._entered[name].pop()
-            self._number[name] = number = self._number.get(name, 0) + 1
-            maps = {place: _is_map(self._meaning(one)) for place, one in enumerate(tensors)}
-            place, rivals = counting([tuple(one.shape) for one in tensors], self.n_images, maps)
-            if place is not None:
-                found = tensors[place]
-                about = composite, type(module).__name__, place, tuple(rivals)
-                self._calls.append(Call(name, number, tuple(found.shape), self._meaning(found), entered, *about))
-
-        return keep
+    def after(self, name: str, composite: bool, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Note a call of the module of this name."""
+        tensors = [one for one in tensors_in(output) if one.is_floating_point()]
+        known = [(value, meaning) for value in tensors_in([args, kwargs]) if (meaning := self._meaning(value))]
+        self._see(known, tensors)
+        entered = self._entered[name].pop()
+        self._number[name] = number = self._number.get(name, 0) + 1
+        maps = {place: _is_map(self._meaning(one)) for place, one in enumerate(tensors)}
+        place, rivals = counting([tuple(one.shape) for one in tensors], self.n_images, maps)
+        if place is not None:
+            found = tensors[place]
+            about = composite, type(module).__name__, place, tuple(rivals)
+            self._calls.append(Call(name, number, tuple(found.shape), self._meaning(found), entered, *about))
 
     def _see(self, entered: list[tuple[Tensor, Meaning]], made: list[Tensor]) -> None:
         """Note what was made out of sight of the mode: in a scripted module or an `autograd.Function`."""
@@ -368,6 +360,10 @@ def meaning_of(value: Tensor) -> Meaning | None:
 
 def _is_map(meaning: Meaning | None) -> bool:
     return meaning is not None and bool(meaning.n_positions)
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return sum(1 for _ in module.modules()) > 1 and not _is_norm(module)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -96,6 +96,22 @@ def test_a_run_says_and_records_how_many(
 
 
 @pytest.mark.parametrize("storage", ["files", "memory"])
+def test_a_link_to_no_file_is_one_of_them(folder: Path, tmp_path: Path, storage: str) -> None:
+    linked = tmp_path / "linked"
+    shutil.copytree(folder, linked)
+    for path in [path for path in linked.rglob("*.png") if path.read_bytes() == b"no image"]:
+        path.unlink()
+        path.symlink_to(tmp_path / "gone.png")
+    train(config(linked, storage=storage, skip_bad=True), tmp_path / "run", device="cpu", quiet=True)
+    records = RunFolder(tmp_path / "run").metrics()
+    assert [(r["skipped"], r["skipped_in_evaluation"], r["images"]) for r in records] == [(3, 1, 21)] * 2
+    with pytest.raises(DataError, match=r"/0[234]\.png cannot be read: No such file"):
+        train(config(linked, storage=storage), tmp_path / "other", device="cpu", quiet=True)
+    identities = {load_data(f"folder:{root}", skip_bad=True, identified=True).sha256 for root in (folder, linked)}
+    assert len(identities) == 2
+
+
+@pytest.mark.parametrize("storage", ["files", "memory"])
 def test_by_default_the_first_one_is_named(folder: Path, tmp_path: Path, storage: str) -> None:
     with pytest.raises(DataError, match=r"train/./0[234]\.png cannot be decoded as an image"):
         train(config(folder, storage=storage), tmp_path / "run", device="cpu", quiet=True)

@@ -1,4 +1,5 @@
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -6,17 +7,19 @@ from safetensors.torch import save_file
 from torch import nn
 
 import kdprobe
+from kdprobe.data.dataset import IMAGENET_MEAN
 from kdprobe.errors import CheckpointError, ModelError
 from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import LAST, packed, read_meta, save, save_tensors
 
+HALF = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return create("resnet8", n_classes=5, image_size=32, mean=(0.5,) * 3, std=(0.2,) * 3, data="digits").eval()
+    return create("resnet8", n_classes=5, image_size=32, **HALF, data="digits").eval()
 
 
 def test_a_checkpoint_needs_no_other_file(model, tmp_path):
@@ -88,14 +91,14 @@ def test_foreign_safetensors_need_a_name(model, tmp_path):
     save_file(model.state_dict(), path)
     with pytest.raises(CheckpointError, match=r"was not written by kdprobe; give a model's name with it: NAME@foreign"):
         kdprobe.load(path)
-    assert torch.equal(kdprobe.load(f"resnet8@{path}")(IMAGES), model(IMAGES))
+    assert torch.equal(kdprobe.load(f"resnet8@{path}", **HALF)(IMAGES), model(IMAGES))
 
 
 @pytest.mark.parametrize("wrapped", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s, "epoch": 3}])
 def test_foreign_weights_with_a_name(model, tmp_path, wrapped):
     path = tmp_path / "weights.pth"
     torch.save(wrapped({f"module.{key}": value for key, value in model.state_dict().items()}), path)
-    loaded = kdprobe.load(path, model="resnet8")
+    loaded = kdprobe.load(path, model="resnet8", **HALF)
     assert torch.equal(loaded(IMAGES), model(IMAGES))
     assert model_info(loaded).n_classes == 5
     with pytest.raises(CheckpointError, match=r"weights\.pth is not a \.safetensors file; give a model's name"):
@@ -108,21 +111,22 @@ def test_prefixes_of_wrappers_and_missing_counters_do_not_matter(model, tmp_path
     path = tmp_path / f"weights{suffix}"
     state = {prefix + key: value for key, value in model.state_dict().items() if "num_batches" not in key}
     (save_file if suffix == ".safetensors" else torch.save)(state, path)
-    assert torch.equal(kdprobe.load(f"resnet8@{path}")(IMAGES), model(IMAGES))
+    assert torch.equal(kdprobe.load(f"resnet8@{path}", **HALF)(IMAGES), model(IMAGES))
 
 
 def test_a_compiled_part_is_named_as_if_it_were_not(model, tmp_path):
     state = {key.replace("layer1.", "layer1._orig_mod."): value for key, value in model.state_dict().items()}
     torch.save(state, tmp_path / "weights.pth")
-    assert torch.equal(kdprobe.load(tmp_path / "weights.pth", model="resnet8")(IMAGES), model(IMAGES))
+    assert torch.equal(kdprobe.load(tmp_path / "weights.pth", model="resnet8", **HALF)(IMAGES), model(IMAGES))
 
 
 @pytest.mark.parametrize(("n_classes", "mean"), [(10, 0.4914), (100, 0.5071), (7, 0.485)])
 def test_foreign_cifar_networks_see_what_cifar_is_standardised_with(tmp_path, n_classes, mean):
     path = tmp_path / "weights.pth"
     torch.save(create("resnet8", n_classes=n_classes, image_size=32).state_dict(), path)
-    assert model_info(kdprobe.load(f"resnet8@{path}")).mean[0] == mean
-    info = model_info(kdprobe.load(f"resnet8@{path}", mean=(0.5, 0.5, 0.5), std=[0.2] * 3))
+    with pytest.warns(UserWarning, match="nothing says") if mean == IMAGENET_MEAN[0] else nullcontext():
+        assert model_info(kdprobe.load(f"resnet8@{path}")).mean[0] == mean
+    info = model_info(kdprobe.load(f"resnet8@{path}", **HALF))
     assert (info.mean, info.std, info.n_classes) == ((0.5,) * 3, (0.2,) * 3, n_classes)
     assert len(info.sha256) == 64
 

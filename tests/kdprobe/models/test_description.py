@@ -495,11 +495,12 @@ def test_a_loaded_network_whose_constructor_takes_no_classes_has_its_own(tmp_pat
     torch.manual_seed(0)
     model, path = without_facts(), tmp_path / "net.pth"
     torch.save(model.state_dict(), path)
-    loaded = load(f"{__name__}:without_facts@{path}", image_size=16)
+    given = {"image_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    loaded = load(f"{__name__}:without_facts@{path}", **given)
     assert model_info(loaded).n_classes == 3
     assert torch.equal(loaded(IMAGES), model(IMAGES))
     torch.save(Small(9).state_dict(), path)
-    assert model_info(load(f"{__name__}:with_classes@{path}", image_size=16)).n_classes == 9
+    assert model_info(load(f"{__name__}:with_classes@{path}", **given)).n_classes == 9
 
 
 def test_checkpoints_keep_a_description(tmp_path, monkeypatch):

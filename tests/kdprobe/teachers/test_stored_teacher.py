@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from contextlib import nullcontext, suppress
@@ -30,6 +29,7 @@ from kdprobe.teachers.entries import Entries
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.training import loop, train
 from kdprobe.training.build import build
+from tests import killable
 from tests.kdprobe.training.test_loop import outcome, saved_at, stop_after
 from tests.small_sweeps import environment, until
 from tests.tiny import N_TRAIN
@@ -394,23 +394,19 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(teache
 
     trained(chosen("S"), tmp_path / "whole")
     for trial in range(2):
-        out, path = tmp_path / f"run{trial}", tmp_path / f"{trial}.yaml"
+        out, path, told = (tmp_path / name for name in (f"run{trial}", f"{trial}.yaml", f"{trial}.txt"))
         path.write_text(write_yaml(chosen(f"S{trial}")))
-        command = [sys.executable, "-m", "kdprobe", "train", str(path), "--out", str(out), "--quiet", "--device", "cpu"]
+        words = ["train", path, "--out", out, "--quiet", "--device", "cpu"]
         for attempt in itertools.count():
             if RunFolder(out).finished:
                 break
             resume = ["--resume"] if (out / "state.pt").is_file() else []
             if not resume:
                 shutil.rmtree(out, ignore_errors=True)
-            process = subprocess.Popen([*command, *resume], env=environment(), stderr=subprocess.PIPE, text=True)
-            before = progress(out, tmp_path / f"S{trial}")
-            until(lambda: progress(out, tmp_path / f"S{trial}") != before or process.poll() is not None)  # noqa: B023
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0, attempt))
-            process.kill()
-            told = process.communicate()[1]
-            assert process.returncode in (0, -signal.SIGKILL), told
+            before, process = progress(out, tmp_path / f"S{trial}"), killable.start([*words, *resume], told)
+            until(lambda: progress(out, tmp_path / f"S{trial}") != before or not process.is_alive())  # noqa: B023
+            process.join(rng.uniform(0, attempt))
+            killable.end(process, told)
         assert outcome(out) == outcome(tmp_path / "whole"), f"trial {trial}"
 
 

@@ -35,6 +35,7 @@ from kdprobe.training import loop, state, train
 from kdprobe.training.build import build
 from kdprobe.training.tally import Tally, accuracy
 from kdprobe.training.verify import problems
+from tests import killable
 from tests.small_sweeps import until
 from tests.tiny import N_TRAIN
 
@@ -242,29 +243,16 @@ def test_killed_at_random_moments_and_resumed_equals_an_uninterrupted_run(studen
     whole = tmp_path / "whole"
     train(distilled(teacher, "training.saving.minutes=0"), whole, device="cpu", quiet=True)
     for trial in range(8):
-        out = tmp_path / f"run{trial}"
-        command = [
-            sys.executable,
-            "-m",
-            "kdprobe",
-            "train",
-            str(tmp_path / "config.yaml"),
-            "--out",
-            str(out),
-            "--quiet",
-        ]
+        out, told = tmp_path / f"run{trial}", tmp_path / f"{trial}.txt"
+        words = ["train", tmp_path / "config.yaml", "--out", out, "--quiet", "--device", "cpu"]
         for attempt in itertools.count(1):
             if RunFolder(out).finished:
                 break
             resume = ["--resume"] if (out / "config.yaml").is_file() else []
-            process = subprocess.Popen([*command, *resume, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
-            before = saved_at(out)
-            until(lambda: saved_at(out) != before or process.poll() is not None)  # noqa: B023 - called here
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0, attempt))
-            process.kill()
-            told = process.communicate()[1]
-            assert process.returncode in (0, -signal.SIGKILL), told
+            before, process = saved_at(out), killable.start([*words, *resume], told)
+            until(lambda: saved_at(out) != before or not process.is_alive())  # noqa: B023 - called here
+            process.join(rng.uniform(0, attempt))
+            killable.end(process, told)
         assert outcome(out) == outcome(whole), f"trial {trial}"
 
 

@@ -554,7 +554,10 @@ def test_the_dinov2_backbone_is_read(tmp_path):
 def test_a_network_of_ones_own_with_foreign_weights(tmp_path):
     own = __name__ + ":" + make_own.__name__
     torch.save({"state_dict": below("net.", make_own(num_classes=6, image_size=4).state_dict())}, tmp_path / "w.pth")
-    assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
+    with pytest.warns(UserWarning, match=r"^nothing says how the input of .*w\.pth is standardised"):
+        assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
+    given = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4, **given)).std == (0.25,) * 3
     with pytest.raises(ModelError, match="cannot be imported"):
         kdprobe.load(f"nowhere_at_all:f@{tmp_path / 'w.pth'}")
 
@@ -633,4 +636,5 @@ def make_masked(*, num_classes, image_size):
 
 def test_what_is_infinite_on_purpose_is_loaded(tmp_path):
     torch.save(make_masked(num_classes=6, image_size=4).state_dict(), tmp_path / "w.pth")
-    assert kdprobe.load(tmp_path / "w.pth", model=f"{__name__}:make_masked", image_size=4).mask.isinf().sum() == 3
+    given = {"image_size": 4, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    assert kdprobe.load(tmp_path / "w.pth", model=f"{__name__}:make_masked", **given).mask.isinf().sum() == 3
