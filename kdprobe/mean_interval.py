@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -163,8 +164,8 @@ def detectable_difference(
         level: at which the tests together are made.
         power: probability of finding it.
     """
-    furthest = 4 * float(t.ppf(1 - level / tests / 2, freedom)) + 20
-    return error * float(brentq(lambda steps: _power(steps, freedom, level / tests) - power, 0, furthest))
+    edges, furthest = _edges(freedom, level / tests), 4 * float(t.ppf(1 - level / tests / 2, freedom)) + 20
+    return error * float(brentq(lambda steps: _power(steps, edges) - power, 0, furthest))
 
 
 def seeds_to_tell(
@@ -182,7 +183,7 @@ def seeds_to_tell(
     """
 
     def enough(n: int) -> bool:
-        return _power(abs(difference) / deviation * math.sqrt(n), n - 1, level / tests) >= power
+        return _power(abs(difference) / deviation * math.sqrt(n), _edges(n - 1, level / tests)) >= power
 
     few, many = 1, most
     if difference == 0 or not enough(many):
@@ -193,11 +194,16 @@ def seeds_to_tell(
     return many
 
 
-def _power(steps: float, freedom: float, level: float) -> float:
+def _power(steps: float, edges: Float64[ndarray, " k"]) -> float:
     """How often a t test finds a difference of so many standard errors: its normal power over all errors there are."""
-    edge = float(t.ppf(1 - level / 2, freedom))
+    return float((ndtr(steps - edges) + ndtr(-steps - edges)).mean())
+
+
+@lru_cache(maxsize=256)
+def _edges(freedom: float, level: float) -> Float64[ndarray, " k"]:
+    """What a t test takes for a difference, in true standard errors, at each of equally likely estimates of one."""
     errors = np.sqrt(chi2.ppf(_MIDDLES, freedom) / freedom) if math.isfinite(freedom) else np.ones(1)
-    return float((ndtr(steps - edge * errors) + ndtr(-steps - edge * errors)).mean())
+    return float(t.ppf(1 - level / 2, freedom)) * errors
 
 
 def all_equal(values: _Values) -> bool:

@@ -155,7 +155,8 @@ def drawn(result: Result) -> Figure:
 
 def texts(figure: Figure) -> list[Text]:
     """All texts that are seen; labels of ticks beyond the axes' ends are made but not drawn."""
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
     beyond = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         low, high = sorted(axis.get_view_interval())
