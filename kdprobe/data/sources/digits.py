@@ -1,5 +1,6 @@
 """`digits`: the 1,797 handwritten digits that come with scikit-learn (8x8 pixels, 17 grey levels)."""
 
+from functools import cache
 from importlib.metadata import distribution
 
 import numpy as np
@@ -34,6 +35,7 @@ def read_digits(spec: str, folder: str, *, image_size: int | None, download: boo
     return DataSet(spec, part(rest), part(taken), tuple("0123456789"), (MEAN,) * 3, (STD,) * 3, size)
 
 
+@cache
 def _table() -> tuple[Tensor, Tensor]:
     """Grey levels [1797, 8, 8] in 0..16 and labels [1797].
 

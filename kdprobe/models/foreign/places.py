@@ -72,18 +72,18 @@ def _place(
 ) -> Place:
     below = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     below, changes = adapt(_respelled(below, shapes))
-
-    def fits(name: str) -> bool:
-        start = 1 if name in of_any_width else 0
-        return below[name].shape[start:] == shapes[name][start:] and below[name].ndim == len(shapes[name])
-
+    compared = {name: (below[name].shape, shapes[name], int(name in of_any_width)) for name in shapes if name in below}
     return Place(
         group,
         prefix,
         below,
         missing=[name for name in shapes if name not in below and not name.endswith("num_batches_tracked")],
         surplus=[name for name in below if name not in shapes and not _HARMLESS.search(name)],
-        shapes=[name for name in shapes if name in below and not fits(name)],
+        shapes=[
+            name
+            for name, (found, wanted, start) in compared.items()
+            if len(found) != len(wanted) or found[start:] != wanted[start:]
+        ],
         beside=[name for name in tensors if not name.startswith(prefix) and not _is_known(name)],
         changes=changes,
     )
