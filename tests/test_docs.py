@@ -52,8 +52,13 @@ def test_every_page_is_in_a_table_of_contents_or_says_that_it_is_in_none():
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each line that begins with `kdprobe`, lines that go on joined."""
-    for line in re.findall(r"^(?: {4})*(kdprobe (?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE):
+    """The words of each line of code that begins with `kdprobe`, lines that go on joined."""
+    fenced, code = False, list[str]()
+    for line in text.splitlines():
+        fenced ^= line.lstrip().startswith("```")
+        if fenced or line.startswith("    "):
+            code.append(line)
+    for line in re.findall(r"^(?: {4})*(kdprobe (?:[^\n]*\\\n)*[^\n]*)", "\n".join(code), re.MULTILINE):
         yield shlex.split(line.replace("\\\n", " "), comments=True)
 
 

@@ -74,7 +74,7 @@ def test_facts_reach_one_side_alone(weights):
     torch.save(create("resnet8", n_classes=4, image_size=16, args={"shortcut": "A"}).state_dict(), "a.pth")
     words = ["dump", "--teacher", "resnet8@a.pth", "--student", weights, "--data", "digits", "--layers", "fc"]
     words += ["--image-size", 16, "--teacher-std", "0.5,0.5,0.5", "--teacher-args", "shortcut=A", "--out", "a.h5"]
-    invoke(*words, "--std", "0.25,0.25,0.25", "--quiet")
+    invoke(*words, "--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--quiet")
     with kdprobe.FeatureStore.open("a.h5") as store:
         stds = [store.network(role).preprocessing["std"] for role in ("teacher", "student")]
     assert stds == [[0.5] * 3, [0.25] * 3]
