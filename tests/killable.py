@@ -10,13 +10,19 @@ from pathlib import Path
 
 import kdprobe
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["kdprobe.training", "kdprobe.cli.entry", "tests.tiny", __name__])
+_IMPORTED = (
+    "timm", "torch._dynamo", "torchvision", "kdprobe.cli.train", "kdprobe.distillers.dropkd", "kdprobe.training.run",
+    "tests.tiny", __name__,
+)  # fmt: skip
+
+#: starts processes that have imported what takes long
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(list(_IMPORTED))
 
 
 def start(words: Sequence[str | Path], told: Path) -> ForkServerProcess:
     """Begin `kdprobe WORDS`, whose standard output and error go to a file."""
-    process = _CONTEXT.Process(target=_command, args=([str(word) for word in words], told))
+    process = CONTEXT.Process(target=_command, args=([str(word) for word in words], told))
     process.start()
     return process
 

@@ -1,8 +1,5 @@
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +11,7 @@ from kdprobe.cli.steps import Steps
 from kdprobe.errors import RunError
 from kdprobe.results import Result, load_result
 from kdprobe.runs.differences import differences
+from tests import killable
 from tests.small_sweeps import until
 
 
@@ -21,25 +19,27 @@ def training(out):
     return {path: path.read_bytes() for path in (out / "runs").rglob("last.safetensors")}
 
 
-def killed(out, reached, delay):
+def killed(out, told, reached, delay):
     """Run the demo until something is there, and a moment longer."""
-    command = [sys.executable, "-m", "kdprobe", "demo", "--out", str(out), "--seeds", "1", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        until(lambda: reached() or process.poll() is not None)
-        time.sleep(delay)
-        process.kill()
-        _, said = process.communicate()
-    assert process.returncode in (-signal.SIGKILL, 0), said
+    process = killable.start(["demo", "--out", out, "--seeds", "1", "--device", "cpu"], told)
+    until(lambda: reached() or not process.is_alive())
+    time.sleep(delay)
+    killable.end(process, told)
 
 
 @pytest.mark.slow
 def test_the_demo_does_the_whole_job_however_often_it_is_killed(tmp_path, capsys):
-    out, moment = tmp_path / "demo", random.Random(3)
+    out, told, moment = tmp_path / "demo", tmp_path / "told.txt", random.Random(3)
     log, epochs = out / "demo.log", out / "runs" / "teacher" / "metrics.jsonl"
-    killed(out, out.exists, moment.random())
-    killed(out, lambda: epochs.exists() and epochs.read_text().count("\n") > 12, moment.random())
+    killed(out, told, out.exists, moment.random())
+    killed(out, told, lambda: epochs.exists() and epochs.read_text().count("\n") > 12, moment.random())
     for command in ("train digits/demo-student", "dump", "cka", "decompose", "sweep-dropout", "report"):
-        killed(out, lambda said=f"$ kdprobe {command}": log.exists() and said in log.read_text(), 0.5 * moment.random())
+        killed(
+            out,
+            told,
+            lambda said=f"$ kdprobe {command}": log.exists() and said in log.read_text(),
+            0.5 * moment.random(),
+        )
 
     cli.run("demo", "--out", out, "--seeds", 1, "--device", "cpu")
     text = capsys.readouterr().out

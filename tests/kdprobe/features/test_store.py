@@ -1,4 +1,3 @@
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from kdprobe.features.shared_images import Views
 from kdprobe.features.store import FeatureStore, FeatureWriter, Network, partial_path
 from kdprobe.models.creation import create, model_info
 from kdprobe.models.layout import Layout
+from tests.killable import CONTEXT
 
 NETWORKS = {"teacher": Network("vit", "abc", {"image_size": 8, "mean": [0.5], "std": [0.2]}), "student": Network("cnn")}
 
@@ -572,8 +572,7 @@ def dump_and_tell(path, told):
 
 @pytest.mark.slow
 def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_path):
-    context, rng = multiprocessing.get_context("forkserver"), np.random.default_rng(0)
-    context.set_forkserver_preload(["tests.kdprobe.features.test_store"])
+    rng = np.random.default_rng(0)
     start = time.perf_counter()
     write_dump(wanted(small_nets(), n=200), tmp_path / "whole.h5")
     seconds = min(time.perf_counter() - start, 0.3)
@@ -581,8 +580,8 @@ def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_p
     interrupted = 0
     for trial in range(50):
         path = tmp_path / f"{trial}.h5"
-        told, telling = context.Pipe(duplex=False)
-        process = context.Process(target=dump_and_tell, args=(path, telling))
+        told, telling = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=dump_and_tell, args=(path, telling))
         process.start()
         telling.close()
         told.recv()
