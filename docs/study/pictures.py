@@ -148,6 +148,10 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
             (f"{name}-map", where_they_lie, name, ["networks.csv", f"{name}/map.npz", f"{name}/fidelity.npz"]),
         )
     ),
+    *(
+        (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"])
+        for name in ("headless-resnet8", "dinov2-mobilenetv2")
+    ),
     ("rates", rates, "", ["rates-dropout-feature.npz", "rates-dropout-logit.npz"]),
     ("grids", grids, "", []),
 )
