@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# one process per core, each with one thread, which keep their byte code; the tests of a file share what they set up
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# one process per core, each with one thread, which keep their byte code; each has whole files, until one has none left
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: install demo dist docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
 .DELETE_ON_ERROR:
