@@ -10,14 +10,14 @@ from pathlib import Path
 
 import kdprobe
 
-_IMPORTED = (
+_IMPORTED = [
     "timm", "torch._dynamo", "torchvision", "kdprobe.cli.train", "kdprobe.distillers.dropkd", "kdprobe.training.run",
     "tests.tiny", __name__,
-)  # fmt: skip
+]  # fmt: skip
 
 #: starts processes that have imported what takes long
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(list(_IMPORTED))
+CONTEXT.set_forkserver_preload(_IMPORTED)
 
 
 def start(words: Sequence[str | Path], told: Path) -> ForkServerProcess:

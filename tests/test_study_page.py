@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from kdprobe.results import save_result
 from tests.saved_results import dropout_result, map_result, tuned_result
@@ -91,3 +92,11 @@ def test_tables_are_made_of_results(drawn, made):
     assert made.predicts("dinov2-resnet8").count("|") > 10
     assert "minus rate 0" in made.rates("feature")
     assert "PERMANOVA" in made.apart("dinov2-resnet8")
+
+
+def test_rank_correlations_of_resamples_are_scipys(made):
+    generator = np.random.default_rng(1)
+    values = generator.integers(6, size=(9, 2)).astype(float)  # with ties
+    times = generator.integers(3, size=(20, 9)) + (np.arange(9) < 2)
+    expected = [spearmanr(*np.repeat(values, one, axis=0).T).statistic for one in times]
+    np.testing.assert_allclose(made._spearman(values, times), expected)

@@ -234,10 +234,8 @@ def load(
     with trusting(trust):
         if model is not None:
             options: dict[str, Any] = {"n_classes": n_classes, "image_size": image_size, "args": args}
-            standardised = mean is not None and std is not None
-            loaded = load_foreign(
-                text, model, **options, default_size=default_size, standardised=standardised, named_by=named_by
-            )
+            assumed = [key for key in ("mean", "std") if facts[key] is None]
+            loaded = load_foreign(text, model, **options, default_size=default_size, assumed=assumed, named_by=named_by)
             if n_classes is None and is_of_a_function(model):
                 recount(loaded, output)
         elif kind == "timm":

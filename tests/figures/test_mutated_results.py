@@ -187,7 +187,7 @@ def outcome(result: Result) -> str:
         try:
             made = show(result)
             if show is draw:
-                figure_of(made).draw_without_rendering()
+                figure_of(made).canvas.draw()
             ends.append("drawn")
         except ResultError as error:
             ends.append(str(error))

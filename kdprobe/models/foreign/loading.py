@@ -6,7 +6,7 @@ more than one network, or something unknown besides it, `FILE#KEY` says what is 
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import isqrt
@@ -31,8 +31,8 @@ from kdprobe.models.identity import tensors_sha256
 
 _PROBE = 1013  # a number of classes that no layer has by chance
 _ASSUMED = (
-    "nothing says how the input of {path} is standardised, so ImageNet's mean and std are used; if it was trained "
-    "otherwise, give mean and std (--mean, --std), or describe it where it is built (kdprobe.describe)"
+    "nothing says how the input of {path} is standardised, so ImageNet's {what} is used; if it was trained otherwise, "
+    "give it (--mean and --std, or a training's teacher_facts), or describe it where it is built (kdprobe.describe)"
 )
 
 
@@ -44,12 +44,12 @@ def load_foreign(
     image_size: int | None = None,
     default_size: int | None = None,
     args: Mapping[str, Any] | None = None,
-    standardised: bool = False,
+    assumed: Sequence[str] = ("mean", "std"),
     named_by: str | Path | None = None,
 ) -> nn.Module:
     """A network of that name with the weights of a file.
 
-    A warning says where nothing tells how its input is standardised, so that ImageNet's mean and std are assumed.
+    A warning says where nothing tells how its input is standardised, so that it is done as for ImageNet.
 
     Args:
         spec: FILE or FILE#KEY.
@@ -59,7 +59,7 @@ def load_foreign(
             of the file's position embeddings, where they show it, if not given.
         default_size: input side where neither shows it; that of the published weights, or 32, if not given.
         args: further arguments of the constructor.
-        standardised: whether mean and std are given otherwise, so that none are assumed.
+        assumed: which of `mean` and `std` are not given otherwise, so that ImageNet's are assumed.
         named_by: as `create` takes it.
 
     Raises:
@@ -88,8 +88,8 @@ def load_foreign(
             info = model_info(model)
             cifars = STATISTICS.get(info.n_classes) if name in CIFAR_NAMES else None
             mean, std = cifars or (mean, std)
-            if not (known or cifars or standardised):
-                warnings.warn(_ASSUMED.format(path=path), UserWarning, stacklevel=3)
+            if assumed and not (known or cifars):
+                warnings.warn(_ASSUMED.format(path=path, what=" and ".join(assumed)), UserWarning, stacklevel=3)
             digest = sha256(path) if key is None else tensors_sha256(model.state_dict())
             done = f"position embeddings of {path} are resampled {'; '.join(place.changes)}" if place.changes else ""
             done += f"; {edge}" if done and (edge := uncovered(model, info.image_size)) else ""
