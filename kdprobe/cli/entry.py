@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from kdprobe.cli.hidden import hidden_module
 from kdprobe.errors import KdprobeError
@@ -32,7 +33,7 @@ def main(arguments: Sequence[object] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
     try:
         with _stoppable(), warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = partial(_warn, set())
             from kdprobe.cli.group import run_line  # with click, which a file of the user's may hide
 
             return run_line(words)
@@ -77,5 +78,9 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None where it was not Python's
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    echo("warning: " + " ".join(str(message).split()), err=True)
+def _warn(said: set[str], message: Warning | str, *_: object, **__: object) -> None:
+    """Say it on one line, and only once, of however many networks it is true."""
+    text = " ".join(str(message).split())
+    if text not in said:
+        echo(f"warning: {text}", err=True)
+    said.add(text)

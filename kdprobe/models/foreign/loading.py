@@ -31,8 +31,8 @@ from kdprobe.models.identity import tensors_sha256
 
 _PROBE = 1013  # a number of classes that no layer has by chance
 _ASSUMED = (
-    "nothing says how the input of {path} is standardised, so ImageNet's {what} is used; if it was trained otherwise, "
-    "give it (--mean and --std, or a training's teacher_facts), or describe it where it is built (kdprobe.describe)"
+    "nothing says how the input of {path} is standardised; it is done with ImageNet's {what}; if that is wrong, give "
+    "mean and std (--mean, --std, or a training's teacher_facts), or describe it where it is built (kdprobe.describe)"
 )
 
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import kdprobe
-from kdprobe.cli import entry, group
+from kdprobe.cli import group
 from kdprobe.terminal import echo, printable
 
 
@@ -31,12 +31,16 @@ def test_errors_with_names_in_them_are_harmless(words, capsys):
     assert not set(capsys.readouterr().err) & {"\x1b", "\x07"}
 
 
-def test_warnings_are_a_line_too(capsys):
-    with warnings.catch_warnings():
+def test_warnings_are_a_line_too_and_each_is_said_once(monkeypatch, capsys):
+    def warn(*_words, **_options):
         warnings.simplefilter("always")
-        warnings.showwarning = entry._warn
-        warnings.warn("glyph \x07\n missing", UserWarning, stacklevel=1)
-    assert capsys.readouterr().err == "warning: glyph \\x07 missing\n"
+        for text in ("glyph \x07\n missing", "another", "glyph \x07 missing"):
+            warnings.warn(text, UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(group.cli, "main", warn)
+    for _ in range(2):
+        kdprobe.main(["data", "check", "digits"])
+        assert capsys.readouterr().err == "warning: glyph \\x07 missing\nwarning: another\n"
 
 
 def test_nothing_else_writes_to_the_terminal():

@@ -556,7 +556,7 @@ def test_a_network_of_ones_own_with_foreign_weights(tmp_path):
     torch.save({"state_dict": below("net.", make_own(num_classes=6, image_size=4).state_dict())}, tmp_path / "w.pth")
     with pytest.warns(UserWarning, match=r"^nothing says how the input of .*w\.pth is standardised"):
         assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4)).n_classes == 6
-    with pytest.warns(UserWarning, match=r"so ImageNet's std is used"):
+    with pytest.warns(UserWarning, match=r"it is done with ImageNet's std; if"):
         kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4, mean=(0.5,) * 3)
     given = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
     assert model_info(kdprobe.load(f"{own}@{tmp_path / 'w.pth'}", image_size=4, **given)).std == (0.25,) * 3
