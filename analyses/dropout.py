@@ -5,7 +5,6 @@ distinguished from its neighbours at all? Often not: neighbouring rates differ b
 Differences are paired by seed, because cells of one seed share initialisation and order of images.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from kdprobe.errors import AnalysisError
-from kdprobe.mean_interval import difference_interval
+from kdprobe.mean_interval import clearness, difference_interval
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 from kdprobe.sweeps.ledger import Ledger, open_ledger
@@ -223,7 +222,7 @@ def dropout_summary(result: Result) -> str:
 def _standing(best: dict[str, Any]) -> str:
     if not best["neighbours"]:
         return "it has no neighbour"
-    unclear = min(best["neighbours"], key=_clearness)
+    unclear = min(best["neighbours"], key=clearness)
     against = f"{_points(unclear)} against teacher {unclear['teacher_rate']:g}, student {unclear['student_rate']:g}"
     if best["distinguishable"] is None:
         return (
@@ -244,12 +243,6 @@ _ANSWERS = ["question", "fixed", *_RATES, *(f"other_{rate}" for rate in _RATES),
 def _compared(entry: dict[str, Any], other: dict[str, float]) -> dict[str, Any]:
     """Columns of the other cell and of the difference to it."""
     return {f"other_{network}_rate": rate for network, rate in other.items()} | {end: entry[end] for end in _ENDS}
-
-
-def _clearness(entry: dict[str, Any]) -> tuple[float, float]:
-    """Lower end of a difference's interval, then the difference; -inf where there is none."""
-    low, difference = (-math.inf if entry[end] is None else entry[end] for end in ("low", "difference"))
-    return low, difference
 
 
 def _points(entry: dict[str, Any]) -> str:

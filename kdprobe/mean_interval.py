@@ -1,7 +1,7 @@
 """Means, differences and intervals over repeated runs, and of shares of images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -106,6 +106,19 @@ def _difference(first: _Values, second: _Values, n_images: int | None, confidenc
         return mean, half
     both = ~np.isnan(one - other)
     return mean, math.hypot(*(_of_images(float(each[both].mean()), n_images, confidence) for each in (one, other)))
+
+
+def clearness(difference: Mapping[str, Any]) -> tuple[float, float]:
+    """What orders differences from the least clearly positive one.
+
+    Args:
+        difference: `difference` and `low`, the lower end of its interval; None where there is none.
+
+    Returns:
+        lower end, then difference, as several ends may be cut at the same limit; -inf for None.
+    """
+    low, value = (-math.inf if difference[end] is None else difference[end] for end in ("low", "difference"))
+    return low, value
 
 
 def difference_p_value(first: _Values, second: _Values, *, n_images: int | None) -> float:

@@ -15,7 +15,7 @@ from figures.labels import LEADING, fit, label_columns, label_rows, note_under, 
 from figures.picture import on_axes
 from figures.sheet import Sheet, size_of
 from figures.style import ACCENT, BARE, LABEL, TITLE, colours, look_of, pt
-from kdprobe.mean_interval import all_equal, seeds_interval, worded
+from kdprobe.mean_interval import all_equal, clearness, seeds_interval, worded
 from kdprobe.results import Result
 
 _BAR_ROOM = 54.0  # points to the right of the grid: gap, colour bar, its numbers and its title
@@ -159,7 +159,7 @@ def answers(result: Result) -> list[str]:
         lines.append(f"equal rate best in {rows} rows, {columns} columns")
     leads = [entry for entry in facts.get("best", {}).get("neighbours", ()) if entry["difference"] is not None]
     if leads:
-        least = min(leads, key=lambda entry: entry["difference"] if entry["low"] is None else entry["low"])
+        least = min(leads, key=clearness)
         low, high = least["low"], least["high"]
         ends = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
         lines.append(f"best over neighbours, least clear: {100 * least['difference']:+.2f}{ends} points")

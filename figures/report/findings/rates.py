@@ -6,6 +6,7 @@ import numpy as np
 
 from figures.report.elements import CARE, DIFFER, NEXT, Finding, Results
 from figures.report.findings.wording import several
+from kdprobe.mean_interval import clearness
 
 
 def rates_findings(results: Results) -> Iterator[Finding]:
@@ -16,7 +17,7 @@ def rates_findings(results: Results) -> Iterator[Finding]:
         kind = facts["kind"]
         if best and best["distinguishable"] is not None:
             rates = f"teacher {best['teacher_rate']:g}, student {best['student_rate']:g}"
-            least = min(best["neighbours"], key=lambda one: one["low"])
+            least = min(best["neighbours"], key=clearness)
             shown = f"{100 * least['difference']:+.1f} points [{100 * least['low']:.1f}, {100 * least['high']:.1f}]"
             verdict = "stand out from" if best["distinguishable"] else "are not shown to be better than"
             around = "their neighbours" if best["distinguishable"] else "all their neighbours"
