@@ -1,11 +1,12 @@
 """What was compared, on what and with which versions; and the command behind each result."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdprobe.kinds import KINDS
 from kdprobe.results import Result
@@ -30,9 +31,9 @@ class Origin:
     facts: dict[str, Any]
 
 
-def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """The facts of all results at a glance: their names and values."""
-    known = [result for result in results if result.kind in KINDS]  # in other kinds the same names may mean anything
+def tiles(results: Sequence[tuple[str, Result]]) -> list[tuple[str, str]]:
+    """The facts of all results, each with a name of its own, at a glance: their names and values."""
+    known = [result for _, result in results if result.kind in KINDS]  # elsewhere the same names may mean anything
     found = [
         ("Data", _distinct(result.facts.get("data") for result in known)),
         ("Teacher", _teachers(known)),
@@ -40,7 +41,7 @@ def tiles(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("Methods", _distinct([*_listed(known, "methods"), *_groups(known, "student")])),
         ("Controls", _distinct(_groups(known, "control"))),
         ("Seeds", _distinct(_listed(known, "seeds"))),
-        ("Epochs", _distinct(_epochs(known))),
+        ("Epochs", _epochs(results)),
         ("Images", _distinct(_images(known))),
         ("Input", _distinct(_sizes(known))),
         ("Results", [str(len(results))]),
@@ -92,14 +93,18 @@ def _groups(results: Sequence[Result], role: str) -> list[str]:
     ]
 
 
-def _epochs(results: Sequence[Result]) -> list[int]:
-    """For how many epochs the runs with known curves were trained."""
-    found = set()
-    for result in results:
-        if result.kind == "training":
-            trained = ~np.isnan(result.arrays["accuracy"])
-            found |= {int(result.arrays["epoch"][row].max()) for row in trained if row.any()}
-    return sorted(found)
+def _epochs(results: Sequence[tuple[str, Result]]) -> list[str]:
+    """For how many epochs the runs with known curves were trained; in which result, where results differ."""
+    found = {name: _trained(result.arrays) for name, result in results if result.kind == "training"}
+    if len(set(found.values())) <= 1:
+        return list(dict.fromkeys(found.values()))
+    return [f"{epochs} ({name})" for name, epochs in found.items() if epochs]
+
+
+def _trained(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The different numbers of epochs of runs, such as "2, 12"; empty if none has any."""
+    trained = ~np.isnan(arrays["accuracy"])
+    return ", ".join(map(str, sorted({int(arrays["epoch"][row].max()) for row in trained if row.any()})))
 
 
 def _sizes(results: Sequence[Result]) -> Iterator[str]:

@@ -90,13 +90,14 @@ def page(results: Sequence[tuple[Path, Result]], *, title: str) -> str:
     shown = [figure for section in sections for _, _, figures in section.panels for figure in figures]
     charts = {key: chart for key, chart in shown if isinstance(chart, Chart)}
     of_all = [result for _, result in results]
+    named = list(zip(differing_parts([path for path, _ in results]), of_all, strict=True))
 
     def rendered(held: dict[str, Album]) -> str:
         template = _templates().get_template("report.html")
         return template.render(
             title=title,
-            findings=_told(sections, results),
-            tiles=tiles(of_all),
+            findings=_told(sections, named),
+            tiles=tiles(named),
             versions=package_versions(of_all),
             sections=sections,
             origins=origins(results),
@@ -171,10 +172,9 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)))
 
 
-def _told(sections: Sequence[_Filled], results: Sequence[tuple[Path, Result]]) -> list[tuple[str, list[Told]]]:
+def _told(sections: Sequence[_Filled], results: Sequence[tuple[str, Result]]) -> list[tuple[str, list[Told]]]:
     """All sentences by their topics; those about networks, which are behind results of any kind, come last."""
-    names = differing_parts([path for path, _ in results])
-    of_networks = network_findings([(name, result) for name, (_, result) in zip(names, results, strict=True)])
+    of_networks = network_findings(results)
     of_kinds = [(one.id, one.heading, one.places(), one.findings) for one in sections]
     return by_topic([*of_kinds, ("reproduce", "How to reproduce", {}, of_networks)])
 

@@ -450,6 +450,20 @@ def test_the_teacher_is_called_by_its_model(tmp_path: Path) -> None:
     assert tiles == [["big-vit"], ["vit_<wbr>tiny"]]
 
 
+def test_epochs_are_told_of_each_experiment_where_they_differ(tmp_path: Path) -> None:
+    def epochs(*given: int) -> str:
+        for name, count in zip(("short", "long"), given, strict=False):
+            result = training_result(("plain", "kd"), count)
+            save_result(result, tmp_path / name / "training.npz", table="", overwrite=True)
+        text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text(encoding="utf-8")
+        (told,) = re.findall("<dt>Epochs</dt><dd>(.*?)</dd>", text)
+        return str(told)
+
+    assert epochs(4) == "2, 4"  # the first run is unfinished
+    assert epochs(4, 4) == "2, 4"
+    assert epochs(4, 12) == "6, 12 (long); 2, 4 (short)"
+
+
 def test_fidelity_is_told_in_sentences_and_in_the_overview(tmp_path: Path) -> None:
     result = fidelity_result()
     names = list(result.facts["quantities"])

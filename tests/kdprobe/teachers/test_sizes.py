@@ -53,7 +53,7 @@ def test_students_of_any_size_are_trained(large, tmp_path, method, size):
     assert [result[key] for key in ("image_size", "teacher_image_size", "view_size")] == [size, 48, size]
     curves, _ = training_curves([RunFolder(tmp_path / "run")])
     assert curves.facts["sizes"] == [{"student": size, "teacher": 48}]
-    assert ("Input", f"student {size} px, teacher 48 px") in tiles([curves])
+    assert ("Input", f"student {size} px, teacher 48 px") in tiles([("training", curves)])
 
 
 def test_two_sizes_are_said_at_the_beginning_of_a_run(large):
