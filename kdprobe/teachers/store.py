@@ -114,7 +114,7 @@ class Store:
     @property
     def n_bytes(self) -> int:
         """The room that all outputs take."""
-        return len(self.epochs) * sum(reserved_bytes(self.n_views, entry) for entry in self.entries.values())
+        return store_bytes(self.entries, self.n_views, self.epochs)
 
     def fraction(self) -> float:
         """How many of the entries are there."""
@@ -213,6 +213,11 @@ class Store:
                     )
                 time.sleep(0.002)
             yield
+
+
+def store_bytes(entries: Mapping[str, EntryType], n_views: int, epochs: Sequence[int]) -> int:
+    """The room that outputs for the views of one kind of training take, as `Store` is given them."""
+    return len(epochs) * sum(reserved_bytes(n_views, entry) for entry in entries.values())
 
 
 def check_store(folder: Path, inputs: Inputs, *, teacher: str, data: str) -> None:

@@ -22,6 +22,7 @@ from kdprobe.models.stages import Features, Need
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast
+from kdprobe.teachers.entries import EntryType
 from kdprobe.teachers.store import Store, check_store
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.terminal import worded_bytes, worded_count
@@ -80,26 +81,20 @@ class StoredTeacher:
             StoreError: if there is not enough room, or the folder cannot be used.
             ConfigError: if the teacher does not have the outputs that are to be kept.
         """
-        side, training, augment = self.train.image_size, self.config.training, self.config.data.augment
-        # what is kept must not be the output of a CUDA graph; nor is anything compiled for two images
-        with autocast(training.precision, group.device), torch.compiler.set_stance("force_eager"):
-            self._like = self.teacher.look(torch.full((2, 3, side, side), 0.5, device=group.device))
-        given = dict(tensors_of(self._like))
-        self._read = self._read_of(given)
-        names = self._kept_of(given)
-        number = _BYTES[self.dtype]
+        entries = self.entries(group)
+        training, augment = self.config.training, self.config.data.augment
         store = Store(
             self.folder,
             self._facts(group.world),
             n_views=len(self.train) * augment.repeats,
-            epochs=sorted({augment.varied_as(epoch) for epoch in range(training.epochs)}),
-            entries={name: np.dtype((number, tuple(given[name].shape[1:]))) for name in names},
+            epochs=self.epochs_of(self.config),
+            entries=entries,
         )
         line = ""
         if group.main:
             store.reserve(self.inputs, **self.names)
             line = (
-                f"teacher.store {self.folder}: {', '.join(names)} of {store.n_views:,} views, "
+                f"teacher.store {self.folder}: {', '.join(entries)} of {store.n_views:,} views, "
                 f"{worded_count(store.epochs, 'epoch')}, {self.dtype}: {worded_bytes(store.n_bytes)}, "
                 f"{(there := store.fraction()):.0%} there"
             )
@@ -108,12 +103,33 @@ class StoredTeacher:
                     f"; the teacher is not asked after epoch {filling}: until then, too much time is said to be left"
                 )
         group.wait()
-        self._store, self._given = store, given
+        self._store = store
         try:
             yield line
         finally:
             self._store = None
             store.close()
+
+    @staticmethod
+    def epochs_of(config: RunConfig) -> list[int]:
+        """The epochs of a training whose views are different."""
+        augment = config.data.augment
+        return sorted({augment.varied_as(epoch) for epoch in range(config.training.epochs)})
+
+    def entries(self, group: Ranks) -> dict[str, EntryType]:
+        """What is kept of each view: types and shapes of the outputs, by name.
+
+        Raises:
+            ConfigError: if the teacher does not have the outputs that are to be kept.
+        """
+        side = self.train.image_size
+        # what is kept must not be the output of a CUDA graph; nor is anything compiled for two images
+        with autocast(self.config.training.precision, group.device), torch.compiler.set_stance("force_eager"):
+            self._like = self.teacher.look(torch.full((2, 3, side, side), 0.5, device=group.device))
+        self._given = dict(tensors_of(self._like))
+        self._read = self._read_of(self._given)
+        number = _BYTES[self.dtype]
+        return {name: np.dtype((number, tuple(self._given[name].shape[1:]))) for name in self._kept_of(self._given)}
 
     def _read_of(self, given: Mapping[str, Tensor]) -> set[str]:
         """Names of the outputs that the method reads."""

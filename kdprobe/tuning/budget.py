@@ -1,8 +1,8 @@
 """What a comparison takes, before it begins: trainings, hours of a device by a few timed steps, and disk."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,9 @@ from kdprobe.models.creation import count_parameters
 from kdprobe.runtime.distributed import Ranks, ranks
 from kdprobe.runtime.precision import repeatable, with_precision
 from kdprobe.sweeps.cells import with_values
+from kdprobe.teachers.entries import EntryType
+from kdprobe.teachers.store import store_bytes
+from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.terminal import worded_bytes
 from kdprobe.terminal.progress import worded_time
 from kdprobe.training.build import build, data_of
@@ -37,11 +40,13 @@ class Pace:
         training: seconds for each training image, the teacher's part included.
         judging: seconds for each evaluation image.
         n_bytes: size of a run folder.
+        kept: what a `teacher.store` keeps of each view.
     """
 
     training: float
     judging: float
     n_bytes: int
+    kept: Mapping[str, EntryType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,20 @@ class Budget:
     def n_finals(self) -> int:
         """Final trainings of each method, at most: as published and as chosen may turn out to be the same."""
         return self.plan.n_seeds * (2 if self.plan.published else 1)
+
+    @property
+    def store_bytes(self) -> int:
+        """Room that a `teacher.store` takes when it is full, 0 without one.
+
+        Trials and final trainings see different images, and seeds the same views only if the data have a seed.
+        """
+        plan, kept = self.plan, {name: entry for pace in self.paces.values() for name, entry in pace.kept.items()}
+        n_seeds = plan.n_seeds if plan.config.data.seed is None else 1
+        n_trained = ((1, self.n_train - self.n_held_out, plan.trial_config), (n_seeds, self.n_train, plan.final_config))
+        return sum(
+            times * store_bytes(kept, n_images * config.data.augment.repeats, StoredTeacher.epochs_of(config))
+            for times, n_images, config in n_trained
+        )
 
     def trial_seconds(self, name: str) -> float:
         """Seconds of one trial of a method."""
@@ -125,6 +144,10 @@ def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
         f"in all {total / 3600:.2f} hours of one device ({budget.device}) by {_STEPS - 1} timed steps of each method, "
         f"without what a teacher.store saves; {worded_bytes(size)} in {folder}"
     )
+    if room := budget.store_bytes:
+        facts = plan.config.teacher_facts
+        assert facts is not None
+        yield f"teacher.store {facts.store}: {worded_bytes(room)} when it is full"
 
 
 def _config_of(plan: Plan, contender: Contender) -> RunConfig:
@@ -160,7 +183,8 @@ def _pace(config: RunConfig, data: DataSet, group: Ranks) -> Pace:
             _finished(group.device)
             seconds.append((time.perf_counter() - start) / len(batch.labels))
             start = time.perf_counter()
-        return Pace(median(seconds[1:] or seconds), _judging(trainer), _size(config, trainer))
+        kept = job.teacher.entries(group) if isinstance(job.teacher, StoredTeacher) else {}
+        return Pace(median(seconds[1:] or seconds), _judging(trainer), _size(config, trainer), kept)
 
 
 def _judging(trainer: Trainer) -> float:
