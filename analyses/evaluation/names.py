@@ -6,7 +6,7 @@ from pathlib import Path
 from kdprobe.errors import AnalysisError, RunError
 from kdprobe.files import shortest_names
 from kdprobe.models.checkpoint import LAST
-from kdprobe.runs.compare import group
+from kdprobe.runs.compare import group, run_names
 from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.ledger import CELL_ID
 
@@ -23,12 +23,7 @@ def network_names(checkpoints: Sequence[str]) -> list[str]:
         groups = group(list(cells.values())) if cells else []
     except RunError:  # of other data, say, which the analysis itself will report if it matters
         return names
-    several = len({seed for entry in groups for seed in entry.seeds}) > 1
-    called = {
-        run.path: f"{entry.name}, seed {seed}" if several else entry.name
-        for entry in groups
-        for run, seed in zip(entry.runs, entry.seeds, strict=True)
-    }
+    called = run_names(groups)
     found = [called[cells[place].path] if place in cells else name for place, name in enumerate(names)]
     return found if len(set(found)) == len(found) else names
 

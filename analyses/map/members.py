@@ -12,7 +12,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.store import FeatureStore
 from kdprobe.files import sha256, shortest_names
 from kdprobe.models.checkpoint import LAST, is_foreign, read_info
-from kdprobe.runs.compare import gather, group
+from kdprobe.runs.compare import gather, group, run_names
 from kdprobe.runs.folder import RunFolder
 from kdprobe.training.places import missing_teacher
 
@@ -97,12 +97,13 @@ def find_members(texts: Sequence[str], *, teacher: str | None = None, teachers: 
 def _of_runs(folders: Sequence[str]) -> Iterator[Member]:
     if not folders:
         return
-    for entry in group(gather(folders)):
+    groups = group(gather(folders))
+    called = run_names(groups)
+    for entry in groups:
         for run, result in zip(entry.runs, entry.results, strict=True):
             content = str(result.get("sha256", {}).get(LAST, run.path.resolve()))
-            name = f"{entry.name}, seed {result['seed']}" if len(entry.runs) > 1 else entry.name
             facts: dict[str, Any] = {"method": entry.name, "seed": result["seed"], "data": result["data"]}
-            yield Member(name, str(run.path.resolve()), content=content, sha256=content, **facts)
+            yield Member(called[run.path], str(run.path.resolve()), content=content, sha256=content, **facts)
 
 
 def _of_dumps(paths: Sequence[str]) -> Iterator[Member]:

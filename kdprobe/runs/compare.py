@@ -107,6 +107,17 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
     return [Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(names, groups, strict=True)]
 
 
+def run_names(groups: Sequence[Group]) -> dict[Path, str]:
+    """What to call each run, by its folder: its group's name, with its seed where seeds tell runs apart."""
+    alone = all(len(entry.runs) == 1 for entry in groups)
+    differ = alone and len({seed for entry in groups for seed in entry.seeds}) > 1
+    return {
+        run.path: f"{entry.name}, seed {seed}" if differ or len(entry.runs) > 1 else entry.name
+        for entry in groups
+        for run, seed in zip(entry.runs, entry.seeds, strict=True)
+    }
+
+
 def _check_inputs(finished: Sequence[tuple[dict[str, Any], RunFolder, dict[str, Any]]]) -> None:
     """Refuse runs whose teachers or data have the same name but not the same content."""
     seen: dict[tuple[str, Any, Any], tuple[str, Path]] = {}
