@@ -226,11 +226,11 @@ def _standing(best: dict[str, Any]) -> str:
     against = f"{_points(unclear)} against teacher {unclear['teacher_rate']:g}, student {unclear['student_rate']:g}"
     if best["distinguishable"] is None:
         return (
-            "whether it differs from its neighbours cannot be said from so few seeds, or such equal ones (least clear: "
-            f"{against})"
+            "whether it differs from its neighbours cannot be said from so few seeds, or such equal ones "
+            f"(least certain lead: {against})"
         )
     word = "distinguishable from all" if best["distinguishable"] else "not distinguishable from all"
-    return f"{word} of its {len(best['neighbours'])} neighbours (least clear: {against})"
+    return f"{word} of its {len(best['neighbours'])} neighbours (least certain lead: {against})"
 
 
 #: of each cell's result

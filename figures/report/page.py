@@ -26,7 +26,7 @@ from figures.report.examples import examples_panels
 from figures.report.fidelity import fidelity_panels, inherited_panels
 from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
-from figures.report.findings.assembly import Told, by_topic
+from figures.report.findings.assembly import Section, Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
@@ -132,6 +132,7 @@ class _Filled:
     panels: list[tuple[str, Panel, list[tuple[str, Chart | Gallery]]]]
     remarks: list[tuple[str, str]]
     findings: list[Finding]
+    n_results: int
 
     def places(self) -> dict[str, str]:
         """The id of the first panel or chart that shows each result, by the result's short file name."""
@@ -169,14 +170,14 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
             (f"{id_}-{place}", panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts])
             for place, panel in enumerate(panels)
         ]
-        yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)))
+        yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)), len(named))
 
 
 def _told(sections: Sequence[_Filled], results: Sequence[tuple[str, Result]]) -> list[tuple[str, list[Told]]]:
     """All sentences by their topics; those about networks, which are behind results of any kind, come last."""
     of_networks = network_findings(results)
-    of_kinds = [(one.id, one.heading, one.places(), one.findings) for one in sections]
-    return by_topic([*of_kinds, ("reproduce", "How to reproduce", {}, of_networks)])
+    of_kinds = [Section(one.id, one.heading, one.places(), one.findings, one.n_results) for one in sections]
+    return by_topic([*of_kinds, Section("reproduce", "How to reproduce", {}, of_networks)])
 
 
 def _remarks(named: Sequence[tuple[str, Result]]) -> Iterator[tuple[str, str]]:

@@ -35,8 +35,8 @@ def _panel(heading: str, result: Result) -> Panel:
     note = (
         f"{facts['student']} on {facts['data']}: each of {counted(n_methods, 'method')} had "
         f"{counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')}, judged on "
-        f"{facts['n_held_out']:,} held-out training images; the best was trained anew for "
-        f"{counted(facts['epochs'], 'epoch')} on all of them and judged once, on {facts['n_images']:,} images "
+        f"{facts['n_held_out']:,} held-out training images; the best setting was trained anew for "
+        f"{counted(facts['epochs'], 'epoch')}, with nothing held out, and judged once, on {facts['n_images']:,} images "
         f"({facts['evaluated_on']}). {order}"
     )
     tables = [_accuracies(result), *_differences(result), *_pooled(result), _chosen(result), _costs(result)]
@@ -69,8 +69,9 @@ def _differences(result: Result) -> list[Table]:
         Table(
             _DIFFERENCE,
             [_difference(entry) for entry in entries],
-            f"{what}: paired by seed, with the 95 % interval of the mean difference; p is Holm's, over the "
-            f"{counted(len(entries), 'difference')} of this table.",
+            f"{what}: paired by seed, with the 95 % interval of each mean difference by itself; p is Holm's, over the "
+            f"{counted(len(entries), 'difference')} of this table, and can therefore exceed .05 where an interval "
+            "leaves out 0.",
         )
         for what, entries in families
         if entries
@@ -82,7 +83,8 @@ def _pooled(result: Result) -> list[Table]:
     if (pooled := result.facts.get("pooled")) is None:
         return []
     note = (
-        "If seeds scatter all methods alike: one variance for all of them, a standard deviation of "
+        "The same with more power, but only if seeds scatter all methods alike, which so few seeds cannot show; what "
+        "the page says at its top rests on the paired tests above. One variance for all: a standard deviation of "
         f"{100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). A true "
         f"difference of {100 * pooled['detectable']:.1f} points would have been found with a probability of 80 %."
     )
@@ -117,8 +119,9 @@ def _costs(result: Result) -> Table:
     ]
     heads = ["method", "trials: device s", "final: device s", "trials: teacher images", "final: teacher images"]
     note = (
-        "What it took: seconds of training, and images whose outputs of the teacher were needed, computed or read from "
-        "a store; as chosen, without what was trained as published."
+        "What it took: seconds of training as they passed, beside whatever else the machine did and with a teacher's "
+        "store as full as it was then, so that they do not rank methods; and images whose outputs of the teacher were "
+        "needed, computed or read from a store. As chosen, without what was trained as published."
     )
     return Table(heads, rows, note)
 

@@ -164,7 +164,7 @@ class TestResults:
         text = dropout_summary(result)
         first = result.facts["equal_rate"][0]
         assert f"\n  0.3: {100 * first['difference']:+.2f} points [" in text
-        assert "(least clear: " in text
+        assert "(least certain lead: " in text
 
     def test_answers_without_a_seed_in_common(self, tmp_path):
         cells = sweeps.cells((0.3, 0.5), 2)

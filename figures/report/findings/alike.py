@@ -5,32 +5,36 @@ from typing import Any
 
 import numpy as np
 
-from figures.calibrated import beside_null
+from figures.calibrated import Beside, beside_null
 from figures.report.elements import ALIKE, CARE, NEXT, Finding, Results
 from figures.report.findings.wording import enumerated, several
 from figures.words import lower_bounds
 from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
 
-_MOST = 6  # results of a kind that are told one by one
+_MOST = 6  # results of a kind that are told one by one; of more it is said together what they say
+_DIRECTIONS = (("student", "teacher"), ("teacher", "student"))
 
 
 def likeness_findings(results: Results) -> Iterator[Finding]:
     """Of results of kind "cka" or "similarity": pairs of layers beyond and within their null, and undefined ones."""
     tested = [(name, result) for name, result in results if beside_null(result)]
-    for name, result in tested[:_MOST]:
-        yield Finding(ALIKE, f"{_whose(name, results)}{_beyond_chance(result)}", name, _null(result))
     if len(tested) > _MOST:
-        rest = f"{several(len(tested) - _MOST, 'more result')} beside chance"
-        yield Finding(ALIKE, f"{rest}: see there.", tested[_MOST][0])
+        yield Finding(ALIKE, _all_beyond_chance(tested), how=_null(tested[0][1]))
+    else:
+        for name, result in tested:
+            yield Finding(ALIKE, _beyond_chance(result), name, _null(result))
     if plain := [name for name, result in results if not beside_null(result)]:
         text = f"Set likeness beside chance (`kdprobe {results[0][1].kind} --calibrate`): without, nothing is said of"
-        yield Finding(NEXT, f"{text} {enumerated(plain) if len(results) > 1 else 'it'}.", plain[0])
+        several_results = len(results) > 1
+        yield Finding(
+            NEXT, f"{text} {enumerated(plain) if several_results else 'it'}.", "" if several_results else plain[0]
+        )
     for name, result in results:
         if undefined := result.facts["undefined"]:
             reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
             of = f"{len(undefined)} of {result.arrays['matrix'].size} pairs of layers"
-            yield Finding(CARE, f"{_whose(name, results)}{of} have no value: {reasons}.", name)
+            yield Finding(CARE, f"{of} have no value: {reasons}.", name)
 
 
 def map_likeness_findings(results: Results) -> Iterator[Finding]:
@@ -42,33 +46,30 @@ def map_likeness_findings(results: Results) -> Iterator[Finding]:
             beyond = next(text for text in map_findings(result) if "exceed their null" in text)
             yield Finding(ALIKE, f"{beyond}.", name)
         if undefined := result.facts["undefined"]:
-            yield Finding(CARE, f"{several(len(undefined), 'pair')} of networks have no value.", name)
+            have = "has" if len(undefined) == 1 else "have"
+            yield Finding(CARE, f"{several(len(undefined), 'pair')} of networks {have} no value.", name)
 
 
 def knowledge_findings(results: Results) -> Iterator[Finding]:
     """What teacher and student have in common at the deepest layers, and where the samples were too few."""
-    for name, result in results[:_MOST]:
+    if len(results) > _MOST:
+        yield from _all_general(results)
+    for name, result in results if len(results) <= _MOST else ():
         facts = result.facts
-        words = [_general(result, who, other) for who, other in (("student", "teacher"), ("teacher", "student"))]
-        how = f"By {facts['method']} on {facts['n_samples']} samples; {100 * facts['confidence']:g} % intervals."
-        yield Finding(ALIKE, f"{_whose(name, results)}{' '.join(words)}", name, how)
+        words = [_general(result, who, other) for who, other in _DIRECTIONS]
+        how = f"{facts['method']}, {facts['n_samples']} samples; {100 * facts['confidence']:g} % intervals."
+        yield Finding(ALIKE, " ".join(words), name, how)
     for name, result in results:
         limited = np.array([lower_bounds(result, who) for who in ("teacher", "student")])
         if limited.any():
             of = f"{int(limited.sum())} of {limited.size} general shares"
             n = result.facts.get("n_independent", result.facts["n_samples"])
-            text = f"{_whose(name, results)}{of} are lower bounds: {n} samples are too few for all directions."
+            text = f"{of} are lower bounds: {n} samples are too few for all directions."
             yield Finding(CARE, text, name)
-            yield Finding(NEXT, f"{_whose(name, results)}Decompose more samples, or narrower layers.", name)
+            yield Finding(NEXT, "Decompose more samples, or narrower layers.", name)
         if undefined := result.facts["undefined"]:
             reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
-            yield Finding(
-                CARE, f"{_whose(name, results)}{several(len(undefined), 'number')} undefined: {reasons}.", name
-            )
-
-
-def _whose(name: str, results: Results) -> str:
-    return f"{name}: " if len(results) > 1 else ""
+            yield Finding(CARE, f"{several(len(undefined), 'number')} undefined: {reasons}.", name)
 
 
 def _beyond_chance(result: Result) -> str:
@@ -110,7 +111,8 @@ def _null(result: Result) -> str:
     known = result.facts["calibration"]
     return (
         f"Beside {known['permutations']} random orders of {result.facts['n_samples']} samples; p ≤ {known['alpha']:g} "
-        "holds for all pairs of layers together."
+        "holds for all pairs of layers together. It is no sign of transfer: networks that learnt apart are alike too; "
+        "compare with some."
     )
 
 
@@ -142,6 +144,42 @@ def _general(result: Result, who: str, other: str) -> str:
     value, low, high = 100 * result.arrays[f"{who}_general"][-1]
     layers = f"the {who}'s {facts[f'{who}_layers'][-1]}", f"the {other}'s {facts[f'{other}_layers'][-1]}"
     if low <= 0:
-        return f"Of {layers[0]}, {layers[1]} is not shown to have anything ({value:z.0f} % [{low:z.0f}, {high:z.0f}])."
+        shown = f"({value:z.0f} % [{low:z.0f}, {high:z.0f}])"
+        return f"{_capital(layers[1])} is not shown to explain any of the variance of {layers[0]} {shown}."
     bound = "at least " * bool(lower_bounds(result, who)[-1])
-    return f"Of {layers[0]}, {layers[1]} has {bound}{value:.0f} % [{low:.0f}, {high:.0f}] of the variance too."
+    return (
+        f"{_capital(layers[1])} explains {bound}{value:.0f} % [{low:.0f}, {high:.0f}] of the variance of {layers[0]}."
+    )
+
+
+def _all_general(results: Results) -> Iterator[Finding]:
+    """The same of many decompositions: the range of what last layers explain, and whose are its ends."""
+    for who, other in _DIRECTIONS:
+        values = [(100 * float(result.arrays[f"{who}_general"][-1, 0]), name) for name, result in results]
+        known = sorted(pair for pair in values if not np.isnan(pair[0]))
+        if known:
+            low, high = (f"{value:z.0f} % ({name})" for value, name in (known[0], known[-1]))
+            text = f"Teacher and student in {several(len(known), 'decomposition')}: of the variance of the {who}'s last"
+            yield Finding(ALIKE, f"{text} layer, the {other}'s explains from {low} to {high}.")
+
+
+def _all_beyond_chance(tested: Results) -> str:
+    """In how many of many results all pairs of layers exceed their null, and how many pairs that are."""
+    beyond = [(~np.isnan(found.values) & ~found.chance, ~np.isnan(found.values)) for _, found in _found(tested)]
+    n, total = (sum(int(some[part].sum()) for some in beyond) for part in (0, 1))
+    whole = sum(bool((some == defined).all()) for some, defined in beyond)
+    return (
+        f"{n:,} of {total:,} pairs of layers in {several(len(tested), 'result')} are more alike than chance makes "
+        f"them; in {whole} of these results all are."
+    )
+
+
+def _found(tested: Results) -> Iterator[tuple[str, Beside]]:
+    for name, result in tested:
+        beside = beside_null(result)
+        assert beside
+        yield name, beside
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
-from figures.report.findings.wording import enumerated, several
+from figures.report.findings.wording import enumerated, several, worded_p_values
 from figures.words import percentage
 from kdprobe.mean_interval import differs, holm, worded, worded_p_value
 from kdprobe.results import Result
@@ -90,9 +90,7 @@ def _ranges(result: Result, places: Sequence[int]) -> str:
         low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         ends = (f"{values[place]:+z.{digits}f}{unit} ({facts['pairs'][place]['one']})" for place in (low, high))
         p_values = [_p_value(result, place, number) for place in places]
-        found = all(map(differs, p_values))
-        p_value = worded_p_value(max(p_values) if found else min(p_values))
-        words.append(f"{facts['labels'][number]} {' to '.join(ends)}, {p_value} at {'most' if found else 'least'}")
+        words.append(f"{facts['labels'][number]} {' to '.join(ends)}, {worded_p_values(p_values)}")
     return f" ({'; '.join(words)})" if words else ""
 
 

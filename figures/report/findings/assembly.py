@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from figures.report.elements import TOPICS, Finding
+from figures.report.findings.wording import enumerated
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,40 @@ class Told:
     heading: str
 
 
-def by_topic(sections: Sequence[tuple[str, str, Mapping[str, str], Iterable[Finding]]]) -> list[tuple[str, list[Told]]]:
+@dataclass(frozen=True)
+class Section:
+    """Where sentences come from.
+
+    Attributes:
+        id: of the section in the page.
+        heading: its heading.
+        places: the ids of what shows each of its results, by the result's short file name.
+        findings: the sentences.
+        n_results: how many results it is made of.
+    """
+
+    id: str
+    heading: str
+    places: Mapping[str, str]
+    findings: Iterable[Finding]
+    n_results: int = 1
+
+
+def by_topic(sections: Sequence[Section]) -> list[tuple[str, list[Told]]]:
     """The sentences under their topics, each of them once; topics without any are left out.
 
-    Args:
-        sections: for each its id, its heading, the ids of what shows each result (by its short file name), and its
-            sentences.
+    In a section of several results each sentence begins with the names of those that it is about.
     """
     told: dict[str, dict[str, Told]] = {topic: {} for topic in TOPICS}
-    for section, heading, places, findings in sections:
-        for one in findings:
-            target = places.get(one.of, section)
-            told[one.topic].setdefault(one.text, Told(one.text, one.how, target, heading))
+    for section in sections:
+        alike: dict[tuple[str, str], list[Finding]] = {}
+        for one in section.findings:
+            alike.setdefault((one.topic, one.text), []).append(one)
+        for (topic, text), some in alike.items():
+            names = enumerated(list(dict.fromkeys(one.of for one in some if one.of)))
+            whole = f"{names}: {text}" if names and section.n_results > 1 else text
+            target = section.places.get(some[0].of, section.id)
+            told[topic].setdefault(whole, Told(whole, some[0].how, target, section.heading))
     return [(topic, list(_each_way_once(list(some.values())))) for topic, some in told.items() if some]
 
 

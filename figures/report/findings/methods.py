@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from figures.pictures.comparison import QUANTITIES
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
-from figures.report.findings.wording import enumerated, several
+from figures.report.findings.wording import enumerated, several, worded_p_values
 from kdprobe.mean_interval import all_equal, detectable_difference, differs, seeds_to_tell, worded, worded_p_value
 from kdprobe.results import Result
 
@@ -160,7 +160,8 @@ def _differences(pairs: Sequence[_Pair], label: str, digits: int) -> str:
     if len(pairs) > _MOST:
         values = sorted((one.ends[0], one.method) for one in pairs)
         low, high = (f"{value:+z.{digits}f}{unit} ({method})" for value, method in (values[0], values[-1]))
-        return f"from {low} to {high}; the least p is {min(one.p_value for one in pairs):.2g}"
+        p_values = [one.p_value for one in pairs]
+        return f"from {low} to {high}; {worded_p_values(p_values)}"
     words = [
         f"{f'{one.method} ' * (len(pairs) > 1)}{worded(one.ends, digits=digits, signed=True)}{unit}, "
         f"{worded_p_value(one.p_value)}"
@@ -177,7 +178,7 @@ def _tested(pairs: Sequence[_Pair]) -> str:
     """How the p values were found."""
     seeds = " to ".join(map(str, sorted({min(one.n for one in pairs), max(one.n for one in pairs)})))
     of = several(pairs[0].tests, "difference")
-    return f"Paired by seed ({seeds}); intervals are of 95 %, p is Holm's over {of}."
+    return f"Paired by seed ({seeds}); the 95 % intervals are of single differences, p is Holm's over {of}."
 
 
 def _untested(result: Result, name: str) -> Iterator[Finding]:

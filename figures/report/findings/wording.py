@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from kdprobe.formats.counts import counted
+from kdprobe.mean_interval import differs, worded_p_value
 
 
 def enumerated(words: Sequence[str], most: int = 8) -> str:
@@ -14,6 +15,14 @@ def enumerated(words: Sequence[str], most: int = 8) -> str:
     between = "; " if any("," in word for word in words) else ", "
     last = " and " if between == ", " else "; and "
     return f"{between.join(words[:-1])}{last}{words[-1]}"
+
+
+def worded_p_values(p_values: Sequence[float]) -> str:
+    """The least sure of several p values: the largest where all show a difference, else the smallest."""
+    found = all(map(differs, p_values))
+    worst = worded_p_value(max(p_values) if found else min(p_values))
+    alike = min(p_values) == max(p_values) or worst.startswith("p <")
+    return worst if alike else f"{worst} at {'most' if found else 'least'}"
 
 
 def several(things: Sequence[str] | int, one: str, many: str = "") -> str:

@@ -12,11 +12,11 @@ import pytest
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, TOPICS, Finding, KindSection
 from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
-from figures.report.findings.assembly import by_topic
+from figures.report.findings.assembly import Section, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
-from figures.report.findings.wording import enumerated
+from figures.report.findings.wording import enumerated, worded_p_values
 from figures.report.page import SECTIONS
 from figures.report.write import write_report
 from kdprobe.results import Result, save_result
@@ -149,7 +149,7 @@ def test_fidelity_is_told_by_its_verdicts_with_their_numbers() -> None:
     kappa = [place for place, name in enumerate(result.facts["quantities"]) if name == "kappa"]
     ends = sorted(zip(result.arrays["differences"][:, kappa[0], 0], ("kd", "dropkd"), strict=True))
     shown = " to ".join(f"{value:+.3f} ({name})" for value, name in ends)
-    assert f"Cohen's kappa {shown}, p = 0.004 at most" in text[ALIKE]
+    assert f"Cohen's kappa {shown}, p = 0.004" in text[ALIKE]
     assert not text[CARE]
     assert not text[NEXT]
     result.arrays["adjusted"] = np.full_like(result.arrays["adjusted"], 0.5)
@@ -227,10 +227,43 @@ def test_without_a_null_nothing_is_said_but_what_would_give_one() -> None:
     assert "(`kdprobe similarity --calibrate`)" in told(likeness_findings, similarity_result())[NEXT]
 
 
-def test_many_likenesses_are_told_in_part() -> None:
-    text = told(likeness_findings, *[calibrated(cka_result(2, 2), spread=0.01)] * 8)[ALIKE]
-    assert len(text.splitlines()) == 7
-    assert "2 more results beside chance" in text
+def test_many_results_are_told_together() -> None:
+    one = calibrated(cka_result(2, 2), spread=0.01)
+    within = int((one.arrays["p_adjusted"] > one.facts["calibration"]["alpha"]).sum())
+    assert 0 < within < 4
+    text = told(likeness_findings, *[one] * 8)[ALIKE]
+    beyond = f"{8 * (4 - within)} of 32 pairs of layers in 8 results are more alike than chance makes them"
+    assert text == f"{beyond}; in 0 of these results all are."
+    one.arrays["p_adjusted"][:] = 0.001
+    assert "in 8 of these results all are." in told(likeness_findings, *[one] * 8)[ALIKE]
+    assert len(told(likeness_findings, *[one] * 6)[ALIKE].splitlines()) == 6
+
+    decompositions = [knowledge_result(2) for _ in range(8)]
+    for place, result in enumerate(decompositions):
+        result.arrays["student_general"][-1] = np.array([0.1, 0.05, 0.15]) + place / 100
+        result.arrays["teacher_general"][-1] = np.nan if place else np.array([0.3, 0.2, 0.4])
+    assert told(knowledge_findings, *decompositions)[ALIKE].splitlines() == [
+        "Teacher and student in 8 decompositions: of the variance of the student's last layer, the teacher's explains "
+        "from 10 % (a) to 17 % (h).",
+        "Teacher and student in 1 decomposition: of the variance of the teacher's last layer, the student's explains "
+        "from 30 % (a) to 30 % (a).",
+    ]
+
+
+def test_p_values_of_several_differences_are_told_by_the_least_sure() -> None:
+    assert worded_p_values([0.01, 0.034, 0.0004]) == "p = 0.034 at most"
+    assert worded_p_values([0.01, 0.2, 0.7]) == "p = 0.01 at least"
+    assert worded_p_values([1.0, 1.0]) == "p = 1"
+    assert worded_p_values([0.0001, 0.0004]) == "p < 0.001"
+
+
+def test_sentences_name_their_results_where_a_section_has_several() -> None:
+    findings = [Finding(CARE, "Care.", "a"), Finding(CARE, "Care.", "c", "How."), Finding(CARE, "All.")]
+    for n_results, texts in ((1, ["Care.", "All."]), (3, ["a and c: Care.", "All."])):
+        section = Section("cka", "CKA", {"a": "chart-1"}, findings, n_results)
+        ((_, sentences),) = by_topic([section])
+        assert [one.text for one in sentences] == texts
+        assert [one.target for one in sentences] == ["chart-1", "cka"]
 
 
 def test_undefined_pairs_are_told_with_their_reason() -> None:
@@ -244,7 +277,7 @@ def test_maps_tell_what_groups_networks() -> None:
     text = told(map_likeness_findings, result)
     assert text[ALIKE] == "Given seeds, methods lie apart on the map (40 % of the squared distances, p = 0.004)."
     assert "Whether seeds lie apart on the map is not tested: one seed." in text[CARE]
-    assert "1 pair of networks have no value" in text[CARE].replace("has", "have")
+    assert "1 pair of networks has no value" in text[CARE]
     result.facts["groupings"][0]["p_value"] = 0.4
     assert "methods are not shown to lie apart" in told(map_likeness_findings, result)[ALIKE]
     assert "pairs exceed their null" in told(map_likeness_findings, calibrated(map_result()))[ALIKE]
@@ -254,14 +287,17 @@ def test_general_parts_are_told_with_their_intervals() -> None:
     result = knowledge_result(3)
     result.arrays["student_general"][-1] = [0.03, 0.001, 0.06]
     text = told(knowledge_findings, result)
-    assert "Of the student's layer3, the teacher's blocks.2 has 3 % [0, 6] of the variance too." in text[ALIKE]
-    assert "Of the teacher's blocks.2, the student's layer3 has 80 % [77, 83] of the variance too." in text[ALIKE]
+    assert "The teacher's blocks.2 explains 3 % [0, 6] of the variance of the student's layer3." in text[ALIKE]
+    assert "The student's layer3 explains 80 % [77, 83] of the variance of the teacher's blocks.2." in text[ALIKE]
     assert not text[CARE]
     result.arrays["teacher_general"][-1] = [0.01, -0.02, 0.04]
     nothing = told(knowledge_findings, result)[ALIKE]
-    assert "Of the teacher's blocks.2, the student's layer3 is not shown to have anything (1 % [-2, 4])." in nothing
+    unknown = (
+        "The student's layer3 is not shown to explain any of the variance of the teacher's blocks.2 (1 % [-2, 4])."
+    )
+    assert unknown in nothing
     limited = told(knowledge_findings, knowledge_result(3, measured=True))
-    assert "has at least 80 %" in limited[ALIKE]
+    assert "explains at least 80 %" in limited[ALIKE]
     assert "3 of 6 general shares are lower bounds: 360 samples are too few for all directions." in limited[CARE]
     assert "Decompose more samples" in limited[NEXT]
 
@@ -276,11 +312,11 @@ def test_dropout_rates_are_told_apart_where_the_intervals_do() -> None:
     )
     assert "3 of 75 trainings of the grid of feature dropout rates are missing." in text[CARE]
     best["distinguishable"] = True
-    assert "stand out from their neighbours; least clear: " in told(rates_findings, result)[DIFFER]
+    assert "stand out from their neighbours; its least certain lead is " in told(rates_findings, result)[DIFFER]
     for number, neighbour in enumerate(best["neighbours"]):  # all lower ends cut at the same limit
         neighbour.update(low=-1.0, high=1.0, difference=0.05 - number / 1000)
     smallest = 5 - (len(best["neighbours"]) - 1) / 10
-    assert f"least clear: {smallest:+.1f} points [-100.0, 100.0]." in told(rates_findings, result)[DIFFER]
+    assert f"least certain lead is {smallest:+.1f} points [-100.0, 100.0]." in told(rates_findings, result)[DIFFER]
     single = told(rates_findings, dropout_result(1, answered=True))
     assert not single[DIFFER]
     assert "one seed a cell" in single[CARE]
@@ -303,7 +339,7 @@ def test_sentences_stand_under_their_topics_once_with_the_place_of_their_numbers
         Finding(CARE, "More care.", "b", "How."),
         Finding(CARE, "Care.", "b"),
     ]
-    ((topic, sentences),) = by_topic([("cka", "CKA", {"a": "chart-1"}, findings)])
+    ((topic, sentences),) = by_topic([Section("cka", "CKA", {"a": "chart-1"}, findings)])
     assert topic == CARE
     assert [(one.text, one.target, one.how) for one in sentences] == [
         ("Care.", "chart-1", "How."),

@@ -544,7 +544,7 @@ def test_one_trial_of_one_epoch_is_written_as_one_and_axes_of_whole_numbers_have
     save_result(result, tmp_path / "t.npz", table="")
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
     assert "each of 2 methods had 2 trials of 1 epoch, judged" in text
-    assert "trained anew for 1 epoch on all" in text
+    assert "trained anew for 1 epoch, with nothing held out" in text
     assert "over the 1 difference of this table" in text
     assert [chart["layout"].get("xaxis", {}).get("dtick") for chart in charts(text).values()] == [None, 1]
     save_result(tuned_result(("plain", "kd"), 16, 2), tmp_path / "t.npz", table="", overwrite=True)
