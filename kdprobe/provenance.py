@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,9 +41,15 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """`kdprobe` and its arguments."""
+    """What is running: `kdprobe` or a Python script, with its arguments; empty in a notebook and the like."""
     words = _WORDS.get()
-    return shlex.join(["kdprobe", *(sys.argv[1:] if words is None else words)])
+    program = Path(sys.argv[0] if sys.argv else "")
+    if words is not None or program.stem == "kdprobe" or program.parts[-2:] == ("kdprobe", "__main__.py"):
+        return shlex.join(["kdprobe", *(sys.argv[1:] if words is None else words)])
+    main = sys.modules.get("__main__")
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return shlex.join(["python", "-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]])
+    return shlex.join(["python", *sys.argv]) if Path(getattr(main, "__file__", None) or "").is_file() else ""
 
 
 @contextmanager

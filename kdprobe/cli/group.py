@@ -95,7 +95,7 @@ def run_line(words: Sequence[str]) -> int:
         KdprobeError: as the command raises it, or for a line that no command takes.
         KeyboardInterrupt: if it is stopped.
     """
-    with phase(words[0] if words else "kdprobe", quiet="--quiet" in words), _usage_errors():
+    with running(words), phase(words[0] if words else "kdprobe", quiet="--quiet" in words), _usage_errors():
         try:
             cli.main(list(words), prog_name="kdprobe", standalone_mode=False)
         except click.exceptions.NoArgsIsHelpError as error:

@@ -1,10 +1,12 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from kdprobe.errors import ResultError
-from kdprobe.provenance import provenance, versions
+from kdprobe.provenance import command_line, provenance, versions
 from kdprobe.results import Result, load_result, save_result
 
 RESULT = Result("poem", {"metre": np.array([[0.1, np.nan]])}, {"author": "vit"}, {"seed": 0})  # of no known kind
@@ -77,5 +79,23 @@ def test_other_versions_and_kinds_are_told(tmp_path):
 def test_provenance_says_versions_and_command():
     origin = provenance(seed=3)
     assert origin["seed"] == 3
-    assert origin["command"].startswith("kdprobe")
+    assert origin["command"] == command_line()
     assert set(versions()) >= {"python", "torch", "timm", "kdprobe"}
+
+
+def test_the_command_is_that_which_runs(tmp_path):
+    (tmp_path / "mine.py").write_text("from kdprobe.provenance import command_line, running\nprint(command_line())\n")
+    both = "with running(['cka', 'a b']): print(command_line())"
+
+    def said(*words, text=None):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, input=text, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    assert said("mine.py", "a b") == ["python mine.py 'a b'"]
+    assert said("-m", "mine", "x") == ["python -m mine x"]
+    assert said("-c", f"from mine import *\n{both}", "x") == ["", "kdprobe cka 'a b'"]
+    assert said("-", text="import mine") == [""]
+    called = "import sys; sys.argv = ['/bin/kdprobe', 'map', 'c']; import mine"  # as in a process of a sweep
+    assert said("-c", called) == ["kdprobe map c"]
