@@ -71,6 +71,7 @@ def mark(
     value, low, high = ends
     if not np.isnan(low):
         axes.hlines(row, low, high, color=colour, linewidth=pt(1.4))
+        axes.plot([low, high], [row, row], "|", color=colour, markersize=pt(8), mew=pt(1.0))  # above a wider mark too
     axes.plot(value, row, "D", color=colour, markersize=pt(4.6), mec="white", mew=pt(0.7))
     where: dict[str, Any] = {"xytext": (0, pt(5)), "textcoords": "offset points", "ha": "center"}
     axes.annotate(text, (value, row), size=pt(LABEL), color=INK, **where, **looks)

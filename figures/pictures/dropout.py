@@ -162,7 +162,7 @@ def answers(result: Result) -> list[str]:
         least = min(leads, key=clearness)
         low, high = least["low"], least["high"]
         ends = "" if low is None or high is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-        lines.append(f"best cell, least certain lead over a neighbour: {100 * least['difference']:+.2f}{ends} points")
+        lines.append(f"best cell's least certain lead: {100 * least['difference']:+.2f}{ends} points")
     cells = result.arrays["accuracy"].reshape(-1, result.arrays["accuracy"].shape[-1])
     if facts.get("n_images") is None and (ties := sum(map(all_equal, cells))):
         lines.append(f"no interval for {ties} cell{'s' if ties > 1 else ''} whose seeds are all equal")

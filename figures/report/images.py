@@ -49,7 +49,7 @@ def images_panels(results: Results) -> list[Panel]:
     return panels
 
 
-AGREEMENT_NOTE = "Which images student and teacher get right: choose a bar, or a set below, to see its images."
+AGREEMENT_NOTE = "Which images student and teacher get right."
 
 
 def agreement_chart(

@@ -35,7 +35,7 @@ def _chart(name: str, result: Result) -> Chart:
         f"{facts['teacher']} → {facts['student']} ({name})",
         f"Bars of the general share of variance in % of {len(pairs)} pairs of layers: "
         f"{interval_words(pairs, SIDES, general, lower)}.",
-        f"By {facts['method']} on {_held(facts)}{_samples(facts)} of {facts['data']}; {intervals(facts)}.",
+        f"By the {facts['method']} method on {_held(facts)}{_samples(facts)} of {facts['data']}; {intervals(facts)}.",
         [
             bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index], lower[index])
             for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))

@@ -6,6 +6,7 @@ import numpy as np
 
 from figures.calibrated import Beside, beside_null
 from figures.heatmap import ANNOTATED
+from figures.labels import shorten_all
 from figures.pictures.map import ends_of, leaves, looks_of
 from figures.report.cka import by_chance
 from figures.report.elements import Chart, Panel, Results, Table, one_below_the_other
@@ -15,6 +16,7 @@ from figures.words import each_with_ends, intervals, number
 from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
 
+_LONGEST = 34  # characters of a name in a legend
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
 _MARKS = {"o": 0, "s": 1, "^": 2, "D": 3, "v": 4, "P": 5, "X": 6}
 
@@ -93,7 +95,7 @@ def _map(result: Result) -> Chart:
         alt=f"Map of {len(points)} networks; the teachers are {', '.join(teachers) or 'not among them'}.",
         caption="Classical multidimensional scaling of sqrt(2 - 2 s), s the similarity; stars are teachers.",
         traces=_groups(result),
-        layout={"height": 480, "width": 640, "yaxis": {"scaleanchor": "x"}},
+        layout={"height": 480 + 18 * len(set(facts["methods"])), "width": 640, "yaxis": {"scaleanchor": "x"}},
         titles={"xaxis": shares[0], "yaxis": shares[1]},
         ticks={},
         table=Table(["network", "first axis", "second axis"], rows),
@@ -106,12 +108,12 @@ def _groups(result: Result) -> list[dict[str, Any]]:
     members: dict[str, list[int]] = {}
     for index, (method, teacher) in enumerate(zip(facts["methods"], facts["teachers"], strict=True)):
         members.setdefault("teacher" if teacher else method or "not a run", []).append(index)
-    looks = looks_of(facts)
+    looks, called = looks_of(facts), shorten_all(list(members), _LONGEST)
     return [
         {
             "type": "scatter",
             "mode": "markers",
-            "name": name,
+            "name": hover(name),
             "showlegend": True,
             "x": numbers(points[places, 0]),
             "y": numbers(points[places, 1]),
@@ -119,7 +121,7 @@ def _groups(result: Result) -> list[dict[str, Any]]:
             "hovertemplate": HOVER,
             "marker": _marker(looks[places[0]]),
         }
-        for name, places in members.items()
+        for name, places in zip(called, members.values(), strict=True)
     ]
 
 

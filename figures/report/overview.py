@@ -1,5 +1,6 @@
 """What was compared, on what and with which versions; and the command behind each result."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def tiles(results: Sequence[tuple[str, Result]]) -> list[tuple[str, str]]:
         ("Students", _distinct(result.facts["student"] for result in known if result.kind == "cka")),
         ("Methods", _distinct([*_listed(known, "methods"), *_groups(known, "student")])),
         ("Controls", _distinct(_groups(known, "control"))),
-        ("Seeds", _distinct(_listed(known, "seeds"))),
+        ("Seeds", _distinct(sorted(_listed(known, "seeds"), key=_by_number))),
         ("Epochs", _epochs(results)),
         ("Images", _distinct(_images(known))),
         ("Input", _distinct(_sizes(known))),
@@ -125,6 +126,10 @@ def _size(network: Any) -> int | None:
 
 def _listed(results: Sequence[Result], fact: str) -> list[Any]:
     return [item for result in results for item in result.facts.get(fact, [])]
+
+
+def _by_number(seed: Any) -> tuple[float, str]:
+    return (seed if isinstance(seed, int) else math.inf), str(seed)
 
 
 def _images(results: Sequence[Result]) -> list[Any]:

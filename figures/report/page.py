@@ -26,7 +26,7 @@ from figures.report.examples import examples_panels
 from figures.report.fidelity import fidelity_panels, inherited_panels
 from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
-from figures.report.findings.assembly import Section, Told, by_topic
+from figures.report.findings.assembly import Chapter, Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
@@ -176,8 +176,8 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
 def _told(sections: Sequence[_Filled], results: Sequence[tuple[str, Result]]) -> list[tuple[str, list[Told]]]:
     """All sentences by their topics; those about networks, which are behind results of any kind, come last."""
     of_networks = network_findings(results)
-    of_kinds = [Section(one.id, one.heading, one.places(), one.findings, one.n_results) for one in sections]
-    return by_topic([*of_kinds, Section("reproduce", "How to reproduce", {}, of_networks)])
+    of_kinds = [Chapter(one.id, one.heading, one.places(), one.findings, one.n_results) for one in sections]
+    return by_topic([*of_kinds, Chapter("reproduce", "How to reproduce", {}, of_networks)])
 
 
 def _remarks(named: Sequence[tuple[str, Result]]) -> Iterator[tuple[str, str]]:

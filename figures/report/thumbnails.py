@@ -44,12 +44,16 @@ class Album:
         """How many of the images can be seen, and how those were chosen."""
         n = len(self.numbers)
         if n == self.n_images:
-            return f"All {n:,} images are in this page."
+            return f"All {n:,} images are in this page: choose a part of a chart, or a set below it."
         if not self.left_out:
-            return f"{n:,} of {self.n_images:,} images are in this page, drawn at random."
+            return (
+                f"{n:,} of {self.n_images:,} images are in this page, drawn at random: choose a part of a chart, or a "
+                "set below it."
+            )
         return (
             f"{n:,} of {self.n_images:,} images are in this page, drawn at random and evenly from the sets that its "
-            f"charts stand for; {self.left_out:,} more would have made it larger than 10 MB."
+            f"charts stand for: choose a part of a chart, or a set below it. {self.left_out:,} more would have made it "
+            "larger than 10 MB."
         )
 
 

@@ -16,6 +16,7 @@ from kdprobe.errors import RunError
 from kdprobe.mean_interval import worded_interval
 from kdprobe.provenance import provenance
 from kdprobe.results import Result, by_checkpoint
+from kdprobe.runs.contender_names import contender_names
 from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded_value
@@ -37,7 +38,7 @@ class Group:
     """Finished runs of one configuration.
 
     Attributes:
-        name: what distinguishes the group from the others, the method first.
+        name: in a comparison its name there; else what distinguishes the group from the others, the method first.
         config: the configuration without the seed and whatever cannot change the outcome.
         runs: one per seed, in the order of the seeds.
         results: the result of each run.
@@ -104,6 +105,9 @@ def group(runs: Sequence[RunFolder]) -> list[Group]:
                 raise RunError(f"{members[one].path} and {members[other].path} have the same configuration and seed")
         groups.append(Group("", configs[0], members, results))
     names = short_names([entry.config for entry in groups])
+    called = contender_names([entry.runs[0] for entry in groups])
+    told = [one or name for one, name in zip(called, names, strict=True)]
+    names = told if len(set(told)) == len(told) else names
     return [Group(name, entry.config, entry.runs, entry.results) for name, entry in zip(names, groups, strict=True)]
 
 

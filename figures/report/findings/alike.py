@@ -57,7 +57,8 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
     for name, result in results if len(results) <= _MOST else ():
         facts = result.facts
         words = [_general(result, who, other) for who, other in _DIRECTIONS]
-        how = f"{facts['method']}, {facts['n_samples']} samples; {100 * facts['confidence']:g} % intervals."
+        level = f"{100 * facts['confidence']:g} % intervals"
+        how = f"By the {facts['method']} method on {facts['n_samples']} samples; {level}."
         yield Finding(ALIKE, " ".join(words), name, how)
     for name, result in results:
         limited = np.array([lower_bounds(result, who) for who in ("teacher", "student")])

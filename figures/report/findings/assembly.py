@@ -25,7 +25,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     """Where sentences come from.
 
     Attributes:
@@ -43,7 +43,7 @@ class Section:
     n_results: int = 1
 
 
-def by_topic(sections: Sequence[Section]) -> list[tuple[str, list[Told]]]:
+def by_topic(sections: Sequence[Chapter]) -> list[tuple[str, list[Told]]]:
     """The sentences under their topics, each of them once; topics without any are left out.
 
     In a section of several results each sentence begins with the names of those that it is about.

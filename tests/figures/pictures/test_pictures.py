@@ -525,10 +525,10 @@ def test_answers_about_the_rates_are_written_below() -> None:
     result.facts.update(equal_rate=wins, best=best)
     lines = written(drawn(result))
     assert "equal rate best in 1 of 2 rows, 0 of 1 columns" in lines
-    assert "best cell, least certain lead over a neighbour: +0.20 [-1.00, 1.40] points" in lines
+    assert "best cell's least certain lead: +0.20 [-1.00, 1.40] points" in lines
     least |= {"low": None, "high": None, "difference": -0.002}
     leads[0]["low"] = None
-    assert "best cell, least certain lead over a neighbour: -0.20 points" in written(drawn(result))
+    assert "best cell's least certain lead: -0.20 points" in written(drawn(result))
 
 
 @pytest.mark.parametrize("name", ["unfinished runs", "over time, unfinished"])

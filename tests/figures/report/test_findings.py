@@ -12,7 +12,7 @@ import pytest
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, TOPICS, Finding, KindSection
 from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
-from figures.report.findings.assembly import Section, by_topic
+from figures.report.findings.assembly import Chapter, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
@@ -260,7 +260,7 @@ def test_p_values_of_several_differences_are_told_by_the_least_sure() -> None:
 def test_sentences_name_their_results_where_a_section_has_several() -> None:
     findings = [Finding(CARE, "Care.", "a"), Finding(CARE, "Care.", "c", "How."), Finding(CARE, "All.")]
     for n_results, texts in ((1, ["Care.", "All."]), (3, ["a and c: Care.", "All."])):
-        section = Section("cka", "CKA", {"a": "chart-1"}, findings, n_results)
+        section = Chapter("cka", "CKA", {"a": "chart-1"}, findings, n_results)
         ((_, sentences),) = by_topic([section])
         assert [one.text for one in sentences] == texts
         assert [one.target for one in sentences] == ["chart-1", "cka"]
@@ -339,7 +339,7 @@ def test_sentences_stand_under_their_topics_once_with_the_place_of_their_numbers
         Finding(CARE, "More care.", "b", "How."),
         Finding(CARE, "Care.", "b"),
     ]
-    ((topic, sentences),) = by_topic([Section("cka", "CKA", {"a": "chart-1"}, findings)])
+    ((topic, sentences),) = by_topic([Chapter("cka", "CKA", {"a": "chart-1"}, findings)])
     assert topic == CARE
     assert [(one.text, one.target, one.how) for one in sentences] == [
         ("Care.", "chart-1", "How."),

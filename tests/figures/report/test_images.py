@@ -102,7 +102,7 @@ def test_an_album_holds_what_fits_drawn_at_random() -> None:
     images = images_result(n_images=60, n_shown=60)
     every = charts(*evaluation_panels([("e", evaluated(images))]))
     ((key, whole),) = albums([images], every, 10**6).items()
-    assert whole.words == "All 60 images are in this page."
+    assert whole.words.startswith("All 60 images are in this page: choose a part of a chart")
     size = sum(len(source) for source in whole.content["sources"])
     some = albums([images], every, size // 2)[key]
     again = albums([images], every, size // 2)[key]
@@ -111,7 +111,8 @@ def test_an_album_holds_what_fits_drawn_at_random() -> None:
     assert len(np.diff(some.content["index"])[np.diff(some.content["index"]) > 1]) > 3  # not the first ones
     assert some.words == (
         f"{len(some.numbers)} of 60 images are in this page, drawn at random and evenly from the sets that its charts "
-        f"stand for; {60 - len(some.numbers)} more would have made it larger than 10 MB."
+        f"stand for: choose a part of a chart, or a set below it. {60 - len(some.numbers)} more would have made it larger "
+        "than 10 MB."
     )
     for number, image in enumerate(some.content["index"]):
         assert some.numbers[image] == number
@@ -165,7 +166,7 @@ def test_of_ten_thousand_images_every_mistake_can_be_seen_and_the_scatter_is_a_d
 def test_images_that_were_not_kept_are_told() -> None:
     images = images_result(n_images=60, n_shown=20)
     ((_, album),) = albums([images], charts(*images_panels([("i", images)])), 10**6).items()
-    assert album.words == "20 of 60 images are in this page, drawn at random."
+    assert album.words.startswith("20 of 60 images are in this page, drawn at random: choose a part of a chart")
 
 
 def page_of(tmp_path: Path, **results: Result) -> str:
@@ -182,7 +183,7 @@ def test_each_image_is_in_the_page_once_and_charts_name_it_by_its_number(tmp_pat
     assert len(album["sources"]) == 60
     assert all(text.count(source) == 1 for source in album["sources"])
     assert text.count('<div class="behind">') == 1 + 3 + 2
-    assert "All 60 images are in this page." in text
+    assert "All 60 images are in this page: " in text
     assert "are not in this page" not in text
 
 
@@ -207,7 +208,7 @@ def test_a_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("figures.report.page.PAGE_BYTES", whole - 300_000)
     text = page_of(tmp_path, images=images)
     assert whole - 600_000 < len(text.encode()) <= whole - 300_000 + 500  # and its seal
-    assert re.search(r"\d+ of 60 images are in this page, drawn at random and evenly .*; \d+ more would have", text)
+    assert re.search(r"\d+ of 60 images are in this page, drawn at random and evenly .*\. \d+ more would have", text)
     monkeypatch.setattr("figures.report.page.PAGE_BYTES", 1000)
     text = page_of(tmp_path, images=images)
     assert "are not in this page: it would be larger than 10 MB with them." in text

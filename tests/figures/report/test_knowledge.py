@@ -9,7 +9,7 @@ def test_lower_bounds_and_what_explained_are_shown():
     assert chart.table.rows[1][1:3] == ["≥ 80.0 [77.0, 83.0]", "3.0 [0.0, 6.0]"]
     assert chart.table.rows[1][-2:] == ["192, 120", "239, 167"]
     assert "teacher ≥ 80.0" in chart.alt
-    assert chart.caption.startswith("By adjusted on gap features of 360 samples of digits")
+    assert chart.caption.startswith("By the adjusted method on gap features of 360 samples of digits")
     assert [text.count("≥") for text in chart.traces[0]["text"]] == [1, 1]
     marks = [(mark["text"], round(mark["y"], 1)) for mark in chart.layout["annotations"]]
     assert marks[:2] == [("≥ -1.0", -0.2), ("≥ 80.0", 0.8)]  # the teacher's bars are the upper ones

@@ -17,6 +17,7 @@ from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.recipe import read_recipe
 from kdprobe.results import load_result
+from kdprobe.runs.compare import gather, group
 from kdprobe.runs.folder import RunFolder
 from kdprobe.sweeps.attempts import last_numbers, read_attempt
 from kdprobe.sweeps.ledger import open_ledger
@@ -158,6 +159,9 @@ def test_a_comparison_is_extended_and_drawn(teacher, capsys, tmp_path, monkeypat
         "comparison-differences.csv", "comparison.tex", "comparison.png", "comparison.pdf",
     }  # fmt: skip
     assert len(json.loads(Path("c/choice.json").read_text())["decisions"]) == 2
+    called = {entry.name for entry in group(gather(["c/finals"]))}
+    assert called >= {"plain", "kd", "dropkd"}
+    assert called - {"plain", "kd", "dropkd"} <= {f"{name} as published" for name in ("plain", "kd", "dropkd")}
     capsys.readouterr()
     assert kdprobe.main(["report", "c", "--out", "r.html", "--quiet"]) == 0
     assert "Methods, tuned alike" in Path("r.html").read_text()
