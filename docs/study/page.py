@@ -19,6 +19,7 @@ from numpy import ndarray
 from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_grids
 
 from figures.paper.write import published_table
+from kdprobe.distillers import DISTILLERS
 from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
 from kdprobe.runs.differences import differences, worded_difference
@@ -86,6 +87,7 @@ def dropout(_: str) -> str:
             rows.append(
                 {
                     "setting": setting,
+                    "rates": _rates(result),
                     "with dropout %": worded_interval(pair[0], scale=100, n_images=n_images),
                     "without %": worded_interval(pair[1], scale=100, n_images=n_images),
                     "difference, paired": worded_difference(paired, scale=100),
@@ -94,6 +96,18 @@ def dropout(_: str) -> str:
                 }
             )
     return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
+
+
+def _rates(result: Result) -> str:
+    """The rates that were chosen for DropKD: of features and of logits, the teacher's and the student's."""
+    place = result.facts["methods"].index("dropkd")
+    chosen = result.facts["trials"][place][int(result.arrays["chosen"][place])]
+    published = DISTILLERS["dropkd"].Options().model_dump()
+    rates = [
+        [chosen.get(f"method.{kind}_rate_{who}", published[f"{kind}_rate_{who}"]) for who in ("teacher", "student")]
+        for kind in ("feature", "logit")
+    ]
+    return "; ".join(f"{teacher:.2g}, {student:.2g}" for teacher, student in rates)
 
 
 def parts(name: str) -> str:
