@@ -4,6 +4,7 @@ Whatever depends on inner products alone (ridge regression, principal and canoni
 same for the features and for their coordinates, so that features of 100,000 values cost no more than n of them.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.hsic import double_centre
-from kdprobe.features.rounding import precision_of, rank_tolerance, varying_columns
+from kdprobe.features.rounding import precision_of, rank_tolerances, varying_columns
 
 _BLOCK = 4096  # columns widened at a time
 
@@ -91,12 +92,11 @@ def coordinates(
     )  # the first mean is rounded to the size of the features, not to that of their spread
     if not shorten:
         return Coordinates(rows, mean, rows.double() - mean, None)
-    varied = rows if varying.all() else rows[:, varying]
     if rows.shape[1] >= len(rows):
+        varied = rows if varying.all() else rows[:, varying]
         return Coordinates(rows, mean, *_principal(rows, mean, varied, stored))
     centred = rows.double() - mean
-    squares, axes = torch.linalg.eigh(centred.T @ centred)
-    real = _above_rounding(squares, varied, stored)
+    squares, axes, real = _axes(centred, rows, stored)
     if real.all():
         return Coordinates(rows, mean, centred, None)
     return Coordinates(rows, mean, centred @ axes[:, real], squares[real].sqrt())
@@ -108,10 +108,28 @@ def _mean_without(rows: Tensor, mean: Tensor) -> Tensor:
     return torch.cat([(rows[:, columns].double() - mean[columns]).mean(0) for columns in blocks])
 
 
-def _above_rounding(squares: Tensor, rows: Tensor, stored: torch.dtype | None) -> Tensor:
-    """Which ascending eigenvalues of sums of squares are more than the rounding of the features, or of float64."""
-    cut = rank_tolerance(rows, float(squares[-1].sqrt()), stored) ** 2
-    return squares > max(cut, float(squares[-1]) * len(rows) * torch.finfo(torch.float64).eps)
+def _own_rounding(squares: Tensor, n_sums: int) -> float:
+    """What an eigenvalue of sums of products is off by: the root of how many were summed, and the matrix's size."""
+    return (math.sqrt(n_sums) + len(squares)) * torch.finfo(torch.float64).eps * float(squares[-1])
+
+
+def _axes(centred: Tensor, rows: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The principal axes of features with fewer dimensions than samples, and which are more than rounding.
+
+    Sums of squares lose what is smaller than the root of float64's precision. Where that may be more than the rounding
+    of the features, as beside a channel a million times larger, the features themselves are decomposed.
+
+    Returns:
+        sums of squares, the smallest first [d]; axes [d, d]; and which of them are real [d].
+    """
+    squares, axes = torch.linalg.eigh(centred.T @ centred)
+    own = _own_rounding(squares, len(rows))
+    limits = rank_tolerances(rows, squares[-1:].sqrt(), axes, stored).square()
+    if not bool(((squares <= own) & (limits < own)).any()):
+        return squares, axes, (squares > limits) & (squares > own)
+    _, sizes, turned = torch.linalg.svd(torch.linalg.qr(centred, mode="r").R)
+    sizes, axes = sizes.flip(0), turned.T.flip(1)
+    return sizes.square(), axes, sizes > rank_tolerances(rows, sizes, axes, stored)
 
 
 def _principal(rows: Tensor, mean: Tensor, varied: Tensor, stored: torch.dtype | None) -> tuple[Tensor, Tensor]:
@@ -121,6 +139,7 @@ def _principal(rows: Tensor, mean: Tensor, varied: Tensor, stored: torch.dtype |
         block = rows[:, start : start + _BLOCK].double() - mean[start : start + _BLOCK]
         gram += block @ block.T
     squares, axes = torch.linalg.eigh(double_centre(gram))
-    real = _above_rounding(squares, varied, stored)
+    limit = rank_tolerances(varied, squares[-1:].sqrt(), None, stored).square()
+    real = (squares > limit) & (squares > _own_rounding(squares, rows.shape[1]))
     scales = squares[real].sqrt()
     return axes[:, real] * scales, scales

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
-from kdprobe.features.rounding import rank_tolerance
+from kdprobe.features.rounding import rank_tolerances
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,9 @@ def basis(features: FeatureSet) -> Basis:
         Undefined: for features that do not vary.
     """
     directions, sizes, turned = torch.linalg.svd(features.centred, full_matrices=False)
-    cut = rank_tolerance(features.varying, float(sizes[0]), features.stored, scale=features.scale)
-    rank = max(1, int((sizes > cut).sum()))
-    sizes = sizes[:rank]
-    return Basis(directions[:, :rank], sizes, sizes[:, None] * turned[:rank], features.d)
+    real = sizes > rank_tolerances(features.varying, sizes, turned.T, features.stored, scale=features.scale)
+    real[0] = True
+    return Basis(directions[:, real], sizes[real], sizes[real, None] * turned[real], features.d)
 
 
 @takes_arrays

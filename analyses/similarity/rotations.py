@@ -9,7 +9,7 @@ from torch import Tensor
 
 from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
-from kdprobe.features.rounding import rank_tolerance
+from kdprobe.features.rounding import rank_tolerances
 
 
 @takes_arrays
@@ -102,5 +102,5 @@ def _fills_samples(features: FeatureSet, values: Tensor) -> bool:
     if width < n - 1:
         return False
     sizes = torch.linalg.svdvals(values)
-    cut = rank_tolerance(features.varying, float(sizes[0]), features.stored, scale=features.scale)
-    return int((sizes > cut).sum()) >= n - 1
+    cuts = rank_tolerances(features.varying, sizes, None, features.stored, scale=features.scale)
+    return int((sizes > cuts).sum()) >= n - 1

@@ -15,6 +15,7 @@ from torch import Tensor
 _UNITS = (
     0.5  # of eps times the size, which is half a unit in the last place to a whole one: equal numbers rounded apart
 )
+_STORED, _COMPUTED = 2.0, 8.0  # units that numbers are off by, at most: rounded once, or after sums of products
 _CLEARLY = 4.0  # how many times as large a spread must be to be more than the noise of a chain of computations
 _BLOCK = 1 << 18  # values widened at a time, which stay in a processor's cache
 _COLUMNS = 64  # at least
@@ -60,31 +61,47 @@ def _was_rounded_to(features: Tensor, half: torch.dtype) -> bool:
     return bool(some.any()) and bool((rows != rows.round()).any()) and float(last[some].double().mean()) >= _ROUNDED
 
 
-def rank_tolerance(features: Tensor, largest: float, stored: torch.dtype | None = None, *, scale: float = 1.0) -> float:
-    """The singular value of centred features up to which a direction is rounding.
+def rank_tolerances(
+    features: Tensor,
+    sizes: Tensor,
+    axes: Tensor | None = None,
+    stored: torch.dtype | None = None,
+    *,
+    scale: float = 1.0,
+) -> Tensor:
+    """The singular values of centred features up to which a direction is rounding.
 
-    That is `max(n, d) * eps * largest` with the eps of the precision in which they were computed, and at least what
-    rounding at the size of the features themselves, which a common mean may make much larger than their spread, gives
-    a matrix of random errors. Half precision counts by the latter: times `max(n, d)` its eps is more than 1 from 1,024
-    samples on, and it is rounded once, after a computation in float32.
+    Numbers are off by random errors of a few units in the last place of their own size, which a common mean may make
+    much larger than their spread. Along an axis these errors add up to what a random matrix does: in proportion to the
+    root of the number of samples, as variation does, so that more samples hide no direction. Products of up to 2,048
+    float32 numbers made directions of at most 2.6 such units (`_COMPUTED` is three times that); halves are rounded
+    once, after a computation in float32.
 
     Args:
         features: [n, d], not centred.
-        largest: singular value of the centred features.
+        sizes: singular values of the centred features [r].
+        axes: the axes that they belong to, in columns of length 1 [d, r]; without, the limit is that of whatever axis
+            has the largest errors.
         stored: as `precision_of` takes it.
         scale: what they were multiplied by after they were stored.
 
+    Returns:
+        float64, one for each singular value.
+
     Reference:
-        Press et al. (2007), Numerical recipes, section 2.6.4; Vershynin (2018), High-dimensional probability, theorem
-        4.4.5 (norm of a random matrix).
+        Vershynin (2018), High-dimensional probability, theorem 4.4.5 (norm of a random matrix).
     """
     n, d = features.shape
     precision = torch.finfo(precision_of(features, stored))
-    computed = min(precision.eps, torch.finfo(torch.float32).eps)
-    sizes = torch.sqrt(_mean_squares(features))  # [d], root mean square of each column
-    errors = 2 * (precision.eps * sizes + scale * precision.tiny * precision.eps)
-    random = math.sqrt(n) * float(errors.max()) + float(errors.norm())
-    return max(max(n, d) * computed * largest, random)
+    units = _STORED if precision.bits == 16 else _COMPUTED
+    columns = torch.sqrt(_mean_squares(features))  # [d], root mean square of each
+    errors = units * (precision.eps * columns + scale * precision.tiny * precision.eps)
+    if axes is None:
+        random = (math.sqrt(n) * errors.max() + errors.norm()).expand(len(sizes))
+    else:
+        random = (math.sqrt(n) + math.sqrt(d)) * torch.linalg.vector_norm(errors[:, None] * axes, dim=0)
+    limits: Tensor = random + math.sqrt(max(n, d)) * torch.finfo(torch.float64).eps * sizes.max()
+    return limits
 
 
 def distance_tolerance(features: Tensor, stored: torch.dtype | None = None, *, scale: float = 1.0) -> float:

@@ -111,8 +111,8 @@ def test_an_album_holds_what_fits_drawn_at_random() -> None:
     assert len(np.diff(some.content["index"])[np.diff(some.content["index"]) > 1]) > 3  # not the first ones
     assert some.words == (
         f"{len(some.numbers)} of 60 images are in this page, drawn at random and evenly from the sets that its charts "
-        f"stand for: choose a part of a chart, or a set below it. {60 - len(some.numbers)} more would have made it larger "
-        "than 10 MB."
+        f"stand for: choose a part of a chart, or a set below it. {60 - len(some.numbers)} more would have made it "
+        "larger than 10 MB."
     )
     for number, image in enumerate(some.content["index"]):
         assert some.numbers[image] == number

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import spearmanr
 
 from analyses.cka.networks import HSICSums, minibatch_cka
+from analyses.knowledge import decompose
 from analyses.knowledge.coordinates import coordinates
 from analyses.knowledge.layers import decompose_layers
 from analyses.knowledge.result import knowledge_summary, knowledge_table
@@ -40,6 +41,48 @@ def test_rounding_is_no_direction(shift: float, dtype: torch.dtype) -> None:
     made = coordinates(computed)
     assert made.values.shape[1] == 8
     torch.testing.assert_close(made.restore(made.values), made.centred(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [500, 20_000])
+def test_more_samples_hide_no_direction(n: int) -> None:
+    z = normal(n, 64).double()
+    teacher = (z + normal(n, 64, seed=1)).float()
+    student = (z * torch.arange(1, 65) ** -1.5).float()  # 1 to .002, as spectra of networks fall
+    found = decompose(teacher, student)
+    assert found.student.support.rank == 64
+    general = found.fractions["teacher_general"]
+    assert general.low < 0.5 < general.high
+    assert pwcca(teacher, student) == pytest.approx(pwcca(teacher.double(), z), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e7])
+def test_a_large_channel_hides_no_other(size: float) -> None:
+    z = normal(2000, 20).double()
+    teacher = (z + normal(2000, 20, seed=1)).float()
+    student = torch.cat([size * z[:, :1], z[:, 1:]], 1).float()
+    assert coordinates(student).values.shape[1] == 20
+    general = [decompose(teacher, one).fractions["teacher_general"].value for one in (student, z.float())]
+    assert general[0] == pytest.approx(general[1], abs=1e-6)
+    assert pwcca(teacher, student) == pytest.approx(pwcca(teacher, z), abs=1e-6)
+    if size < 1e7:
+        summed = torch.cat([student, student[:, :1] + student[:, 1:2]], 1)  # rounded to the size of the large one
+        assert coordinates(summed).values.shape[1] == 20
+        assert basis(FeatureSet(summed)).rank == 20
+
+
+@pytest.mark.parametrize("inputs", ["normal", "positive", "one large"])
+@pytest.mark.parametrize("shape", [(300, 8, 64), (4000, 64, 128), (300, 512, 700)])
+def test_sums_of_products_have_no_more_directions_than_their_inputs(shape: tuple[int, int, int], inputs: str) -> None:
+    n, k, d = shape
+    x = normal(n, k)
+    if inputs == "positive":
+        x = (x + 3).relu()
+    if inputs == "one large":
+        x[:, 0] *= 1000
+    y = torch.nn.functional.linear(x, normal(d, k, seed=1) / k**0.5, normal(d, seed=2))
+    rank = min(k, n - 1)
+    assert coordinates(y).values.shape[1] == rank
+    assert basis(FeatureSet(y)).rank == rank
 
 
 def test_halves_keep_their_directions() -> None:
