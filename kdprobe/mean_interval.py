@@ -13,6 +13,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import chi2, t
 
+from kdprobe.errors import AnalysisError
+
 _Values = Sequence[float] | NDArray[Any]
 _Ends = tuple[float, float, float]  # value, low, high
 _ROUNDING = 1e-12  # the most by which equal shares differ
@@ -20,6 +22,16 @@ _MIDDLES = (np.arange(500) + 0.5) / 500  # of equally likely parts of a distribu
 
 #: how tables of such means explain their numbers
 OVER_SEEDS = "mean ± half-width of the 95 % t-interval over seeds, [low, high] where 0 or 100 % cuts it"
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse a level of intervals that is none, such as 95 for 0.95.
+
+    Raises:
+        AnalysisError: naming it.
+    """
+    if not 0 < confidence < 1:
+        raise AnalysisError(f"confidence must lie between 0 and 1, such as 0.95, but is {confidence:g}")
 
 
 def mean_interval(values: _Values, *, confidence: float = 0.95) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE
 from kdprobe.features.shared_images import Views, located, open_views
+from kdprobe.mean_interval import check_confidence
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import model_info
 from kdprobe.models.identity import weights_sha256
@@ -106,6 +107,7 @@ def cka_over_time(
         >>> cka_over_time(Path("runs/resnet8"), every=5)  # doctest: +SKIP
     """
     wished, alpha = calibrate or permutations > 0, round(1 - confidence, 12)
+    check_confidence(confidence)
     n_permutations = enough_permutations(permutations, calibrated=wished, alpha=alpha)
     folder = RunFolder(run)
     known = folder.values()["teacher"]

@@ -29,6 +29,7 @@ from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE, Forward, Minibatches, moved, n_samples
 from kdprobe.features.numbered import paired_minibatches
 from kdprobe.features.shared_images import Views, located
+from kdprobe.mean_interval import check_confidence
 from kdprobe.models.identity import network_name, network_origin
 from kdprobe.provenance import provenance
 
@@ -163,6 +164,7 @@ def cka(
         ((4, 4), ['act1', 'layer1', 'layer2', 'layer3'], ['act1', 'layer1', 'layer2', 'layer3'])
     """
     check_networks(teacher=teacher, student=student)
+    check_confidence(confidence)
     place = pick_device(device)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)

@@ -10,6 +10,7 @@ from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.devices import exact_float32
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.shared_images import located
+from kdprobe.mean_interval import check_confidence
 from kdprobe.provenance import provenance
 
 
@@ -56,6 +57,7 @@ def files_cka(
         >>> files_cka([Path("features.h5")]).matrix.diagonal().round(4)
         array([1., 1., 1., 1.])
     """
+    check_confidence(confidence)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
     sums = HSICSums(kernel, estimator, n_permutations)
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]

@@ -20,6 +20,7 @@ from analyses.similarity.null import calibrate_pairs, random_orders
 from kdprobe.errors import AnalysisError
 from kdprobe.features.gram_capture import LayerGrams
 from kdprobe.features.hsic import MIN_SAMPLES, comparable
+from kdprobe.mean_interval import check_confidence
 
 Grams = dict[str, Tensor]
 
@@ -195,6 +196,7 @@ class HSICSums:
         Raises:
             AnalysisError: if nothing was added.
         """
+        check_confidence(confidence)
         if not self.sizes:
             raise AnalysisError(
                 f"CKA needs a minibatch of at least {MIN_SAMPLES} samples, but there were {self.n_left_out} samples"

@@ -16,7 +16,7 @@ from analyses.evaluation.proportions import mean_of_shares
 from analyses.evaluation.recall import confusion, tally
 from kdprobe.devices import exact_float32
 from kdprobe.formats.tables import aligned
-from kdprobe.mean_interval import holm, wilson, worded_p_value
+from kdprobe.mean_interval import check_confidence, holm, wilson, worded_p_value
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
@@ -57,6 +57,7 @@ def evaluate(
         >>> int(result.arrays["confusion"].sum()), sorted(result.arrays)[:3]
         (359, ['accuracy', 'confidences', 'confusion'])
     """
+    check_confidence(confidence)
     data, names = judged[0].data, [one.name for one in judged]
     targets, predictions = data.test.labels, [one.logits.argmax(1) for one in judged]
     matrices = [confusion(targets, predicted, data.n_classes) for predicted in predictions]

@@ -23,7 +23,7 @@ from kdprobe.data.sources.rafdb import BASIC, COMPOUND
 from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.formats.tables import aligned
-from kdprobe.mean_interval import wilson
+from kdprobe.mean_interval import check_confidence, wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
@@ -104,6 +104,7 @@ def compound_result(
     Raises:
         AnalysisError: for networks of other classes, for other data, or if neutral cannot be excluded.
     """
+    check_confidence(confidence)
     data = judged[0].data
     emotions = _emotions_of(data)
     excluded = emotions.basic.index(NEUTRAL) if exclude_neutral else None

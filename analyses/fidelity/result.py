@@ -14,7 +14,7 @@ from analyses.fidelity.quantities import FIDELITIES, Answers
 from analyses.fidelity.words import undefined_in_words, verdicts
 from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
-from kdprobe.mean_interval import wilson
+from kdprobe.mean_interval import check_confidence, wilson
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
@@ -65,6 +65,7 @@ def measure_fidelity(
         >>> measure_fidelity(teacher, [student]).facts["quantities"][:4]
         ['accuracy', 'agreement', 'agreement_right', 'agreement_wrong']
     """
+    check_confidence(confidence)
     networks, data = [*students, *controls], teacher.data
     _check(teacher, networks)
     targets = data.test.labels

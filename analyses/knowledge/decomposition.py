@@ -39,6 +39,7 @@ from analyses.knowledge.share import Share
 from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError, near_matches
 from kdprobe.features.rounding import precision_of
+from kdprobe.mean_interval import check_confidence
 
 DECOMPOSITIONS = ("adjusted", "ridge", "dropkd")
 
@@ -157,7 +158,7 @@ def decompose(
     folds: int = 5,
     seed: int = 0,
     confidence: float = 0.95,
-    groups: Tensor | Sequence[int] | None = None,
+    groups: Tensor | Sequence[int] | Sequence[str] | None = None,
     auxiliary: str | Path | None = None,
     stage: int = 0,
     rates: tuple[float, float] | None = None,
@@ -173,8 +174,8 @@ def decompose(
         folds: parts of the samples that are held out in turn, at least 2.
         seed: of the folds, permutations and masks.
         confidence: of the intervals, in (0, 1).
-        groups: whole numbers, equal for samples that are not independent, such as views of one image; they stay
-            together in folds, and a group counts as one sample.
+        groups: whole numbers or names, equal for samples that are not independent, such as views of one image; they
+            stay together in folds, and a group counts as one sample.
         auxiliary: `auxiliary.safetensors` of a DropKD run, for `dropkd`.
         stage: which of that run's stage pairs, for `dropkd`.
         rates: of dropout of teacher and student, for `dropkd`; those of the training if not given.
@@ -196,6 +197,7 @@ def decompose(
         >>> round(shares["teacher_general"].value, 1), round(shares["student_general"].value, 1)
         (0.5, 1.0)
     """
+    check_confidence(confidence)
     if method not in DECOMPOSITIONS:
         raise AnalysisError(f"no method {method!r} of decomposition{near_matches(method, DECOMPOSITIONS)}")
     teacher = as_tensor(teacher, name="the teacher's features", least=2)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,11 +32,11 @@ class SampleGroups:
     count: int
 
     @classmethod
-    def of(cls, labels: Tensor | Sequence[int] | None, n: int) -> "SampleGroups":
+    def of(cls, labels: Tensor | Sequence[int] | Sequence[str] | None, n: int) -> "SampleGroups":
         """SampleGroups of equal labels; every sample on its own without any.
 
         Args:
-            labels: whole numbers, one per sample.
+            labels: whole numbers or names, one per sample.
             n: samples.
 
         Raises:
@@ -43,7 +44,12 @@ class SampleGroups:
         """
         if labels is None:
             return cls(torch.arange(n), n)
-        given = torch.as_tensor(labels).cpu()
+        if not isinstance(labels, Tensor) and all(isinstance(label, str) for label in labels):
+            labels = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)[1].tolist()
+        try:
+            given = torch.as_tensor(labels).cpu()
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise AnalysisError(f"groups must be a whole number, or a name, for each of the {n} samples") from error
         if given.shape != (n,) or given.is_floating_point() or given.is_complex():
             raise AnalysisError(
                 f"groups must be a whole number for each of the {n} samples, but are {given.dtype} of shape "

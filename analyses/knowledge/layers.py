@@ -33,7 +33,7 @@ def decompose_layers(
     folds: int = 5,
     seed: int = 0,
     confidence: float = 0.95,
-    groups: Tensor | Sequence[int] | None = None,
+    groups: Tensor | Sequence[int] | Sequence[str] | None = None,
     probes: bool = True,
     n_images: int = 0,
 ) -> tuple[Result, Result | None]:

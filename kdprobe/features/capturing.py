@@ -299,7 +299,7 @@ class Capture(Mapping[str, Tensor]):
     def _unfit(self, output: Any, tensor: Tensor | None, one: LayerOutput, rivals: str) -> str | None:
         n_images = self._pass.n_images
         if tensor is None:
-            return f"gives {_described(output)}, which holds no floating-point tensor"
+            return f"gives {_described(output)}, which holds no dense floating-point tensor"
         if n_images is not None and (tensor.ndim < 2 or tensor.shape[0] != n_images):
             return f"gives {list(tensor.shape)} for {n_images} images, not one row per image"
         if n_images is not None and not self._seen.has_images_first(

@@ -110,16 +110,19 @@ class Dump:
             loader: as `analyses.cka.cka` takes it, with samples in a fixed order: they may be read several times.
             student_loader: the same samples as the student takes them.
             forward: `forward(model, batch)` runs a network, or a part of it, on a minibatch of any form.
-            options: `layers`, `content`, `dtype`, `compression`, `reduce`, `device` and `data`, as attributes.
+            options: `layers` (by role, or the same for all) and other attributes, from `content` to `device`.
 
         Raises:
             AnalysisError: for other roles, a loader that shuffles, or one whose number of samples is not known.
         """
         if not models or any(role not in ("teacher", "student") for role in models):
             raise AnalysisError(f"a dump is of a teacher, a student or both, but got networks named {[*models]}")
+        if not isinstance(layers := options.pop("layers", {}), Mapping):
+            layers = dict.fromkeys(models, layers)
         source = InOrder.of([*models], loader, student_loader, forward)
         size = source.n_samples, source.batch_size
-        return cls(models, source, *size, forward=forward, as_given=not isinstance(loader, Split), **options)
+        facts: dict[str, Any] = {"layers": layers, "forward": forward, "as_given": not isinstance(loader, Split)}
+        return cls(models, source, *size, **facts, **options)
 
 
 @exact_float32

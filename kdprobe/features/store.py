@@ -159,6 +159,11 @@ class FeatureStore:
             found = {name for name in names if bare == name or fnmatchcase(name, bare) or bare == "all"}
             if bare == "stages":
                 found = set(self.stages(role))
+                if not found:
+                    raise StoreError(
+                        f"no layer of the {role} in {self.path} is known to end a stage; name some of its layers, or "
+                        f"take all: {', '.join(names)}"
+                    )
             if not found:
                 raise StoreError(f"no layer {bare!r} of the {role} in {self.path}{near_matches(bare, names)}")
             chosen = chosen - found if choice.startswith("!") else chosen | found

@@ -383,9 +383,10 @@ def _place(value: Tensor) -> tuple[Any, ...] | None:
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """All tensors of nested sequences, mappings and dataclasses, in order."""
+    """All tensors of nested sequences, mappings and dataclasses, in order, but those without rows of their own."""
     if isinstance(values, Tensor):
-        yield values
+        if values.layout is torch.strided and not values.is_nested:  # sparse ones tell of neither place nor stride
+            yield values
     elif isinstance(values, tuple | list):
         for value in values:
             yield from tensors_in(value)

@@ -239,9 +239,10 @@ def test_the_first_floating_tensor_of_an_output(images, make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: None, "'inner' gives NoneType, which holds no floating-point tensor"),
-        (lambda x: x.long(), "'inner' gives Tensor, which holds no floating-point tensor"),
+        (lambda x: None, "'inner' gives NoneType, which holds no dense floating-point tensor"),
+        (lambda x: x.long(), "'inner' gives Tensor, which holds no dense floating-point tensor"),
         (lambda x: x.reshape(8, -1), r"'inner' gives \[8, 96\] for 4 images, not one row per image; .*'!inner'"),
+        (lambda x: x.to_sparse(), "'inner' gives Tensor, which holds no dense floating-point tensor"),
         (lambda x: x.sum(), r"'inner' gives \[\] for 4 images"),
     ],
 )
@@ -249,6 +250,37 @@ def test_outputs_that_are_refused_by_name(images, make, message):
     net = Around(make)
     with pytest.raises(CaptureError, match=message), capture(net, "inner"):
         net(images)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x: x.flatten(1).to_sparse(),
+        lambda x: x.flatten(1).to_sparse_csr(),
+        lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged),
+        lambda x: torch.nested.nested_tensor([*x], layout=torch.strided),
+    ],
+    ids=["sparse", "sparse rows", "jagged", "nested"],
+)
+@pytest.mark.filterwarnings(
+    "ignore:The PyTorch API of nested tensors:UserWarning", "ignore:Sparse CSR tensor:UserWarning"
+)
+def test_a_layer_without_dense_features_leaves_the_others_alone(images, turn):
+    class Detour(Net):
+        def forward(self, x):
+            x = self.layer2(self.layer1(self.stem(x)))
+            self.odd(turn(x))
+            return self.fc(x.mean((2, 3)))
+
+    net = Detour().eval()
+    net.odd = torch.nn.Identity()
+    with torch.no_grad(), capture(net, ["stem", "*"], reduce="whole") as taken:
+        net(images)
+    assert torch.equal(taken["stem"], net.stem(images))
+    assert "odd" not in taken
+    with torch.no_grad(), capture(net, "stages") as taken:
+        net(images)
+    assert [*taken] == [*stage_names(Net().eval(), images)]
 
 
 @pytest.mark.slow
@@ -458,7 +490,7 @@ def test_layers_that_did_not_run_or_have_no_rows_are_left_out_of_globs(images):
     assert list(taken) == ["conv"]
     assert taken.left_out == {
         "part": "gives [16, 3, 4, 4] for 4 images, not one row per image",
-        "number": "gives Tensor, which holds no floating-point tensor",
+        "number": "gives Tensor, which holds no dense floating-point tensor",
         "never": "did not run",
     }
     message = "no layer that 'n\\*' chooses has a feature: 'never' did not run, and so on; hooks do not run in traced"

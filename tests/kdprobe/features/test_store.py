@@ -699,6 +699,29 @@ def test_a_dump_is_written_over_nothing_but_with_consent(nets, path):
     assert partial.read_text() == "the user's own"
 
 
+def test_layers_may_be_chosen_for_all_networks_and_need_not_be_stages(tmp_path):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(6, 5), torch.nn.Linear(5, 3)
+
+        def forward(self, rows):
+            return self.last(self.first(rows))
+
+    models, batches = {"teacher": Own(), "student": Own()}, [torch.rand(8, 6), torch.rand(8, 6)]
+    write_dump(Dump.over(models, batches, layers=["first"]), tmp_path / "own.h5")
+    with FeatureStore.open(tmp_path / "own.h5") as store:
+        assert [store.layers(role) for role in models] == [["first"], ["first"]]
+        with pytest.raises(
+            StoreError, match=r"no layer of the student in .*own\.h5 is known to end a stage; .*: first$"
+        ):
+            store.layers("student", "stages")
+    by_role = {"teacher": "last", "student": ["first"]}
+    write_dump(Dump.over(models, batches, layers=by_role), tmp_path / "own.h5", overwrite=True)
+    with FeatureStore.open(tmp_path / "own.h5") as store:
+        assert [store.layers(role) for role in models] == [["last"], ["first"]]
+
+
 def test_a_dump_without_samples_or_layers_is_told(path):
     write(path)
     with FeatureStore.open(path) as store, pytest.raises(StoreError, match=r"no layer of the teacher in .* is left"):
