@@ -120,9 +120,8 @@ class Dump:
         if not isinstance(layers := options.pop("layers", {}), Mapping):
             layers = dict.fromkeys(models, layers)
         source = InOrder.of([*models], loader, student_loader, forward)
-        size = source.n_samples, source.batch_size
-        facts: dict[str, Any] = {"layers": layers, "forward": forward, "as_given": not isinstance(loader, Split)}
-        return cls(models, source, *size, **facts, **options)
+        facts = source, source.n_samples, source.batch_size, layers
+        return cls(models, *facts, forward=forward, as_given=not isinstance(loader, Split), **options)
 
 
 @exact_float32
@@ -375,21 +374,18 @@ def _refuse_broken(features: Mapping[str, Mapping[str, Stored]], start: int, bat
 
 def _check_room(dump: Dump, staged: Staged, folder: Path, n_samples: int, say: Callable[[str], None]) -> None:
     """Report the size before compression, and refuse a dump that cannot fit."""
-    layers = [one for of in staged.features.values() for one in of.values()]
+    layers = (one for of in staged.features.values() for one in of.values())
     features = [one.values if isinstance(one, Stored) else one for one in layers]
     if dump.content == "grams":
         size = len(features) * 8 * dump.batch_size * n_samples
     else:
-        width = np.dtype(dump.dtype).itemsize
-        size = sum(feature[0].numel() for feature in features) * width * n_samples
+        size = sum(feature[0].numel() for feature in features) * np.dtype(dump.dtype).itemsize * n_samples
     free = shutil.disk_usage(folder).free
     needed, left = worded_bytes(size), worded_bytes(free)
     say(f"{n_samples} samples of {len(features)} layers: {needed} before compression, {left} are free")
     if size > free:
-        raise StoreError(
-            f"the dump needs up to {needed}, but {folder} has {left} left; choose fewer layers, --reduce gap, "
-            "--dtype float16 or --grams"
-        )
+        advice = "choose fewer layers, --reduce gap, --dtype float16 or --grams"
+        raise StoreError(f"the dump needs up to {needed}, but {folder} has {left} left; {advice}")
 
 
 _SEEN = (" images", " crop_pct", " interpolation", " crop_mode")
