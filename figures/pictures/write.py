@@ -1,15 +1,20 @@
 """From result files to picture files, and what the files are called."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from matplotlib.artist import Artist
+
 from figures.picture import NO_NAMES, Names
 from figures.pictures.by_kind import draw_checked, drawer
-from figures.style import drawing_style, save_figure
+from figures.style import drawing_style, figure_of, save_figure
 from kdprobe.errors import ResultError
 from kdprobe.formats.outputs import Output, permit
 from kdprobe.formats.renaming import renamed
 from kdprobe.results import Result, check_result, figure_kind, load_result, naming
+
+_WIDTH, _HEIGHT = 6.5, 11.0  # of a page, in inches
 
 
 def draw_files(
@@ -41,6 +46,9 @@ def draw_files(
             no result.
         OutputError: if another file is in the way.
 
+    Warns:
+        UserWarning: of a picture that is higher than a page.
+
     Example:
         >>> import figures
         >>> import numpy as np
@@ -70,9 +78,18 @@ def draw_files(
             with naming(targets[target]):
                 check_result(result, with_provenance=False)
                 picture = draw_checked(result)
+            _tell_height(picture, target.name)
             for path in pictures[target]:
                 save_figure(picture, path, kind=figure_kind(result.kind), overwrite=overwrite)
     return [path for written in pictures.values() for path in written]
+
+
+def _tell_height(picture: Artist, name: str) -> None:
+    """Say of a picture that no page holds what makes it lower."""
+    width, height = (float(side) for side in figure_of(picture).get_size_inches())
+    if height > _HEIGHT:
+        wider = ", or more width (`--width page`)" if width < _WIDTH else ""
+        warnings.warn(f"{name} is {2.54 * height:.0f} cm high; a page needs fewer networks{wider}", stacklevel=3)
 
 
 def _read(path: Path) -> Result:

@@ -531,6 +531,15 @@ def test_answers_about_the_rates_are_written_below() -> None:
     assert "best cell's least certain lead: -0.20 points" in written(drawn(result))
 
 
+def test_a_picture_that_no_page_holds_is_told(tmp_path: Path) -> None:
+    save_result(comparison_result(tuple(f"m{number}" for number in range(30)), 2), tmp_path / "many.npz", table="")
+    with pytest.warns(UserWarning, match=r"^many is \d\d cm high; a page needs fewer networks, or more width \(`--w"):
+        draw_files([tmp_path / "many.npz"], ["png"], width="column")
+    save_result(comparison_result(tuple(f"m{number}" for number in range(40)), 2), tmp_path / "more.npz", table="")
+    with pytest.warns(UserWarning, match=r"^more is \d\d cm high; a page needs fewer networks$"):
+        draw_files([tmp_path / "more.npz"], ["png"])
+
+
 @pytest.mark.parametrize("name", ["unfinished runs", "over time, unfinished"])
 def test_the_first_remarks_are_written_below(name: str) -> None:
     lines = written(drawn(RESULTS[name]))
