@@ -1,13 +1,13 @@
 """Where teacher and students are alike, beyond what chance gives, and what of each other's features they have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from figures.calibrated import Beside, beside_null
 from figures.report.elements import ALIKE, CARE, NEXT, Finding, Results
-from figures.report.findings.wording import enumerated, several
+from figures.report.findings.wording import capital, enumerated, several
 from figures.words import lower_bounds
 from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
@@ -18,18 +18,17 @@ _DIRECTIONS = (("student", "teacher"), ("teacher", "student"))
 
 def likeness_findings(results: Results) -> Iterator[Finding]:
     """Of results of kind "cka" or "similarity": pairs of layers beyond and within their null, and undefined ones."""
-    tested = [(name, result) for name, result in results if beside_null(result)]
+    besides = [(name, result, beside_null(result)) for name, result in results]
+    tested = [(name, result, beside) for name, result, beside in besides if beside]
     if len(tested) > _MOST:
-        yield Finding(ALIKE, _all_beyond_chance(tested), how=_null(tested[0][1]))
+        yield Finding(ALIKE, _all_beyond_chance([beside for *_, beside in tested]), how=_null(tested[0][1]))
     else:
-        for name, result in tested:
-            yield Finding(ALIKE, _beyond_chance(result), name, _null(result))
-    if plain := [name for name, result in results if not beside_null(result)]:
+        for name, result, beside in tested:
+            yield Finding(ALIKE, _beyond_chance(result, beside), name, _null(result))
+    if plain := [name for name, _, beside in besides if not beside]:
+        whose, of = ("it", plain[0]) if len(results) == 1 else (enumerated(plain), "")
         text = f"Set likeness beside chance (`kdprobe {results[0][1].kind} --calibrate`): without, nothing is said of"
-        several_results = len(results) > 1
-        yield Finding(
-            NEXT, f"{text} {enumerated(plain) if several_results else 'it'}.", "" if several_results else plain[0]
-        )
+        yield Finding(NEXT, f"{text} {whose}.", of)
     for name, result in results:
         if undefined := result.facts["undefined"]:
             reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
@@ -73,10 +72,9 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
             yield Finding(CARE, f"{several(len(undefined), 'number')} undefined: {reasons}.", name)
 
 
-def _beyond_chance(result: Result) -> str:
+def _beyond_chance(result: Result, beside: Beside) -> str:
     """How many pairs of layers exceed their null, the most alike one, and those that do not."""
-    facts, beside = result.facts, beside_null(result)
-    assert beside
+    facts = result.facts
     defined = ~np.isnan(beside.values)
     beyond = defined & ~beside.chance
     n, total = int(beyond.sum()), int(defined.sum())
@@ -146,11 +144,9 @@ def _general(result: Result, who: str, other: str) -> str:
     layers = f"the {who}'s {facts[f'{who}_layers'][-1]}", f"the {other}'s {facts[f'{other}_layers'][-1]}"
     if low <= 0:
         shown = f"({value:z.0f} % [{low:z.0f}, {high:z.0f}])"
-        return f"{_capital(layers[1])} is not shown to explain any of the variance of {layers[0]} {shown}."
+        return f"{capital(layers[1])} is not shown to explain any of the variance of {layers[0]} {shown}."
     bound = "at least " * bool(lower_bounds(result, who)[-1])
-    return (
-        f"{_capital(layers[1])} explains {bound}{value:.0f} % [{low:.0f}, {high:.0f}] of the variance of {layers[0]}."
-    )
+    return f"{capital(layers[1])} explains {bound}{value:.0f} % [{low:.0f}, {high:.0f}] of the variance of {layers[0]}."
 
 
 def _all_general(results: Results) -> Iterator[Finding]:
@@ -164,23 +160,13 @@ def _all_general(results: Results) -> Iterator[Finding]:
             yield Finding(ALIKE, f"{text} layer, the {other}'s explains from {low} to {high}.")
 
 
-def _all_beyond_chance(tested: Results) -> str:
+def _all_beyond_chance(tested: Sequence[Beside]) -> str:
     """In how many of many results all pairs of layers exceed their null, and how many pairs that are."""
-    beyond = [(~np.isnan(found.values) & ~found.chance, ~np.isnan(found.values)) for _, found in _found(tested)]
-    n, total = (sum(int(some[part].sum()) for some in beyond) for part in (0, 1))
-    whole = sum(bool((some == defined).all()) for some, defined in beyond)
+    defined = [~np.isnan(one.values) for one in tested]
+    beyond = [known & ~one.chance for known, one in zip(defined, tested, strict=True)]
+    n, total = (sum(int(some.sum()) for some in each) for each in (beyond, defined))
+    whole = sum(bool((some == known).all()) for some, known in zip(beyond, defined, strict=True))
     return (
         f"{n:,} of {total:,} pairs of layers in {several(len(tested), 'result')} are more alike than chance makes "
         f"them; in {whole} of these results all are."
     )
-
-
-def _found(tested: Results) -> Iterator[tuple[str, Beside]]:
-    for name, result in tested:
-        beside = beside_null(result)
-        assert beside
-        yield name, beside
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
-from figures.report.findings.wording import enumerated, several, worded_p_values
+from figures.report.findings.wording import capital, enumerated, several, worded_p_values
 from figures.words import percentage
 from kdprobe.mean_interval import differs, holm, worded, worded_p_value
 from kdprobe.results import Result
@@ -25,7 +25,7 @@ def fidelity_findings(results: Results) -> Iterator[Finding]:
         places = [place for place, pair in enumerate(facts["pairs"]) if pair["other"] in controls]
         for verdict, of_it in _alike(result, places):
             numbers = _numbers(result, of_it[0]) if len(of_it) == 1 else _ranges(result, of_it)
-            yield Finding(ALIKE, f"{verdict}{numbers}.", name, f"{_capital(facts['tests'])}.")
+            yield Finding(ALIKE, f"{verdict}{numbers}.", name, f"{capital(facts['tests'])}.")
         if not controls:
             text = "Give controls to `kdprobe fidelity`: without networks that this teacher did not teach, nothing "
             yield Finding(NEXT, f"{text}tells agreement with it from being right.", name)
@@ -52,10 +52,6 @@ def evaluation_findings(results: Results) -> Iterator[Finding]:
     }
     if empty:
         yield Finding(CARE, f"There is no image of {enumerated(sorted(empty))}, so recall and UAR leave it out.")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _alike(result: Result, places: Sequence[int]) -> Iterator[tuple[str, list[int]]]:

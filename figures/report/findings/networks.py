@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from figures.remarks import of_networks
 from figures.report.elements import CARE, Finding, Results
-from figures.report.findings.wording import enumerated, several
+from figures.report.findings.wording import capital, enumerated, several
 
 
 def network_findings(results: Results) -> Iterator[Finding]:
@@ -15,5 +15,4 @@ def network_findings(results: Results) -> Iterator[Finding]:
             about.setdefault(remark, []).append(name)
     for remark, names in about.items():
         which = enumerated(names, 3) if len(names) <= 3 else several(len(names), "result")
-        text = remark[:1].upper() + remark[1:].rstrip(".")
-        yield Finding(CARE, f"{text}: this is behind {which}.")
+        yield Finding(CARE, f"{capital(remark.rstrip('.'))}: this is behind {which}.")

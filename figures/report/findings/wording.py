@@ -25,6 +25,11 @@ def worded_p_values(p_values: Sequence[float]) -> str:
     return worst if alike else f"{worst} at {'most' if found else 'least'}"
 
 
+def capital(text: str) -> str:
+    """A sentence with a capital letter, whatever it begins with."""
+    return text[:1].upper() + text[1:]
+
+
 def several(things: Sequence[str] | int, one: str, many: str = "") -> str:
     """Names with the verb that fits them: `a has`, `a and b have`; or a number with what is counted: `2 seeds`."""
     if isinstance(things, int):
