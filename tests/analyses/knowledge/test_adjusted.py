@@ -165,7 +165,7 @@ def test_groups_are_whole_numbers(groups):
 def test_groups_may_have_names():
     assert SampleGroups.of(["p1", "p0", "p1"], 3).codes.tolist() == [1, 0, 1]
     with pytest.raises(AnalysisError, match="groups must be a whole number, or a name, for each of the 3 samples"):
-        SampleGroups.of(["p1", 3, None], 3)
+        SampleGroups.of(["p1", 3, "p0"], 3)
 
 
 def test_few_groups_are_refused():
