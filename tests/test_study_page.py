@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy.stats import spearmanr
 
 from kdprobe.results import save_result
-from tests.saved_results import dropout_result, map_result, tuned_result
+from tests.saved_results import compound_result, dropout_result, evaluation_result, map_result, tuned_result
 
 STUDY = Path(__file__).parents[1] / "docs" / "study"
 
@@ -92,6 +93,37 @@ def test_tables_are_made_of_results(drawn, made):
     assert made.predicts("dinov2-resnet8").count("|") > 10
     assert "minus rate 0" in made.rates("feature")
     assert "PERMANOVA" in made.apart("dinov2-resnet8")
+
+
+def test_answers_about_faces_are_of_methods_and_not_of_networks(drawn, made, tmp_path):
+    folder = tmp_path / "ferplus-resnet18"
+    folder.mkdir()
+    lines = ["comparison,method,seed,network,quantity,stages,value,low,high,note"]
+    runs = [f"{method}-seed{seed}" for method in ("plain", "kd", "dropkd") for seed in (1, 0)]
+    lines += [
+        f"ferplus-resnet18,{method},{seed},{method}-seed{seed},accuracy,,0.5,,,"
+        for method in ("plain", "kd", "dropkd")
+        for seed in (0, 1)
+    ]
+    (tmp_path / "networks.csv").write_text("\n".join(lines), encoding="utf-8")
+    for result, key in ((evaluation_result(("t", *runs)), "evaluation"), (compound_result(("t", *runs)), "compound")):
+        for run, model in zip(("teacher", *runs), result.provenance["models"], strict=True):
+            model["checkpoint"] = f"finals/{run}"
+        save_result(result, folder / f"{key}.npz", table="")
+    evaluation = made.load_result(folder / "evaluation.npz")
+    assert made.by_method("ferplus-resnet18", evaluation) == {"plain": [2, 1], "kd": [4, 3], "dropkd": [6, 5]}
+
+    rows = [line.split("|") for line in made.recalls("ferplus-resnet18").splitlines()[2:]]
+    assert [row[1].strip() for row in rows] == ["the teacher", "plain", "kd", "dropkd"]
+    uar = 100 * evaluation.arrays["uar"][:, 0]
+    assert [float(row[3].split()[0]) for row in rows] == pytest.approx(
+        [uar[0], *(uar[places].mean() for places in ([1, 2], [3, 4], [5, 6]))], abs=0.006
+    )
+    assert float(rows[3][5].split()[0]) == pytest.approx(uar[5:].mean() - uar[1:3].mean(), abs=0.006)
+    assert made.compound("ferplus-resnet18").splitlines()[0].count("%") == 3
+    words = [text.get_text() for text in drawn.confusion("ferplus-resnet18").findobj(Text)]
+    heads = [words[words.index(name) + 1] for name in ("teacher", "plain", "kd", "dropkd")]
+    assert [head.split("UAR ")[1] for head in heads] == [f"{uar[place]:.1f} %" for place in (0, 2, 4, 6)]  # of seed 0
 
 
 def test_rank_correlations_of_resamples_are_scipys(made):

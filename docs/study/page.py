@@ -19,6 +19,7 @@ from numpy import ndarray
 from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_grids
 
 from figures.paper.write import published_table
+from figures.pictures.compound import READING_LABELS
 from kdprobe.distillers import DISTILLERS
 from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
@@ -41,6 +42,7 @@ OURS = {
     "ferplus-resnet18": "DINOv2 ViT-S/14 to ResNet18, FER+",
     "ferplus-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, FER+",
 }
+_RIGHT = {"accuracy": "accuracy", "uar": "UAR"}
 _DRAWS = 2000
 
 Rows = Sequence[dict[str, str]]
@@ -294,6 +296,69 @@ def answers(name: str) -> str:
     return "\n".join([*markdown(rows), "", *told])
 
 
+def recalls(name: str) -> str:
+    """Accuracy and unweighted average recall (UAR) by method, and how the recalls differ from `kd` and `plain`."""
+    result = _result(f"{name}/evaluation.npz")
+    n_images, trained = int(result.facts["n_images"]), by_method(name, result)
+    tables = {key: _of_methods(result.arrays[key], trained) for key in ("accuracy", "uar")}
+    methods = list(trained)
+    minus: dict[str, dict[str, str]] = {
+        f"UAR minus {baseline}": {
+            entry["method"]: worded_difference(entry, scale=100)
+            for entry in differences(
+                {"uar": tables["uar"]}, dict.fromkeys(methods, ""), [n_images] * len(methods), baseline=baseline
+            )
+        }
+        for baseline in ("kd", "plain")
+    }
+    teacher = {"method": "the teacher"} | {
+        f"{label} %": worded(result.arrays[key][0].tolist(), scale=100) for key, label in _RIGHT.items()
+    }
+    rows = [
+        {"method": method}
+        | {
+            f"{label} %": worded_interval(tables[key][place], scale=100, n_images=n_images)
+            for key, label in _RIGHT.items()
+        }
+        | {column: of.get(method, "") for column, of in minus.items()}
+        for place, method in enumerate(methods)
+    ]
+    return "\n".join(markdown([teacher | dict.fromkeys(minus, ""), *rows]))
+
+
+def compound(name: str) -> str:
+    """How well both halves of a pair of emotions are recognised, by method."""
+    result = _result(f"{name}/compound.npz")
+    n_images, trained = int(result.facts["n_images"]), by_method(name, result)
+    tables = {f"{label} %": result.arrays[key] for key, label in READING_LABELS.items()}
+    teacher = {label: worded(table[0].tolist(), scale=100) for label, table in tables.items()}
+    rows = [
+        {"method": method}
+        | {
+            label: worded_interval(_of_methods(table, trained)[place], scale=100, n_images=n_images)
+            for label, table in tables.items()
+        }
+        for place, method in enumerate(trained)
+    ]
+    return "\n".join(markdown([{"method": "the teacher"} | teacher, *rows]))
+
+
+def by_method(name: str, result: Result) -> dict[str, list[int]]:
+    """The places of each method's networks in a result, by seed; those of no method, as the teacher, are left out."""
+    trained = {row["network"]: row for row in _networks() if row["comparison"] == name}
+    runs = [Path(one["checkpoint"]).name for one in result.provenance["models"]]
+    ordered = sorted((int(trained[run]["seed"]), place) for place, run in enumerate(runs) if run in trained)
+    found: dict[str, list[int]] = {row["method"]: [] for row in trained.values()}
+    for _, place in ordered:
+        found[trained[runs[place]]["method"]].append(place)
+    return found
+
+
+def _of_methods(values: ndarray, trained: dict[str, list[int]]) -> ndarray:
+    """The values [networks, (value, low, high)] of each method's networks [methods, seeds]."""
+    return np.stack([values[places, 0] for places in trained.values()])
+
+
 def methods_of(name: str, fidelity: Result) -> dict[str, str]:
     """What the comparison calls each group of networks, which their own settings tell apart in more words."""
     of_run = {row["network"]: row["method"] for row in _networks() if row["comparison"] == name}
@@ -439,6 +504,8 @@ TABLES: dict[str, Callable[[str], str]] = {
     "rates": rates,
     "inside": inside,
     "answers": answers,
+    "recalls": recalls,
+    "compound": compound,
     "predicts": predicts,
     "apart": apart,
     "grids": grids,

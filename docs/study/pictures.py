@@ -6,12 +6,13 @@ Each picture shows what a table of the page says; one whose results are not ther
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from page import HERE, REFERENCE, RESULTS, last_stages, methods_of
+from page import HERE, REFERENCE, RESULTS, by_method, last_stages, methods_of
 from published_grids import Grid, published_grids
 from scipy.stats import studentized_range
 
@@ -130,6 +131,17 @@ def where_they_lie(name: str) -> Figure:
     return draw(result, names={**called, **of_runs})
 
 
+def confusion(name: str) -> Figure:
+    """Which emotions are taken for which: the teacher, and of a few methods the first seed."""
+    result = load_result(RESULTS / name / "evaluation.npz")
+    trained = by_method(name, result)
+    shown = [0, *(trained[method][0] for method in ("plain", "kd", "dropkd"))]
+    arrays = {key: array if key == "targets" else array[shown] for key, array in result.arrays.items()}
+    facts = {**result.facts, "names": ["teacher", "plain", "kd", "dropkd"]}
+    models = [result.provenance["models"][place] for place in shown]
+    return draw(replace(result, arrays=arrays, facts=facts, provenance={**result.provenance, "models": models}))
+
+
 def of_result(file: str) -> Figure:
     """A result as kdprobe draws it."""
     return draw(load_result(RESULTS / file))
@@ -151,6 +163,15 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
     *(
         (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"])
         for name in ("headless-resnet8", "dinov2-mobilenetv2")
+    ),
+    *(
+        wanted
+        for name in ("ferplus-resnet18", "ferplus-mobilenetv2")
+        for wanted in (
+            (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"]),
+            (f"{name}-fidelity", fidelity, name, ["networks.csv", f"{name}/fidelity.npz"]),
+            (f"{name}-confusion", confusion, name, ["networks.csv", f"{name}/evaluation.npz"]),
+        )
     ),
     ("rates", rates, "", ["rates-dropout-feature.npz", "rates-dropout-logit.npz"]),
     ("grids", grids, "", []),
