@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
-from kdprobe.features.rounding import rank_tolerances
+from kdprobe.features.rounding import column_errors, errors_along, rank_tolerances
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,8 @@ def basis(features: FeatureSet) -> Basis:
         Undefined: for features that do not vary.
     """
     directions, sizes, turned = torch.linalg.svd(features.centred, full_matrices=False)
-    real = sizes > rank_tolerances(features.varying, sizes, turned.T, features.stored, scale=features.scale)
+    errors = column_errors(features.varying, features.stored, scale=features.scale)
+    real = sizes > rank_tolerances(errors, len(directions), sizes, errors_along(errors, turned.T))
     real[0] = True
     return Basis(directions[:, real], sizes[real], sizes[real, None] * turned[real], features.d)
 

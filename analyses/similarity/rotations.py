@@ -9,7 +9,7 @@ from torch import Tensor
 
 from analyses.arrays import takes_arrays
 from analyses.similarity.measure import NO_POPULATION_VALUE, FeatureSet, Measure, counts
-from kdprobe.features.rounding import rank_tolerances
+from kdprobe.features.rounding import column_errors, rank_tolerances
 
 
 @takes_arrays
@@ -102,5 +102,5 @@ def _fills_samples(features: FeatureSet, values: Tensor) -> bool:
     if width < n - 1:
         return False
     sizes = torch.linalg.svdvals(values)
-    cuts = rank_tolerances(features.varying, sizes, None, features.stored, scale=features.scale)
-    return int((sizes > cuts).sum()) >= n - 1
+    errors = column_errors(features.varying, features.stored, scale=features.scale)
+    return int((sizes > rank_tolerances(errors, n, sizes)).sum()) >= n - 1

@@ -61,29 +61,42 @@ def _was_rounded_to(features: Tensor, half: torch.dtype) -> bool:
     return bool(some.any()) and bool((rows != rows.round()).any()) and float(last[some].double().mean()) >= _ROUNDED
 
 
-def rank_tolerances(
-    features: Tensor,
-    sizes: Tensor,
-    axes: Tensor | None = None,
-    stored: torch.dtype | None = None,
-    *,
-    scale: float = 1.0,
-) -> Tensor:
-    """The singular values of centred features up to which a direction is rounding.
+def column_errors(features: Tensor, stored: torch.dtype | None = None, *, scale: float = 1.0) -> Tensor:
+    """The size of the random errors of each column, float64 [d].
 
-    Numbers are off by random errors of a few units in the last place of their own size, which a common mean may make
-    much larger than their spread. Along an axis these errors add up to what a random matrix does: in proportion to the
-    root of the number of samples, as variation does, so that more samples hide no direction. Products of up to 2,048
-    float32 numbers made directions of at most 2.6 such units (`_COMPUTED` is three times that); halves are rounded
-    once, after a computation in float32.
+    Numbers are off by a few units in the last place of their own size, which a common mean may make much larger than
+    their spread. Products of up to 2,048 float32 numbers made directions of at most 2.6 such units (`_COMPUTED` is three
+    times that); halves are rounded once, after a computation in float32.
 
     Args:
         features: [n, d], not centred.
-        sizes: singular values of the centred features [r].
-        axes: the axes that they belong to, in columns of length 1 [d, r]; without, the limit is that of whatever axis
-            has the largest errors.
         stored: as `precision_of` takes it.
         scale: what they were multiplied by after they were stored.
+    """
+    precision = torch.finfo(precision_of(features, stored))
+    units = _STORED if precision.bits == 16 else _COMPUTED
+    errors: Tensor = units * (precision.eps * _mean_squares(features).sqrt() + scale * precision.tiny * precision.eps)
+    return errors
+
+
+def errors_along(errors: Tensor, axes: Tensor) -> Tensor:
+    """The size of the errors of columns [d] along axes of length 1, in columns [d, r]."""
+    size: Tensor = torch.linalg.vector_norm(errors[:, None] * axes, dim=0)
+    return size
+
+
+def rank_tolerances(errors: Tensor, n: int, sizes: Tensor, along: Tensor | None = None) -> Tensor:
+    """The singular values of centred features up to which a direction is rounding.
+
+    Along an axis the errors add up to what a random matrix does: in proportion to the root of the number of samples, as
+    variation does, so that more samples hide no direction.
+
+    Args:
+        errors: of the features' columns [d].
+        n: samples.
+        sizes: singular values of the centred features [r].
+        along: the size of the errors along the axis of each [r]; without, the limit is that of whatever axis has the
+            largest errors.
 
     Returns:
         float64, one for each singular value.
@@ -91,15 +104,11 @@ def rank_tolerances(
     Reference:
         Vershynin (2018), High-dimensional probability, theorem 4.4.5 (norm of a random matrix).
     """
-    n, d = features.shape
-    precision = torch.finfo(precision_of(features, stored))
-    units = _STORED if precision.bits == 16 else _COMPUTED
-    columns = torch.sqrt(_mean_squares(features))  # [d], root mean square of each
-    errors = units * (precision.eps * columns + scale * precision.tiny * precision.eps)
-    if axes is None:
+    d = len(errors)
+    if along is None:
         random = (math.sqrt(n) * errors.max() + errors.norm()).expand(len(sizes))
     else:
-        random = (math.sqrt(n) + math.sqrt(d)) * torch.linalg.vector_norm(errors[:, None] * axes, dim=0)
+        random = (math.sqrt(n) + math.sqrt(d)) * along
     limits: Tensor = random + math.sqrt(max(n, d)) * torch.finfo(torch.float64).eps * sizes.max()
     return limits
 

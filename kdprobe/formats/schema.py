@@ -340,4 +340,4 @@ def _note_size(name: str, size: int, place: str, sizes: Sizes) -> None:
 
 
 def _worded(least: float, most: float) -> str:
-    return f"in [{least:g}, {most:g}]"
+    return f"in [{max(least, -_LARGEST):g}, {min(most, _LARGEST):g}]"

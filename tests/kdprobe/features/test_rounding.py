@@ -70,6 +70,19 @@ def test_a_large_channel_hides_no_other(size: float) -> None:
         assert basis(FeatureSet(summed)).rank == 20
 
 
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e7])
+@pytest.mark.parametrize("width", [256, 1000])
+def test_a_large_channel_hides_no_other_of_a_wide_layer(size: float, width: int) -> None:
+    x = normal(200, width)
+    x[:, 3] *= size
+    made = coordinates(x)
+    assert made.values.shape[1] == 199
+    torch.testing.assert_close(made.restore(made.values), made.centred(), rtol=0, atol=1e-9 * size)
+    assert basis(FeatureSet(x)).rank == 199
+    low = torch.cat([size * normal(200, 8)[:, :1], (normal(200, 8) @ normal(8, width, seed=1))], 1)
+    assert coordinates(low).values.shape[1] == 8  # the large one is among these eight
+
+
 @pytest.mark.parametrize("inputs", ["normal", "positive", "one large"])
 @pytest.mark.parametrize("shape", [(300, 8, 64), (4000, 64, 128), (300, 512, 700)])
 def test_sums_of_products_have_no_more_directions_than_their_inputs(shape: tuple[int, int, int], inputs: str) -> None:
@@ -83,6 +96,14 @@ def test_sums_of_products_have_no_more_directions_than_their_inputs(shape: tuple
     rank = min(k, n - 1)
     assert coordinates(y).values.shape[1] == rank
     assert basis(FeatureSet(y)).rank == rank
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_sizes_whose_squares_no_number_holds_are_refused(size: float) -> None:
+    x = normal(200, 5).double()
+    for pair in ((size * x, x), (x, size * x)):
+        with pytest.raises(AnalysisError, match=rf"values of up to \d\.\d*e.\d+, whose squares float64 cannot hold"):
+            decompose(*pair)
 
 
 def test_halves_keep_their_directions() -> None:
