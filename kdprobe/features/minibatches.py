@@ -7,7 +7,7 @@ fed by a function `forward(model, batch)` of the user's.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from os import PathLike
@@ -74,7 +74,9 @@ def images_of(batch: Any) -> Tensor:
     if isinstance(batch, Mapping):
         return _in_mapping(batch)
     images = batch.images if isinstance(batch, Batch) else batch
-    images = images[0] if isinstance(images, tuple | list) and images else images
+    if isinstance(images, tuple | list) and images:
+        _refuse_labels_first(images)
+        images = images[0]
     if isinstance(images, Mapping):
         return _in_mapping(images)
     if not isinstance(images, Tensor):
@@ -85,6 +87,17 @@ def images_of(batch: Any) -> Tensor:
     if not images.ndim:
         raise AnalysisError("a minibatch must be a tensor of images, but is a single number")
     return images
+
+
+def _refuse_labels_first(parts: Sequence[Any]) -> None:
+    first, *others = parts
+    labels = isinstance(first, Tensor) and first.ndim == 1 and not first.is_floating_point()
+    images = next((one for one in others if isinstance(one, Tensor) and one.ndim > 2), None)
+    if labels and images is not None:
+        raise AnalysisError(
+            f"a minibatch must begin with its images, but has {first.dtype} of shape {list(first.shape)} before "
+            f"{images.dtype} of shape {list(images.shape)}; give them the other way round, or forward="
+        )
 
 
 def n_samples(batch: Any, forward: Forward | None = None) -> int | None:

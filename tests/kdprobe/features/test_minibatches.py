@@ -88,6 +88,10 @@ def test_a_dataset_becomes_minibatches() -> None:
         ([7, 8], r"a minibatch must be a tensor or begin with one, but is int; give forward="),
         ([torch.tensor(1.0)], r"a minibatch must be a tensor of images, but is a single number"),
         (
+            [(torch.zeros(40, dtype=torch.int64), IMAGES)],
+            r"begin with its images, but has torch.int64 of shape \[40\] before torch.float32 of shape \[40, 3, 8, 8\]",
+        ),
+        (
             [{"a": IMAGES, "b": 1}],
             r"but is dict of 'a', 'b', without a tensor under a known name .* give forward=",
         ),
