@@ -179,6 +179,10 @@ def data_of(
     )
     if settings.decode == "fast" and data.shown.view.decode is None:
         raise ConfigError(f"data.decode 'fast' is for images that are decoded, but {data.spec} has none; leave it out")
+    if len(data.classes) == 1:
+        raise ConfigError(
+            f"{data.spec} has one class alone, {data.classes[0]!r}, so that there is nothing to learn; give two or more"
+        )
     return data
 
 

@@ -6,11 +6,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from kdprobe.cli.group import run as run_command
 from kdprobe.data import evaluation_batches, load_data
-from kdprobe.errors import Diverged, ModelError, RunError
+from kdprobe.errors import ConfigError, Diverged, ModelError, RunError
 from kdprobe.models import ModelInfo, attach, create
 from kdprobe.models.checkpoint import LAST, read_meta, save
 from kdprobe.runs.folder import RunFolder
@@ -358,4 +359,15 @@ class Raises(Net):
 def test_a_network_that_fails_is_reported_in_one_line(tmp_path):
     with pytest.raises(ModelError, match=r"Raises' fails on two images of 16 px \(RuntimeError: an error of its own"):
         train(config("digits/resnet8", f"model.name={__name__}:Raises"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_alone_teaches_nothing(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (16, 16), (40 * index, 0, 0)).save(tmp_path / split / "cat" / f"{index}.png")
+    told = config("digits/resnet8", f"data.spec=folder:{tmp_path}")
+    with pytest.raises(ConfigError, match=r"has one class alone, 'cat', so that there is nothing to learn; give two"):
+        train(told, tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run").exists()
