@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import FigureBase
 from numpy.typing import NDArray
 
-from figures.labels import LEADING
+from figures.labels import LEADING, fit
 from figures.sheet import Sheet
 from figures.style import LABEL, MUTED, TITLE, hue, pt
 
@@ -56,7 +56,7 @@ def draw_blocks(figure: FigureBase | None, blocks: Sequence[ImageBlock], note: s
             axes.imshow(image, interpolation="nearest")
             axes.axis("off")
             axes.annotate(
-                told,
+                "\n".join(fit(line, LABEL - 0.5, side + _SPACE - 2) for line in told.split("\n")),
                 (0.5, 0),
                 (0, -pt(2)),
                 xycoords="axes fraction",

@@ -323,9 +323,15 @@ def shades(n: int) -> list[Any]:
 
 
 def readable_on(colour: Any) -> str:
-    """Black or white, whichever reads better on a background colour (RGBA in [0, 1])."""
-    linear: NDArray[np.float64] = np.asarray(colour[:3], dtype=np.float64) ** 2.2
-    return "white" if float(linear @ (0.2126, 0.7152, 0.0722)) < 0.3 else INK
+    """Black or white, whichever reads better on a background colour (RGBA in [0, 1]).
+
+    Reference:
+        WCAG 2.2, "contrast ratio" and "relative luminance"; one of the two always has a contrast of at least 4.5.
+    """
+    part: NDArray[np.float64] = np.asarray(colour[:3], dtype=np.float64)
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
 
 
 def _stops(points: list[tuple[float, str]]) -> list[tuple[float, str]]:

@@ -86,7 +86,8 @@ def _scatter(axes: Axes, result: Result, number: int) -> None:
             axes.plot(*places[targets == place].T, _sign(place), color=hue(place), label=label[:24], **looks)
     else:
         right = arrays["predictions"][number] == targets
-        for label, mine, (colour, sign) in zip(("right", "wrong"), (right, ~right), _answers(), strict=True):
+        answers = zip(("right", "wrong"), (right, ~right), _answers(), strict=True)
+        for label, mine, (colour, sign) in sorted(answers, key=lambda one: -int(one[1].sum())):  # the rarer on top
             axes.plot(*places[mine].T, sign, color=colour, label=label, **looks)
     axes.set_xticks([])
     axes.set_yticks([])

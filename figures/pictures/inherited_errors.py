@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import FigureBase
 
 from figures.blocks import ImageBlock, draw_blocks
-from figures.labels import shorten
 from figures.picture import on_figure
 from figures.words import inherited_heading
 from kdprobe.results import Result
@@ -23,7 +22,7 @@ def draw_inherited_errors(result: Result, fig: FigureBase | None) -> FigureBase:
     """
     note = "below each image: true class, answer of teacher and students, share of the students | of the controls"
     groups = sorted(set(result.arrays["group"].tolist()))
-    return draw_blocks(fig, [_block(result, number) for number in groups], note, lines=3)
+    return draw_blocks(fig, [_block(result, number) for number in groups], note, lines=4)
 
 
 def _block(result: Result, number: int) -> ImageBlock:
@@ -34,8 +33,8 @@ def _block(result: Result, number: int) -> ImageBlock:
 
 def _lines(result: Result, picture: int) -> list[str]:
     arrays, classes = result.arrays, result.facts["classes"]
-    true, answer = (shorten(classes[int(arrays[key][picture])], 14) for key in ("labels", "answers"))
-    return [true, f"taken for {answer}", inherited_shares(result, picture)]
+    true, answer = (classes[int(arrays[key][picture])] for key in ("labels", "answers"))
+    return [true, "taken for", answer, inherited_shares(result, picture)]
 
 
 def inherited_shares(result: Result, picture: int) -> str:

@@ -190,9 +190,12 @@ def _draw_points(axes: Axes, result: Result, looks: Sequence[Look]) -> None:
     for index in order:
         axes.plot(*points[index], linestyle="", mec="white", mew=pt(0.5), **looks[index])
     _join_methods(axes, result, looks)
+    middle = (np.nanmin(points[:, 0]) + np.nanmax(points[:, 0])) / 2
     for point, word in zip(points, _words(result.facts), strict=True):
         if word and not np.isnan(point).any():
-            axes.annotate(word, point, (pt(3), pt(3)), textcoords="offset points", size=pt(SMALLEST + 0.5), color=MUTED)
+            side = 1 if point[0] <= middle else -1  # inside the axes
+            where: Look = {"textcoords": "offset points", "ha": "left" if side > 0 else "right"}
+            axes.annotate(word, point, (side * pt(3), pt(3)), size=pt(SMALLEST + 0.5), color=MUTED, **where)
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.12)
     across, up = (f"{100 * share:.0f} % of the squared distances" for share in shares)

@@ -124,6 +124,8 @@ def _scatter(result: Result, number: int) -> Chart:
     groups = list(classes) if by_class else ["right", "wrong"]
     member = arrays["targets"][shown] if by_class else (~right[shown]).astype(int)
     traces = [_points(result, number, label, shown[member == place], place) for place, label in enumerate(groups)]
+    if not by_class:
+        traces.sort(key=lambda trace: -len(trace["x"]))  # the rarer answers on top
     pca = facts["projection"] == "pca"
     axes = [f"{100 * share:.0f} % of the variance" for share in arrays["shares"][number]] if pca else ["", ""]
     some = "" if len(shown) == facts["n_images"] else f"{len(shown):,} drawn at random of "

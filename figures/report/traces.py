@@ -80,6 +80,7 @@ def heatmap(
         "hovertemplate": "%{customdata}<extra></extra>",
         "text": texts,
         "texttemplate": None if texts is None else "%{text}",
+        "textfont": {"shadow": "auto"},  # legible on the colours in the middle of the scale as well
         "xgap": int(lines),
         "ygap": int(lines),
         "colorbar": {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0},
