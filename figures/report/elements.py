@@ -4,7 +4,8 @@ Texts are plain here, whatever they say. They are escaped where they meet markup
 `figures.report.traces.hover` for plotly.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,6 +156,14 @@ class KindSection:
     heading: str
     panels: Callable[[Results], list[Panel]]
     findings: Callable[[Results], Iterable[Finding]] = no_findings
+
+
+def each_network(results: Results) -> Iterator[tuple[str, Result, int]]:
+    """What to call each network of all results, its result, and its place there; two of one name have their file's."""
+    names = Counter(name for _, result in results for name in result.facts["names"])
+    for file, result in results:
+        for place, name in enumerate(result.facts["names"]):
+            yield (name if names[name] == 1 else f"{name} ({file})"), result, place
 
 
 def one_at_a_time(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from figures.heatmap import ANNOTATED
 from figures.pictures.confusion import row_shares, with_counts
 from figures.report.behind import Behind, confusion_sets, images_key, standing_for
-from figures.report.elements import Chart, Panel, Results, Table
+from figures.report.elements import Chart, Panel, Results, Table, each_network
 from figures.report.intervals import interval_chart
 from figures.report.traces import heatmap, hover
 from figures.words import intervals, percentage
@@ -18,11 +18,7 @@ from kdprobe.results import Result
 
 def evaluation_panels(results: Results) -> list[Panel]:
     """The intervals of all results of kind "evaluation" in one panel, all confusion matrices in another."""
-    matrices = [
-        _matrix(f"{model} ({name})", result, index)
-        for name, result in results
-        for index, model in enumerate(result.facts["names"])
-    ]
+    matrices = [_matrix(*one) for one in each_network(results)]
     note = "Each row shows how the images of a true class are shared among the predicted classes: the diagonal is the "
     note += "recall of a class."
     marks = [replace(_intervals(name, result), of=name) for name, result in results]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from figures.report.behind import Behind, ImageSet, images_key, numbered, standing_for
-from figures.report.elements import Chart, Panel, Results, Table
+from figures.report.elements import Chart, Panel, Results, Table, each_network
 from figures.report.traces import HOVER, SERIES, dashed_line, hover, numbers
 from figures.words import number
 from kdprobe.results import Result
@@ -14,11 +14,7 @@ from kdprobe.results import Result
 
 def reliability_panels(results: Results) -> list[Panel]:
     """One panel for all models of all results of kind "reliability"."""
-    charts = [
-        _chart(f"{model} ({name})", result, index)
-        for name, result in results
-        for index, model in enumerate(result.facts["names"])
-    ]
+    charts = [_chart(*one) for one in each_network(results)]
     return [Panel("", "A calibrated network follows the dashed line.", charts, choose="Model")]
 
 

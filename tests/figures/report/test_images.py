@@ -235,3 +235,18 @@ def test_empty_cells_of_large_confusion_matrices_take_no_room() -> None:
     ]
     assert sum(z is not None for z, _ in cells) == (result.arrays["confusion"] > 0).sum()
     assert all(bool(told) == (z is not None) for z, told in cells)
+
+
+def test_networks_are_told_apart_by_their_files_only_where_their_names_are_one():
+    one, two = (evaluation_result(names) for names in (("plain-seed0", "kd"), ("plain-seed1", "kd")))
+    titles = [chart.name for chart in evaluation_panels([("seed0", one), ("seed1", two)])[1].charts]
+    assert titles == ["plain-seed0", "kd (seed0)", "plain-seed1", "kd (seed1)"]
+
+
+def test_the_rarer_answers_lie_on_top():
+    result = images_result(n_classes=40)
+    for share, above in ((0.9, "wrong"), (0.1, "right")):
+        right = np.random.default_rng(0).random(len(result.arrays["targets"])) < share
+        result.arrays["predictions"][0] = np.where(right, result.arrays["targets"], (result.arrays["targets"] + 1) % 40)
+        chart = images_panels([("i", result)])[-1].charts[0]
+        assert chart.traces[-1]["name"] == above

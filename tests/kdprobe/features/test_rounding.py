@@ -102,7 +102,7 @@ def test_sums_of_products_have_no_more_directions_than_their_inputs(shape: tuple
 def test_sizes_whose_squares_no_number_holds_are_refused(size: float) -> None:
     x = normal(200, 5).double()
     for pair in ((size * x, x), (x, size * x)):
-        with pytest.raises(AnalysisError, match=rf"values of up to \d\.\d*e.\d+, whose squares float64 cannot hold"):
+        with pytest.raises(AnalysisError, match=r"values of up to \d\.\d*e.\d+, whose squares float64 cannot hold"):
             decompose(*pair)
 
 
