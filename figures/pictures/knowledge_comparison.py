@@ -1,5 +1,7 @@
 """What is general in students of several methods, at equal layers."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
@@ -8,12 +10,13 @@ from matplotlib.patches import Patch
 from figures.labels import LEADING, fit, fitting, shorten, shorten_all, widest
 from figures.picture import on_figure
 from figures.sheet import Sheet, legend_of
-from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, pt
+from figures.style import HAIRLINE, INK, LABEL, TITLE, hue, n_hues, pt
 from figures.words import lower_bounds
 from kdprobe.results import Result
 
 _BAR, _GAP = 9.0, 8.0  # points per student, and between pairs of layers
 _THINNEST, _TITLE = 5.0, 16.0  # points of a bar at least, and of the title
+_HATCHES = ("", "//////", "......")
 _NETWORKS = ("teacher", "student")
 
 
@@ -32,7 +35,7 @@ def draw_knowledge_comparison(result: Result, fig: FigureBase | None) -> FigureB
     sheet, names = Sheet(fig), shorten_all(result.facts["names"], 24)
     sides = (shorten_all(result.facts[f"{who}_layers"], 18) for who in ("teacher", "student"))
     layers = [fit(f"{one} / {other}", LABEL, 0.3 * sheet.width) for one, other in zip(*sides, strict=True)]
-    legend = legend_of([Patch(color=hue(index), label=name) for index, name in enumerate(names)], sheet.width - 12)
+    legend = legend_of([Patch(label=name, **_bar(index)) for index, name in enumerate(names)], sheet.width - 12)
     left = widest(layers) + 10
     width = (sheet.width - left - 24) / 2
     title = sheet.lines([_title(result)], TITLE)
@@ -58,7 +61,7 @@ def _panel(axes: Axes, result: Result, who: str, height: float) -> None:
     for student in range(n_students):
         places = np.arange(n_pairs) + (student - (n_students - 1) / 2) * bar
         value, low, high = percent[student].T
-        axes.barh(places, value, height=bar * 0.83, color=hue(student))
+        axes.barh(places, value, height=bar * 0.83, **_bar(student))
         axes.hlines(places, low, high, color=INK, linewidth=pt(1))
         more = np.array(lower[student], bool)
         axes.plot(high[more], places[more], marker=">", markersize=pt(3), color=INK, linestyle="none", clip_on=False)
@@ -66,6 +69,11 @@ def _panel(axes: Axes, result: Result, who: str, height: float) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(min(0.0, float(np.nanmin(percent))), 100)
     axes.grid(axis="x", color=HAIRLINE)
+
+
+def _bar(index: int) -> dict[str, Any]:
+    """Colour of a student, hatched where all colours have been used before it."""
+    return {"facecolor": hue(index), "edgecolor": "white", "linewidth": 0, "hatch": _HATCHES[index // n_hues() % 3]}
 
 
 def _title(result: Result) -> str:

@@ -15,6 +15,7 @@ from kdprobe.results import Result
 SIDES = ("teacher", "student")
 PAIR = "teacher layer / student layer"
 _GROUP = 0.8  # of the distance of two groups: what the bars of one take
+_PATTERNS = ("", "/", ".", "x")  # of bars
 _NUMBER = 10  # percent of the axis that a number beside the longest bar takes
 
 
@@ -37,7 +38,7 @@ def _chart(name: str, result: Result) -> Chart:
         f"{interval_words(pairs, SIDES, general, lower)}.",
         f"By the {facts['method']} method on {_held(facts)}{_samples(facts)} of {facts['data']}; {intervals(facts)}.",
         [
-            bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, SERIES[index], lower[index])
+            bars(f"general, {who} {facts[who]}", facts[f"{who}_layers"], percent, index, lower[index])
             for index, (who, percent) in enumerate(zip(SIDES, general, strict=True))
         ],
         bars_layout(120 + 64 * len(pairs), general, lower),
@@ -78,9 +79,13 @@ def layer_pairs(result: Result) -> list[str]:
 
 
 def bars(
-    name: str, layers: Sequence[str], percent: NDArray[np.float64], colour: Any, lower: Sequence[bool]
+    name: str, layers: Sequence[str], percent: NDArray[np.float64], index: int, lower: Sequence[bool]
 ) -> dict[str, Any]:
-    """Bars to the right with intervals, one per layer or pair of layers: percent [layers, 3] (value, low, high)."""
+    """Bars to the right with intervals, one per layer or pair of layers: percent [layers, 3] (value, low, high).
+
+    Those of `index` have a colour of their own, and a pattern where all colours have been used before it.
+    """
+    shape = _PATTERNS[index // len(SERIES) % len(_PATTERNS)]
     return {
         "type": "bar",
         "orientation": "h",
@@ -88,7 +93,7 @@ def bars(
         "showlegend": True,
         "x": numbers(percent[:, 0], 3),
         "y": list(range(len(layers))),
-        "marker": {"color": colour},
+        "marker": {"color": SERIES[index % len(SERIES)], "pattern": {"shape": shape, "fillmode": "overlay"}},
         "error_x": error_bars(percent, THEMED_INK, 1.5),
         "text": [
             hover(name, layer, with_ends(row, " %", lower_bound=bound))

@@ -3,7 +3,6 @@
 from figures.report.elements import Chart, Panel, Results, one_below_the_other
 from figures.report.intervals import interval_table, interval_words
 from figures.report.knowledge import PAIR, SIDES, bars, bars_layout, layer_pairs
-from figures.report.traces import SERIES
 from figures.words import intervals, lower_bounds
 from kdprobe.results import Result
 
@@ -32,7 +31,7 @@ def _chart(result: Result, who: str) -> Chart:
         f"Bars of the {share} by pair of layers. {interval_words(pairs, names, students, lower)}.",
         f"The {share}.",
         [
-            bars(name, pairs, student, SERIES[index % len(SERIES)], lower[index])
+            bars(name, pairs, student, index, lower[index])
             for index, (name, student) in enumerate(zip(names, students, strict=True))
         ],
         bars_layout(110 + (24 + 14 * len(names)) * len(pairs), students, lower),

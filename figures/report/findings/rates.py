@@ -21,7 +21,7 @@ def rates_findings(results: Results) -> Iterator[Finding]:
             shown = f"{100 * least['difference']:+.1f} points [{100 * least['low']:.1f}, {100 * least['high']:.1f}]"
             verdict = "stand out from" if best["distinguishable"] else "are not shown to be better than"
             around = "their neighbours" if best["distinguishable"] else "all their neighbours"
-            text = f"The best {kind} dropout rates ({rates}) {verdict} {around}; its least certain lead is {shown}."
+            text = f"The best {kind} dropout rates ({rates}) {verdict} {around}; their least certain lead is {shown}."
             how = (
                 f"{several(n_seeds, 'seed')}, paired; intervals corrected for "
                 f"{several(len(best['neighbours']), 'neighbour')}; they flatter the best, chosen for being it."

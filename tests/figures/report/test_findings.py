@@ -312,7 +312,7 @@ def test_dropout_rates_are_told_apart_where_the_intervals_do() -> None:
     )
     assert "3 of 75 trainings of the grid of feature dropout rates are missing." in text[CARE]
     best["distinguishable"] = True
-    assert "stand out from their neighbours; its least certain lead is " in told(rates_findings, result)[DIFFER]
+    assert "stand out from their neighbours; their least certain lead is " in told(rates_findings, result)[DIFFER]
     for number, neighbour in enumerate(best["neighbours"]):  # all lower ends cut at the same limit
         neighbour.update(low=-1.0, high=1.0, difference=0.05 - number / 1000)
     smallest = 5 - (len(best["neighbours"]) - 1) / 10

@@ -1,3 +1,4 @@
+from figures import draw
 from figures.report.knowledge import knowledge_panels
 from figures.report.knowledge_comparison import knowledge_comparison_panels
 from tests.saved_results import knowledge_comparison_result, knowledge_result
@@ -28,3 +29,14 @@ def test_students_with_lower_bounds_are_marked():
     charts = knowledge_comparison_panels([("one", knowledge_comparison_result(tuple("abcd"), 2))])[0].charts
     assert ["≥" in str(chart.table.rows) for chart in charts] == [True, False]
     assert ["annotations" in chart.layout for chart in charts] == [True, False]
+
+
+def test_more_students_than_colours_are_told_apart():
+    result = knowledge_comparison_result(tuple("abcdefghij"), 2)
+    (panel,) = knowledge_comparison_panels([("one", result)])
+    looks = [
+        (trace["marker"]["color"]["light"], trace["marker"]["pattern"]["shape"]) for trace in panel.charts[0].traces
+    ]
+    assert len(set(looks)) == 10
+    bars = draw(result).axes[0].patches
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 10
