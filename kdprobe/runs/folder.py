@@ -265,16 +265,28 @@ class RunFolder(RunPaths):
 
     def summary(self) -> dict[str, Any]:
         """One line about the run: model, method, data, seed, epochs, last accuracy, state."""
+        return {"run": str(self.path), **(self._told_at_its_end() or self._told_so_far()), "state": self.state}
+
+    def _told_at_its_end(self) -> dict[str, Any] | None:
+        """What the result says, which is read much faster than configuration and metrics; None if there is none."""
+        names = ("model", "method", "data", "seed", "epochs", "accuracy")
+        try:
+            result = self.result(names) if self.finished else None
+        except RunError:
+            return None
+        if result is None:
+            return None
+        return {name: result[name] for name in names} | {"epochs": f"{result['epochs']}/{result['epochs']}"}
+
+    def _told_so_far(self) -> dict[str, Any]:
         config, metrics = _shown(self.config_path) or self.values(), self.metrics()
         return {
-            "run": str(self.path),
             "model": config["model"]["name"],
             "method": config["method"]["name"],
             "data": config["data"]["spec"],
             "seed": config["seed"],
             "epochs": f"{len(metrics)}/{config['training']['epochs']}",
             "accuracy": metrics[-1]["accuracy"] if metrics else None,
-            "state": self.state,
         }
 
     def write_result(self, values: Mapping[str, Any]) -> None:

@@ -319,7 +319,9 @@ def test_a_foreign_configuration_is_named_and_left_out(tmp_path, capsys):
 def test_damaged_metrics_are_told_by_all_who_read_them(tmp_path, capsys, content, message):
     run = write_run(tmp_path / "run")
     run.metrics_path.write_bytes(content)
-    for read in (run.summary, lambda: run.keep_metrics(1), lambda: training_curves([run])):
+    unfinished = write_run(tmp_path / "unfinished", finished=False)
+    unfinished.metrics_path.write_bytes(content)
+    for read in (unfinished.summary, lambda: run.keep_metrics(1), lambda: training_curves([run])):
         with pytest.raises(RunError, match=message):
             read()
     with pytest.raises(RunError, match=message):
@@ -604,3 +606,13 @@ def test_equal_seeds_are_as_uncertain_as_the_images_they_were_judged_on(tmp_path
     assert result.facts["n_images"] == [known or None]
     texts = [text.get_text() for axes in figures.draw(result).axes for text in axes.texts]
     assert texts == [f"{told[:4]}{' ± 4.4' if known else ', all equal'}"]
+
+
+def test_a_finished_run_is_summed_up_by_its_result_as_by_its_configuration_and_metrics(tmp_path):
+    run = write_run(tmp_path / "run", accuracies=(0.1, 0.2))
+    told = run.summary()
+    run.result_path.rename(tmp_path / "kept.json")
+    assert {**run.summary(), "state": "finished"} == told
+    (tmp_path / "kept.json").rename(run.result_path)
+    run.metrics_path.unlink()
+    assert run.summary() == told
