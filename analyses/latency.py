@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kdprobe.devices import exact_float32, float32_settings, pick_device
 from kdprobe.errors import DeviceError
 from kdprobe.models import model_info
+from kdprobe.models.hooks import in_evaluation
 from kdprobe.terminal.progress import progress
 
 MEASURED_FOR = 2.0
@@ -109,22 +110,23 @@ def latencies(
 def _latency(
     model: nn.Module, batch_sizes: Sequence[int], place: torch.device, seconds: float, shown: Callable[[int], object]
 ) -> Float64[ndarray, "b 3"]:
-    info, training, found = model_info(model), model.training, []
+    info, found = model_info(model), []
     home = next((parameter.device for parameter in model.parameters()), place)
-    model.to(place).eval()
+    model.to(place)
     try:
-        for size in batch_sizes:
-            images = torch.rand(size, len(info.mean), info.image_size, info.image_size, device=place)
-            times = pass_times(partial(_pass, model, images), seconds=seconds)
-            found.append(np.percentile(times, [50, 25, 75]))
-            shown(1)
+        with in_evaluation(model):
+            for size in batch_sizes:
+                images = torch.rand(size, len(info.mean), info.image_size, info.image_size, device=place)
+                times = pass_times(partial(_pass, model, images), seconds=seconds)
+                found.append(np.percentile(times, [50, 25, 75]))
+                shown(1)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"the memory of {place} is too small for {size} images of {info.image_size} px in {info.name}; give a "
             "smaller --batch-size"
         ) from error
     finally:
-        model.to(home).train(training)
+        model.to(home)
     return np.stack(found)
 
 

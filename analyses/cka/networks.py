@@ -25,9 +25,9 @@ from analyses.similarity.null import enough_permutations
 from kdprobe.devices import exact_float32, pick_device
 from kdprobe.errors import AnalysisError, Undefined
 from kdprobe.features.gram import centred_gram
-from kdprobe.features.gram_capture import GramCapture
-from kdprobe.features.minibatches import SIZE, Forward, Minibatches, moved, n_samples
-from kdprobe.features.numbered import paired_minibatches
+from kdprobe.features.gram_capture import GramCapture, LayerGrams
+from kdprobe.features.minibatches import SIZE, Forward, Minibatches, moved
+from kdprobe.features.numbered import counted_samples, paired_minibatches
 from kdprobe.features.shared_images import Views, located
 from kdprobe.mean_interval import check_confidence
 from kdprobe.models.identity import network_name, network_origin
@@ -174,10 +174,10 @@ def cka(
         other = stack.enter_context(GramCapture(student.to(place), student_layers, reduce=reduce, forward=forward))
         pairs = paired_minibatches(loader, student_loader, forward)
         for number, (left, right) in zip(count(*shard), pairs, strict=False):
-            samples = n_samples(left, forward)
-            if samples is None or sums.accepts(samples):
+            n_samples = counted_samples(left, forward)
+            if sums.accepts(n_samples):
                 shown = ((one, teacher, moved(left, place)), (other, student, moved(right, place)))
-                while not _added(sums, number, shown):  # once, unless layers have changed
+                while not _added(sums, number, n_samples, shown):  # once, unless layers have changed
                     pass
     if shard[1] > 1:
         sums.gather()
@@ -233,12 +233,22 @@ def views_cka(
     )
 
 
-def _added(sums: HSICSums, number: int, shown: Sequence[tuple[GramCapture, nn.Module, Any]]) -> bool:
+def _check_rows(made: LayerGrams, n_samples: int) -> None:
+    """Refuse features of other rows than samples, which nothing else sees where a minibatch holds no tensors."""
+    if made.layers and made.grams.shape[-1] != n_samples:
+        raise AnalysisError(
+            f"layers give {made.grams.shape[-1]} rows for {n_samples} samples, not one row per sample; choose others, "
+            "or give minibatches of tensors"
+        )
+
+
+def _added(sums: HSICSums, number: int, n_samples: int, shown: Sequence[tuple[GramCapture, nn.Module, Any]]) -> bool:
     """Show a minibatch to both networks and add it, unless it has to be shown again; this waits for the device once."""
     made = []
     for taken, model, batch in shown:
         with located(f"minibatch {number} of {network_name(model)}"):
             made.append(taken.pending(batch))
+            _check_rows(made[-1], n_samples)
     terms = sums.terms(*made)
     *numbers, first, second = fetched(*terms.values, *(one.right for one in made))
     accepted = [taken.accepts(right > 0) for (taken, *_), right in zip(shown, (first, second), strict=True)]

@@ -21,8 +21,10 @@ from kdprobe.models import model_info
 from kdprobe.models.checkpoint import facts_for
 from kdprobe.models.creation import ModelInfo, described
 from kdprobe.models.description import shown_as
+from kdprobe.models.hooks import in_evaluation
 from kdprobe.models.identity import network_name
 from kdprobe.models.outputs import answer_in, logits_in
+from kdprobe.models.watched.samples import copied
 from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
@@ -95,22 +97,20 @@ def predict(
         >>> predict(create("resnet8", n_classes=10, image_size=16), [torch.rand(4, 3, 16, 16)]).shape
         torch.Size([4, 10])
     """
-    name, training, device = network_name(model), model.training, pick_device(device)
-    model.to(device).eval()
+    name, device = network_name(model), pick_device(device)
+    model.to(device)
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": device}
     batches: Iterable[Any]
     if isinstance(split, Split):
         batches = shown_batches(split, label=name, quiet=quiet, **options)
     else:
         batches = as_minibatches(split)
-    try:
-        outputs = (feed(model, moved(batch, device), forward) for batch in batches)
+    with in_evaluation(model):
+        outputs = (feed(model, copied(moved(batch, device)), forward) for batch in batches)
         logits = [_logits(output, model).float().cpu() for output in outputs]
-        if not logits:
-            raise AnalysisError("the loader gave no minibatches")
-        return torch.cat(logits)
-    finally:
-        model.train(training)
+    if not logits:
+        raise AnalysisError("the loader gave no minibatches")
+    return torch.cat(logits)
 
 
 def _logits(output: Any, model: nn.Module) -> Tensor:

@@ -159,7 +159,8 @@ def _principal(rows: Tensor, mean: Tensor, errors: Tensor) -> tuple[Tensor, Tens
     sizes = squares.clamp(min=own).sqrt()
     limits = _limits(rows, mean, errors, axes, sizes)
     if bool(((squares[1:] <= own) & (limits[1:].square() < own)).any()):
-        turned, sizes, _ = torch.linalg.svd(torch.linalg.qr((rows.double() - mean).T, mode="r").R.T)
+        triangle = torch.linalg.qr((rows.double() - mean).T, mode="r").R
+        turned, sizes, _ = torch.linalg.svd(triangle.T, full_matrices=False)
         axes, sizes = turned.flip(1), sizes.flip(0)
         limits = _limits(rows, mean, errors, axes, sizes.clamp(min=float(torch.finfo(sizes.dtype).tiny)))
     else:

@@ -26,10 +26,12 @@ from kdprobe.features.one_pass import LayerOutput, Pass
 from kdprobe.features.reducers import Reducer, reducer
 from kdprobe.models.creation import described, unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
+from kdprobe.models.hooks import in_evaluation
 from kdprobe.models.layers import Layers, as_choices, call_number, module_name, other_names, select
 from kdprobe.models.layout import Layout
 from kdprobe.models.watched.lineage import counting
-from kdprobe.models.watched.tracing import Call, Trace, few_images, images_in, is_watching, tensors_in
+from kdprobe.models.watched.samples import copied, few_images, images_in, tensors_in
+from kdprobe.models.watched.tracing import Call, Trace, is_watching
 
 
 def capture(
@@ -155,8 +157,7 @@ class Capture(Mapping[str, Tensor]):
             if self._compiled:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self._evaluate:
-                stack.callback(_set_modes, [(module, module.training) for module in self._model.modules()])
-                self._model.eval()
+                stack.enter_context(in_evaluation(self._model))
             stack.callback(self._model.register_forward_pre_hook(self._start, with_kwargs=True).remove)
             if self._hooked:
                 self._hook(stack)
@@ -170,18 +171,18 @@ class Capture(Mapping[str, Tensor]):
         self._exit.close()
 
     def __call__(self, batch: Any) -> Any:
-        """Run the network on a minibatch that is on its device, and return its output.
+        """Run the network on a copy of a minibatch that is on its device, and return its output.
 
         Raises:
             AnalysisError: if there is no `forward` and it is not clear where the images are.
         """
         forward, given = self._forward, self._given
         if forward is None:
-            return feed(given, batch)
+            return feed(given, copied(batch))
         self._begin((batch,), {}, n_samples(batch, forward), call=lambda batch: forward(given, batch))
         self._by_hand = True
         try:
-            output = forward(given, batch)
+            output = forward(given, copied(batch))
         finally:
             self._by_hand = False
         self._end()
@@ -410,8 +411,3 @@ def _in_backward() -> bool:
 
 def _is_compiled(module: nn.Module) -> bool:
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-
-
-def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from kdprobe.features.capturing import Capture
 from kdprobe.features.gram import Product, Way, decided, judged, multiplied
-from kdprobe.features.minibatches import Forward, copied
+from kdprobe.features.minibatches import Forward
 from kdprobe.features.one_pass import LayerOutput
 from kdprobe.models.layers import Layers
 
@@ -78,7 +78,7 @@ class GramCapture(Capture):
             CaptureError: as `capture`.
         """
         self._products = {}
-        self(copied(batch))
+        self(batch)
         keys = self._keys()
         if not keys:
             none = torch.zeros(0, 0, 0, dtype=torch.float64)

@@ -8,8 +8,6 @@ fed by a function `forward(model, batch)` of the user's.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import fields, is_dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -23,7 +21,7 @@ from kdprobe.devices import sent
 from kdprobe.errors import AnalysisError
 from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.facts import in_precision_of
-from kdprobe.models.watched.tracing import tensors_in
+from kdprobe.models.watched.samples import tensors_in, with_each
 
 Forward = Callable[[nn.Module, Any], Any]
 Minibatches = Iterable[Any] | Dataset[Any] | Split
@@ -162,28 +160,7 @@ def _parameters(model: nn.Module) -> list[str]:
 def moved(value: Any, device: torch.device) -> Any:
     """A minibatch with all tensors in it on the device; on a CUDA device without waiting for it."""
     move = getattr(value, "to", None) if isinstance(value, Mapping) else None  # of a BatchEncoding of transformers
-    return move(device) if callable(move) else _with_each(value, lambda tensor: sent(tensor, device))
-
-
-def copied(value: Any) -> Any:
-    """A minibatch with copies of all tensors in it, which a network may overwrite."""
-    if isinstance(value, Mapping) and not isinstance(value, dict):
-        return deepcopy(value)
-    return _with_each(value, torch.clone)
-
-
-def _with_each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {key: _with_each(item, change) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        items = [_with_each(item, change) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if is_dataclass(value) and not isinstance(value, type):
-        inside = {one.name: _with_each(getattr(value, one.name), change) for one in fields(value) if one.init}
-        return replace(value, **inside)
-    return value
+    return move(device) if callable(move) else with_each(value, lambda tensor: sent(tensor, device))
 
 
 def _in_mapping(batch: Mapping[Any, Any]) -> Tensor:

@@ -1,13 +1,16 @@
 """Minibatches of a loader for a teacher and a student, with the classes and places of their samples."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from kdprobe.data import Batch, Split
 from kdprobe.errors import AnalysisError
@@ -32,26 +35,93 @@ def paired_minibatches(
         AnalysisError: if the two show different images.
     """
     if student_loader is None:
-        yield from ((batch, batch) for batch in as_minibatches(loader))
+        only = as_minibatches(loader)
+        refuse_repeated(only)
+        yield from ((batch, batch) for batch in only)
         return
     left_loader, right_loader = as_minibatches(loader), as_minibatches(student_loader, name="student_loader")
-    if shuffles(left_loader) or shuffles(right_loader):
-        raise AnalysisError("two loaders that shuffle show different images; give both a fixed order, or one loader")
+    for each in (left_loader, right_loader):
+        if Order.of(each).shuffled:
+            raise AnalysisError(
+                "two loaders that shuffle show different images; give both a fixed order, or one loader"
+            )
+        refuse_repeated(each)
     for number, (left, right) in enumerate(zip_longest(left_loader, right_loader)):
         if left is None or right is None or not _same_samples(left, right, forward):
             raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
         yield left, right
 
 
-def shuffles(loader: Any) -> bool:
-    """Whether a loader is known to give its samples in random order."""
-    return isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler)
+@dataclass(frozen=True)
+class Order:
+    """How a loader gives the samples of its data set.
+
+    Attributes:
+        shuffled: whether it gives them in another order each time.
+        repeated: whether it may give a sample twice in one minibatch, as one does that draws with replacement.
+    """
+
+    shuffled: bool = False
+    repeated: bool = False
+
+    @classmethod
+    def of(cls, loader: Any) -> "Order":
+        """As its sampler says when it is asked twice; nothing is known of a loader without one."""
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            return cls()
+        asked = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        inside = asked.sampler if isinstance(asked, BatchSampler) else asked
+        if type(asked) is BatchSampler and isinstance(inside, SequentialSampler):
+            return cls()
+        with _undisturbed(inside, asked):
+            one, two = ([_places(given) for given in asked] for _ in range(2))
+        twice = any(len(set(places)) < len(places) for places in one)
+        return cls(one != two, twice or getattr(inside, "replacement", False) is True)
+
+
+def refuse_repeated(loader: Any) -> None:
+    """Refuse minibatches with the same sample twice.
+
+    Raises:
+        AnalysisError: naming what draws them.
+    """
+    if Order.of(loader).repeated:
+        batches = loader.batch_sampler
+        drawn = type(batches.sampler if type(batches) is BatchSampler else batches).__name__
+        raise AnalysisError(
+            f"the loader's {drawn} may give a sample twice in one minibatch, and copies look "
+            "alike to any two networks; give each sample once"
+        )
+
+
+@contextmanager
+def _undisturbed(*samplers: Any) -> Iterator[None]:
+    """Inside `with`, samplers may draw; afterwards all generators of random numbers are where they were."""
+    own = [one.generator for one in samplers if isinstance(getattr(one, "generator", None), torch.Generator)]
+    states = [one.get_state() for one in own]
+    numbers, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - what samplers draw from
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(numbers)
+        np.random.set_state(arrays)  # noqa: NPY002 - as above
+        for generator, state in zip(own, states, strict=True):
+            generator.set_state(state)
+
+
+def _places(given: Any) -> tuple[Any, ...]:
+    """Of one sample, or of those of a minibatch."""
+    return tuple(given) if isinstance(given, Iterable) else (given,)
 
 
 def _same_samples(left: Any, right: Any, forward: Forward | None) -> bool:
     if isinstance(left, Batch) and isinstance(right, Batch):
         return torch.equal(left.index.cpu(), right.index.cpu())
-    return n_samples(left, forward) == n_samples(right, forward)
+    if n_samples(left, forward) != n_samples(right, forward):
+        return False
+    one, other = (_numbers(_in_place_of_labels(batch)) for batch in (left, right))
+    return one is None or other is None or torch.equal(one.cpu(), other.cpu())
 
 
 def numbered_minibatches(
@@ -64,15 +134,28 @@ def numbered_minibatches(
     """
     start = 0
     for left, right in paired_minibatches(loader, student_loader, forward):
-        count = n_samples(left, forward)
-        if count is None:
-            raise AnalysisError(
-                f"a minibatch must hold tensors with a row per sample, but is {type(left).__name__} without any"
-            )
+        count = counted_samples(left, forward)
         index = left.index.cpu() if isinstance(left, Batch) else torch.arange(start, start + count)
         labels = labels_of(left, count)
         yield {"teacher": Minibatch(left, labels, index), "student": Minibatch(right, labels, index)}
         start += count
+
+
+def counted_samples(batch: Any, forward: Forward | None) -> int:
+    """How many samples a minibatch has: rows of its tensors, or members of a list, of texts say.
+
+    Raises:
+        AnalysisError: if it does not tell.
+    """
+    count = n_samples(batch, forward)
+    if count is None and isinstance(batch, tuple | list) and batch:
+        count = len(batch[0]) if isinstance(batch[0], list) else len(batch)
+    if count is None:
+        raise AnalysisError(
+            f"a minibatch must hold tensors with a row per sample, or be a list, but is {type(batch).__name__} without "
+            "any"
+        )
+    return count
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +219,7 @@ class InOrder:
 def _size(loader: Minibatches, forward: Forward | None) -> tuple[int, int]:
     """Number of samples, and of those in the first minibatch."""
     given = loader if isinstance(loader, Split) else as_minibatches(loader)
-    if shuffles(given):
+    if Order.of(given).shuffled:
         raise AnalysisError("a dump needs samples in a fixed order, but the loader shuffles; give shuffle=False")
     if isinstance(given, Split):
         return len(given), SIZE
@@ -154,13 +237,51 @@ def _size(loader: Minibatches, forward: Forward | None) -> tuple[int, int]:
 
 
 def labels_of(batch: Any, count: int) -> Tensor:
-    """Classes of a minibatch's samples: whole numbers under a usual name, or second in a tuple; otherwise zeros."""
-    found: Any = None
+    """Classes of a minibatch's samples, zeros if it has none.
+
+    Raises:
+        AnalysisError: as `known_labels`.
+    """
+    found = known_labels(batch, count)
+    return torch.zeros(count, dtype=torch.int64) if found is None else found
+
+
+def known_labels(batch: Any, count: int) -> Tensor | None:
+    """Classes of a minibatch's samples [B], under a usual name or second in a tuple; None if there are none.
+
+    They may be whole numbers of any type, [B] or [B, 1], or one-hot [B, classes].
+
+    Raises:
+        AnalysisError: for numbers of each sample that are no classes, such as shares of several.
+    """
+    numbers = _numbers(_in_place_of_labels(batch))
+    if numbers is None or numbers.ndim not in (1, 2) or len(numbers) != count:
+        return None
+    given = numbers.squeeze(1) if numbers.ndim == 2 and numbers.shape[1] == 1 else numbers
+    if given.ndim == 2 and bool(((given == 0) | (given == 1)).all()) and bool((given.sum(1) == 1).all()):
+        given = given.long().argmax(1)
+    if given.ndim != 1 or bool((given != given.long()).any()) or bool((given < 0).any()):
+        raise AnalysisError(
+            f"classes must be whole numbers from 0 on, one a sample, but a minibatch has {numbers.dtype} of shape "
+            f"{list(numbers.shape)} in their place, such as {numbers.flatten()[:4].tolist()}; leave them out, or give "
+            "classes"
+        )
+    return given.long()
+
+
+def _in_place_of_labels(batch: Any) -> Any:
     if isinstance(batch, Batch):
-        found = batch.labels
-    elif isinstance(batch, Mapping):
-        found = next((batch[key] for key in LABELS if key in batch), None)
-    elif isinstance(batch, tuple | list) and len(batch) > 1:
-        found = batch[1]
-    whole = isinstance(found, Tensor) and not found.is_floating_point() and found.shape == (count,)
-    return found.long() if whole else torch.zeros(count, dtype=torch.int64)
+        return batch.labels
+    if isinstance(batch, Mapping):
+        return next((batch[key] for key in LABELS if key in batch), None)
+    return batch[1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+
+
+def _numbers(found: Any) -> Tensor | None:
+    """Numbers as a tensor; None for anything else."""
+    if isinstance(found, Tensor):
+        return found.detach()
+    if isinstance(found, np.ndarray) and found.dtype.kind in "biuf":
+        return torch.as_tensor(found)
+    whole = isinstance(found, list | tuple) and bool(found) and all(isinstance(one, int | float) for one in found)
+    return torch.as_tensor(found) if whole else None

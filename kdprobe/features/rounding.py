@@ -65,8 +65,8 @@ def column_errors(features: Tensor, stored: torch.dtype | None = None, *, scale:
     """The size of the random errors of each column, float64 [d].
 
     Numbers are off by a few units in the last place of their own size, which a common mean may make much larger than
-    their spread. Products of up to 2,048 float32 numbers made directions of at most 2.6 such units (`_COMPUTED` is three
-    times that); halves are rounded once, after a computation in float32.
+    their spread. Products of up to 2,048 float32 numbers made directions of at most 2.6 such units, a third of
+    `_COMPUTED`; halves are rounded once, after a computation in float32.
 
     Args:
         features: [n, d], not centred.

@@ -22,8 +22,9 @@ from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout
 from kdprobe.models.outputs import features_in
 from kdprobe.models.watched.axes import Meaning
+from kdprobe.models.watched.samples import few_images, tensors_in
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
-from kdprobe.models.watched.tracing import Call, Trace, few_images, meaning_of, tensors_in, trace
+from kdprobe.models.watched.tracing import Call, Trace, meaning_of, trace
 
 
 def layout_of(call: Call | None, shape: tuple[int, ...], prefix_tokens: int | None = None) -> Layout:

@@ -1,4 +1,4 @@
-"""Forward hooks that exist only inside a `with` block."""
+"""Forward hooks, and the mode of evaluation, that hold only inside a `with` block."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -121,3 +121,21 @@ def _input(module: nn.Module, inputs: Any) -> Any:
 
 def _in_place(module: nn.Module) -> bool:
     return bool(getattr(module, "inplace", False))
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Inside `with`, a network is in evaluation mode; afterwards each of its modules is in its own mode again.
+
+    A frozen batch norm in a network that trains is in evaluation mode by itself.
+
+    Args:
+        model: the network.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

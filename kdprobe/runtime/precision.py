@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdprobe.config import RunConfig
 from kdprobe.errors import Diverged
 from kdprobe.models import model_info
+from kdprobe.models.hooks import in_evaluation
 from kdprobe.models.outputs import answer_in
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.terminal.progress import say
@@ -82,13 +83,10 @@ def emulation_cost(model: nn.Module, images: Tensor, precision: str) -> float:
         images: [B, 3, s, s]; a few are enough.
         precision: what is compared with `fp32`.
     """
-    training = model.training
-    model.eval()  # statistics stay as they are, and a single image will do
-    try:
-        with torch.random.fork_rng(devices=[]):
+    try:  # statistics stay as they are, and a single image will do
+        with torch.random.fork_rng(devices=[]), in_evaluation(model):
             return _step_seconds(model, images, precision) / _step_seconds(model, images, "fp32")
     finally:
-        model.train(training)
         model.zero_grad(set_to_none=True)
 
 

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from kdprobe.models.watched.axes import BATCH, CHANNEL, COLUMN, ROW, UNKNOWN, Meaning, fresh, merged, unknown
 from kdprobe.models.watched.lineage import counting, origin
 from kdprobe.models.watched.operation import Operation, is_in_place, role_of
 from kdprobe.models.watched.rules import derive
+from kdprobe.models.watched.samples import copied, images_in, is_list, tensors_in
 
 _MARK, _ROLE = "_kdprobe_meaning", "_kdprobe_role"
 _state = threading.local()
@@ -123,13 +123,15 @@ class Trace:
 def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], call: Any = None) -> Trace:
     """Run a network once without gradients, in evaluation mode, and note what its modules give.
 
+    It gets copies of its arguments, as some networks overwrite them.
+
     Args:
         model: the network; its modes, buffers and attributes are put back.
         args: arguments of its call, with at least two rows per tensor, so that the axis of the images is recognised.
         kwargs: keyword arguments of its call.
         call: what is called with them and runs the network; the network itself if not given.
     """
-    watch = _Watch(model)
+    watch, (args, kwargs) = _Watch(model), copied((args, dict(kwargs)))
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         devices = {value.device.index for value in tensors_in([args, kwargs]) if value.device.type == "cuda"}
@@ -143,7 +145,7 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], ca
                 stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         n_images = images_in(args, kwargs, most=True)
         watch.n_images = n_images or 0
-        listed = [one for value in [*args, *kwargs.values()] if _is_list(value) for one in value]
+        listed = [one for value in [*args, *kwargs.values()] if is_list(value) for one in value]
         for value in tensors_in([args, kwargs]):
             if any(value is one for one in listed):
                 watch.enter(value, alone=True)
@@ -198,43 +200,6 @@ def _put_back(kept: list[_Kept]) -> None:
 def is_watching() -> bool:
     """Whether this thread is inside a watched pass, which other hooks can ignore."""
     return bool(getattr(_state, "active", False))
-
-
-def images_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], *, most: bool = False) -> int | None:
-    """The number of images in a call: in a list, or rows of the first tensor, best of 3 dimensions; None without any.
-
-    Args:
-        args: arguments of the call.
-        kwargs: keyword arguments of the call.
-        most: count the tensor with most rows instead of the first one.
-    """
-    counts: list[tuple[int, bool]] = []
-    for value in [*args, *kwargs.values()]:
-        of_its = ((len(one), one.ndim > 2) for one in tensors_in(value) if one.ndim)
-        counts += [(len(value), True)] if _is_list(value) else of_its
-    found = [count for count, large in counts if large] or [count for count, _ in counts]
-    return max(found) if most and found else next(iter(found), None)
-
-
-def _is_list(value: Any) -> bool:
-    """Images [c, h, w] in a list, as detectors take them."""
-    images = isinstance(value, list | tuple) and bool(value)
-    return images and all(isinstance(one, Tensor) and one.ndim == 3 and len(one) <= 4 for one in value)
-
-
-def few_images(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], n_images: int, count: int
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a call with the first `count` images alone, at least two rows: one image is shown twice."""
-
-    def few(value: Any) -> Any:
-        if _is_list(value) and len(value) == n_images:
-            return type(value)(one.detach().clone() for one in (value * 2 if n_images == 1 else value[:count]))
-        if not isinstance(value, Tensor) or not value.ndim or len(value) != n_images:
-            return value
-        return value[:count].detach().clone() if n_images > 1 else torch.cat([value, value]).detach()
-
-    return tree_map(few, args, is_leaf=_is_list), tree_map(few, dict(kwargs), is_leaf=_is_list)
 
 
 class _Watch(TorchFunctionMode):
@@ -380,17 +345,3 @@ def _name(function: Any) -> str:
 def _place(value: Tensor) -> tuple[Any, ...] | None:
     """Where the values of a tensor lie; None for one without values."""
     return (value.data_ptr(), value.shape, value.stride()) if value.data_ptr() else None
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """All tensors of nested sequences, mappings and dataclasses, in order, but those without rows of their own."""
-    if isinstance(values, Tensor):
-        if values.layout is torch.strided and not values.is_nested:  # sparse ones tell of neither place nor stride
-            yield values
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, Mapping):
-        yield from tensors_in([*values.values()])
-    elif is_dataclass(values) and not isinstance(values, type):
-        yield from tensors_in([getattr(values, one.name) for one in fields(values)])
