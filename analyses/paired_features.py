@@ -210,7 +210,13 @@ class _Gathered:
     def add(self, role: str, features: Mapping[str, Tensor]) -> None:
         """Those of one network for the next minibatch."""
         for layer, feature in features.items():
-            self._parts[role].setdefault(layer, []).append(feature.cpu())
+            parts = self._parts[role].setdefault(layer, [])
+            if parts and parts[0].shape[1:] != feature.shape[1:]:
+                raise AnalysisError(
+                    f"layer {layer!r} of the {role} gives {list(feature.shape[1:])} an image, but "
+                    f"{list(parts[0].shape[1:])} before; give images of one size, or reduce='gap'"
+                )
+            parts.append(feature.cpu())
 
     def add_samples(self, labels: Tensor, index: Tensor) -> None:
         """Classes and places of the samples of that minibatch."""

@@ -344,13 +344,28 @@ def by_checkpoint(results: Iterable[Result], kind: str) -> dict[str, tuple[Resul
     Args:
         results: of any kinds, whose provenance names `models`, one per row, or the `student` that they are about.
         kind: of those that are looked at.
+
+    Raises:
+        ResultError: if two of them are about one checkpoint on different data.
     """
     found: dict[str, tuple[Result, int]] = {}
     for result in results:
         if result.kind == kind:
             models = result.provenance.get("models") or [result.provenance["student"]]
-            found |= {model["sha256"]: (result, row) for row, model in enumerate(models) if model.get("sha256")}
+            its = {model["sha256"]: (result, row) for row, model in enumerate(models) if model.get("sha256")}
+            for other in (found[digest][0] for digest in its if digest in found):
+                if _shown_on(other) != _shown_on(result):
+                    raise ResultError(
+                        f"two {kind} results are about one checkpoint, on {_shown_on(other)} and on "
+                        f"{_shown_on(result)}; give one of them"
+                    )
+            found |= its
     return found
+
+
+def _shown_on(result: Result) -> str:
+    """The data that a result is about, and which of its images."""
+    return " ".join(str(result.facts[key]) for key in ("data", "evaluated_on") if key in result.facts)
 
 
 def results_below(folder: str | Path) -> list[Path]:

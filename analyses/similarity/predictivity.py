@@ -146,9 +146,10 @@ def _measured(x: Tensor, y: Tensor, folds: Sequence[_Fold], penalties: Sequence[
         predictions[fold.held] = found
         chosen.append(penalty)
         squares = (truth - found).square().sum(0)
-        r.append(_correlations(truth, found))
+        still = _constant(truth)  # whose mean is rounded, so that its deviations need not be 0
+        r.append(torch.where(still | _constant(y[fold.rest]), torch.nan, _correlations(truth, found)))
         own = (truth - truth.mean(0)).square().sum(0)
-        r2.append(torch.where(own > 0, 1 - squares / own, torch.nan))
+        r2.append(torch.where(still, torch.nan, 1 - squares / own))
         errors += float(squares.sum())
         totals += float((truth - y[fold.rest].mean(0)).square().sum())
     medians = np.array([np.nanmedian(row) if not np.isnan(row).all() else np.nan for row in torch.stack(r).numpy()])
@@ -163,6 +164,11 @@ def _measured(x: Tensor, y: Tensor, folds: Sequence[_Fold], penalties: Sequence[
         pooled,
         torch.tensor(chosen, dtype=torch.float64),
     )
+
+
+def _constant(values: Tensor) -> Tensor:
+    """Which columns are the same for all samples."""
+    return (values == values[:1]).all(0)
 
 
 def _correlations(x: Tensor, y: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ first pass, two of its images are passed through the network, which is watched t
 outputs mean (`kdprobe.models.facts`).
 """
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ from kdprobe.models.layout import Layout
 from kdprobe.models.watched.lineage import counting
 from kdprobe.models.watched.samples import copied, few_images, images_in, tensors_in
 from kdprobe.models.watched.tracing import Call, Trace, is_watching
+
+_state = threading.local()
 
 
 def capture(
@@ -162,6 +165,8 @@ class Capture(Mapping[str, Tensor]):
             if self._hooked:
                 self._hook(stack)
             stack.callback(self._model.register_forward_hook(self._finish).remove)
+            stack.callback(_open().pop, id(self), None)
+            _open()[id(self)] = self
             self._exit = stack.pop_all()
         return self
 
@@ -265,7 +270,8 @@ class Capture(Mapping[str, Tensor]):
         if is_watching():
             return
         if not self._running:
-            self._take_again(name, output)
+            if not any(other._running for other in _open().values()):  # of a network that has this module too
+                self._take_again(name, output)
             return
         one = self._pass.began(name)
         tensor, rivals = self._tensor_in(output, one)
@@ -407,6 +413,12 @@ def _described(output: Any) -> str:
 def _in_backward() -> bool:
     """Whether this thread computes gradients, as when a checkpoint runs its part again."""
     return torch._C._current_graph_task_id() != -1
+
+
+def _open() -> "dict[int, Capture]":
+    """The captures that this thread is inside of, by their identity."""
+    found: dict[int, Capture] = vars(_state).setdefault("captures", {})
+    return found
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -182,6 +182,8 @@ class FeatureWriter:
         given = {role: list(layers) for role, layers in ready.items()}
         if given != self._layers:
             raise StoreError(f"{self.path} has the layers {self._layers}, but a minibatch has {given}")
+        if self._content == "features":
+            self._check_sizes(ready)
         start, stop = self.n_samples, self.n_samples + len(index)
         with self._told():
             self._require_room(ready)
@@ -196,6 +198,17 @@ class FeatureWriter:
             self._file["samples/valid"][()] = stop
             self._file.flush()
         self.n_samples, self._failed = stop, False
+
+    def _check_sizes(self, ready: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        """Features of another size than before, some of which HDF5 would stretch."""
+        for role, layers in ready.items():
+            for name, values in layers.items():
+                before = self._file[f"{role}/{name}"].shape[1:]
+                if values.shape[1:] != before:
+                    raise StoreError(
+                        f"layer {name!r} of the {role} gives {list(values.shape[1:])} an image from sample "
+                        f"{self.n_samples} on, but {list(before)} before; give images of one size, or reduce='gap'"
+                    )
 
     def finish(self) -> None:
         """Flush the file to disk and give it its name."""

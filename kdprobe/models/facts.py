@@ -21,7 +21,7 @@ from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.layers import call_number, module_name
 from kdprobe.models.layout import Layout
 from kdprobe.models.outputs import features_in
-from kdprobe.models.watched.axes import Meaning
+from kdprobe.models.watched.axes import CHANNEL, POSITIONS, PREFIX, Meaning
 from kdprobe.models.watched.samples import few_images, tensors_in
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, meaning_of, trace
@@ -39,17 +39,23 @@ def layout_of(call: Call | None, shape: tuple[int, ...], prefix_tokens: int | No
         the layout; `other` if the meaning of a dimension is not known.
     """
     meaning = call.meaning if call is not None and call.shape[1:] == shape[1:] else None
-    return _told_or(_meant(meaning, shape), shape, prefix_tokens)
+    return _told_or(meaning, shape, prefix_tokens)
 
 
 def layout_of_output(output: Tensor, prefix_tokens: int | None = None) -> Layout:
     """What the dimensions of a tensor mean that a watched network gave; `prefix_tokens` as in `layout_of`."""
-    return _told_or(_meant(meaning_of(output), tuple(output.shape)), output.shape, prefix_tokens)
+    return _told_or(meaning_of(output), tuple(output.shape), prefix_tokens)
 
 
-def _told_or(found: Layout, shape: Sequence[int], prefix_tokens: int | None) -> Layout:
+def _told_or(meaning: Meaning | None, shape: tuple[int, ...], prefix_tokens: int | None) -> Layout:
+    """What was seen; where that is not known, tokens, if a description tells how many prefix tokens there are.
+
+    An output that was seen to have its channels before its tokens, as in a mixer, stays unknown.
+    """
+    found = _meant(meaning, shape)
     told = found.kind == "other" and len(shape) == 3 and prefix_tokens is not None and prefix_tokens < shape[1]
-    return Layout("tokens", prefix_tokens or 0) if told else found
+    turned = meaning is not None and (meaning.labels[1] == CHANNEL or meaning.labels[2] in (*POSITIONS, PREFIX))
+    return Layout("tokens", prefix_tokens or 0) if told and not turned else found
 
 
 def _meant(meaning: Meaning | None, shape: tuple[int, ...]) -> Layout:

@@ -7,7 +7,8 @@ import pytest
 
 from kdprobe.errors import ResultError
 from kdprobe.provenance import command_line, provenance, versions
-from kdprobe.results import Result, load_result, save_result
+from kdprobe.results import Result, by_checkpoint, load_result, save_result
+from tests.saved_results import evaluation_result
 
 RESULT = Result("poem", {"metre": np.array([[0.1, np.nan]])}, {"author": "vit"}, {"seed": 0})  # of no known kind
 
@@ -99,3 +100,14 @@ def test_the_command_is_that_which_runs(tmp_path):
     assert said("-", text="import mine") == [""]
     called = "import sys; sys.argv = ['/bin/kdprobe', 'map', 'c']; import mine"  # as in a process of a sweep
     assert said("-c", called) == ["kdprobe map c"]
+
+
+def test_two_evaluations_of_a_checkpoint_on_other_data_are_not_mixed():
+    one, other = (evaluation_result(("plain", "kd")) for _ in range(2))
+    for result in (one, other):
+        for row, model in enumerate(result.provenance["models"]):
+            model["sha256"] = str(row)
+    assert by_checkpoint([one, other], "evaluation") == {"0": (other, 0), "1": (other, 1)}
+    other.facts["data"] = "folder:elsewhere"
+    with pytest.raises(ResultError, match="one checkpoint, on digits test and on folder:elsewhere test; give one"):
+        by_checkpoint([one, other], "evaluation")

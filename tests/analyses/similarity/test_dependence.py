@@ -92,3 +92,15 @@ def test_permuting_one_side_is_permuting_the_other_back(measure):
     near = 1e-9 if isinstance(measure, DistanceCorrelation | PredictsStudent) else 0.2  # other folds
     assert measure.compare(one, measure.reordered(other, order)) == pytest.approx(measure.compare(one, anew), abs=near)
     assert np.isfinite(measure.compare(one, anew))
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e6 + 0.1])
+def test_targets_that_are_the_same_for_all_samples_are_not_predicted(constant):
+    generator = torch.Generator().manual_seed(1)
+    x, live = (torch.randn(60, width, generator=generator, dtype=torch.float64) for width in (12, 7))
+    folds = torch.arange(60) % 7
+    still = torch.full((60, 9), constant, dtype=torch.float64)
+    found, alone = linear_predictivity(x, torch.cat([live, still], 1), folds), linear_predictivity(x, live, folds)
+    assert torch.isnan(found.r[:, 7:]).all()
+    assert torch.isnan(found.r2[:, 7:]).all()
+    assert found.brain_score == pytest.approx(alone.brain_score)

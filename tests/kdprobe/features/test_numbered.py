@@ -22,7 +22,7 @@ from analyses.cka import cka, minibatch_cka
 from analyses.evaluation import predict
 from analyses.paired_features import loader_features
 from kdprobe import capture
-from kdprobe.errors import AnalysisError
+from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features import Dump, FeatureStore, write_dump
 from kdprobe.features.numbered import Order, known_labels
 
@@ -218,3 +218,45 @@ def test_predicting_leaves_each_module_in_its_mode():
     net[0].eval()
     predict(net, [IMAGES])
     assert [module.training for module in net] == [False, True, True, True]
+
+
+def test_images_of_two_sizes_in_one_dump_are_told_by_layer(tmp_path):
+    class Maps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.act(x).mean((2, 3))
+
+    for last in (5, 3):  # maps of 3 x 3, and of 1 x 1, which HDF5 would stretch
+        batches = [torch.rand(4, 3, 8, 8), torch.rand(4, 3, last, last)]
+        with pytest.raises(
+            StoreError, match=r"layer 'act' of the teacher gives \[4, \d, \d\] an image from sample 4 on"
+        ):
+            write_dump(Dump.over({"teacher": Maps()}, batches, layers=["act"], reduce="whole"), tmp_path / f"{last}.h5")
+        with pytest.raises(
+            AnalysisError, match=r"layer 'act' of the teacher gives \[\d+\] an image, but \[144\] before"
+        ):
+            loader_features(Maps(), Maps(), batches, teacher_layers=["act"], student_layers=["act"], reduce="flatten")
+
+
+def test_networks_may_share_a_module():
+    stem = nn.Conv2d(3, 8, 3)
+
+    class Half(nn.Module):
+        def __init__(self, seed):
+            super().__init__()
+            torch.manual_seed(seed)
+            self.stem, self.act = stem, nn.Conv2d(8, 4, 3)
+
+        def forward(self, x):
+            return self.act(self.stem(x)).mean((2, 3))
+
+    batches = list(IMAGES.split(8))
+    found = cka(Half(0), Half(1), batches, teacher_layers=["stem", "act"], student_layers=["stem", "act"])
+    assert found.matrix[0, 0] == pytest.approx(1)
+    alone = cka(Half(0), Half(1), batches, teacher_layers=["act"], student_layers=["act"])
+    assert found.matrix[1, 1] == pytest.approx(alone.matrix[0, 0])
+    with pytest.raises(CaptureError, match="ran outside a call of the model"), capture(Half(0), ["stem"]):
+        stem(IMAGES)

@@ -98,6 +98,17 @@ def test_sums_of_products_have_no_more_directions_than_their_inputs(shape: tuple
     assert basis(FeatureSet(y)).rank == rank
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_channels_that_are_dead_count_for_nothing(dtype: torch.dtype) -> None:
+    z, y = normal(200, 20), normal(200, 8, seed=1)
+    alive = torch.relu(z @ normal(20, 60, seed=2)).to(dtype)
+    wide = torch.zeros(200, 512, dtype=dtype)
+    wide[:, ::8][:, :60] = alive
+    one, other = (decompose(x, y).fractions for x in (wide, alive))
+    for name in one:
+        assert one[name].value == pytest.approx(other[name].value, abs=1e-9)
+
+
 @pytest.mark.parametrize("size", [1e200, 1e-200])
 def test_sizes_whose_squares_no_number_holds_are_refused(size: float) -> None:
     x = normal(200, 5).double()

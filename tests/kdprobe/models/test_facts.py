@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import SwinTransformer, VisionTransformer
 
+from kdprobe import describe
 from kdprobe.errors import CaptureError
 from kdprobe.features.capturing import capture
 from kdprobe.models.facts import in_precision_of, stage_names
@@ -528,3 +529,15 @@ def test_a_watched_pass_puts_buffers_and_counters_back():
     model = Queue()
     reduced(model, ["conv"], "gap", torch.randn(4, 3, 8, 8))
     assert (model.count, float(model.seen)) == (4, 4.0)
+
+
+def test_a_description_does_not_turn_channels_into_tokens():
+    model = timm.create_model("mixer_s32_224", pretrained=False, img_size=64, num_classes=10).eval()
+    describe(model, prefix_tokens=0, image_size=64)
+    names = ["blocks.0.mlp_tokens", "blocks.0.mlp_channels"]
+    with torch.no_grad(), capture(model, names, reduce="whole") as features:
+        model(torch.rand(4, 3, 64, 64))
+    assert [features.layouts[name].kind for name in names] == ["other", "tokens"]
+    refused = pytest.raises(CaptureError, match=r"not known which dimensions of \[4, 512, 4\] are positions")
+    with refused, torch.no_grad(), capture(model, names[:1], reduce="gap"):
+        model(torch.rand(4, 3, 64, 64))
