@@ -15,7 +15,7 @@ from torch import Tensor
 _UNITS = (
     0.5  # of eps times the size, which is half a unit in the last place to a whole one: equal numbers rounded apart
 )
-_STORED, _COMPUTED = 2.0, 8.0  # units that numbers are off by, at most: rounded once, or after sums of products
+_STORED, _COMPUTED = 0.5, 8.0  # units that numbers are off by, at most: rounded once (.29), or after sums of products
 _CLEARLY = 4.0  # how many times as large a spread must be to be more than the noise of a chain of computations
 _BLOCK = 1 << 18  # values widened at a time, which stay in a processor's cache
 _COLUMNS = 64  # at least
@@ -133,6 +133,11 @@ def rounding_of(values: Tensor, precision: torch.dtype) -> Tensor:
     return _UNITS * (limits.eps * values.detach().double().abs() + limits.tiny * limits.eps)
 
 
+def _clearly(precision: torch.dtype) -> float:
+    """`_CLEARLY`; halves are rounded once, after a computation in float32, and have few digits to lose."""
+    return 1.0 if torch.finfo(precision).bits == 16 else _CLEARLY
+
+
 def most_rounding(row: Tensor, precision: torch.dtype) -> Tensor:
     """At least the norm, float64, of what rounding and a chain of computations can do to a sample, from one pass."""
     limits = torch.finfo(precision)
@@ -155,7 +160,7 @@ def varying_columns(rows: Tensor, precision: torch.dtype) -> Tensor:
         near = (block - block[:1]) / unit  # exact where samples are alike, so that their mean is not rounded either
         spread[columns] = unit * (near - near.mean(0)).square().mean(0).sqrt()
     rounding = rounding_of(size, precision)
-    noise, unit = _CLEARLY * rounding, rounding.amax()
+    noise, unit = _clearly(precision) * rounding, rounding.amax()
     if bool((spread / unit).square().sum() > (noise / unit).square().sum()):
         return spread > rounding / _CLEARLY
     return spread > torch.maximum(noise, noise.median())

@@ -117,6 +117,26 @@ def test_sizes_whose_squares_no_number_holds_are_refused(size: float) -> None:
             decompose(*pair)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("widened", [False, True])
+@pytest.mark.parametrize("eps", [1.2, 2.0, 5.0])  # standard deviation, in units of eps
+def test_halves_that_vary_little_are_measured_whole(dtype: torch.dtype, widened: bool, eps: float) -> None:
+    z = normal(320, 16).double()
+    spread = torch.rand(64, generator=torch.Generator().manual_seed(3)).double() * 1.2 + 0.4
+    signal = (z @ normal(16, 64, seed=1).double() / 4) * spread
+    x = (1.1 + signal * eps * torch.finfo(dtype).eps).to(dtype)
+    y = torch.tanh(z @ normal(16, 24, seed=2).double()).float()
+    given = x.float() if widened else x
+    exact = x.double() + 1e-12 * normal(320, 64, seed=4).double()  # so that it is not taken for halves
+    stored = [one.unflatten(0, (5, 64)) for one in (given, exact, y)]
+    assert minibatch_cka(stored[0], stored[2]) == pytest.approx(minibatch_cka(stored[1], stored[2]), abs=2e-3)
+    for measure in (procrustes, rsa):
+        assert measure(given, y) == pytest.approx(measure(exact, y), abs=2e-3)
+    one, other = (decompose(given, y).fractions, decompose(exact, y).fractions)
+    for name in ("teacher_general", "student_general"):
+        assert one[name].value == pytest.approx(other[name].value, abs=0.04)
+
+
 def test_halves_keep_their_directions() -> None:
     z, w = normal(400, 8), normal(8, 128, seed=1)
     assert basis(FeatureSet((z @ w).half())).rank == 8
