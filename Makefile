@@ -46,7 +46,7 @@ test-slow: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
 
-bench: bench-cka bench-train bench-methods bench-knowledge
+bench: bench-cka bench-train bench-methods bench-knowledge bench-loader bench-sweep
 
 bench-train: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
@@ -93,6 +93,7 @@ bench-sweep: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.bench_sweep
 
 bench-gpu: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	KDPROBE_TRUST=tests.benchmarks.bench_gpu $(BIN)/python -m tests.benchmarks.bench_gpu
 
 # wheel and sdist; the wheel is tried in an environment of its own, away from these files

@@ -66,7 +66,7 @@ def jobs(told, state="running"):
     return said(told, "squeue", "--noheader", "--array", f"--states={state}", "--format=%i").split()
 
 
-def test_cells_are_killed_cancelled_and_put_back(tmp_path, cluster, capfd):
+def test_cells_are_killed_cancelled_and_put_back(tmp_path, cluster, capfd, caplog):
     ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5), n_seeds=1)
     ledger_cells, told = len(ledger.cells), []
     assert ledger_cells == LONGEST_ARRAY, "one array holds them all"
@@ -85,9 +85,8 @@ def test_cells_are_killed_cancelled_and_put_back(tmp_path, cluster, capfd):
     assert tally.done == ledger_cells
     check_all_done(ledger, ledger_cells)
     assert any("ended without a result; see" in line for line in told), told
-    assert jobs(cluster, "all") == [] or n_done(ledger) == ledger_cells
     printed = capfd.readouterr()
-    assert "sacct" not in printed.out + printed.err
+    assert "sacct" not in printed.out + printed.err + caplog.text  # a logger may write where it was first imported
 
 
 def test_more_cells_than_an_array_may_have(tmp_path, cluster):

@@ -1,4 +1,6 @@
-"""A training step never waits for the device: it copies nothing there that blocks, and asks for no value.
+"""A training step does not wait for the device: it copies nothing there that blocks, and asks for no value.
+
+Once in some steps the loss is looked at, which waits.
 
 Counted on a GPU without values (`tests.counted_waits`); the backward pass, which torch refuses there, on the CPU.
 """
@@ -15,6 +17,7 @@ from kdprobe.devices import constant, sent
 from kdprobe.distillers import DISTILLERS, Progress
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.signals import StopRequest
+from kdprobe.training import loop
 from kdprobe.training.console import Watch
 from kdprobe.training.loop import Trainer
 from kdprobe.training.saving import Keeper
@@ -63,6 +66,13 @@ def waits(teachers, method, *assignments):
 @pytest.mark.parametrize("method", slow_unless(FAST, DISTILLERS))
 def test_no_method_waits(teachers, method):
     assert waits(teachers, method) == {}
+
+
+def test_a_look_at_the_loss_waits_once(teachers, monkeypatch):
+    monkeypatch.setitem(loop._LOOK_EVERY, DEVICE.type, 1)
+    (where,) = (found := waits(teachers, "kd"))
+    assert where.startswith("tally.py")
+    assert found[where] == 2  # steps of three, but the first
 
 
 @pytest.mark.slow
