@@ -47,12 +47,12 @@ def drawn(made, monkeypatch, tmp_path):
 
     for module in (made, pictures):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
-    generator, lines = np.random.default_rng(0), ["comparison,method,seed,quantity,stages,value,low,high,note"]
+    generator, lines = np.random.default_rng(0), ["comparison,method,seed,network,quantity,stages,value,low,high,note"]
     for method in METHODS:
         for seed in range(3):
-            lines.append(f"dinov2-resnet8,{method},{seed},accuracy,,{generator.uniform(0.2, 0.4)},,,")
+            lines.append(f"dinov2-resnet8,{method},{seed},,accuracy,,{generator.uniform(0.2, 0.4)},,,")
             for quantity in ("general share of the student", "CKA"):
-                lines += [f"dinov2-resnet8,{method},{seed},{quantity},{two},{generator.random()},,," for two in STAGES]
+                lines += [f"dinov2-resnet8,{method},{seed},,{quantity},{two},{generator.random()},,," for two in STAGES]
     (tmp_path / "networks.csv").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "dinov2-resnet8").mkdir()
     save_result(tuned_result(METHODS), tmp_path / "dinov2-resnet8" / "comparison.npz", table="")

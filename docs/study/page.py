@@ -366,6 +366,13 @@ def methods_of(name: str, fidelity: Result) -> dict[str, str]:
     return {group: of_run[run] for run, group in zip(runs, fidelity.facts["of_group"], strict=True)}
 
 
+def methods_on_map(name: str, result: Result) -> list[str | None]:
+    """What the comparison calls the method of each network on a map; None for the teacher."""
+    of_run = {row["network"]: row["method"] for row in _networks() if row["comparison"] == name}
+    runs = [Path(one["checkpoint"]).name for one in result.provenance["networks"]]
+    return [of_run.get(run, method) for run, method in zip(runs, result.facts["methods"], strict=True)]
+
+
 def _renamed(text: str, called: dict[str, str]) -> str:
     for group in sorted(called, key=len, reverse=True):
         text = text.replace(f" {group} ", f" {called[group]} ")
@@ -424,10 +431,9 @@ def apart(name: str) -> str:
             else f"{what}: {100 * one['share']:.1f} % of the squared distances (PERMANOVA, p = {one['p_value']:.2g}, "
             f"{one['n_networks']} networks)."
         )
-    named = (RESULTS / name / "fidelity.npz").exists()
-    called = methods_of(name, _result(f"{name}/fidelity.npz")) if named else {}
-    students = [place for place, method in enumerate(result.facts["methods"]) if method is not None]
-    methods = [called.get(result.facts["methods"][place], result.facts["methods"][place]) for place in students]
+    called = methods_on_map(name, result)
+    students = [place for place, method in enumerate(called) if method is not None]
+    methods = [called[place] for place in students]
     alike = result.arrays["similarity"][np.ix_(students, students)].copy()
     np.fill_diagonal(alike, -np.inf)
     found: dict[str, Counter[str]] = {method: Counter() for method in dict.fromkeys(methods)}

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from page import HERE, REFERENCE, RESULTS, by_method, last_stages, methods_of
+from page import HERE, REFERENCE, RESULTS, by_method, last_stages, methods_of, methods_on_map
 from published_grids import Grid, published_grids
 from scipy.stats import studentized_range
 
@@ -122,13 +122,14 @@ def fidelity(name: str) -> Figure:
 def where_they_lie(name: str) -> Figure:
     """The map, its methods called as the comparison calls them."""
     result = load_result(RESULTS / f"{name}/map.npz")
-    called = methods_of(name, load_result(RESULTS / f"{name}/fidelity.npz"))
-    of_runs = {
-        network: f"{called[method]}, seed {seed}"
-        for network, method, seed in zip(*(result.facts[key] for key in ("networks", "methods", "seeds")), strict=True)
-        if method is not None
-    }
-    return draw(result, names={**called, **of_runs})
+    networks = zip(
+        *(result.facts[key] for key in ("networks", "methods", "seeds")), methods_on_map(name, result), strict=True
+    )
+    names: dict[str, str] = {}
+    for network, method, seed, called in networks:
+        if method is not None:
+            names |= {method: called, network: f"{called}, seed {seed}"}
+    return draw(result, names=names)
 
 
 def confusion(name: str) -> Figure:
@@ -157,7 +158,7 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
             (f"{name}-shares", shares, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-fidelity", fidelity, name, ["networks.csv", f"{name}/fidelity.npz"]),
-            (f"{name}-map", where_they_lie, name, ["networks.csv", f"{name}/map.npz", f"{name}/fidelity.npz"]),
+            (f"{name}-map", where_they_lie, name, ["networks.csv", f"{name}/map.npz"]),
         )
     ),
     *(
