@@ -56,7 +56,10 @@ def drawn(made, monkeypatch, tmp_path):
     (tmp_path / "networks.csv").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "dinov2-resnet8").mkdir()
     save_result(tuned_result(METHODS), tmp_path / "dinov2-resnet8" / "comparison.npz", table="")
-    save_result(map_result(), tmp_path / "dinov2-resnet8" / "map.npz", table="")
+    found = map_result()
+    for network in found.provenance["networks"]:
+        network["checkpoint"] = network["name"]
+    save_result(found, tmp_path / "dinov2-resnet8" / "map.npz", table="")
     for kind in ("feature", "logit"):
         result = dropout_result(rates=(0.0, 0.3, 0.6))
         result.facts["n_images"] = 400
