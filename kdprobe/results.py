@@ -66,6 +66,8 @@ class Result:
         >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
         >>> result.kind, result.facts["names"], result.arrays["accuracy"].tolist()
         ('training', ['resnet8'], [[0.5, 0.8]])
+        >>> result
+        Result('training': epoch [2], train_loss [1, 2], accuracy [1, 2])
     """
 
     kind: str
@@ -73,8 +75,22 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Its kind and the shapes of its arrays."""
+        shapes = (f"{name} {list(np.shape(array))}" for name, array in self.arrays.items())
+        return f"Result({self.kind!r}: {', '.join(shapes) or 'no arrays'})"
+
     def to_frames(self) -> "dict[str, pd.DataFrame]":
-        """Tidy tables for pandas, one for the arrays of each shape, by the names of their dimensions."""
+        """Tidy tables for pandas, one for the arrays of each shape, by the names of their dimensions.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "accuracy": np.array([[0.5, 0.8]])}
+            >>> tables = Result("training", arrays, {"names": ["resnet8"]}).to_frames()
+            >>> tables["names epochs"].values.tolist()
+            [['resnet8', 0, 0.5], ['resnet8', 1, 0.8]]
+        """
         return frames(find_kind(self.kind), self.arrays, self.facts)
 
     def to_xarray(self) -> "xr.Dataset":
@@ -82,6 +98,14 @@ class Result:
 
         Raises:
             ResultError: if xarray is not installed.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "accuracy": np.array([[0.5, 0.8]])}
+            >>> data = Result("training", arrays, {"names": ["resnet8"]}).to_xarray()
+            >>> data["accuracy"].sel(names="resnet8").max().item()
+            0.8
         """
         about = {"kind": self.kind, "command": str(self.provenance.get("command", ""))}
         return as_dataset(find_kind(self.kind), self.arrays, self.facts, about)
@@ -107,6 +131,15 @@ class Result:
 
         Raises:
             ResultError: if its kind has no picture, or none that can be drawn so.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]])}
+            >>> arrays["accuracy"] = np.array([[0.5, 0.8]])
+            >>> figure = Result("training", arrays, {"names": ["resnet8"]}).plot()
+            >>> [axes.get_xlabel() for axes in figure.axes]
+            ['epoch', 'epoch']
         """
         plot = EntryPoint("plot", "figures.notebook:plot_result", "kdprobe.figures").load()
         drawn: Axes | FigureBase = plot(self, ax=ax, fig=fig, names=names, palette=palette)
