@@ -350,6 +350,11 @@ def find_kind(name: str) -> Kind:
 
     Raises:
         ResultError: if what is registered cannot be imported, or is no `Kind`.
+
+    Example:
+        >>> from kdprobe.kinds import find_kind
+        >>> find_kind("cka").arrays["matrix"].dims, find_kind("rhyme").open
+        ('teacher_layers student_layers', True)
     """
     found = KINDS.get(name) or installed("kdprobe.kinds", name, ResultError) or OPEN
     if not isinstance(found, Kind):

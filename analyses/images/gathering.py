@@ -60,6 +60,16 @@ def images_result(
     Raises:
         AnalysisError: if a network's answers or features are not known or not finite.
         DataError: if the data set has no labels.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.images import images_result
+        >>> from kdprobe.models import create, save
+        >>> for name in ("teacher", "student"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> result = images_result("teacher.safetensors", ["student.safetensors"], "digits", thumbnails=3)
+        >>> result.arrays["predictions"].shape, result.arrays["thumbnails"].shape
+        ((2, 359), (3, 8, 8, 3))
     """
     found = [
         (one, *_seen(one, quiet=quiet)) for one in open_networks([teacher, *students], spec, quiet=quiet, **options)
