@@ -16,6 +16,7 @@ Every other entry is a numeric array of that kind; `kdprobe.kinds` says which ar
 
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from kdprobe.formats.labelled import as_dataset, frames, page_of
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.schema import shown
-from kdprobe.kinds import find_kind
+from kdprobe.kinds import find_kind, kind_meant
 from kdprobe.provenance import command_line, named
 
 if TYPE_CHECKING:
@@ -169,6 +170,9 @@ def save_result(
         of: networks and data by the parameters of the running command that name them, where it is not of all of them.
         overwrite: also over files that are not such a result, of the same networks and data, of kdprobe's.
 
+    Warns:
+        UserWarning: if its kind is registered nowhere, but is nearly called as one that is.
+
     Raises:
         ResultError: if the name does not end in `.npz`, or the result does not fit its kind.
         OutputError: if another file is in the way.
@@ -186,6 +190,10 @@ def save_result(
         ['curves.csv', 'curves.npz']
     """
     path = Path(path)
+    if near := kind_meant(result.kind):
+        warnings.warn(
+            f"no kind of results is called {shown(result.kind)}, so nothing of it is checked{near}", stacklevel=2
+        )
     with naming(f"in this {shown(result.kind)} result"):
         find_kind(result.kind).check_known(result.arrays, result.facts)
     check_result(result)
@@ -341,7 +349,9 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
         if not isinstance(meta.get(name), of):
             raise ResultError(f"{path} is not a kdprobe result: its {name} is not a {of.__name__}")
     if kind is not None and meta["kind"] != kind:
-        raise ResultError(f"{path} holds a result of kind {shown(meta['kind'])}, but {kind!r} is needed")
+        raise ResultError(
+            f"{path} holds a result of kind {shown(meta['kind'])}, but {kind!r} is needed{kind_meant(kind)}"
+        )
     result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
     with naming(path):
         check_result(result)

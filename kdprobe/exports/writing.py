@@ -104,8 +104,8 @@ def export(
         >>> from kdprobe.models import create
         >>> model = create("test_resnet", n_classes=10, image_size=32)
         >>> made = export(model, "student.safetensors", torch.rand(2, 3, 32, 32), format="timm")
-        >>> made.output, made.use
-        ('logits [batch, 10]', "timm.create_model('test_resnet', num_classes=10, checkpoint_path='student.safetensors')")
+        >>> made.use
+        "timm.create_model('test_resnet', num_classes=10, checkpoint_path='student.safetensors')"
     """
     path, of = Path(path), EXPORTERS[format]
     permit_export(path, format, overwrite=overwrite)

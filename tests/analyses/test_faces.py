@@ -19,6 +19,17 @@ def test_every_name_of_a_room_is_what_it_seems(room):
         _ = face.nothing
 
 
+def test_a_name_that_is_nearly_one_of_a_face_is_told():
+    import analyses.cka
+    import kdprobe
+
+    for face, wrong, right in ((kdprobe, "capturee", "capture"), (analyses.cka, "CKAresult", "CKAResult")):
+        with pytest.raises(AttributeError, match=f"has no attribute '{wrong}'; did you mean '{right}'"):
+            getattr(face, wrong)
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+        _ = kdprobe.nothing
+
+
 def test_rooms_load_nothing_heavy():
     code = f"import sys, analyses.commands, {', '.join(ROOMS)}; assert not {{'torch', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
