@@ -17,6 +17,7 @@ from analyses.images.projecting import PlaneMethod, facing, project
 from analyses.knowledge.examples import pixels
 from kdprobe.data import Split
 from kdprobe.data.dataset import Pictures
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.features.shared_images import shown_batches
 from kdprobe.models import Stages
@@ -27,6 +28,7 @@ from kdprobe.results import Result
 _AT_ONCE = 256  # images that are decoded in their full size
 
 
+@exact_float32
 def images_result(
     teacher: str | Path,
     students: Sequence[str | Path],

@@ -53,8 +53,10 @@ def test_hsic_has_a_face_of_its_own():
         ("analyses.evaluation.probing", "judge_by_probe"),
         ("analyses.evaluation.accuracy", "evaluate"),
         ("analyses.evaluation.compound", "compound_result"),
+        ("analyses.diagnosis.result", "diagnose"),
         ("analyses.fidelity.result", "measure_fidelity"),
         ("analyses.fidelity.inherited", "inherited_errors"),
+        ("analyses.images.gathering", "images_result"),
         ("analyses.map.work", "work_on"),
         ("analyses.map.study", "measure_map"),
         ("analyses.similarity.result", "files_similarity layers_similarity networks_similarity"),
@@ -62,6 +64,7 @@ def test_hsic_has_a_face_of_its_own():
         ("analyses.knowledge.layers", "decompose_layers decompose_networks"),
         ("analyses.knowledge.dropkd", "reconstruct"),
         ("analyses.latency", "latencies"),
+        ("analyses.paired_features", "shown_features loader_features shown_maps"),
         ("kdprobe.features.dump", "write_dump"),
     ],
 )
