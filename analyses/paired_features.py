@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from analyses.stored_pair import StoredNetwork, open_pair
-from kdprobe.devices import pick_device
+from kdprobe.devices import exact_float32, pick_device
 from kdprobe.distillers.dropkd import DropKD
 from kdprobe.errors import AnalysisError
 from kdprobe.features.capturing import capture
@@ -46,6 +46,7 @@ class LayerFeatures:
     named_by: Path | None = None
 
 
+@exact_float32
 def shown_features(
     views: Views,
     *,
@@ -85,6 +86,7 @@ def shown_features(
         return _gathered(views, take, {"reduce": reduce}, batch_size=batch_size, device=device, quiet=quiet)
 
 
+@exact_float32
 def loader_features(
     teacher: nn.Module,
     student: nn.Module,
@@ -138,6 +140,7 @@ def loader_features(
     return gathered.features(facts, {role: network_origin(model) for role, model in networks.items()} | {"data": data})
 
 
+@exact_float32
 def shown_maps(
     views: Views, method: DropKD, *, batch_size: int = 256, device: str | torch.device = "cpu", quiet: bool = True
 ) -> tuple[LayerFeatures, list[tuple[str, str]]]:

@@ -22,7 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kdprobe.errors import ConfigError, OutputError, near_matches
+from kdprobe.errors import ConfigError, OutputError, meant, near_matches
 from kdprobe.formats.outputs import write_sealed
 
 Palette = str | Sequence[Any]  # a name that seaborn or matplotlib knows, or colours
@@ -204,8 +204,10 @@ def _colours_of(palette: Palette | None) -> tuple[str, ...]:
     except (ValueError, TypeError, KeyError):
         found = ()
     if not found:
+        near = meant(palette, [*sns.palettes.SEABORN_PALETTES, *mpl.colormaps]) if isinstance(palette, str) else ""
         raise ConfigError(
             f"a palette is colours, such as ['#0072b2', 'black'], or a name that seaborn knows, but got {palette!r:.80}"
+            f"{near}"
         )
     return found
 

@@ -30,7 +30,9 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
     def load_name(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            from kdprobe.errors import meant
+
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{meant(name, homes)}")
         try:
             module = import_module(homes[name])
         except AttributeError as error:  # which `from package import name` would swallow

@@ -128,12 +128,17 @@ def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
         to twelve names.
     """
     names = sorted(set(choices))
-    alike = [choice for choice in names if max(len(choice), len(name)) <= _LONGEST]  # it compares every two letters
-    close = get_close_matches(name, alike, n=limit, cutoff=0.6) if alike else []
-    if close:
-        return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
+    if close := meant(name, names, limit=limit):
+        return close
     shown = ", ".join(map(_short, names[:12])) + (", ..." if len(names) > 12 else "")
     return f"; known: {shown}" if names else ""
+
+
+def meant(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
+    """As `near_matches`, for what may also have a name that is not among `choices`: empty where nothing is near."""
+    alike = sorted({choice for choice in choices if max(len(choice), len(name)) <= _LONGEST})  # by every two letters
+    close = get_close_matches(name, alike, n=limit, cutoff=0.6) if alike else []
+    return "; did you mean " + " or ".join(map(repr, close)) + "?" if close else ""
 
 
 def _short(name: str) -> str:

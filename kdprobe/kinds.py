@@ -30,7 +30,7 @@ package registers may hold any numbers and any JSON values; it is saved, loaded 
 from math import inf
 from typing import Any
 
-from kdprobe.errors import ResultError
+from kdprobe.errors import ResultError, meant
 from kdprobe.formats.answer_kinds import ANSWER_KINDS
 from kdprobe.formats.map_kind import MAP
 from kdprobe.formats.null_kinds import EPOCHS_NULL_ARRAYS, EPOCHS_NULL_FACTS, NULL_ARRAYS, NULL_FACTS, NULL_TOGETHER
@@ -41,7 +41,7 @@ from kdprobe.packages import installed, offered
 
 __all__ = [
     "COUNT", "KINDS", "OPEN", "ORIGIN", "SHARE", "Anything", "Dict", "Fact", "Flag", "Kind", "List", "Maybe", "Number",
-    "Record", "Text", "Values", "find_kind", "installed", "offered",
+    "Record", "Text", "Values", "find_kind", "installed", "kind_meant", "offered",
 ]  # fmt: skip
 
 OPEN = Kind(open=True)
@@ -345,11 +345,29 @@ KINDS = {
 }
 
 
+def kind_meant(name: str) -> str:
+    """What a kind that nothing registers may be a mistake for, in words; empty where it is registered, or is like none.
+
+    Example:
+        >>> from kdprobe.kinds import kind_meant
+        >>> kind_meant("ckaa"), kind_meant("rhyme")
+        ("; did you mean 'cka'?", '')
+    """
+    if name in KINDS or name in (added := offered("kdprobe.kinds")):
+        return ""
+    return meant(name, KINDS.keys() | added, limit=1)
+
+
 def find_kind(name: str) -> Kind:
     """The schema of a kind: kdprobe's own, what an installed package registers, or `OPEN`, which takes anything.
 
     Raises:
         ResultError: if what is registered cannot be imported, or is no `Kind`.
+
+    Example:
+        >>> from kdprobe.kinds import find_kind
+        >>> find_kind("cka").arrays["matrix"].dims, find_kind("rhyme").open
+        ('teacher_layers student_layers', True)
     """
     found = KINDS.get(name) or installed("kdprobe.kinds", name, ResultError) or OPEN
     if not isinstance(found, Kind):

@@ -29,7 +29,13 @@ Value = TypeVar("Value")
 
 
 def offered(group: str) -> set[str]:
-    """The names under which installed packages offer something in an entry-point group."""
+    """The names under which installed packages offer something in an entry-point group.
+
+    Example:
+        >>> from kdprobe.kinds import offered
+        >>> "cka" in offered("kdprobe.kinds")  # kdprobe's own are not among them
+        False
+    """
     return {entry.name for entry in _entries(group)}
 
 
@@ -62,6 +68,12 @@ def installed(group: str, name: str, error: type[KdprobeError]) -> Any:
 
     Raises:
         KdprobeError: if it cannot be imported, or several packages offer different things.
+
+    Example:
+        >>> from kdprobe import KdprobeError
+        >>> from kdprobe.kinds import installed
+        >>> installed("kdprobe.kinds", "rhyme", KdprobeError) is None
+        True
     """
     targets = sorted({entry.value: entry for entry in _entries(group) if entry.name == name}.items())
     if len(targets) > 1:

@@ -16,6 +16,7 @@ Every other entry is a numeric array of that kind; `kdprobe.kinds` says which ar
 
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from kdprobe.formats.labelled import as_dataset, frames, page_of
 from kdprobe.formats.outputs import PICTURES, Output, beside, permit, tables_beside
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.schema import shown
-from kdprobe.kinds import find_kind
+from kdprobe.kinds import find_kind, kind_meant
 from kdprobe.provenance import command_line, named
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Result:
         >>> result = Result("training", arrays, {"names": ["resnet8"]}, provenance(runs=["runs/resnet8"]))
         >>> result.kind, result.facts["names"], result.arrays["accuracy"].tolist()
         ('training', ['resnet8'], [[0.5, 0.8]])
+        >>> result
+        Result('training': epoch [2], train_loss [1, 2], accuracy [1, 2])
     """
 
     kind: str
@@ -73,8 +76,22 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Its kind and the shapes of its arrays."""
+        shapes = (f"{name} {list(np.shape(array))}" for name, array in self.arrays.items())
+        return f"Result({self.kind!r}: {', '.join(shapes) or 'no arrays'})"
+
     def to_frames(self) -> "dict[str, pd.DataFrame]":
-        """Tidy tables for pandas, one for the arrays of each shape, by the names of their dimensions."""
+        """Tidy tables for pandas, one for the arrays of each shape, by the names of their dimensions.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "accuracy": np.array([[0.5, 0.8]])}
+            >>> tables = Result("training", arrays, {"names": ["resnet8"]}).to_frames()
+            >>> tables["names epochs"].values.tolist()
+            [['resnet8', 0, 0.5], ['resnet8', 1, 0.8]]
+        """
         return frames(find_kind(self.kind), self.arrays, self.facts)
 
     def to_xarray(self) -> "xr.Dataset":
@@ -82,6 +99,14 @@ class Result:
 
         Raises:
             ResultError: if xarray is not installed.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "accuracy": np.array([[0.5, 0.8]])}
+            >>> data = Result("training", arrays, {"names": ["resnet8"]}).to_xarray()
+            >>> data["accuracy"].sel(names="resnet8").max().item()
+            0.8
         """
         about = {"kind": self.kind, "command": str(self.provenance.get("command", ""))}
         return as_dataset(find_kind(self.kind), self.arrays, self.facts, about)
@@ -107,6 +132,15 @@ class Result:
 
         Raises:
             ResultError: if its kind has no picture, or none that can be drawn so.
+
+        Example:
+            >>> import numpy as np
+            >>> from kdprobe.results import Result
+            >>> arrays = {"epoch": np.arange(2), "train_loss": np.array([[2.0, 1.0]])}
+            >>> arrays["accuracy"] = np.array([[0.5, 0.8]])
+            >>> figure = Result("training", arrays, {"names": ["resnet8"]}).plot()
+            >>> [axes.get_xlabel() for axes in figure.axes]
+            ['epoch', 'epoch']
         """
         plot = EntryPoint("plot", "figures.notebook:plot_result", "kdprobe.figures").load()
         drawn: Axes | FigureBase = plot(self, ax=ax, fig=fig, names=names, palette=palette)
@@ -136,6 +170,9 @@ def save_result(
         of: networks and data by the parameters of the running command that name them, where it is not of all of them.
         overwrite: also over files that are not such a result, of the same networks and data, of kdprobe's.
 
+    Warns:
+        UserWarning: if its kind is registered nowhere, but is nearly called as one that is.
+
     Raises:
         ResultError: if the name does not end in `.npz`, or the result does not fit its kind.
         OutputError: if another file is in the way.
@@ -153,6 +190,10 @@ def save_result(
         ['curves.csv', 'curves.npz']
     """
     path = Path(path)
+    if near := kind_meant(result.kind):
+        warnings.warn(
+            f"no kind of results is called {shown(result.kind)}, so nothing of it is checked{near}", stacklevel=2
+        )
     with naming(f"in this {shown(result.kind)} result"):
         find_kind(result.kind).check_known(result.arrays, result.facts)
     check_result(result)
@@ -308,7 +349,9 @@ def load_result(path: str | Path, *, kind: str | None = None) -> Result:
         if not isinstance(meta.get(name), of):
             raise ResultError(f"{path} is not a kdprobe result: its {name} is not a {of.__name__}")
     if kind is not None and meta["kind"] != kind:
-        raise ResultError(f"{path} holds a result of kind {shown(meta['kind'])}, but {kind!r} is needed")
+        raise ResultError(
+            f"{path} holds a result of kind {shown(meta['kind'])}, but {kind!r} is needed{kind_meant(kind)}"
+        )
     result = Result(meta["kind"], entries, meta["facts"], meta["provenance"])
     with naming(path):
         check_result(result)

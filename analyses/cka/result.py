@@ -14,6 +14,9 @@ from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
 _FEW = 20  # samples below which a summary warns
 PerMinibatch = NDArray[np.floating[Any]]  # float32 where that holds it
@@ -48,6 +51,8 @@ class CKAResult:
         >>> result = cka(model, model, [torch.rand(8, 3, 16, 16) for _ in range(4)], reduce="gap")
         >>> result.matrix.diagonal().round(4)
         array([1., 1., 1., 1.])
+        >>> result  # doctest: +ELLIPSIS
+        CKAResult(4 layers of resnet8 x 4 layers of resnet8, 32 samples, CKA ... to 1.000)
         >>> list(result.to_frame().columns[:5])
         ['teacher_layer', 'student_layer', 'cka', 'low', 'high']
     """
@@ -65,6 +70,14 @@ class CKAResult:
     calibration: CalibratedPairs | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Both networks, how many layers and samples there are, and from where to where the values go."""
+        counts = zip(self.matrix.shape, ("teacher", "student"), strict=True)
+        sides = " x ".join(f"{count} layers of {self.facts.get(who, f'the {who}')}" for count, who in counts)
+        defined = self.matrix[~np.isnan(self.matrix)]
+        values = f"{defined.min():.3f} to {defined.max():.3f}" if defined.size else "undefined"
+        return f"CKAResult({sides}, {self.facts.get('n_samples', '?')} samples, CKA {values})"
 
     def to_frame(self) -> "pd.DataFrame":
         """One row per pair of layers: teacher_layer, student_layer, cka, low, high, undefined, no_interval.
@@ -131,6 +144,22 @@ class CKAResult:
             "undefined": self.undefined,
         }
         return Result("cka", arrays, facts, self.provenance)
+
+    def to_frames(self) -> "dict[str, pd.DataFrame]":
+        """Tables of all arrays, as `kdprobe.results.Result.to_frames` has them."""
+        return self.to_result().to_frames()
+
+    def to_xarray(self) -> "xr.Dataset":
+        """All arrays with the names of the layers, as `kdprobe.results.Result.to_xarray` has them."""
+        return self.to_result().to_xarray()
+
+    def plot(self, **options: Any) -> "Axes | FigureBase":
+        """Draw it, with the options of `kdprobe.results.Result.plot`: `ax`, `fig`, `names` and `palette`."""
+        return self.to_result().plot(**options)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return self.to_result()._repr_html_()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the result to `path` (`.npz`) and its tidy table beside it (`.csv`).

@@ -28,6 +28,11 @@ MOST_LEFT = 0.5  # of the student's parameters that may be frozen
 MOST_UNUSED = 0.01  # that may be in no term
 MOST_IDLE = 0.1  # whose gradient may be zero
 
+_TAUGHT = "train without the teacher, by method.name=plain, to see whether it is the recipe"
+_ALONE = (
+    "another training.optimizer.lr first, ten times lower and higher; then whether images and labels belong together"
+)
+
 
 class Symptom(NamedTuple):
     """Something that stands out.
@@ -169,8 +174,7 @@ def of_views(right: RightAnswers, n_classes: int, *, has_begun: bool) -> Iterato
             student[train] - student[test],
         )
     if has_begun:
-        advice = "train without the teacher, by method.name=plain, to see whether it is the recipe"
-        yield from _chance("student", right, 1, train, n_classes, advice)
+        yield from _chance("student", right, 1, train, n_classes, _ALONE if "teacher" not in share else _TAUGHT)
 
 
 def _of_teacher(share: Mapping[str, float], right: RightAnswers, n_classes: int) -> Iterator[Symptom]:

@@ -46,8 +46,8 @@ class Judged:
         >>> from kdprobe.models import create, save
         >>> save(create("resnet8", n_classes=10, image_size=8), Path("student.safetensors"))
         >>> (judged,) = judge("student.safetensors", "digits")
-        >>> judged.name, judged.logits.shape
-        ('student', torch.Size([359, 10]))
+        >>> judged
+        Judged('student': resnet8 on digits, logits [359, 10])
     """
 
     name: str
@@ -55,6 +55,10 @@ class Judged:
     info: ModelInfo
     data: DataSet
     logits: Tensor
+
+    def __repr__(self) -> str:
+        """The network, the data set, and how many logits there are."""
+        return f"Judged({self.name!r}: {self.info.name} on {self.data.spec}, logits {list(self.logits.shape)})"
 
     def origin(self) -> dict[str, str | None]:
         """Where the logits come from, for a result's provenance."""

@@ -17,6 +17,7 @@ from analyses.images.projecting import PlaneMethod, facing, project
 from analyses.knowledge.examples import pixels
 from kdprobe.data import Split
 from kdprobe.data.dataset import Pictures
+from kdprobe.devices import exact_float32
 from kdprobe.errors import AnalysisError
 from kdprobe.features.shared_images import shown_batches
 from kdprobe.models import Stages
@@ -27,6 +28,7 @@ from kdprobe.results import Result
 _AT_ONCE = 256  # images that are decoded in their full size
 
 
+@exact_float32
 def images_result(
     teacher: str | Path,
     students: Sequence[str | Path],
@@ -60,6 +62,16 @@ def images_result(
     Raises:
         AnalysisError: if a network's answers or features are not known or not finite.
         DataError: if the data set has no labels.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.images import images_result
+        >>> from kdprobe.models import create, save
+        >>> for name in ("teacher", "student"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> result = images_result("teacher.safetensors", ["student.safetensors"], "digits", thumbnails=3)
+        >>> result.arrays["predictions"].shape, result.arrays["thumbnails"].shape
+        ((2, 359), (3, 8, 8, 3))
     """
     found = [
         (one, *_seen(one, quiet=quiet)) for one in open_networks([teacher, *students], spec, quiet=quiet, **options)

@@ -30,6 +30,14 @@ def project(
 
     Reference:
         McInnes, Healy & Melville (2018), UMAP: Uniform manifold approximation and projection.
+
+    Example:
+        >>> import numpy as np
+        >>> from analyses.images import project
+        >>> line = np.arange(4.0)[:, None] * np.array([3.0, 0.0, 4.0])  # steps of length 5
+        >>> places, shares = project(line)
+        >>> np.abs(np.diff(places[:, 0])).round(6).tolist(), shares.round(6).tolist()
+        ([5.0, 5.0, 5.0], [1.0, 0.0])
     """
     if method == "umap":
         return _umap(features, seed), np.full(2, np.nan)

@@ -25,6 +25,16 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
 
     Raises:
         ResultError: if there is nothing of single images, or the results are of different images.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.evaluation import evaluate, judge
+        >>> from analyses.images import image_table
+        >>> from kdprobe.models import create, save
+        >>> save(create("resnet8", n_classes=10, image_size=8), Path("student.safetensors"))
+        >>> table = image_table([evaluate(judge("student.safetensors", "digits"))])
+        >>> len(table), list(table.columns[:3])
+        (359, ['index', 'label', 'prediction: student'])
     """
     told = [result for result in results if result.kind in PER_IMAGE]
     whole = [result for result in told if "targets" in result.arrays]

@@ -101,6 +101,8 @@ class Decomposition:
         >>> from analyses.knowledge import decompose
         >>> x = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
         >>> found = decompose(x, x[:, :4])
+        >>> found  # doctest: +ELLIPSIS
+        Decomposition('adjusted' of 200 samples: general are ... of the teacher's variance, 1.000 of the student's)
         >>> bool(torch.allclose(found.teacher_general + found.teacher_specific, (x - x.mean(0)).double(), atol=1e-5))
         True
     """
@@ -115,6 +117,12 @@ class Decomposition:
     confidence: float
     groups: SampleGroups
     group_folds: list[Tensor]
+
+    def __repr__(self) -> str:
+        """The method, and what share of each network's variance is general."""
+        shares = self.teacher.fraction.value, self.student.fraction.value
+        said = f"general are {shares[0]:.3f} of the teacher's variance, {shares[1]:.3f} of the student's"
+        return f"Decomposition({self.method!r} of {len(self.teacher.general)} samples: {said})"
 
     @property
     def teacher_general(self) -> Float64[Tensor, "n d"]:

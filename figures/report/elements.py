@@ -17,7 +17,13 @@ Results = Sequence[tuple[str, Result]]  # short file names, and results of one k
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of texts, and a note above them; empty for none."""
+    """A header and rows of texts, and a note above them; empty for none.
+
+    Example:
+        >>> from figures.report import Table
+        >>> Table(["poem", "purity"], [["first", "0.50"]]).note
+        ''
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -39,6 +45,14 @@ class Chart:
         table: the same numbers; None where they are places of images, of which `kdprobe table` writes one.
         of: the short file name of the result that it shows; empty for none of its own.
         behind: the images that its parts stand for, if they are known.
+
+    Example:
+        >>> from figures.report import Chart
+        >>> bars = [{"type": "bar", "x": [0, 1], "y": [0.5, 0.7]}]
+        >>> ticks = {"xaxis": ["first", "second"]}
+        >>> chart = Chart("purity", "Purity of two poems", "By ear.", bars, {}, {"yaxis": "purity"}, ticks, None)
+        >>> len(chart.traces[0]["y"]) == len(chart.ticks["xaxis"])
+        True
     """
 
     name: str
@@ -61,6 +75,11 @@ class Picture:
         source: a `data:` address.
         alt: what it shows, in words.
         lines: texts below it.
+
+    Example:
+        >>> from figures.report import Picture
+        >>> Picture("data:image/png;base64,", "a handwritten three", ["3, taken for 8"]).lines
+        ['3, taken for 8']
     """
 
     source: str
@@ -79,6 +98,12 @@ class Gallery:
         table: the same numbers, if there are any.
         large: whether each image is as wide as the page; otherwise they are thumbnails.
         of: as in a chart.
+
+    Example:
+        >>> from figures.report import Gallery, Picture
+        >>> picture = Picture("data:image/png;base64,", "a handwritten three", ["3, taken for 8"])
+        >>> [heading for heading, _ in Gallery("mistakes", "The surest ones.", [("digit 3", [picture])], None).rows]
+        ['digit 3']
     """
 
     name: str
@@ -101,6 +126,12 @@ class Panel:
         tables: always open, above the charts.
         findings: what was found, a line each, below the note.
         of: as in a chart.
+
+    Example:
+        >>> from figures.report import Panel, Table
+        >>> panel = Panel("Purity", "By ear.", [], tables=[Table(["poem"], [["first"]])])
+        >>> panel.tables[0].rows
+        [['first']]
     """
 
     heading: str
@@ -151,6 +182,14 @@ class KindSection:
         heading: the section's title.
         panels: makes its panels from the results and their short file names.
         findings: makes the sentences that these results add to the first ones of the page.
+
+    Example:
+        >>> from figures.report import KindSection, Panel, Table
+        >>> def panels(results):
+        ...     return [Panel("", "", [], tables=[Table(["poem"], [[name] for name, _ in results])])]
+        >>> section = KindSection("Rhymes", panels)
+        >>> section.panels([("sonnet", None)])[0].tables[0].rows, list(section.findings([]))
+        ([['sonnet']], [])
     """
 
     heading: str

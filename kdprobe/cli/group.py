@@ -113,6 +113,12 @@ def run(name: str, *arguments: object) -> Any:
 
     Raises:
         KdprobeError: as the command raises it, or if there is no such command, or it takes no such arguments.
+
+    Example:
+        >>> from kdprobe.cli import run
+        >>> run("evaluat")
+        Traceback (most recent call last):
+        kdprobe.errors.KdprobeError: no command 'evaluat' is installed; did you mean 'evaluate'?
     """
     entry = _entry_points().get(name)
     if entry is None:

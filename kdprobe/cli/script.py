@@ -14,6 +14,14 @@ def main(arguments: Sequence[object] | None = None) -> None:
 
     Raises:
         SystemExit: with the exit status, unless that is 0.
+
+    Example:
+        >>> from kdprobe.cli import main
+        >>> try:
+        ...     main(["trian"])  # a mistake: one line on stderr
+        ... except SystemExit as end:
+        ...     print(end.code)
+        2
     """
     if status := entry.main(arguments):
         sys.exit(status)

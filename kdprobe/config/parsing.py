@@ -26,6 +26,16 @@ def parse(data: Any, methods: Mapping[str, type[Section]], *, source: str = "con
 
     Raises:
         ConfigError: if there are mistakes, naming every one with its dotted path in one line.
+
+    Example:
+        >>> from kdprobe.config import parse
+        >>> from kdprobe.distillers import option_types
+        >>> data = {"data": {"spec": "digits"}, "model": {"name": "resnet8"}, "teacher": "teacher", "method": "kd"}
+        >>> parse(data, option_types()).method["temperature"]
+        4.0
+        >>> parse({**data, "sed": 1}, option_types())
+        Traceback (most recent call last):
+        kdprobe.errors.ConfigError: configuration has a mistake: sed: unknown key; did you mean 'seed'?
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{source} must be a mapping of sections, but is {type(data).__name__}")
@@ -92,7 +102,14 @@ def _keys_at(root: type[BaseModel], location: Sequence[str | int]) -> list[str]:
 
 
 def write_yaml(config: RunConfig) -> str:
-    """The configuration as YAML that `read_yaml` and `parse` turn into the same configuration."""
+    """The configuration as YAML that `read_yaml` and `parse` turn into the same configuration.
+
+    Example:
+        >>> from kdprobe.config import RunConfig, write_yaml
+        >>> config = RunConfig(data={"spec": "digits"}, model={"name": "resnet8"})
+        >>> write_yaml(config).splitlines()[:2]
+        ['data:', '  spec: digits']
+    """
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     return text
 
@@ -105,6 +122,11 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
 
     Raises:
         ConfigError: if an assignment has no `=`, or runs through something that is not a section.
+
+    Example:
+        >>> from kdprobe.config import override
+        >>> override({"training": {"epochs": 10}}, ["training.epochs=3", "model.name=resnet8"])
+        {'training': {'epochs': 3}, 'model': {'name': 'resnet8'}}
     """
     changed: dict[str, Any] = _copy(data)
     for assignment in assignments:
@@ -124,7 +146,13 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
 
 
 def quoted(text: str) -> str:
-    """A text as a YAML value that is this text, whatever is in it."""
+    """A text as a YAML value that is this text, whatever is in it.
+
+    Example:
+        >>> from kdprobe.config import override, quoted
+        >>> override({}, ["data.spec=" + quoted("folder:# 1")])
+        {'data': {'spec': 'folder:# 1'}}
+    """
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -11,7 +11,15 @@ _POLICY = re.compile(r"rand(-(m\d+|n[1-9]|p(0?\.\d+|1(\.0*)?)|mstd\d+(\.\d+)?|mm
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are mistakes, values never change."""
+    """Base of all sections: unknown keys are mistakes, values never change.
+
+    Example:
+        >>> from kdprobe.config import Section
+        >>> class Options(Section):
+        ...     weight: float = 0.5
+        >>> Options(weight=2).weight
+        2.0
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,6 +51,11 @@ class AugmentConfig(Section):
             and holds fewer of the images.
         period: the variations of an epoch come again after this number of epochs, in another order; never, if not
             given.
+
+    Example:
+        >>> from kdprobe.config import AugmentConfig
+        >>> AugmentConfig(period=10).varied_as(12), AugmentConfig(crop="none", flip=False).varies
+        (2, False)
     """
 
     crop: Literal["pad", "resized", "none"] = "pad"
@@ -83,6 +96,11 @@ class DataConfig(Section):
         workers: processes that decode and vary image files.
         skip_bad: count and leave out images that cannot be decoded instead of stopping at the first.
         seed: decides which images are held out or few, their order and their variations; the run's if not given.
+
+    Example:
+        >>> from kdprobe.config import DataConfig
+        >>> DataConfig(spec="digits").seed_or(7), DataConfig(spec="digits", seed=1).seed_or(7)
+        (7, 1)
     """
 
     spec: str
@@ -111,6 +129,11 @@ class NetworkFacts(Section):
         classifier: the module that turns pooled features into logits.
         prefix_tokens: number of class, distillation and register tokens in front of the patch tokens.
         output: the field of its output, or its place in a tuple, that holds the logits.
+
+    Example:
+        >>> from kdprobe.config import NetworkFacts
+        >>> NetworkFacts(mean=[0.5], std=[0.25], classifier="head").model_dump(exclude_none=True)
+        {'mean': (0.5,), 'std': (0.25,), 'classifier': 'head'}
     """
 
     mean: tuple[float, ...] | None = Field(None, min_length=1)
@@ -130,6 +153,11 @@ class ModelConfig(NetworkFacts):
         weights: FILE, FILE#KEY or a run folder, whose tensors it starts from; its classifier is new where classes
             differ. A run that has begun does not need it any more.
         pretrained: start from timm's published weights.
+
+    Example:
+        >>> from kdprobe.config import ModelConfig
+        >>> ModelConfig(name="resnet8", stages=["layer1", "layer3"]).stages
+        ('layer1', 'layer3')
     """
 
     name: str
@@ -157,6 +185,11 @@ class OptimizerConfig(Section):
         betas: of `adam` and `adamw`.
         decay_norms: false keeps weight_decay from biases and the parameters of norms.
         auxiliary_lr_factor: what the learning rate of the method's own modules is multiplied by.
+
+    Example:
+        >>> from kdprobe.config import OptimizerConfig
+        >>> OptimizerConfig(name="adamw", lr=1e-3).betas
+        (0.9, 0.999)
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -186,6 +219,11 @@ class ScheduleConfig(Section):
         milestones: epochs after which `step` multiplies.
         gamma: what `step` and `exponential` multiply by.
         final_factor: last learning rate of `cosine` and `onecycle` as a fraction of the peak.
+
+    Example:
+        >>> from kdprobe.config import ScheduleConfig
+        >>> ScheduleConfig(name="step", milestones=[30, 60]).gamma
+        0.1
     """
 
     name: Literal["constant", "step", "exponential", "cosine", "onecycle"] = "cosine"
@@ -204,6 +242,11 @@ class SavingConfig(Section):
             of those epochs.
         minutes: also save inside an epoch, when this many minutes have passed since the last time.
         snapshots: keep the network before training and after each multiple of this number of epochs.
+
+    Example:
+        >>> from kdprobe.config import SavingConfig
+        >>> SavingConfig(snapshots=10).epochs
+        1
     """
 
     epochs: int = Field(1, ge=1)
@@ -220,6 +263,11 @@ class MixingConfig(Section):
         cutmix: alpha of cutmix, 0 for none.
         probability: probability that a batch is mixed.
         switch: probability of cutmix where both are on.
+
+    Example:
+        >>> from kdprobe.config import MixingConfig
+        >>> MixingConfig(mixup=0.2).cutmix
+        0.0
     """
 
     mixup: float = Field(0.0, ge=0)
@@ -251,6 +299,11 @@ class TrainingConfig(Section):
         evaluate: judge the network after all `epochs`, or once at the `end`, so that nothing is seen of the evaluation
             images before.
         saving: see `SavingConfig`.
+
+    Example:
+        >>> from kdprobe.config import TrainingConfig
+        >>> TrainingConfig(epochs=3, optimizer={"lr": 0.1}).optimizer.lr
+        0.1
     """
 
     epochs: int = Field(1, ge=1)
@@ -287,6 +340,13 @@ class ProbeConfig(Section):
 
     Attributes:
         every: compare them as they were after each multiple of so many epochs.
+
+    Example:
+        >>> from kdprobe.config import ProbeConfig, RunConfig
+        >>> sections = {"data": {"spec": "digits"}, "model": {"name": "resnet8"}, "teacher": "teacher"}
+        >>> config = RunConfig(**sections, probe=ProbeConfig(every=10))
+        >>> config.keeps_snapshot(20), config.keeps_snapshot(25)
+        (True, False)
     """
 
     every: int = Field(ge=1)
@@ -315,6 +375,11 @@ class TeacherFacts(NetworkFacts):
         store_dtype: precision in which they are kept; float32 if not given.
         store_outputs: which are kept, besides those that the method reads, for runs of other methods; `maps` are those
             of all stages, `maps.3` that of one.
+
+    Example:
+        >>> from kdprobe.config import TeacherFacts
+        >>> TeacherFacts(image_size=224, shuffle=True).of_network()
+        {'image_size': 224}
     """
 
     n_classes: int | None = Field(None, ge=0)
@@ -355,6 +420,13 @@ class RunConfig(Section):
         training: schedule, optimizer, precision.
         probe: see `ProbeConfig`; nothing is compared if not given.
         seed: seed of initialisation, shuffling and augmentation; `data.seed` decides the latter two where it is given.
+
+    Example:
+        >>> from kdprobe.config import RunConfig
+        >>> teacher = {"path": "vit.safetensors", "image_size": 224}
+        >>> config = RunConfig(data={"spec": "digits"}, model={"name": "resnet8"}, teacher=teacher)
+        >>> config.teacher, config.teacher_facts.image_size, config.method
+        ('vit.safetensors', 224, {'name': 'plain'})
     """
 
     data: DataConfig

@@ -49,6 +49,15 @@ class Exported:
         difference: how far its outputs are from the network's.
         bound: the largest difference that was allowed, as a fraction of the largest output.
         use: a line of Python that uses it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.exports import Exported
+        >>> from kdprobe.exports.runner import Deviation
+        >>> far = Deviation(n_images=2, difference=1e-6, largest=4.0)
+        >>> made = Exported(Path("student.onnx"), "images", "logits", "onnxruntime", far, bound=1e-4, use="")
+        >>> made.difference.difference <= made.bound * made.difference.largest
+        True
     """
 
     path: Path
@@ -88,6 +97,15 @@ def export(
         ExportError: if the network cannot be written so, the file exists, or it differs from the network.
         FileError: if it cannot be written.
         ModelError: if the network gives no single tensor.
+
+    Example:
+        >>> import torch
+        >>> from kdprobe.exports import export
+        >>> from kdprobe.models import create
+        >>> model = create("test_resnet", n_classes=10, image_size=32)
+        >>> made = export(model, "student.safetensors", torch.rand(2, 3, 32, 32), format="timm")
+        >>> made.use
+        "timm.create_model('test_resnet', num_classes=10, checkpoint_path='student.safetensors')"
     """
     path, of = Path(path), EXPORTERS[format]
     permit_export(path, format, overwrite=overwrite)

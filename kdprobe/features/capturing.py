@@ -55,6 +55,8 @@ def capture(
     are several of these, with different shapes, the first is taken for layers that a glob or group chose, and `notes`
     says so; a layer chosen by name is refused, unless `reduce` is a function, which is given the whole output.
 
+    Float32 is computed as the caller has set it in torch, in TF32 too; inside `kdprobe.devices.float32()` exactly.
+
     Args:
         model: any network that is called with a tensor or a list of images; a compiled network runs uncompiled inside
             the block, and wrappers are looked through.

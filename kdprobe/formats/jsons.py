@@ -23,6 +23,14 @@ def read_json(path: str | Path, error: type[KdprobeError], *, expected: str) -> 
 
     Raises:
         KdprobeError: of the given class, naming the file, if it cannot be read or `parse_json` refuses it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe import KdprobeError
+        >>> from kdprobe.formats import read_json
+        >>> _ = Path("facts.json").write_text('{"seed": 1}')
+        >>> read_json("facts.json", KdprobeError, expected="facts")
+        {'seed': 1}
     """
     with parsing(path, error, expected=expected):
         return parse_json(read_text(Path(path)), finite=True)
@@ -37,6 +45,12 @@ def parse_json(text: str, *, finite: bool = False) -> Any:
 
     Raises:
         ValueError: for anything else, and for deeper nesting or larger whole numbers than kdprobe ever writes.
+
+    Example:
+        >>> from kdprobe.formats import parse_json
+        >>> parse_json('{"seed": 1, "seed": 2}')
+        Traceback (most recent call last):
+        ValueError: the key 'seed' appears twice
     """
     try:
         value = json.loads(

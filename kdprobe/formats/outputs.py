@@ -49,6 +49,15 @@ class Output(NamedTuple):
         seal: returns what an existing file's seal says; the file's own seal if not given.
         key: the end of the name of a CSV file beside the one that is sealed.
         of: the networks and data that it is of, described in several ways; one that agrees with the seal is enough.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.formats import Output, write_sealed
+        >>> write_sealed(Path("page.html"), "<p>two epochs</p>", "report")
+        >>> Output(Path("page.html"), "report").objection()
+        ''
+        >>> Output(Path("page.html"), "table of methods").objection()
+        'and either kdprobe did not write it as a table of methods or it was changed since'
     """
 
     path: Path
@@ -84,6 +93,15 @@ def permit(outputs: Iterable[Output], *, overwrite: bool = False) -> None:
     Raises:
         OutputError: naming a file in the way.
         FileError: if a name cannot be a file's.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.formats import Output, permit
+        >>> permit([Output(Path("page.html"), "report")])  # nothing is in the way
+        >>> Path("page.html").mkdir()
+        >>> permit([Output(Path("page.html"), "report")])
+        Traceback (most recent call last):
+        kdprobe.errors.OutputError: page.html is in the way and is not a file; choose another --out
     """
     for output in outputs:
         try:
@@ -116,6 +134,14 @@ def write_sealed(
     Raises:
         OutputError: if something else is in the way.
         FileError: if it cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.formats import write_sealed
+        >>> for words in ("one epoch", "two epochs"):  # what kdprobe wrote may be replaced
+        ...     write_sealed(Path("page.html"), f"<p>{words}</p>", "report", tables={".csv": "epoch"})
+        >>> Path("page.html").read_text()[:17], Path("page.csv").read_text().strip()
+        ('<p>two epochs</p>', 'epoch')
     """
     permit([Output(path, kind), *tables_beside(path, kind, tables or ())], overwrite=overwrite)
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content

@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kdprobe.errors import ConfigError, ResultError
+from kdprobe.errors import ConfigError, ResultError, meant
 from kdprobe.formats.parsing import parsing
 from kdprobe.formats.yamls import read_yaml
 from kdprobe.results import Result, check_result
@@ -41,9 +40,9 @@ def names_for(path: Path, results: Sequence[Result]) -> dict[str, str]:
     found = {name: label for name, label in names.items() if name in there}
     others = [name for name in names if name not in there]
     if others and not found:
-        raise ResultError(f"{path} names nothing that is there: {_absent(others[0], there)}")
+        raise ResultError(f"{path} names nothing that is there: {_absent(others, there)}")
     for name in others:
-        say(f"{path}: {_absent(name, there)}")
+        say(f"{path}: {_absent([name], there)}")
     return found
 
 
@@ -71,9 +70,8 @@ def renamed(results: Sequence[Result], names: Mapping[str, str]) -> list[Result]
         ResultError: for a name that stands in none of them.
     """
     there = _names_in(results)
-    for name in names:
-        if name not in there:
-            raise ResultError(_absent(name, there))
+    if others := [name for name in names if name not in there]:
+        raise ResultError(_absent(others, there))
     return [replace(result, facts=_changed(result.facts, names)) for result in results]
 
 
@@ -81,10 +79,12 @@ def _names_in(results: Sequence[Result]) -> set[str]:
     return {text for result in results for text in _texts(result.facts)}
 
 
-def _absent(name: str, there: Collection[str]) -> str:
-    close = get_close_matches(name, there, n=3)
-    meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"no layer, network, method or class is called {name!r} there{meant}"
+def _absent(names: Sequence[str], there: Collection[str]) -> str:
+    """That names stand nowhere: those that are near others, or, if none is, the first."""
+    near = [(name, close) for name in names if (close := meant(name, there))]
+    (name, close), *others = near or [(names[0], "")]
+    more = "".join(f" Nor is one called {name!r}{close}" for name, close in others)
+    return f"no layer, network, method or class is called {name!r} there{close}{more}"
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -46,6 +46,14 @@ class Values:
         index: the dimension whose places the values are, from 0.
         at_most: the array that no value of this one exceeds.
         required: whether it is always there.
+
+    Example:
+        >>> import numpy as np
+        >>> from kdprobe.kinds import Kind, Values
+        >>> kind = Kind(arrays={"purity": Values("poems", within=(0, 1))})
+        >>> kind.check({"purity": np.array([0.5, 2.0])}, {})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the array 'purity' must lie in [0, 1], but holds 2
     """
 
     dims: str
@@ -93,6 +101,11 @@ class Fact(ABC):
 
     Attributes:
         required: whether it is always there.
+
+    Example:
+        >>> from kdprobe.kinds import Fact, Number
+        >>> isinstance(Number(required=False), Fact), Number(required=False).required
+        (True, False)
     """
 
     required: bool = True
@@ -104,7 +117,14 @@ class Fact(ABC):
 
 @dataclass(frozen=True)
 class Text(Fact):
-    """Text of at most `longest` characters; one of some words, where these are given."""
+    """Text of at most `longest` characters; one of some words, where these are given.
+
+    Example:
+        >>> from kdprobe.kinds import Kind, Text
+        >>> Kind(facts={"side": Text(words=("teacher", "student"))}).check({}, {"side": "both"})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'side' must be 'teacher' or 'student', but is 'both'
+    """
 
     longest: int = 10_000
     words: Collection[str] = ()
@@ -123,7 +143,14 @@ class Text(Fact):
 
 @dataclass(frozen=True)
 class Number(Fact):
-    """A finite number within a range."""
+    """A finite number within a range.
+
+    Example:
+        >>> from kdprobe.kinds import Kind, Number
+        >>> Kind(facts={"rate": Number((0, 1))}).check({}, {"rate": 2})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'rate' must lie in [0, 1], but is 2
+    """
 
     within: Range = ANY
     whole: bool = False
@@ -140,7 +167,14 @@ class Number(Fact):
 
 @dataclass(frozen=True)
 class Flag(Fact):
-    """True or false."""
+    """True or false.
+
+    Example:
+        >>> from kdprobe.kinds import Flag, Kind
+        >>> Kind(facts={"wins": Flag()}).check({}, {"wins": 1})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'wins' must be true or false, but is 1
+    """
 
     def check(self, value: Any, place: str, sizes: Sizes) -> None:
         """As `Fact.check`."""
@@ -156,6 +190,12 @@ class List(Fact):
         of: the type of its items.
         dim: the name of the dimension, or the digit, that says how many there are.
         rising: whether each item is larger than the one before it.
+
+    Example:
+        >>> from kdprobe.kinds import Kind, List, Number
+        >>> Kind(facts={"rates": List(Number(), rising=True)}).check({}, {"rates": [0.5, 0.1]})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'rates' must rise, but is [0.5, 0.1]
     """
 
     of: Fact
@@ -176,7 +216,14 @@ class List(Fact):
 
 @dataclass(frozen=True)
 class Record(Fact):
-    """A mapping with a type for each key; other keys may be there too."""
+    """A mapping with a type for each key; other keys may be there too.
+
+    Example:
+        >>> from kdprobe.kinds import Kind, Number, Record
+        >>> Kind(facts={"best": Record({"rate": Number()})}).check({}, {"best": {}})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'best' must have 'rate', but is {}
+    """
 
     of: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -193,7 +240,14 @@ class Record(Fact):
 
 @dataclass(frozen=True)
 class Dict(Fact):
-    """A mapping of any keys to one type."""
+    """A mapping of any keys to one type.
+
+    Example:
+        >>> from kdprobe.kinds import Dict, Kind, Number
+        >>> Kind(facts={"sizes": Dict(Number(whole=True))}).check({}, {"sizes": {"student": "32"}})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'sizes'.'student' must be a whole number, but is '32'
+    """
 
     of: Fact
 
@@ -207,7 +261,16 @@ class Dict(Fact):
 
 @dataclass(frozen=True)
 class Maybe(Fact):
-    """A type, or null."""
+    """A type, or null.
+
+    Example:
+        >>> from kdprobe.kinds import Kind, Maybe, Text
+        >>> kind = Kind(facts={"teacher": Maybe(Text())})
+        >>> kind.check({}, {"teacher": None})
+        >>> kind.check({}, {"teacher": 1})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'teacher' must be text, but is 1
+    """
 
     of: Fact
 
@@ -219,7 +282,14 @@ class Maybe(Fact):
 
 @dataclass(frozen=True)
 class Anything(Fact):
-    """Any JSON value."""
+    """Any JSON value.
+
+    Example:
+        >>> from kdprobe.kinds import Anything, Kind
+        >>> Kind(facts={"parts": Anything()}).check({}, {"parts": [{1, 2}]})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'parts'[0] must be a JSON value, but is {1, 2}
+    """
 
     def check(self, value: Any, place: str, sizes: Sizes) -> None:
         """As `Fact.check`."""
@@ -243,6 +313,14 @@ class Kind:
         provenance: what is known of the origin, by name; more may be known.
         together: groups of arrays that are there all or none.
         open: whether a result may hold arrays and facts that are not named here.
+
+    Example:
+        >>> import numpy as np
+        >>> from kdprobe.kinds import Kind, List, Text, Values
+        >>> rhyme = Kind(arrays={"purity": Values("poems")}, facts={"poems": List(Text(), "poems")})
+        >>> rhyme.check({"purity": np.array([0.5, 0.7])}, {"poems": ["first"]})
+        Traceback (most recent call last):
+        kdprobe.errors.ResultError: the fact 'poems' has 1 poems, but the array 'purity' has 2
     """
 
     arrays: Mapping[str, Values] = field(default_factory=dict)

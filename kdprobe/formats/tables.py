@@ -38,6 +38,11 @@ def safe_csv(text: str) -> str:
 
     Numbers stay as they are, and so does everything else. Cells that contain what some programs take for their end
     are quoted.
+
+    Example:
+        >>> from kdprobe.formats import safe_csv
+        >>> safe_csv("=1+1,-0.5").strip()
+        "'=1+1,-0.5"
     """
     rows = csv.reader(io.StringIO(text, newline=""))
     return "".join(_line(row) for row in rows)

@@ -64,6 +64,11 @@ def read_yaml(text: str, *, source: str) -> Any:
 
     Raises:
         ConfigError: if the text is not YAML, naming the line, or if it is nested too deeply.
+
+    Example:
+        >>> from kdprobe.formats import read_yaml
+        >>> read_yaml("{lr: 1e-3, spec: no}", source="a recipe")
+        {'lr': 0.001, 'spec': 'no'}
     """
     try:
         value = _loaded(text)

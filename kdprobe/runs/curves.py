@@ -24,6 +24,17 @@ def training_curves(runs: Sequence[RunFolder]) -> tuple[Result, str]:
 
     Raises:
         RunError: for a run without a finished epoch.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.config import RunConfig
+        >>> from kdprobe.runs import RunFolder, training_curves
+        >>> folder = RunFolder(Path("runs/first"))
+        >>> folder.claim(RunConfig(data={"spec": "digits"}, model={"name": "resnet8"}), resume=False)
+        >>> folder.append_metrics({"epoch": 1, "loss": 2.0, "accuracy": 0.5, "lr": 0.1, "seconds": 1.0, "images": 64})
+        >>> result, table = training_curves([folder])
+        >>> result.arrays["accuracy"], result.facts["names"]
+        (array([[0.5]]), ['first'])
     """
     records = [run.metrics() for run in runs]
     for run, found in zip(runs, records, strict=True):

@@ -46,6 +46,15 @@ class RunFolder(RunPaths):
 
     Attributes:
         path: the folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.config import RunConfig
+        >>> from kdprobe.runs import RunFolder
+        >>> folder = RunFolder(Path("runs/first"))
+        >>> folder.claim(RunConfig(data={"spec": "digits"}, model={"name": "resnet8"}), resume=False)
+        >>> folder.state, folder.summary()["epochs"]
+        ('unfinished', '0/1')
     """
 
     @property
@@ -361,6 +370,16 @@ def find_runs(folder: str | Path) -> list[RunFolder]:
 
     Raises:
         RunError: if there is no such folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.config import RunConfig
+        >>> from kdprobe.runs import RunFolder, find_runs
+        >>> config = RunConfig(data={"spec": "digits"}, model={"name": "resnet8"})
+        >>> for name in ("runs/kd", "runs/plain"):
+        ...     RunFolder(Path(name)).claim(config, resume=False)
+        >>> [run.path.name for run in find_runs(Path("runs"))]
+        ['kd', 'plain']
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -22,6 +22,12 @@ class Inputs:
         teacher: sha256 of the teacher's weights.
         data: sha256 of the data set's images, labels and classes.
         weights: sha256 of the weights file that it starts from; None also once it has begun.
+
+    Example:
+        >>> from kdprobe.runs import Inputs
+        >>> before, now = Inputs(teacher="ab", data="01"), Inputs(teacher="cd", data="01")
+        >>> before.changes(now, teacher="vit.safetensors", data="digits")
+        ['the teacher vit.safetensors had the sha256 ab, but now it is cd']
     """
 
     teacher: str | None = None

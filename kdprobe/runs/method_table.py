@@ -1,7 +1,7 @@
 """One's own comparison as a table for a paper: LaTeX, Markdown or CSV.
 
-The best mean is bold only where tests against all other methods say that it is higher, and methods whose published
-settings are not known have a dagger.
+The best mean is bold only where tests against all other methods say that it is higher, and methods that are
+reconstructed here, in part or as a whole, have a dagger.
 """
 
 import csv
@@ -29,8 +29,8 @@ from kdprobe.mean_interval import (
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference
 
-#: methods whose layers or settings the publications do not show, so that they are reconstructed here
-RECONSTRUCTED = ("dropkd", "dpk")
+#: methods of which neither the publication nor official code shows all layers and settings
+RECONSTRUCTED = ("dropkd", "dpk", "cakd")
 _UNKNOWN = "the paper's are not known"  # what the sources of their settings say, variants' too
 #: kinds of results that become such a table
 COMPARISONS = ("comparison", "tuned-comparison")
@@ -226,7 +226,7 @@ def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool)
         )
         yield from (f"{one['reason'][:1].upper()}{one['reason'][1:]}." for one in facts["remarks"])
     if rebuilt:
-        yield "†: reconstructed, as the publication does not show all of it."
+        yield "†: reconstructed, as neither the publication nor official code shows all of it."
     if facts["teacher_accuracy"] is not None:
         yield f"Teacher {facts['teacher']}: {100 * facts['teacher_accuracy']:.1f} %."
 

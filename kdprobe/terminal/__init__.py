@@ -24,6 +24,11 @@ def echo(text: object = "", *, err: bool = False) -> None:
     Args:
         text: written as it is, except for characters that a terminal would obey.
         err: write to standard error.
+
+    Example:
+        >>> from kdprobe.terminal import echo
+        >>> echo("red" + chr(27))
+        red\\x1b
     """
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -31,15 +36,33 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 
 def worded_count(things: Sized, name: str) -> str:
-    """How many things there are, in words: `1 run`, `2 runs`."""
+    """How many things there are, in words: `1 run`, `2 runs`.
+
+    Example:
+        >>> from kdprobe.terminal import worded_count
+        >>> worded_count(["runs/kd"], "run"), worded_count([], "run")
+        ('1 run', '0 runs')
+    """
     return counted(len(things), name)
 
 
 def worded_bytes(count: int) -> str:
-    """A number of bytes in words: `0.2 MB`, `38.7 GB`."""
+    """A number of bytes in words: `0.2 MB`, `38.7 GB`.
+
+    Example:
+        >>> from kdprobe.terminal import worded_bytes
+        >>> worded_bytes(38_700_000_000)
+        '38.7 GB'
+    """
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def printable(text: str) -> str:
-    """Text without characters that a terminal would obey: they are escaped as Python writes them."""
+    """Text without characters that a terminal would obey: they are escaped as Python writes them.
+
+    Example:
+        >>> from kdprobe.terminal import printable
+        >>> print(printable("a folder" + chr(7)))
+        a folder\\x07
+    """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -66,6 +66,14 @@ def train(
         KdprobeError: for anything in the configuration that cannot be used, before anything is written.
         Diverged: if a loss or a logit is not finite.
         Stopped: on SIGINT or SIGTERM, after everything was saved.
+
+    Example:
+        >>> from kdprobe.config import RunConfig
+        >>> from kdprobe.training import train
+        >>> config = RunConfig(data={"spec": "digits", "per_class": 2}, model={"name": "resnet8"})
+        >>> result = train(config, "runs/first", device="cpu", quiet=True)
+        >>> result["epochs"], result["images_seen"], result["evaluated_images"]
+        (1, 20, 359)
     """
     with ranks(device) as group, repeatable(config.seed, group.device), stop_requests() as stop:
         folder, asked = RunFolder(Path(out)), config

@@ -19,6 +19,17 @@ def test_every_name_of_a_room_is_what_it_seems(room):
         _ = face.nothing
 
 
+def test_a_name_that_is_nearly_one_of_a_face_is_told():
+    import analyses.cka
+    import kdprobe
+
+    for face, wrong, right in ((kdprobe, "capturee", "capture"), (analyses.cka, "CKAresult", "CKAResult")):
+        with pytest.raises(AttributeError, match=f"has no attribute '{wrong}'; did you mean '{right}'"):
+            getattr(face, wrong)
+    with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+        _ = kdprobe.nothing
+
+
 def test_rooms_load_nothing_heavy():
     code = f"import sys, analyses.commands, {', '.join(ROOMS)}; assert not {{'torch', 'numpy'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -42,8 +53,10 @@ def test_hsic_has_a_face_of_its_own():
         ("analyses.evaluation.probing", "judge_by_probe"),
         ("analyses.evaluation.accuracy", "evaluate"),
         ("analyses.evaluation.compound", "compound_result"),
+        ("analyses.diagnosis.result", "diagnose"),
         ("analyses.fidelity.result", "measure_fidelity"),
         ("analyses.fidelity.inherited", "inherited_errors"),
+        ("analyses.images.gathering", "images_result"),
         ("analyses.map.work", "work_on"),
         ("analyses.map.study", "measure_map"),
         ("analyses.similarity.result", "files_similarity layers_similarity networks_similarity"),
@@ -51,6 +64,7 @@ def test_hsic_has_a_face_of_its_own():
         ("analyses.knowledge.layers", "decompose_layers decompose_networks"),
         ("analyses.knowledge.dropkd", "reconstruct"),
         ("analyses.latency", "latencies"),
+        ("analyses.paired_features", "shown_features loader_features shown_maps"),
         ("kdprobe.features.dump", "write_dump"),
     ],
 )

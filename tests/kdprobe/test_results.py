@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -75,6 +76,19 @@ def test_other_versions_and_kinds_are_told(tmp_path):
     save_result(RESULT, tmp_path / "poem.npz", table="")
     with pytest.raises(ResultError, match="holds a result of kind 'poem', but 'evaluation' is needed"):
         load_result(tmp_path / "poem.npz", kind="evaluation")
+
+
+def test_a_kind_that_is_nearly_called_as_another_one_is_told(tmp_path):
+    save_result(RESULT, tmp_path / "poem.npz")
+    for asked, said in (("tuned-comparisn", "; did you mean 'tuned-comparison'?"), ("novel", ""), ("cka", "")):
+        with pytest.raises(ResultError) as error:
+            load_result(tmp_path / "poem.npz", kind=asked)
+        assert str(error.value).endswith(f"holds a result of kind 'poem', but {asked!r} is needed{said}")
+    near = Result("ckaa", RESULT.arrays)
+    said = "no kind of results is called 'ckaa', so nothing of it is checked; did you mean 'cka'?"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        save_result(near, tmp_path / "ckaa.npz")
+    assert load_result(tmp_path / "ckaa.npz").kind == "ckaa", "kinds of one's own are saved"
 
 
 def test_provenance_says_versions_and_command():

@@ -15,6 +15,22 @@ class Logger(Protocol):
     Args:
         folder: the run folder.
         settings: the run's configuration, `{"training.epochs": 100, ...}`: numbers, words, truth values and lists.
+
+    Example:
+        >>> from kdprobe.training.loggers import Logger
+        >>> class Printed:
+        ...     def __init__(self, folder, settings):
+        ...         self.epochs = settings["training.epochs"]
+        ...
+        ...     def log(self, values, step):
+        ...         print(f"epoch {step} of {self.epochs}: loss {values['loss']}")
+        ...
+        ...     def close(self): ...
+        >>> logger = Printed("run", {"training.epochs": 3})
+        >>> isinstance(logger, Logger)
+        True
+        >>> logger.log({"loss": 2.3}, 1)
+        epoch 1 of 3: loss 2.3
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None: ...

@@ -61,6 +61,13 @@ def make_loggers(names: Iterable[str], folder: Path, settings: Mapping[str, Any]
 
     Raises:
         ConfigError: for a name that no logger has, and for a logger that cannot be made.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kdprobe.training.loggers import make_loggers
+        >>> make_loggers(["tensorbord"], Path("run"), {"training": {"epochs": 3}})
+        Traceback (most recent call last):
+        kdprobe.errors.ConfigError: no logger 'tensorbord'; did you mean 'tensorboard'?
     """
     names, flat = list(dict.fromkeys(names)), dict(flattened(settings))
     if unknown := [name for name in names if name not in LOGGERS]:

@@ -1,6 +1,8 @@
+import dataclasses
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,6 +254,35 @@ def test_saved_and_loaded(images, tmp_path):
     )
     with pytest.raises(ResultError, match="there is no result"):
         CKAResult.load(tmp_path / "none.npz")
+
+
+def test_what_was_found_shows_itself_as_its_result_does(images):
+    result = cka(Net(), Net(seed=1), images)
+    lowest, highest = result.matrix.min(), result.matrix.max()
+    count = result.facts["n_samples"]
+    assert repr(result) == (
+        f"CKAResult({len(result.teacher_layers)} layers of Net x {len(result.student_layers)} layers of Net, {count} "
+        f"samples, CKA {lowest:.3f} to {highest:.3f})"
+    )
+    nowhere = dataclasses.replace(result, matrix=np.full_like(result.matrix, np.nan), facts={})
+    assert repr(nowhere).endswith("layers of the student, ? samples, CKA undefined)")
+    assert result._repr_html_() == result.to_result()._repr_html_()
+    own, stored = (one["teacher_layers student_layers"] for one in (result.to_frames(), result.to_result().to_frames()))
+    assert own.equals(stored)
+    assert own["matrix"].max() == highest
+    axes = result.plot(names={result.teacher_layers[0]: "first"}, palette=["white", "#123456"])
+    assert axes.get_yticklabels()[0].get_text() == "first"
+    assert axes.images[0].cmap(1.0)[:3] == pytest.approx([0x12 / 255, 0x34 / 255, 0x56 / 255])
+
+
+def test_xarray_gets_what_was_found_with_its_layers(images, monkeypatch):
+    made = SimpleNamespace(Dataset=lambda variables, coords, attrs: SimpleNamespace(v=variables, c=coords, a=attrs))
+    monkeypatch.setitem(sys.modules, "xarray", made)
+    result = cka(Net(), Net(seed=1), images)
+    found = result.to_xarray()
+    assert found.v["matrix"][0] == ("teacher_layers", "student_layers")
+    assert found.c["teacher_layers"] == result.teacher_layers
+    assert found.a["kind"] == "cka"
 
 
 def test_intervals_equal_the_definition():

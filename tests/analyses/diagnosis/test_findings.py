@@ -127,8 +127,20 @@ def test_networks_that_guess_and_students_that_learn_by_heart_are_told():
     guessing = right([0.1] * 4, [0.1, 0.1, 0.1, math.nan])
     assert [text[:11] for text in said(of_views(guessing, 10, has_begun=True))] == ["the teacher", "the student"]
     assert [text[:11] for text in said(of_views(guessing, 10, has_begun=False))] == ["the teacher"]
+    *_, of_student = of_views(guessing, 10, has_begun=True)
+    assert of_student.advice == "train without the teacher, by method.name=plain, to see whether it is the recipe"
     (text,) = said(of_views(right([0.8] * 4, [0.9, 1.0, 0.5, math.nan]), 10, has_begun=True))
     assert "100 % of its training images, but on 50 % of the test images (more than 20 points apart)" in text
+
+
+def test_a_student_without_a_teacher_that_guesses_is_not_told_to_leave_it():
+    both = right([0.1] * 4, [0.1] * 4)
+    alone = RightAnswers(("student",), VIEWS[:3], both.accuracy[1:, :3], both.n_images[:3], ())
+    (found,) = of_views(alone, 10, has_begun=True)
+    assert found.sentence.startswith("the student is right on 10 % of the training images, which cannot be told from")
+    assert found.advice.startswith("another training.optimizer.lr first")
+    assert "images and labels" in found.advice
+    assert "teacher" not in found.advice
 
 
 def test_the_course_of_the_loss_is_told():

@@ -168,6 +168,8 @@ def test_a_width_is_that_of_new_figures(width: Any) -> None:
         ({"width": float("nan")}, "a number of millimetres from 60 to 1000, but got nan"),
         ({"name": "slides", "width": 119}, "a number of millimetres from 120 to 1000, but got 119"),
         ({"palette": "colourful"}, "a palette is colours, .* or a name that seaborn knows, but got 'colourful'"),
+        ({"palette": "viridiss"}, "but got 'viridiss'; did you mean 'viridis' or"),
+        ({"palette": "colorblnd"}, "but got 'colorblnd'; did you mean 'colorblind'"),
         ({"palette": ["red", "rde"]}, "a palette is colours"),
         ({"palette": []}, "a palette is colours"),
     ],

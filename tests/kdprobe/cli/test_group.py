@@ -7,7 +7,7 @@ import pytest
 
 import kdprobe
 from kdprobe.cli import group, main
-from kdprobe.errors import ConfigError, KdprobeError, near_matches
+from kdprobe.errors import ConfigError, KdprobeError, meant, near_matches
 
 
 def status_of(capsys, *arguments):
@@ -192,6 +192,7 @@ def test_a_defect_keeps_its_traceback(error, monkeypatch):
 def test_near_matches_list_what_is_known_where_nothing_is_near():
     assert near_matches("zzz", ["b", "a"]) == "; known: a, b"
     assert near_matches("zzz", []) == ""
+    assert (meant("zzz", ["b", "a"]), meant("capturee", ["capture", "load"])) == ("", "; did you mean 'capture'?")
     assert near_matches("zzz", [f"n{i:02}" for i in range(20)]).endswith("n11, ...")
 
 

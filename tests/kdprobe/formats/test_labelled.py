@@ -93,6 +93,14 @@ def test_a_result_draws_itself():
         Result("unheard-of", {"a": np.zeros(2)}).plot()
 
 
+def test_a_result_is_shown_by_its_kind_and_shapes() -> None:
+    assert (
+        repr(comparison_result(("plain", "kd"), 3)) == "Result('comparison': accuracy [2, 3], uar [2, 3], cka [2, 3])"
+    )
+    assert repr(Result("mine", {})) == "Result('mine': no arrays)"
+    assert len(repr(evaluation_result())) < 500
+
+
 def test_a_notebook_shows_the_head_the_shapes_and_the_origin_in_short():
     result = comparison_result(("<b>plain</b>", "kd"), 4)
     page = result._repr_html_()

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from figures.pictures import draw
 from kdprobe.cli import main
 from kdprobe.errors import ConfigError, ResultError
-from kdprobe.formats.renaming import read_names, renamed
+from kdprobe.formats.renaming import names_for, read_names, renamed
 from kdprobe.results import save_result
 from tests.saved_results import cka_result, comparison_result, dropout_result
 
@@ -69,6 +69,23 @@ def test_the_command_takes_names_for_all_its_results(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit):
         main(["figures", files[1], "--names", str(tmp_path / "names.yaml"), "--format", "svg"])
     assert re.search("names nothing that is there: .* 'plian' there; did you mean 'plain'", capsys.readouterr().err)
+
+
+def test_all_names_that_are_near_others_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "names.yaml"
+    path.write_text("zzz: 1\nplian: no teacher\ndropkdd: ours\n")
+    said = (
+        f"{path} names nothing that is there: no layer, network, method or class is called 'plian' there; did you mean "
+        "'plain'? Nor is one called 'dropkdd'; did you mean 'dropkd'?"
+    )
+    with pytest.raises(ResultError) as error:
+        names_for(path, [comparison_result()])
+    assert str(error.value) == said
+    with pytest.raises(ResultError, match=r"'plian' there; did you mean 'plain'\? Nor is one called 'dropkdd'"):
+        renamed([comparison_result()], read_names(path))
+    path.write_text("zzz: 1\nyyy: 2\n")
+    with pytest.raises(ResultError, match=r"is called 'zzz' there$"):
+        names_for(path, [comparison_result()])
 
 
 def test_tables_and_reports_take_them_too(tmp_path: Path) -> None:

@@ -66,8 +66,15 @@ def test_methods_that_are_reconstructed_have_a_dagger():
     made = method_table(compared(0.05))
     assert "| dropkd, lr=0.1† |" in made.markdown()
     assert r"dropkd, lr=0.1$^\dagger$ &" in made.latex()
-    assert "reconstructed, as the publication does not show all of it" in made.markdown()
+    assert "†: reconstructed, as neither the publication nor official code shows all of it." in made.markdown()
     assert "†" not in method_table(comparison_result(("plain", "kd"))).markdown()
+
+
+@pytest.mark.parametrize("name", ["dropkd", "dpk", "cakd"])
+def test_methods_without_complete_official_code_have_a_dagger(name):
+    made = method_table(comparison_result(("plain", name, "ofa")))
+    assert made.methods == [("plain", False), (name, True), ("ofa", False)]
+    assert f"| {name}† |" in made.markdown()
 
 
 def test_all_formats_hold_the_same_numbers():
