@@ -41,7 +41,7 @@ def paired_minibatches(
         return
     left_loader, right_loader = as_minibatches(loader), as_minibatches(student_loader, name="student_loader")
     for each in (left_loader, right_loader):
-        if Order.of(each).shuffled:
+        if SampleOrder.of(each).shuffled:
             raise AnalysisError(
                 "two loaders that shuffle show different images; give both a fixed order, or one loader"
             )
@@ -53,7 +53,7 @@ def paired_minibatches(
 
 
 @dataclass(frozen=True)
-class Order:
+class SampleOrder:
     """How a loader gives the samples of its data set.
 
     Attributes:
@@ -65,7 +65,7 @@ class Order:
     repeated: bool = False
 
     @classmethod
-    def of(cls, loader: Any) -> "Order":
+    def of(cls, loader: Any) -> "SampleOrder":
         """As its sampler says when it is asked twice; nothing is known of a loader without one."""
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             return cls()
@@ -85,7 +85,7 @@ def refuse_repeated(loader: Any) -> None:
     Raises:
         AnalysisError: naming what draws them.
     """
-    if Order.of(loader).repeated:
+    if SampleOrder.of(loader).repeated:
         batches = loader.batch_sampler
         drawn = type(batches.sampler if type(batches) is BatchSampler else batches).__name__
         raise AnalysisError(
@@ -219,7 +219,7 @@ class InOrder:
 def _size(loader: Minibatches, forward: Forward | None) -> tuple[int, int]:
     """Number of samples, and of those in the first minibatch."""
     given = loader if isinstance(loader, Split) else as_minibatches(loader)
-    if Order.of(given).shuffled:
+    if SampleOrder.of(given).shuffled:
         raise AnalysisError("a dump needs samples in a fixed order, but the loader shuffles; give shuffle=False")
     if isinstance(given, Split):
         return len(given), SIZE

@@ -24,7 +24,7 @@ from analyses.paired_features import loader_features
 from kdprobe import capture
 from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features import Dump, FeatureStore, write_dump
-from kdprobe.features.numbered import Order, known_labels
+from kdprobe.features.numbered import SampleOrder, known_labels
 
 CLASSES = torch.arange(40) % 5
 IMAGES = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -83,13 +83,13 @@ class InTurn:
 )
 def test_how_a_loader_draws_is_found_without_disturbing_it(given, shuffled, repeated):
     before = torch.get_rng_state()
-    assert Order.of(given) == Order(shuffled, repeated)
+    assert SampleOrder.of(given) == SampleOrder(shuffled, repeated)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_an_own_generator_is_put_back():
     one, other = (loader(shuffle=True, generator=torch.Generator().manual_seed(3)) for _ in range(2))
-    Order.of(one)
+    SampleOrder.of(one)
     assert [batch[1].tolist() for batch in one] == [batch[1].tolist() for batch in other]
 
 
