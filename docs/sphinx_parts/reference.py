@@ -117,7 +117,7 @@ def method_options_page() -> str:
     """Every option of every method."""
     parts = [
         "# Options of the methods\n\n"
-        "What stands under `method:` besides its `name`. What is worth tuning, and in which range, is told by "
+        "What stands under `method:` besides its `name`. What is worth tuning, and in which range, is shown by "
         "`kdprobe list methods NAME`; [the table of methods](../methods.md) says what each of them minimises.\n"
     ]
     for name, kind in DISTILLERS.items():
