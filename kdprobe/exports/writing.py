@@ -30,7 +30,6 @@ class Exporter(NamedTuple):
     use: Callable[[Path, NetworkAlone], str]
 
 
-#: how each format is written, run and used, by its name
 EXPORTERS = {
     "onnx": Exporter(".onnx", True, write_onnx, run_onnx, use_onnx),
     "torch": Exporter(".pt2", True, write_torch, run_torch, use_torch),
