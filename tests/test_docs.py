@@ -52,14 +52,24 @@ def test_every_page_is_in_a_table_of_contents_or_says_that_it_is_in_none():
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each line of code that begins with `kdprobe`, lines that go on joined."""
-    fenced, code = False, list[str]()
+    """The words of each line of code, and of each piece of code in sentences and tables, that begins with `kdprobe`."""
+    fenced, code, prose = False, list[str](), list[str]()
     for line in text.splitlines():
         fenced ^= line.lstrip().startswith("```")
-        if fenced or line.startswith("    "):
-            code.append(line)
+        (code if fenced or line.startswith("    ") else prose).append(line)
+    for words in re.findall(r"(?<!`)`(kdprobe\s[^`]+)`(?!`)", "\n".join(prose)):
+        yield shlex.split(words)
     for line in re.findall(r"^(?: {4})*(kdprobe (?:[^\n]*\\\n)*[^\n]*)", "\n".join(code), re.MULTILINE):
         yield shlex.split(line.replace("\\\n", " "), comments=True)
+
+
+def test_commands_are_found_in_blocks_and_in_sentences():
+    text = "As `kdprobe cka --run R` in\n`kdprobe\nruns ls`, not `kdprobe.load`:\n"
+    text += "\n```bash\nkdprobe map A \\\n    --out B\n```\n"
+    found = [["kdprobe", "cka", "--run", "R"], ["kdprobe", "runs", "ls"], ["kdprobe", "map", "A", "--out", "B"]]
+    assert list(commands(text)) == found
+    table = [words[1] for words in commands((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert {"train", "runs", "cka", "fidelity", "map", "complexity", "export", "list"} <= set(table)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=place)
@@ -69,10 +79,14 @@ def test_commands_take_the_options_that_are_shown(path):
             continue
         command = cli.cli.get_command(click.Context(cli.cli), name)
         assert command is not None, f"kdprobe {name}"
-        members = command.commands.values() if isinstance(command, click.Group) else []
-        parameters = [parameter for one in (command, *members) for parameter in one.params]
-        known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)} | {"--help"}
-        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"kdprobe {name}"
+        used = [command]
+        if isinstance(command, click.Group) and words and words[0].islower():
+            members = words[0].split("|") if name != "sweep" or words[0] in command.commands else ["run"]
+            assert set(members) <= set(command.commands), f"kdprobe {name} {words[0]}"
+            used = [command.commands[member] for member in members]
+        for one in used:
+            known = {option for each in one.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"kdprobe {name}"
 
 
 # The reference
@@ -105,13 +119,26 @@ def test_kinds_of_results_and_dumps_are_shown_with_what_they_hold(reference):
     assert "/samples/index       int64 [n]" in reference["dumps_page"]()
 
 
+#: faces for kdprobe's own rooms, which users need not import from
+INSIDE = {"kdprobe.cli", "kdprobe.formats"}
+
+
+def faces() -> set[str]:
+    """The packages that load their public names on first use, by `kdprobe.face`."""
+    packages = [path for root in ("kdprobe", "analyses", "figures") for path in (ROOT / root).rglob("__init__.py")]
+    shown = [path for path in packages if "__getattr__, __dir__ = face(" in path.read_text(encoding="utf-8")]
+    return {".".join(path.parent.relative_to(ROOT).parts) for path in shown}
+
+
 def test_every_command_and_public_name_has_a_page(reference, tmp_path):
     (tmp_path / "commands").mkdir()
     (tmp_path / "commands" / "gone.rst").touch()
     reference["write_pages"](tmp_path)
     assert {path.stem for path in (tmp_path / "commands").iterdir()} == set(cli.OWN)
+    written = {path.stem for path in (tmp_path / "api").iterdir()}
     listed = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"made/api/(\S+)", listed)) == {path.stem for path in (tmp_path / "api").iterdir()}
+    assert set(re.findall(r"made/api/(\S+)", listed)) == written
+    assert faces() - INSIDE <= written
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.md")}
     reference["write_pages"](tmp_path)
     assert {path: path.stat().st_mtime_ns for path in before} == before  # or Sphinx would read all of them again

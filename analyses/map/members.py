@@ -74,6 +74,15 @@ def find_members(texts: Sequence[str], *, teacher: str | None = None, teachers: 
         AnalysisError: for fewer than two networks, or a teacher that is not where it was.
         RunError: for folders without finished runs, or runs that cannot be compared.
         StoreError: for a dump that cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.map import find_members
+        >>> from kdprobe.models import create, save
+        >>> for name in ("one", "other"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> [member.name for member in find_members(["one.safetensors", "other.safetensors"])]
+        ['one.safetensors', 'other.safetensors']
     """
     folders = [text for text in texts if Path(text).is_dir()]
     dumps = [text for text in texts if text.endswith(".h5")]

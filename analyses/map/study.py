@@ -46,7 +46,7 @@ def measure_map(
     """How alike all pairs of networks are.
 
     Args:
-        members: from `analyses.map.members.find_members`.
+        members: from `find_members`.
         folder: for features and pairs; what it holds already is not done again.
         measure: `cka`, or a name in `analyses.similarity.measures.MEASURES`.
         rule: a name in `analyses.map.pairs.RULES`.
@@ -69,6 +69,17 @@ def measure_map(
         AnalysisError: for an unknown measure or rule, networks without a data set, or networks that cannot be compared.
         Stopped: when told to stop, with everything saved that is done.
         SweepError: if the folder or the engine cannot be used.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from analyses.map import find_members, measure_map
+        >>> from kdprobe.models import create, save
+        >>> for name in ("one", "other"):
+        ...     save(create("resnet8", n_classes=10, image_size=8), Path(f"{name}.safetensors"))
+        >>> members = find_members(["one.safetensors", "other.safetensors"])
+        >>> result = measure_map(members, Path("map"), data="digits", slots=1)
+        >>> result.arrays["similarity"].shape
+        (2, 2)
     """
     compared_by = comparison(measure, groups)
     permutations = enough_permutations(permutations, calibrated=permutations > 0)

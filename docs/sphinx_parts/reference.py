@@ -28,7 +28,10 @@ API: dict[str, tuple[str, ...]] = {
     "kdprobe.results": (),
     "kdprobe.kinds": (),
     "kdprobe.config": (),
+    "kdprobe.training": (),
+    "kdprobe.training.loggers": (),
     "kdprobe.runs": (),
+    "kdprobe.exports": (),
     "kdprobe.errors": ("KdprobeError",),
     "analyses.cka": (),
     "analyses.similarity": (),
@@ -36,7 +39,10 @@ API: dict[str, tuple[str, ...]] = {
     "analyses.evaluation": (),
     "analyses.fidelity": (),
     "analyses.diagnosis": (),
+    "analyses.images": (),
     "analyses.map": (),
+    "analyses.dropout": (),
+    "analyses.complexity": (),
     "analyses.paired_features": (),
     "figures": (),
 }
@@ -117,7 +123,7 @@ def method_options_page() -> str:
     """Every option of every method."""
     parts = [
         "# Options of the methods\n\n"
-        "What stands under `method:` besides its `name`. What is worth tuning, and in which range, is told by "
+        "What stands under `method:` besides its `name`. What is worth tuning, and in which range, is shown by "
         "`kdprobe list methods NAME`; [the table of methods](../methods.md) says what each of them minimises.\n"
     ]
     for name, kind in DISTILLERS.items():

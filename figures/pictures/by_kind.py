@@ -75,7 +75,8 @@ def draw(
 
     Args:
         result: a result, a saved one's file, or what an analysis found (`analyses.cka.CKAResult`).
-        ax: matplotlib axes to draw into, of pictures with one panel: CKA and other similarities, dropout rates.
+        ax: matplotlib axes to draw into, of pictures with one panel: CKA and other similarities, CKA over epochs,
+            dropout rates, the diagnosis of a run.
         fig: a matplotlib figure to fill, or a part of one (`figure.subfigures()`), of any picture. Without both, a new
             figure as wide as a column or a page of a paper, or as `figures.drawing_style` says.
         names: what layers, networks, methods or classes are called instead: `{"blocks.11": "block 12"}`.

@@ -93,7 +93,7 @@ def dump(
 ) -> None:
     """Write the features of one or two networks to an HDF5 file.
 
-    They are those of the test images, in their order, minibatch by minibatch. The size is told before anything is
+    They are those of the test images, in their order, minibatch by minibatch. The size is reported before anything is
     written, and a dump that does not fit on the disk is refused.
 
     --reduce stores less of each layer:

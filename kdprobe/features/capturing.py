@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 from kdprobe.errors import AnalysisError, CaptureError, near_matches
 from kdprobe.features.minibatches import Forward, feed, n_samples
 from kdprobe.features.one_pass import LayerOutput, Pass
-from kdprobe.features.reducers import Reducer, reducer
+from kdprobe.features.reducers import reducer
 from kdprobe.models.creation import described, unwrap
 from kdprobe.models.facts import layout_of, stage_names, stages_in, watched
 from kdprobe.models.hooks import in_evaluation
@@ -145,7 +145,7 @@ class Capture(Mapping[str, Tensor]):
         self._selection = select(self._model, self._choices, None)
         self._hooked = not _asks_for_stages(self._choices)  # stages are known when the network has run
         self._first_names = other_names(self._model)
-        (self._reduce, self._by_layout), self._own = _reducer(reduce), not isinstance(reduce, str)
+        (self._reduce, self._by_layout), self._own = reducer(reduce), not isinstance(reduce, str)
         self._evaluate, self._detach = evaluate, detach
         self._prefix_tokens = info.prefix_tokens if (info := described(self._model)) is not None else None
         self._compiled = any(_is_compiled(module) for module in model.modules())
@@ -272,8 +272,7 @@ class Capture(Mapping[str, Tensor]):
         if is_watching():
             return
         if not self._running:
-            if not any(other._running for other in _open().values()):  # of a network that has this module too
-                self._take_again(name, output)
+            self._take_again(name, output)
             return
         one = self._pass.began(name)
         tensor, rivals = self._tensor_in(output, one)
@@ -332,6 +331,8 @@ class Capture(Mapping[str, Tensor]):
 
     def _take_again(self, name: str, output: Any) -> None:
         """Activation checkpointing runs a layer again on the way back, and must find the same tensors saved."""
+        if any(other._running for other in _open().values()):
+            return  # a module of another network as well, which runs
         if not _in_backward():
             raise CaptureError(
                 f"layer {name!r} ran outside a call of the model; call the model itself, or give forward= and call "
@@ -393,13 +394,6 @@ class Capture(Mapping[str, Tensor]):
 
 def _asks_for_stages(choices: list[str]) -> bool:
     return any(choice.removeprefix("!") == "stages" for choice in choices)
-
-
-def _reducer(reduce: str | Callable[[Tensor], Tensor]) -> tuple[Reducer, bool]:
-    """A reducer, and whether it asks what the dimensions mean."""
-    if isinstance(reduce, str):
-        return reducer(reduce)
-    return lambda output, _layout: reduce(output), False
 
 
 def _detached(value: Any) -> Any:

@@ -85,15 +85,18 @@ _ANY_LAYOUT = {"whole": whole, "flatten": flatten, "gram": gram}
 _BY_LAYOUT: dict[str, Reducer] = {"gap": gap, "mean": gap, "cls": cls, "tokens": tokens}
 
 
-def reducer(name: str) -> tuple[Reducer, bool]:
+def reducer(name: str | Callable[[Tensor], Tensor]) -> tuple[Reducer, bool]:
     """A reducer by its name, and whether it asks what the dimensions mean.
 
     Args:
-        name: `whole`, `flatten`, `gap` or `mean`, `cls`, `tokens`, `gram`, or `spatial:N` for areas N x N.
+        name: `whole`, `flatten`, `gap` or `mean`, `cls`, `tokens`, `gram`, or `spatial:N` for areas N x N; or a function
+            of the output.
 
     Raises:
         CaptureError: for another name.
     """
+    if not isinstance(name, str):
+        return lambda output, _layout: name(output), False
     kind, _, side = name.partition(":")
     if kind == "spatial":
         if not (side.isascii() and side.isdecimal() and int(side)):

@@ -10,8 +10,8 @@ The file, version 1, readable with plain HDF5 tools:
     /samples/valid       int64 []: how many samples are complete; rows after it must not be read
     /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
                          image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
-                         (sha256 of the images that it saw; dumps of 0.1.0 lack it), `remark` (likewise), `layers`
-                         (JSON list of names in the order of execution)
+                         (sha256 of the images that it saw; dumps of older development versions lack it), `remark`
+                         (likewise), `layers` (JSON list of names in the order of execution)
     /teacher/<layer>     "features": [n, ...] as the layer gave them, or reduced, float32 or float16;
                          "grams": [k, b, b] float64, products of the centred features within each minibatch
                          of b = batch_size samples, zero outside of a short last one;

@@ -39,7 +39,7 @@ torch {torch}.
 * **cls**: *none* where no class token is among the tokens of the stages; it is then refused.
 * **complexity**: parameters and operations equal those that torch counts on the network itself.
 
-Other layers than stages: a layer whose output's dimensions cannot be told is refused by `gap`, `tokens` and `cls`;
+Other layers than stages: a layer whose output's dimensions are not known is refused by `gap`, `tokens` and `cls`;
 `flatten`, `whole` and functions of one's own take every layer.
 
 """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("methods")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def list_methods(names: tuple[str, ...]) -> None:
-    """List the distillation methods, or all that there is to know of some.
+    """List the methods, or say all that is known of some.
 
     Of a NAME: what it reads of teacher and student, its options with their defaults and the ranges worth tuning, where
     the defaults come from, how many parameters are trained beside the student's, and a published accuracy.

@@ -15,7 +15,9 @@ from kdprobe.terminal import echo
 @click.command("models")
 @click.argument("pattern", default="*")
 def list_models(pattern: str) -> None:
-    """List the networks that can be made by name, or those that match PATTERN.
+    """List the networks that can be made by name.
+
+    With a PATTERN, only those whose names match it.
 
     \b
     Example:
@@ -45,7 +47,7 @@ def list_data() -> None:
 @click.command("recipes")
 @click.argument("name", required=False)
 def list_recipes(name: str | None) -> None:
-    """List the recipes that are shipped, or show the one called NAME.
+    """List the shipped recipes, or show the one called NAME.
 
     What is shown is a file that can be changed and trained: `kdprobe list recipes NAME > mine.yaml`.
 

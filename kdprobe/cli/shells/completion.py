@@ -13,8 +13,9 @@ _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 def completion(shell: str) -> None:
     """Print the completions of a shell.
 
-    Written to where the shell looks for them, they complete commands, options and names in every new terminal: for
-    zsh to a file _kdprobe in a folder of $fpath, for fish to ~/.config/fish/completions/kdprobe.fish, for bash to
+    Written to where the shell looks for them, they complete commands, options and names in every new terminal. For
+    zsh that is a file _kdprobe in a folder of $fpath, for fish ~/.config/fish/completions/kdprobe.fish, and for bash
+    the file in the example.
 
     \b
     Example:

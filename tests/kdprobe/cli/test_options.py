@@ -76,6 +76,8 @@ def test_a_help_page_is_in_sentences_and_has_an_example_that_is_a_command_line(n
     command = COMMANDS[name]
     summary, _, rest = cleandoc(command.help).partition("\n\n")
     assert re.fullmatch(r"[A-Z][^\n]*\.", summary), summary
+    for paragraph in filter(None, rest.partition("\b\n")[0].strip().split("\n\n")):
+        assert paragraph.endswith((".", "?", ":")), f"{name}: {paragraph}"
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert re.fullmatch(r"[A-Z].*[a-z)Z1].*\.", parameter.help, re.DOTALL), f"{name}: {parameter.opts}"
