@@ -167,8 +167,8 @@ class Capture(Mapping[str, Tensor]):
             if self._hooked:
                 self._hook(stack)
             stack.callback(self._model.register_forward_hook(self._finish).remove)
-            stack.callback(_open().pop, id(self), None)
             _open()[id(self)] = self
+            stack.callback(_open().pop, id(self))
             self._exit = stack.pop_all()
         return self
 
@@ -407,14 +407,13 @@ def _described(output: Any) -> str:
 
 
 def _in_backward() -> bool:
-    """Whether this thread computes gradients, as when a checkpoint runs its part again."""
+    """Whether this thread computes gradients, as when a checkpoint runs again."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _open() -> "dict[int, Capture]":
     """The captures that this thread is inside of, by their identity."""
-    found: dict[int, Capture] = vars(_state).setdefault("captures", {})
-    return found
+    return vars(_state).setdefault("captures", {})  # type: ignore[no-any-return]
 
 
 def _is_compiled(module: nn.Module) -> bool:

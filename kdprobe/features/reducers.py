@@ -89,8 +89,8 @@ def reducer(name: str | Callable[[Tensor], Tensor]) -> tuple[Reducer, bool]:
     """A reducer by its name, and whether it asks what the dimensions mean.
 
     Args:
-        name: `whole`, `flatten`, `gap` or `mean`, `cls`, `tokens`, `gram`, or `spatial:N` for areas N x N; or a function
-            of the output.
+        name: `whole`, `flatten`, `gap` or `mean`, `cls`, `tokens`, `gram`, or `spatial:N` for areas N x N; or a
+            function of the output.
 
     Raises:
         CaptureError: for another name.
