@@ -280,7 +280,7 @@ def test_maps_tell_what_groups_networks() -> None:
     assert "1 pair of networks has no value" in text[CARE]
     result.facts["groupings"][0]["p_value"] = 0.4
     assert "methods are not shown to lie apart" in told(map_likeness_findings, result)[ALIKE]
-    assert "pairs exceed their null" in told(map_likeness_findings, calibrated(map_result()))[ALIKE]
+    assert "of 21 pairs of networks exceed their null" in told(map_likeness_findings, calibrated(map_result()))[ALIKE]
 
 
 def test_general_parts_are_told_with_their_intervals() -> None:
