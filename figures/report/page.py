@@ -24,12 +24,19 @@ from figures.report.elements import Chart, Finding, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
 from figures.report.fidelity import fidelity_panels, inherited_panels
-from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
+from figures.report.findings.advice import diagnosis_findings
+from figures.report.findings.alike import (
+    knowledge_comparison_findings,
+    knowledge_findings,
+    likeness_findings,
+    map_likeness_findings,
+)
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
 from figures.report.findings.assembly import Chapter, Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
+from figures.report.findings.shares import compound_findings, reliability_findings
 from figures.report.findings.wording import enumerated
 from figures.report.images import images_panels
 from figures.report.knowledge import knowledge_panels
@@ -58,15 +65,17 @@ SECTIONS = {
     "similarity": KindSection("Representations: other measures", similarity_panels, likeness_findings),
     "map": KindSection("Many networks", map_panels, map_likeness_findings),
     "knowledge": KindSection("General and specific knowledge", knowledge_panels, knowledge_findings),
-    "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
+    "knowledge-comparison": KindSection(
+        "General knowledge by method", knowledge_comparison_panels, knowledge_comparison_findings
+    ),
     "examples": KindSection("What one network alone sees", examples_panels),
     "dropout-sweep": KindSection("Dropout rates", dropout_panels, rates_findings),
     "images": KindSection("Image by image", images_panels),
     "evaluation": KindSection("Where it errs", evaluation_panels, evaluation_findings),
-    "compound": KindSection("Compound expressions", compound_panels),
-    "reliability": KindSection("How sure it is", reliability_panels),
+    "compound": KindSection("Compound expressions", compound_panels, compound_findings),
+    "reliability": KindSection("How sure it is", reliability_panels, reliability_findings),
     "training": KindSection("Training", training_panels),
-    "diagnosis": KindSection("What a run's loss is made of", diagnosis_panels),
+    "diagnosis": KindSection("What a run's loss is made of", diagnosis_panels, diagnosis_findings),
     "complexity": KindSection("Cost", complexity_panels),
 }
 
