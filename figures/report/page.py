@@ -51,6 +51,7 @@ from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
 _STEP = 20_000  # bytes by which pictures have too little room, if they turn out to have too little
+_ELSEWHERE = ("comparison", "tuned-comparison")  # kinds whose differences are not in the table beside the result
 _SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
@@ -134,7 +135,10 @@ def _size(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Filled:
-    """A section as the template takes it: panels and charts with their `id`, remarks with file names, and findings."""
+    """A section as the template takes it: panels and charts with their `id`, remarks with file names, and findings.
+
+    Its `files` are those with all numbers of each result, by the result's short file name.
+    """
 
     id: str
     heading: str
@@ -142,6 +146,7 @@ class _Filled:
     remarks: list[tuple[str, str]]
     findings: list[Finding]
     n_results: int
+    files: dict[str, str]
 
     def places(self) -> dict[str, str]:
         """The id of the first panel or chart that shows each result, by the result's short file name."""
@@ -151,6 +156,10 @@ class _Filled:
                 if name:
                     found.setdefault(name, place)
         return found
+
+    def held_in(self, panel: Panel) -> str:
+        """The files that have all numbers of a panel."""
+        return self.files.get(panel.of) or enumerated(list(self.files.values()), 3)
 
     def behind(self, held: Mapping[str, Album], kept: Collection[str]) -> str:
         """Which of the images behind its charts can be seen; empty for charts with none behind them."""
@@ -174,12 +183,16 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
         section = SECTIONS.get(kind) or installed(_GROUP, kind, ResultError) or section_of(kind)
         panels = section.panels(named)
+        ending = ".npz" if kind in _ELSEWHERE else ".csv"
+        files = {name: str(path.with_suffix(ending)) for name, (path, _) in zip(names, of_kind, strict=True)}
         id_ = kind if kind in SECTIONS else f"kind-{kind}"
         keyed = [
             (f"{id_}-{place}", panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts])
             for place, panel in enumerate(panels)
         ]
-        yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)), len(named))
+        yield _Filled(
+            id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)), len(named), files
+        )
 
 
 def _told(sections: Sequence[_Filled], results: Sequence[tuple[str, Result]]) -> list[tuple[str, list[Told]]]:
