@@ -55,10 +55,12 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
         yield from _all_general(results)
     for name, result in results if len(results) <= _MOST else ():
         facts = result.facts
-        words = [_general(result, who, other) for who, other in _DIRECTIONS]
+        known = [pair for pair in _DIRECTIONS if not np.isnan(result.arrays[f"{pair[0]}_general"][-1]).any()]
+        words = [_general(result, who, other) for who, other in known]
         level = f"{100 * facts['confidence']:g} % intervals"
         how = f"By the {facts['method']} method on {facts['n_samples']} samples; {level}."
-        yield Finding(ALIKE, " ".join(words), name, how)
+        if words:
+            yield Finding(ALIKE, " ".join(words), name, how)
     for name, result in results:
         limited = np.array([lower_bounds(result, who) for who in ("teacher", "student")])
         if limited.any():

@@ -10,7 +10,7 @@ from scipy.stats import t
 
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT
 from figures.report.findings.advice import diagnosis_findings
-from figures.report.findings.alike import knowledge_comparison_findings
+from figures.report.findings.alike import knowledge_comparison_findings, knowledge_findings
 from figures.report.findings.answers import evaluation_findings
 from figures.report.findings.shares import compound_findings, reliability_findings
 from figures.report.findings.wording import from_to
@@ -23,6 +23,7 @@ from tests.saved_results import (
     diagnosis_result,
     evaluation_result,
     knowledge_comparison_result,
+    knowledge_result,
     reliability_result,
 )
 
@@ -65,6 +66,16 @@ def test_students_are_told_by_the_range_of_their_general_parts() -> None:
     assert not text[DIFFER]
     bounded = told(knowledge_comparison_findings, knowledge_comparison_result(("a", "b", "c", "d")))[ALIKE]
     assert "explains at least 80 % [77, 83] (a) to at least 86 % [83, 89] (d)" in bounded
+
+
+def test_general_parts_that_are_not_defined_are_no_sentence() -> None:
+    result = knowledge_result()
+    result.arrays["student_general"][-1] = np.nan
+    assert told(knowledge_findings, result)[ALIKE] == (
+        "The student's layer3 explains 80 % [77, 83] of the variance of the teacher's blocks.2."
+    )
+    result.arrays["teacher_general"][-1] = np.nan
+    assert not told(knowledge_findings, result)[ALIKE]
 
 
 def test_ranges_leave_out_what_is_not_defined() -> None:
