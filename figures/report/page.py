@@ -24,12 +24,19 @@ from figures.report.elements import Chart, Finding, Gallery, KindSection, Panel
 from figures.report.evaluation import evaluation_panels
 from figures.report.examples import examples_panels
 from figures.report.fidelity import fidelity_panels, inherited_panels
-from figures.report.findings.alike import knowledge_findings, likeness_findings, map_likeness_findings
+from figures.report.findings.advice import diagnosis_findings
+from figures.report.findings.alike import (
+    knowledge_comparison_findings,
+    knowledge_findings,
+    likeness_findings,
+    map_likeness_findings,
+)
 from figures.report.findings.answers import evaluation_findings, fidelity_findings
 from figures.report.findings.assembly import Chapter, Told, by_topic
 from figures.report.findings.methods import comparison_findings, tuned_findings
 from figures.report.findings.networks import network_findings
 from figures.report.findings.rates import rates_findings
+from figures.report.findings.shares import compound_findings, reliability_findings
 from figures.report.findings.wording import enumerated
 from figures.report.images import images_panels
 from figures.report.knowledge import knowledge_panels
@@ -44,6 +51,7 @@ from kdprobe.kinds import installed
 from kdprobe.results import Result, check_result, naming
 
 _STEP = 20_000  # bytes by which pictures have too little room, if they turn out to have too little
+_ELSEWHERE = ("comparison", "tuned-comparison")  # kinds whose differences are not in the table beside the result
 _SHORT = 12  # letters of a cell of a table that never goes on in the next line, as numbers never do
 _GROUP = "kdprobe.sections"  # entry points of other packages: kind -> a KindSection
 
@@ -58,15 +66,17 @@ SECTIONS = {
     "similarity": KindSection("Representations: other measures", similarity_panels, likeness_findings),
     "map": KindSection("Many networks", map_panels, map_likeness_findings),
     "knowledge": KindSection("General and specific knowledge", knowledge_panels, knowledge_findings),
-    "knowledge-comparison": KindSection("General knowledge by method", knowledge_comparison_panels),
+    "knowledge-comparison": KindSection(
+        "General knowledge by method", knowledge_comparison_panels, knowledge_comparison_findings
+    ),
     "examples": KindSection("What one network alone sees", examples_panels),
     "dropout-sweep": KindSection("Dropout rates", dropout_panels, rates_findings),
     "images": KindSection("Image by image", images_panels),
     "evaluation": KindSection("Where it errs", evaluation_panels, evaluation_findings),
-    "compound": KindSection("Compound expressions", compound_panels),
-    "reliability": KindSection("How sure it is", reliability_panels),
+    "compound": KindSection("Compound expressions", compound_panels, compound_findings),
+    "reliability": KindSection("How sure it is", reliability_panels, reliability_findings),
     "training": KindSection("Training", training_panels),
-    "diagnosis": KindSection("What a run's loss is made of", diagnosis_panels),
+    "diagnosis": KindSection("What a run's loss is made of", diagnosis_panels, diagnosis_findings),
     "complexity": KindSection("Cost", complexity_panels),
 }
 
@@ -125,7 +135,10 @@ def _size(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Filled:
-    """A section as the template takes it: panels and charts with their `id`, remarks with file names, and findings."""
+    """A section as the template takes it: panels and charts with their `id`, remarks with file names, and findings.
+
+    Its `files` are those with all numbers of each result, by the result's short file name.
+    """
 
     id: str
     heading: str
@@ -133,6 +146,7 @@ class _Filled:
     remarks: list[tuple[str, str]]
     findings: list[Finding]
     n_results: int
+    files: dict[str, str]
 
     def places(self) -> dict[str, str]:
         """The id of the first panel or chart that shows each result, by the result's short file name."""
@@ -142,6 +156,10 @@ class _Filled:
                 if name:
                     found.setdefault(name, place)
         return found
+
+    def held_in(self, panel: Panel) -> str:
+        """The files that have all numbers of a panel."""
+        return self.files.get(panel.of) or enumerated(list(self.files.values()), 3)
 
     def behind(self, held: Mapping[str, Album], kept: Collection[str]) -> str:
         """Which of the images behind its charts can be seen; empty for charts with none behind them."""
@@ -165,12 +183,16 @@ def _filled(results: Sequence[tuple[Path, Result]]) -> Iterator[_Filled]:
         named = [(name, result) for name, (_, result) in zip(names, of_kind, strict=True)]
         section = SECTIONS.get(kind) or installed(_GROUP, kind, ResultError) or section_of(kind)
         panels = section.panels(named)
+        ending = ".npz" if kind in _ELSEWHERE else ".csv"
+        files = {name: str(path.with_suffix(ending)) for name, (path, _) in zip(names, of_kind, strict=True)}
         id_ = kind if kind in SECTIONS else f"kind-{kind}"
         keyed = [
             (f"{id_}-{place}", panel, [(f"chart-{next(numbers)}", chart) for chart in panel.charts])
             for place, panel in enumerate(panels)
         ]
-        yield _Filled(id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)), len(named))
+        yield _Filled(
+            id_, section.heading, keyed, list(_remarks(named)), list(section.findings(named)), len(named), files
+        )
 
 
 def _told(sections: Sequence[_Filled], results: Sequence[tuple[str, Result]]) -> list[tuple[str, list[Told]]]:

@@ -25,13 +25,24 @@
     return name.slice(0, head) + "…" + name.slice(name.length - (limit - 1 - head));
   }
 
+  // shortened names, numbered where different ones have become the same
+  function shortenAll(names, limit) {
+    const shown = names.map((name) => shorten(name, limit));
+    return names.map((name, index) => {
+      const text = shown[index];
+      const same = [...new Set(names.filter((_, place) => shown[place] === text))];
+      return same.length > 1 ? `${shorten(text, Math.max(text.length - 4, 4))} (${same.indexOf(name) + 1})` : text;
+    });
+  }
+
   function axis(names, title, room, narrow, look) {
     const text = escape(shorten(title ?? "", Math.floor(room / 6.5)));
     const shared = { title: { text, standoff: 14 },  gridcolor: look.line, linecolor: look.line, tickcolor: look.line, zeroline: false, automargin: true };
     if (!names) return { ...shared, nticks: narrow ? 5 : 7 };
     const step = Math.max(1, Math.ceil((names.length * 13) / room));
     const shown = names.map((_, index) => index).filter((index) => index % step === 0);
-    const texts = shown.map((index) => escape(shorten(names[index], narrow ? 20 : 32)));
+    const all = shortenAll(names, narrow ? 20 : 32);
+    const texts = shown.map((index) => escape(all[index]));
     return { ...shared, showgrid: false, tickmode: "array", tickvals: shown, ticktext: texts, ticks: "" };
   }
 

@@ -47,13 +47,13 @@ def _worded(result: Result, pair: _Pair) -> str:
 
 
 def _beyond_chance(result: Result) -> str:
-    """How many pairs exceed their null."""
+    """How many pairs of networks exceed their null."""
     known, p_values = result.facts["calibration"], result.arrays["p_adjusted"]
     both = np.maximum(p_values, p_values.T)[np.triu_indices(len(p_values), 1)]
     defined = both[~np.isnan(both)]
     return (
-        f"{(defined <= known['alpha']).sum()} of {len(defined)} pairs exceed their null of {known['permutations']} "
-        f"random orders of the images (p <= {known['alpha']:g} for all pairs together)"
+        f"{(defined <= known['alpha']).sum()} of {len(defined)} pairs of networks exceed their null of "
+        f"{known['permutations']} random orders of the images (p <= {known['alpha']:g} for all pairs together)"
     )
 
 

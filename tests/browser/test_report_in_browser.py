@@ -1,54 +1,25 @@
 """The report in headless Chromium: charts drawn, hover and selector alive, no error, no request."""
 
-import os
 import re
-import shutil
-import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from figures.labels import shorten_all
 from figures.report import write_report
 from kdprobe.results import save_result
+from tests.browser.chromium import CHROMIUM, browse, with_script
 from tests.saved_results import (
     cka_result,
     comparison_result,
+    compound_result,
     evaluation_result,
     images_result,
     of_the_same_images,
 )
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=5000",
-)
-
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
-
-
-def browse(page: Path, profile: Path, *flags: str) -> tuple[str, str]:
-    """The DOM after scripts have run, and what the browser said."""
-    assert CHROMIUM
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return run.stdout, run.stderr
-
-
-def with_script(page: Path, script: str) -> Path:
-    text = page.read_text(encoding="utf-8")
-    changed = page.with_name("scripted.html")
-    changed.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    return changed
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +93,18 @@ def test_selector_shows_another_pair(report: Path, tmp_path: Path) -> None:
     assert "hidden" not in second.split(">")[0]
     assert "main-svg" in second
     assert "blocks.60" in second
+
+
+@pytest.mark.parametrize(("size", "limit"), [("1280,900", 32), ("500,844", 20)])
+def test_names_that_shorten_to_the_same_text_are_numbered(tmp_path: Path, size: str, limit: int) -> None:
+    names = [f"dropkd, feature_weight={weight}, temperature=4.0, logit_weight=1.0" for weight in (0.5, 1.0, 2.0)]
+    save_result(compound_result((*names, "plain")), tmp_path / "compound.npz", table="")
+    page = write_report([tmp_path], tmp_path / "r.html", title="t")
+    dom, said = browse(page, tmp_path / "profile", f"--window-size={size}")
+    assert "CONSOLE" not in said
+    texts = re.findall(r'<g class="ytick">.*?<text[^>]*>(.*?)</text>', dom, re.S)
+    assert texts == [*shorten_all(names, limit), "plain"]
+    assert [text[-4:] for text in texts[:3]] == [" (1)", " (2)", " (3)"]
 
 
 def test_nothing_is_wider_than_a_phone(report: Path, tmp_path: Path) -> None:
@@ -224,10 +207,6 @@ def test_images_are_no_wider_than_a_phone_and_do_not_leave_the_page(with_images:
     assert "Content Security Policy" not in said
 
 
-AXE = os.environ.get("AXE_CORE")  # axe.min.js, as `npm pack axe-core` has it
-
-
-@pytest.mark.skipif(not AXE, reason="needs AXE_CORE, the path of axe.min.js")
 @pytest.mark.parametrize("scheme", ["1", "0"])
 def test_axe_finds_nothing(report: Path, with_images: Path, tmp_path: Path, scheme: str) -> None:
     opened = """
@@ -239,7 +218,8 @@ def test_axe_finds_nothing(report: Path, with_images: Path, tmp_path: Path, sche
         axe.run().then(found => document.body.append("axe " + JSON.stringify(found.violations.map(
             one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 200))])) + " done"));
     """
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     for page in (report, with_images):
-        changed = with_script(page, f"{Path(str(AXE)).read_text()}</script><script>{opened}")
+        changed = with_script(page, f"{axe}</script><script>{opened}")
         dom, _ = browse(changed, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")
         assert dom.split("</script>")[-1].split("axe ")[1].split(" done")[0] == "[]"

@@ -7,7 +7,7 @@ import numpy as np
 
 from figures.calibrated import Beside, beside_null
 from figures.report.elements import ALIKE, CARE, NEXT, Finding, Results
-from figures.report.findings.wording import capital, enumerated, several
+from figures.report.findings.wording import capital, enumerated, from_to, several
 from figures.words import lower_bounds
 from kdprobe.formats.map_words import map_findings
 from kdprobe.results import Result
@@ -55,10 +55,12 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
         yield from _all_general(results)
     for name, result in results if len(results) <= _MOST else ():
         facts = result.facts
-        words = [_general(result, who, other) for who, other in _DIRECTIONS]
+        known = [pair for pair in _DIRECTIONS if not np.isnan(result.arrays[f"{pair[0]}_general"][-1]).any()]
+        words = [_general(result, who, other) for who, other in known]
         level = f"{100 * facts['confidence']:g} % intervals"
         how = f"By the {facts['method']} method on {facts['n_samples']} samples; {level}."
-        yield Finding(ALIKE, " ".join(words), name, how)
+        if words:
+            yield Finding(ALIKE, " ".join(words), name, how)
     for name, result in results:
         limited = np.array([lower_bounds(result, who) for who in ("teacher", "student")])
         if limited.any():
@@ -70,6 +72,24 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
         if undefined := result.facts["undefined"]:
             reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
             yield Finding(CARE, f"{several(len(undefined), 'number')} undefined: {reasons}.", name)
+
+
+def knowledge_comparison_findings(results: Results) -> Iterator[Finding]:
+    """What several students and their teacher have in common at the deepest layers."""
+    for name, result in results:
+        facts = result.facts
+        how = (
+            f"By the {facts['method']} method; {100 * facts['confidence']:g} % intervals of each student by itself; "
+            "whether students differ is not tested."
+        )
+        layers = {"teacher": f"the teacher's {facts['teacher_layers'][-1]}"}
+        layers["student"] = f"the students' {facts['student_layers'][-1]}"
+        for who, other in _DIRECTIONS:
+            percents = 100 * result.arrays[f"{who}_general"][:, -1]
+            bounded = [one for one, flags in zip(facts["names"], lower_bounds(result, who), strict=True) if flags[-1]]
+            if shown := from_to(list(zip(facts["names"], percents, strict=True)), bounded=bounded):
+                text = f"{capital(layers[other])} explains {shown} of the variance of {layers[who]}."
+                yield Finding(ALIKE, text, name, how)
 
 
 def _beyond_chance(result: Result, beside: Beside) -> str:
@@ -151,13 +171,14 @@ def _general(result: Result, who: str, other: str) -> str:
 
 def _all_general(results: Results) -> Iterator[Finding]:
     """The same of many decompositions: the range of what last layers explain, and whose are its ends."""
+    levels = enumerated(list(dict.fromkeys(f"{100 * result.facts['confidence']:g} %" for _, result in results)))
+    how = f"{levels} intervals of single decompositions, of which these are the lowest and the highest."
     for who, other in _DIRECTIONS:
-        values = [(100 * float(result.arrays[f"{who}_general"][-1, 0]), name) for name, result in results]
-        known = sorted(pair for pair in values if not np.isnan(pair[0]))
-        if known:
-            low, high = (f"{value:z.0f} % ({name})" for value, name in (known[0], known[-1]))
-            text = f"Teacher and student in {several(len(known), 'decomposition')}: of the variance of the {who}'s last"
-            yield Finding(ALIKE, f"{text} layer, the {other}'s explains from {low} to {high}.")
+        percents = [(name, 100 * result.arrays[f"{who}_general"][-1]) for name, result in results]
+        if n := sum(not np.isnan(ends[0]) for _, ends in percents):
+            shown = from_to(percents, bounded=[name for name, result in results if lower_bounds(result, who)[-1]])
+            text = f"Teacher and student in {several(n, 'decomposition')}: of the variance of the {who}'s last"
+            yield Finding(ALIKE, f"{text} layer, the {other}'s explains {shown}.", how=how)
 
 
 def _all_beyond_chance(tested: Sequence[Beside]) -> str:

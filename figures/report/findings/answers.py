@@ -8,7 +8,7 @@ import numpy as np
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
 from figures.report.findings.wording import capital, enumerated, several, worded_p_values
 from figures.words import percentage
-from kdprobe.mean_interval import differs, holm, worded, worded_p_value
+from kdprobe.mean_interval import difference_interval, differs, holm, worded, worded_p_value
 from kdprobe.results import Result
 
 _ALWAYS = "agreement_wrong"  # what a verdict on the teacher's function hangs on
@@ -79,14 +79,17 @@ def _numbers(result: Result, place: int) -> str:
 
 
 def _ranges(result: Result, places: Sequence[int]) -> str:
-    """The same of several methods: the smallest and the largest difference, and the least sure of what was found."""
+    """The same of several methods: the smallest and the largest difference with their intervals, and the least sure."""
     facts, words = result.facts, []
     for number, (scale, digits, unit) in _quantities(result, places):
-        values = {place: scale * float(result.arrays["differences"][place, number, 0]) for place in places}
-        low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        ends = (f"{values[place]:+z.{digits}f}{unit} ({facts['pairs'][place]['one']})" for place in (low, high))
+        ends = {place: result.arrays["differences"][place, number].tolist() for place in places}
+        furthest = (end(places, key=lambda place: ends[place][0]) for end in (min, max))
+        shown = (
+            f"{worded(ends[place], scale=scale, digits=digits, signed=True)}{unit} ({facts['pairs'][place]['one']})"
+            for place in furthest
+        )
         p_values = [_p_value(result, place, number) for place in places]
-        words.append(f"{facts['labels'][number]} {' to '.join(ends)}, {worded_p_values(p_values)}")
+        words.append(f"{facts['labels'][number]} {' to '.join(shown)}, {worded_p_values(p_values)}")
     return f" ({'; '.join(words)})" if words else ""
 
 
@@ -111,14 +114,19 @@ def _against(result: Result, name: str) -> Iterator[Finding]:
     p_values[facts["names"].index(other)] = np.nan
     tested = int((~np.isnan(p_values)).sum())
     how = (
-        f"Paired by image ({facts['n_images']}), by permutation; p is Holm's over {several(tested, 'network')}. "
+        f"Paired by image ({facts['n_images']}), by permutation; the {100 * facts['confidence']:g} % intervals are of "
+        f"single differences, p is Holm's over {several(tested, 'network')}. "
         "It says nothing of other trainings of the same networks."
     )
-    rows = zip(facts["names"], 100 * result.arrays["accuracy_difference"][:, 0], holm(p_values).tolist(), strict=True)
-    for network, difference, p_value in rows:
+    right = result.arrays["predictions"] == result.arrays["targets"]
+    beside = right[facts["names"].index(other)]
+    rows = zip(facts["names"], right, result.arrays["accuracy_difference"][:, 0], holm(p_values).tolist(), strict=True)
+    for network, own, difference, p_value in rows:
         if np.isnan(p_value):
             continue
-        shown = f"({difference:+z.1f} points, {worded_p_value(p_value)})"
+        _, *ends = difference_interval(own, beside, n_images=len(own), confidence=facts["confidence"])
+        interval = worded([difference, *ends], scale=100, digits=1, signed=True)
+        shown = f"({interval} points, {worded_p_value(p_value)})"
         word = "more" if difference > 0 else "less"
         verdict = f"is {word} accurate than" if differs(p_value) else "is not shown to differ in accuracy from"
         yield Finding(DIFFER, f"{network} {verdict} {other} on these images {shown}.", name, how)

@@ -1,6 +1,10 @@
-"""Lists of names and counts of things in sentences."""
+"""Lists of names, counts of things and ranges of percentages in sentences."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kdprobe.formats.counts import counted
 from kdprobe.mean_interval import differs, worded_p_value
@@ -23,6 +27,26 @@ def worded_p_values(p_values: Sequence[float]) -> str:
     worst = worded_p_value(max(p_values) if found else min(p_values))
     alike = min(p_values) == max(p_values) or worst.startswith("p <")
     return worst if alike else f"{worst} at {'most' if found else 'least'}"
+
+
+def from_to(
+    percents: Sequence[tuple[str, NDArray[np.float64]]], *, digits: int = 0, bounded: Collection[str] = ()
+) -> str:
+    """`10 % [5, 15] (a) to 17 % [12, 22] (h)`: the lowest and the highest of several percentages with their intervals.
+
+    Args:
+        percents: names, with value, low and high each.
+        digits: after the point.
+        bounded: names of those that are lower bounds.
+    """
+    known = sorted(
+        ((name, ends.tolist()) for name, ends in percents if not math.isnan(ends[0])), key=lambda one: one[1]
+    )
+    words = [
+        f"{'at least ' * (name in bounded)}{value:z.{digits}f} % [{low:z.{digits}f}, {high:z.{digits}f}] ({name})"
+        for name, (value, low, high) in known
+    ]
+    return " to ".join(dict.fromkeys(words[:1] + words[-1:]))
 
 
 def capital(text: str) -> str:

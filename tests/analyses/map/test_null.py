@@ -52,7 +52,7 @@ def test_what_has_nothing_in_common_does_not_exceed_its_null(dumps, tmp_path, me
     assert result.arrays["calibrated"][0, 2] == 0 < result.arrays["calibrated"][0, 1] < 1
     assert result.arrays["null_mean"][0, 1] < result.arrays["threshold"][0, 1] < result.arrays["similarity"][0, 1]
     assert result.facts["calibration"]["permutations"] == K
-    assert f"1 of 3 pairs exceed their null of {K} random orders of the images" in map_summary(result)
+    assert f"1 of 3 pairs of networks exceed their null of {K} random orders of the images" in map_summary(result)
     assert {"p_adjusted", "threshold"} < set(map_table(result).columns)
     find_kind("map").check(result.arrays, result.facts, result.provenance)
 

@@ -148,7 +148,7 @@ def test_fidelity_is_told_by_its_verdicts_with_their_numbers() -> None:
     assert "Beside plain (3 seeds), kd and dropkd are not shown to be closer to the teacher (" in text[ALIKE]
     kappa = [place for place, name in enumerate(result.facts["quantities"]) if name == "kappa"]
     ends = sorted(zip(result.arrays["differences"][:, kappa[0], 0], ("kd", "dropkd"), strict=True))
-    shown = " to ".join(f"{value:+.3f} ({name})" for value, name in ends)
+    shown = " to ".join(f"{value:+.3f} ± 0.070 ({name})" for value, name in ends)
     assert f"Cohen's kappa {shown}, p = 0.004" in text[ALIKE]
     assert not text[CARE]
     assert not text[NEXT]
@@ -175,8 +175,10 @@ def test_networks_are_compared_by_their_tests_on_the_same_images() -> None:
     result.arrays["accuracy_difference"] = np.array([[0.0, np.nan], [0.031, 0.001], [0.002, 0.6]])
     result.arrays["uar_difference"] = result.arrays["accuracy_difference"]
     text = told(evaluation_findings, result)[DIFFER]
-    assert "kd is more accurate than plain on these images (+3.1 points, p = 0.002)." in text
-    assert "at is not shown to differ in accuracy from plain on these images (+0.2 points, p = 0.6)." in text
+    assert re.search(
+        r"^kd is more accurate than plain on these images \(\+3\.1 \[\S+, \S+\] points, p = 0\.002\)", text, re.M
+    )
+    assert re.search(r"^at is not shown to differ in accuracy from plain on these images \(\+0\.2 \[", text, re.M)
     assert not told(evaluation_findings, evaluation_result())[DIFFER]
 
 
@@ -244,10 +246,13 @@ def test_many_results_are_told_together() -> None:
         result.arrays["teacher_general"][-1] = np.nan if place else np.array([0.3, 0.2, 0.4])
     assert told(knowledge_findings, *decompositions)[ALIKE].splitlines() == [
         "Teacher and student in 8 decompositions: of the variance of the student's last layer, the teacher's explains "
-        "from 10 % (a) to 17 % (h).",
+        "10 % [5, 15] (a) to 17 % [12, 22] (h).",
         "Teacher and student in 1 decomposition: of the variance of the teacher's last layer, the student's explains "
-        "from 30 % (a) to 30 % (a).",
+        "30 % [20, 40] (a).",
     ]
+    assert "at least" not in told(knowledge_findings, *decompositions)[ALIKE]
+    decompositions[-1].facts["student_lower_bound"] = [False, True]
+    assert "10 % [5, 15] (a) to at least 17 % [12, 22] (h)." in told(knowledge_findings, *decompositions)[ALIKE]
 
 
 def test_p_values_of_several_differences_are_told_by_the_least_sure() -> None:
@@ -280,7 +285,7 @@ def test_maps_tell_what_groups_networks() -> None:
     assert "1 pair of networks has no value" in text[CARE]
     result.facts["groupings"][0]["p_value"] = 0.4
     assert "methods are not shown to lie apart" in told(map_likeness_findings, result)[ALIKE]
-    assert "pairs exceed their null" in told(map_likeness_findings, calibrated(map_result()))[ALIKE]
+    assert "of 21 pairs of networks exceed their null" in told(map_likeness_findings, calibrated(map_result()))[ALIKE]
 
 
 def test_general_parts_are_told_with_their_intervals() -> None:
