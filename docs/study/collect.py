@@ -12,16 +12,16 @@ and set beside chance, and CKNNA.
 import csv
 import io
 import json
-import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from kdprobe.results import Result, load_result
+from kdprobe.results import Result, load_result, save_result
 from kdprobe.sweeps.ledger import open_ledger
 
 RESULTS = Path(__file__).parent / "results"
@@ -120,6 +120,15 @@ def _similarities(
         yield Number(*about, quantity, f"{teacher} {student}", float(result.arrays[key][place]), *ends)
 
 
+def keep(out: Path, source: Path, target: Path) -> None:
+    """Copy a result, whose origin then names no folder of one machine."""
+    result = load_result(source)
+    origin = json.loads(json.dumps(result.provenance).replace(f"{out}/", "").replace(str(out), out.name))
+    target.unlink(missing_ok=True)
+    save_result(replace(result, provenance=origin), target, table="")
+    target.with_suffix(".csv").unlink()
+
+
 def keep_trials(out: Path, name: str) -> None:
     """Pack what a comparison's trials have written down, without networks and states.
 
@@ -153,12 +162,12 @@ def main() -> None:
             keep_trials(out, name)
     for name in there:
         folder = RESULTS / name
-        shutil.copyfile(out / name / "comparison.npz", folder / "comparison.npz")
+        keep(out, out / name / "comparison.npz", folder / "comparison.npz")
         for source, target in _OF_ALL.items():
             if (path := out / "measures" / name / source).exists():
-                shutil.copyfile(path, folder / target)
+                keep(out, path, folder / target)
     for path in (out / "measures" / "rates").glob("*.npz"):
-        shutil.copyfile(path, RESULTS / f"rates-{path.name}")
+        keep(out, path, RESULTS / f"rates-{path.name}")
 
 
 def _written(number: Number) -> list[object]:

@@ -23,7 +23,7 @@ from figures.pictures.compound import READING_LABELS
 from kdprobe.distillers import DISTILLERS
 from kdprobe.mean_interval import detectable_difference, worded, worded_interval
 from kdprobe.results import Result, load_result
-from kdprobe.runs.differences import differences, worded_difference
+from kdprobe.runs.differences import against, differences, worded_difference
 from kdprobe.runs.pooled import pooled_differences
 from kdprobe.tuning.words import chosen_rows, note, pooled_note, pooled_rows, summary_rows
 
@@ -282,6 +282,7 @@ def answers(name: str) -> str:
     wanted = ("accuracy", "agreement", "agreement_wrong", "same_error", "jensen_shannon")
     places = [result.facts["quantities"].index(quantity) for quantity in wanted]
     labels, scales, called = result.facts["labels"], result.facts["scales"], methods_of(name, result)
+    order = _result(f"{name}/comparison.npz").facts["methods"]
     rows = [
         {"method": f"{called[group]} ({role})"}
         | {
@@ -292,7 +293,9 @@ def answers(name: str) -> str:
             result.facts["groups"], result.facts["group_roles"], result.arrays["means"].tolist(), strict=True
         )
     ]
+    rows.sort(key=lambda row: order.index(row["method"].rpartition(" (")[0]))
     told = [f"* {_renamed(verdict, called)}." for verdict in result.facts["verdicts"]]
+    told.sort(key=lambda verdict: [order.index(word) for word in verdict.split() if word in order][1::-1])
     return "\n".join([*markdown(rows), "", *told])
 
 
@@ -302,12 +305,12 @@ def recalls(name: str) -> str:
     n_images, trained = int(result.facts["n_images"]), by_method(name, result)
     tables = {key: _of_methods(result.arrays[key], trained) for key in ("accuracy", "uar")}
     methods = list(trained)
-    minus: dict[str, dict[str, str]] = {
+    pairs = against(methods, ("kd", "plain"))
+    compared = differences({"uar": tables["uar"]}, dict.fromkeys(methods, ""), [n_images] * len(methods), pairs=pairs)
+    both = [*compared, *map(_turned, compared)]
+    minus = {
         f"UAR minus {baseline}": {
-            entry["method"]: worded_difference(entry, scale=100)
-            for entry in differences(
-                {"uar": tables["uar"]}, dict.fromkeys(methods, ""), [n_images] * len(methods), baseline=baseline
-            )
+            entry["method"]: worded_difference(entry, scale=100) for entry in both if entry["other"] == baseline
         }
         for baseline in ("kd", "plain")
     }
@@ -324,6 +327,12 @@ def recalls(name: str) -> str:
         for place, method in enumerate(methods)
     ]
     return "\n".join(markdown([teacher | dict.fromkeys(minus, ""), *rows]))
+
+
+def _turned(entry: dict[str, Any]) -> dict[str, Any]:
+    """A difference the other way round."""
+    ends = {"difference": -entry["difference"], "low": -entry["high"], "high": -entry["low"]}
+    return {**entry, "method": entry["other"], "other": entry["method"], **ends}
 
 
 def compound(name: str) -> str:
