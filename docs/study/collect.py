@@ -130,7 +130,7 @@ def keep(out: Path, source: Path, target: Path) -> None:
 
 
 def keep_trials(out: Path, name: str) -> None:
-    """Pack what a comparison's trials have written down, without networks and states.
+    """Pack what a comparison's trials have written down, without networks and states, nor folders of one machine.
 
     Their results name no networks, as these are not there to be compared with their hashes.
     """
@@ -139,7 +139,7 @@ def keep_trials(out: Path, name: str) -> None:
     with tarfile.open(file, "w:xz") as archive:
         for path in sorted((out / name / "trials").rglob("*")):
             if path.is_file() and path.suffix not in _NOT_KEPT:
-                content = path.read_bytes()
+                content = path.read_bytes().replace(f"{out}/".encode(), b"").replace(str(out).encode(), out.name.encode())
                 if path.name == "result.json":
                     content = json.dumps({**json.loads(content), "sha256": {}}, indent=1).encode()
                 member = tarfile.TarInfo(str(path.relative_to(out)))
