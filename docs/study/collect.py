@@ -139,7 +139,8 @@ def keep_trials(out: Path, name: str) -> None:
     with tarfile.open(file, "w:xz") as archive:
         for path in sorted((out / name / "trials").rglob("*")):
             if path.is_file() and path.suffix not in _NOT_KEPT:
-                content = path.read_bytes().replace(f"{out}/".encode(), b"").replace(str(out).encode(), out.name.encode())
+                content = path.read_bytes().replace(f"{out}/".encode(), b"")
+                content = content.replace(str(out).encode(), out.name.encode())
                 if path.name == "result.json":
                     content = json.dumps({**json.loads(content), "sha256": {}}, indent=1).encode()
                 member = tarfile.TarInfo(str(path.relative_to(out)))

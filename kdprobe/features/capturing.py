@@ -406,8 +406,7 @@ def _described(output: Any) -> str:
     return f"{type(output).__name__} of {', '.join(inside)}" if inside else type(output).__name__
 
 
-def _in_backward() -> bool:
-    """Whether this thread computes gradients, as when a checkpoint runs again."""
+def _in_backward() -> bool:  # as when a checkpoint runs again
     return torch._C._current_graph_task_id() != -1
 
 

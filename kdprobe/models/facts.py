@@ -53,9 +53,10 @@ def _told_or(meaning: Meaning | None, shape: tuple[int, ...], prefix_tokens: int
     An output that was seen to have its channels before its tokens, as in a mixer, stays unknown.
     """
     found = _meant(meaning, shape)
-    told = found.kind == "other" and len(shape) == 3 and prefix_tokens is not None and prefix_tokens < shape[1]
+    if found.kind != "other" or len(shape) != 3 or prefix_tokens is None or prefix_tokens >= shape[1]:
+        return found
     turned = meaning is not None and (meaning.labels[1] == CHANNEL or meaning.labels[2] in (*POSITIONS, PREFIX))
-    return Layout("tokens", prefix_tokens or 0) if told and not turned else found
+    return found if turned else Layout("tokens", prefix_tokens)
 
 
 def _meant(meaning: Meaning | None, shape: tuple[int, ...]) -> Layout:
