@@ -32,20 +32,19 @@ def paired_minibatches(
     """What the teacher and the student are shown: the same minibatches, or those of two loaders in step.
 
     Raises:
-        AnalysisError: if the two show different images.
+        AnalysisError: if the two show different images, or one may show an image twice in a minibatch.
     """
+    left_loader = as_minibatches(loader)
     if student_loader is None:
-        only = as_minibatches(loader)
-        refuse_repeated(only)
-        yield from ((batch, batch) for batch in only)
+        _check_order(left_loader)
+        yield from ((batch, batch) for batch in left_loader)
         return
-    left_loader, right_loader = as_minibatches(loader), as_minibatches(student_loader, name="student_loader")
+    right_loader = as_minibatches(student_loader, name="student_loader")
     for each in (left_loader, right_loader):
-        if SampleOrder.of(each).shuffled:
+        if _check_order(each).shuffled:
             raise AnalysisError(
                 "two loaders that shuffle show different images; give both a fixed order, or one loader"
             )
-        refuse_repeated(each)
     for number, (left, right) in enumerate(zip_longest(left_loader, right_loader)):
         if left is None or right is None or not _same_samples(left, right, forward):
             raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
@@ -79,19 +78,17 @@ class SampleOrder:
         return cls(one != two, twice or getattr(inside, "replacement", False) is True)
 
 
-def refuse_repeated(loader: Any) -> None:
-    """Refuse minibatches with the same sample twice.
-
-    Raises:
-        AnalysisError: naming what draws them.
-    """
-    if SampleOrder.of(loader).repeated:
+def _check_order(loader: Any) -> SampleOrder:
+    """The order of a loader, which is refused if it may give the same sample twice in one minibatch."""
+    order = SampleOrder.of(loader)
+    if order.repeated:
         batches = loader.batch_sampler
         drawn = type(batches.sampler if type(batches) is BatchSampler else batches).__name__
         raise AnalysisError(
-            f"the loader's {drawn} may give a sample twice in one minibatch, and copies look "
-            "alike to any two networks; give each sample once"
+            f"the loader's {drawn} may give a sample twice in one minibatch, and copies look alike to any two "
+            "networks; give each sample once"
         )
+    return order
 
 
 @contextmanager
@@ -278,10 +275,10 @@ def _in_place_of_labels(batch: Any) -> Any:
 
 
 def _numbers(found: Any) -> Tensor | None:
-    """Numbers as a tensor; None for anything else."""
+    """Real numbers as a tensor; None for anything else."""
     if isinstance(found, Tensor):
-        return found.detach()
+        return None if found.is_complex() else found.detach()
     if isinstance(found, np.ndarray) and found.dtype.kind in "biuf":
         return torch.as_tensor(found)
-    whole = isinstance(found, list | tuple) and bool(found) and all(isinstance(one, int | float) for one in found)
-    return torch.as_tensor(found) if whole else None
+    real = isinstance(found, list | tuple) and bool(found) and all(isinstance(one, int | float) for one in found)
+    return torch.as_tensor(found) if real else None

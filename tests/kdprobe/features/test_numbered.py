@@ -133,7 +133,9 @@ def test_classes_may_have_many_forms(given):
     assert known_labels({"image": IMAGES, "label": given}, 40).tolist() == CLASSES.tolist()
 
 
-@pytest.mark.parametrize("given", [None, "text", ["a"] * 40, IMAGES, [{}] * 40, np.array(["a"] * 40)])
+@pytest.mark.parametrize(
+    "given", [None, "text", ["a"] * 40, IMAGES, [], [{}] * 40, np.array(["a"] * 40), CLASSES.cfloat()]
+)
 def test_what_is_no_number_a_sample_is_no_class(given):
     assert known_labels((IMAGES, given), 40) is None
     assert known_labels((IMAGES,), 40) is None
