@@ -24,7 +24,6 @@ from kdprobe.models.description import shown_as
 from kdprobe.models.hooks import in_evaluation
 from kdprobe.models.identity import network_name
 from kdprobe.models.outputs import answer_in, logits_in
-from kdprobe.models.watched.samples import copied
 from kdprobe.terminal.progress import say
 from kdprobe.user_code import trusting
 
@@ -110,7 +109,7 @@ def predict(
     else:
         batches = as_minibatches(split)
     with in_evaluation(model):
-        outputs = (feed(model, copied(moved(batch, device)), forward) for batch in batches)
+        outputs = (feed(model, moved(batch, device), forward) for batch in batches)
         logits = [_logits(output, model).float().cpu() for output in outputs]
     if not logits:
         raise AnalysisError("the loader gave no minibatches")

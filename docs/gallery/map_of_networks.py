@@ -21,6 +21,7 @@ short = ["--quiet", *(part for word in words for part in ("--set", word))]
 
 
 def train(name, *words):
+    """Train a network; the folder of its run."""
     assert kdprobe.main(["train", "digits/methods", "--out", f"{folder}/{name}", *short, *words]) == 0
     return f"{folder}/{name}"
 

@@ -185,7 +185,7 @@ class Capture(Mapping[str, Tensor]):
         """
         forward, given = self._forward, self._given
         if forward is None:
-            return feed(given, copied(batch))
+            return feed(given, batch)
         self._begin((batch,), {}, n_samples(batch, forward), call=lambda batch: forward(given, batch))
         self._by_hand = True
         try:

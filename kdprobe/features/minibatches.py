@@ -21,7 +21,7 @@ from kdprobe.devices import sent
 from kdprobe.errors import AnalysisError
 from kdprobe.models.creation import described, model_info, unwrap
 from kdprobe.models.facts import in_precision_of
-from kdprobe.models.watched.samples import tensors_in, with_each
+from kdprobe.models.watched.samples import copied, tensors_in, with_each
 
 Forward = Callable[[nn.Module, Any], Any]
 Minibatches = Iterable[Any] | Dataset[Any] | Split
@@ -135,7 +135,11 @@ def arguments_of(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[st
 
 
 def feed(model: nn.Module, batch: Any, forward: Forward | None = None) -> Any:
-    """The output of a network for a minibatch, of a form that the module describes, on the network's device."""
+    """The output of a network for a minibatch, of a form that the module describes, on the network's device.
+
+    The network gets a copy, as some overwrite their images.
+    """
+    batch = copied(batch)
     if forward is not None:
         return forward(model, batch)
     args, kwargs = arguments_of(model, batch)
