@@ -24,6 +24,10 @@ import kdprobe
 LOGITS = ("kd", "dkd", "dist", "ofa")
 FEATURES = ("fitnet", "rkd", "at", "rsd", "cakd", "srd", "cka")
 PARTS = ("dropkd", "dropkd-without-dropout", "dropkd-feature", "dropkd-logit")
+READINGS = (
+    "dropkd", "dropkd-without-dropout", "dropkd-independent", "dropkd-channels", "dropkd-logits",
+    "dropkd-logits-without-dropout",
+)  # fmt: skip
 RATES = "0,0.3,0.5,0.7,0.9"
 TRANSFORMER = "vit_small_patch14_dinov2"
 
@@ -44,6 +48,7 @@ class Study:
             "transformer": self.transformer,
             "cnn": self.cnn,
             "rates": self.rates,
+            "readings": self.readings,
             "mobilenet": self.mobilenet,
             "headless": self.headless,
             "faces": self.of_faces,
@@ -75,6 +80,10 @@ class Study:
             "--data", self.objects, "--out", folder, "--slots", self.slots,
         )  # fmt: skip
         self.once(Path("measures", "rates"), "dropout", folder)
+
+    def readings(self) -> None:
+        """What the paper leaves open, read otherwise; nothing is chosen, so one trial of one epoch is enough."""
+        self.compare("dinov2-readings", READINGS, Path("dinov2-head"), self.objects, trials=1, trial_epochs=0.05)
 
     def mobilenet(self) -> None:
         """The same Transformer teaches another CNN."""
@@ -161,7 +170,15 @@ class Study:
             self.run("train", f"study/{recipe}", "--data", data, *settings, "--out", folder)
 
     def compare(
-        self, recipe: str, methods: Sequence[str], teacher: Path | str, data: str, *, trials: int = 4, seeds: int = 3
+        self,
+        recipe: str,
+        methods: Sequence[str],
+        teacher: Path | str,
+        data: str,
+        *,
+        trials: int = 4,
+        trial_epochs: float = 0.5,
+        seeds: int = 3,
     ) -> None:
         """Tune and test methods in one setting; trials whose records are kept are not trained again."""
         kept = Path(__file__).parent / "results" / recipe / "trials.tar.xz"
@@ -170,7 +187,7 @@ class Study:
                 archive.extractall(self.out, filter="data")
         self.run(
             "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
-            "--trials", trials, "--seeds", seeds, "--trial-epochs", 0.5, "--out", Path(recipe), "--slots", self.slots,
+            "--trials", trials, "--seeds", seeds, "--trial-epochs", trial_epochs, "--out", Path(recipe), "--slots", self.slots,
         )  # fmt: skip
 
     def once(self, folder: Path, *words: object) -> None:
