@@ -6,7 +6,7 @@ OUT is what `docs/study/run.py` wrote. Kept are, in `docs/study/results`, for ea
 about answers and about all pairs of networks, and the records of its trials, from which `docs/study/run.py` goes on
 without training them again; the sweep of rates; and `networks.csv`, which has a line for each number
 that was measured of one network: its accuracy, and at each pair of stages the shares of general knowledge, CKA as it is
-and set beside chance, and CKNNA.
+and set beside chance, and CKNNA. Of comparisons that are not in OUT, what was kept stays.
 """
 
 import csv
@@ -14,7 +14,7 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from kdprobe.sweeps.ledger import open_ledger
 RESULTS = Path(__file__).parent / "results"
 COMPARISONS = (
     "dinov2-resnet8", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet8", "ferplus-resnet18",
-    "ferplus-mobilenetv2",
+    "ferplus-mobilenetv2", "dinov2-readings",
 )  # fmt: skip
 #: the records of all trials of a comparison
 TRIALS = "trials.tar.xz"
@@ -120,6 +120,20 @@ def _similarities(
         yield Number(*about, quantity, f"{teacher} {student}", float(result.arrays[key][place]), *ends)
 
 
+def keep_numbers(out: Path, there: Sequence[str], file: Path) -> None:
+    """Write the numbers of the comparisons that are there; the others' lines are left as they were."""
+    lines: dict[str, list[list[object]]] = {name: [] for name in COMPARISONS}
+    if file.exists():
+        with file.open(encoding="utf-8", newline="") as kept:
+            for row in csv.DictReader(kept):
+                lines[row["comparison"]].append(list(row.values()))
+    lines |= {name: [_written(number) for number in numbers(out, name)] for name in there}
+    with file.open("w", encoding="utf-8", newline="") as written:
+        writer = csv.writer(written, lineterminator="\n")
+        writer.writerow(Number._fields)
+        writer.writerows(line for of_one in lines.values() for line in of_one)
+
+
 def keep(out: Path, source: Path, target: Path) -> None:
     """Copy a result, whose origin then names no folder of one machine."""
     result = load_result(source)
@@ -153,11 +167,7 @@ def main() -> None:
     out = Path(sys.argv[1]).resolve()
     there = [name for name in COMPARISONS if (out / name / "comparison.npz").exists()]
     RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "networks.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Number._fields)
-        for name in there:
-            writer.writerows(_written(number) for number in numbers(out, name))
+    keep_numbers(out, there, RESULTS / "networks.csv")
     for name in COMPARISONS:
         if (out / name / "trials").exists():
             keep_trials(out, name)

@@ -42,6 +42,12 @@ OURS = {
     "ferplus-resnet18": "DINOv2 ViT-S/14 to ResNet18, FER+",
     "ferplus-mobilenetv2": "DINOv2 ViT-S/14 to MobileNetV2, FER+",
 }
+READINGS = {
+    "dropkd": "one mask for both networks; elements; in front of classifiers of the projection",
+    "dropkd-independent": "a mask for each network",
+    "dropkd-channels": "whole channels",
+    "dropkd-logits": "class logits, the dropped ones left out of the distributions",
+}
 _RIGHT = {"accuracy": "accuracy", "uar": "UAR"}
 _DRAWS = 2000
 
@@ -134,6 +140,40 @@ def parts(name: str) -> str:
         for method, values in zip(shown, table, strict=True)
     ]
     return "\n".join(markdown(rows))
+
+
+def readings(name: str) -> str:
+    """DropKD with dropout as its text may be read otherwise, each beside the same without dropout."""
+    result = _result(f"{name}/comparison.npz")
+    methods, n_images = result.facts["methods"], result.facts["n_images"]
+    of = dict(zip(methods, result.arrays["accuracy"], strict=True))
+    pairs = [(method, _undropped(method)) for method in methods if not method.endswith("without-dropout")]
+    facts = ({"accuracy": result.arrays["accuracy"]}, dict.fromkeys(methods, "dropkd"), [n_images] * len(methods))
+    paired = {entry["method"]: worded_difference(entry, scale=100) for entry in differences(*facts, pairs=pairs)}
+    together = pooled_differences(result.arrays["accuracy"], methods, pairs)
+    assert together is not None, "trainings of several seeds scatter"
+    pooled = {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences}
+    rows = [
+        {
+            "reading": READINGS[method],
+            "with dropout %": worded_interval(of[method], scale=100, n_images=n_images),
+            "without %": worded_interval(of[without], scale=100, n_images=n_images),
+            "difference, paired": paired[method],
+            "with one variance": pooled[method],
+        }
+        for method, without in pairs
+    ]
+    least = (
+        f"With one variance for all ({together.freedom} degrees of freedom, a standard deviation of "
+        f"{100 * together.deviation:.2f} points) a true difference of {100 * together.detectable:.1f} points would have "
+        f"been found with a probability of 80 % by the strictest of these {len(pairs)} tests."
+    )
+    return "\n".join([*markdown(rows), "", least])
+
+
+def _undropped(method: str) -> str:
+    """The same reading without dropout, in which masks do not matter."""
+    return "dropkd-logits-without-dropout" if method == "dropkd-logits" else REFERENCE
 
 
 def published(_: str) -> str:
@@ -515,6 +555,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "short": short,
     "dropout": dropout,
     "parts": parts,
+    "readings": readings,
     "published": published,
     "rates": rates,
     "inside": inside,
