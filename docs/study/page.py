@@ -165,8 +165,8 @@ def readings(name: str) -> str:
     ]
     least = (
         f"With one variance for all ({together.freedom} degrees of freedom, a standard deviation of "
-        f"{100 * together.deviation:.2f} points) a true difference of {100 * together.detectable:.1f} points would have "
-        f"been found with a probability of 80 % by the strictest of these {len(pairs)} tests."
+        f"{100 * together.deviation:.2f} points) a true difference of {100 * together.detectable:.1f} points would "
+        f"have been found with a probability of 80 % by the strictest of these {len(pairs)} tests."
     )
     return "\n".join([*markdown(rows), "", least])
 

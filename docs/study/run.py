@@ -187,7 +187,8 @@ class Study:
                 archive.extractall(self.out, filter="data")
         self.run(
             "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
-            "--trials", trials, "--seeds", seeds, "--trial-epochs", trial_epochs, "--out", Path(recipe), "--slots", self.slots,
+            "--trials", trials, "--seeds", seeds, "--trial-epochs", trial_epochs, "--out", Path(recipe),
+            "--slots", self.slots,
         )  # fmt: skip
 
     def once(self, folder: Path, *words: object) -> None:

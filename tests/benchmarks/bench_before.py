@@ -1,11 +1,11 @@
-"""This tree beside an earlier one, in turns: CKA and dumps over bare passes, the trainer over a bare loop, whole commands.
+"""This tree beside an earlier one, in turns: CKA and dumps over bare passes, the trainer over a bare loop, commands.
 
     python -m tests.benchmarks.bench_before REVISION [--turns 5] [--only NAME ...]
 
-REVISION is one of this repository's, whose files are unpacked into a temporary folder. Each measure runs in a process of
-its own in either tree, one tree after the other and the other way round in the next turn, by the benchmarks of the tree
-itself where it is a ratio, so that both are told by what they had to do. Commands are told in seconds of processors,
-those of their children too. Printed are medians over the turns, and the median of the turns' ratios with its range.
+REVISION is one of this repository's, whose files are unpacked into a temporary folder. Each measure runs in a process
+of its own in either tree, one tree after the other and the other way round in the next turn; where it is a ratio, by
+the benchmarks of the tree itself. Commands are told in seconds of processors, those of their children too. Printed are
+medians over the turns, and the median of the turns' ratios with its range.
 """
 
 import argparse
@@ -75,7 +75,7 @@ Measure = Callable[[Path, Path], float]
 
 def told(code: str, tree: Path, _: Path) -> float:
     """What a piece of Python says that it measured, run in a tree."""
-    run = subprocess.run([sys.executable, "-c", code], cwd=tree, env=_in(tree), capture_output=True, text=True)
+    run = _run([sys.executable, "-c", code], tree, tree)
     found = re.search(r"^measured (\S+)$", run.stdout, re.MULTILINE)
     if run.returncode or not found:
         raise SystemExit(f"{tree}: {run.stdout}{run.stderr}")
@@ -88,7 +88,7 @@ def spent(words: Sequence[str], tree: Path, folder: Path, *, into: str = "") -> 
     shutil.rmtree(folder / into, ignore_errors=True) if into else None
     command = [sys.executable, "-m", "kdprobe", *words, *out]
     before = os.times()
-    run = subprocess.run(command, cwd=folder, env=_in(tree), capture_output=True, text=True)
+    run = _run(command, tree, folder)
     after = os.times()
     if run.returncode:
         raise SystemExit(f"{tree}: {' '.join(command)}: {run.stdout}{run.stderr}")
@@ -119,8 +119,9 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def _in(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(tree)}
+def _run(command: Sequence[str], tree: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    return subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def unpacked(revision: str, folder: Path) -> Path:

@@ -2,8 +2,9 @@
 
 Run by `make bench-loader`. The photographs are JPEG files of 500x375 pixels, as those of ImageNet mostly are, and of
 1600x1200 and 4032x3024, as cameras make them: parts of scikit-learn's two photographs, or the pictures of a folder of
-one's own (`--pictures`), scaled with mild noise. Each contender cuts random parts, mirrors half of them and standardises them, in batches of 64. The
-contenders take turns, and seconds are those of processors, workers' too, so that a busy machine matters little.
+one's own (`--pictures`), scaled with mild noise. Each contender cuts random parts, mirrors half of them and
+standardises them, in batches of 64. The contenders take turns, and seconds are those of processors, workers' too, so
+that a busy machine matters little.
 """
 
 import argparse
