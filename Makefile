@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # one process per core, each with one thread, which keep their byte code; each has whole files, until one has none left
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: install demo dist docs lint format test test-slow test-gpu bench bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
+.PHONY: install demo dist docs lint format test test-slow test-gpu bench bench-before bench-train bench-methods bench-cka bench-knowledge bench-families bench-coverage bench-shares bench-fidelity bench-map bench-null bench-similarity bench-loader bench-sweep bench-gpu clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -46,7 +46,12 @@ test-slow: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/pytest -m gpu
 
-bench: bench-cka bench-train bench-methods bench-knowledge bench-loader bench-sweep
+bench: bench-before bench-cka bench-train bench-methods bench-knowledge bench-loader bench-sweep
+
+# another revision: make bench-before BEFORE=HEAD~1
+BEFORE ?= 24c0671
+bench-before: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.bench_before $(BEFORE)
 
 bench-train: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
