@@ -35,6 +35,7 @@ SelectTypeParameters=CR_Core
 MaxArraySize={array_size}
 MinJobAge=2
 KillWait=5
+SchedulerParameters=sched_interval=1,bf_interval=1
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={processors} State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE OverTimeLimit=0 State=UP
@@ -78,7 +79,11 @@ def slurm_cluster(processors: int = 2) -> Iterator[dict[str, str]]:
         stack.enter_context(_daemon(folder, told, "slurmctld", "-D"))
         stack.enter_context(_daemon(folder, told, "slurmd", "-D"))
         _until(lambda: said(told, "sinfo", "--noheader", "--format=%t").strip() == "idle", folder)
-        yield told
+        try:
+            yield told
+        finally:  # what Slurm started for a job outlives its daemons
+            said(told, "scancel", f"--user={os.getuid()}")
+            _until(lambda: not said(told, "squeue", "--noheader").strip(), folder)
 
 
 def said(told: dict[str, str], *command: str) -> str:
@@ -115,5 +120,5 @@ def _until(condition: Callable[[], bool], folder: Path, seconds: float = 60) -> 
     end = time.monotonic() + seconds
     while not condition():
         outputs = {path.name: path.read_text()[-2000:] for path in folder.glob("*.out")}
-        assert time.monotonic() < end, f"the cluster did not come up: {outputs}"
+        assert time.monotonic() < end, f"the cluster does not answer as it should: {outputs}"
         time.sleep(0.05)

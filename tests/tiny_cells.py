@@ -2,10 +2,14 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
 from kdprobe.runs.folder import RunFolder
+from kdprobe.sweeps.work import train_cell
 from kdprobe.user_code import trusted_modules
 
 STEPS = 8
@@ -57,6 +61,29 @@ def once_broken(config, out, device):
     finish(config, out, device)
 
 
+def once_killed(config, out, device):
+    """Its process is killed at the first try."""
+    if out.name.endswith(".1"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    finish(config, out, device)
+
+
+def near_its_limit(config, out, device):
+    """Slurm tells all processes of a job, with some of its plugins."""
+    _all_told(signal.SIGUSR2)
+
+
+def cancelled(config, out, device):
+    """The same, with what ends a job."""
+    _all_told(signal.SIGTERM)
+
+
+def _all_told(number):
+    for process in (os.getppid(), os.getpid()):
+        os.kill(process, number)
+    time.sleep(60)
+
+
 def forgetful(config, out, device):
     """Leaves nothing."""
 
@@ -66,6 +93,13 @@ def pinned(config, out, device):
     keys = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
     print(json.dumps({"pids": [os.getppid(), os.getpid()], **{key: os.environ.get(key) for key in keys}}))
     finish(config, out, device)
+
+
+def slow_at_first(config, out, device):
+    """A real training; while the cell is attempted for the first time a step of it takes three seconds."""
+    if out.name.endswith(".1"):
+        register_optimizer_step_pre_hook(lambda *_: time.sleep(3))
+    train_cell(config, out, device)
 
 
 def finish(config, out, device):

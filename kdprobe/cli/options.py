@@ -246,7 +246,9 @@ def engine_options(command: Command) -> Command:
         click.option("--address", help="Address of a Ray cluster that runs, auto or HOST:PORT; else one starts here."),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
         click.option("--gpus", type=FiniteRange(min=0), **cards),
-        click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit; repeatable."),
+        click.option(
+            "--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit, or cells_per_job=N; repeatable."
+        ),
         click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help=more),
         device_option(),
     )

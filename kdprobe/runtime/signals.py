@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,17 +10,23 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
+#: seconds in which signals are one request: a scheduler tells all processes of a job, and then a parent its child
+_ONE = 0.5
+
 
 class StopRequest:
     """Whether the run was asked to stop, and how."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._at_once = False
+        self._at_once, self._heard = False, 0.0
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Remember the signal; a second one, or one while there is nothing to save, interrupts at once."""
-        again, self.reason = self.reason is not None, signal.Signals(number).name
+        """Remember the signal; a later one, or one while there is nothing to save, interrupts at once."""
+        now, again = time.monotonic(), self.reason is not None
+        if again and now - self._heard < _ONE:
+            return
+        self.reason, self._heard = signal.Signals(number).name, now
         if again or self._at_once:
             raise KeyboardInterrupt
 

@@ -48,7 +48,7 @@ def make_engine(
         address: of a running cluster, for `ray`, and so the next two.
         processors: of each cell; 1 if not given.
         gpus: of each cell; 1 if there are any and it is not given.
-        slurm: `KEY=VALUE` parameters of submitit, for `slurm`.
+        slurm: `KEY=VALUE` parameters of submitit, `cells_per_job` and `cluster`, for `slurm`.
 
     Raises:
         SweepError: if it cannot be had.
@@ -61,7 +61,8 @@ def make_engine(
         from kdprobe.sweeps.slurm import SlurmEngine
 
         options = override({}, slurm)
-        return SlurmEngine(order, cluster=str(options.pop("cluster", "slurm")), options=options)
+        ours = {key: options.pop(key) for key in ("cluster", "cells_per_job") if key in options}
+        return SlurmEngine(order, options=options, **ours)
     from kdprobe.sweeps.local import LocalEngine, make_slots, pick_start
 
     n_gpus, device = 0, pick_device(order.device).type

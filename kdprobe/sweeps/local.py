@@ -23,6 +23,7 @@ from typing import Any, Literal
 from kdprobe.errors import SweepError
 from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome
+from kdprobe.sweeps.worker import lost
 from kdprobe.user_code import child_command
 
 Start = Literal["fork", "spawn"]
@@ -233,9 +234,7 @@ class _Child:
             if "process" not in said:
                 return Outcome(**said)
             self._begun(said["process"])
-        status = self.process.wait() if status is None else status
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise ChildProcessError(f"its process {how}")
+        raise lost(self.process.wait() if status is None else status)
 
     def dismiss(self) -> None:
         """End it: it leaves when there can be no more cells."""

@@ -21,8 +21,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from kdprobe.errors import SweepError
 from kdprobe.sweeps.work import Order, ledger_of, task_of, work
+
+
+def prepare(order: Order) -> None:
+    """Import and read, before a process forks, what each of its forks would."""
+    with suppress(Exception):  # which each cell says
+        task_of(order)
+        ledger_of(order.folder)
+    gc.freeze()  # else each fork copies what was imported, to count who refers to it
+
+
+def lost(status: int) -> ChildProcessError:
+    """How a process at a cell ended, by its exit status as `Popen.returncode` has it."""
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return ChildProcessError(f"its process {how}")
 
 
 def _serve(order: Order, *, forks: bool) -> None:
@@ -30,10 +43,7 @@ def _serve(order: Order, *, forks: bool) -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no reply
     if forks:
-        task_of(order)  # imported once
-        with suppress(SweepError):  # which each cell would say
-            ledger_of(order.folder)  # read once
-        gc.freeze()  # else each fork copies what was imported, to count who refers to it
+        prepare(order)
     else:
         _keep_from_children(replies)
     for line in sys.stdin:

@@ -1,18 +1,26 @@
 """The Slurm engine: on a real cluster of one node where Slurm is installed, and on submitit's stand-in for one."""
 
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 
 import pytest
 
+from kdprobe.config import override
+from kdprobe.distillers import option_types
 from kdprobe.errors import SweepError
+from kdprobe.recipe import read_recipe
 from kdprobe.sweeps.attempts import read_attempt
+from kdprobe.sweeps.cells import make_cells
 from kdprobe.sweeps.driver import Driver
+from kdprobe.sweeps.ledger import begin
 from kdprobe.sweeps.slurm import SlurmEngine
-from kdprobe.sweeps.work import Order
+from kdprobe.sweeps.work import Order, work
 from tests import small_sweeps as sweeps
 from tests.kdprobe.sweeps.test_engines import check_all_done, drive, n_done, order_of, running
 from tests.slurm_cluster import LONGEST_ARRAY, missing, said, slurm_cluster
@@ -89,13 +97,17 @@ def test_cells_are_killed_cancelled_and_put_back(tmp_path, cluster, capfd, caplo
     assert "sacct" not in printed.out + printed.err + caplog.text  # a logger may write where it was first imported
 
 
-def test_more_cells_than_an_array_may_have(tmp_path, cluster):
-    ledger = sweeps.ledger(tmp_path / "s", rates=(0.3, 0.5), n_seeds=2)
-    assert len(ledger.cells) == 2 * LONGEST_ARRAY
-    tally = drive(ledger, engine_of(ledger, "instant"))
-    assert (tally.done, tally.tries) == (len(ledger.cells), len(ledger.cells))
-    arrays = {log.name.partition("_")[0] for log in (ledger.path / "logs" / "slurm").glob("*_log.out")}
-    assert len(arrays) == 2
+def test_two_hundred_cells_in_arrays(tmp_path, cluster, capfd, caplog):
+    ledger = sweeps.ledger(tmp_path / "s", n_seeds=8)
+    assert len(ledger.cells) == 200
+    tally = drive(ledger, engine_of(ledger, "instant", cells_per_job=25))
+    assert (tally.done, tally.tries) == (200, 200)
+    check_all_done(ledger, 200)
+    assert len(list(ledger.attempts.iterdir())) == 200, "each cell was begun once"
+    arrays = Counter(log.name.partition("_")[0] for log in (ledger.path / "logs" / "slurm").glob("*_log.out"))
+    assert list(arrays.values()) == [LONGEST_ARRAY] * 2, "eight jobs"
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_jobs_outlive_their_driver_and_its_successor_takes_what_they_leave(tmp_path, cluster):
@@ -109,21 +121,22 @@ def test_jobs_outlive_their_driver_and_its_successor_takes_what_they_leave(tmp_p
     check_all_done(ledger, n_cells=2)
 
 
-def test_a_cell_near_its_time_limit_is_put_back_and_goes_on(tmp_path, cluster):
-    ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=1)
-    (cell,) = ledger.cells
-
-    def warn():  # with what Slurm sends before the limit
-        until(lambda: running(ledger))
-        subprocess.run(["scancel", "--signal=USR2", *jobs(cluster)], check=True)
-
-    warning = threading.Thread(target=warn)
-    warning.start()
-    tally = drive(ledger, engine_of(ledger, "long"))
-    warning.join()
+def test_a_cell_longer_than_its_time_limit_is_put_back_and_goes_on_to_the_same_bytes(tmp_path, cluster):
+    """Nobody but Slurm stops it: its epoch takes 69 seconds, the shortest limit there is is a minute."""
+    base = override(read_recipe("digits/resnet8"), ["training.epochs=1", "data.workers=1"])
+    cells = make_cells(base, [{"seed": 0}], option_types())
+    stopped, quiet = (begin(tmp_path / name, cells) for name in ("stopped", "quiet"))
+    limit = {"timeout_min": 1, "slurm_signal_delay_s": 20, "cpus_per_task": 2}
+    tally = drive(stopped, engine_of(stopped, "slow_at_first", options=limit))
     assert (tally.done, tally.tries) == (1, 1), "Slurm itself puts the job back"
-    assert read_attempt(ledger.attempts, cell.id, 2).ended
-    check_all_done(ledger, n_cells=1)
+    log = (stopped.path / "logs" / f"{cells[0].id}.log").read_text()
+    steps = [int(step) for step in re.findall(r"stopped by SIGTERM in epoch 1 after step (\d+)", log)]
+    assert 0 < steps[0] < 23
+    assert steps == sorted(steps), "it may be stopped again where processors are busy"
+    assert read_attempt(stopped.attempts, cells[0].id, len(steps) + 1).ended
+    assert work(Order(quiet.path, device="cpu"), cells[0].id, cells[0].config).name == "done"
+    one, other = (ledger.run(cells[0].id).path / "last.safetensors" for ledger in (stopped, quiet))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_cells_that_are_left_are_cancelled_with_the_sweep(tmp_path, cluster):

@@ -900,6 +900,7 @@ class TestSlots:
 
 
 SWEEP = ["sweep", "digits/resnet8", "--out", "s", "--grid"]
+SLURM = [*SWEEP, "seed=1", "--engine", "slurm", "--slurm"]
 DROPOUT = ["sweep-dropout", "digits/dropout-sweep", "--teacher", "t.safetensors", "--out", "s"]
 BAD = {
     "rates": ([*DROPOUT, "--rates", "0.5,1.0"], "--rates takes numbers in [0, 1), separated by commas, but got '1.0'"),
@@ -925,7 +926,9 @@ BAD = {
         "--slots is for --engine local, not for ray",
     ),
     "slurm": ([*SWEEP, "seed=1", "--slurm", "timeout_min=5"], "--slurm is for --engine slurm, not for local"),
-    "no slurm": ([*SWEEP, "seed=1", "--engine", "slurm", "--slurm", "x=1"], "Slurm cannot be used as asked"),
+    "no slurm": ([*SLURM, "x=1"], "Slurm cannot be used as asked"),
+    "no cells": ([*SLURM, "cells_per_job=0"], "--slurm cells_per_job must be a whole number, at least 1, but is 0"),
+    "no such cluster": ([*SLURM, "cluster=debug"], "--slurm cluster must be slurm or local, but is debug"),
     "no cluster": (
         [*SWEEP, "seed=1", "--engine", "ray", "--address", "here"],
         "a cluster's address is auto or HOST:PORT, but got 'here'",
