@@ -27,7 +27,7 @@ from kdprobe.sweeps.cells import Cell
 from kdprobe.sweeps.work import Order, Outcome, work
 from kdprobe.sweeps.worker import lost, prepare
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 #: a cell's id, its configuration and the number of the attempt at it that was given up
 _Given = tuple[str, dict[str, Any], int]
 
@@ -239,7 +239,7 @@ class _Asked(NamedTuple):
     future: Future[Outcome]
 
 
-def _batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def _batches(items: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
