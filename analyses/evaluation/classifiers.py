@@ -17,12 +17,14 @@ from torch.nn import functional as F
 from kdprobe.data.augment import generator
 from kdprobe.data.dataset import stratified
 from kdprobe.errors import AnalysisError
+from kdprobe.features.rounding import column_errors
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 4))
 HELD_OUT = 0.2
 TEMPERATURE = 0.07
 _PATIENCE = 2  # values of C in a row that are worse than the best, after which no larger ones are tried
 _ITERATIONS = 1000
+_EQUAL = 1e-12  # how far cosines of equal features are apart by rounding, at most
 _CHUNK = 1024  # test images that are compared with all training images at a time
 
 
@@ -52,7 +54,8 @@ def linear_probe(
 ) -> LinearProbe:
     """Scikit-learn's logistic regression, learnt from training images.
 
-    Features are standardised by the mean and standard deviation of the training images. The inverse strength of the
+    Features are standardised by the mean and standard deviation of the training images; those that these vary by
+    rounding alone count as constant. The inverse strength of the
     penalty, C, is the one with the best accuracy on a part of the training images that the others are fitted without;
     of several that are equally good, as happens with few images, the one whose probabilities are better, by their log
     loss. With it, the classifier is fitted to all of them.
@@ -72,7 +75,7 @@ def linear_probe(
     """
     _refuse_one_class(labels)
     mean, std = features.double().mean(0), features.double().std(0, correction=0)
-    scale = torch.where(std > 0, std, 1.0)
+    scale = torch.where(std > column_errors(features), std, torch.inf)  # what varies by rounding alone is left out
     x, shown_x = (((part.double() - mean) / scale).numpy() for part in (features, shown))
     y = labels.numpy()
     fitted, judged = (part.numpy() for part in stratified(labels, held_out, generator(seed, 0, 0)))
@@ -114,6 +117,9 @@ def nearest_neighbours(
 ) -> Float64[ndarray, "m C"]:
     """Votes of the training images that are most alike by cosine, the more alike, the weightier.
 
+    Training images that are equally alike, but for rounding, share the votes that are left for them, so that their
+    order does not matter.
+
     Args:
         features: of the training images.
         labels: their classes, from 0.
@@ -140,8 +146,12 @@ def nearest_neighbours(
     known, asked = (F.normalize(part.double(), dim=1) for part in (features, shown))
     shares = []
     for part in torch.split(asked, _CHUNK):
-        cosine, index = (part @ known.T).topk(neighbours, dim=1)
-        votes = ((cosine - cosine[:, :1]) / temperature).exp()
+        cosine = part @ known.T
+        least = cosine.topk(neighbours, dim=1).values[:, -1:]
+        near, index = cosine.topk(int((cosine >= least - _EQUAL).sum(1).amax()), dim=1)
+        ahead, level = near > least + _EQUAL, (near - least).abs() <= _EQUAL
+        left = (neighbours - ahead.sum(1, keepdim=True)) / level.sum(1, keepdim=True)
+        votes = (ahead + left * level) * ((near - near[:, :1]) / temperature).exp()
         count = torch.zeros(len(part), n_classes, dtype=torch.float64).scatter_add_(1, labels[index], votes)
         shares.append(count / count.sum(1, keepdim=True))
     found: Float64[ndarray, "m C"] = torch.cat(shares).numpy()

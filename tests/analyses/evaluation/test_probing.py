@@ -82,6 +82,37 @@ def test_neighbours_vote_as_in_scikit_learn():
     assert (one[:, 4] == 0).all()
 
 
+def test_features_that_vary_by_rounding_alone_do_not_reach_a_linear_probe():
+    x, y, shown, _ = blobs()
+    plain = linear_probe(x, y, shown, n_classes=4)
+    noise = 3.7 * (1 + 1e-7 * torch.randn(480, 60, generator=torch.Generator().manual_seed(0)))
+    one_apart = torch.full((480, 60), 3.7e9)
+    one_apart[0] *= 1 + 2e-7
+    one_apart[240:] *= 1 + 4e-7
+    for rounded in (noise, one_apart):
+        found = linear_probe(torch.cat([x, rounded[:240]], 1), y, torch.cat([shown, rounded[240:]], 1), n_classes=4)
+        np.testing.assert_allclose(found.probabilities, plain.probabilities, atol=1e-9)
+
+
+def test_neighbours_that_are_equally_alike_share_the_votes_in_any_order():
+    x, y, shown, _ = blobs()
+    x, y = x[:20].relu()[torch.arange(240) % 20], torch.arange(240) % 7 % 3
+    shown = torch.cat([shown, torch.zeros(1, 6)])
+    found = nearest_neighbours(x, y, shown, n_classes=3, neighbours=20)
+    order = torch.randperm(240, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(nearest_neighbours(x[order], y[order], shown, n_classes=3), found, atol=1e-12)
+    np.testing.assert_allclose(found[-1], torch.bincount(y) / 240, atol=1e-6)  # like none, and so like all
+    two = nearest_neighbours(
+        torch.tensor([[1.0, 0], [0, 1], [1, 1], [1, 1]]),
+        torch.tensor([0, 1, 0, 1]),
+        torch.tensor([[2.0, 0]]),
+        n_classes=2,
+        neighbours=2,
+    )  # the second neighbour is half of each class
+    late = np.exp((0.5**0.5 - 1) / 0.07)
+    np.testing.assert_allclose(two, [[(1 + late / 2) / (1 + late), late / 2 / (1 + late)]])
+
+
 def test_what_no_probe_can_learn_is_refused():
     x, y, shown, _ = blobs(n=20)
     for probe in (linear_probe, nearest_neighbours):
