@@ -96,17 +96,23 @@ def groups_of_images(path: Path, index: Tensor) -> Tensor:
         a number for each sample [n].
 
     Raises:
-        AnalysisError: if there is no such file, it is no text, or it has fewer lines than there are images.
+        AnalysisError: if there is no such file, it is no text, it has another number of lines than there are images, or
+            a blank one. Where samples of the data set are missing, more lines than the last sample needs are taken.
     """
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise AnalysisError(f"{path} cannot be read as text: {why}") from error
-    if len(lines) <= int(index.max()):
+    n_images, whole = int(index.max()) + 1, len(index.unique()) == int(index.max()) + 1  # whole: no image is missing
+    if len(lines) < n_images or (whole and len(lines) > n_images):
         raise AnalysisError(
-            f"{path} has {len(lines)} lines, but there are at least {int(index.max()) + 1} images; give a line for "
-            "each image, in the order of the data set"
+            f"{path} has {len(lines)} lines, but there are {'' if whole else 'at least '}{n_images} images; give a line "
+            "for each image, in the order of the data set, and none above them"
+        )
+    if blank := [number for number, line in enumerate(lines, 1) if not line.strip()]:
+        raise AnalysisError(
+            f"line {blank[0]} of {path} is blank; give each image a group, of its own where it has none"
         )
     numbers = {line: number for number, line in enumerate(dict.fromkeys(lines))}
     return torch.tensor([numbers[line] for line in lines])[index]

@@ -224,6 +224,13 @@ def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(feature
     path.write_text("\n".join(names[:84]))
     with pytest.raises(AnalysisError, match="has 84 lines, but there are at least 85 images; give a line for each"):
         groups_of_images(path, features.index)
+    assert groups_of_images(path, torch.arange(84)).tolist() == [0] * 5 + [1 + place // 2 for place in range(79)]
+    path.write_text("\n".join(["patient", *names[:84]]) + "\n")
+    with pytest.raises(AnalysisError, match=r"has 85 lines, but there are 84 images; .*, and none above them"):
+        groups_of_images(path, torch.arange(84))
+    path.write_text("\n".join([*names[:84], " "]))
+    with pytest.raises(AnalysisError, match=r"line 85 of .*patients.txt is blank; give each image a group"):
+        groups_of_images(path, features.index)
     with pytest.raises(AnalysisError, match=r"none.txt cannot be read as text: No such file or directory"):
         groups_of_images(tmp_path / "none.txt", features.index)
 
