@@ -7,8 +7,10 @@ from before it except through it: the rest of the network can be run from it alo
 
 import threading
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
@@ -16,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from kdprobe.models.watched.axes import BATCH, CHANNEL, COLUMN, ROW, UNKNOWN, Meaning, fresh, merged, unknown
@@ -26,6 +29,7 @@ from kdprobe.models.watched.samples import copied, images_in, is_list, tensors_i
 
 _MARK, _ROLE = "_kdprobe_meaning", "_kdprobe_role"
 _state = threading.local()
+_OF_MODULES = frozenset(vars(nn.Module()))
 _NO_DATA = ("_like", "new_", "size", "requires_grad")  # results that do not depend on the values of their arguments
 
 
@@ -163,22 +167,44 @@ def trace(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], ca
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a forward pass may change in a module: attributes, such as counters, and buffers, such as queues."""
+    """What a forward pass may change in a module: attributes, such as counters, buffers, such as queues, and lists.
+
+    Attributes:
+        module: of these.
+        training: its mode.
+        attributes: by name.
+        buffers: by name.
+        inside: tensors, lists, dictionaries, sets and queues of both, each with a copy of what it holds.
+    """
 
     module: nn.Module
     training: bool
     attributes: dict[str, Any]
     buffers: dict[str, Tensor | None]
-    values: dict[str, Tensor]
+    inside: list[tuple[Any, Any]]
 
 
 def _state_of(module: nn.Module) -> _Kept:
     lazy = hasattr(module, "_initialize_hook")  # its first pass makes its parameters, which stay
     if lazy or isinstance(module, torch.jit.ScriptModule):
-        return _Kept(module, module.training, {}, {}, {})
+        return _Kept(module, module.training, {}, {}, [])
+    own = [value for name, value in vars(module).items() if name not in _OF_MODULES]
     buffers = dict(module._buffers)
-    values = {name: value.detach().clone() for name, value in buffers.items() if value is not None}
-    return _Kept(module, module.training, dict(vars(module)), buffers, values)
+    inside = [(one, one.detach().clone() if isinstance(one, Tensor) else copy(one)) for one in _within([own, buffers])]
+    return _Kept(module, module.training, dict(vars(module)), buffers, inside)
+
+
+def _within(values: Any, seen: dict[int, Any] | None = None) -> Iterator[Any]:
+    """Tensors other than parameters, and containers, of nested containers; each once, the outer ones first."""
+    seen = {} if seen is None else seen
+    for value in _members(values):
+        if id(value) in seen or isinstance(value, nn.Parameter):
+            continue
+        if isinstance(value, Tensor | list | dict | set | deque):
+            seen[id(value)] = value
+            yield from tensors_in(value) if isinstance(value, Tensor) else [value]
+        if isinstance(value, tuple | list | dict | set | deque):
+            yield from _within(value, seen)
 
 
 def _put_back(kept: list[_Kept]) -> None:
@@ -191,10 +217,17 @@ def _put_back(kept: list[_Kept]) -> None:
         vars(one.module).update(one.attributes)
         one.module._buffers.clear()
         one.module._buffers.update(one.buffers)
-        for name, value in one.values.items():
-            buffer = one.buffers[name]
-            if buffer is not None and buffer.shape == value.shape and not torch.equal(buffer, value):
-                buffer.copy_(value)
+        for held, before in one.inside:
+            if isinstance(held, Tensor):
+                if held.shape == before.shape and not torch.equal(held, before):
+                    held.copy_(before)
+            elif [*map(id, _members(held))] != [*map(id, _members(before))]:
+                held.clear()
+                held.extend(before) if isinstance(held, list | deque) else held.update(before)
+
+
+def _members(container: Any) -> list[Any]:
+    return [*container, *container.values()] if isinstance(container, dict) else [*container]
 
 
 def is_watching() -> bool:
@@ -212,7 +245,7 @@ class _Watch(TorchFunctionMode):
         self._entered: dict[str, list[Meaning | None]] = {}
         self._edges: list[tuple[int, int]] = []
         self._written: set[int] = set()
-        self._by_place: dict[tuple[Any, ...], Meaning | None] = {}
+        self._by_place: dict[tuple[Any, ...], tuple[StorageWeakRef, Meaning | None]] = {}
         self._now = 0
         self.n_images = 0
 
@@ -283,14 +316,15 @@ class _Watch(TorchFunctionMode):
     def _mark(self, value: Tensor, meaning: Meaning | None) -> None:
         setattr(value, _MARK, meaning)
         if (place := _place(value)) is not None:
-            self._by_place[place] = meaning
+            self._by_place[place] = StorageWeakRef(value.untyped_storage()), meaning
 
     def _meaning(self, value: Tensor) -> Meaning | None:
         """The meaning of a tensor, also if an `autograd.Function` has wrapped it again, as reentrant checkpoints do."""
         if hasattr(value, _MARK) or id(value) in self._roles:
             found = getattr(value, _MARK, None)
             return found if isinstance(found, Meaning) else None
-        return self._by_place.get(_place(value) or ())
+        memory, meaning = self._by_place.get(_place(value) or (), (None, None))
+        return None if memory is None or memory.expired() else meaning  # another tensor may lie there since
 
     def _entering(self, args: Any, kwargs: Any) -> Iterator[tuple[Tensor, Meaning, tuple[int, ...]]]:
         for value in tensors_in([args, kwargs]):

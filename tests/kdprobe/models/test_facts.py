@@ -1,6 +1,7 @@
 """Layouts, prefix tokens and stages, of networks of all kinds, against what plain hooks give."""
 
 import warnings
+from collections import deque
 
 import pytest
 import timm
@@ -529,6 +530,49 @@ def test_a_watched_pass_puts_buffers_and_counters_back():
     model = Queue()
     reduced(model, ["conv"], "gap", torch.randn(4, 3, 8, 8))
     assert (model.count, float(model.seen)) == (4, 4.0)
+
+
+def test_a_watched_pass_puts_back_what_is_inside_lists_and_the_like():
+    class Notes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.passes, self.last, self.kinds = nn.Conv2d(3, 4, 3), [], {"before": [0]}, {"conv"}
+            self.total, self.latest = torch.zeros(1), deque([1, 2], maxlen=2)
+
+        def forward(self, x):
+            y = self.conv(x)
+            self.passes.append(y)
+            self.last["before"].append(len(x))
+            self.last["after"] = y
+            self.kinds.add("seen")
+            self.total += len(x)
+            self.latest.append(len(x))
+            return y
+
+    model = Notes()
+    passes, before = model.passes, model.last["before"]
+    trace(model, (torch.randn(2, 3, 8, 8),), {})
+    assert (model.passes, model.last, model.kinds) == ([], {"before": [0]}, {"conv"})
+    assert (float(model.total), list(model.latest)) == (0, [1, 2])
+    assert model.passes is passes
+    assert model.last["before"] is before
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_tensor_out_of_sight_is_not_taken_for_one_that_lay_there_before():
+    @torch.jit.script
+    def scripted(x: torch.Tensor) -> torch.Tensor:
+        return (x.flatten(1) * 3.0).sum(1, keepdim=True).expand(-1, 256).reshape(2, 4, 8, 8).contiguous()
+
+    class Scripted(nn.Module):
+        def forward(self, x):
+            return scripted(x)
+
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Scripted()) for _ in range(6)))
+    seen = trace(model, (torch.randn(2, 4, 8, 8),), {})
+    last = [call for call in seen.calls if call.kind == "Scripted"]
+    assert [call.meaning.worked for call in last] == [2, 4, 6, 8, 10, 12]
+    assert all(seen.is_cut(call) for call in seen.calls)
 
 
 def test_a_description_does_not_turn_channels_into_tokens():
