@@ -5,7 +5,6 @@ exception is a defect of ours and keeps its traceback.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class KdprobeError(Exception):
@@ -136,6 +135,8 @@ def near_matches(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
 
 def meant(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     """As `near_matches`, for what may also have a name that is not among `choices`: empty where nothing is near."""
+    from difflib import get_close_matches  # not at the top: a help looks for no matches
+
     alike = sorted({choice for choice in choices if max(len(choice), len(name)) <= _LONGEST})  # by every two letters
     close = get_close_matches(name, alike, n=limit, cutoff=0.6) if alike else []
     return "; did you mean " + " or ".join(map(repr, close)) + "?" if close else ""

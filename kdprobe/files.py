@@ -1,10 +1,8 @@
 """Files that are complete or absent (temporary name, fsync, rename), and locks on files that one process writes."""
 
 import errno
-import hashlib
 import os
 import re
-import secrets
 import socket
 import stat
 import sys
@@ -37,7 +35,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         FileError: if the file cannot be written.
     """
     path = Path(path)
-    process = f"{_place()}.{os.getpid()}.{secrets.token_hex(4)}"
+    process = f"{_place()}.{os.getpid()}.{os.urandom(4).hex()}"
     temporary = path.with_name(f".{_beginning(path.name)}.{process}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +68,7 @@ def require_writable(path: Path) -> None:
     missing = missing_folders(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(f".{_beginning(path.name)}.{_place()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        trial = path.with_name(f".{_beginning(path.name)}.{_place()}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
         trial.open("xb").close()
         trial.unlink()
     except OSError as error:
@@ -254,6 +252,8 @@ if sys.platform != "win32":
 
 def sha256(path: Path) -> str:
     """The hexadecimal sha256 of a file's bytes."""
+    import hashlib  # not at the top: helps and lists hash nothing
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,7 +9,6 @@ import inspect
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -152,6 +151,8 @@ def _called_own(function: Callable[..., Any], decided: dict[str, int], args: dic
 
 def place_in(function: Callable[..., Any], error: Exception) -> str:
     """FILE:LINE at which the user's code raised: the innermost in the file of a function, else the innermost of all."""
+    import traceback  # not at the top: helps and lists meet no error
+
     frames = traceback.extract_tb(error.__traceback__)
     own = inspect.unwrap(function).__code__.co_filename if hasattr(inspect.unwrap(function), "__code__") else None
     frame = ([one for one in frames if one.filename == own] or frames)[-1]

@@ -6,7 +6,6 @@ is what `import figures` finds. Whatever kdprobe would do with it, it would not 
 
 import os
 import sys
-import traceback
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +48,8 @@ def hidden_module(error: BaseException | None) -> str | None:
 
 def _asker(error: BaseException) -> Path:
     """The file whose code met with an error."""
+    import traceback  # not at the top: helps and lists meet no error
+
     frames = traceback.extract_tb(error.__traceback__)
     return Path(frames[-1].filename if frames else "").resolve()
 

@@ -8,7 +8,6 @@ in a PNG a text chunk `kdprobe`, in other formats a comment in the last line. A 
 file beside which it is written holds its sha256, as results do in their `meta`.
 """
 
-import hashlib
 import json
 import struct
 import zlib
@@ -190,7 +189,7 @@ def sealed(content: bytes, kind: str, suffix: str, beside: Mapping[str, str] = M
         suffix: ending of the file's name, which decides its format.
         beside: the sha256 of each CSV file beside it.
     """
-    seal = {"kind": kind, "sha256": hashlib.sha256(content).hexdigest(), **({"beside": dict(beside)} if beside else {})}
+    seal = {"kind": kind, "sha256": _digest(content), **({"beside": dict(beside)} if beside else {})}
     text = json.dumps(seal).replace("--", "\\u002d\\u002d").encode()  # which would end a comment
     if suffix == ".png":
         chunk = _KEYWORD + text
@@ -211,8 +210,13 @@ def read_seal(path: Path) -> Seal | None:
         seal = json.loads(text)
     except (OSError, ValueError, LookupError, RecursionError):
         return None
-    digest = hashlib.sha256(content).hexdigest()
-    return seal if isinstance(seal, dict) and seal.get("sha256") == digest else None
+    return seal if isinstance(seal, dict) and seal.get("sha256") == _digest(content) else None
+
+
+def _digest(content: bytes) -> str:
+    import hashlib  # not at the top: helps and lists hash nothing
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _unsealed(data: bytes, suffix: str) -> tuple[bytes, bytes]:
