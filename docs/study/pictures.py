@@ -163,7 +163,7 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
     ),
     *(
         (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"])
-        for name in ("headless-resnet8", "dinov2-mobilenetv2")
+        for name in ("dinov2-readings", "headless-resnet8", "dinov2-mobilenetv2")
     ),
     *(
         wanted
