@@ -5,6 +5,7 @@ from pathlib import Path
 
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
+from analyses.knowledge.groups import SampleGroups
 from analyses.similarity.null import enough_permutations
 from analyses.stored_pair import StoredNetwork, open_pair
 from kdprobe.devices import exact_float32
@@ -29,6 +30,9 @@ def files_cka(
     shard: tuple[int, int] = (0, 1),
 ) -> CKAResult:
     """CKA of stored layers; no more than one minibatch of one layer is held in memory as features.
+
+    Samples of one index in a minibatch, such as several views of one image, are not independent: they count as one
+    image, with the mean of their features.
 
     Args:
         paths: one feature file that holds both networks, or the teacher's and the student's.
@@ -66,9 +70,13 @@ def files_cka(
         size, n, index = batch_size or pair.store.batch_size, pair.store.n_samples, pair.store.index
         for number in range(shard[0], -(-n // size), shard[1]):
             start = number * size
-            if sums.accepts(min(size, n - start)):
-                teacher, student = _grams(pair.teacher, rows, start, size), _grams(pair.student, columns, start, size)
-                sums.add(teacher, student, number=number, groups=index[start : start + size])
+            images = SampleGroups.of(index[start : start + size], min(size, n - start))
+            if sums.accepts(images.count):
+                teacher, student = (
+                    _grams(side, layers, start, size, images)
+                    for side, layers in ((pair.teacher, rows), (pair.student, columns))
+                )
+                sums.add(teacher, student, number=number)
         held = dict.fromkeys(side.store.reduce.replace("whole", "flatten") for side in pair.sides.values())
         facts, origin = pair.facts() | {"reduce": " and ".join(held)}, provenance(**pair.origin())
     if shard[1] > 1:
@@ -76,10 +84,11 @@ def files_cka(
     return sums.result(confidence=confidence, calibrated=calibrate, facts=facts, provenance=origin)
 
 
-def _grams(side: StoredNetwork, layers: Sequence[str], start: int, size: int) -> Grams:
+def _grams(side: StoredNetwork, layers: Sequence[str], start: int, size: int, images: SampleGroups) -> Grams:
     found = {}
     for layer in layers:
         values = side.minibatch(layer, start, size)
         with located(f"samples from {start} on of the {side.role}, layer {layer!r}"):
-            found[layer] = values if side.store.content == "grams" else centred_gram(values)
+            gram = values if side.store.content == "grams" else centred_gram(values)
+            found[layer] = gram if images.single else images.means(images.means(gram).mT)
     return found

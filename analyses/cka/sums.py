@@ -87,7 +87,6 @@ class HSICSums:
         student: Grams,
         *,
         number: int | None = None,
-        groups: Tensor | None = None,
         orders: Iterable[Tensor] | None = None,
     ) -> None:
         """Add one minibatch.
@@ -96,14 +95,13 @@ class HSICSums:
             teacher: Gram matrix [n, n] of each layer.
             student: the same samples' Gram matrices of the student's layers.
             number: of the minibatch among all; the next one if not given.
-            groups: samples of equal numbers [n] are permuted together.
             orders: of the student's samples [n], as many as `permutations`; random ones if not given.
 
         Raises:
             AnalysisError: for fewer than 4 samples, or other layers than in the minibatch before.
         """
         terms = self.terms(*map(_stacked, (teacher, student)))
-        self.add_terms(terms, fetched(*terms.values), number=number, groups=groups, orders=orders)
+        self.add_terms(terms, fetched(*terms.values), number=number, orders=orders)
 
     def terms(self, teacher: LayerGrams, student: LayerGrams) -> "Terms":
         """What a minibatch adds, without waiting for the device.
@@ -123,7 +121,6 @@ class HSICSums:
         values: Sequence[Array],
         *,
         number: int | None = None,
-        groups: Tensor | None = None,
         orders: Iterable[Tensor] | None = None,
     ) -> None:
         """Add a minibatch's terms.
@@ -132,7 +129,6 @@ class HSICSums:
             terms: of the minibatch.
             values: the same as `terms.values`, on the host.
             number: as `add` takes it.
-            groups: the same.
             orders: the same.
 
         Raises:
@@ -152,7 +148,7 @@ class HSICSums:
         self._append(triple)
         if self.permutations:
             if orders is None:
-                orders = random_orders(n, self.permutations, seed=number, groups=groups)
+                orders = random_orders(n, self.permutations, seed=number)
             self._add_permuted(terms.rows, terms.columns, varied, orders)
 
     def gather(self) -> None:
