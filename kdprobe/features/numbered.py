@@ -16,6 +16,8 @@ from kdprobe.data import Batch, Split
 from kdprobe.errors import AnalysisError
 from kdprobe.features.minibatches import LABELS, SIZE, Forward, Minibatches, as_minibatches, n_samples
 
+_ENOUGH = 1024  # samples of which, whatever the classes, two are of one
+
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
@@ -127,15 +129,49 @@ def numbered_minibatches(
     """The same, by role; places are those in a split, or count from 0 in the order in which samples come.
 
     Raises:
-        AnalysisError: as `paired_minibatches`, or if a minibatch holds no tensor.
+        AnalysisError: as `paired_minibatches`, if a minibatch holds no tensor, or, by its end, if places of the samples
+            stand where classes are expected.
     """
-    start = 0
+    start, seconds = 0, _Seconds()
     for left, right in paired_minibatches(loader, student_loader, forward):
         count = counted_samples(left, forward)
         index = left.index.cpu() if isinstance(left, Batch) else torch.arange(start, start + count)
         labels = labels_of(left, count)
+        seconds.note(left, count)
         yield {"teacher": Minibatch(left, labels, index), "student": Minibatch(right, labels, index)}
         start += count
+        if start >= _ENOUGH:
+            seconds.check()
+    seconds.check()
+
+
+class _Seconds:
+    """What stands second in tuples of three or more: classes come again in a pass, places of samples do not."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, set[float]] = {}
+        self._again: set[int] = set()
+
+    def note(self, batch: Any, count: int) -> None:
+        """Look at a minibatch, as long as nothing came again in the second place."""
+        if not isinstance(batch, tuple | list) or len(batch) < 3 or 1 in self._again:
+            return
+        for place, part in enumerate(batch[1:], 1):
+            numbers = None if place in self._again else _numbers(part)
+            if numbers is not None and numbers.shape == (count,):
+                given, seen = numbers.tolist(), self._seen.setdefault(place, set())
+                if len(set(given)) < count or not seen.isdisjoint(given):
+                    self._again.add(place)
+                seen.update(given)
+
+    def check(self) -> None:
+        """Refuse numbers that never came again beside others that did."""
+        if self._again and 1 in self._seen and 1 not in self._again:
+            raise AnalysisError(
+                "what stands second in each minibatch, where classes are expected, is another number for each sample, "
+                f"as places are, while part {min(self._again) + 1} has numbers that come again, as classes do; give "
+                "images and classes first, or a mapping with a label"
+            )
 
 
 def counted_samples(batch: Any, forward: Forward | None) -> int:

@@ -148,6 +148,17 @@ def test_numbers_that_are_no_classes_are_refused(given, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_places_of_samples_in_front_of_classes_are_no_classes(tmp_path):
+    given = [(IMAGES[part], part, CLASSES[part]) for part in torch.randperm(40).split(8)]
+    with pytest.raises(AnalysisError, match=r"where classes are expected, .* while part 3 has numbers that come again"):
+        loader_features(Net(), Net(), given, **LAYERS)
+    with pytest.raises(AnalysisError, match=r"give images and classes first, or a mapping with a label"):
+        write_dump(Dump.over({"teacher": Net()}, given, layers=["act"]), tmp_path / "x.h5")
+    for right in ([(x, classes, part) for x, part, classes in given], [(x, part) for x, part, _ in given]):
+        found = loader_features(Net(), Net(), right, **LAYERS)
+        assert found.labels.tolist() == torch.cat([one for _, one, *_ in right]).tolist()
+
+
 def test_networks_that_overwrite_images_do_not_change_them_for_others(tmp_path):
     one, other = Net(), Net(1)
     batches = [(IMAGES[:20].clone(), CLASSES[:20]), (IMAGES[20:].clone(), CLASSES[20:])]
