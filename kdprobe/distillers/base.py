@@ -135,6 +135,11 @@ class Method(nn.Module):
             if key not in cls.Options.model_fields:
                 raise ConfigError(f"{cls.__name__}.search names {key!r}, which is no option of {cls.Options.__name__}")
 
+    @classmethod
+    def idle(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """Names of `search` that make no difference where the other options are these, so that they are not tuned."""
+        return ()
+
     def __init__(self, options: Section, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__()
         self.options = options

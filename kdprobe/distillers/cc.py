@@ -7,8 +7,9 @@ Two different losses go by this name. `kernel` compares matrices of similarities
 form behind the published figures: HobbitLong/RepDistiller has it from the authors, and Hao840/OFAKD repeats it.
 """
 
+from collections.abc import Collection, Mapping
 from math import exp, factorial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -112,9 +113,14 @@ class CC(Method):
     reference = "Peng et al. 2019"
     source = "Knowledge-Distillation-Zoo (`kernel`), RepDistiller's script for CIFAR-100 (`adjacent`)"
     published = "69.63 (CIFAR-100, ResNet56 to ResNet20, form adjacent)"
-    search = ranges(kernel_weight=around_weight(100.0), gamma=LogUniform(0.1, 1.6))
+    search = ranges(kernel_weight=around_weight(100.0), gamma=LogUniform(0.1, 1.6), adjacent_weight=around_weight(0.02))
     student_needs = teacher_needs = ("pooled",)
     options: CCOptions
+
+    @classmethod
+    def idle(cls, options: Mapping[str, Any]) -> Collection[str]:
+        """Each form has its own options."""
+        return ("kernel_weight", "gamma") if options["form"] == "adjacent" else ("adjacent_weight",)
 
     def __init__(self, options: CCOptions, student: Shapes, teacher: Shapes | None) -> None:
         super().__init__(options, student, teacher)

@@ -25,7 +25,8 @@ def contender(recipe: str, name: str) -> Contender:
 
     An entry of that section whose `name` is a method's is a variant: what it says is fixed and not tuned. Under the
     method's own name stand the published options of this setting, which are tuned as far as the method has a range
-    for them; a weight of 0 switches a term off, and stays.
+    for them; a weight of 0 switches a term off, and stays. Options that make no difference beside these
+    (`Method.idle`) are not tuned.
 
     Args:
         recipe: a file or a shipped recipe.
@@ -40,12 +41,13 @@ def contender(recipe: str, name: str) -> Contender:
     kind, said = KNOWN_METHODS[method["name"]], values["method"].keys() - {"name"}
     off = {key for key in said if isinstance(kind.search.get(key), LogUniform) and not method[key]}
     fixed = said if name != method["name"] else said - (kind.search.keys() - off)
+    left = fixed.union(kind.idle(method))
     return Contender(
         name,
         method["name"],
         fixed={option: method[option] for option in method if option in fixed},
-        published={option: method[option] for option in kind.search if option not in fixed},
-        search={option: None if option in fixed else span for option, span in kind.search.items()},
+        published={option: method[option] for option in kind.search if option not in left},
+        search={option: None if option in left else span for option, span in kind.search.items()},
         uses_teacher=kind.uses_teacher,
         source=kind.source,
     )

@@ -82,6 +82,16 @@ def test_a_weight_of_0_is_not_tuned(tmp_path):
     assert srd.cell({}, 0) == {"method.name": "srd", "method.kd_weight": 0.0, "seed": 0}
 
 
+def test_options_that_make_no_difference_are_not_tuned(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    methods = "methods: {cc: {}, next: {name: cc, form: adjacent}}\n"
+    recipe.write_text("data: {spec: digits}\nmodel: {name: resnet8}\n" + methods)
+    kernel, adjacent = contenders(str(recipe), ["cc", "next"])
+    tuned = [set(each.settings(3, 0.1)[trial]) - {RATE} for each in (kernel, adjacent) for trial in (0, 2)]
+    assert tuned == [{"method.kernel_weight", "method.gamma"}] * 2 + [{"method.adjacent_weight"}] * 2
+    assert adjacent.settings(1, 0.1)[0]["method.adjacent_weight"] == 0.02
+
+
 def test_trials_are_judged_on_held_out_images_and_finals_once():
     found = plan("plain", holdout=0.25, trial_epochs=0.5, assignments=["training.epochs=3"])
     trials, finals = found.trial_config, found.final_config
