@@ -66,9 +66,8 @@ def complexity(
 
     if not latency and (batch_size or threads or "tf32" in float32_settings().values()):
         raise ConfigError("--batch-size, --threads and --tf32 are for --latency; add it")
-    path = out / "complexity.npz"
+    path, networks = out / "complexity.npz", models_of(models, told)
     saving = Saving({path: "complexity"}, drawn=False, overwrite=overwrite, quiet=quiet)
-    networks = models_of(models, told)
     counted = [count(network) for network in networks]
     place: dict[str, Any] = {"device": device, "threads": threads, "quiet": quiet}
     measured = latencies(networks, (1, batch_size or 32), **place) if latency else None

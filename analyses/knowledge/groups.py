@@ -107,8 +107,8 @@ def groups_of_images(path: Path, index: Tensor) -> Tensor:
     n_images, whole = int(index.max()) + 1, len(index.unique()) == int(index.max()) + 1  # whole: no image is missing
     if len(lines) < n_images or (whole and len(lines) > n_images):
         raise AnalysisError(
-            f"{path} has {len(lines)} lines, but there are {'' if whole else 'at least '}{n_images} images; give a line "
-            "for each image, in the order of the data set, and none above them"
+            f"{path} has {len(lines)} lines, but there are {'' if whole else 'at least '}{n_images} images; give a "
+            "line for each image, in the order of the data set, and none above them"
         )
     if blank := [number for number, line in enumerate(lines, 1) if not line.strip()]:
         raise AnalysisError(
