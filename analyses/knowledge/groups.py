@@ -104,7 +104,8 @@ def groups_of_images(path: Path, index: Tensor) -> Tensor:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise AnalysisError(f"{path} cannot be read as text: {why}") from error
-    n_images, whole = int(index.max()) + 1, len(index.unique()) == int(index.max()) + 1  # whole: no image is missing
+    n_images = int(index.max()) + 1
+    whole = len(torch.unique(index)) == n_images  # no image of the data set is missing, as far as is known
     if len(lines) < n_images or (whole and len(lines) > n_images):
         raise AnalysisError(
             f"{path} has {len(lines)} lines, but there are {'' if whole else 'at least '}{n_images} images; give a "

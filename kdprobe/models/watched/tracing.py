@@ -316,7 +316,7 @@ class _Watch(TorchFunctionMode):
     def _mark(self, value: Tensor, meaning: Meaning | None) -> None:
         setattr(value, _MARK, meaning)
         if (place := _place(value)) is not None:
-            self._by_place[place] = StorageWeakRef(value.untyped_storage()), meaning
+            self._by_place[place] = StorageWeakRef(value.untyped_storage()), meaning  # type: ignore[no-untyped-call]
 
     def _meaning(self, value: Tensor) -> Meaning | None:
         """The meaning of a tensor, also if an `autograd.Function` has wrapped it again, as reentrant checkpoints do."""
@@ -324,7 +324,8 @@ class _Watch(TorchFunctionMode):
             found = getattr(value, _MARK, None)
             return found if isinstance(found, Meaning) else None
         memory, meaning = self._by_place.get(_place(value) or (), (None, None))
-        return None if memory is None or memory.expired() else meaning  # another tensor may lie there since
+        known = memory is not None and not memory.expired()  # type: ignore[no-untyped-call]
+        return meaning if known else None  # else another tensor may lie there since
 
     def _entering(self, args: Any, kwargs: Any) -> Iterator[tuple[Tensor, Meaning, tuple[int, ...]]]:
         for value in tensors_in([args, kwargs]):
