@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from analyses.arrays import as_tensor, fetched, takes_arrays
+from analyses.cka.minibatch_classes import classes_of, warn_of_few_classes
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import HSICSums
 from analyses.similarity.null import enough_permutations
@@ -127,8 +128,8 @@ def cka(
     Args:
         teacher: gives the rows.
         student: gives the columns.
-        loader: minibatches of images; those of fewer than 4 images are left out and counted. The samples of a Dataset
-            become minibatches of 64.
+        loader: minibatches of images, in random order; those of fewer than 4 images are left out and counted. The
+            samples of a Dataset become minibatches of 64, in one random order.
         teacher_layers: names, globs, `stages`, `leaves`, `all`, as `kdprobe.capture` takes them.
         student_layers: the same for the student.
         device: both networks are moved there; `auto`: the first CUDA device where there is one, else the CPU.
@@ -167,7 +168,7 @@ def cka(
     check_confidence(confidence)
     place = pick_device(device)
     n_permutations = enough_permutations(permutations, calibrated=calibrate, alpha=round(1 - confidence, 12))
-    sums = HSICSums(kernel, estimator, n_permutations)
+    sums, classes = HSICSums(kernel, estimator, n_permutations), list[Tensor]()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         one = stack.enter_context(GramCapture(teacher.to(place), teacher_layers, reduce=reduce, forward=forward))
@@ -175,10 +176,13 @@ def cka(
         pairs = paired_minibatches(loader, student_loader, forward)
         for number, (left, right) in zip(count(*shard), pairs, strict=False):
             n_samples = counted_samples(left, forward)
+            if (labels := classes_of(left, n_samples)) is not None:
+                classes.append(labels)
             if sums.accepts(n_samples):
                 shown = ((one, teacher, moved(left, place)), (other, student, moved(right, place)))
                 while not _added(sums, number, n_samples, shown):  # once, unless layers have changed
                     pass
+    warn_of_few_classes(classes, stacklevel=3)
     if shard[1] > 1:
         sums.gather()
     facts = {

@@ -22,8 +22,8 @@ from kdprobe.errors import AnalysisError, CaptureError, StoreError
 from kdprobe.features.capturing import Capture, capture
 from kdprobe.features.gram import centred_gram
 from kdprobe.features.gram_capture import GramCapture
-from kdprobe.features.minibatches import Forward, Minibatches, moved
-from kdprobe.features.numbered import InOrder, Minibatch
+from kdprobe.features.minibatches import Forward, Minibatches, fixed_order, moved
+from kdprobe.features.numbered import InOrder, Minibatch, order_of
 from kdprobe.features.parts import Part, divide, join
 from kdprobe.features.reducers import layout_after, reducer
 from kdprobe.features.shared_images import Views, located
@@ -58,6 +58,7 @@ class Dump:
         device: the device that the networks run on.
         forward: `forward(model, batch)` runs a network on a minibatch of any form.
         as_given: whether the images are prepared for the networks already, so that nothing is recorded of how.
+        order: places of the samples in the order in which they come [n_samples]; that of the places if not given.
 
     Example:
         >>> import torch
@@ -82,6 +83,7 @@ class Dump:
     device: str | torch.device = "cpu"
     forward: Forward | None = None
     as_given: bool = False
+    order: Tensor | None = None
 
     @classmethod
     def of(
@@ -91,6 +93,7 @@ class Dump:
         shown: dict[str, Any] = {"batch_size": batch_size, "device": device}
         minibatches = partial(views.minibatches, **shown, label="dump", quiet=quiet)
         facts: dict[str, Any] = {"n_samples": views.n_samples, "data": views.data, "shown": views.shown}
+        facts["order"] = fixed_order(views.n_samples)
         return cls(views.models, minibatches, **facts, **shown, **options)
 
     @classmethod
@@ -121,7 +124,8 @@ class Dump:
             layers = dict.fromkeys(models, layers)
         source = InOrder.of([*models], loader, student_loader, forward)
         facts = source, source.n_samples, source.batch_size, layers
-        return cls(models, *facts, forward=forward, as_given=not isinstance(loader, Split), **options)
+        given: dict[str, Any] = {"as_given": not isinstance(loader, Split), "order": order_of(loader)}
+        return cls(models, *facts, forward=forward, **given, **options)
 
 
 @exact_float32
@@ -353,7 +357,8 @@ def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str]
             f"{store.path} is the beginning of another dump: {'; '.join(different)}; resume with what it began with, "
             "or give another name"
         )
-    if not torch.equal(store.index, torch.arange(part.start, part.stop)[: store.n_samples]):
+    order = torch.arange(dump.n_samples) if dump.order is None else dump.order
+    if not torch.equal(store.index, order[part.start : part.stop][: store.n_samples]):
         raise StoreError(
             f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in order"
         )

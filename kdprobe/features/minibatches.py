@@ -32,6 +32,15 @@ LABELS = ("labels", "label", "targets", "target")
 SIZE = 64  # of the minibatches of a Dataset
 
 
+def fixed_order(n: int) -> Tensor:
+    """A random order of n samples [n], the same each time.
+
+    Folders of images are sorted by class, and minibatches of one or two classes do not show what networks have in
+    common over all of them.
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+
+
 def as_minibatches(loader: Any, *, name: str = "loader") -> Iterable[Any]:
     """Something that gives minibatches.
 

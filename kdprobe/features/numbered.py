@@ -3,18 +3,18 @@
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from kdprobe.data import Batch, Split
 from kdprobe.errors import AnalysisError
-from kdprobe.features.minibatches import LABELS, SIZE, Forward, Minibatches, as_minibatches, n_samples
+from kdprobe.features.minibatches import LABELS, SIZE, Forward, Minibatches, as_minibatches, fixed_order, n_samples
 
 _ENOUGH = 1024  # samples of which, whatever the classes, two are of one
 
@@ -36,12 +36,12 @@ def paired_minibatches(
     Raises:
         AnalysisError: if the two show different images, or one may show an image twice in a minibatch.
     """
-    left_loader = as_minibatches(loader)
+    left_loader = _minibatches(loader)
     if student_loader is None:
         _check_order(left_loader)
         yield from ((batch, batch) for batch in left_loader)
         return
-    right_loader = as_minibatches(student_loader, name="student_loader")
+    right_loader = _minibatches(student_loader, name="student_loader")
     for each in (left_loader, right_loader):
         if _check_order(each).shuffled:
             raise AnalysisError(
@@ -51,6 +51,23 @@ def paired_minibatches(
         if left is None or right is None or not _same_samples(left, right, forward):
             raise AnalysisError(f"minibatch {number} holds different images for the student and the teacher")
         yield left, right
+
+
+def order_of(loader: Minibatches) -> Tensor | None:
+    """Places of the samples [n] of what becomes minibatches here, in their order; None for what gives minibatches."""
+    if isinstance(loader, Split) or (isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)):
+        return fixed_order(len(loader))  # type: ignore[arg-type]
+    return None
+
+
+def _minibatches(loader: Minibatches, *, name: str = "loader") -> Iterable[Any]:
+    """As `as_minibatches`; what becomes minibatches here comes in the order of `order_of`."""
+    order = order_of(loader)
+    if order is None:
+        return as_minibatches(loader, name=name)
+    if isinstance(loader, Split):
+        return (replace(batch, index=order[batch.index]) for batch in as_minibatches(loader.take(order)))
+    return DataLoader(loader, SIZE, sampler=order.tolist())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -126,16 +143,17 @@ def _same_samples(left: Any, right: Any, forward: Forward | None) -> bool:
 def numbered_minibatches(
     loader: Minibatches, student_loader: Minibatches | None = None, forward: Forward | None = None
 ) -> Iterator[dict[str, Minibatch]]:
-    """The same, by role; places are those in a split, or count from 0 in the order in which samples come.
+    """The same, by role; places are those in a split or data set, or count from 0 in the order in which samples come.
 
     Raises:
         AnalysisError: as `paired_minibatches`, if a minibatch holds no tensor, or, by its end, if places of the samples
             stand where classes are expected.
     """
-    start, seconds = 0, _Seconds()
+    start, order, seconds = 0, order_of(loader), _Seconds()
     for left, right in paired_minibatches(loader, student_loader, forward):
         count = counted_samples(left, forward)
-        index = left.index.cpu() if isinstance(left, Batch) else torch.arange(start, start + count)
+        places = torch.arange(start, start + count) if order is None else order[start : start + count]
+        index = left.index.cpu() if isinstance(left, Batch) else places
         labels = labels_of(left, count)
         seconds.note(left, count)
         yield {"teacher": Minibatch(left, labels, index), "student": Minibatch(right, labels, index)}

@@ -13,6 +13,7 @@ from kdprobe.data import AS_IT_IS, Batch, Shown, Split, View, evaluation_batches
 from kdprobe.data.judged import load_judged
 from kdprobe.devices import sent, usable_processors
 from kdprobe.errors import AnalysisError, CaptureError, ConfigError
+from kdprobe.features.minibatches import fixed_order
 from kdprobe.models.checkpoint import facts_for, load
 from kdprobe.models.creation import model_info
 from kdprobe.models.description import shown_as
@@ -61,12 +62,12 @@ class Views:
         label: str = "",
         quiet: bool = True,
     ) -> Iterator[dict[str, Batch]]:
-        """Minibatches of the images in their order, each as every role sees it.
+        """Minibatches of the images in the order of `fixed_order`, each as every role sees it.
 
         Roles of the same input size share one batch.
 
         Args:
-            start: the first image.
+            start: the first place in that order.
             stop: the end, exclusive; all images if not given.
             batch_size: images per minibatch; the last one has the remainder.
             shard: (r, k) yields minibatches r, r + k, ..., for process r of k.
@@ -74,7 +75,7 @@ class Views:
             label: what the progress on standard error is called.
             quiet: show no progress.
         """
-        minibatches = torch.split(torch.arange(self.n_samples)[start:stop], batch_size)
+        minibatches = torch.split(fixed_order(self.n_samples)[start:stop], batch_size)
         order = torch.cat([torch.arange(0), *minibatches[shard[0] :: shard[1]]])  # a short minibatch is the last one
         if not len(order):
             return
