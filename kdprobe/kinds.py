@@ -27,6 +27,7 @@ picture, name what draws that under `kdprobe.figures`; a kind without a picture 
 package registers may hold any numbers and any JSON values; it is saved, loaded and shown as a table.
 """
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -91,6 +92,14 @@ _NEIGHBOUR = {"teacher_rate": Number(SHARE), "student_rate": Number(SHARE), **_D
 def _of_both(**of: Any) -> dict[str, Any]:
     return {f"{who}_{name}": each for who in ("teacher", "student") for name, each in of.items()}
 
+
+_OF_SAMPLES = {  # earlier results have none
+    **dict.fromkeys(("index", "labels"), Values("samples", "whole", within=COUNT, required=False)),
+    **_of_both(
+        general_by_sample=Values("pairs samples", required=False),
+        specific_by_sample=Values("pairs samples", within=COUNT, required=False),
+    ),
+}
 
 KINDS = {
     **ANSWER_KINDS,
@@ -276,6 +285,7 @@ KINDS = {
             **_of_both(probe=Values("pairs parts interval", nan="all", required=False)),
             "rates": Values("rates", within=SHARE, rising=True, required=False),
             **_of_both(by_rate=Values("pairs rates interval", nan="some", required=False)),
+            **_OF_SAMPLES,
         },
         facts={
             **_PAIR,
@@ -292,11 +302,12 @@ KINDS = {
             "undefined": List(Record({"pair": COUNTED, "quantity": Text(), "reason": Text()})),
             "left_out": List(_CELL, required=False),
         },
-        provenance=ORIGIN,
+        provenance={**ORIGIN, **dict.fromkeys(("teacher", "student"), replace(NETWORK, required=False))},
         together=[
             ("teacher_probe", "student_probe"),
             tuple(_of_both(rank=None, used=None, held=None)),
             ("rates", "teacher_by_rate", "student_by_rate"),
+            tuple(_OF_SAMPLES),
         ],
     ),
     "knowledge-comparison": Kind(

@@ -186,8 +186,13 @@ def training_result(names: tuple[str, ...] = ("teacher", "plain", "kd", "dropkd"
     return Result("training", arrays, {"names": list(names)}, origin)
 
 
-def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = False, name: str = "resnet8") -> Result:
-    """A decomposition; `measured` with dimensions, CKA and probes, some of them undefined; `rates` as by DropKD."""
+def knowledge_result(
+    n_pairs: int = 3, *, measured: bool = False, rates: bool = False, name: str = "resnet8", samples: int = 0
+) -> Result:
+    """A decomposition; `measured` with dimensions, CKA and probes, some of them undefined; `rates` as by DropKD.
+
+    Earlier results say nothing of single `samples`.
+    """
     value = np.linspace(-0.01, 0.8, n_pairs)
     interval = np.stack([value, value - 0.03, value + 0.03], axis=1)
     facts = {
@@ -229,6 +234,11 @@ def knowledge_result(n_pairs: int = 3, *, measured: bool = False, rates: bool = 
     if rates:
         kept = np.stack([interval - rate for rate in (0.0, 0.5, 0.9)], axis=1)
         arrays |= {"rates": np.array([0.0, 0.5, 0.9]), "teacher_by_rate": kept, "student_by_rate": kept - 0.1}
+    if samples:
+        arrays |= {"index": np.arange(samples), "labels": np.arange(samples) % 3}
+        drawn = np.random.default_rng(8).exponential(0.5, (4, n_pairs, samples)).astype(np.float32)
+        of = [f"{who}_{part}_by_sample" for who in ("teacher", "student") for part in ("general", "specific")]
+        arrays |= dict(zip(of, drawn, strict=True))
     return Result("knowledge", arrays, facts, PROVENANCE)
 
 

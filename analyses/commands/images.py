@@ -100,8 +100,8 @@ def table(results: tuple[Path, ...], out: Path, names: Path | None, *, overwrite
     """Write a table, with a row for each image or method.
 
     Of an image its label and, as far as the results know them, of each network the answer, its probability, the margin,
-    and the place among the others; and what is specific to one network: as .parquet or .csv. A FOLDER is searched for
-    results.
+    and the place among the others; and of each decomposed pair of layers its general and specific share: as .parquet or
+    .csv. A FOLDER is searched for results.
 
     Of a single comparison of methods (`kdprobe runs compare`, `kdprobe compare`) a table for a paper, as .tex, .md or
     .csv: means and differences with their intervals, the best in bold where its tests bear that.

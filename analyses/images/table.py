@@ -1,6 +1,6 @@
 """A row for each test image, with all that results say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,22 +9,25 @@ from kdprobe.errors import ResultError
 from kdprobe.results import Result
 
 #: kinds of results with something to say of single images
-PER_IMAGE = ("images", "evaluation", "fidelity", "examples")
+PER_IMAGE = ("images", "evaluation", "fidelity", "knowledge")
 
 
 def image_table(results: Sequence[Result]) -> pd.DataFrame:
     """What results say of each test image.
 
     Args:
-        results: of the kinds `images`, `evaluation`, `fidelity` and `examples`, of the same images.
+        results: of the kinds `images`, `evaluation`, `fidelity` and `knowledge`, of the same images.
 
     Returns:
         a row for each image: `index` or `path`, `label`; of each network `prediction: NAME`, `confidence: NAME`,
-        `margin: NAME`, `x: NAME` and `y: NAME`, as far as they are known; `specific to LAYER of NAME`, the squared
-        length of its specific part, for the images that are examples of it.
+        `margin: NAME`, `x: NAME` and `y: NAME`, as far as they are known; of each pair of layers that was decomposed
+        `general share of LAYER of NAME, beside LAYER of OTHER` and `specific share of ...`, as
+        `analyses.knowledge.decomposition.Side.by_sample` has them, with the mean over the samples of an image, and
+        NaN for an image that was not among them.
 
     Raises:
-        ResultError: if there is nothing of single images, or the results are of different images.
+        ResultError: if there is nothing of single images, the results are of different images, or two decompositions
+            say different things of the same networks and layers.
 
     Example:
         >>> from pathlib import Path
@@ -58,9 +61,12 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
     for result in whole:
         for name, value in _of_networks(result, classes).items():
             columns.setdefault(name, value)
+    called = _names_by_checkpoint(whole)
     for result in told:
-        if result.kind == "examples" and result.facts["data"] == first.facts["data"]:
-            columns |= _specific(result, len(targets))
+        if "index" in result.arrays and result.facts["data"] == first.facts["data"]:
+            for name, share in _shares(result, targets, called).items():
+                if not np.array_equal(columns.setdefault(name, share), share, equal_nan=True):
+                    raise ResultError(f"two results say different things in the column {name!r}; give one of them")
     return pd.DataFrame(columns)
 
 
@@ -80,15 +86,28 @@ def _of_networks(result: Result, classes: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def _specific(result: Result, n_images: int) -> dict[str, np.ndarray]:
-    """The specific parts of the images that are examples, NaN for all others."""
-    facts, arrays, found = result.facts, result.arrays, dict[str, np.ndarray]()
+def _names_by_checkpoint(results: Sequence[Result]) -> dict[str, str]:
+    """What networks are called in results of all images, by their sha256."""
+    rows = (zip(result.provenance.get("models", ()), result.facts["names"], strict=False) for result in results)
+    return {model["sha256"]: name for row in rows for model, name in row if model.get("sha256")}
+
+
+def _shares(result: Result, targets: np.ndarray, called: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The general and the specific share of each image, by pair of layers and network; NaN where none is known."""
+    arrays, facts, index = result.arrays, result.facts, result.arrays["index"]
+    if index.max() >= len(targets) or not np.array_equal(arrays["labels"], targets[index]):
+        raise ResultError(
+            f"the decomposition of {facts['teacher']} and {facts['student']} is of other images of {facts['data']}, or "
+            "of the same in another order; give that of its test images"
+        )
     networks = ("teacher", "student")
-    for row, who in enumerate(networks):
-        name = f"specific to {facts[f'{who}_layer']} of {facts[who]}"
-        if who == "student":
-            name = f"{name}, beside {facts['teacher']}"
-        values = found.setdefault(name, np.full(n_images, np.nan))
-        values[arrays["index"][row]] = arrays["specific"][row]
-        values[arrays["index"][1 - row]] = arrays["other"][1 - row]
+    names = [called.get(result.provenance.get(who, {}).get("sha256"), facts[who]) for who in networks]
+    counts, found = np.bincount(index, minlength=len(targets)), dict[str, np.ndarray]()
+    for pair, layers in enumerate(zip(facts["teacher_layers"], facts["student_layers"], strict=True)):
+        sides = [f"{layer} of {name}" for layer, name in zip(layers, names, strict=True)]
+        for who, side, other in zip(networks, sides, reversed(sides), strict=True):
+            for part in ("general", "specific"):
+                sums = np.bincount(index, arrays[f"{who}_{part}_by_sample"][pair], len(targets))
+                share = np.divide(sums, counts, out=np.full(len(targets), np.nan), where=counts > 0)
+                found[f"{part} share of {side}, beside {other}"] = share
     return found

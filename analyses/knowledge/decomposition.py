@@ -79,6 +79,21 @@ class Side:
         """The rest, along the coordinates."""
         return self.whole.values - self.general
 
+    @property
+    def by_sample(self) -> Float64[Tensor, "2 n"]:
+        """The general and the specific share of each sample: what it adds to the shares of all.
+
+        With R the sample's feature, G its general part and M the mean of the other folds (of all samples, where nothing
+        is learned from them), specific is |R - G|^2 and general |R - M|^2 - |R - G|^2, both as multiples of the mean of
+        |R - M|^2 over the samples. So the means over the samples are the general and the specific share of `ridge` (by
+        `dropkd`, its own), and are 1 together; those of `adjusted` differ from them by what a model that was learned
+        from n samples misses, which is no single sample's. Of one sample both together are large where its feature is,
+        and general is below 0 where G is further off than M.
+        """
+        errors = self.specific.square().sum(1)
+        totals = (self.whole.values - self.means).square().sum(1)
+        return torch.stack([totals - errors, errors]) / totals.mean()
+
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:

@@ -6,22 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analyses.knowledge.decomposition import Decomposition, Side
+from analyses.knowledge.decomposition import Decomposition
 from kdprobe.data import Split, evaluation_batches, load_data
 from kdprobe.errors import AnalysisError
 from kdprobe.provenance import provenance
 from kdprobe.results import Result
 
 _NETWORKS = ("teacher", "student")
-
-
-def specific_share(side: Side) -> Float64[Tensor, " n"]:
-    """Squared length of each sample's specific part, as a multiple of the mean squared length of the feature."""
-    return side.specific.square().sum(1) / side.whole.values.square().sum(1).mean()
 
 
 def examples_result(
@@ -43,7 +37,7 @@ def examples_result(
 
     Returns:
         a result of kind "examples": `images` [2, N, h, w, 3] uint8 (row of the teacher, row of the student), `index`
-        and `labels` [2, N]; `specific` [2, N] as `specific_share` gives it, and `other` [2, N], the same of the
+        and `labels` [2, N]; `specific` [2, N] as `Side.by_sample` has it, and `other` [2, N], the same of the
         other network; facts also `classes`.
 
     Raises:
@@ -53,7 +47,7 @@ def examples_result(
     require_images(n_images, index)
     data = load_data(facts["data"], named_by=named_by)
     data.check_labelled("showing images with their classes")
-    shares = torch.stack([specific_share(side).cpu() for side in (found.teacher, found.student)])
+    shares = torch.stack([side.by_sample[1].cpu() for side in (found.teacher, found.student)])
     picked = shares.argsort(dim=1, descending=True)[:, :n_images]
     arrays = {
         "images": np.stack([pixels(data.test, index[row]) for row in picked]),

@@ -53,8 +53,9 @@ def decompose_layers(
         n_images: number of images to pick for each network, by the last pair; 0 for none.
 
     Returns:
-        a result of kind "knowledge", whose facts `left_out` name the pairs of a layer that does not vary, and one of
-        kind "examples" if images were asked for.
+        a result of kind "knowledge", as `analyses.knowledge.result.knowledge_result` makes it, with `index` and
+        `labels` [samples] besides; its facts `left_out` name the pairs of a layer that does not vary. And one of kind
+        "examples" if images were asked for.
 
     Raises:
         AnalysisError: naming the pair that cannot be decomposed.
@@ -104,6 +105,7 @@ def decompose_layers(
     counts = {"n_samples": len(features.labels), "n_independent": shown[0].groups.count}
     facts = features.facts | options | counts | {"left_out": left_out}
     result = knowledge_result(measured, facts, features.origin)
+    result.arrays.update(index=features.index.numpy(), labels=features.labels.numpy())
     examples = None
     if n_images:
         facts = features.facts | shown[1]

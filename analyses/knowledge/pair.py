@@ -52,6 +52,9 @@ def measure_pair(teacher_layer: str, student_layer: str, found: Decomposition, l
     numbers["teacher_by_fold"], numbers["student_by_fold"] = map(
         np.array, (found.teacher.by_fold, found.student.by_fold)
     )
+    for who, side in zip(NETWORKS, (found.teacher, found.student), strict=True):
+        general, specific = side.by_sample.float().cpu().numpy()
+        numbers |= {f"{who}_general_by_sample": general, f"{who}_specific_by_sample": specific}
     numbers["dimension"] = np.array(np.nan if found.dimension is None else found.dimension)
     numbers["cka"], undefined = _cka(found)
     numbers |= _support(found)

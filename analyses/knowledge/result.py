@@ -26,11 +26,12 @@ def knowledge_result(pairs: Sequence[Pair], facts: dict[str, Any], origin: dict[
         a result of kind "knowledge": `teacher_general`, `teacher_specific`, `student_general`, `student_specific`
         [pairs, 3] (share of variance, low, high); `teacher_by_fold`, `student_by_fold` [pairs, folds]; `dimension`
         [pairs], NaN where the method has none; `cka` [pairs, 3, 3] of teacher and student (whole, general,
-        specific; value, low, high); with labels `teacher_probe`, `student_probe` [pairs, 3, 3]. By `adjusted` also, for
-        each network, `teacher_rank` [pairs] of its features, `teacher_used` [pairs], the leading components that
-        explain the student, and `teacher_held` [pairs], the share of variance along these; and the facts
-        `teacher_lower_bound` and `teacher_sample_limited`: whether the teacher's general share is a lower bound, and
-        whether the samples were too few for all components of the student's features.
+        specific; value, low, high); `teacher_general_by_sample` and so on [pairs, samples], the shares of each sample
+        as `analyses.knowledge.decomposition.Side.by_sample` has them; with labels `teacher_probe`, `student_probe`
+        [pairs, 3, 3]. By `adjusted` also, for each network, `teacher_rank` [pairs] of its features, `teacher_used`
+        [pairs], the leading components that explain the student, and `teacher_held` [pairs], the share of variance
+        along these; and the facts `teacher_lower_bound` and `teacher_sample_limited`: whether the teacher's general
+        share is a lower bound, and whether the samples were too few for all components of the student's features.
     """
     arrays = {name: np.stack([pair.numbers[name] for pair in pairs]) for name in pairs[0].numbers}
     layers = {

@@ -84,7 +84,7 @@ RESULTS = {
     "fidelity": fidelity_result(("kd", "plain"), 1),
     "images": further(images_result(n_images=12, n_shown=5), paths=[f"{place}.png" for place in range(12)]),
     "inherited-errors": inherited_errors_result(3),
-    "knowledge": further(knowledge_result(2, measured=True, rates=True), left_out=[REMARK]),
+    "knowledge": further(knowledge_result(2, measured=True, rates=True, samples=4), left_out=[REMARK]),
     "knowledge-comparison": knowledge_comparison_result(("plain", "kd"), 2),
     "map": further(map_result(2, 2, undefined=True), remarks=[REMARK]),
     "reliability": reliability_result(("plain",)),

@@ -19,6 +19,7 @@ from tests.saved_results import (
     examples_result,
     fidelity_result,
     images_result,
+    knowledge_result,
     of_the_same_images,
 )
 
@@ -28,18 +29,56 @@ def test_results_of_the_same_images_stand_side_by_side():
     images.facts["paths"] = [f"{place}.png" for place in range(60)]
     evaluation = of_the_same_images(evaluation_result(("at",), 3, 60), images)
     fidelity = of_the_same_images(fidelity_result(), images)
-    specific = examples_result(4)
-    specific.arrays["index"] = np.array([[3, 1, 4, 15], [9, 2, 6, 5]])
-    made = image_table([specific, images, evaluation, fidelity, cka_result()])
+    made = image_table([examples_result(4), images, evaluation, fidelity, cka_result()])
     assert list(made.columns[:3]) == ["index", "path", "label"]
     assert {"prediction: vit", "margin: kd", "x: plain", "confidence: at", "prediction: dropkd-seed0"} <= set(made)
     classes = np.array(images.facts["classes"])
     assert made["prediction: kd"].tolist() == classes[images.arrays["predictions"][2]].tolist()
     assert made["prediction: at"].tolist() == classes[evaluation.arrays["predictions"][0]].tolist()
-    column = made["specific to blocks.3 of vit_tiny"]
-    assert column[[3, 1, 4, 15]].tolist() == specific.arrays["specific"][0].tolist()
-    assert column[[9, 2, 6, 5]].tolist() == specific.arrays["other"][1].tolist()
-    assert column.notna().sum() == 8
+
+
+def knowledge_of(images, *, samples=60, **options):
+    """A decomposition of some of the images."""
+    found = knowledge_result(samples=samples, **options)
+    return replace(found, arrays=found.arrays | {"labels": images.arrays["targets"][found.arrays["index"]]})
+
+
+def test_each_image_has_its_general_and_its_specific_share():
+    images = images_result()
+    images.provenance["models"][2]["sha256"] = "2" * 64  # kd
+    found = knowledge_of(images, samples=40, name="resnet8")
+    index = np.repeat([50, *range(19)], 2)  # two views of each of 20 images
+    labels = images.arrays["targets"][index]
+    origin = found.provenance | {"student": {"sha256": "2" * 64}}
+    found = replace(found, arrays=found.arrays | {"index": index, "labels": labels}, provenance=origin)
+    made = image_table([found, images])
+    names = "blocks.1 of vit_tiny", "layer2 of kd"
+    for who, (own, other) in {"teacher": names, "student": names[::-1]}.items():
+        for part in ("general", "specific"):
+            column = made[f"{part} share of {own}, beside {other}"]
+            views = found.arrays[f"{who}_{part}_by_sample"][1].astype(np.float64).reshape(20, 2)
+            np.testing.assert_allclose(column[[50, *range(19)]], views.mean(1), rtol=1e-12)
+            assert column.notna().sum() == 20
+    assert len([name for name in made if " share of " in name]) == 3 * 4
+    pd.testing.assert_frame_equal(image_table([found, found, images]), made)
+    assert set(image_table([images, knowledge_result()])) == set(image_table([images]))  # says nothing of images
+    elsewhere = replace(found, facts=found.facts | {"data": "cifar10:x"})
+    assert set(image_table([images, elsewhere])) == set(image_table([images]))
+
+
+def test_decompositions_of_other_images_or_of_networks_of_one_name_are_refused():
+    images = images_result()
+    other = knowledge_result(samples=60)
+    with pytest.raises(ResultError, match="the decomposition of vit_tiny and resnet8 is of other images of digits, or"):
+        image_table([images, other])
+    more = knowledge_result(samples=61)
+    with pytest.raises(ResultError, match="is of other images of digits, or of the same in another order; give that"):
+        image_table([images, more])
+    one, second = knowledge_of(images), knowledge_of(images)
+    second.arrays["student_specific_by_sample"] = second.arrays["student_specific_by_sample"] + 1
+    column = "'specific share of layer1 of resnet8, beside blocks.0 of vit_tiny'; give one of them"
+    with pytest.raises(ResultError, match=f"two results say different things in the column {column}"):
+        image_table([images, one, second])
 
 
 def test_what_is_not_of_the_same_images_is_refused():
@@ -59,17 +98,21 @@ def run(*words):
 def test_parquet_and_csv_open_as_they_are(tmp_path):
     images = images_result()
     images.facts["classes"] = ["cat", "=1+1", "näh, maschine"]
+    knowledge = knowledge_of(images)
     save_result(images, tmp_path / "results" / "images.npz", table="")
-    made = image_table([images])
-    assert "60 images, 17 columns" in run(tmp_path / "results", "--out", tmp_path / "i.parquet").output
+    save_result(knowledge, tmp_path / "results" / "knowledge.npz", table="")
+    made = image_table([images, knowledge])
+    assert "60 images, 29 columns" in run(tmp_path / "results", "--out", tmp_path / "i.parquet").output
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "i.parquet"), made)
     arrow = pyarrow.parquet.read_table(tmp_path / "i.parquet")
     assert arrow.column_names == list(made)
     assert arrow["label"].to_pylist() == made["label"].tolist()
-    run(tmp_path / "results" / "images.npz", "--out", tmp_path / "i.csv", "--quiet")
+    run(tmp_path / "results", "--out", tmp_path / "i.csv", "--quiet")
     read = pd.read_csv(tmp_path / "i.csv")
     assert set(read["label"]) == {"cat", "'=1+1", "näh, maschine"}
     np.testing.assert_array_equal(read["margin: kd"], made["margin: kd"])
+    share = "general share of blocks.0 of vit_tiny, beside layer1 of resnet8"
+    assert arrow[share].to_pylist() == made[share].tolist() == knowledge.arrays["teacher_general_by_sample"][0].tolist()
 
 
 def test_tables_are_refused_in_one_line(tmp_path, monkeypatch):

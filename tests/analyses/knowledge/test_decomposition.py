@@ -187,6 +187,27 @@ def test_the_specific_part_is_as_large_as_the_specific_share():
         assert torch.equal(side.explained + side.means, side.general)
 
 
+@pytest.mark.parametrize("groups", [None, torch.arange(203) // 2])
+def test_what_each_sample_adds_is_together_the_share_of_what_can_be_predicted(groups):
+    teacher, student = planted(203, 20, 30, shared=0.5, noise=0.05)
+    predicted, found = (decompose(teacher, student, method=name, groups=groups) for name in ("ridge", "adjusted"))
+    for who, given, part in (
+        ("teacher", teacher, found.teacher_general),
+        ("student", student, found.student_general),
+    ):
+        values, general = given.double().numpy(), (part + given.double().mean(0)).numpy()  # in the features' own axes
+        means = np.empty_like(values)
+        for fold in found.folds:
+            means[fold] = np.delete(values, fold.numpy(), axis=0).mean(0)
+        errors, totals = (np.square(values - known).sum(1) for known in (general, means))
+        by_sample = getattr(found, who).by_sample
+        np.testing.assert_allclose(by_sample[1], errors / totals.mean(), rtol=1e-8)
+        np.testing.assert_allclose(by_sample[0], (totals - errors) / totals.mean(), rtol=1e-8, atol=1e-10)
+        share = getattr(predicted, who).fraction.value
+        assert by_sample.mean(1).tolist() == pytest.approx([share, 1 - share], rel=1e-9)
+        assert share < getattr(found, who).fraction.value  # which corrects for what few samples do not teach
+
+
 def test_what_a_rotated_copy_leaves_is_no_constant():
     features = planted(203, 8, 8, shared=0.5, noise=0.1)[0]
     found = decompose(features, features @ rotation(8)).teacher
@@ -326,6 +347,8 @@ def test_dropkd_keeps_what_its_decoder_gives(trained):
     target = torch.nn.functional.batch_norm(teacher, None, None, training=True).flatten(1).double()
     torch.testing.assert_close(found.teacher_general, decoded - target.mean(0), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.teacher_general + found.teacher_specific, target - target.mean(0))
+    share = found.teacher.fraction.value
+    assert found.teacher.by_sample.mean(1).tolist() == pytest.approx([share, 1 - share], rel=1e-9)
 
 
 def test_dropkd_masks_follow_rate_and_seed(trained):

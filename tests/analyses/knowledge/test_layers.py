@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from analyses.knowledge.decomposition import decompose
 from analyses.knowledge.dropkd import load_dropkd
-from analyses.knowledge.examples import examples_result, specific_share
+from analyses.knowledge.examples import examples_result
 from analyses.knowledge.groups import groups_of_images
 from analyses.knowledge.layers import decompose_layers, features_and_pairs
 from analyses.knowledge.pair import measure_pair
@@ -26,7 +26,7 @@ from kdprobe.models import create
 from kdprobe.models.checkpoint import save
 from kdprobe.models.layout import Layout
 from kdprobe.models.stages import measure
-from kdprobe.results import load_result
+from kdprobe.results import load_result, save_result
 from kdprobe.training.saving import save_auxiliary
 from tests.planted import planted
 
@@ -200,15 +200,26 @@ def test_images_are_those_with_the_largest_specific_part(features):
     found = decompose(features.teacher["a"], features.student["c"])
     result = examples_result(found, features.index, dict(features.facts), n_images=4)
     for row, side in enumerate((found.teacher, found.student)):
-        shares = specific_share(side)
+        shares = side.by_sample[1]
         order = shares.argsort(descending=True)[:4]
         assert result.arrays["index"][row].tolist() == (order + 5).tolist()
         np.testing.assert_allclose(result.arrays["specific"][row], shares[order])
-    whole = found.teacher.whole.values
-    expected = (whole - found.teacher.general).square().sum(1).mean() / whole.square().sum(1).mean()
-    assert float(specific_share(found.teacher).mean()) == pytest.approx(float(expected))
     with pytest.raises(AnalysisError, match="81 images cannot be picked from 80; give 1 to 80"):
         decompose_layers(features, [("a", "c")], n_images=81)
+
+
+def test_the_result_keeps_what_each_image_adds(features, tmp_path):
+    seen = replace(features, index=torch.arange(80) // 2 + 5, labels=torch.arange(80) // 2 % 3)  # two views of each
+    result, _ = decompose_layers(seen, [("a", "c"), ("b", "c")], probes=False, groups=range(80))
+    save_result(result, tmp_path / "knowledge.npz", table="")
+    arrays = load_result(tmp_path / "knowledge.npz").arrays
+    assert arrays["index"].tolist() == seen.index.tolist()
+    assert arrays["labels"].tolist() == seen.labels.tolist()
+    found = decompose(features.teacher["b"], features.student["c"])
+    for who, side in (("teacher", found.teacher), ("student", found.student)):
+        both = np.stack([arrays[f"{who}_{part}_by_sample"][1] for part in ("general", "specific")])
+        assert both.dtype == np.float32
+        np.testing.assert_allclose(both, side.by_sample, rtol=1e-6, atol=1e-7)
 
 
 def test_groups_of_images_stand_in_a_file_by_their_place_in_the_data_set(features, tmp_path):
