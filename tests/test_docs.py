@@ -116,7 +116,15 @@ def test_kinds_of_results_and_dumps_are_shown_with_what_they_hold(reference):
     assert "| *`p_values`* | [teacher_layers, student_layers] | numbers, from 0 to 1, NaN where undefined |" in text
     assert "| *`seeds`* | list of: whole number, one for each of the seeds |" in text
     assert "| `kind` | `feature` or `logit` |" in text
-    assert "/samples/index       int64 [n]" in reference["dumps_page"]()
+    text = reference["dumps_page"]()
+    assert "| `/samples/index` | int64 | [n] | place of each sample in the split, in the order of the dump |" in text
+    assert "| `/<role>/<layer>` | float64 | [k, b, b] | of `grams`: products of the centred features" in text
+    assert "## Attributes of `/<role>/<layer>`\n" in text
+    assert (
+        '| `reduce` | name of a reduction | what is stored of each output, such as `gap`; where it is missing: `"'
+        in text
+    )
+    assert "| `content` | `features` or `grams` | what is stored of each layer |" in text
 
 
 #: faces for kdprobe's own rooms, which users need not import from

@@ -15,6 +15,7 @@ from kdprobe.cli.group import OWN
 from kdprobe.config import RunConfig
 from kdprobe.distillers import DISTILLERS
 from kdprobe.features import store
+from kdprobe.features.store_checks import LAYOUT, Attribute, Rows
 from kdprobe.formats.schema import Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.kinds import KINDS
 
@@ -287,11 +288,29 @@ def _fact(one: Fact) -> str:  # noqa: PLR0911 (one for each type)
 
 def dumps_page() -> str:
     """The layout of feature dumps."""
-    about = inspect.cleandoc(store.__doc__ or "")
-    first, _, rest = about.partition("\n\n")
-    before, layout, after = re.split(r"\n\n(?=    /)|\n\n(?=\S)", rest, maxsplit=2)
-    block = "\n".join(line.removeprefix("    ") for line in layout.splitlines())
-    return f"# Feature dumps\n\n{first}\n\n{before}\n\n```text\n{block}\n```\n\n{after}\n"
+    first, _, rest = inspect.cleandoc(store.__doc__ or "").partition("\n\n")
+    sets = [(f"`{name}`", *_rows(one)) for name, place in LAYOUT.items() for one in place.rows]
+    head = (
+        f"# Feature dumps\n\n{first}\n\n{rest}\n\nn samples come in k minibatches of b; `<role>` is `teacher` or "
+        "`student`, and `<layer>` the name of a layer.\n\n## Data sets\n\n"
+    )
+    parts = [head + _table(("data set", "type", "dimensions", "what it is"), sets) + "\n"]
+    for name, place in LAYOUT.items():
+        if place.attributes:
+            rows = [(f"`{key}`", *_attribute(one)) for key, one in place.attributes.items()]
+            parts.append(f"\n## Attributes of `{name}`\n\n{_table(('attribute', 'stored as', 'what it is'), rows)}\n")
+    return "".join(parts)
+
+
+def _rows(one: Rows) -> tuple[str, str, str]:
+    of = f"of `{one.content}`: " if one.content else ""
+    return " or ".join(one.types), f"[{', '.join(one.dims.split())}]", of + one.about
+
+
+def _attribute(one: Attribute) -> tuple[str, str]:
+    stored = " or ".join(f"`{word}`" for word in one.words) or one.of
+    missing = "" if one.missing is None else f"; where it is missing: `{json.dumps(one.missing)}`"
+    return stored, one.about + missing
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

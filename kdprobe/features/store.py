@@ -1,30 +1,12 @@
 """Features of teacher and student in HDF5, written as a stream and read by minibatch.
 
-The file, version 1, readable with plain HDF5 tools:
+The file, version 1, is readable with plain HDF5 tools; `kdprobe.features.store_checks.LAYOUT` says what is in it.
 
-    /                    attributes `format` "kdprobe-features", `version` 1, `content` "features" or "grams",
-                         `data` (the data SPEC), `batch_size`, `reduce` (what is stored of each output, such as
-                         "gap"; older dumps lack it and hold "whole" ones), `kdprobe` (version)
-    /samples/index       int64 [n]: place of each sample in the split, in the order of the dump
-    /samples/label       int64 [n]: its class
-    /samples/valid       int64 []: how many samples are complete; rows after it must not be read
-    /teacher, /student   one group per network; attributes `model`, `sha256`, `preprocessing` (JSON text with
-                         image_size, mean, std, and of image files crop_pct, interpolation, crop_mode), `images`
-                         (sha256 of the images that it saw; dumps of older development versions lack it), `remark`
-                         (likewise), `layers` (JSON list of names in the order of execution)
-    /teacher/<layer>     "features": [n, ...] as the layer gave them, or reduced, float32 or float16;
-                         "grams": [k, b, b] float64, products of the centred features within each minibatch
-                         of b = batch_size samples, zero outside of a short last one;
-                         attributes `layout` (NCHW, NHWC, tokens, vector, other), `n_prefix` (tokens in front),
-                         `class_token` (its place among them, -1 without one), `stage` (whether the layer ends a stage)
-    /checksums/<role>/<layer>
-                         uint32 [n] or [k]: CRC-32 of the bytes of each row of that layer, verified when it is read
-
-Chunks hold whole samples and, unless turned off, the filters shuffle and gzip. A file
-grows as NAME.partial in single-writer-multiple-readers mode, so that it stays readable when the writer is
-killed; the finished file is flushed to disk and renamed. A dump in several parts has them in files
-NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by virtual data sets; its attribute
-`parts` (JSON) lists their names, which must stay beside it.
+Chunks hold whole samples and, unless turned off, the filters shuffle and gzip. Whatever is read is compared with its
+checksums. A file grows as NAME.partial in single-writer-multiple-readers mode, so that it stays readable when the
+writer is killed; the finished file is flushed to disk and renamed. A dump in several parts has them in files
+NAME.0000.h5, NAME.0001.h5, ... of this same form, and NAME.h5 joins them by virtual data sets; its attribute `parts`
+lists their names, which must stay beside it.
 """
 
 import warnings
@@ -86,10 +68,10 @@ class FeatureStore:
             with self._told("attributes"):
                 self._check_format()
                 self._check_parts()
-                self.content = self._content()
-                self.data = checks.text(self._file.attrs["data"])
-                self.batch_size = checks.count(self._file.attrs["batch_size"], least=1)
-                self.reduce = checks.reduction(self._file.attrs.get("reduce", "whole"))
+                self.content: Content = checks.attribute(self._file, "/", "content")
+                self.data, self.batch_size, self.reduce = (
+                    checks.attribute(self._file, "/", name) for name in ("data", "batch_size", "reduce")
+                )
             with self._told("/samples"):
                 samples = self._file["samples"]
                 self.n_samples = checks.count(checks.dataset(samples, "valid")[()])
@@ -125,12 +107,9 @@ class FeatureStore:
 
     def network(self, role: str) -> Network:
         """The network whose features a role holds."""
-        attributes = self._group(role).attrs
+        group = self._group(role)
         with self._told(f"/{role}"):
-            model, sha256 = (checks.text(attributes[key]) for key in ("model", "sha256"))
-            images = checks.text(attributes.get("images", ""))  # dumps of 0.1.0 do not say
-            remark = checks.text(attributes.get("remark", ""))
-            return Network(model, sha256, checks.mapping(attributes["preprocessing"]), images, remark)
+            return Network(**{key: checks.attribute(group, checks.ROLE, key) for key in checks.OF_NETWORK})
 
     def origin(self, role: str) -> dict[str, str]:
         """What a result says of the features of a role; a warning tells what has to be known of its network."""
@@ -152,7 +131,7 @@ class FeatureStore:
         """
         group = self._group(role)
         with self._told(f"/{role}"):
-            names = checks.names(group.attrs["layers"])
+            names = checks.attribute(group, checks.ROLE, "layers")
         chosen: set[str] = set()
         for choice in [choices] if isinstance(choices, str) else choices:
             bare = choice.removeprefix("!")
@@ -174,8 +153,8 @@ class FeatureStore:
     def stages(self, role: str) -> list[str]:
         """Stored layers that end a stage, in the order of execution."""
         with self._told(f"/{role}"):
-            names = checks.names(self._group(role).attrs["layers"])
-            return [name for name in names if checks.stage(self._dataset(role, name))]
+            names = checks.attribute(self._group(role), checks.ROLE, "layers")
+            return [name for name in names if checks.attribute(self._dataset(role, name), checks.LAYER, "stage")]
 
     def layout(self, role: str, layer: str) -> Layout:
         """What the dimensions of a stored feature mean."""
@@ -272,14 +251,6 @@ class FeatureStore:
             self._checked[role, layer] = found
         return self._checked[role, layer]
 
-    def _content(self) -> Content:
-        content = checks.text(self._file.attrs["content"])
-        if content == "features":
-            return "features"
-        if content == "grams":
-            return "grams"
-        raise ValueError(f"the content {content!r} is neither features nor grams")
-
     def _check_format(self) -> None:
         found = self._file.attrs.get("format"), self._file.attrs.get("version")
         if not isinstance(found[0], str) or found[0] != FORMAT:
@@ -288,7 +259,7 @@ class FeatureStore:
             raise StoreError(f"{self.path} has format version {found[1]}; this kdprobe reads version {VERSION}")
 
     def _check_parts(self) -> None:
-        for name in checks.parts(self._file.attrs.get("parts")):
+        for name in checks.attribute(self._file, "/", "parts"):
             if not self.path.with_name(name).is_file():
                 raise StoreError(f"{self.path} is joined from several parts, and {name} is missing")
 

@@ -1,7 +1,9 @@
-"""What a feature file must hold, checked where it is read; errors say what is wrong."""
+"""What a feature file holds, and what is wrong with one, in words, where it is read."""
 
 import os
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import h5py
@@ -119,28 +121,25 @@ def layout(found: Any, *, of_samples: bool) -> Layout:
         found: the dataset.
         of_samples: whether its rows are features, not Gram matrices.
     """
-    kind = text(found.attrs["layout"])
-    if kind not in get_args(LayoutKind):
-        raise ValueError(f"the layout {kind!r} is none of {', '.join(get_args(LayoutKind))}")
+    kind = attribute(found, LAYER, "layout")
     if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
         raise ValueError(f"features of shape {list(found.shape)} cannot have the layout {kind}")
     most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53
-    n_prefix = count(found.attrs["n_prefix"], most=most)
-    place = count(found.attrs.get("class_token", -1), least=-1, most=n_prefix - 1)  # dumps of 0.1.0 do not say
-    return Layout(kind, n_prefix, place if place >= 0 else None)  # type: ignore[arg-type]
+    n_prefix = count(attribute(found, LAYER, "n_prefix"), most=most)
+    place = count(attribute(found, LAYER, "class_token"), least=-1, most=n_prefix - 1)
+    return Layout(kind, n_prefix, place if place >= 0 else None)
 
 
-def stage(found: Any) -> bool:
-    """Whether a layer ends a stage."""
-    value = found.attrs["stage"]
+def flag(value: Any) -> bool:
+    """True or false."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"the attribute stage is {_shown(value)}, not true or false")
+        raise TypeError(f"{_shown(value)} is not true or false")
     return bool(value)
 
 
 def parts(value: Any) -> list[str]:
     """Names of files in the same folder."""
-    found = [] if value is None else names(value)
+    found = names(value)
     for name in found:
         if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise ValueError(f"{name!r} is not a file name")
@@ -149,3 +148,140 @@ def parts(value: Any) -> list[str]:
 
 def _shown(value: Any) -> str:
     return " ".join(repr(value).split())[:80]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute of a group or a data set.
+
+    Attributes:
+        of: how it is stored, one of `TYPES`.
+        about: what it says.
+        words: what it may be, where that is a choice.
+        missing: what it means that it is not there; None where it always is.
+    """
+
+    of: str
+    about: str
+    words: tuple[str, ...] = ()
+    missing: str | int | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a data set holds.
+
+    Attributes:
+        types: it is of one of these.
+        dims: names of its dimensions, of n samples in k minibatches of b.
+        about: what it is.
+        content: of the file, where the data set depends on it; empty where it does not.
+    """
+
+    types: tuple[str, ...]
+    dims: str
+    about: str
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A group or a data set of a feature file.
+
+    Attributes:
+        rows: what a data set holds, one for each content where it depends on that; none of a group.
+        attributes: by name.
+    """
+
+    rows: tuple[Rows, ...] = ()
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+def attribute(holder: Any, place: str, name: str) -> Any:
+    """The value of an attribute.
+
+    Args:
+        holder: the group or data set.
+        place: which one of `LAYOUT` it is.
+        name: of the attribute.
+
+    Raises:
+        KeyError: if it is not there, and always is.
+        TypeError: for another type.
+        ValueError: for a value that means nothing.
+    """
+    known = LAYOUT[place].attributes[name]
+    value = TYPES[known.of](holder.attrs[name] if known.missing is None else holder.attrs.get(name, known.missing))
+    if known.words and value not in known.words:
+        raise ValueError(f"the {name} {value!r} is none of {', '.join(known.words)}")
+    return value
+
+
+#: how attributes are stored, and what reads them
+TYPES: dict[str, Callable[[Any], Any]] = {
+    "text": text,
+    "whole number": lambda value: count(value, least=-1),
+    "whole number above 0": lambda value: count(value, least=1),
+    "true or false": flag,
+    "name of a reduction": reduction,
+    "JSON list of names": names,
+    "JSON list of file names": parts,
+    "JSON mapping": mapping,
+}
+ROLE, LAYER, CHECKSUMS = "/<role>", "/<role>/<layer>", "/checksums/<role>/<layer>"
+OF_NETWORK = ("model", "sha256", "preprocessing", "images", "remark")
+
+#: the file, version 1: every group with attributes and every data set; <role> is teacher or student
+LAYOUT = {
+    "/": Place(
+        attributes={
+            "format": Attribute("text", "which kind of file this is", ("kdprobe-features",)),
+            "version": Attribute("whole number above 0", "of the format: 1"),
+            "content": Attribute("text", "what is stored of each layer", ("features", "grams")),
+            "data": Attribute("text", "the data SPEC"),
+            "batch_size": Attribute("whole number above 0", "b, samples of each minibatch but the last"),
+            "reduce": Attribute("name of a reduction", "what is stored of each output, such as `gap`", missing="whole"),
+            "kdprobe": Attribute("text", "the version that wrote it"),
+            "parts": Attribute("JSON list of file names", "the files that this one joins, if it does", missing="[]"),
+        },
+    ),
+    "/samples/index": Place((Rows(("int64",), "n", "place of each sample in the split, in the order of the dump"),)),
+    "/samples/label": Place((Rows(("int64",), "n", "class of each sample, 0 where the images have none"),)),
+    "/samples/valid": Place((Rows(("int64",), "", "how many samples are complete; no row after it must be read"),)),
+    ROLE: Place(
+        attributes={
+            "model": Attribute("text", "its name"),
+            "sha256": Attribute("text", "of its checkpoint, empty if it has none"),
+            "preprocessing": Attribute(
+                "JSON mapping",
+                "`image_size`, `mean`, `std`, and of image files `crop_pct`, `interpolation`, `crop_mode`",
+            ),
+            "images": Attribute("text", "sha256 of the images that it saw, empty if not known", missing=""),
+            "remark": Attribute("text", "what must be known of its weights, usually nothing", missing=""),
+            "layers": Attribute("JSON list of names", "its layers in the order of execution"),
+        },
+    ),
+    LAYER: Place(
+        (
+            Rows(("float32", "float16"), "n ...", "features as the layer gave them, or reduced", "features"),
+            Rows(
+                ("float64",),
+                "k b b",
+                "products of the centred features within each minibatch, zero outside of a short last one",
+                "grams",
+            ),
+        ),
+        {
+            "layout": Attribute("text", "what the dimensions of a feature mean", get_args(LayoutKind)),
+            "n_prefix": Attribute("whole number", "how many tokens are in front of those of places"),
+            "class_token": Attribute("whole number", "its place among these, -1 without one", missing=-1),
+            "stage": Attribute("true or false", "whether the layer ends a stage"),
+        },
+    ),
+    CHECKSUMS: Place(
+        (
+            Rows(("uint32",), "n", "CRC-32 of the bytes of each row of that layer", "features"),
+            Rows(("uint32",), "k", "the same", "grams"),
+        )
+    ),
+}

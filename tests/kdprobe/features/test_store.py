@@ -239,7 +239,7 @@ def test_another_content_is_said(path):
     write(path)
     with h5py.File(path, "r+") as file:
         file.attrs["content"] = "logits"
-    with pytest.raises(StoreError, match="the content 'logits' is neither features nor grams"):
+    with pytest.raises(StoreError, match="the content 'logits' is none of features, grams"):
         FeatureStore.open(path)
 
 

@@ -77,8 +77,8 @@ def test_values(group):
     group["map"].attrs.update({"layout": "NCHW", "n_prefix": 0, "stage": 1})
     with pytest.raises(ValueError, match=re.escape("features of shape [4, 3] cannot have the layout NCHW")):
         checks.layout(group["map"], of_samples=True)
-    with pytest.raises(TypeError, match=r"the attribute stage is .*, not true or false"):
-        checks.stage(group["map"])
+    with pytest.raises(TypeError, match=r"1.* is not true or false"):
+        checks.attribute(group["map"], checks.LAYER, "stage")
     group["map"].attrs["layout"] = "CHWN"
     with pytest.raises(ValueError, match="the layout 'CHWN' is none of NCHW, NHWC"):
         checks.layout(group["map"], of_samples=True)
