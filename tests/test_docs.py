@@ -1,13 +1,17 @@
 """The documentation: links lead somewhere, commands take the options that are shown, the reference is the code's."""
 
+import ast
 import re
 import runpy
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
+from matplotlib.figure import Figure
 
 from kdprobe.cli import group as cli
 
@@ -160,6 +164,58 @@ def test_the_gallery_has_an_order():
     assert sorted((DOCS / "gallery" / "ORDER").read_text(encoding="utf-8").split()) == [one.name for one in EXAMPLES]
 
 
+def test_the_gallery_has_a_dozen_examples():
+    assert len(EXAMPLES) >= 12
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=place)
-def test_an_example_is_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
+def test_an_example_is_short_and_ends_in_a_picture(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+    last = ast.parse(re.split(r"^# %%.*$", text, flags=re.MULTILINE)[-1])
+    bound = {
+        name.id
+        for one in last.body
+        if isinstance(one, ast.Assign)
+        for name in ast.walk(one.targets[0])
+        if isinstance(name, ast.Name)
+    }
+    assert "figure" in bound
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """What runs the gallery, without Sphinx, and a processor that has worked for no time yet."""
+    scrapers = ModuleType("sphinx_gallery.scrapers")
+    scrapers.figure_rst = lambda paths, folder: f"{len(paths)} pictures"
+    monkeypatch.setitem(sys.modules, "sphinx_gallery", ModuleType("sphinx_gallery"))
+    monkeypatch.setitem(sys.modules, "sphinx_gallery.scrapers", scrapers)
+    loaded = SimpleNamespace(**runpy.run_path(str(DOCS / "sphinx_parts" / "pictures.py")), worked=0.0)
+    monkeypatch.setattr("os.times", lambda: (loaded.worked / 2, 0.0, loaded.worked / 2, 0.0, 1e9))
+    loaded.reset({}, "example.py")
+    return loaded
+
+
+def scrape(pictures, path, block, **variables):
+    images = iter(path.with_name(f"{number}.png") for number in range(3))
+    said = {"src_file": str(path), "image_path_iterator": images, "example_globals": variables}
+    return pictures.scrape(("code", block, 1), said, {"src_dir": str(path.parent)})
+
+
+def test_the_gallery_is_not_built_with_an_example_that_is_slow_or_ends_without_a_picture(pictures, tmp_path):
+    path = tmp_path / "example.py"
+    path.write_text("x = 1\n\n# %%\n# Text\nfigure = draw(x)\n")
+    figure = Figure((1, 1))
+    assert scrape(pictures, path, "x = 1\n", x=1) == ""
+    pictures.worked = 29.0
+    assert scrape(pictures, path, "figure = draw(x)\n", x=1, figure=figure) == "1 pictures"
+    assert (tmp_path / "0.png").stat().st_size > 0
+    with pytest.raises(
+        Exception, match=r"example\.py does not end in a picture: its last block leaves no new figure in"
+    ):
+        scrape(pictures, path, "figure = draw(x)\n", x=1, figure=figure)  # seen before
+    pictures.worked = 31.0
+    with pytest.raises(Exception, match=r"example\.py takes 31 s of processor time; at most 30 are allowed"):
+        scrape(pictures, path, "x = 1\n", x=1)
+    pictures.reset({}, "example.py")
+    assert scrape(pictures, path, "x = 1\n", x=1) == ""

@@ -29,10 +29,10 @@ facts = {
     "data": "made up",
 }
 result = Result("dropout-sweep", {"accuracy": accuracy}, facts, {"sweep": "made up", "config": {}})
-figure = figures.draw(result).figure
 
 # %%
 # The best cell of 25 is too good by chance alone: its mean is the largest of 25 noisy ones.
 best = np.unravel_index(accuracy.mean(2).argmax(), truth.shape)
 print(f"best cell: rates {rates[best[0]]:.1f} and {rates[best[1]]:.1f}, {100 * accuracy.mean(2)[best]:.2f} %")
 print(f"its truth: {100 * truth[best]:.2f} %; the best truth: {100 * truth.max():.2f} %")
+figure = figures.draw(result).figure
