@@ -101,11 +101,13 @@ bench-gpu: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	KDPROBE_TRUST=tests.benchmarks.bench_gpu $(BIN)/python -m tests.benchmarks.bench_gpu
 
-# wheel and sdist; the wheel is tried in an environment of its own, away from these files
+# wheel and sdist; the wheel is tried in an environment of its own, away from these files. URL=https://... says where the
+# repository lies: there lead the README's links on a package index
 dist: $(STAMP)
+	@test -n "$(URL)" || echo "the README's links stay relative and lead nowhere on a package index; give URL=https://..." >&2
 	$(BIN)/python -m pip install --quiet build
 	rm -rf dist
-	$(BIN)/python -m build
+	KDPROBE_URL="$(URL)" $(BIN)/python -m build
 	set -e; apart=$$(mktemp -d); trap 'rm -rf "$$apart"' EXIT; \
 	$(PYTHON) -m venv "$$apart"/venv; \
 	"$$apart"/venv/bin/python -m pip install --quiet dist/*.whl; \

@@ -1,6 +1,7 @@
 """What README and CITATION say, as far as it can be run: its Python on small networks at the places that it names."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,40 @@ def test_every_file_that_is_named_exists() -> None:
     named = set(re.findall(r"`((?:kdprobe|analyses|figures|tests|docs)/[\w./-]+)`", README))
     assert named
     assert not {name for name in named if not (ROOT / name).exists()}
+
+
+def targets(text: str) -> list[str]:
+    """Where links and pictures lead, in Markdown's forms and in HTML's."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    forms = (r"\]\(<?([^)\s>]+)", r"^ *\[[^\]]+\]: *<?(\S+)", r"(?:src|href) *= *[\"']([^\"']+)")
+    return [found for form in forms for found in re.findall(form, text, flags=re.MULTILINE)]
+
+
+def test_on_a_package_index_all_links_lead_to_the_repository() -> None:
+    absolute_links = runpy.run_path(str(ROOT / "setup.py"))["absolute_links"]
+    made = absolute_links(README, "https://example.org/kd/probe/")
+    relative = [one for one in targets(README) if "://" not in one]
+    assert len(relative) > 30
+    assert not [one for one in targets(made) if not one.startswith("https://")]
+    base = "https://example.org/kd/probe"
+    assert f"]({base}/raw/main/docs/tutorial/demo.png)\n" in made
+    assert f"[tutorial]({base}/blob/main/docs/tutorial/index.md)" in made
+    back = made.replace(f"{base}/raw/main/", "").replace(f"{base}/blob/main/", "")
+    assert back == README
+    led = re.findall(rf"{base}/(?:raw|blob)/main/([^)#]+)", made)
+    assert sorted(led) == sorted(one.partition("#")[0] for one in relative)
+    assert not [one for one in led if not (ROOT / one).is_file()]
+
+
+def test_what_is_no_relative_link_stays() -> None:
+    absolute_links = runpy.run_path(str(ROOT / "setup.py"))["absolute_links"]
+    kept = "[a](#here) [b](https://x.org/y) [c](mailto:a@x.org)\n```python\ncalls[0](arguments)\n```\n"
+    assert absolute_links(kept, "https://e.org/r") == kept
+    linked = "[![sign](./sign.svg)](docs/page.md#part) and `code`"
+    raw, page = "https://e.org/r/raw/main/sign.svg", "https://e.org/r/blob/main/docs/page.md#part"
+    assert absolute_links(linked, "https://e.org/r") == f"[![sign]({raw})]({page}) and `code`"
+    with pytest.raises(ValueError, match=r"the address of the repository must begin with https://, but is 'e\.org/r'"):
+        absolute_links(linked, "e.org/r")
 
 
 def test_the_citation_is_one() -> None:

@@ -61,13 +61,13 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
     for result in whole:
         for name, value in _of_networks(result, classes).items():
             columns.setdefault(name, value)
-    called = _names_by_checkpoint(whole)
+    called, shares = _names_by_checkpoint(whole), dict[str, np.ndarray]()
     for result in told:
         if "index" in result.arrays and result.facts["data"] == first.facts["data"]:
             for name, share in _shares(result, targets, called).items():
-                if not np.array_equal(columns.setdefault(name, share), share, equal_nan=True):
+                if not np.array_equal(shares.setdefault(name, share), share, equal_nan=True):
                     raise ResultError(f"two results say different things in the column {name!r}; give one of them")
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns | shares)
 
 
 def _of_networks(result: Result, classes: np.ndarray) -> dict[str, np.ndarray]:

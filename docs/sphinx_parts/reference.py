@@ -15,7 +15,7 @@ from kdprobe.cli.group import OWN
 from kdprobe.config import RunConfig
 from kdprobe.distillers import DISTILLERS
 from kdprobe.features import store
-from kdprobe.features.store_checks import LAYOUT, Attribute, Rows
+from kdprobe.features.store_checks import LAYOUT, Attribute, StoredRows
 from kdprobe.formats.schema import Dict, Fact, Flag, Kind, List, Maybe, Number, Record, Text, Values
 from kdprobe.kinds import KINDS
 
@@ -302,7 +302,7 @@ def dumps_page() -> str:
     return "".join(parts)
 
 
-def _rows(one: Rows) -> tuple[str, str, str]:
+def _rows(one: StoredRows) -> tuple[str, str, str]:
     of = f"of `{one.content}`: " if one.content else ""
     return " or ".join(one.types), f"[{', '.join(one.dims.split())}]", of + one.about
 

@@ -109,7 +109,7 @@ class FeatureStore:
         """The network whose features a role holds."""
         group = self._group(role)
         with self._told(f"/{role}"):
-            return Network(**{key: checks.attribute(group, checks.ROLE, key) for key in checks.OF_NETWORK})
+            return Network(**{key: checks.attribute(group, checks.ROLE_PATH, key) for key in checks.OF_NETWORK})
 
     def origin(self, role: str) -> dict[str, str]:
         """What a result says of the features of a role; a warning tells what has to be known of its network."""
@@ -131,7 +131,7 @@ class FeatureStore:
         """
         group = self._group(role)
         with self._told(f"/{role}"):
-            names = checks.attribute(group, checks.ROLE, "layers")
+            names = checks.attribute(group, checks.ROLE_PATH, "layers")
         chosen: set[str] = set()
         for choice in [choices] if isinstance(choices, str) else choices:
             bare = choice.removeprefix("!")
@@ -153,8 +153,8 @@ class FeatureStore:
     def stages(self, role: str) -> list[str]:
         """Stored layers that end a stage, in the order of execution."""
         with self._told(f"/{role}"):
-            names = checks.attribute(self._group(role), checks.ROLE, "layers")
-            return [name for name in names if checks.attribute(self._dataset(role, name), checks.LAYER, "stage")]
+            names = checks.attribute(self._group(role), checks.ROLE_PATH, "layers")
+            return [name for name in names if checks.attribute(self._dataset(role, name), checks.LAYER_PATH, "stage")]
 
     def layout(self, role: str, layer: str) -> Layout:
         """What the dimensions of a stored feature mean."""

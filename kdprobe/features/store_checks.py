@@ -121,12 +121,12 @@ def layout(found: Any, *, of_samples: bool) -> Layout:
         found: the dataset.
         of_samples: whether its rows are features, not Gram matrices.
     """
-    kind = attribute(found, LAYER, "layout")
+    kind = attribute(found, LAYER_PATH, "layout")
     if of_samples and found.ndim != _DIMENSIONS.get(kind, found.ndim):
         raise ValueError(f"features of shape {list(found.shape)} cannot have the layout {kind}")
     most = max(0, found.shape[1] - 1) if of_samples and kind == "tokens" else 2**53
-    n_prefix = count(attribute(found, LAYER, "n_prefix"), most=most)
-    place = count(attribute(found, LAYER, "class_token"), least=-1, most=n_prefix - 1)
+    n_prefix = count(attribute(found, LAYER_PATH, "n_prefix"), most=most)
+    place = count(attribute(found, LAYER_PATH, "class_token"), least=-1, most=n_prefix - 1)
     return Layout(kind, n_prefix, place if place >= 0 else None)
 
 
@@ -168,7 +168,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StoredRows:
     """What a data set holds.
 
     Attributes:
@@ -185,7 +185,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredPlace:
     """A group or a data set of a feature file.
 
     Attributes:
@@ -193,7 +193,7 @@ class Place:
         attributes: by name.
     """
 
-    rows: tuple[Rows, ...] = ()
+    rows: tuple[StoredRows, ...] = ()
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
 
@@ -228,12 +228,12 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     "JSON list of file names": parts,
     "JSON mapping": mapping,
 }
-ROLE, LAYER, CHECKSUMS = "/<role>", "/<role>/<layer>", "/checksums/<role>/<layer>"
+ROLE_PATH, LAYER_PATH, CHECKSUMS_PATH = "/<role>", "/<role>/<layer>", "/checksums/<role>/<layer>"
 OF_NETWORK = ("model", "sha256", "preprocessing", "images", "remark")
 
 #: the file, version 1: every group with attributes and every data set; <role> is teacher or student
 LAYOUT = {
-    "/": Place(
+    "/": StoredPlace(
         attributes={
             "format": Attribute("text", "which kind of file this is", ("kdprobe-features",)),
             "version": Attribute("whole number above 0", "of the format: 1"),
@@ -245,10 +245,14 @@ LAYOUT = {
             "parts": Attribute("JSON list of file names", "the files that this one joins, if it does", missing="[]"),
         },
     ),
-    "/samples/index": Place((Rows(("int64",), "n", "place of each sample in the split, in the order of the dump"),)),
-    "/samples/label": Place((Rows(("int64",), "n", "class of each sample, 0 where the images have none"),)),
-    "/samples/valid": Place((Rows(("int64",), "", "how many samples are complete; no row after it must be read"),)),
-    ROLE: Place(
+    "/samples/index": StoredPlace(
+        (StoredRows(("int64",), "n", "place of each sample in the split, in the order of the dump"),)
+    ),
+    "/samples/label": StoredPlace((StoredRows(("int64",), "n", "class of each sample, 0 where the images have none"),)),
+    "/samples/valid": StoredPlace(
+        (StoredRows(("int64",), "", "how many samples are complete; no row after it must be read"),)
+    ),
+    ROLE_PATH: StoredPlace(
         attributes={
             "model": Attribute("text", "its name"),
             "sha256": Attribute("text", "of its checkpoint, empty if it has none"),
@@ -261,10 +265,10 @@ LAYOUT = {
             "layers": Attribute("JSON list of names", "its layers in the order of execution"),
         },
     ),
-    LAYER: Place(
+    LAYER_PATH: StoredPlace(
         (
-            Rows(("float32", "float16"), "n ...", "features as the layer gave them, or reduced", "features"),
-            Rows(
+            StoredRows(("float32", "float16"), "n ...", "features as the layer gave them, or reduced", "features"),
+            StoredRows(
                 ("float64",),
                 "k b b",
                 "products of the centred features within each minibatch, zero outside of a short last one",
@@ -278,10 +282,10 @@ LAYOUT = {
             "stage": Attribute("true or false", "whether the layer ends a stage"),
         },
     ),
-    CHECKSUMS: Place(
+    CHECKSUMS_PATH: StoredPlace(
         (
-            Rows(("uint32",), "n", "CRC-32 of the bytes of each row of that layer", "features"),
-            Rows(("uint32",), "k", "the same", "grams"),
+            StoredRows(("uint32",), "n", "CRC-32 of the bytes of each row of that layer", "features"),
+            StoredRows(("uint32",), "k", "the same", "grams"),
         )
     ),
 }

@@ -78,7 +78,7 @@ def test_values(group):
     with pytest.raises(ValueError, match=re.escape("features of shape [4, 3] cannot have the layout NCHW")):
         checks.layout(group["map"], of_samples=True)
     with pytest.raises(TypeError, match=r"1.* is not true or false"):
-        checks.attribute(group["map"], checks.LAYER, "stage")
+        checks.attribute(group["map"], checks.LAYER_PATH, "stage")
     group["map"].attrs["layout"] = "CHWN"
     with pytest.raises(ValueError, match="the layout 'CHWN' is none of NCHW, NHWC"):
         checks.layout(group["map"], of_samples=True)
