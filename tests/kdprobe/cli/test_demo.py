@@ -27,7 +27,7 @@ def killed(out, told, reached, delay):
     killable.end(process, told)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_the_demo_does_the_whole_job_however_often_it_is_killed(tmp_path, capsys):
     out, told, moment = tmp_path / "demo", tmp_path / "told.txt", random.Random(3)
     log, epochs = out / "demo.log", out / "runs" / "teacher" / "metrics.jsonl"

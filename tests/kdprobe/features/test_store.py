@@ -1,5 +1,4 @@
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -530,36 +529,17 @@ def failing(*_):
     raise OSError(28, "no space")
 
 
-KILLED = """
-import sys, torch
-from pathlib import Path
-from kdprobe.features.store import FeatureStore, Network
-with FeatureStore.create(Path(sys.argv[1]), {"student": Network("cnn")}, batch_size=8) as writer:
-    for start in range(0, 100000, 8):
-        index = torch.arange(start, start + 8)
-        writer.append(index, index, {"student": {"a": index[:, None].float() * torch.ones(500)}})
-        print(writer.n_samples, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_no_acknowledged_sample_is_lost_when_the_writer_is_killed(tmp_path):
-    rng = np.random.default_rng(0)
-    for trial in range(10):
-        path = tmp_path / f"{trial}.h5"
-        with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True) as process:
-            process.stdout.readline()
-            time.sleep(rng.uniform(0, 0.5))
-            process.kill()
-            acknowledged = int((process.stdout.read() or "8").split()[-1])
-        with FeatureStore.open(partial_path(path), salvage=True) as store:
-            assert store.n_samples >= acknowledged
-            assert store.index.tolist() == list(range(store.n_samples))
-            assert torch.equal(store.read("student", "a")[:, 0], store.index.float())
+def append_and_tell(path, told):
+    """Write samples without end and tell each number of samples that is safe."""
+    with FeatureStore.create(path, {"student": Network("cnn")}, batch_size=8) as writer:
+        for start in range(0, 100000, 8):
+            index = torch.arange(start, start + 8)
+            writer.append(index, index, {"student": {"a": index[:, None].float() * torch.ones(500)}})
+            told.send(writer.n_samples)
 
 
 def dump_and_tell(path, told):
-    """Dump 200 samples in another process and tell each number of samples that is safe."""
+    """Dump 80 samples and tell each number of samples that is safe."""
     append = FeatureWriter.append
 
     def telling(self, *given, **options):
@@ -567,37 +547,54 @@ def dump_and_tell(path, told):
         told.send(self.n_samples)
 
     FeatureWriter.append = telling
-    write_dump(wanted(small_nets(), n=200), path)
+    write_dump(wanted(small_nets(), n=80), path)
+
+
+def killed(target, path, *, after):
+    """The last number told by a process that is killed so many seconds after the first one, and how long it went on."""
+    told, telling = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=target, args=(path, telling))
+    process.start()
+    telling.close()
+    acknowledged, start = told.recv(), time.perf_counter()
+    process.join(after)
+    process.kill()
+    process.join()
+    seconds = time.perf_counter() - start
+    with suppress(EOFError):
+        while True:
+            acknowledged = told.recv()
+    return acknowledged, seconds
 
 
 @pytest.mark.slow
-def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_path):
+def test_no_acknowledged_sample_is_lost_when_the_writer_is_killed(tmp_path):
     rng = np.random.default_rng(0)
-    start = time.perf_counter()
-    write_dump(wanted(small_nets(), n=200), tmp_path / "whole.h5")
-    seconds = min(time.perf_counter() - start, 0.3)
+    for trial in range(10):
+        path = tmp_path / f"{trial}.h5"
+        acknowledged, _ = killed(append_and_tell, path, after=rng.uniform(0, 0.5))
+        with FeatureStore.open(partial_path(path), salvage=True) as store:
+            assert store.n_samples >= acknowledged
+            assert store.index.tolist() == list(range(store.n_samples))
+            assert torch.equal(store.read("student", "a")[:, 0], store.index.float())
+
+
+@pytest.mark.slow(first=True)
+def test_dumps_killed_at_50_random_moments_lose_nothing_and_can_be_resumed(tmp_path):
+    rng, nets = np.random.default_rng(0), small_nets()
+    acknowledged, seconds = killed(dump_and_tell, tmp_path / "whole.h5", after=100)
+    assert acknowledged == 80
     whole = FeatureStore.open(tmp_path / "whole.h5")
     interrupted = 0
     for trial in range(50):
         path = tmp_path / f"{trial}.h5"
-        told, telling = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=dump_and_tell, args=(path, telling))
-        process.start()
-        telling.close()
-        told.recv()
-        time.sleep(rng.uniform(0, seconds))
-        process.kill()
-        process.join()
-        acknowledged = 8
-        with suppress(EOFError):
-            while True:
-                acknowledged = told.recv()
+        acknowledged, _ = killed(dump_and_tell, path, after=rng.uniform(0, seconds))
         if not path.exists():
             interrupted += 1
             with FeatureStore.open(partial_path(path), salvage=True) as store:
                 assert store.n_samples >= acknowledged
                 assert store.index.tolist() == list(range(store.n_samples))
-            write_dump(wanted(small_nets(), n=200), path, resume=True)
+            write_dump(wanted(nets, n=80), path, resume=True)
         with FeatureStore.open(path) as store:
             assert torch.equal(store.index, whole.index)
             torch.testing.assert_close(store.read("student", "layer3"), whole.read("student", "layer3"))

@@ -104,7 +104,7 @@ def test_a_dry_run_says_cells_hours_and_disk_and_writes_nothing(teacher, capsys,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_comparison_killed_at_any_time_ends_as_an_undisturbed_one(teacher, tmp_path):
     options = ["--methods", "plain,kd,rkd", "--trials", "3", "--seeds", "2", "--teacher", teacher, "--slots", "2"]
     command = [sys.executable, "-m", "kdprobe", *COMPARE, *options]
