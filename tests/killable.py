@@ -1,4 +1,4 @@
-"""The command line in processes that are killed, without the seconds that each would take to import it."""
+"""The command line in processes that are killed or awaited, without the seconds that each would take to import it."""
 
 import multiprocessing
 import os
@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import kdprobe
 
 _IMPORTED = [
-    "timm", "torch._dynamo", "torchvision", "kdprobe.cli.train", "kdprobe.distillers.dropkd", "kdprobe.training.run",
-    "tests.tiny", __name__,
+    "h5py", "pytest", "timm", "torch._dynamo", "torchvision", "kdprobe.cli.train", "kdprobe.distillers.dropkd",
+    "kdprobe.features.dump", "kdprobe.training.run", "tests.tiny", __name__,
 ]  # fmt: skip
 
 #: starts processes that have imported what takes long
@@ -25,6 +26,14 @@ def start(words: Sequence[str | Path], told: Path) -> ForkServerProcess:
     process = CONTEXT.Process(target=_command, args=([str(word) for word in words], told))
     process.start()
     return process
+
+
+def finished(words: Sequence[str | Path], told: Path) -> CompletedProcess[str]:
+    """Wait for `kdprobe WORDS`, whose standard output and error are taken together."""
+    process = start(words, told)
+    process.join()
+    assert process.exitcode is not None
+    return CompletedProcess(words, process.exitcode, told.read_text(), told.read_text())
 
 
 def end(process: ForkServerProcess, told: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests import killable
 from tests.benchmarks.foreign_teacher import DINO, Study
 
 TRAIN, TEST, N_CLASSES = 16, 8, 3
@@ -48,7 +50,14 @@ def a_few_of(trial: Path, place: Path) -> dict[str, object]:
     return {"teacher": DINO, "teacher_size": 98, "student_size": 64}
 
 
-@pytest.mark.slow
+class Forked(Study):
+    """Its commands run in processes that have imported what takes long."""
+
+    def command(self, words: list[str]) -> CompletedProcess[str]:
+        return killable.finished(words, self.out / "told.txt")
+
+
+@pytest.mark.slow(first=True)
 def test_a_headless_transformer_teaches_a_cnn(tmp_path):
     trial = os.environ.get("KDPROBE_TRIAL")
     networks = stand_ins(tmp_path) if trial is None else a_few_of(Path(trial), tmp_path)
@@ -64,7 +73,7 @@ def test_a_headless_transformer_teaches_a_cnn(tmp_path):
         jobs=1,
         **networks,
     )
-    Study(told).run()
+    Forked(told).run()
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert found["head"]["accuracy"] > 1 / N_CLASSES
     assert found["unlabelled-rkd"]["accuracy"] is None

@@ -177,15 +177,19 @@ class Study:
         """One command; what it prints is kept."""
         if name in self.found:
             return
-        command = [sys.executable, "-m", "kdprobe", *map(str, words), "--quiet"]
-        print("$", shlex.join(["kdprobe", *command[3:]]), flush=True)
+        given = [*map(str, words), "--quiet"]
+        print("$", shlex.join(["kdprobe", *given]), flush=True)
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = self.command(given)
         if done.returncode:
             raise SystemExit(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
         print(done.stdout[-1500:], done.stderr[-500:], flush=True)
         seconds = round(time.perf_counter() - started, 1)
         self.keep(name, {"seconds": seconds, "printed": done.stdout[-2000:], "said": done.stderr[-1000:]})
+
+    def command(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        """`kdprobe WORDS` in a process of its own."""
+        return subprocess.run([sys.executable, "-m", "kdprobe", *words], capture_output=True, text=True, check=False)
 
     def keep(self, name: str, value: Any) -> None:
         with self.lock:
