@@ -200,7 +200,9 @@ def test_a_kdprobe_split_is_normalised_for_each_network(student):
     features = loader_features(student, student, split)
     images = model_info(student).normalise((IMAGES * 255).byte().float() / 255)
     given = loader_features(student, student, [images])
-    torch.testing.assert_close(features.teacher["layer3"], given.teacher["layer3"])
+    torch.testing.assert_close(features.teacher["layer3"], given.teacher["layer3"][features.index])
+    assert features.index.sort().values.tolist() == list(range(len(IMAGES)))
+    assert torch.equal(features.labels, CLASSES[features.index])
 
 
 @pytest.mark.slow

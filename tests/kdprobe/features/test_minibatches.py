@@ -17,7 +17,7 @@ from analyses.cka.networks import cka, minibatch_cka
 from kdprobe.data import Batch, Split, load_data
 from kdprobe.devices import pick_device
 from kdprobe.errors import AnalysisError, DeviceError, KdprobeError
-from kdprobe.features.minibatches import as_minibatches, images_of, n_samples
+from kdprobe.features.minibatches import as_minibatches, fixed_order, images_of, n_samples
 
 LAYERS = {"teacher_layers": ["0", "2"], "student_layers": ["0", "2"]}
 Pair = namedtuple("Pair", "images labels")
@@ -64,7 +64,7 @@ def test_minibatches_in_every_usual_form(loader: Any) -> None:
 def test_a_dataset_becomes_minibatches() -> None:
     data: Dataset[Any] = TensorDataset(torch.cat([IMAGES, IMAGES]), torch.zeros(80))
     found = cka(*NETS, data, **LAYERS)
-    expected = cka(*NETS, list(torch.cat([IMAGES, IMAGES]).split(64)), **LAYERS)
+    expected = cka(*NETS, list(torch.cat([IMAGES, IMAGES])[fixed_order(80)].split(64)), **LAYERS)
     assert found.facts["n_samples"] == 80
     assert np.allclose(found.matrix, expected.matrix)
     split = Split((IMAGES * 255).byte(), torch.zeros(40, dtype=torch.int64), 8)
