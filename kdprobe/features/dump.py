@@ -360,8 +360,8 @@ def _check_same(dump: Dump, part: Part, store: FeatureStore, say: Callable[[str]
     order = torch.arange(dump.n_samples) if dump.order is None else dump.order
     if not torch.equal(store.index, order[part.start : part.stop][: store.n_samples]):
         raise StoreError(
-            f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in the order in which "
-            "they come now; give another name, or --overwrite to begin again"
+            f"{store.path} cannot be continued: it does not hold the samples from {part.start} on in the order in "
+            "which they come now; give another name, or --overwrite to begin again"
         )
 
 
