@@ -68,6 +68,16 @@ def once_killed(config, out, device):
     finish(config, out, device)
 
 
+def crashing_once(config, out, device):
+    """The first seed's process dies at its first try, as by a crash of a driver."""
+    tries = out.parent.parent / "tries" / out.name.partition(".")[0]
+    if config.seed == 0 and not tries.exists():
+        tries.parent.mkdir(exist_ok=True)
+        tries.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    finish(config, out, device)
+
+
 def near_its_limit(config, out, device):
     """Slurm tells all processes of a job, with some of its plugins."""
     _all_told(signal.SIGUSR2)

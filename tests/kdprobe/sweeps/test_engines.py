@@ -20,7 +20,7 @@ import pytest
 from kdprobe.errors import SweepError
 from kdprobe.sweeps import local
 from kdprobe.sweeps import ray as ray_engine
-from kdprobe.sweeps.attempts import read_attempt
+from kdprobe.sweeps.attempts import last_numbers, read_attempt
 from kdprobe.sweeps.driver import Driver
 from kdprobe.sweeps.ledger import begin, open_ledger
 from kdprobe.sweeps.local import LocalEngine, Slot
@@ -187,6 +187,22 @@ class TestLocal:
         assert sum("ValueError: no such luck; trying again" in line for line in said) == 4
         processes = {read_attempt(ledger.attempts, cell.id, 1).process for cell in ledger.cells}
         assert len(processes) == 4
+
+    @pytest.mark.parametrize("start", ["fork", "spawn"])
+    def test_a_cell_that_crashes_loses_itself_alone(self, tmp_path, start):
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=3)
+        said, engine = [], LocalEngine(order_of(ledger, "crashing_once"), [Slot(1)], start=start)
+        assert drive(ledger, engine, say=said.append).done == 3
+        assert sum("its process was killed by signal 9; trying again" in line for line in said) == 1
+        tries = {cell.values["seed"]: last_numbers(ledger.attempts)[cell.id] for cell in ledger.cells}
+        assert tries == {0: 2, 1: 1, 2: 1}
+
+    def test_without_a_fork_a_long_cell_has_a_process_of_its_own(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(local, "_OLD", 0.0)  # all cells are long
+        ledger = sweeps.ledger(tmp_path / "s", rates=(0.5,), n_seeds=3)
+        assert drive(ledger, LocalEngine(order_of(ledger, "instant"), [Slot(1)], start="spawn")).done == 3
+        processes = {read_attempt(ledger.attempts, cell.id, 1).process for cell in ledger.cells}
+        assert len(processes) == 3
 
     def test_real_cells_killed_in_training_resume_and_equal_undisturbed_ones(self, tmp_path):
         from kdprobe.config import override

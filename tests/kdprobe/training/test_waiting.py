@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdprobe.devices import constant, sent
@@ -121,6 +122,36 @@ def test_no_gradient_needs_a_value(teachers, method):
     with _Reads() as reads:
         loss.backward()
     assert reads.found == {}
+
+
+class _Uploads(TorchDispatchMode):
+    """Counts copies of images to a device that hold as much as a whole set."""
+
+    def __init__(self, splits):
+        super().__init__()
+        self.sizes = {len(split) * 3 * 16 * 16: name for name, split in splits.items()}
+        self.found = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("_to_copy", "copy_") and not isinstance(args[0], FakeTensor):
+            self.found[self.sizes.get(found.numel(), "less")] += isinstance(found, FakeTensor)
+        return found
+
+
+def test_images_in_memory_are_sent_to_the_device_once_for_all_epochs(teachers, monkeypatch):
+    config, job = job_of(teachers, "kd", "data.image_size=16")
+    monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
+    keeper = MagicMock(Keeper, stop=StopRequest(), wishes=(False, False))
+    with fake_device(), _Uploads({"train": job.data.train, "test": job.data.test}) as uploads:
+        onto_device(job.objective, job.teacher.stages)
+        trainer = Trainer(config.training, config.data, job, Ranks(0, 1, DEVICE), seed=0)
+        for epoch in range(2):
+            position = Position(epoch=epoch, n_images=trainer.n_images)
+            trainer._train_epoch(position, keeper, Watch(3, quiet=True))
+            trainer._accuracy(position, StopRequest())
+    assert uploads.found["train"] == uploads.found["test"] == 1
+    assert uploads.found["less"] > 0
 
 
 @pytest.mark.parametrize(
