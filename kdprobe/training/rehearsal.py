@@ -87,9 +87,14 @@ def rehearse(trainer: Trainer, config: RunConfig) -> str:
     except _NotRepeatable as error:
         refuse_varying_kernels(False)
         if trainer.group.main:
-            tried = "; convolutions take the fastest kernels" if trainer.group.device.type == "cuda" else ""
-            say(f"the same seed may give other weights on {trainer.group.device} each time: {error}{tried}")
+            say(_varies(trainer.group.device, error))
         return _rehearse(trainer, config)
+
+
+def _varies(device: torch.device, error: Exception) -> str:
+    """What a run says where the same seed may give other weights."""
+    tried = "; convolutions take the fastest kernels" if device.type == "cuda" else ""
+    return f"the same seed may give other weights on {device} each time: {error}{tried}"
 
 
 def _rehearse(trainer: Trainer, config: RunConfig) -> str:

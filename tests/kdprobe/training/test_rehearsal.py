@@ -17,6 +17,7 @@ from kdprobe.models.checkpoint import LAST, read_meta, save
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.training import loop, rehearsal, run, train
+from kdprobe.training.loop import Trainer
 from kdprobe.training.rehearsal import undone
 from kdprobe.training.tally import accuracy
 from kdprobe.training.verify import problems
@@ -344,11 +345,35 @@ def test_a_run_whose_logits_are_not_finite_fails_and_says_so(tmp_path, capsys):
         train(config("digits/resnet8", *settings), out, resume=True, device="cpu", quiet=True)
 
 
-def test_an_operation_without_a_deterministic_kernel_is_reported_and_allowed(tmp_path, capsys):
-    train(config("digits/resnet8", f"model.name={__name__}:Scatters", "training.epochs=1"), tmp_path / "run")
+@pytest.mark.parametrize("varies", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+def test_an_operation_without_a_deterministic_kernel_is_reported_and_allowed(
+    varies, before, tmp_path, capsys, monkeypatch
+):
+    """From then on convolutions may take the fastest kernels; afterwards all is as the caller had it."""
+    during, step = [], Trainer._step
+
+    def seen(trainer):
+        during.append((torch.backends.cudnn.benchmark, torch.is_deterministic_algorithms_warn_only_enabled()))
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", seen)
+    network = f"{__name__}:{'Scatters' if varies else 'Net'}"
+    with torch.backends.cudnn.flags(benchmark=before):  # which a machine without a GPU has too
+        train(config("digits/resnet8", f"model.name={network}", "training.epochs=1"), tmp_path / "run", device="cpu")
+        assert torch.backends.cudnn.benchmark is before
     told = "the same seed may give other weights on cpu each time: put_ does not have a deterministic implementation"
-    assert told in capsys.readouterr().err
+    assert capsys.readouterr().err.count(f"{told}\n") == varies
+    assert set(during) == {(varies, varies)}
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_on_a_gpu_the_fastest_kernels_are_told():
+    cpu, cuda = (rehearsal._varies(torch.device(name), ValueError("x has none")) for name in ("cpu", "cuda:1"))
+    assert cpu == "the same seed may give other weights on cpu each time: x has none"
+    assert cuda == (
+        "the same seed may give other weights on cuda:1 each time: x has none; convolutions take the fastest kernels"
+    )
 
 
 class Raises(Net):
