@@ -56,5 +56,5 @@ def warn_of_few_classes(minibatches: Sequence[Tensor], *, stacklevel: int) -> No
 
 def _pairs(labels: Tensor) -> tuple[int, int]:
     """Ordered pairs of samples of the same class, and of all."""
-    counts = labels.unique(return_counts=True)[1]
+    counts = torch.unique(labels, return_counts=True)[1]
     return int((counts * (counts - 1)).sum()), len(labels) * (len(labels) - 1)

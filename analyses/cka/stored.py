@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from analyses.cka.minibatch_classes import warn_of_few_classes
 from analyses.cka.result import CKAResult
 from analyses.cka.sums import Grams, HSICSums
@@ -78,7 +80,7 @@ def files_cka(
                     for side, layers in ((pair.teacher, rows), (pair.student, columns))
                 )
                 sums.add(teacher, student, number=number)
-        warn_of_few_classes(pair.store.labels.split(size), stacklevel=3)
+        warn_of_few_classes(torch.split(pair.store.labels, size), stacklevel=3)
         held = dict.fromkeys(side.store.reduce.replace("whole", "flatten") for side in pair.sides.values())
         facts, origin = pair.facts() | {"reduce": " and ".join(held)}, provenance(**pair.origin())
     if shard[1] > 1:

@@ -124,8 +124,8 @@ class Dump:
             layers = dict.fromkeys(models, layers)
         source = InOrder.of([*models], loader, student_loader, forward)
         facts = source, source.n_samples, source.batch_size, layers
-        given: dict[str, Any] = {"as_given": not isinstance(loader, Split), "order": order_of(loader)}
-        return cls(models, *facts, forward=forward, **given, **options)
+        options |= {"as_given": not isinstance(loader, Split), "order": order_of(loader)}
+        return cls(models, *facts, forward=forward, **options)
 
 
 @exact_float32
