@@ -300,13 +300,7 @@ def _kept_path(path: Path) -> Path:
     return path.with_name(path.name + ".kept.partial")
 
 
-def _copy(
-    dump: Dump,
-    part: Part,
-    kept: Path,
-    writer: FeatureWriter,
-    say: Callable[[str], None],
-) -> None:
+def _copy(dump: Dump, part: Part, kept: Path, writer: FeatureWriter, say: Callable[[str], None]) -> None:
     try:
         store = FeatureStore.open(kept, salvage=True)
     except StoreError as error:
