@@ -23,6 +23,9 @@ _MIDDLES = (np.arange(500) + 0.5) / 500  # of equally likely parts of a distribu
 #: how tables of such means explain their numbers
 OVER_SEEDS = "mean ± half-width of the 95 % t-interval over seeds, [low, high] where 0 or 100 % cuts it"
 
+#: what is said where no possible difference is large enough for a test
+SHOWS_NOTHING = "seeds so few, which scatter so much, cannot be relied on to show any difference"
+
 
 def check_confidence(confidence: float) -> None:
     """Refuse a level of intervals that is none, such as 95 for 0.95.
@@ -191,6 +194,24 @@ def detectable_difference(
     """
     edges, furthest = _edges(freedom, level / tests), 4 * float(t.ppf(1 - level / tests / 2, freedom)) + 20
     return error * float(brentq(lambda steps: _power(steps, edges) - power, 0, furthest))
+
+
+def largest_difference(shares: _Values) -> float:
+    """By how much another share can lie above or below the mean of these, of which NaN are left out."""
+    mean = float(_present(shares).mean())
+    return max(mean, 1 - mean)
+
+
+def worded_power(detectable: float, shares: Float64[ndarray, "methods seeds"]) -> str:
+    """A sentence on the difference of shares that tests find with a probability of 80 %, or that they find none.
+
+    Args:
+        detectable: as `detectable_difference` returns it.
+        shares: of the methods that are compared; NaN where one is missing.
+    """
+    if detectable >= max(largest_difference(row) for row in shares if not np.isnan(row).all()):
+        return f"{SHOWS_NOTHING[:1].upper()}{SHOWS_NOTHING[1:]}"
+    return f"A true difference of {100 * detectable:.1f} points would have been found with a probability of 80 %"
 
 
 def seeds_to_tell(

@@ -10,7 +10,15 @@ from figures.report.traces import HOVER, SERIES, dashed_line, error_bars, hover,
 from figures.words import number
 from kdprobe.formats.counts import counted
 from kdprobe.formats.settings import worded_values
-from kdprobe.mean_interval import OVER_SEEDS, differs, seeds_interval, worded, worded_interval, worded_p_value
+from kdprobe.mean_interval import (
+    OVER_SEEDS,
+    differs,
+    seeds_interval,
+    worded,
+    worded_interval,
+    worded_p_value,
+    worded_power,
+)
 from kdprobe.results import Result
 
 _ACCURACY, _BEST = "accuracy on the test images in %", "best on held-out images in %"
@@ -85,8 +93,8 @@ def _pooled(result: Result) -> list[Table]:
     note = (
         "The same with more power, but only if seeds scatter all methods alike, which so few seeds cannot show; what "
         "the page says at its top rests on the paired tests above. One variance for all: a standard deviation of "
-        f"{100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). A true "
-        f"difference of {100 * pooled['detectable']:.1f} points would have been found with a probability of 80 %."
+        f"{100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). "
+        f"{worded_power(pooled['detectable'], result.arrays['accuracy'])}."
     )
     return [Table(_DIFFERENCE, [_difference(entry) for entry in pooled["differences"]], note)]
 

@@ -8,7 +8,7 @@ import numpy as np
 from kdprobe.formats.counts import counted
 from kdprobe.formats.settings import worded_settings
 from kdprobe.formats.tables import as_latex
-from kdprobe.mean_interval import OVER_SEEDS, worded_interval
+from kdprobe.mean_interval import OVER_SEEDS, worded_interval, worded_power
 from kdprobe.results import Result
 from kdprobe.runs.differences import worded_difference
 from kdprobe.tuning.result import BASELINES
@@ -59,9 +59,9 @@ def pooled_note(result: Result) -> str:
         return ""
     return (
         "The differences with one variance for all methods, right if seeds scatter all of them alike: a standard "
-        f"deviation of {100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). A "
-        f"true difference of {100 * pooled['detectable']:.1f} points would have been found with a probability of 80 % "
-        f"by the strictest of {counted(len(pooled['differences']), 'test')}."
+        f"deviation of {100 * pooled['deviation']:.2f} points ({counted(pooled['freedom'], 'degree')} of freedom). "
+        f"{worded_power(pooled['detectable'], result.arrays['accuracy'])} by the strictest of "
+        f"{counted(len(pooled['differences']), 'test')}."
     )
 
 

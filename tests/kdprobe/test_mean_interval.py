@@ -18,6 +18,7 @@ from kdprobe.mean_interval import (
     within,
     worded,
     worded_interval,
+    worded_power,
 )
 
 
@@ -134,3 +135,12 @@ def test_as_many_seeds_tell_a_difference_as_the_tables_say():
     assert seeds_to_tell(1.0, 1.0, tests=5) > 10
     assert seeds_to_tell(0.0, 1.0) is None
     assert seeds_to_tell(0.01, 1.0) is None
+
+
+def test_power_is_told_only_where_a_difference_can_be_that_large() -> None:
+    shares = np.array([[0.9, 0.92], [math.nan, math.nan]])
+    assert worded_power(0.9, shares) == (
+        "A true difference of 90.0 points would have been found with a probability of 80 %"
+    )
+    nothing = "Seeds so few, which scatter so much, cannot be relied on to show any difference"
+    assert worded_power(0.92, shares) == worded_power(1.2, shares) == nothing

@@ -10,13 +10,22 @@ from scipy.stats import t
 from figures.pictures.comparison import QUANTITIES
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
 from figures.report.findings.wording import enumerated, several, worded_p_values
-from kdprobe.mean_interval import all_equal, detectable_difference, differs, seeds_to_tell, worded, worded_p_value
+from kdprobe.mean_interval import (
+    SHOWS_NOTHING,
+    all_equal,
+    detectable_difference,
+    differs,
+    largest_difference,
+    seeds_to_tell,
+    worded,
+    worded_p_value,
+)
 from kdprobe.results import Result
 
 _UNTUNED = " as published"
 _WANTED = 0.01  # the difference of accuracies whose price in seeds is told
 _MOST = 6  # differences that are written one by one
-_MANY = 1001  # seeds: more than are looked for
+_MANY = 50  # seeds: where more are needed, their number is no advice
 
 
 class _Pair(NamedTuple):
@@ -28,6 +37,7 @@ class _Pair(NamedTuple):
         tests: over how many differences.
         n: seeds that both have.
         equal: whether all seeds differ alike, so that the interval is that of the images.
+        room: the largest difference to the other one that there can be.
     """
 
     method: str
@@ -37,6 +47,7 @@ class _Pair(NamedTuple):
     tests: int
     n: int
     equal: bool
+    room: float
 
     @property
     def error(self) -> float:
@@ -48,6 +59,12 @@ class _Pair(NamedTuple):
     def freedom(self) -> float:
         """Degrees of freedom of the test."""
         return math.inf if self.equal else self.n - 1
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that the test finds four times out of five; infinite where none can be that large."""
+        found = detectable_difference(self.error, self.freedom, tests=self.tests)
+        return found if found < self.room else math.inf
 
 
 def comparison_findings(results: Results) -> Iterator[Finding]:
@@ -104,9 +121,11 @@ def _pairs(result: Result, key: str, values: Mapping[str, Any]) -> list[_Pair]:
         numbers = {"p_value": entry["adjusted_p_value"], "tests": families.count(family)}
         numbers |= {"n": int((~np.isnan(seeds)).sum()), "equal": all_equal(seeds)}
         value, low, high = (factor * entry[end] for end in needed[:3])
-        found.append(_Pair(entry["method"], entry["other"], (value, low, high), **numbers))
+        rooms = {name: factor * largest_difference(values[name]) for name in (entry["method"], entry["other"])}
+        found.append(_Pair(entry["method"], entry["other"], (value, low, high), **numbers, room=rooms[entry["other"]]))
         if entry["method"] in baselines and not family:
-            found.append(_Pair(entry["other"], entry["method"], (-value, -high, -low), **numbers))
+            turned = (-value, -high, -low)
+            found.append(_Pair(entry["other"], entry["method"], turned, **numbers, room=rooms[entry["method"]]))
     return found
 
 
@@ -142,16 +161,19 @@ def _tuning(pairs: Sequence[_Pair], name: str) -> Iterator[Finding]:
 
 def _not_told(text: str, pairs: Sequence[_Pair], label: str, digits: int, topic: str, name: str) -> Finding:
     """That no difference is shown, and the true one that the tests would have found four times out of five."""
-    found = sorted(detectable_difference(one.error, one.freedom, tests=one.tests) for one in pairs)
-    most = 100 if _unit(label) else 1
-    ends = list(
-        dict.fromkeys(
-            "more than " * (value > most) + f"{min(value, most):.{digits}f}" for value in (found[0], found[-1])
-        )
+    found = sorted(one.detectable for one in pairs if one.detectable < math.inf)
+    seen = [SHOWS_NOTHING] if len(found) < len(pairs) else []
+    if found:
+        ends = dict.fromkeys(f"{value:.{digits}f}" for value in (found[0], found[-1]))
+        much = f"{' to '.join(ends)}{_unit(label)}{', depending on the method,' * (len(ends) > 1)}"
+        blind = [one.method for one in pairs if one.detectable == math.inf]
+        seen = [
+            f"a true difference of {much} would have been found four times out of five",
+            *([f"for {enumerated(blind)} {SHOWS_NOTHING}"] if blind else []),
+        ]
+    return Finding(
+        topic, "; ".join([f"{text} ({_differences(pairs, label, digits)})", *seen]) + ".", name, _tested(pairs)
     )
-    much = f"{' to '.join(ends)}{_unit(label)}{', depending on the method,' * (len(ends) > 1)}"
-    seen = f"a true difference of {much} would have been found four times out of five"
-    return Finding(topic, f"{text} ({_differences(pairs, label, digits)}); {seen}.", name, _tested(pairs))
 
 
 def _differences(pairs: Sequence[_Pair], label: str, digits: int) -> str:
@@ -202,12 +224,13 @@ def _next(pairs: Sequence[_Pair], name: str, *, one_seed: bool) -> Iterator[Find
         return
     n_seeds = max(one.n for one in unclear)
     needed = sorted(
-        seeds_to_tell(100 * _WANTED, one.error * math.sqrt(one.n), tests=one.tests) or _MANY for one in unclear
+        seeds_to_tell(100 * _WANTED, one.error * math.sqrt(one.n), tests=one.tests, most=_MANY) or _MANY + 1
+        for one in unclear
     )
     if needed[-1] <= n_seeds:
         return
-    middle, least = needed[len(needed) // 2], "more than 1,000" if needed[-1] == _MANY else f"{needed[-1]}"
-    many = f"{least} seeds" if middle == needed[-1] else f"{middle} seeds for half of the methods and {least} for all"
+    middle, last = (f"more than {_MANY}" if n > _MANY else f"{n}" for n in (needed[len(needed) // 2], needed[-1]))
+    many = f"{last} seeds" if middle == last else f"{middle} seeds for half of the methods and {last} for all"
     text = (
         f"Train more seeds: as these {n_seeds} scatter, a true difference of 1 point in accuracy is found four times "
         f"out of five with {many}."

@@ -93,6 +93,8 @@ def test_more_seeds_are_asked_for_in_numbers() -> None:
         r"as these 3 scatter.*found four times out of five with \d+ seeds",
         told(comparison_findings, compared(0.0, n_seeds=3, scatter=0.01))[NEXT],
     )
+    many = told(comparison_findings, compared(0.0, n_seeds=3, scatter=0.1))[NEXT]
+    assert many.endswith("found four times out of five with more than 50 seeds.")
     assert not told(comparison_findings, compared(0.0, n_seeds=12))[NEXT]  # which tell a point by now
     one = told(comparison_findings, compared(0.03, n_seeds=1))
     assert one[NEXT] == "Train more seeds of each method: one seed tells no methods apart."
@@ -134,11 +136,22 @@ def test_many_methods_are_told_by_their_range_and_tuning_apart() -> None:
     assert lines[3].startswith("Tuning is not shown to change the accuracy of kd (+1.0 ± 0.2 points, p = 0.7); a true")
 
 
-def test_a_difference_that_only_a_hundred_points_would_show_is_bounded() -> None:
-    result = compared(0.0)
-    entries = [{**one, "low": -0.9, "high": 0.9, "difference": 0.0} for one in result.facts["differences"]]
+@pytest.mark.parametrize("half", [0.9, 0.4])  # 0.4 takes 51 points, and 50 lie above and below plain
+def test_seeds_that_could_show_no_possible_difference_say_so(half: float) -> None:
+    result = compared(0.0, n_seeds=2)
+    entries = [{**one, "low": -half, "high": half, "difference": 0.0} for one in result.facts["differences"]]
     text = told(comparison_findings, replace(result, facts=result.facts | {"differences": entries}))[DIFFER]
-    assert "a true difference of more than 100.0 points would" in text
+    assert "points, p = 1); seeds so few, which scatter so much, cannot be relied on to show any difference." in text
+    assert "true difference" not in text
+
+
+def test_methods_whose_seeds_could_show_nothing_are_named_beside_those_that_could() -> None:
+    result = tuned_result(("plain", "kd", "at"), published=False)
+    entries = [{**one, "adjusted_p_value": 0.7, "low": -0.01, "high": 0.01} for one in result.facts["differences"]]
+    wide = [{**one, "low": -0.9, "high": 0.9} if one["method"] == "at" else one for one in entries]
+    first = told(tuned_findings, replace(result, facts=result.facts | {"differences": wide}))[DIFFER].splitlines()[0]
+    assert re.search(r"a true difference of \d\.\d points would have been found four times out of five; ", first)
+    assert first.endswith("; for at seeds so few, which scatter so much, cannot be relied on to show any difference.")
 
 
 def test_fidelity_is_told_by_its_verdicts_with_their_numbers() -> None:
