@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @checkpoint_option("The same as --student, for a single network.")
 @data_option(show_default="that of the student's, or only, checkpoint")
 @layers_option(
-    "Layer of each network: a name, a glob, stages or all; repeatable.",
+    "Layer of each network: a name, a glob, stages, leaves or all; repeatable.",
     "GLOB",
     default=("stages",),
     show_default=True,

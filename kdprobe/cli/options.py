@@ -147,7 +147,7 @@ def layers_options(default: str | None = None, *, instead: str = "") -> Decorato
     shown: dict[str, Any] = {"default": (default,), "show_default": True} if default else {}
 
     def of(role: str) -> Decorator:
-        text = f"Layer of the {role}{instead}: a name, a glob, stages or all; repeatable."
+        text = f"Layer of the {role}{instead}: a name, a glob, stages, leaves or all; repeatable."
         return click.option(f"--{role}-layers", multiple=True, metavar="GLOB", help=text, **shown)
 
     return _group(of("teacher"), of("student"))

@@ -26,6 +26,8 @@ from kdprobe.models.watched.samples import few_images, tensors_in
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, meaning_of, trace
 
+_BY_NAME = "choose layers by name, or 'leaves' (--teacher-layers, --student-layers or --layers; in Python arguments)"
+
 
 def layout_of(call: Call | None, shape: tuple[int, ...], prefix_tokens: int | None = None) -> Layout:
     """What the dimensions of a layer's output mean.
@@ -248,12 +250,12 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
     if not seen.calls:
         raise CaptureError(
             f"no module of {name} could be seen running, so its stages are not known "
-            f"({seen.failure or 'hooks do not run in traced networks'}); choose layers by name"
+            f"({seen.failure or 'hooks do not run in traced networks'}); {_BY_NAME}"
         )
     if silent:
         raise CaptureError(
             f"stages {', '.join(map(repr, silent))} of {name} exist but did not run, as happens with gradient "
-            "checkpointing; turn it off, or choose layers by name"
+            f"checkpointing; turn it off, or {_BY_NAME}"
         )
     maps = [calls[one] for one in told if _is_map(calls[one])]
     if told and len(maps) == len(told) and all(seen.is_cut(call) for call in maps):
@@ -270,7 +272,7 @@ def stages_in(model: nn.Module, seen: Trace) -> list[str]:
         return told
     raise CaptureError(
         f"the stages of {name} cannot be determined: no module's output is known to be a map, or tokens after "
-        "their prefix, that all later ones build on alone; choose layers by name, or 'leaves'"
+        f"their prefix, that all later ones build on alone; {_BY_NAME}"
     )
 
 
@@ -279,7 +281,7 @@ def _refuse_around(missing: dict[int, str], found: list[str], name: str) -> None
         others = ", ".join(f"{one!r} ({count} positions)" for count, one in missing.items())
         raise CaptureError(
             f"the stages of {name} cannot be determined: later modules build on {', '.join(map(repr, found))} alone, "
-            f"but on none of {others} alone, as skip connections lead around them; choose layers by name"
+            f"but on none of {others} alone, as skip connections lead around them; {_BY_NAME}"
         )
 
 

@@ -52,4 +52,4 @@ def list_layers(spec: str, layers: tuple[str, ...], told: dict[str, Any]) -> Non
     head = f"{info.n_classes} classes" if info.n_classes else "no classifier"
     echo(f"{info.name}: {count_parameters(model):,} parameters, images of {info.image_size} px, {head}")
     if reason:
-        echo(reason, err=True)
+        echo(f"note: {reason}", err=True)

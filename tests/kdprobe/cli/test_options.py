@@ -87,6 +87,15 @@ def test_a_help_page_is_in_sentences_and_has_an_example_that_is_a_command_line(n
         _parse(example.partition(" > ")[0])
 
 
+@pytest.mark.parametrize("name", ["cka", "decompose", "dump", "list layers", "similarity"])
+def test_layers_can_be_chosen_by_all_groups_that_help_names(name):
+    texts = {one.opts[0]: one.help for one in COMMANDS[name].params if isinstance(one, click.Option)}
+    globs = {one.opts[0] for one in COMMANDS[name].params if "layers" in one.name and one.metavar == "GLOB"}
+    assert globs
+    for flag in globs:
+        assert re.search("a name, a glob, stages, leaves or all;", texts[flag]), flag
+
+
 def _parse(line):
     """Let click take a command line apart, without running it."""
     words = re.findall(r'"[^"]*"|\S+', line)

@@ -77,7 +77,7 @@ def test_calls_of_one_module_and_stages_that_are_not_known(capsys):
     run("list", "layers", f"{__name__}:Twice", "--image-size", "8", "--classes", "4")
     shown = capsys.readouterr()
     assert "Twice: 37,828 parameters, images of 8 px, 4 classes" in shown.out
-    assert "the stages of Twice cannot be determined" in shown.err
+    assert shown.err.startswith("note: the stages of Twice cannot be determined: ")
 
 
 def test_what_a_user_describes_is_shown():
