@@ -36,7 +36,7 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
 
     Returns:
         the figure: accuracies on the test images at the left, the best on held-out images at the right, or below
-        where there is no room at the right.
+        where there is no room at the right. Of one trial there is no best.
     """
     sheet = Sheet(fig)
     remarks = sheet.lines(first_few(remarks_on(result)))
@@ -45,9 +45,10 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
     left, base = widest(names, TITLE) + 12, LABEL * LEADING * len(remarks)
     legend = legend_of(_handles(result), sheet.width - 12)
     room = sheet.width - left - 10
-    beside = 0.42 * (room - _GAP) >= _NARROWEST
-    more = 0.0 if beside else 90.0 + _FOOT + 8
-    rows = min(max(_ROW * len(names), _LEAST), max(_MOST, _DENSEST * len(names))) if beside else _ROW * len(names)
+    several = result.arrays["held_out"].shape[1] > 1
+    beside = several and 0.42 * (room - _GAP) >= _NARROWEST
+    more = 90.0 + _FOOT + 8 if several and not beside else 0.0
+    rows = min(max(_ROW * len(names), _LEAST), max(_MOST, _DENSEST * len(names))) if not more else _ROW * len(names)
     height = sheet.cut(base + _FOOT + more + legend.height + 4, rows, max(_DENSEST * len(names), 50))
     sheet.note(remarks)
     first = 0.58 * (room - _GAP) if beside else room
@@ -55,7 +56,8 @@ def draw_tuned_comparison(result: Result, fig: FigureBase | None) -> FigureBase:
     _accuracies(accuracies, result)
     accuracies.set_yticks(range(len(names)), names, fontsize=pt(TITLE))
     at = (left + first + _GAP, base + _FOOT, room - _GAP - first, height)
-    _best(sheet.place(*at if beside else (40.0, base + _FOOT, sheet.width - 50, 90.0)), result)
+    if several:
+        _best(sheet.place(*at if beside else (40.0, base + _FOOT, sheet.width - 50, 90.0)), result)
     sheet.explain(legend, 6)
     return sheet.figure
 
@@ -116,8 +118,8 @@ def _best(axes: Axes, result: Result) -> None:
 def _handles(result: Result) -> list[Line2D]:
     """What the legend explains."""
     facts = result.facts
-    several = len(facts["seeds"]) > 1
-    label = "tuned: mean and 95 % interval" if several else "tuned"
+    several, what = len(facts["seeds"]) > 1, "tuned" if result.arrays["held_out"].shape[1] > 1 else "not tuned"
+    label = f"{what}: mean and 95 % interval" if several else what
     handles = [Line2D([], [], linewidth=pt(1.4) * several, label=label, **diamond())]
     if "published" in result.arrays:
         handles.append(Line2D([], [], label="as published", **_published(MUTED), linewidth=pt(0.8)))

@@ -43,12 +43,13 @@ def _panel(heading: str, result: Result) -> Panel:
     note = (
         f"{facts['student']} on {facts['data']}: each of {counted(n_methods, 'method')} had "
         f"{counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')}, judged on "
-        f"{facts['n_held_out']:,} held-out training images; the best setting was trained anew for "
+        f"{facts['n_held_out']:,} held-out training images; the "
+        f"{'best setting' if n_trials > 1 else 'published setting, as nothing is tuned,'} was trained anew for "
         f"{counted(facts['epochs'], 'epoch')}, with nothing held out, and judged once, on {facts['n_images']:,} images "
         f"({facts['evaluated_on']}). {order}"
     )
     tables = [_accuracies(result), *_differences(result), *_pooled(result), _chosen(result), _costs(result)]
-    return Panel(heading, note, [_means(result), _best(result)], tables=tables)
+    return Panel(heading, note, [_means(result), *([_best(result)] if n_trials > 1 else [])], tables=tables)
 
 
 def _accuracies(result: Result) -> Table:

@@ -130,6 +130,7 @@ def compare_runs(
         group,
         shared,
         table,
+        teacher_remark,
         to_result,
         unknown_inputs,
     )
@@ -155,6 +156,8 @@ def compare_runs(
         echo(differences)
     if unknown := unknown_inputs(groups):
         echo(unknown)
+    if weak := teacher_remark(groups):
+        echo(f"note: {weak}")
     if out is not None:
         saving.save(out, *to_result(groups, baseline=baseline))
 

@@ -20,6 +20,7 @@ from kdprobe.runs.contender_names import contender_names
 from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded_value
+from kdprobe.runs.weak_teacher import weak_teacher
 
 #: what may differ between the runs of a group
 _APART = (
@@ -232,6 +233,7 @@ def to_result(
     layers = [[result.facts[f"{who}_layers"][-1] for who in ("teacher", "student")] for result, _ in ckas.values()]
     teacher, teacher_accuracy = _teacher(groups)
     n_images = [entry.n_images for entry in groups]
+    weak = teacher_remark(groups)
     facts = {
         "methods": [entry.name for entry in groups],
         "seeds": _seeds(groups),
@@ -243,6 +245,7 @@ def to_result(
         "differences": differences(arrays, _methods(groups), n_images, baseline=baseline),
         "budget_differences": budget_differences(groups),
         "groups": _described(groups),
+        **({"remarks": [{"reason": weak}]} if weak else {}),
     }
     origin = provenance(runs=[str(run.path) for entry in groups for run in entry.runs])
     rows = [
@@ -271,6 +274,11 @@ def accuracy_differences(groups: Sequence[Group], *, baseline: str | None = None
     """
     values = {"accuracy": _by_seed(groups, _accuracy)}
     return differences(values, _methods(groups), [entry.n_images for entry in groups], baseline=baseline)
+
+
+def teacher_remark(groups: Sequence[Group]) -> str | None:
+    """That the groups' one teacher is less accurate than they are, as `weak_teacher` words it."""
+    return weak_teacher(_methods(groups), _by_seed(groups, _accuracy), _teacher(groups)[1])
 
 
 def _methods(groups: Sequence[Group]) -> dict[str, str]:

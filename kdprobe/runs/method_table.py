@@ -205,7 +205,10 @@ def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool)
     facts = result.facts
     yield f"{OVER_SEEDS[:1].upper()}{OVER_SEEDS[1:]} ({counted(len(facts['seeds']), 'seed')}), on {facts['data']}."
     if any(head.startswith("minus ") for head, *_ in columns):
-        yield "Differences in points of accuracy, paired by seed, with Holm's p over all of them."
+        yield (
+            "Differences in points of accuracy, paired by seed, with the 95 % interval of each by itself; p is Holm's "
+            "over all of them, and can therefore exceed .05 where an interval leaves out 0."
+        )
     if best:
         yield (
             "Bold: the highest mean, where tests against all other methods find it higher (paired by seed, Holm's p "
@@ -219,12 +222,14 @@ def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool)
     ):
         yield "Where all seeds have the same value, the interval is that of the images."
     if result.kind == "tuned-comparison":
+        n_trials = result.arrays["held_out"].shape[1]
+        best = f"the best on {facts['n_held_out']:,} held-out training images"
         yield (
-            f"Tuned: {counted(result.arrays['held_out'].shape[1], 'trial')} of "
-            f"{counted(facts['trial_epochs'], 'epoch')} for each method, the best on {facts['n_held_out']:,} held-out "
-            f"training images trained anew for {counted(facts['epochs'], 'epoch')}."
+            f"Tuned: {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} for each method, "
+            f"{best if n_trials > 1 else 'so that nothing is tuned: the published settings'}, trained anew for "
+            f"{counted(facts['epochs'], 'epoch')}."
         )
-        yield from (f"{one['reason'][:1].upper()}{one['reason'][1:]}." for one in facts["remarks"])
+    yield from (f"{one['reason'][:1].upper()}{one['reason'][1:]}." for one in facts.get("remarks", ()))
     if rebuilt:
         yield "†: reconstructed, as neither the publication nor official code shows all of it."
     if facts["teacher_accuracy"] is not None:

@@ -14,6 +14,7 @@ from kdprobe.results import Result
 from kdprobe.runs.compare import known_teacher
 from kdprobe.runs.differences import against, differences
 from kdprobe.runs.pooled import pooled_differences
+from kdprobe.runs.weak_teacher import weak_teacher
 from kdprobe.sweeps.ledger import Ledger
 from kdprobe.tuning.chosen import CONFIDENCE, expected_best
 from kdprobe.tuning.comparing import Finished
@@ -52,6 +53,7 @@ def comparison_result(outcome: Finished) -> Result:
     judged_on = {(some["data"], some["evaluated_on"])}
     teacher, teacher_accuracy = (None, None) if spec is None else known_teacher(spec, judged_on)
     n_images, n_held_out = int(some["evaluated_images"]), _largest(trials, "evaluated_images")
+    weak = weak_teacher({name: name for name in names}, arrays["accuracy"], teacher_accuracy)
     facts = {
         "methods": names,
         "seeds": list(range(plan.n_seeds)),
@@ -69,7 +71,10 @@ def comparison_result(outcome: Finished) -> Result:
         "chosen_at": outcome.decisions[-1].at,
         "tested_before": outcome.decisions[-1].n_tested,
         "differences": _differences(arrays, names, [chosen[name].trial for name in names], n_images),
-        "remarks": [{"reason": text} for text in _remarks(outcome, trials, finals)],
+        "remarks": [
+            *({"reason": text} for text in _remarks(outcome, trials, finals)),
+            *([{"reason": weak}] if weak else []),
+        ],
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
     }

@@ -81,12 +81,17 @@ def note(result: Result) -> str:
     n_tests = sum(one["other"] in facts["methods"] for one in facts["differences"])
     n_seeds = len(facts["seeds"])
     over_seeds = (
-        f"{OVER_SEEDS[:1].upper()}{OVER_SEEDS[1:]}. Differences in points, paired by seed, with Holm's p over "
-        f"{counted(n_tests, 'comparison')} of methods."
+        f"{OVER_SEEDS[:1].upper()}{OVER_SEEDS[1:]}. Differences in points, paired by seed, with the 95 % interval of "
+        f"each by itself and Holm's p over {counted(n_tests, 'comparison')} of methods."
+    )
+    settings = (
+        f"chosen on {facts['n_held_out']:,} held-out training images"
+        if n_trials > 1
+        else "so that nothing is tuned: the published settings"
     )
     return (
         f"{counted(n_methods, 'method')}, {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} "
-        f"for each, chosen on {facts['n_held_out']:,} held-out training images; then trained anew for "
+        f"for each, {settings}; then trained anew for "
         f"{counted(facts['epochs'], 'epoch')} with {counted(n_seeds, 'seed')} and tested once on {facts['n_images']:,} "
         f"images ({facts['evaluated_on']}). {over_seeds if n_seeds > 1 else 'One seed gives no interval.'}"
     )

@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from figures.pictures.comparison import QUANTITIES
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
-from figures.report.findings.wording import enumerated, several, worded_p_values
+from figures.report.findings.wording import capital, enumerated, several, worded_p_values
 from kdprobe.mean_interval import (
     SHOWS_NOTHING,
     all_equal,
@@ -21,6 +21,7 @@ from kdprobe.mean_interval import (
     worded_p_value,
 )
 from kdprobe.results import Result
+from kdprobe.runs.weak_teacher import weak_teacher
 
 _UNTUNED = " as published"
 _WANTED = 0.01  # the difference of accuracies whose price in seeds is told
@@ -78,6 +79,7 @@ def comparison_findings(results: Results) -> Iterator[Finding]:
                 label, _, digits = QUANTITIES[key]
                 topic = ALIKE if key == "cka" else DIFFER
                 yield from _beside_each(pairs, label.removesuffix(" in %"), digits, topic, name)
+        yield from _weak(result, name)
         yield from _untested(result, name)
         yield from _next(told["accuracy"], name, one_seed=most < 2)
 
@@ -93,6 +95,7 @@ def tuned_findings(results: Results) -> Iterator[Finding]:
         between, untuned = _families(pairs)
         yield from _beside_each(between, "accuracy", 1, DIFFER, name)
         yield from _tuning(untuned, name)
+        yield from _weak(result, name)
         yield from _untested(result, name)
         yield from _next(between, name, one_seed=len(result.facts["seeds"]) < 2)
 
@@ -201,6 +204,15 @@ def _tested(pairs: Sequence[_Pair]) -> str:
     seeds = " to ".join(map(str, sorted({min(one.n for one in pairs), max(one.n for one in pairs)})))
     of = several(pairs[0].tests, "difference")
     return f"Paired by seed ({seeds}); the 95 % intervals are of single differences, p is Holm's over {of}."
+
+
+def _weak(result: Result, name: str) -> Iterator[Finding]:
+    """That the teacher is less accurate than what it teaches."""
+    facts = result.facts
+    methods = {one: one for one in facts["methods"]}
+    methods |= {one: group["method"] for one, group in zip(methods, facts.get("groups", ()), strict=False)}
+    if weak := weak_teacher(methods, result.arrays["accuracy"], facts["teacher_accuracy"]):
+        yield Finding(CARE, f"{capital(weak)}.", name)
 
 
 def _untested(result: Result, name: str) -> Iterator[Finding]:

@@ -495,6 +495,13 @@ def test_teacher_is_a_line_where_known() -> None:
     assert not any("teacher" in text for text in written(drawn(result)))
 
 
+def test_of_one_trial_there_is_no_best_and_the_accuracies_have_the_width() -> None:
+    both, (alone,) = drawn(tuned_result()).axes, drawn(tuned_result(n_trials=1)).axes
+    assert [axes.get_ylabel() for axes in both] == ["", "best on held-out images in %"]
+    assert alone.get_position().width > 1.6 * both[0].get_position().width
+    assert "not tuned: mean and 95 % interval" in written(alone.figure)  # type: ignore[arg-type]
+
+
 def test_the_best_cell_is_framed() -> None:
     result = dropout_result()
     result.arrays["accuracy"][3, 1] = 0.99

@@ -102,6 +102,17 @@ def test_more_seeds_are_asked_for_in_numbers() -> None:
     assert not one[DIFFER]
 
 
+def test_a_teacher_that_knows_less_than_plain_training_is_told() -> None:
+    result = compared(0.03)
+    assert not told(comparison_findings, result)[CARE]
+    weak = replace(result, facts=result.facts | {"teacher_accuracy": 0.176})
+    assert told(comparison_findings, weak)[CARE] == "The teacher (17.6 %) is less accurate than plain (50.0 %)."
+    tuned = tuned_result()
+    assert "The teacher" not in told(tuned_findings, tuned)[CARE]
+    tuned.facts["teacher_accuracy"] = 0.2
+    assert "The teacher (20.0 %) is less accurate than plain (9" in told(tuned_findings, tuned)[CARE]
+
+
 def test_results_without_tests_say_nothing_of_methods() -> None:
     result = comparison_result()
     facts = {key: value for key, value in result.facts.items() if key != "differences"}

@@ -550,6 +550,10 @@ def test_one_trial_of_one_epoch_is_written_as_one_and_axes_of_whole_numbers_have
     save_result(tuned_result(("plain", "kd"), 16, 2), tmp_path / "t.npz", table="", overwrite=True)
     text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
     assert charts(text)["chart-1"]["layout"]["xaxis"] == {}
+    save_result(tuned_result(("plain", "kd"), 1, 2), tmp_path / "t.npz", table="", overwrite=True)
+    text = write_report([tmp_path], tmp_path / "r.html", title="t").read_text()
+    assert len(charts(text)) == 1  # of one trial there is no best
+    assert "the published setting, as nothing is tuned, was trained anew" in text
 
 
 def test_tables_of_numbers_have_the_intervals_of_the_charts(tmp_path: Path) -> None:

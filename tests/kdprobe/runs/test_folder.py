@@ -31,6 +31,7 @@ from kdprobe.runs.compare import accuracy_differences, budget_differences, gathe
 from kdprobe.runs.curves import training_curves
 from kdprobe.runs.folder import RunFolder
 from kdprobe.runs.inputs import Inputs
+from kdprobe.runs.method_table import method_table
 from kdprobe.training import train
 from kdprobe.training.verify import problems
 from tests.saved_results import cka_result, comparison_result, evaluation_result
@@ -144,9 +145,21 @@ def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
     write_run(tmp_path / "runs" / "kd", f"teacher={tmp_path / 'teacher'}", method="kd")
     facts = to_result(group(gather([tmp_path / "runs"])))[0].facts
     assert (facts["teacher"], facts["teacher_accuracy"]) == ("resnet8", 0.9)
+    assert "remarks" not in facts
     path = tmp_path / "teacher" / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "data": "cifar10:x"}))
     assert to_result(group(gather([tmp_path / "runs"])))[0].facts["teacher_accuracy"] is None
+
+
+def test_a_teacher_that_knows_less_than_its_students_is_told(tmp_path, capsys):
+    write_run(tmp_path / "teacher", accuracies=(0.1, 0.176))
+    write_run(tmp_path / "runs" / "kd", f"teacher={tmp_path / 'teacher'}", accuracies=(0.5, 0.6), method="kd")
+    remark = "the teacher (17.6 %) is less accurate than kd (60.0 %)"
+    cli.run("runs", "compare", tmp_path / "runs", "--out", tmp_path / "c.npz")
+    assert f"note: {remark}" in capsys.readouterr().out.splitlines()
+    result = load_result(tmp_path / "c.npz")
+    assert result.facts["remarks"] == [{"reason": remark}]
+    assert "The teacher (17.6 %) is less accurate than kd (60.0 %)." in method_table(result).markdown()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,17 @@ def test_what_is_said_of_a_comparison_stands_below_its_table():
     assert text.count("† |") == 1
 
 
+def test_notes_tell_intervals_from_p_values_and_that_one_trial_tunes_nothing():
+    text = method_table(tuned_result(("plain", "kd"), 1)).markdown()
+    assert (
+        "Tuned: 1 trial of 4 epochs for each method, so that nothing is tuned: the published settings, trained" in text
+    )
+    assert (
+        "with the 95 % interval of each by itself; p is Holm's over all of them, and can therefore exceed .05 where an "
+        "interval leaves out 0." in text
+    )
+
+
 def test_methods_that_are_reconstructed_have_a_dagger():
     made = method_table(compared(0.05))
     assert "| dropkd, lr=0.1† |" in made.markdown()

@@ -1,6 +1,7 @@
 """A whole comparison: in its order, extended, killed, and refused where it is another one."""
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -167,3 +168,13 @@ def test_one_seed_has_differences_without_a_test(tmp_path):
     (plain, kd) = text.splitlines()[1:3]
     assert plain.split()[:4] == ["plain", "80.00", "80.00", "+4.00"]
     assert kd.split()[:4] == ["kd", "76.00", "76.00", "-4.00"]
+
+
+def test_one_trial_tunes_nothing_and_a_weak_teacher_is_told(tmp_path):
+    outcome = bring(plan("plain", "kd", n_trials=1), tmp_path)
+    with patch("kdprobe.tuning.result.known_teacher", return_value=("vit", 0.176)):
+        text = worded_comparison(comparison_result(outcome))
+    assert "note: the teacher (17.6 %) is less accurate than plain (79.0 %)" in text.splitlines()
+    assert " epochs for each, so that nothing is tuned: the published settings; then trained anew" in text
+    assert "paired by seed, with the 95 % interval of each by itself and Holm's p over 1 comparison of methods." in text
+    assert comparison_result(outcome).facts["remarks"] == []

@@ -1,0 +1,30 @@
+"""Whether a teacher knows less than those it teaches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+
+
+def weak_teacher(
+    methods: Mapping[str, str], accuracy: Float64[ndarray, "methods seeds"], teacher: float | None
+) -> str | None:
+    """A remark where the teacher is less accurate than plain training, or, without any, than the best method.
+
+    Args:
+        methods: by which method each row was trained, by the row's name.
+        accuracy: shares of the test images; NaN where there is none.
+        teacher: the teacher's on the same images; None if there is none.
+
+    Returns:
+        `the teacher (17.6 %) is less accurate than plain (60.7 %)`; None where it is not, or that is not known.
+    """
+    known = [
+        (float(np.nanmean(row)), name) for name, row in zip(methods, accuracy, strict=True) if not np.isnan(row).all()
+    ]
+    beside = [one for one in known if methods[one[1]] == "plain"] or known
+    if teacher is None or not beside or teacher >= max(beside)[0]:
+        return None
+    mean, name = max(beside)
+    return f"the teacher ({100 * teacher:.1f} %) is less accurate than {name} ({100 * mean:.1f} %)"
