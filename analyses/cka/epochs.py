@@ -26,6 +26,7 @@ from kdprobe.errors import AnalysisError
 from kdprobe.features.gram_capture import GramCapture
 from kdprobe.features.minibatches import SIZE
 from kdprobe.features.shared_images import Views, located, open_views
+from kdprobe.formats.counts import counted
 from kdprobe.mean_interval import check_confidence
 from kdprobe.models.checkpoint import is_foreign, load, read_info
 from kdprobe.models.creation import model_info
@@ -192,7 +193,8 @@ def over_time_summary(result: Result) -> str:
         f"{pair:<{wide}}  {row[0]:<{len(f'CKA at epoch {first}')}.3f}  {row[-1]:.3f}"
         for pair, row in zip(pairs, arrays["cka"], strict=True)
     ]
-    counts = f"{facts['n_samples']} samples in {facts['n_minibatches']} minibatches, {len(arrays['epoch'])} snapshots"
+    minibatches, snapshots = counted(facts["n_minibatches"], "minibatch"), counted(len(arrays["epoch"]), "snapshot")
+    counts = f"{facts['n_samples']} samples in {minibatches}, {snapshots}"
     remarks = [cell["reason"] for cell in facts.get("remarks", [])]
     gaps = [f"no intervals: {facts['no_interval']}"] if facts["no_interval"] else []
     chance = [_beside_null(result)] if "calibration" in facts else []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from analyses.jackknife import Array
 from analyses.layer_pairs import pairs_table
 from analyses.similarity.null import CalibratedPairs
+from kdprobe.formats.counts import counted
 from kdprobe.results import Result, load_result, save_result
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class CKAResult:
         undefined = f", {len(self.undefined)} cells undefined" if self.undefined else ""
         weighting = f"; {facts['weighting']}" if "weighting" in facts else ""
         held = f"{facts['reduce']} features, " if "reduce" in facts else ""
-        counts = f"{held}{facts['n_samples']} samples in {facts['n_minibatches']} minibatches"
+        counts = f"{held}{facts['n_samples']} samples in {counted(facts['n_minibatches'], 'minibatch')}"
         counts += f"{left_out}{undefined}{weighting}"
         gap = [f"no interval where none is shown: {facts['no_interval']}"] if self._without_interval.any() else []
         few = (

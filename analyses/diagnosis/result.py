@@ -238,7 +238,7 @@ def diagnosis_summary(result: Result) -> str:
     """Tables for reading, and what stands out."""
     facts = result.facts
     count = len(result.arrays["loss"])
-    shown = f"{count} minibatch{'es' * (count > 1)} of {facts['batch_size']} images"
+    shown = f"{counted(count, 'minibatch')} of {facts['batch_size']} images"
     of = f"{facts['student']} by {facts['method']}" + (f" from {facts['teacher']}" if facts["teacher"] else "")
     lines = [f"{facts['run']}: {of}, on {shown}; weights: {facts['weights']}", facts["course"], "", _term_table(result)]
     if part_table := _part_table(result):

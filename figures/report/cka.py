@@ -14,6 +14,7 @@ from figures.report.elements import Chart, Panel, Results, Table
 from figures.report.traces import HOVER, THEMED_MUTED, heatmap, hover, numbers, themed
 from figures.style import CHANCE, DARK_CHANCE
 from figures.words import each_with_ends, intervals, neighbours
+from kdprobe.formats.counts import counted
 from kdprobe.results import Result
 
 
@@ -192,7 +193,7 @@ def _measure(facts: dict[str, Any]) -> str:
 def _caption(facts: dict[str, Any]) -> str:
     parts = [f"{facts['n_samples']} images of {facts['data']}"]
     if "measure" not in facts:
-        parts.append(f"{facts['n_minibatches']} minibatches of {facts['batch_size']}")
+        parts.append(f"{counted(facts['n_minibatches'], 'minibatch')} of {facts['batch_size']}")
         parts += [f"{facts[key]} {key}" for key in ("kernel", "estimator")]
     parts.append(f"{facts['reduce']} features")
     parts += [words] if (words := neighbours(facts)) else []

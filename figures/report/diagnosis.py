@@ -5,6 +5,7 @@ import numpy as np
 from figures.pictures.diagnosis import term_shares
 from figures.report.elements import Panel, Results, Table, one_below_the_other
 from figures.words import number
+from kdprobe.formats.counts import counted
 from kdprobe.mean_interval import worded
 from kdprobe.results import Result
 
@@ -18,7 +19,7 @@ def _panel(heading: str, result: Result) -> Panel:
     facts = result.facts
     note = (
         f"{facts['student']} by {facts['method']} on {facts['data']}: {facts['course']}. Weights: {facts['weights']}. "
-        f"Terms are means over {len(result.arrays['loss'])} minibatches of {facts['batch_size']} images."
+        f"Terms are means over {counted(len(result.arrays['loss']), 'minibatch')} of {facts['batch_size']} images."
     )
     return Panel(heading, note, [], tables=[_findings(result), _terms(result), _accuracies(result)])
 

@@ -69,7 +69,8 @@ def train(
 ) -> None:
     """Train a teacher, or a student with a method.
 
-    RECIPE is a YAML file or the name of a shipped recipe.
+    RECIPE is a YAML file or the name of a shipped recipe. The line of each epoch has the terms of the loss with their
+    weights, so that they sum to the loss.
 
     \b
     Example:

@@ -215,6 +215,10 @@ class Store:
             yield
 
 
+#: what is said of the folder where it is announced
+STORE_LASTS = "it may be deleted after the last training that reads it, and --set teacher.store=FOLDER names another"
+
+
 def store_bytes(entries: Mapping[str, EntryType], n_views: int, epochs: Sequence[int]) -> int:
     """The room that outputs for the views of one kind of training take, as `Store` is given them."""
     return len(epochs) * sum(reserved_bytes(n_views, entry) for entry in entries.values())

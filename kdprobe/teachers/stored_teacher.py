@@ -23,7 +23,7 @@ from kdprobe.runs.inputs import Inputs
 from kdprobe.runtime.distributed import Ranks
 from kdprobe.runtime.precision import autocast
 from kdprobe.teachers.entries import EntryType
-from kdprobe.teachers.store import Store, check_store
+from kdprobe.teachers.store import STORE_LASTS, Store, check_store
 from kdprobe.teachers.teacher import Teacher
 from kdprobe.terminal import worded_bytes, worded_count
 
@@ -95,13 +95,14 @@ class StoredTeacher:
             store.reserve(self.inputs, **self.names)
             line = (
                 f"teacher.store {self.folder}: {', '.join(entries)} of {store.n_views:,} views, "
-                f"{worded_count(store.epochs, 'epoch')}, {self.dtype}: {worded_bytes(store.n_bytes)}, "
-                f"{(there := store.fraction()):.0%} there"
+                f"{worded_count(store.epochs, 'epoch')}, {self.dtype}, in {worded_bytes(store.n_bytes)} on disk, "
+                f"{(there := store.fraction()):.0%} computed"
             )
-            if there < 1 and training.epochs > (filling := len(store.epochs)):
-                line += (
-                    f"; the teacher is not asked after epoch {filling}: until then, too much time is said to be left"
-                )
+            if there < 1:
+                line += f"; {STORE_LASTS}"
+                if training.epochs > (filling := len(store.epochs)):
+                    asked = "the first epoch" if filling == 1 else f"the first {filling} epochs"
+                    line += f"; the teacher is asked in {asked} alone, so that later ones are faster than these"
         group.wait()
         self._store = store
         try:

@@ -135,7 +135,7 @@ class _Task:
 
     def text(self) -> str:
         """How far it is."""
-        return f"{worded_time(time.monotonic() - self.start)} so far"
+        return f"{_elapsed(round(time.monotonic() - self.start))} so far"
 
 
 class _Counted(_Task):
@@ -167,6 +167,14 @@ class _Counted(_Task):
         else:
             parts.append(super().text())
         return ", ".join(parts)
+
+
+def _elapsed(seconds: int) -> str:
+    """A time to the second, so that each line about it says something new."""
+    if seconds < 90:
+        return worded_time(seconds)
+    hours, rest = divmod(seconds, 3600)
+    return f"{f'{hours} h ' if hours else ''}{rest // 60} min {rest % 60} s"
 
 
 def _rate(value: float) -> str:

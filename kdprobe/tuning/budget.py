@@ -18,7 +18,7 @@ from kdprobe.runtime.distributed import Ranks, ranks
 from kdprobe.runtime.precision import repeatable, with_precision
 from kdprobe.sweeps.cells import with_values
 from kdprobe.teachers.entries import EntryType
-from kdprobe.teachers.store import store_bytes
+from kdprobe.teachers.store import STORE_LASTS, store_bytes
 from kdprobe.teachers.stored_teacher import StoredTeacher
 from kdprobe.terminal import worded_bytes
 from kdprobe.terminal.progress import worded_time
@@ -147,7 +147,7 @@ def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
     if room := budget.store_bytes:
         facts = plan.config.teacher_facts
         assert facts is not None
-        yield f"teacher.store {facts.store}: {worded_bytes(room)} when it is full"
+        yield f"teacher.store {facts.store}: {worded_bytes(room)} when it is full; {STORE_LASTS}"
 
 
 def _config_of(plan: Plan, contender: Contender) -> RunConfig:

@@ -149,6 +149,7 @@ def _compare(
     from kdprobe.formats.outputs import Output, permit, write_sealed
     from kdprobe.sweeps.engines import check_options, make_engine
     from kdprobe.sweeps.work import Order
+    from kdprobe.teachers.store import STORE_LASTS
     from kdprobe.terminal.progress import say
     from kdprobe.tuning.comparing import run_comparison
     from kdprobe.tuning.result import comparison_result, tables
@@ -165,6 +166,8 @@ def _compare(
         return lambda: make_engine(engine, order, **of_engine)
 
     tell = (lambda _: None) if quiet else say
+    if (facts := plan.config.teacher_facts) is not None and facts.store is not None:
+        tell(f"teacher.store {facts.store} keeps the teacher's outputs; {STORE_LASTS}")
     result = comparison_result(run_comparison(plan, folder, engine_for, retries=retries, say=tell, quiet=quiet))
     texts = tables(result)
     saving.save(path, result, texts.pop("finals"), **texts)

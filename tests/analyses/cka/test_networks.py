@@ -323,6 +323,8 @@ def test_intervals_of_two_minibatches_are_not_known(images):
     assert whole.facts["no_interval"] == ""
     assert set(whole.to_frame()["no_interval"]) == {""}
     assert "no interval" not in whole.summary()
+    counted = [f" in 1 minibatch{end}" in result.summary() for end in ("", "es")]
+    assert counted == [result.facts["n_minibatches"] == 1, False]
 
 
 def test_a_layer_that_varies_in_one_minibatch_alone_has_no_interval():

@@ -96,6 +96,12 @@ def test_layers_can_be_chosen_by_all_groups_that_help_names(name):
         assert re.search("a name, a glob, stages, leaves or all;", texts[flag]), flag
 
 
+def test_help_says_what_the_terms_in_the_line_of_an_epoch_are():
+    assert "terms of the loss with their weights, so that they sum to the loss." in " ".join(
+        COMMANDS["train"].help.split()
+    )
+
+
 def _parse(line):
     """Let click take a command line apart, without running it."""
     words = re.findall(r'"[^"]*"|\S+', line)

@@ -141,13 +141,14 @@ def test_a_training_that_reads_equals_the_one_that_wrote_and_the_teacher_is_aske
     train(stored, tmp_path / "writer", device="cpu")
     assert asked.count(16) == 2 * N_TRAIN // 16  # two epochs of four
     assert (
-        "S: logits of 96 views, 2 epochs, float32: 0.0 MB, 0% there; the teacher is not asked after epoch 2"
-        in capsys.readouterr().err
+        "S: logits of 96 views, 2 epochs, float32, in 0.0 MB on disk, 0% computed; it may be deleted after the last "
+        "training that reads it, and --set teacher.store=FOLDER names another; the teacher is asked in the first 2 "
+        "epochs alone, so that later ones are faster than these\n" in capsys.readouterr().err
     )
     asked.clear()
     result = train(stored, tmp_path / "reader", device="cpu")
     assert 16 not in asked
-    assert "2 epochs, float32: 0.0 MB, 100% there\n" in capsys.readouterr().err
+    assert "2 epochs, float32, in 0.0 MB on disk, 100% computed\n" in capsys.readouterr().err
     assert result["teacher_store"] == {"dtype": "float32", "outputs": ["logits"]}
     assert outcome(tmp_path / "writer") == outcome(tmp_path / "reader") == outcome(tmp_path / "plain")
     more = override(stored.model_dump(mode="json"), ["seed=9", "method={name: rkd}", "training.epochs=1"])
@@ -450,5 +451,5 @@ def test_several_processes_write_and_read_one_store(teachers, tmp_path):
             [*command, "--device", "cpu"], env=environment(), capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr
-        assert f"float32: 0.0 MB, {'0' if name == 'writer' else '100'}% there" in done.stderr
+        assert f"float32, in 0.0 MB on disk, {'0' if name == 'writer' else '100'}% computed" in done.stderr
     assert outcome(tmp_path / "writer") == outcome(tmp_path / "reader")

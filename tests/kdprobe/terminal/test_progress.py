@@ -81,6 +81,17 @@ def test_what_cannot_be_counted_gives_a_sign_of_life(often, capsys):
         heard(capsys, r"^dump, loading: 0 s so far$")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(7, "7 s"), (95, "1 min 35 s"), (151, "2 min 31 s"), (7384, "2 h 3 min 4 s")]
+)
+def test_a_long_wait_says_something_new_each_time(seconds, words):
+    task = progress._Task("dump")
+    task.start -= seconds
+    assert task.text() == f"{words} so far"
+    task.start -= progress.EVERY
+    assert task.text() != f"{words} so far"
+
+
 def test_a_long_first_step_gives_one_too(often, capsys):
     with progress.progress("features", 10):
         heard(capsys, r"^features: 0/10 images, 0 s so far$")

@@ -8,6 +8,7 @@ from kdprobe.config import override, parse
 from kdprobe.distillers import option_types
 from kdprobe.recipe import read_recipe
 from kdprobe.sweeps.cells import with_values
+from kdprobe.teachers.store import STORE_LASTS
 from kdprobe.training import train
 from kdprobe.tuning.budget import budget_lines, estimate
 from kdprobe.tuning.contenders import contenders, shared_config
@@ -34,7 +35,7 @@ def test_a_store_takes_the_room_that_was_said(seed: list[str], teacher: str, tmp
     budget = estimate(plan, "cpu")
     assert not (tmp_path / "s").exists()
     *_, line = budget_lines(budget, tmp_path / "c")
-    assert line == f"teacher.store {tmp_path / 's'}: {budget.store_bytes / 1e6:.1f} MB when it is full"
+    assert line == f"teacher.store {tmp_path / 's'}: {budget.store_bytes / 1e6:.1f} MB when it is full; {STORE_LASTS}"
 
     for one in plan.contenders:
         for base, cells in ((plan.trial_config, plan.trials(one)), (plan.final_config, plan.finals(one, {}))):

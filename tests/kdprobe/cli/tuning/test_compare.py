@@ -137,6 +137,21 @@ def test_a_comparison_killed_at_any_time_ends_as_an_undisturbed_one(teacher, tmp
         assert [line["accuracy"] is None for line in RunFolder(run).metrics()] == [True, False]
 
 
+def test_where_the_teachers_outputs_are_kept_is_said_before_anything_is_trained(teacher, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kdprobe.tuning.comparing.run_comparison", stop)
+    options = ["--methods", "plain,kd", "--teacher", teacher, "--set", "teacher.store=kept"]
+    assert kdprobe.main([*COMPARE, *options]) == 130
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "teacher.store kept keeps the teacher's outputs; it may be deleted after the last training that reads it, and "
+        "--set teacher.store=FOLDER names another"
+    )
+
+
 @pytest.mark.slow
 def test_a_comparison_is_extended_and_drawn(teacher, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
