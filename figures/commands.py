@@ -50,9 +50,9 @@ def figures(
 
     \b
     Example:
-      kdprobe figures cka.npz evaluation.npz --out figures --format pdf --format svg
-      kdprobe figures cka.npz --names names.yaml --width column
-      kdprobe figures cka.npz --style slides --out slides
+      kdprobe figures cka/cka.npz comparison.npz --out figures --format pdf --format svg
+      kdprobe figures cka/cka.npz --names names.yaml --width column
+      kdprobe figures cka/cka.npz --style slides --out slides
     """
     from figures.pictures import draw_files
     from kdprobe.formats.renaming import names_for
@@ -77,11 +77,11 @@ def report(
     """Put saved results into one page.
 
     The page is a single file that opens without a network. A FOLDER is searched for results, and so are the folders in
-    it.
+    it; `kdprobe runs compare` and `kdprobe runs curves` make results of runs.
 
     \b
     Example:
-      kdprobe report runs results/cka.npz --out report.html --title "ViT to ResNet8"
+      kdprobe report cka evaluation comparison.npz --out report.html --title "ViT to ResNet8"
     """
     from figures.report import write_report
     from figures.report.write import result_files

@@ -16,6 +16,7 @@ from kdprobe.config import TrainingConfig
 from kdprobe.devices import exact_float32, pick_device
 from kdprobe.distillers import option_types
 from kdprobe.files import sha256
+from kdprobe.formats.counts import counted
 from kdprobe.models import model_info
 from kdprobe.provenance import provenance
 from kdprobe.results import Result

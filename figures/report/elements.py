@@ -161,12 +161,14 @@ class Finding:
         text: the sentence.
         of: the short file name of the result; empty where it is about all of its kind.
         how: how that was tested.
+        asks: what it asks for, in the same words as others that ask for it too; empty if it may be said of each result.
     """
 
     topic: str
     text: str
     of: str = ""
     how: str = ""
+    asks: str = ""
 
 
 def no_findings(_results: Results) -> Iterable[Finding]:

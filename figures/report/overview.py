@@ -34,16 +34,17 @@ class Origin:
 
 def tiles(results: Sequence[tuple[str, Result]]) -> list[tuple[str, str]]:
     """The facts of all results, each with a name of its own, at a glance: their names and values."""
-    known = [result for _, result in results if result.kind in KINDS]  # elsewhere the same names may mean anything
+    named = [one for one in results if one[1].kind in KINDS]  # elsewhere the same names may mean anything
+    known = [result for _, result in named]
     found = [
-        ("Data", _distinct(result.facts.get("data") for result in known)),
+        ("Data", _where([(name, [result.facts.get("data")]) for name, result in named])),
         ("Teacher", _teachers(known)),
         ("Students", _distinct(result.facts["student"] for result in known if result.kind == "cka")),
         ("Methods", _distinct([*_listed(known, "methods"), *_groups(known, "student")])),
         ("Controls", _distinct(_groups(known, "control"))),
         ("Seeds", _distinct(sorted(_listed(known, "seeds"), key=_by_number))),
         ("Epochs", _epochs(results)),
-        ("Images", _distinct(_images(known))),
+        ("Images", _where([(name, _images(result)) for name, result in named])),
         ("Input", _distinct(_sizes(known))),
         ("Results", [str(len(results))]),
     ]
@@ -132,10 +133,23 @@ def _by_number(seed: Any) -> tuple[float, str]:
     return (seed if isinstance(seed, int) else math.inf), str(seed)
 
 
-def _images(results: Sequence[Result]) -> list[Any]:
-    counts = [result.facts.get("n_samples") for result in results]
-    counts += [result.arrays["targets"].size for result in results if "targets" in result.arrays]
-    return sorted({count for count in counts if count is not None})
+def _images(result: Result) -> list[Any]:
+    counts = [result.facts.get("n_samples")]
+    return [*counts, *([result.arrays["targets"].size] if "targets" in result.arrays else [])]
+
+
+def _where(found: Sequence[tuple[str, Sequence[Any]]], most: int = 3) -> list[str]:
+    """The different values; of several, each with the names of the results that have it."""
+    names: dict[str, list[str]] = {}
+    for name, values in found:
+        for value in _distinct(values):
+            names.setdefault(value, []).append(name)
+    if len(names) < 2:
+        return list(names)
+    return [
+        f"{value} ({', '.join(of[:most])}{f' and {len(of) - most} more' if len(of) > most else ''})"
+        for value, of in names.items()
+    ]
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

@@ -23,8 +23,8 @@ def result_files(places: Iterable[str | Path]) -> list[Path]:
         inside = results_below(place) if place.is_dir() else [place]
         if not inside:
             raise ResultError(
-                f"there is no result (.npz) in the folder {place}; `kdprobe runs compare` and `kdprobe runs curves` "
-                "make results of runs"
+                f"there is no result (.npz) in the folder {place}; of runs, `kdprobe runs compare {place} --out "
+                "comparison.npz` and `kdprobe runs curves` make results"
             )
         found += inside
     return list(dict.fromkeys(found))

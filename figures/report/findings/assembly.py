@@ -44,15 +44,18 @@ class Chapter:
 
 
 def by_topic(sections: Sequence[Chapter]) -> list[tuple[str, list[Told]]]:
-    """The sentences under their topics, each of them once; topics without any are left out.
+    """The sentences under their topics, each of them once, and of those that ask for the same the first.
 
-    In a section of several results each sentence begins with the names of those that it is about.
+    In a section of several results each sentence begins with the names of those that it is about. Topics without any
+    are left out.
     """
+    asked: dict[str, str] = {}
     told: dict[str, dict[str, Told]] = {topic: {} for topic in TOPICS}
     for section in sections:
         alike: dict[tuple[str, str], list[Finding]] = {}
         for one in section.findings:
-            alike.setdefault((one.topic, one.text), []).append(one)
+            if not one.asks or asked.setdefault(one.asks, one.text) == one.text:
+                alike.setdefault((one.topic, one.text), []).append(one)
         for (topic, text), some in alike.items():
             names = enumerated(list(dict.fromkeys(one.of for one in some if one.of)))
             whole = f"{names}: {text}" if names and section.n_results > 1 else text

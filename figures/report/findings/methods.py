@@ -81,7 +81,9 @@ def comparison_findings(results: Results) -> Iterator[Finding]:
                 yield from _beside_each(pairs, label.removesuffix(" in %"), digits, topic, name)
         yield from _weak(result, name)
         yield from _untested(result, name)
-        yield from _next(told["accuracy"], name, one_seed=most < 2)
+        models = sorted({group["model"] for group in result.facts.get("groups", ())})
+        asks = f"seeds of {', '.join(models)} on {result.facts['data']}" if models else ""
+        yield from _next(told["accuracy"], name, asks, one_seed=most < 2)
 
 
 def tuned_findings(results: Results) -> Iterator[Finding]:
@@ -97,7 +99,8 @@ def tuned_findings(results: Results) -> Iterator[Finding]:
         yield from _tuning(untuned, name)
         yield from _weak(result, name)
         yield from _untested(result, name)
-        yield from _next(between, name, one_seed=len(result.facts["seeds"]) < 2)
+        asks = f"seeds of {result.facts['student']} on {result.facts['data']}"
+        yield from _next(between, name, asks, one_seed=len(result.facts["seeds"]) < 2)
 
 
 def _families(pairs: Sequence[_Pair]) -> tuple[list[_Pair], list[_Pair]]:
@@ -227,10 +230,10 @@ def _untested(result: Result, name: str) -> Iterator[Finding]:
         yield Finding(CARE, f"Not tested is the accuracy of {enumerated(pairs)}: {reason}.", name)
 
 
-def _next(pairs: Sequence[_Pair], name: str, *, one_seed: bool) -> Iterator[Finding]:
+def _next(pairs: Sequence[_Pair], name: str, asks: str, *, one_seed: bool) -> Iterator[Finding]:
     """How many seeds would tell what these do not."""
     if one_seed:
-        yield Finding(NEXT, "Train more seeds of each method: one seed tells no methods apart.", name)
+        yield Finding(NEXT, "Train more seeds of each method: one seed tells no methods apart.", name, asks=asks)
     unclear = [one for one in pairs if not differs(one.p_value) and not one.equal and one.error > 0]
     if not unclear:
         return
@@ -247,4 +250,4 @@ def _next(pairs: Sequence[_Pair], name: str, *, one_seed: bool) -> Iterator[Find
         f"Train more seeds: as these {n_seeds} scatter, a true difference of 1 point in accuracy is found four times "
         f"out of five with {many}."
     )
-    yield Finding(NEXT, text, name, _tested(unclear))
+    yield Finding(NEXT, text, name, _tested(unclear), asks)

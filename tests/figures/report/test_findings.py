@@ -376,6 +376,20 @@ def test_sentences_stand_under_their_topics_once_with_the_place_of_their_numbers
     ]
 
 
+def test_more_seeds_of_one_comparison_are_asked_for_once() -> None:
+    again = compared(0.0, n_seeds=4, scatter=0.01)
+    group = {"model": "resnet8", "method": "plain"}
+    again = replace(again, facts=again.facts | {"groups": [group, group | {"method": "kd"}]})
+    tuned = tuned_result(("plain", "kd"), published=False)
+    for result, count in ((tuned, 1), (replace(tuned, facts=tuned.facts | {"student": "resnet18"}), 2)):
+        chapters = [
+            Chapter("c", "", {}, comparison_findings([("c", again)])),
+            Chapter("t", "", {}, tuned_findings([("t", result)])),
+        ]
+        sentences = dict(by_topic(chapters))[NEXT]
+        assert [one.text.startswith("Train more seeds") for one in sentences] == [True] * count
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

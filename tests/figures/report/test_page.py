@@ -17,6 +17,7 @@ from PIL import Image
 from figures.pictures import FIGURES
 from figures.report.examples import image_address
 from figures.report.map import map_panels
+from figures.report.overview import tiles
 from figures.report.page import SECTIONS, differing_parts
 from figures.report.traces import hover, numbers, scale, themed
 from figures.report.write import result_files, write_report
@@ -290,11 +291,22 @@ def test_numbers_and_scales_are_json() -> None:
     assert hover("<a>", "b") == "&lt;a&gt;<br>b"
 
 
+def test_of_mixed_results_it_is_said_which_belong_to_which_data() -> None:
+    one, other = evaluation_result(), comparison_result()
+    assert dict(tiles([("e", one), ("c", other)]))["Data"] == "digits"
+    other.facts["data"] = "folder:tin5"
+    few = cka_result(2, 2)
+    few.facts["n_samples"] = 250
+    told = dict(tiles([("e", one), *((name, other) for name in "abcd"), ("k", few)]))
+    assert told["Data"] == "digits (e, k); folder:tin5 (a, b, c and 1 more)"
+    assert told["Images"] == "360 (e), 250 (k)"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["absent.npz"], "there is no result"),
-        (["empty"], "; `kdprobe runs compare` and `kdprobe runs curves` make results of runs"),
+        (["empty"], "; of runs, `kdprobe runs compare empty --out comparison.npz` and `kdprobe runs curves` make"),
         (["bare.npz"], "bare.npz: in this 'cka' result: the array 'matrix' is missing"),
         (["foreign.npz"], "cannot be read as a kdprobe result"),
     ],

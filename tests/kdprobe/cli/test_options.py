@@ -96,6 +96,18 @@ def test_layers_can_be_chosen_by_all_groups_that_help_names(name):
         assert re.search("a name, a glob, stages, leaves or all;", texts[flag]), flag
 
 
+def test_examples_take_results_that_other_examples_write():
+    lines = [line for one in COMMANDS.values() for line in re.findall(r"^  kdprobe (.+)$", cleandoc(one.help), re.M)]
+    written = {path for line in lines for path in re.findall(r"--out (\S+)", line)}
+    for line in lines:
+        command, _, rest = line.partition(" ")
+        if command in ("figures", "report", "table"):
+            places = [Path(place) for place in rest.partition(" --")[0].split()]
+            assert places
+            missing = {str(one) for one in places if not {str(one), str(one.parent)} & written}
+            assert not missing, line
+
+
 def test_help_says_what_the_terms_in_the_line_of_an_epoch_are():
     assert "terms of the loss with their weights, so that they sum to the loss." in " ".join(
         COMMANDS["train"].help.split()
