@@ -223,10 +223,10 @@ def _notes(result: Result, columns: Sequence[Any], *, best: bool, rebuilt: bool)
         yield "Where all seeds have the same value, the interval is that of the images."
     if result.kind == "tuned-comparison":
         n_trials = result.arrays["held_out"].shape[1]
-        best = f"the best on {facts['n_held_out']:,} held-out training images"
+        shown = f"the best on {facts['n_held_out']:,} held-out training images"
         yield (
             f"Tuned: {counted(n_trials, 'trial')} of {counted(facts['trial_epochs'], 'epoch')} for each method, "
-            f"{best if n_trials > 1 else 'so that nothing is tuned: the published settings'}, trained anew for "
+            f"{shown if n_trials > 1 else 'so that nothing is tuned: the published settings'}, trained anew for "
             f"{counted(facts['epochs'], 'epoch')}."
         )
     yield from (f"{one['reason'][:1].upper()}{one['reason'][1:]}." for one in facts.get("remarks", ()))

@@ -71,10 +71,7 @@ def comparison_result(outcome: Finished) -> Result:
         "chosen_at": outcome.decisions[-1].at,
         "tested_before": outcome.decisions[-1].n_tested,
         "differences": _differences(arrays, names, [chosen[name].trial for name in names], n_images),
-        "remarks": [
-            *({"reason": text} for text in _remarks(outcome, trials, finals)),
-            *([{"reason": weak}] if weak else []),
-        ],
+        "remarks": [{"reason": text} for text in (*_remarks(outcome, trials, finals), weak) if text],
         "teacher": teacher,
         "teacher_accuracy": teacher_accuracy,
     }

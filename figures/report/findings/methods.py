@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import t
 
 from figures.pictures.comparison import QUANTITIES
+from figures.remarks import remarks_on
 from figures.report.elements import ALIKE, CARE, DIFFER, NEXT, Finding, Results
 from figures.report.findings.wording import capital, enumerated, several, worded_p_values
 from kdprobe.mean_interval import (
@@ -21,7 +22,6 @@ from kdprobe.mean_interval import (
     worded_p_value,
 )
 from kdprobe.results import Result
-from kdprobe.runs.weak_teacher import weak_teacher
 
 _UNTUNED = " as published"
 _WANTED = 0.01  # the difference of accuracies whose price in seeds is told
@@ -79,7 +79,7 @@ def comparison_findings(results: Results) -> Iterator[Finding]:
                 label, _, digits = QUANTITIES[key]
                 topic = ALIKE if key == "cka" else DIFFER
                 yield from _beside_each(pairs, label.removesuffix(" in %"), digits, topic, name)
-        yield from _weak(result, name)
+        yield from _remarks(result, name)
         yield from _untested(result, name)
         models = sorted({group["model"] for group in result.facts.get("groups", ())})
         asks = f"seeds of {', '.join(models)} on {result.facts['data']}" if models else ""
@@ -97,7 +97,7 @@ def tuned_findings(results: Results) -> Iterator[Finding]:
         between, untuned = _families(pairs)
         yield from _beside_each(between, "accuracy", 1, DIFFER, name)
         yield from _tuning(untuned, name)
-        yield from _weak(result, name)
+        yield from _remarks(result, name)
         yield from _untested(result, name)
         asks = f"seeds of {result.facts['student']} on {result.facts['data']}"
         yield from _next(between, name, asks, one_seed=len(result.facts["seeds"]) < 2)
@@ -209,13 +209,9 @@ def _tested(pairs: Sequence[_Pair]) -> str:
     return f"Paired by seed ({seeds}); the 95 % intervals are of single differences, p is Holm's over {of}."
 
 
-def _weak(result: Result, name: str) -> Iterator[Finding]:
-    """That the teacher is less accurate than what it teaches."""
-    facts = result.facts
-    methods = {one: one for one in facts["methods"]}
-    methods |= {one: group["method"] for one, group in zip(methods, facts.get("groups", ()), strict=False)}
-    if weak := weak_teacher(methods, result.arrays["accuracy"], facts["teacher_accuracy"]):
-        yield Finding(CARE, f"{capital(weak)}.", name)
+def _remarks(result: Result, name: str) -> Iterator[Finding]:
+    """What a reader has to know of a comparison, such as that the teacher is less accurate than its students."""
+    yield from (Finding(CARE, f"{capital(text)}.", name) for text in remarks_on(result))
 
 
 def _untested(result: Result, name: str) -> Iterator[Finding]:
