@@ -382,13 +382,13 @@ def _teacher(groups: Sequence[Group]) -> tuple[str | None, float | None]:
     )
 
 
-def known_teacher(spec: str, judged_on: Collection[tuple[str, str]]) -> tuple[str, float | None]:
+def known_teacher(spec: str, judged_on: Collection[tuple[str, str | None]]) -> tuple[str, float | None]:
     """A teacher's model, or how it was given where that cannot be known, and its accuracy if it is a run's.
 
     Args:
         spec: how it was given.
-        judged_on: data of the students, and which part of them was for judging; no accuracy if it was judged on other
-            images.
+        judged_on: data of the students, and which part of them was for judging; no accuracy if it was judged on
+            other images. None where nothing was.
     """
     folder = RunFolder(Path(spec))
     if not folder.finished:
