@@ -132,7 +132,8 @@ def test_a_comparison_killed_at_any_time_ends_as_an_undisturbed_one(teacher, tmp
         digests = [[ledger.run(cell.id).result()["sha256"] for cell in ledger.cells] for ledger in ledgers]
         assert digests[0] == digests[1]
     assert other.facts["tested_before"] == 0
-    assert not other.facts["remarks"]
+    assert other.facts["remarks"] == one.facts["remarks"]
+    assert not any(word in remark["reason"] for remark in other.facts["remarks"] for word in ("added", "left out"))
     for run in (whole / "c" / "finals" / "cells").iterdir():
         assert [line["accuracy"] is None for line in RunFolder(run).metrics()] == [True, False]
 
