@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from analyses.cka.minibatch_classes import warn_of_few_classes
 from analyses.layer_pairs import pairs_table
 from analyses.paired_features import LayerFeatures, shown_features
+from analyses.similarity.corrected_cka import FeatureCorrectedCKA
 from analyses.similarity.intervals import SAMPLE_GROUPS, PreparedLayer, group_half_widths, group_samples, matrix_of
 from analyses.similarity.measure import FeatureSet, Measure
 from analyses.similarity.measures import find_measure
@@ -103,6 +105,7 @@ def files_similarity(
         facts["n_samples"] = pair.store.n_samples
         layers = {"teacher": teacher_layers, "student": student_layers}
         _accept(chosen, facts["reduce"])
+        _warn_of_sorted(chosen, pair.store.labels)
         rows, columns = (
             _prepared(chosen, name, side.layers(layers[name]), partial(side.reduced, reduce=reduce), side.store.dtype)
             for name, side in pair.sides.items()
@@ -144,6 +147,7 @@ def layers_similarity(
     chosen = find_measure(measure)
     facts = features.facts | {"n_samples": len(features.index)}
     _accept(chosen, facts["reduce"])
+    _warn_of_sorted(chosen, features.labels)
     rows = _prepared(chosen, "teacher", list(features.teacher), features.teacher.__getitem__)
     columns = _prepared(chosen, "student", list(features.student), features.student.__getitem__)
     origin = provenance(**features.origin)
@@ -202,6 +206,12 @@ def networks_similarity(
 def _accept(measure: Measure[Any], reduce: str) -> None:
     if reason := measure.refused(reduce):
         raise AnalysisError(reason)
+
+
+def _warn_of_sorted(measure: Measure[Any], labels: Tensor) -> None:
+    """What goes by minibatches needs them to hold all classes."""
+    if isinstance(measure, FeatureCorrectedCKA):
+        warn_of_few_classes(torch.split(labels, measure.batch_size), stacklevel=4)
 
 
 def _compared(prepared: PreparedLayers, groups: int, permutations: int) -> Result:

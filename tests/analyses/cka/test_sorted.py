@@ -11,7 +11,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from analyses.cka.minibatch_classes import warn_of_few_classes
 from analyses.cka.networks import cka, minibatch_cka, views_cka
 from analyses.cka.stored import files_cka
+from analyses.paired_features import loader_features
+from analyses.similarity.result import files_similarity, layers_similarity
 from kdprobe.data import Split
+from kdprobe.errors import Undefined
 from kdprobe.features import Dump, FeatureStore, write_dump
 from kdprobe.features.shared_images import Views
 from kdprobe.models.creation import create
@@ -63,6 +66,19 @@ def test_a_loader_that_is_sorted_by_class_warns(tmp_path):
     write_dump(dump, tmp_path / "f.h5")
     with pytest.warns(UserWarning, match=said):
         files_cka(tmp_path / "f.h5")
+    for measure in (
+        lambda: files_similarity([tmp_path / "f.h5"], "feature-cka", reduce="gap"),
+        lambda: shown_similarity(loader),
+    ):
+        with pytest.warns(UserWarning, match=said), pytest.raises(Undefined, match="units that are uncorrelated"):
+            measure()  # within classes they are
+    files_similarity([tmp_path / "f.h5"], "rsa")  # which has no minibatches
+
+
+def shown_similarity(loader):
+    features = loader_features(*NETWORKS, loader, **LAYERS, reduce="flatten")
+    features.facts["reduce"] = "gap"  # these features are units
+    return layers_similarity(features, "feature-cka")
 
 
 def test_a_dump_of_a_data_set_knows_the_places_of_its_samples(tmp_path):
