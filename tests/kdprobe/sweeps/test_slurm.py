@@ -92,7 +92,8 @@ def test_cells_are_killed_cancelled_and_put_back(tmp_path, cluster, capfd, caplo
     disturbing.join()
     assert tally.done == ledger_cells
     check_all_done(ledger, ledger_cells)
-    assert any("ended without a result; see" in line for line in told), told
+    hit = [line for line in told if re.search("ended without a result; see|interrupted; trying again", line)]
+    assert hit, told  # a cancelled job may have seconds left, in which its cell stops by itself
     printed = capfd.readouterr()
     assert "sacct" not in printed.out + printed.err + caplog.text  # a logger may write where it was first imported
 
