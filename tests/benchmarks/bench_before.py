@@ -1,6 +1,6 @@
 """This tree beside an earlier one, in turns: CKA and dumps over bare passes, the trainer over a bare loop, commands.
 
-    python -m tests.benchmarks.bench_before REVISION [--turns 5] [--only NAME ...]
+    python -m tests.benchmarks.bench_before REVISION [--turns 3] [--only NAME ...]
 
 REVISION is one of this repository's, whose files are unpacked into a temporary folder. Each measure runs in a process
 of its own in either tree, one tree after the other and the other way round in the next turn; where it is a ratio, by
@@ -139,7 +139,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("revision")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
