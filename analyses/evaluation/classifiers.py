@@ -54,11 +54,10 @@ def linear_probe(
 ) -> LinearProbe:
     """Scikit-learn's logistic regression, learnt from training images.
 
-    Features are standardised by the mean and standard deviation of the training images; those that these vary by
-    rounding alone count as constant. The inverse strength of the
-    penalty, C, is the one with the best accuracy on a part of the training images that the others are fitted without;
-    of several that are equally good, as happens with few images, the one whose probabilities are better, by their log
-    loss. With it, the classifier is fitted to all of them.
+    Features are standardised by the mean and standard deviation of the training images; those that vary by no more than
+    rounding are left out. The inverse strength of the penalty, C, is chosen on a part of the training images that is
+    held out: the value with the best accuracy there, and of several that are equally good, as happens with few images,
+    the one with the lowest log loss. The classifier is then fitted to all training images with it.
 
     Args:
         features: of the training images.
