@@ -12,6 +12,7 @@ exit status, as `Popen.returncode` has it.
 import argparse
 import atexit
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -21,13 +22,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from kdprobe.sweeps.work import Order, ledger_of, task_of, work
+from kdprobe.sweeps.work import TRAIN, Order, ledger_of, task_of, work
 
 
 def prepare(order: Order) -> None:
     """Import and read, before a process forks, what each of its forks would."""
     with suppress(Exception):  # which each cell says
         task_of(order)
+        if order.task == TRAIN:
+            importlib.import_module("torch._dynamo")  # as optimizers do at their first step: a second and a half
         ledger_of(order.folder)
     gc.freeze()  # else each fork copies what was imported, to count who refers to it
 
