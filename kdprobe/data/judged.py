@@ -71,7 +71,7 @@ def check_held_out(spec: str, data: DataSet, first: str, other: str) -> None:
     """
     if data.evaluated_on != "holdout":
         return
-    one, two = (held_out_by(checkpoint, spec) for checkpoint in (first, other))
+    one, two = held_out_by(first, spec), held_out_by(other, spec) or _of_the_same_content(other, first)
     if two and (one["holdout"], one["seed"]) != (two["holdout"], two["seed"]):
         raise DataError(
             f"{other} held out {two['holdout']:g} of the training images by seed {two['seed']}, but {first} "
@@ -82,16 +82,37 @@ def check_held_out(spec: str, data: DataSet, first: str, other: str) -> None:
 
 def held_out_by(checkpoint: str | Path | None, spec: str) -> dict[str, Any]:
     """`holdout`, `seed` and `skip_bad` of the run that a checkpoint belongs to; empty if it is none of this data."""
-    path = Path(str(checkpoint))
-    folder = RunFolder(path if path.is_dir() else path.parent)
-    if checkpoint is None or not folder.config_path.is_file():
-        return {}
+    values = _values(_run_of(checkpoint))
+    return _held_out(values) if values and values["data"]["spec"] == spec else {}
+
+
+def _of_the_same_content(checkpoint: str, other: str) -> dict[str, Any]:
+    """The same of a run that learnt from another run's data by another name, as their content says."""
+    runs = _run_of(checkpoint), _run_of(other)
     try:
-        values = folder.values()
+        one, two = (run and run.inputs() for run in runs)
+    except KdprobeError:
+        return {}
+    values = _values(runs[0])
+    return _held_out(values) if values and one and two and one.data and one.data == two.data else {}
+
+
+def _run_of(checkpoint: str | Path | None) -> RunFolder | None:
+    """The run that a checkpoint belongs to: a run folder, or what it holds, snapshots too; None if there is none."""
+    path = Path(str(checkpoint))
+    folders = map(RunFolder, (path,) if path.is_dir() else path.parents[:2])
+    return None if checkpoint is None else next((run for run in folders if run.config_path.is_file()), None)
+
+
+def _values(run: RunFolder | None) -> dict[str, Any]:
+    """A run's configuration; empty where there is none to be read."""
+    try:
+        return run.values() if run else {}
     except KdprobeError:
         return {}  # where it matters, reading the checkpoint reports what is wrong with its run
+
+
+def _held_out(values: dict[str, Any]) -> dict[str, Any]:
     data = values["data"]
-    if data["spec"] != spec:
-        return {}
     seed = values["seed"] if data["seed"] is None else data["seed"]
     return {"holdout": data["holdout"], "seed": seed, "skip_bad": data["skip_bad"]}
