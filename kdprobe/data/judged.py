@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kdprobe.data.dataset import AS_IT_IS, DataSet, Pictures, View
-from kdprobe.data.spec import load_data
+from kdprobe.data.spec import load_data, stored
 from kdprobe.errors import DataError, KdprobeError, NoTestImages
 from kdprobe.runs.folder import RunFolder
 
@@ -19,11 +19,11 @@ def load_judged(
     published: View = AS_IT_IS,
     **options: Any,
 ) -> DataSet:
-    """A data set for judging a run's network, of whose training images no files are decoded.
+    """A data set for judging a run's network, of whose training images no files are decoded, unless `decode` is true.
 
     Bad training images are no obstacle if the run left them out. Where there are no test images, `test` is the part
     of the training images that the run held out, and `evaluated_on` says so. Without labels `test` is that
-    part, or all images where the run held none out.
+    part, or all images where the run held none out. Training images are shown as the others are.
 
     Args:
         spec: the data SPEC.
@@ -40,7 +40,8 @@ def load_judged(
     skip_bad = bool(settings.get("skip_bad", False))
     held_out = {key: settings[key] for key in ("holdout", "seed")} if settings.get("holdout") else {}
     given = {"skip_bad": skip_bad, "everything": not held_out, "decode": "test", **options}
-    given["view"] = view.otherwise(published)
+    given["view"], decode = view.otherwise(published), given["decode"]
+    given["decode"] = decode and "test"  # what is learnt from is decoded when it is known how it is shown
     try:
         data = load_data(spec, named_by=named_by, **given)
     except NoTestImages:
@@ -52,7 +53,16 @@ def load_judged(
             f"how image files are cropped, resampled and decoded cannot be chosen for {data.spec}, whose images are "
             "made already; leave --crop-pct, --interpolation and --decode out"
         )
-    return _whole(data)
+    data = _alike(data)
+    return _whole(stored(data, "auto", None) if decode is True else data)
+
+
+def _alike(data: DataSet) -> DataSet:
+    """The same, with training images shown as those that networks are judged on."""
+    images = data.train.images
+    if not isinstance(images, Pictures) or data.shown.view == AS_IT_IS:
+        return data
+    return replace(data, train=replace(data.train, images=images.seen(data.shown.view)))
 
 
 def _whole(data: DataSet) -> DataSet:
