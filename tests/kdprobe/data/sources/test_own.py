@@ -191,6 +191,10 @@ def test_labels_come_from_a_list_only_where_it_tells_the_truth(folder: Path) -> 
     assert part.train.labels.tolist() == [2, 0, 1, 0, 1]
     joined = load_data((ConcatDataset([files, files]), files))
     assert joined.train.labels.tolist() == files.targets * 2
+    other = ImageFolder(str(folder / "train"))
+    other.classes = other.classes[::-1]
+    with pytest.raises(DataError, match=r"joins have different classes, 0, 1, 2 and 2, 1, 0, so that one label means"):
+        load_data((ConcatDataset([files, other]), files))
 
 
 def test_tensors_and_torchvisions_sets_work() -> None:
