@@ -118,8 +118,8 @@ def estimate(plan: Plan, device: str) -> Budget:
     with ranks(device) as group:
         data, trials = data_of(plan.final_config), data_of(plan.trial_config, decode=False)
         paces = {one.name: _pace(_config_of(plan, one), data, group) for one in plan.contenders}
-    sizes = [len(split) for split in (data.train, data.test, trials.train, trials.test)]
-    return Budget(plan, paces, *sizes, str(group.device))
+    final, trial = ((len(one.train), len(one.test)) for one in (data, trials))
+    return Budget(plan, paces, *final, *trial, str(group.device))
 
 
 def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
