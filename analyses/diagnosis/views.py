@@ -119,12 +119,18 @@ def _teacher(run: KeptRun) -> _Answers:
     """The teacher as the training asks it, its logits in the order of the data's classes."""
     teacher = run.teacher
     assert teacher is not None
-    if teacher.classes is not None:
-        return lambda images: teacher(images).logits
-    facts = run.config.teacher_facts
-    said = None if facts is None else facts.classes
-    places = matched_classes(str(run.config.teacher), teacher.info, model_info(run.job.student), said)
-    return lambda images: teacher(images).logits[:, slice(None) if places is None else list(places)]
+    places = slice(None) if teacher.classes is not None else _places(run)
+    return lambda images: teacher(images).logits[:, places]
+
+
+def _places(run: KeptRun) -> slice | list[int]:
+    """Where the data's classes stand in the logits of the teacher by itself, whether the method reads them or not."""
+    teacher, facts = run.teacher, run.config.teacher_facts
+    assert teacher is not None
+    places, said = teacher.classes, None if facts is None else facts.classes
+    if places is None:
+        places = matched_classes(str(run.config.teacher), teacher.info, model_info(run.job.student), said)
+    return slice(None) if places is None else list(places)
 
 
 def _training_views(run: KeptRun, n_minibatches: int) -> Iterable[_Shown]:
@@ -148,10 +154,7 @@ def _own_way(run: KeptRun, test: Tensor, table: _Table) -> None:
     """Ask the teacher as its file has it."""
     try:
         network, split = _by_itself(run)
-        of_run = run.teacher
-        assert of_run is not None
-        info, classes = model_info(network), of_run.classes
-        places = classes if classes is not None else slice(None)
+        info, places = model_info(network), _places(run)
 
         def answers(images: Tensor) -> Tensor:
             return logits_in(network(info.prepare(images)), info)[:, places]

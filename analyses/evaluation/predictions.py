@@ -285,4 +285,9 @@ def _class_order(checkpoint: str, known: Sequence[str], spec: str, wanted: Seque
     if missing := [name for name in wanted if name not in known]:
         some = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
         raise AnalysisError(f"{checkpoint} does not know the class {missing[0]!r} of {spec}; it knows {some}")
+    if double := next((name for name in wanted if known.count(name) > 1), None):
+        raise AnalysisError(
+            f"{checkpoint} calls several of its classes {double!r}, and those of {spec} come in another order, so that "
+            "it is not known which is which; give data whose classes come in the network's order"
+        )
     return [known.index(name) for name in wanted]

@@ -26,8 +26,8 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
         NaN for an image that was not among them.
 
     Raises:
-        ResultError: if there is nothing of single images, the results are of different images, or two decompositions
-            say different things of the same networks and layers.
+        ResultError: if there is nothing of single images, the results are of different images or call different
+            networks the same, or two decompositions say different things of the same networks and layers.
 
     Example:
         >>> from pathlib import Path
@@ -58,6 +58,7 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
     paths = next((result.facts["paths"] for result in whole if "paths" in result.facts), None)
     columns |= {} if paths is None else {"path": paths}
     columns["label"] = classes[targets]
+    _require_names_of_one_network(whole)
     for result in whole:
         for name, value in _of_networks(result, classes).items():
             columns.setdefault(name, value)
@@ -68,6 +69,22 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
                 if not np.array_equal(shares.setdefault(name, share), share, equal_nan=True):
                     raise ResultError(f"two results say different things in the column {name!r}; give one of them")
     return pd.DataFrame(columns | shares)
+
+
+def _require_names_of_one_network(results: Sequence[Result]) -> None:
+    """Refuse results that call different networks the same, as their sha256 or, without these, their answers say."""
+    known: dict[str, tuple[str | None, np.ndarray]] = {}
+    for result in results:
+        hashes = [model.get("sha256") for model in result.provenance.get("models", ())]
+        for place, name in enumerate(result.facts["names"]):
+            own = (hashes[place] if place < len(hashes) else None), result.arrays["predictions"][place]
+            before = known.setdefault(name, own)
+            both = own[0] and before[0]
+            if own[0] != before[0] if both else not np.array_equal(own[1], before[1]):
+                raise ResultError(
+                    f"two results call different networks {name!r}; give results of one command that names both, which "
+                    "tells them apart"
+                )
 
 
 def _of_networks(result: Result, classes: np.ndarray) -> dict[str, np.ndarray]:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from analyses.map.members import Member
 from analyses.map.pairs import Comparison, layers_of
 from analyses.map.showing import ROLE, seen_by, views_of
@@ -13,6 +11,7 @@ from analyses.map.tiles import open_side, require_comparable
 from analyses.stored_pair import SeenSamples, StoredNetwork, require_same
 from kdprobe.errors import AnalysisError
 from kdprobe.features.hsic import MIN_SAMPLES
+from kdprobe.features.minibatches import fixed_order
 
 
 def check_members(
@@ -51,7 +50,8 @@ def check_members(
 def _samples_of(shown: Mapping[str, Any]) -> SeenSamples:
     views = views_of(shown)
     identity, labels = views.shown[ROLE].identity, views.splits[ROLE].labels
-    return SeenSamples(shown["spec"], views.data, identity, seen_by(views), torch.arange(views.n_samples), labels)
+    order = fixed_order(views.n_samples)  # in which `Views.minibatches` shows them
+    return SeenSamples(shown["spec"], views.data, identity, seen_by(views), order, labels[order])
 
 
 def _require_enough(samples: SeenSamples, measure: Comparison) -> None:

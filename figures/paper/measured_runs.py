@@ -119,10 +119,11 @@ def run_groups(comparison: Result, others: Iterable[Result] = ()) -> list[RunGro
     if "groups" not in comparison.facts:
         raise ResultError("a comparison without groups does not say which runs repeat a published number")
     others = list(others)
-    scores, operations, latencies = _compound_scores(others), _operations(others), _latencies(others)
+    judged = [one for one in others if one.kind == "compound" and _repeats_compounds(one)]
+    scores, operations, latencies = _compound_scores(judged), _operations(others), _latencies(others)
     accuracies = [100 * row[~np.isnan(row)] for row in comparison.arrays["accuracy"]]
     found = []
-    n_compound = min((one.facts["n_images"] for one in others if one.kind == "compound"), default=None)
+    n_compound = min((one.facts["n_images"] for one in judged), default=None)
     parts = (comparison.facts["methods"], comparison.facts["groups"], accuracies, image_counts(comparison, "accuracy"))
     for name, group, accuracy, count in zip(*parts, strict=True):
         of_runs = [next((scores[digest] for digest in run if digest in scores), {}) for run in group["sha256"]]
@@ -178,12 +179,16 @@ def _is(model: str | None, network: str | None) -> bool:
     return network in NETWORK_NAMES and fnmatch(untagged, NETWORK_NAMES[network])
 
 
-def _compound_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+def _repeats_compounds(result: Result) -> bool:
+    """Whether compound accuracies are what the publication states: on RAF-DB, by all seven basic classes."""
+    return str(result.facts["data"]).partition(":")[0] == "rafdb-compound" and not result.facts.get("exclude_neutral")
+
+
+def _compound_scores(judged: Iterable[Result]) -> dict[str, dict[str, float]]:
     """The scores in % of each checkpoint, by its hash."""
-    of_all_classes = [result for result in results if not result.facts.get("exclude_neutral")]
     return {
         digest: {key: 100 * float(result.arrays[key][row, 0]) for key in READING_LABELS}
-        for digest, (result, row) in by_checkpoint(of_all_classes, "compound").items()
+        for digest, (result, row) in by_checkpoint(judged, "compound").items()
     }
 
 

@@ -406,4 +406,5 @@ def hold_out(data: DataSet, fraction: float, generator: torch.Generator) -> Data
         DataError: if a class would have no images on one side.
     """
     rest, held = stratified(data.train.labels, fraction, generator)
-    return replace(data, train=data.train.take(rest), test=data.train.take(held), evaluated_on="holdout")
+    test = replace(data.train.take(held), n_skipped=0)  # what was left out before counts once, for training
+    return replace(data, train=data.train.take(rest), test=test, evaluated_on="holdout")

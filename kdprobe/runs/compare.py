@@ -20,7 +20,7 @@ from kdprobe.runs.contender_names import contender_names
 from kdprobe.runs.differences import Compared, differences
 from kdprobe.runs.folder import RunFolder, differing_keys, find_runs
 from kdprobe.runs.group_names import PARTS, parts_of, short_names, value_at, worded_value
-from kdprobe.runs.weak_teacher import weak_teacher
+from kdprobe.runs.weak_teacher import judged_on, weak_teacher
 
 #: what may differ between the runs of a group
 _APART = (
@@ -377,21 +377,19 @@ def _teacher(groups: Sequence[Group]) -> tuple[str | None, float | None]:
     specs = {entry.config["teacher"] for entry in groups} - {None}
     if len(specs) != 1:
         return None, None
-    return known_teacher(
-        specs.pop(), {(entry["data"], entry["evaluated_on"]) for one in groups for entry in one.results}
-    )
+    runs = [pair for one in groups for pair in zip(one.runs, one.results, strict=True)]
+    return known_teacher(specs.pop(), {judged_on(*pair) for pair in runs})
 
 
-def known_teacher(spec: str, judged_on: Collection[tuple[str, str | None]]) -> tuple[str, float | None]:
+def known_teacher(spec: str, images: Collection[tuple[Any, ...]]) -> tuple[str, float | None]:
     """A teacher's model, or how it was given where that cannot be known, and its accuracy if it is a run's.
 
     Args:
         spec: how it was given.
-        judged_on: data of the students, and which part of them was for judging; no accuracy if it was judged on
-            other images. None where nothing was.
+        images: that the students were judged on, as `judged_on` tells them; no accuracy if it was judged on others.
     """
     folder = RunFolder(Path(spec))
     if not folder.finished:
         return _model(spec) or spec, None
-    result = folder.result(("model", "accuracy", "data", "evaluated_on"))
-    return result["model"], result["accuracy"] if set(judged_on) == {(result["data"], result["evaluated_on"])} else None
+    result = folder.result(("model", "accuracy", "data", "evaluated_on", "seed"))
+    return result["model"], result["accuracy"] if set(images) == {judged_on(folder, result)} else None

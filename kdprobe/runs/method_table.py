@@ -177,8 +177,12 @@ def _best(result: Result, key: str, means: Sequence[float]) -> int | None:
         )
     )
     top = max(known, key=lambda place: means[place])
-    tested = [float(p_value) for pair, p_value in zip(pairs, p_values, strict=True) if top in pair]
-    return top if tested and all(map(differs, tested)) else None
+    tested = [(pair, float(p_value)) for pair, p_value in zip(pairs, p_values, strict=True) if top in pair]
+    higher = [
+        differs(p_value) and np.nanmean(values[top] - values[sum(pair) - top]) > 0  # over the seeds that both have
+        for pair, p_value in tested
+    ]
+    return top if higher and all(higher) else None
 
 
 def _differences(result: Result) -> Iterator[tuple[str, Sequence[str], list[_Cell]]]:

@@ -1,10 +1,13 @@
 """Whether a teacher knows less than those it teaches."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
+
+from kdprobe.runs.folder import RunFolder
 
 
 def weak_teacher(
@@ -28,3 +31,17 @@ def weak_teacher(
         return None
     mean, name = max(beside)
     return f"the teacher ({100 * teacher:.1f} %) is less accurate than {name} ({100 * mean:.1f} %)"
+
+
+def judged_on(run: RunFolder, result: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which images a run was judged on: its data, which part of them, and what decides a part that was held out.
+
+    Args:
+        run: the run.
+        result: its result, with `data`, `evaluated_on` and `seed`.
+    """
+    if result["evaluated_on"] != "holdout":
+        return result["data"], result["evaluated_on"]
+    data = run.values()["data"]
+    seed = result["seed"] if data["seed"] is None else data["seed"]
+    return result["data"], result["evaluated_on"], data["holdout"], seed

@@ -32,11 +32,10 @@ def matched_classes(path: str, teacher: ModelInfo, student: ModelInfo, said: Sai
         _check_same(path, teacher, student)
         return None
     named = _names(path, teacher, said)
-    known = {name: number for number, name in enumerate(named)}
     renamed = said if isinstance(said, Mapping) else {}
     if wrong := [name for name in renamed if name not in student.classes]:
         raise ModelError(f"{_SAID}: the data have no class {wrong[0]!r}{near_matches(wrong[0], student.classes)}")
-    found = [_place(path, name, renamed.get(name, name), known, teacher.n_classes) for name in student.classes]
+    found = [_place(path, name, renamed.get(name, name), named, teacher.n_classes) for name in student.classes]
     if len(found) != student.n_classes:
         raise ModelError(f"{_SAID} matches classes by name, but those of the data have no names")
     first_with: dict[int, int] = {}
@@ -82,7 +81,7 @@ def _names(path: str, teacher: ModelInfo, said: Said) -> Sequence[str]:
     return said
 
 
-def _place(path: str, name: str, wanted: str | int, known: Mapping[str, int], n_classes: int) -> int:
+def _place(path: str, name: str, wanted: str | int, known: Sequence[str], n_classes: int) -> int:
     """The place of one of the data's classes among the teacher's logits."""
     if isinstance(wanted, int):
         if not 0 <= wanted < n_classes:
@@ -93,9 +92,14 @@ def _place(path: str, name: str, wanted: str | int, known: Mapping[str, int], n_
             f"the teacher {path} does not name its classes; give their names in their order with {_SAID}, or a "
             f"number for {name!r} and each other class of the data"
         )
+    if known.count(wanted) > 1:
+        raise ModelError(
+            f"the teacher {path} calls several of its classes {wanted!r}; say with {_SAID} the number of the one that "
+            f"{name!r} is"
+        )
     if wanted not in known:
         raise ModelError(
             f"the teacher {path} has no class {wanted!r}{near_matches(wanted, known)}; say with {_SAID} which "
             f"of its classes {name!r} is"
         )
-    return known[wanted]
+    return known.index(wanted)

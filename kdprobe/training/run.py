@@ -176,7 +176,8 @@ def _run(
 
 def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) -> dict[str, Any]:
     """The content of `result.json`."""
-    metrics, labelled = folder.metrics(), bool(job.data.classes)
+    metrics, labelled, test = folder.metrics(), bool(job.data.classes), job.data.test
+    n_judged = len(test) + test.n_skipped - metrics[-1].get("skipped_in_evaluation", test.n_skipped)
     n_seen = sum(record["images"] for record in metrics)
     return {
         "model": config.model.name,
@@ -191,7 +192,7 @@ def _result(config: RunConfig, job: Job, folder: RunFolder, position: Position) 
         "teacher_image_size": None if job.teacher is None else job.teacher.info.image_size,
         **_first_weights(config, folder),
         "evaluated_on": job.data.evaluated_on if labelled else None,
-        "evaluated_images": len(job.data.test) if labelled else 0,
+        "evaluated_images": n_judged if labelled else 0,
         "seed": config.seed,
         "epochs": position.epoch,
         "precision": config.training.precision,

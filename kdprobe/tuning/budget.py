@@ -58,6 +58,8 @@ class Budget:
         paces: by the methods' names.
         n_train: training images of a final training.
         n_test: test images.
+        n_trial: training images of a trial.
+        n_held_out: images that trials are judged on.
         device: what was timed.
     """
 
@@ -65,12 +67,9 @@ class Budget:
     paces: dict[str, Pace]
     n_train: int
     n_test: int
+    n_trial: int
+    n_held_out: int
     device: str
-
-    @property
-    def n_held_out(self) -> int:
-        """Images that trials are judged on, about."""
-        return round(self.plan.holdout * self.n_train)
 
     @property
     def n_finals(self) -> int:
@@ -85,7 +84,7 @@ class Budget:
         """
         plan, kept = self.plan, {name: entry for pace in self.paces.values() for name, entry in pace.kept.items()}
         n_seeds = plan.n_seeds if plan.config.data.seed is None else 1
-        n_trained = ((1, self.n_train - self.n_held_out, plan.trial_config), (n_seeds, self.n_train, plan.final_config))
+        n_trained = ((1, self.n_trial, plan.trial_config), (n_seeds, self.n_train, plan.final_config))
         return sum(
             times * store_bytes(kept, n_images * config.data.augment.repeats, StoredTeacher.epochs_of(config))
             for times, n_images, config in n_trained
@@ -94,8 +93,7 @@ class Budget:
     def trial_seconds(self, name: str) -> float:
         """Seconds of one trial of a method."""
         training, pace = self.plan.trial_config.training, self.paces[name]
-        n_seen = training.epochs * (self.n_train - self.n_held_out)
-        return n_seen * pace.training + self.n_held_out * pace.judging
+        return training.epochs * self.n_trial * pace.training + self.n_held_out * pace.judging
 
     def final_seconds(self, name: str) -> float:
         """Seconds of one final training of a method."""
@@ -118,9 +116,10 @@ def estimate(plan: Plan, device: str) -> Budget:
         KdprobeError: if a method is not defined for the networks, and the like.
     """
     with ranks(device) as group:
-        data = data_of(plan.final_config)
+        data, trials = data_of(plan.final_config), data_of(plan.trial_config, decode=False)
         paces = {one.name: _pace(_config_of(plan, one), data, group) for one in plan.contenders}
-    return Budget(plan, paces, len(data.train), len(data.test), str(group.device))
+    final, trial = ((len(one.train), len(one.test)) for one in (data, trials))
+    return Budget(plan, paces, *final, *trial, str(group.device))
 
 
 def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
@@ -129,8 +128,8 @@ def budget_lines(budget: Budget, folder: Path) -> Iterator[str]:
     n_trials, n_finals = plan.n_trials * len(names), budget.n_finals * len(names)
     lengths = [counted(config.training.epochs, "epoch") for config in (plan.trial_config, plan.final_config)]
     yield (
-        f"{counted(n_trials, 'trial')} of {lengths[0]} on about {budget.n_train - budget.n_held_out:,} images, judged "
-        f"on about {budget.n_held_out:,} held-out ones; then {counted(n_finals, 'final training')} of {lengths[1]} on "
+        f"{counted(n_trials, 'trial')} of {lengths[0]} on {budget.n_trial:,} images, judged on "
+        f"{budget.n_held_out:,} held-out ones; then {counted(n_finals, 'final training')} of {lengths[1]} on "
         f"{budget.n_train:,} images, tested once on {budget.n_test:,}"
     )
     width = max(map(len, ("method", *names)))

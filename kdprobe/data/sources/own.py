@@ -195,7 +195,7 @@ def _classes(
     """Names of the classes, as the dataset has them; else numbers."""
     if columns.label is None:
         return ()
-    names = {name: _names(dataset, columns.label) for name, dataset in datasets.items()}
+    names = {name: _names(dataset, columns.label, spec) for name, dataset in datasets.items()}
     if named := names["train"]:
         other = names.get("test")
         if other and other != named:
@@ -213,9 +213,22 @@ def _classes(
     return tuple(map(str, range(found[-1] + 1)))
 
 
-def _names(dataset: Any, column: int | str) -> tuple[str, ...]:
-    """Names of the classes; none where the dataset does not say."""
-    while isinstance(dataset, torch.utils.data.Subset | torch.utils.data.ConcatDataset):
-        dataset = dataset.dataset if isinstance(dataset, torch.utils.data.Subset) else dataset.datasets[0]
+def _names(dataset: Any, column: int | str, spec: str) -> tuple[str, ...]:
+    """Names of the classes; none where the dataset does not say.
+
+    Raises:
+        DataError: if datasets that it joins say different things.
+    """
+    while isinstance(dataset, torch.utils.data.Subset):
+        dataset = dataset.dataset
+    if isinstance(dataset, torch.utils.data.ConcatDataset):
+        named = list(dict.fromkeys(filter(None, (_names(part, column, spec) for part in dataset.datasets))))
+        if len(named) > 1:
+            one, other = (", ".join(names)[:100] for names in named[:2])
+            raise DataError(
+                f"the datasets that {spec} joins have different classes, {one} and {other}, so that one label means "
+                "two things; join datasets of the same classes in the same order"
+            )
+        return named[0] if named else ()
     found = getattr(features_of(dataset).get(str(column)), "names", None) or getattr(dataset, "classes", None)
     return tuple(map(str, found)) if isinstance(found, list | tuple) else ()

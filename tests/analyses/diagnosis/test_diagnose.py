@@ -211,6 +211,20 @@ def test_what_cannot_be_diagnosed_is_refused_in_one_line(make, teachers, tmp_pat
         diagnose(gone)
 
 
+def test_a_teacher_of_another_order_of_classes_is_read_by_name_in_its_own_way_too(tmp_path):
+    network = kdprobe.models.create("resnet8", n_classes=10, image_size=16, classes="9876543210")
+    with torch.no_grad():
+        for parameter in network.get_classifier().parameters():
+            parameter.copy_(torch.zeros_like(parameter))
+        network.get_classifier().bias[4] = 1.0  # "5", whatever it is shown
+    kdprobe.models.save(network, tmp_path / "teacher.safetensors")
+    config, _ = job_of({"resnet8": tmp_path / "teacher.safetensors"}, "at", "teacher.classes={}", "training.epochs=1")
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    as_shown, own_way = diagnose(tmp_path / "run", n_minibatches=3).arrays["accuracy"][0, 2:]
+    assert as_shown.tolist() == own_way.tolist()
+    assert as_shown[0] == 0.15  # of the 20 images
+
+
 def test_the_command_prints_saves_and_draws(make, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["diagnose", make("kd", "training.epochs=1"), "--minibatches", 2, "--out", "d.npz", "--quiet"]

@@ -16,7 +16,7 @@ from analyses.evaluation.calibration import reliability_result, reliability_tabl
 from analyses.evaluation.names import checkpoint_names
 from analyses.evaluation.predictions import judge, predict
 from kdprobe import load
-from kdprobe.data import load_data
+from kdprobe.data import DataSet, load_data
 from kdprobe.errors import AnalysisError, DataError, DeviceError
 from kdprobe.models import create, model_info
 from kdprobe.models.checkpoint import save
@@ -133,6 +133,21 @@ def test_classes_are_told_apart_by_name(checkpoints: list[str], tmp_path: Path) 
         AnalysisError, match=r"other\.safetensors does not know the class '0' of digits; it knows 'class 0', "
     ):
         judge([str(other)])
+
+
+def twins(image_size: int | None = None) -> DataSet:
+    """The digits, two of which bear one name."""
+    return replace(load_data("digits", image_size=image_size), classes=("0", "1", "2", "2", *"456789"))
+
+
+def test_classes_of_one_name_are_not_taken_for_each_other(checkpoints: list[str], tmp_path: Path) -> None:
+    model, path = load(checkpoints[0]), tmp_path / "twice.safetensors"
+    for names in (("0", "1", "2", "2", *"456789"), ("1", "0", "2", "2", *"456789")):
+        save(attach(model, replace(model_info(model), classes=names)), path)
+        if names[0] == "0":  # in the data's order nothing has to be matched
+            judge([str(path)], f"{__name__}:twins")
+    with pytest.raises(AnalysisError, match=r"twice\.safetensors calls several of its classes '2', and those of tests"):
+        judge([str(path)], f"{__name__}:twins")
 
 
 def test_a_network_that_gives_nan_is_named(checkpoints: list[str], tmp_path: Path) -> None:

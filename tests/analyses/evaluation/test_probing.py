@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
@@ -17,7 +18,7 @@ from analyses.evaluation.classifiers import linear_probe, nearest_neighbours
 from analyses.evaluation.predictions import judge
 from figures.report.evaluation import evaluation_panels
 from kdprobe import load
-from kdprobe.data import load_data
+from kdprobe.data import View, load_data
 from kdprobe.errors import AnalysisError, ConfigError, DataError, ModelError
 from kdprobe.models import ModelInfo, attach, create, model_info, save
 from kdprobe.results import check_result, load_result
@@ -63,6 +64,23 @@ def test_c_is_chosen_on_training_images_alone():
     np.testing.assert_array_equal(again.probabilities, found.probabilities[::-1])
     clear = linear_probe(*blobs(distance=30)[:3], n_classes=4, strengths=(0.1, 1, 10))
     assert clear.strength == 10  # all are right about the held-out images, and this one is surest
+
+
+def test_training_images_are_shown_as_the_test_images_are(tmp_path):
+    noise = np.random.default_rng(0)
+    for number in range(12):
+        pixels = noise.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        for split in ("train", "test"):
+            folder = tmp_path / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).resize((64, 64)).save(folder / f"{number}.png")
+    model = create("resnet8", n_classes=2, image_size=32)
+    save(attach(model, replace(model_info(model), view=View(0.5, "bilinear", "center"))), tmp_path / "one.safetensors")
+    for view in (View(), View(crop_pct=0.7)):
+        options = {"probe": "knn", "neighbours": 1, "view": view}
+        ((one,), _) = judge_by_probe(tmp_path / "one.safetensors", f"folder:{tmp_path}", **options)
+        assert one.data.train.images.equal(one.data.test.images)
+        assert one.logits.argmax(1).tolist() == one.data.test.labels.tolist()  # the nearest image is itself
 
 
 def test_a_probe_that_does_not_converge_says_so(monkeypatch):

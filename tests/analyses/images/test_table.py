@@ -81,6 +81,20 @@ def test_decompositions_of_other_images_or_of_networks_of_one_name_are_refused()
         image_table([images, one, second])
 
 
+def test_one_name_of_two_networks_is_refused():
+    images = images_result()
+    evaluation = of_the_same_images(evaluation_result(("kd",), 3, 60), images)
+    assert not np.array_equal(evaluation.arrays["predictions"][0], images.arrays["predictions"][2])
+    with pytest.raises(ResultError, match=r"two results call different networks 'kd'; give results of one command"):
+        image_table([images, evaluation])
+    images.provenance["models"][2]["sha256"], evaluation.provenance["models"][0]["sha256"] = "2" * 64, "3" * 64
+    evaluation.arrays["predictions"][0] = images.arrays["predictions"][2]
+    with pytest.raises(ResultError, match=r"two results call different networks 'kd'"):
+        image_table([images, evaluation])
+    evaluation.provenance["models"][0]["sha256"] = "2" * 64
+    assert "prediction: kd" in image_table([images, evaluation])
+
+
 def test_what_is_not_of_the_same_images_is_refused():
     with pytest.raises(ResultError, match="none of these results tells of single images; give one of kdprobe images"):
         image_table([cka_result(), examples_result()])

@@ -37,6 +37,17 @@ def test_a_dump_of_other_images_than_a_network_is_shown_is_refused(network, tmp_
     assert "nowhere" in with_data
 
 
+def test_a_network_goes_beside_a_dump_of_the_same_images(network, tmp_path):
+    other, dump = tmp_path / "other.safetensors", str(tmp_path / "other.h5")
+    save(create("resnet8", n_classes=10, image_size=32, data="digits").eval(), other)
+    cli.main(["dump", "--checkpoint", str(other), "--reduce", "gap", "--out", dump, "--quiet"], standalone_mode=False)
+    mixed, alone = (
+        measure_map(find_members([network, one]), tmp_path / f"map of {number}", slots=1).arrays["similarity"]
+        for number, one in enumerate((dump, str(other)))
+    )
+    assert mixed[0, 1] == pytest.approx(alone[0, 1], rel=1e-6)
+
+
 def test_a_dump_of_whole_features_does_not_go_beside_means_over_positions(network, tmp_path, monkeypatch):
     whole = write_dump(tmp_path / "b.h5", {"s": features(0)}, reduce="whole")
     monkeypatch.setattr("analyses.map.checks.require_same", lambda *_: None)

@@ -119,6 +119,9 @@ def test_compound_scores_belong_to_the_runs_of_their_checkpoints(tmp_path: Path)
     assert [line["column"] for line in lines] == ["Acc-both", "Acc-single", "Acc-single-top2"]
     assert [line["measured"] for line in lines] == ["33.00", "73.00", "91.00"]
     assert {(line["row"], line["n"]) for line in lines} == {("MobileNetV2", "2")}
+    elsewhere = replace(scores, facts={**scores.facts, "data": "ferplus7-compound:x"})
+    save_result(elsewhere, tmp_path / "compound.npz", table="", overwrite=True)
+    assert paper(tmp_path, "table5") == []
     _, accuracy = paper(tmp_path, "table4")
     assert (accuracy["row"], accuracy["column"], accuracy["measured"]) == ("MobileNetV2", "Accuracy", "84.50")
 

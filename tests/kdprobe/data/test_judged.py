@@ -68,6 +68,26 @@ def test_networks_that_held_out_other_images_are_not_judged_together(tmp_path):
         judge(runs)
 
 
+def test_the_same_data_by_another_name_are_the_same_data(tmp_path):
+    images(tmp_path / "D" / "train")
+    names = tmp_path / "D", f"{tmp_path / 'D'}/"
+    runs = [trained(tmp_path / f"{n}", name, "data.holdout=0.25", f"seed={n}") for n, name in enumerate(names)]
+    with pytest.raises(DataError, match=r"held out 0.25 of the training images by seed 1, but .* 0.25 by seed 0"):
+        judge(runs)
+
+
+def test_a_snapshot_is_judged_on_what_its_run_held_out(tmp_path):
+    images(tmp_path / "D" / "train")
+    given = ("data.holdout=0.25", "training.saving.snapshots=1")
+    runs = [trained(tmp_path / f"{seed}", tmp_path / "D", *given, f"seed={seed}") for seed in (0, 1)]
+    snapshots = [f"{run}/snapshots/epoch-0001.safetensors" for run in runs]
+    (snapshot,), (last,) = judge(snapshots[:1]), judge(runs[:1])
+    assert snapshot.data.evaluated_on == "holdout"
+    assert snapshot.logits.equal(last.logits)
+    with pytest.raises(DataError, match=r"held out 0.25 of the training images by seed 1, but .* 0.25 by seed 0"):
+        judge([runs[0], snapshots[1]])
+
+
 def test_runs_of_one_data_seed_held_out_the_same_images(tmp_path):
     images(tmp_path / "D" / "train")
     settings = ("data.holdout=0.25", "data.seed=5")

@@ -151,6 +151,17 @@ def test_the_teachers_accuracy_is_that_of_its_run_on_the_same_data(tmp_path):
     assert to_result(group(gather([tmp_path / "runs"])))[0].facts["teacher_accuracy"] is None
 
 
+@pytest.mark.parametrize(("seeds", "known"), [((), None), (("data.seed=3",), 0.9)])
+def test_a_teacher_that_held_out_other_images_has_no_accuracy_beside_its_students(tmp_path, seeds, known):
+    runs = [write_run(tmp_path / "teacher", "data.holdout=0.2", *seeds, accuracies=(0.8, 0.9))]
+    for seed in (0, 1):
+        given = (f"teacher={tmp_path / 'teacher'}", "data.holdout=0.2", f"seed={seed}", *seeds)
+        runs.append(write_run(tmp_path / "runs" / f"kd{seed}", *given, method="kd"))
+    for run in runs:
+        run.write_result({**run.result(), "evaluated_on": "holdout"})
+    assert to_result(group(gather([tmp_path / "runs"])))[0].facts["teacher_accuracy"] == known
+
+
 def test_a_teacher_that_knows_less_than_its_students_is_told(tmp_path, capsys):
     write_run(tmp_path / "teacher", accuracies=(0.1, 0.176))
     write_run(tmp_path / "runs" / "kd", f"teacher={tmp_path / 'teacher'}", accuracies=(0.5, 0.6), method="kd")

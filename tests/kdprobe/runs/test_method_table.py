@@ -48,6 +48,19 @@ def test_a_method_that_was_not_tested_against_the_second_best_is_not_bold():
     assert accuracies == [False] * 3
 
 
+def test_a_mean_that_is_highest_by_seeds_of_its_own_alone_is_not_bold():
+    result = compared(0.0)
+    shared = np.array([0.70, 0.701, 0.703])
+    result.arrays["accuracy"] = np.full((3, 6), np.nan)
+    result.arrays["accuracy"][:, :3] = shared, shared - 0.05 + [0, 1e-4, 0], shared - 0.1 + [0, 0, 1e-4]
+    result.arrays["accuracy"][1, 3:] = 0.95, 0.951, 0.952  # so that its mean is the highest, but lower where both are
+    result.arrays["uar"] = result.arrays["cka"] = result.arrays["accuracy"] * np.nan
+    result.facts["seeds"] = list(range(6))
+    (column,) = [cells for head, _, cells in method_table(result).columns if head == "accuracy in %"]
+    assert np.argmax([cell.numbers[0] for cell in column]) == 1
+    assert [cell.best for cell in column] == [False] * 3
+
+
 def test_what_is_said_of_a_comparison_stands_below_its_table():
     result = tuned_result()
     result.arrays["accuracy"][1] = 0.9192

@@ -36,6 +36,7 @@ STUDENT = info("cat", "dog", "owl")
         (info("cat", "dog", "owl"), {"cat": "dog", "dog": "cat"}, (1, 0, 2)),
         (info(n_classes=1000), {"cat": 281, "dog": 207, "owl": 24}, (281, 207, 24)),
         (info("dog", "owl", "bee"), {"cat": 2}, (2, 0, 1)),
+        (info("owl", "cat", "owl", "dog"), {"owl": 2}, (1, 3, 2)),
     ],
 )
 def test_classes_are_matched_by_name(teacher, said, places):
@@ -91,6 +92,11 @@ def test_classes_are_matched_by_name(teacher, said, places):
         ),
         (info(n_classes=3), ("cat", "dog", "cat"), r"teacher.classes \(in Python, classes=\) names 'cat' twice"),
         (info(n_classes=3), ("cat", "dog", "bee"), "T has no class 'owl'"),
+        (
+            info("owl", "cat", "owl", "dog"),
+            {},
+            r"T calls several of its classes 'owl'; say with teacher.classes .* number of the one that 'owl' is",
+        ),
         (info("cat", "owl", "dog"), ("cat", "dog", "owl"), "calls class 1 'dog', but the teacher T calls it 'owl'"),
     ],
 )

@@ -10,6 +10,7 @@ from kdprobe.recipe import read_recipe
 from kdprobe.sweeps.cells import with_values
 from kdprobe.teachers.store import STORE_LASTS
 from kdprobe.training import train
+from kdprobe.training.build import data_of
 from kdprobe.tuning.budget import budget_lines, estimate
 from kdprobe.tuning.contenders import contenders, shared_config
 from kdprobe.tuning.plan import Plan
@@ -46,3 +47,14 @@ def test_a_store_takes_the_room_that_was_said(seed: list[str], teacher: str, tmp
     files = list((tmp_path / "s").rglob("*.npy"))
     assert len(files) == (3 if not seed else 2) * 2 * 2 * 2  # with their sums; of each output, in each of two epochs
     assert sum(file.stat().st_size for file in files) - 128 * len(files) == budget.store_bytes
+
+
+def test_trials_of_few_images_are_judged_on_the_held_out_part_of_all(tmp_path: Path) -> None:
+    recipe = "digits/resnet8-kd"
+    config = shared_config(recipe, [*TINY, "data.per_class=3"])
+    plan = Plan(contenders(recipe, ["plain"]), config, n_trials=2, n_seeds=1, holdout=0.25)
+    trials, finals = (data_of(one) for one in (plan.trial_config, plan.final_config))
+    assert (len(trials.train), len(trials.test), len(finals.train), len(finals.test)) == (30, 24, 30, 60)
+    line, *_ = budget_lines(estimate(plan, "cpu"), tmp_path / "c")
+    assert line.startswith("2 trials of 3 epochs on 30 images, judged on 24 held-out ones; then 1 final training of 3 ")
+    assert line.endswith(" on 30 images, tested once on 60")

@@ -92,7 +92,7 @@ def test_a_dry_run_says_cells_hours_and_disk_and_writes_nothing(teacher, capsys,
     assert kdprobe.main([*COMPARE, *options, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "6 trials of 2 epochs on about 77 images, judged on about 19 held-out ones; then 8 final trainings of 2 epochs "
+        "6 trials of 2 epochs on 77 images, judged on 19 held-out ones; then 8 final trainings of 2 epochs "
         "on 96 images, tested once on 60"
     )
     assert [line.split()[0] for line in lines[1:4]] == ["method", "plain", "kd"]

@@ -174,6 +174,8 @@ def test_bad_items_are_left_out_where_they_may_be() -> None:
             n_seen = sum(len(batch.labels) for batch in evaluation_batches(data.train, batch_size=5, workers=0))
             assert n_seen == 23
             assert len(data.train) in numbers
+    held = load_data(Squares(24, bad=0), holdout=0.25, skip_bad=True)
+    assert (len(held.train) + len(held.test), held.train.n_skipped + held.test.n_skipped) == (23, 1)
     with pytest.raises(DataError, match=r"^none of the 1 items of .*Squares can be read$"):
         load_data(Squares(1, bad=0), skip_bad=True)
 
@@ -189,6 +191,10 @@ def test_labels_come_from_a_list_only_where_it_tells_the_truth(folder: Path) -> 
     assert part.train.labels.tolist() == [2, 0, 1, 0, 1]
     joined = load_data((ConcatDataset([files, files]), files))
     assert joined.train.labels.tolist() == files.targets * 2
+    other = ImageFolder(str(folder / "train"))
+    other.classes = other.classes[::-1]
+    with pytest.raises(DataError, match=r"joins have different classes, 0, 1, 2 and 2, 1, 0, so that one label means"):
+        load_data((ConcatDataset([files, other]), files))
 
 
 def test_tensors_and_torchvisions_sets_work() -> None:
