@@ -21,7 +21,8 @@ from kdprobe.files import sha256, write_text
 from kdprobe.models.creation import model_info
 from kdprobe.models.identity import weights_sha256
 from kdprobe.models.layout import Layout
-from kdprobe.models.stages import Need, Stages, find_parts
+from kdprobe.models.stages import Need, Stages
+from kdprobe.models.watched.parts import find_parts
 from kdprobe.runs.folder import RunFolder
 
 ROLE = "student"  # of the network in its feature file

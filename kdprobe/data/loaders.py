@@ -36,7 +36,7 @@ STILL = AugmentConfig(crop="none", flip=False)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images [B, 3, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B].
+    """Images [B, c, s, s] in [0, 1], not normalised; their classes [B]; their places in the split [B].
 
     `n_skipped` images are missing because they could not be decoded. `view` [B] numbers what training images look like
     over all epochs of a seed: images of one number are the same to the bit. None for others. It stays on the CPU.
@@ -49,7 +49,7 @@ class Batch:
         (torch.Size([4, 3, 16, 16]), [8, 9, 0, 3], [0, 1, 2, 3])
     """
 
-    images: Float32[Tensor, "B 3 s s"]
+    images: Float32[Tensor, "B c s s"]
     labels: Int64[Tensor, " B"]
     index: Int64[Tensor, " B"]
     n_skipped: int = 0

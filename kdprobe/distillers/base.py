@@ -85,6 +85,7 @@ class Method(nn.Module):
         Options: the type of the options; they become keys under `method:`.
         uses_teacher: whether a teacher must be given.
         n_views: how many views of each image `inputs` returns.
+        labels_may_be: what the cross entropy may take instead of whole classes: `mixed` labels, `smoothed` ones.
         remembers_images: whether single images are told apart, by their places in the data set.
         is_static: whether each step has tensors of the same shapes, and changes what it remembers in place.
         reference: authors and year.
@@ -113,6 +114,7 @@ class Method(nn.Module):
     Options: ClassVar[type[Section]] = Section
     uses_teacher: ClassVar[bool] = True
     n_views: ClassVar[int] = 1
+    labels_may_be: ClassVar[Collection[str]] = ("mixed", "smoothed")
     remembers_images: ClassVar[bool] = False
     is_static: ClassVar[bool] = True
     reference: ClassVar[str] = ""

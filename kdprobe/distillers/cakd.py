@@ -205,7 +205,7 @@ class CAKD(Method):
         teacher = needs_teacher("cakd", teacher)
         needs_maps("cakd", student)
         needs_pooled("cakd", student)
-        if teacher.qkv is None or teacher.tokens is None or not teacher.maps:
+        if not _attends_to_its_grid(teacher):
             raise ModelError(
                 f"cakd learns from the last attention of a ViT and is not defined for the teacher {teacher.model}; "
                 "ofa and dropkd take any pair"
@@ -214,6 +214,8 @@ class CAKD(Method):
         if options.stage is not None:
             check_stage("cakd", options.stage, student)
         self.stage = _nearest_stage(student, self.grid[0]) if options.stage is None else options.stage
+        assert teacher.tokens is not None
+        assert teacher.qkv is not None
         channels, width = student.maps[self.stage][0], teacher.tokens[1]
         self.is_paper = options.preset == "paper"
         dropout = options.dropout if self.is_paper else 0.0
@@ -223,6 +225,12 @@ class CAKD(Method):
             self.attention = ConvQKV(channels, teacher.qkv[0], teacher.qkv[2])
             self.discriminator = token_discriminator(width)
         else:
+            if teacher.class_token is None:
+                raise ModelError(
+                    f"cakd with method.preset=code learns from a class token, which the teacher {teacher.model} is not "
+                    "known to have; take method.preset=paper"
+                )
+            self.class_token = teacher.class_token
             self.student_needs = (*self.student_needs, "logits")
             self.teacher_needs = (*self.teacher_needs, "logits")
             self.attention = LinearQKV(channels, _heads(channels, options.heads))
@@ -255,7 +263,7 @@ class CAKD(Method):
             terms["tokens"] = 0.05 * terms["tokens"]
             terms["logits"] = F.mse_loss(student.logits.float(), teacher.logits.float())
             terms["class_token"] = F.mse_loss(
-                self.class_projector(student.pooled).float(), teacher.tokens[:, 0].float()
+                self.class_projector(student.pooled).float(), teacher.tokens[:, self.class_token].float()
             )
         return self._weighted(terms, progress)
 
@@ -291,6 +299,14 @@ class CAKD(Method):
             "discriminator": options.discriminator_weight,
         }
         return {name: term * weights.get(name, rise * options.token_weight) for name, term in terms.items()}
+
+
+def _attends_to_its_grid(teacher: Shapes) -> bool:
+    """Whether the last attention's queries, keys and values are of all tokens: the prefix and the last map's places."""
+    if teacher.qkv is None or teacher.tokens is None or not teacher.maps:
+        return False
+    n_tokens = teacher.n_prefix + teacher.maps[-1][1] * teacher.maps[-1][2]
+    return teacher.qkv[1] == teacher.tokens[0] == n_tokens
 
 
 def _nearest_stage(student: Shapes, side: int) -> int:

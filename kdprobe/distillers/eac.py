@@ -5,12 +5,13 @@ Reference:
     expression recognition", ECCV 2022.
 """
 
-from typing import ClassVar
+from collections.abc import Collection
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from kdprobe.config import Section
@@ -20,6 +21,7 @@ from kdprobe.devices import sending
 from kdprobe.distillers.base import Method, Progress, needs_maps
 from kdprobe.distillers.cat_kd import class_maps
 from kdprobe.distillers.search import around_weight, ranges
+from kdprobe.distillers.strong_view import in_channels
 from kdprobe.distillers.widen import widened
 from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Shapes
@@ -46,6 +48,12 @@ def consistency_loss(
     return F.mse_loss(attention, mirrored.flip(3))
 
 
+def _fractions(area: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= area[0] <= area[1] <= 1:
+        raise ValueError("must be the smallest and the largest fraction of an image, such as [0.02, 0.25]")
+    return area
+
+
 class EACOptions(Section):
     """Options of erasing attention consistency.
 
@@ -65,7 +73,7 @@ class EACOptions(Section):
     weight: float = Field(5.0, ge=0)
     noisy_labels: bool = False
     erase: float = Field(0.5, ge=0, le=1)
-    area: tuple[float, float] = (0.02, 0.25)
+    area: Annotated[tuple[float, float], AfterValidator(_fractions)] = (0.02, 0.25)
     noise: float = Field(0.5, ge=0, le=1)
     noise_std: float = Field(30**0.5 / 255, ge=0)
 
@@ -78,6 +86,7 @@ class EAC(Method):
 
     Options: ClassVar[type[Section]] = EACOptions
     uses_teacher = False
+    labels_may_be: ClassVar[Collection[str]] = ()  # it classifies by a term of its own
     n_views = 2
     reference = "Zhang, Wang, Ling, Deng 2022"
     source = "the authors' code for RAF-DB"
@@ -88,8 +97,6 @@ class EAC(Method):
     options: EACOptions
 
     def __init__(self, options: EACOptions, student: Shapes, teacher: Shapes | None) -> None:
-        from torchvision.transforms import v2
-
         super().__init__(options, student, teacher)
         needs_maps("eac", student)
         if not student.averaged:
@@ -97,7 +104,6 @@ class EAC(Method):
                 "eac needs a network that classifies the plain mean of its last map by a linear layer and is not "
                 f"defined for {student.model}; scn takes any network with pooled features"
             )
-        self.eraser = v2.RandomErasing(p=options.erase, scale=list(options.area), value=list(IMAGENET_MEAN))
 
     @property
     def ce_weight(self) -> float:
@@ -106,9 +112,13 @@ class EAC(Method):
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Erased images, followed by the mirrors that they are compared with; the noise comes before the erasing."""
+        from torchvision.transforms import v2
+
+        colour, options = in_channels(IMAGENET_MEAN, batch.images.shape[1]), self.options
+        eraser = v2.RandomErasing(p=options.erase, scale=list(options.area), value=list(colour))
         with sending(batch.images.device):
-            erased = torch.stack([self.eraser(self._noisy(image)) for image in batch.images])
-            shown = torch.stack([self.eraser(image) for image in batch.images]) if self.options.noisy_labels else erased
+            erased = torch.stack([eraser(self._noisy(image)) for image in batch.images])
+            shown = torch.stack([eraser(image) for image in batch.images]) if options.noisy_labels else erased
         images = torch.cat([erased, shown.flip(3)])
         return images, images, batch.labels.repeat(2)
 

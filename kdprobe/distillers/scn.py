@@ -5,7 +5,7 @@ Reference:
     recognition", CVPR 2020.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 import torch
@@ -89,6 +89,7 @@ class SCN(Method):
 
     Options: ClassVar[type[Section]] = SCNOptions
     uses_teacher = False
+    labels_may_be: ClassVar[Collection[str]] = ("smoothed",)  # a mixed image has no label that could be changed
     remembers_images = True
     reference = "Wang, Peng, Yang, Lu, Qiao 2020"
     source = "the authors' code for RAF-DB"

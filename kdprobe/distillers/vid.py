@@ -65,7 +65,8 @@ class MapPredictor(nn.Module):
             nn.ReLU(),
             nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False),
         )
-        self.log_scale = nn.Parameter(torch.full((teacher_channels,), log(expm1(variance - LEAST_VARIANCE))))
+        softplus = variance - LEAST_VARIANCE
+        self.log_scale = nn.Parameter(torch.full((teacher_channels,), softplus + log(-expm1(-softplus))))
 
     def forward(
         self, student: Float[Tensor, "batch _cs _hs _ws"], teacher: Float[Tensor, "batch _ct _ht _wt"]

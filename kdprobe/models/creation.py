@@ -69,7 +69,16 @@ class ModelInfo:
     elsewhere: bool = False
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std."""
+        """Images [B, c, s, s] in [0, 1] -> standardised by this network's mean and std; grey ones get its channels.
+
+        Raises:
+            ModelError: for images of other channels.
+        """
+        if images.shape[1] not in (1, len(self.mean)):
+            raise ModelError(
+                f"network {self.name!r} takes images of {len(self.mean)} channels, a mean for each, but these have "
+                f"{images.shape[1]}"
+            )
         mean, std = (
             constant(tuple(numbers), images.device, images.dtype).view(1, -1, 1, 1) for numbers in (self.mean, self.std)
         )

@@ -17,20 +17,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from kdprobe.errors import CaptureError, KdprobeError, ModelError
-from kdprobe.models.creation import ModelInfo, model_info, unwrap
-from kdprobe.models.facts import (
-    FeaturePlace,
-    classifiers_in,
-    final_tokens,
-    layout_of_output,
-    made_up_images,
-    stage_places,
-    watched,
-)
-from kdprobe.models.hooks import KeptHooks, inputs_of, outputs_of, outputs_of_all_calls
-from kdprobe.models.layout import Layout, as_map
+from kdprobe.errors import KdprobeError, ModelError
+from kdprobe.models.creation import model_info, unwrap
+from kdprobe.models.facts import FeaturePlace, made_up_images
+from kdprobe.models.hooks import KeptHooks, in_evaluation, inputs_of, outputs_of, outputs_of_all_calls
+from kdprobe.models.layout import as_map
 from kdprobe.models.outputs import answer_in
 from kdprobe.models.watched.offered import (
     Collected,
@@ -47,8 +40,9 @@ from kdprobe.models.watched.offered import (
     map_names,
     split_qkv,
     told_classifiers,
+    unsettled,
 )
-from kdprobe.models.watched.tracing import Trace
+from kdprobe.models.watched.parts import IN_MAPS, Parts, find_parts
 
 Need = Literal["logits", "pooled", "maps", "preacts", "tokens", "qkv", "head"]
 LOGITS: tuple[Need, ...] = ("logits",)
@@ -110,6 +104,7 @@ class Shapes:
         linear: whether the (first) classifier is a linear layer.
         averaged: whether it is applied to the plain mean of the last map, so that it also classifies its places.
         described: whether the stages are those that `kdprobe.describe` was given.
+        class_token: which of the prefix tokens is the class token; None where none is known.
 
     Example:
         >>> from kdprobe.models import create
@@ -131,30 +126,7 @@ class Shapes:
     linear: bool = False
     averaged: bool = False
     described: bool = False
-
-
-_VECTOR = Layout("vector")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Where the features are found that timm's own methods do not return.
-
-    Attributes:
-        stages: where the stage maps are; empty where the network returns them itself.
-        tokens: where all tokens are, behind the last norm.
-        classifiers: names of the classifiers; empty where the network tells them itself.
-        answer: what the dimensions of its output mean, of a network without a classifier.
-        no_maps: why stage maps are not known; empty where they are.
-        no_pooled: why pooled features are not known; empty where they are.
-    """
-
-    stages: tuple[FeaturePlace, ...] = ()
-    tokens: FeaturePlace | None = None
-    classifiers: tuple[str, ...] = ()
-    answer: Layout = _VECTOR
-    no_maps: str = ""
-    no_pooled: str = ""
+    class_token: int | None = None
 
 
 class Stages(nn.Module):
@@ -183,7 +155,7 @@ class Stages(nn.Module):
         self.model = model
         self.needs = frozenset(needs)
         self.parts = parts = find_parts(model, self.needs) if parts is None else parts
-        name, in_maps = type(unwrap(model)).__name__, bool(self.needs & _IN_MAPS)
+        name, in_maps = type(unwrap(model)).__name__, bool(self.needs & IN_MAPS)
         if in_maps and parts.no_maps:
             raise ModelError(
                 f"{name} offers no stage maps: {parts.no_maps}; name the modules that end its stages, as stages of "
@@ -200,12 +172,28 @@ class Stages(nn.Module):
         self._attention: Any = last_attention(model) if "qkv" in self.needs else None
         if self._attention is None and "qkv" in self.needs:
             raise ModelError(f"{name} has no attention with queries, keys and values in one layer qkv")
+        if any(self._activations):
+            self._activations = self._that_end_stages()
+
+    def _that_end_stages(self) -> list[nn.Module | None]:
+        """Of these activations those that are the last to run, as made-up images show: they give the stage's map."""
+        with torch.no_grad(), in_evaluation(self.model), self._watched() as seen:
+            maps = self._maps(self._collect(self.model, made_up_images(self.model))[1], seen)
+            stages = zip(self._activations, before_activation(maps, seen.before), maps, strict=False)
+            return [one if one and torch.equal(one(before.clone()), after) else None for one, before, after in stages]
 
     @property
     def n_prefix(self) -> int:
         """Number of class, distillation and register tokens in front of the patch tokens."""
         stages = self.parts.stages
         return stages[-1].layout.n_prefix if stages else int(getattr(self.model, "num_prefix_tokens", 0))
+
+    @property
+    def class_token(self) -> int | None:
+        """Place of the class token among the tokens; None where none is known."""
+        if stages := self.parts.stages:
+            return stages[-1].layout.class_token
+        return 0 if self.n_prefix and getattr(self.model, "cls_token", None) is not None else None
 
     def forward(self, images: Tensor) -> Features:
         """Normalised images [B, 3, s, s] -> their features."""
@@ -241,9 +229,8 @@ class Stages(nn.Module):
 
     def _features(self, output: Any, maps: list[Tensor], final: "Final | None", seen: "_Seen") -> Features:
         info = model_info(self.model)
-        found = [place.among(outputs) for place, outputs in zip(self._places(), seen.outputs, strict=True)]
-        maps = [*maps, *(as_map(one, place.layout) for one, place in zip(found, self.parts.stages, strict=False))]
-        final = final if self.parts.tokens is None else found[-1]
+        maps = self._maps(maps, seen)
+        final = final if self.parts.tokens is None else self._places()[-1].among(seen.outputs[-1])
         answer = answer_in(output, info)
         return Features(
             logits=answer if info.n_classes else answer.new_empty(len(answer), 0),
@@ -255,6 +242,11 @@ class Stages(nn.Module):
             n_prefix=self.n_prefix,
             heads=self._classifiers() if "head" in self.needs and info.n_classes else (),
         )
+
+    def _maps(self, maps: list[Tensor], seen: "_Seen") -> list[Tensor]:
+        """Those that the network offers itself, or else those that were seen."""
+        places = zip(self.parts.stages, seen.outputs, strict=False)
+        return [*maps, *(as_map(place.among(outputs), place.layout) for place, outputs in places)]
 
     def _places(self) -> list[FeaturePlace]:
         tokens = self.parts.tokens
@@ -319,57 +311,6 @@ class _Kept:
         return _Seen(entered, before, qkv, self._outputs)
 
 
-_IN_MAPS = frozenset({"maps", "preacts", "tokens"})
-
-
-def find_parts(model: nn.Module, needs: Collection[Need]) -> Parts:
-    """Where those features are that timm's own methods do not return; the network is watched if there are any.
-
-    Args:
-        model: the network.
-        needs: which features are needed.
-    """
-    needs = frozenset(needs)
-    if not needs & (_IN_MAPS | {"pooled", "head"}):
-        return Parts()
-    info = model_info(model)
-    classifiers = () if info.classifier is None or not info.n_classes else (info.classifier,)
-    in_maps = bool(needs & _IN_MAPS) and (info.stages is not None or collector_of(model) is None)
-    of_head = (
-        bool(needs & {"pooled", "head"})
-        and not classifiers
-        and not (info.n_classes and hasattr(model, "get_classifier"))
-    )
-    if not in_maps and not of_head:
-        return Parts(classifiers=classifiers)
-    seen = watched(network := unwrap(model), ((made_up_images(model),), {}))
-    found = Parts(classifiers=classifiers)
-    found = _with_stages(found, network, seen) if in_maps else found
-    return _with_head(found, network, info, seen) if of_head else found
-
-
-def _with_stages(found: Parts, network: nn.Module, seen: Trace) -> Parts:
-    try:
-        stages = stage_places(network, seen)
-    except CaptureError as error:
-        return replace(found, no_maps=str(error).rpartition("; ")[0] or str(error))
-    return replace(found, stages=stages, tokens=final_tokens(seen, stages))
-
-
-def _with_head(found: Parts, network: nn.Module, info: ModelInfo, seen: Trace) -> Parts:
-    """With the classifier, whose input is pooled; without one, what the output itself is."""
-    if seen.output is None:
-        return replace(found, no_pooled=seen.failure)
-    answer = answer_in(seen.output, info)
-    if classifiers := classifiers_in(network, seen, answer) if answer.shape[1:] == (info.n_classes,) else ():
-        return replace(found, classifiers=classifiers)
-    layout = Layout("other") if info.n_classes else layout_of_output(answer, info.prefix_tokens)
-    if layout.kind != "other":
-        return replace(found, answer=layout)
-    what = "its logits" if info.n_classes else f"an output {list(answer.shape)} whose positions are known"
-    return replace(found, no_pooled=f"no module gives {what}")
-
-
 def measure(model: nn.Module) -> Shapes:
     """Run two made-up images through a network and note the sizes of its features; none of those it does not offer."""
     info = model_info(model)
@@ -381,39 +322,54 @@ def measure(model: nn.Module) -> Shapes:
     needs += ("qkv",) if has_tokens and last_attention(model) else ()
     view = Stages(model, needs=needs, parts=parts)
     images = made_up_images(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_evaluation(model):
             features = view(images)
+            averaged = _averages(features) and _classifies(features)
+            averaged = averaged and _averages(functional_call(view, unsettled(view), (images,)))
     except (KdprobeError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of a network of the user's own
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ModelError(
             f"network {info.name!r} fails on two images of {info.image_size} px ({told}); if it takes those of another "
-            "side, kdprobe.describe(model, image_size=...) says so"
+            "side or other channels, kdprobe.describe(model, image_size=..., mean=..., std=...) says so"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
+    if info.n_classes and features.logits.shape != (len(images), info.n_classes):
+        raise ModelError(
+            f"network {info.name!r} gives {list(features.logits.shape)} for two images, but logits "
+            f"[2, {info.n_classes}] are needed for its {info.n_classes} classes; if it has others, "
+            "kdprobe.describe(model, n_classes=...) says how many, 0 for features"
+        )
     width = 0 if features.pooled is None else features.pooled.shape[1]
     sizes = tuple((m.shape[1], m.shape[2], m.shape[3]) for m in features.maps)
     names = tuple(place.label for place in parts.stages) or map_names(model, len(sizes))
     tokens = None if features.tokens is None else (features.tokens.shape[1], features.tokens.shape[2])
     qkv = None if features.qkv is None else (features.qkv.shape[2], features.qkv.shape[3], features.qkv.shape[4])
     n_heads, linear = max(len(features.heads), 1), isinstance(features.head, nn.Linear)
-    sure = {"linear": linear, "averaged": _averages(features), "described": info.stages is not None}
-    return Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
+    sure = {"linear": linear, "averaged": averaged, "described": info.stages is not None}
+    shapes = Shapes(info.name, names, sizes, width, info.n_classes, tokens, view.n_prefix, n_heads, qkv, **sure)
+    return replace(shapes, class_token=view.class_token)
 
 
 def _averages(features: Features) -> bool:
+    """Whether a linear classifier is given the mean of the last map."""
     if features.pooled is None or not features.maps or not isinstance(features.head, nn.Linear):
         return False
-    if (mean := features.maps[-1].mean((2, 3))).shape != features.pooled.shape:
-        return False
-    difference = torch.linalg.vector_norm((mean - features.pooled).float())
-    return bool(difference <= 1e-3 * torch.linalg.vector_norm(features.pooled.float()))
+    mean = features.maps[-1].mean((2, 3))
+    return mean.shape == features.pooled.shape and _are_near(mean, features.pooled)
+
+
+def _classifies(features: Features) -> bool:
+    """Whether the classifier's answers are the logits, but for a shift, such as that of a log-softmax."""
+    assert features.head is not None
+    answers = (features.head(features.pooled), features.logits)
+    return _are_near(*(one - one.mean(1, keepdim=True) for one in answers))
+
+
+def _are_near(found: Tensor, expected: Tensor) -> bool:
+    difference = torch.linalg.vector_norm((found - expected).float())
+    return bool(difference <= 1e-3 * torch.linalg.vector_norm(expected.float()))
 
 
 def _last_activations(model: nn.Module, stages: Sequence[FeaturePlace]) -> list[nn.Module | None]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdprobe.devices import constant
 from kdprobe.models import model_info
+from kdprobe.models.facts import in_precision_of
 from kdprobe.models.stages import Features, Need, Stages
 
 
@@ -53,7 +54,8 @@ class Teacher:
     @torch.no_grad()
     def look(self, images: Tensor) -> Features:
         """Features with the logits of all its classes."""
-        features: Features = self.stages(self.info.prepare(images).contiguous(memory_format=self.layout))
+        prepared = in_precision_of(self.stages.model, self.info.prepare(images))
+        features: Features = self.stages(prepared.contiguous(memory_format=self.layout))
         return features
 
     def of_classes(self, features: Features) -> Features:

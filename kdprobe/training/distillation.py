@@ -63,7 +63,7 @@ class Distillation(nn.Module):
     `state_dict()` is all of it that a restart needs, and is refused where another teacher teaches.
 
     Args:
-        student: the network to train.
+        student: the network to train; one in evaluation mode, as loaded ones are, is put into training mode.
         teacher: a network, which is frozen, or where to find one: a run folder, a checkpoint file, NAME@FILE or
             `timm:NAME` (see `kdprobe.load`); None for a method without a teacher.
         method: its name, or a class of one's own.
@@ -122,6 +122,8 @@ class Distillation(nn.Module):
             built = make_method(settings, *sizes, kind=kind)
         except ModelError as error:
             raise ModelError(_with_options_of_python(error)) from error
+        if not student.training:
+            student.train()
         self.objective = Objective(student, built.to(_device(student)), label_smoothing=label_smoothing)
         self.method_name, self.n_epochs = name, n_epochs
         self.teacher: Teacher | None = None  # no module: its weights are none of this module's

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kdprobe.data.loaders import Batch
 from kdprobe.distillers.base import Method, Progress
+from kdprobe.errors import ModelError
 from kdprobe.models.stages import Features, Stages
 from kdprobe.teachers.shuffling import answers_of_others
 from kdprobe.teachers.stored_teacher import StoredTeacher
@@ -23,6 +24,9 @@ class Objective(nn.Module):
         label_smoothing: that of the cross entropy.
         frozen: modules of the student that stay in eval mode, as `freeze` returned them.
 
+    Raises:
+        ModelError: if labels are to be smoothed that the method takes as they are.
+
     Attributes:
         head: name of the classifier, where it is given what enters it instead of images.
     """
@@ -33,6 +37,11 @@ class Objective(nn.Module):
         self, student: nn.Module, method: Method, *, label_smoothing: float = 0.0, frozen: Collection[str] = ()
     ) -> None:
         super().__init__()
+        if label_smoothing and "smoothed" not in method.labels_may_be:
+            raise ModelError(
+                f"{type(method).__name__} classifies by a term of its own, in which labels are not smoothed; set "
+                "training.label_smoothing=0 (in Python, label_smoothing=0)"
+            )
         self.student = Stages(student, needs=method.student_needs)
         self.method = method
         self.label_smoothing, self.frozen = label_smoothing, frozen
@@ -63,7 +72,15 @@ class Objective(nn.Module):
 
         Returns:
             logits [B, C] and named terms, of which the cross entropy is one where there are classes.
+
+        Raises:
+            ModelError: for mixed images and a method that needs the class of each image.
         """
+        if soft_labels is not None and "mixed" not in self.method.labels_may_be:
+            raise ModelError(
+                f"{type(self.method).__name__} learns from the class of each image, which mixed images do not have; "
+                "set training.mixing.mixup=0 and training.mixing.cutmix=0 (in Python, give classes [B] for labels)"
+            )
         features = self.student(images) if self.head is None else self._after(self.head, images)
         logits = self.method.logits(features).float()
         terms = {}

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from kdprobe.models.creation import unwrap
 from kdprobe.models.hooks import outputs_of
 from kdprobe.models.layout import Layout, as_map
 
@@ -14,12 +16,20 @@ Collector = Callable[[Any, Tensor], Collected]  # of the network, as it may be a
 
 
 def collector_of(model: nn.Module) -> Collector | None:
-    """How a network offers its stage maps itself; None if it does not."""
+    """How a network offers its stage maps itself; None if it does not, or runs otherwise than what it inherits."""
     if hasattr(model, "forward_intermediates") and hasattr(model, "forward_head"):
-        return by_intermediates
+        return None if _runs_otherwise(unwrap(model)) else by_intermediates
     if getattr(model, "feature_info", None):
         return by_modules
     return None
+
+
+def _runs_otherwise(model: nn.Module) -> bool:
+    """Whether a class of one's own changes the pass of timm's from which it inherits `forward_intermediates`."""
+    kinds = type(model).__mro__
+    inherits = next((place for place, kind in enumerate(kinds) if "forward_intermediates" in vars(kind)), 0)
+    changed = ("forward", "forward_features")
+    return any(name in vars(one) for one in (model, *kinds[:inherits]) for name in changed)
 
 
 def alone(model: nn.Module, images: Tensor) -> Collected:
@@ -112,3 +122,21 @@ def map_names(model: nn.Module, count: int) -> tuple[str, ...]:
     infos = list(getattr(model, "feature_info", []))
     names = tuple(str(info["module"]) for info in infos)
     return names if len(names) == count else tuple(f"stage{index}" for index in range(count))
+
+
+def unsettled(model: nn.Module) -> dict[str, Tensor]:
+    """What norms and biases of a network might be later on, by name: a new norm may give what it is given.
+
+    Scales and statistics change by up to a fifth, and all grow by up to a tenth, so that variances stay positive.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found: dict[str, Tensor] = {}
+    for place, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        own = [*module.named_parameters(place, recurse=False), *module.named_buffers(place, recurse=False)]
+        for name, value in own:
+            if value.ndim < 2 and value.is_floating_point():
+                drawn = torch.rand(value.shape, generator=generator).to(value)
+                found[name] = value * (0.8 + 0.4 * drawn) + 0.1 * drawn
+    return found

@@ -16,7 +16,8 @@ from kdprobe.distillers.cakd import (
     scores_loss,
 )
 from kdprobe.errors import ModelError
-from kdprobe.models.stages import Features, Shapes
+from kdprobe.models import create
+from kdprobe.models.stages import Features, Shapes, measure
 from tests.goldens import assert_tensor, assert_value, cases, leaf
 
 
@@ -104,7 +105,7 @@ def test_the_dead_generator_of_the_readable_code_teaches_nothing():
     assert not generator_loss.requires_grad
 
 
-TEACHER = Shapes("vit", ("blocks.0",), ((8, 4, 4),), 8, 3, (17, 8), 1, 1, (2, 17, 4))
+TEACHER = Shapes("vit", ("blocks.0",), ((8, 4, 4),), 8, 3, (17, 8), 1, 1, (2, 17, 4), class_token=0)
 STUDENT = Shapes("cnn", ("act1", "layer1", "layer2"), ((6, 8, 8), (6, 8, 8), (12, 4, 4)), 12, 3, None, 0)
 
 
@@ -118,9 +119,9 @@ def _features(n=4):
     return student, Features(torch.randn(n, 3, generator=generator), tokens=tokens, qkv=qkv, n_prefix=1)
 
 
-def _method(**options):
+def _method(teacher=TEACHER, **options):
     kind = DISTILLERS["cakd"]
-    return kind(kind.Options(**options), STUDENT, TEACHER)
+    return kind(kind.Options(**options), STUDENT, teacher)
 
 
 @pytest.mark.parametrize("preset", ["paper", "code"])
@@ -187,3 +188,23 @@ def test_a_teacher_without_attention_is_refused():
     kind = DISTILLERS["cakd"]
     with pytest.raises(ModelError, match="not defined for the teacher cnn; ofa and dropkd take any pair"):
         kind(kind.Options(), STUDENT, STUDENT)
+
+
+@pytest.mark.parametrize("args", [{}, {"reg_tokens": 2}])
+def test_neither_a_patch_nor_a_register_is_taken_for_the_class_token(args):
+    args = {"patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2, "global_pool": "avg", **args}
+    vit = create("vit_tiny_patch16_224", n_classes=3, image_size=32, args={"class_token": False, **args})
+    teacher = measure(vit)
+    assert (teacher.n_prefix, teacher.class_token) == (args.get("reg_tokens", 0), None)
+    with pytest.raises(ModelError, match="preset=code learns from a class token, which the teacher vit_tiny_pat"):
+        _method(teacher, preset="code")
+    assert _method(teacher)
+    assert measure(create("vit_tiny_patch16_224", n_classes=3, image_size=32, args=args)).class_token == 0
+
+
+def test_an_attention_without_the_class_token_is_refused():
+    args = {"patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2}
+    teacher = measure(create("cait_xxs24_224", n_classes=3, image_size=32, args=args))
+    assert teacher.qkv[1] == teacher.tokens[0] - 1
+    with pytest.raises(ModelError, match="is not defined for the teacher cait_xxs24_224; ofa and dropkd take any pair"):
+        _method(teacher)

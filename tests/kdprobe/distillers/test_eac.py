@@ -86,3 +86,9 @@ def test_a_norm_in_front_of_the_classifier_is_refused():
     kind = DISTILLERS["eac"]
     with pytest.raises(ModelError, match="not defined for convnext; scn takes any network with pooled features"):
         kind(kind.Options(), Shapes("convnext", ("s",), ((6, 4, 4),), 6, 3, None, 0), None)
+
+
+@pytest.mark.parametrize("area", [(0.5, 0.1), (2, 3), (-0.1, 0.2)])
+def test_an_area_that_is_no_range_of_fractions_is_refused(area):
+    with pytest.raises(ValueError, match="must be the smallest and the largest fraction of an image, such as"):
+        DISTILLERS["eac"].Options(area=area)

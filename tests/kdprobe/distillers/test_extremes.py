@@ -20,7 +20,8 @@ def _shapes(kind, n_classes):
         return Shapes("cnn", names, maps, WIDTH, n_classes, None, 0, averaged=True, linear=True)
     names, tokens = ("blocks.0", "blocks.1"), (2 + GRID**2, WIDTH)
     maps = ((WIDTH, GRID, GRID),) * 2
-    return Shapes("vit", names, maps, WIDTH, n_classes, tokens, 2, 2, (HEADS, tokens[0], WIDTH // HEADS))
+    qkv = (HEADS, tokens[0], WIDTH // HEADS)
+    return Shapes("vit", names, maps, WIDTH, n_classes, tokens, 2, 2, qkv, class_token=0)
 
 
 def _features(shapes, n, *, fill, gradient, seed):

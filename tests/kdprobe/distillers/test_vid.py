@@ -35,3 +35,11 @@ def test_only_the_sides_that_are_larger_are_averaged_down():
     half = torch.nn.functional.avg_pool2d
     expected = predictor(half(student, (2, 1)), half(teacher, (1, 2)))
     torch.testing.assert_close(predictor(student, teacher), expected)
+
+
+@pytest.mark.parametrize("variance", [2e-5, 0.5, 5.0, 1000.0])
+def test_the_variance_begins_as_it_is_told(variance):
+    predictor = MapPredictor(3, 5, variance=variance)
+    zeros, ones = torch.zeros(2, 5, 4, 4), torch.ones(2, 5, 4, 4)
+    difference = vid_loss(ones, zeros, predictor.log_scale) - vid_loss(zeros, zeros, predictor.log_scale)
+    assert difference.item() == pytest.approx(1 / (2 * variance), rel=1e-3)

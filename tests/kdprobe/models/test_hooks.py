@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import kdprobe
 from kdprobe.errors import ModelError
 from kdprobe.models import create
 from kdprobe.models.stages import Stages, measure
@@ -63,3 +64,26 @@ def test_the_final_activation_is_that_of_the_last_block():
     block.act1, block.conv, block.act2, block.downsample = nn.ReLU(), nn.Identity(), last, nn.Identity()
     assert final_activation(nn.Sequential(nn.ReLU(), nn.Sequential(block))) is last
     assert final_activation(nn.Conv2d(3, 3, 1)) is None
+
+
+class PreActivation(nn.Module):
+    """A block of a wide residual network: its last activation is not what it ends with."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.bn1, self.relu1, self.conv1 = nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1)
+        self.bn2, self.relu2, self.conv2 = nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, x):
+        return x + self.conv2(self.relu2(self.bn2(self.conv1(self.relu1(self.bn1(x))))))
+
+
+def test_an_activation_inside_the_last_block_does_not_end_its_stage():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), PreActivation(8), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 4))
+    kdprobe.describe(model.eval(), image_size=16, stages=["1", "3"])
+    images = torch.rand(2, 3, 16, 16)
+    features = Stages(model, needs=("maps", "preacts"))(images)
+    assert features.preacts[0] is features.maps[0]
+    assert torch.equal(features.preacts[1], model[2](model[:2](images)))

@@ -6,8 +6,10 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
+import kdprobe
 from kdprobe.errors import ModelError
 from kdprobe.models import Stages, create, model_info
 from kdprobe.models.cifar import CIFAR_NAMES, DEPTHS
@@ -320,3 +322,54 @@ def test_the_number_of_classes_is_no_argument(name):
 def test_a_network_of_timms_knows_the_size_that_it_was_built_with(name, args):
     assert model_info(timm.create_model(name, **args)).image_size == args["img_size"]
     assert model_info(timm.create_model("resnet10t")).image_size == 176
+
+
+class Necked(nn.Module):
+    """A batch norm between mean and classifier, which changes nothing at first; or logits of another scale."""
+
+    def __init__(self, neck, scale):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+        self.neck, self.fc, self.scale = neck, nn.Linear(16, 5), scale
+
+    def forward(self, x):
+        return self.scale * self.fc(self.neck(self.body(x).mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("neck", "scale", "expected"),
+    [(nn.Identity(), 1, True), (nn.BatchNorm1d(16), 1, False), (nn.Identity(), 16, False)],
+)
+def test_a_classifier_behind_a_new_norm_or_in_front_of_a_scale_does_not_classify_places(neck, scale, expected):
+    torch.manual_seed(0)
+    model = kdprobe.describe(Necked(neck, scale), image_size=16, stages=["body.1", "body.3"], classifier="fc")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert measure(model).averaged is expected
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_exchanged_classifier_has_other_classes_than_the_network_says():
+    model = timm.create_model("test_resnet", num_classes=1000)
+    model.fc = nn.Linear(model.fc.in_features, 10)
+    refusal = r"network 'test_resnet' gives \[2, 10\] for two images, but logits \[2, 1000\] are needed for its 1000"
+    with pytest.raises(ModelError, match=refusal):
+        measure(model)
+    assert measure(kdprobe.describe(model, n_classes=10)).n_classes == 10
+
+
+class Shifted(ResNet):
+    """Another pass than the one that it inherits."""
+
+    def forward(self, x):
+        return super().forward((x - 0.5) * 4)
+
+
+def test_a_pass_of_ones_own_is_not_replaced_by_the_inherited_one():
+    torch.manual_seed(0)
+    model = kdprobe.describe(
+        Shifted(BasicBlock, (1, 1, 1, 1), num_classes=5, channels=(8, 16, 16, 16)), image_size=32
+    ).eval()
+    images = torch.rand(2, 3, 32, 32)
+    features = Stages(model, needs=("maps", "pooled"))(images)
+    assert torch.equal(features.logits, model(images))
+    assert torch.equal(features.maps[-1], model.forward_features((images - 0.5) * 4))

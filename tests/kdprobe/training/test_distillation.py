@@ -141,7 +141,7 @@ def test_a_network_of_timms_sees_the_size_that_it_was_built_with():
     own = kdprobe.Distillation(network(), timm_vit(16), "rsd", images=32).eval()
     assert own.teacher.info.image_size == 16
     assert own(torch.rand(4, 3, 32, 32), torch.arange(4), epoch=0).loss.isfinite()
-    with pytest.raises(ModelError, match=r"fails on two images of 32 px .*kdprobe.describe\(model, image_size=...\) s"):
+    with pytest.raises(ModelError, match=r"fails on two images of 32 px .*kdprobe.describe\(model, image_size=..., m"):
         kdprobe.Distillation(timm_vit(16), network(), "rsd", images=32, ce_weight=0)
 
 
@@ -500,3 +500,60 @@ def test_options_are_called_what_they_are_called_here():
         kdprobe.Distillation(network(), network(n_classes=0), "srd")
     with pytest.raises(ModelError, match=r"say with teacher.classes \(in Python, classes=\) which"):
         kdprobe.Distillation(network(), network(n_classes=5), "kd")
+
+
+def test_a_student_that_comes_in_evaluation_mode_is_trained(images):
+    loaded, new = network(seed=1).eval(), network(seed=1)
+    frozen = network(seed=1)
+    frozen.bn1.eval()
+    found = [kdprobe.Distillation(one, network(), "kd") for one in (loaded, new, frozen)]
+    terms = [numbers(one(*images, epoch=0).terms) for one in found]
+    assert terms[0] == terms[1] != terms[2]
+    assert torch.equal(loaded.bn1.running_mean, new.bn1.running_mean)
+    assert not frozen.bn1.training
+
+
+def test_a_teacher_of_another_precision_is_shown_images_in_it(images):
+    exact = kdprobe.Distillation(network(seed=1), network(), "kd")(*images, epoch=0).loss
+    for precision in (torch.float64, torch.bfloat16):
+        own = kdprobe.Distillation(network(seed=1), network().to(precision), "kd")
+        torch.testing.assert_close(own(*images, epoch=0).loss, exact, rtol=0.01, atol=0, check_dtype=False)
+
+
+def test_the_channels_of_images_are_those_of_both_networks():
+    grey = {"mean": (0.5,), "std": (0.25,), "args": {"in_chans": 1}}
+    build = {"n_classes": 10, "image_size": 32}
+    own = kdprobe.Distillation(create(CNN, **build), create(CNN, **build, **grey), "kd")
+    with pytest.raises(
+        ModelError, match="network 'resnet8' takes images of 1 channels, a mean for each, but these hav"
+    ):
+        own(torch.rand(4, 3, 32, 32), torch.arange(4), epoch=0)
+    own = kdprobe.Distillation(create(CNN, **build, **grey), create(CNN, **build), "kd")
+    assert own(torch.rand(4, 1, 32, 32), torch.arange(4), epoch=0).loss.isfinite()
+
+
+@pytest.mark.parametrize("method", ["mld", "cakd", "eac"])
+def test_views_are_made_of_grey_images_too(method):
+    grey = {"n_classes": 10, "image_size": 32, "mean": (0.5,), "std": (0.25,)}
+    student = create(CNN, **grey, args={"in_chans": 1})
+    teacher = None if method == "eac" else create(TOKENS, **grey, args={**VIT, "in_chans": 1})
+    own = kdprobe.Distillation(student, teacher, method)
+    torch.manual_seed(0)
+    assert own(torch.rand(16, 1, 32, 32), torch.arange(16) % 10, epoch=0).loss.isfinite()
+
+
+@pytest.mark.parametrize("method", ["eac", "scn"])
+def test_methods_that_need_the_class_of_each_image_refuse_mixed_ones(images, method):
+    shown, labels = images
+    probabilities = torch.nn.functional.one_hot(labels, 10).float() * 0.6 + 0.04
+    own = kdprobe.Distillation(network(), None, method)
+    with pytest.raises(ModelError, match=f"{method.upper()} learns from the class of each image, which mixed images d"):
+        own(shown, probabilities, epoch=0, index=torch.arange(len(labels)))
+
+
+def test_smoothed_labels_are_refused_where_they_would_change_nothing():
+    with pytest.raises(
+        ModelError, match="EAC classifies by a term of its own, in which labels are not smoothed; set tr"
+    ):
+        kdprobe.Distillation(network(), None, "eac", label_smoothing=0.1)
+    assert kdprobe.Distillation(network(), None, "scn", label_smoothing=0.1)

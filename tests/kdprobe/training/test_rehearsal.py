@@ -109,7 +109,7 @@ class NotFlat(Net):
 
 class OneForAll(Net):
     def give(self, logits, maps):
-        return logits.mean(0, keepdim=True)
+        return logits.mean(0, keepdim=True) if self.training else logits
 
 
 class Broken(Net):
@@ -140,9 +140,9 @@ class OnlyWhenTrained(Net):
 
 REFUSED = {
     TrainsWithMore: r"gives a tuple of 0 \[8, 10\], 1 \[8, 10\], but logits \[images, classes\] are needed; say where",
-    Wide: r"gives \[8, 20\] in training, but logits \[8, 10\] are needed: a row for each image, and a column for each",
-    NotFlat: r"gives \[8, 10, 1, 1\] in training, but logits \[8, 10\] are needed",
-    OneForAll: r"gives \[1, 10\] in training, but logits \[8, 10\] are needed",
+    Wide: r"gives \[2, 20\] for two images, but logits \[2, 10\] are needed for its 10 classes; if it has other",
+    NotFlat: r"gives \[2, 10, 1, 1\] for two images, but logits \[2, 10\] are needed",
+    OneForAll: r"gives \[1, 10\] in training, but logits \[8, 10\] are needed: a row for each image, and a column",
     Undefined: r"gives NaN or infinity in training for 8 of the first 8 images",
     OnlyWhenTrained: r"cannot be trained on a batch of 8 images \(ValueError: one value per channel\)",
 }
