@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from figures.fonts import families
 from kdprobe.errors import ConfigError, OutputError, meant, near_matches
 from kdprobe.formats.outputs import write_sealed
 
@@ -55,7 +56,6 @@ _FILES: Any = {
     "svg.hashsalt": "kdprobe",
 }
 _SETTINGS: Any = _FILES | {
-    "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -149,6 +149,7 @@ def drawing_style(
     with mpl.rc_context(), _looking(look):
         mpl.rcdefaults()  # whatever the user's matplotlibrc says
         mpl.rcParams.update(_SETTINGS | {key: size * style.scale for key, size in _SCALED.items()})
+        mpl.rcParams["font.family"] = families()
         mpl.rcParams["axes.prop_cycle"] = cycler(color=look.palette or PALETTE)
         yield
 

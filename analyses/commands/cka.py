@@ -8,6 +8,7 @@ import click
 from analyses.commands.options import calibration_options, check_source
 from kdprobe.cli.options import (
     PATH,
+    Whole,
     batch_size_option,
     data_option,
     features_option,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @data_option(show_default="that of the student's checkpoint")
 @features_option()
 @click.option("--run", type=PATH, help="Run whose snapshots are compared with its teacher, or with --teacher.")
-@click.option("--every", type=click.IntRange(min=1), metavar="K", help="Take only the snapshots of every K-th epoch.")
+@click.option("--every", type=Whole(min=1), metavar="K", help="Take only the snapshots of every K-th epoch.")
 @layers_options("stages")
 @reduce_option("flatten", "gap", "cls", "mean", "tokens", "spatial:N", default="flatten", show_default=True)
 @click.option(

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from kdprobe.cli.options import (
+    Whole,
     batch_size_option,
     device_option,
     facts_options,
@@ -24,7 +25,7 @@ from kdprobe.terminal import echo
 @batch_size_option("N, where --latency is given.", least=2, metavar="N", show_default="32")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     show_default="torch's own number",
     help="Threads that --latency computes with.",

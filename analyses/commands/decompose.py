@@ -8,6 +8,7 @@ import click
 from analyses.commands.options import check_source
 from kdprobe.cli.options import (
     PATH,
+    Whole,
     data_option,
     features_option,
     layers_option,
@@ -43,13 +44,9 @@ if TYPE_CHECKING:
 )
 @layers_options("stages")
 @reduce_option("gap", "flatten", "cls", "tokens", "spatial:N", show_default="gap, or what a dump was reduced to")
-@click.option(
-    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Number of folds, held out in turn."
-)
+@click.option("--folds", type=Whole(min=2), default=5, show_default=True, help="Number of folds, held out in turn.")
 @seed_option("Seed of the folds.", default=0, show_default=True)
-@click.option(
-    "--images", "n_images", type=click.IntRange(min=1), help="Number of most specific images to show of each network."
-)
+@click.option("--images", "n_images", type=Whole(min=1), help="Number of most specific images to show of each network.")
 @click.option(
     "--probes/--no-probes", default=True, show_default=True, help="Whether to fit linear classifiers on each part."
 )

@@ -7,6 +7,7 @@ import click
 from kdprobe.cli.options import (
     FILE,
     PATH,
+    Whole,
     data_option,
     device_option,
     out_option,
@@ -23,7 +24,7 @@ from kdprobe.terminal import echo
 @click.argument("run", type=PATH)
 @click.option(
     "--minibatches",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=8,
     show_default=True,
     help="Number of minibatches that are shown, of the run's own size.",

@@ -7,6 +7,7 @@ import click
 
 from kdprobe.cli.options import (
     FiniteRange,
+    Whole,
     data_option,
     saving_options,
     showing_options,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--examples",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=8,
     show_default=True,
     help="Number of images shown of each method: mistakes of the teacher's that it makes more often than controls.",

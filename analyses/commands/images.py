@@ -8,6 +8,7 @@ import click
 from kdprobe.cli.options import (
     FILE,
     PATH,
+    Whole,
     data_option,
     names_option,
     out_option,
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 @data_option(show_default="that of the teacher's checkpoint")
 @click.option(
     "--thumbnails",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=2000,
     show_default=True,
     help="Of how many images small pictures are kept for the report; drawn at random where there are more.",
 )
-@click.option("--side", type=click.IntRange(8, 256), default=64, show_default=True, help="Of the pictures, in pixels.")
+@click.option("--side", type=Whole(min=8, max=256), default=64, show_default=True, help="Of the pictures, in pixels.")
 @click.option(
     "--projection",
     type=click.Choice(["pca", "umap"]),
@@ -127,6 +128,11 @@ def table(results: tuple[Path, ...], out: Path, names: Path | None, *, overwrite
         if not quiet:
             echo(f"{out}: {len(methods.methods)} methods, {len(methods.columns)} columns")
         return
+    if out.suffix in (".tex", ".md"):
+        kinds = ", ".join(dict.fromkeys(result.kind for result in loaded))
+        raise ConfigError(
+            f"a {out.suffix} table is made of one comparison of methods, but {kinds or 'nothing'} is given"
+        )
     made = image_table([result for result in loaded if result.kind in PER_IMAGE])
     write_image_table(made, out, overwrite=overwrite)
     if not quiet:

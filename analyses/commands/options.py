@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kdprobe.cli.options import Whole
 from kdprobe.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def calibration_options(
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
             "--permutations",
-            type=click.IntRange(min=0),
+            type=Whole(min=0),
             default=0,
             show_default="200 with --calibrate, otherwise 0",
             help=f"Number of random orders of {of}. {permutations}",
@@ -40,7 +41,7 @@ def calibration_options(
 #: the number of groups of samples behind the intervals of measures other than CKA
 sample_groups_option = click.option(
     "--groups",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=20,
     show_default=True,
     help="Number of groups of samples, one left out at a time, behind the intervals; 0 for no intervals.",

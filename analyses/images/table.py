@@ -43,7 +43,8 @@ def image_table(results: Sequence[Result]) -> pd.DataFrame:
     whole = [result for result in told if "targets" in result.arrays]
     if not whole:
         raise ResultError(
-            "none of these results tells of single images; give one of kdprobe images, evaluate or fidelity"
+            "none of these results tells the answers for each image; give one of kdprobe images, evaluate or fidelity, "
+            "beside which the shares of a decomposition stand"
         )
     first = whole[0]
     for other in whole[1:]:

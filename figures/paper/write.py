@@ -190,7 +190,8 @@ def _unused(tables: Sequence[PublishedTable], runs: Sequence[RunGroup]) -> str:
     others = [path for group in runs for path in group.paths if path not in used]
     n_runs = sum(len(group.paths) for group in runs)
     named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
-    return f"{len(others)} of {n_runs} runs repeat no published number: {named}" if others else ""
+    own = "kdprobe runs compare and kdprobe table make a table of your own"
+    return f"{len(others)} of {n_runs} runs repeat no published number ({own}): {named}" if others else ""
 
 
 def _read(name: str) -> str:

@@ -39,7 +39,7 @@ def tiles(results: Sequence[tuple[str, Result]]) -> list[tuple[str, str]]:
     found = [
         ("Data", _where([(name, [result.facts.get("data")]) for name, result in named])),
         ("Teacher", _teachers(known)),
-        ("Students", _distinct(result.facts["student"] for result in known if result.kind == "cka")),
+        ("Students", _students(known)),
         ("Methods", _distinct([*_listed(known, "methods"), *_groups(known, "student")])),
         ("Controls", _distinct(_groups(known, "control"))),
         ("Seeds", _distinct(sorted(_listed(known, "seeds"), key=_by_number))),
@@ -78,6 +78,12 @@ def _teachers(results: Sequence[Result]) -> list[str]:
     found = _distinct(_model(result.provenance.get("teacher")) or result.facts.get("teacher") for result in results)
     models = [name for name in found if "/" not in name]
     return models or _distinct(Path(name).name for name in found)
+
+
+def _students(results: Sequence[Result]) -> list[str]:
+    """Networks that are compared with another one, by whichever analysis."""
+    named = [name for result in results for name in result.facts.get("students", [result.facts.get("student")])]
+    return _distinct(name for name in named if name)
 
 
 def _model(origin: Any) -> str | None:
@@ -134,7 +140,8 @@ def _by_number(seed: Any) -> tuple[float, str]:
 
 
 def _images(result: Result) -> list[Any]:
-    counts = [result.facts.get("n_samples")]
+    n_images = result.facts.get("n_images")
+    counts = [result.facts.get("n_samples"), *(n_images if isinstance(n_images, list) else [n_images])]
     return [*counts, *([result.arrays["targets"].size] if "targets" in result.arrays else [])]
 
 

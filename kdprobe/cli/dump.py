@@ -7,6 +7,7 @@ import click
 
 from kdprobe.cli.options import (
     FILE,
+    Whole,
     batch_size_option,
     checkpoint_option,
     data_option,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 @batch_size_option("Number of images per minibatch.", least=1, default=64, show_default=True)
 @click.option(
     "--part-size",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     show_default="one file per process",
     help="Largest number of samples in one file of the dump.",
 )

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import re
 import signal
 import sys
 import threading
@@ -13,6 +14,11 @@ from functools import partial
 from kdprobe.cli.hidden import hidden_module
 from kdprobe.errors import KdprobeError
 from kdprobe.terminal import echo
+
+_NO_GLYPHS = (
+    "the fonts of a figure lack letters of its names, which are drawn as boxes; install one that has them, such as "
+    "Noto Sans CJK, and remove matplotlib's cache of fonts"
+)
 
 
 def main(arguments: Sequence[object] | None = None) -> int:
@@ -81,6 +87,8 @@ def _stoppable() -> Iterator[None]:
 def _warn(said: set[str], message: Warning | str, *_: object, **__: object) -> None:
     """Say it on one line, and only once, of however many networks it is true."""
     text = " ".join(str(message).split())
+    if re.match(r"Glyph \d+ .* missing from", text):
+        text = _NO_GLYPHS
     if text not in said:
         echo(f"warning: {text}", err=True)
     said.add(text)

@@ -8,6 +8,7 @@ import click
 from kdprobe.cli.options import (
     FILE,
     FiniteRange,
+    Whole,
     data_option,
     facts_options,
     format_option,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check-on",
     "n_images",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     default=64,
     show_default=True,

@@ -32,6 +32,21 @@ class FiniteRange(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number", param, ctx)
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, below a limit."""
+
+    def __init__(self, *, limit: int = 2**31, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._limit = limit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does, but in words of one's own where it is no such number."""
+        if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?\d+\s*", value):
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        number = super().convert(value, param, ctx)
+        return number if number < self._limit else self.fail(f"{value} is too large", param, ctx)
+
+
 class Reduction(click.Choice[str]):
     """One of several reductions; any number may stand for the N of `spatial:N`."""
 
@@ -57,11 +72,8 @@ def quiet_option(text: str = "Print results and problems only, no progress and n
 
 def overwrite_option() -> Decorator:
     """`--overwrite`."""
-    return click.option(
-        "--overwrite",
-        is_flag=True,
-        help="Replace files that are in the way, even if kdprobe did not write them as this very output.",
-    )
+    text = "Replace files that are in the way, even if kdprobe did not write them as this very output."
+    return click.option("--overwrite", is_flag=True, help=text)
 
 
 def out_option(text: str, *, of: click.Path = FOLDER, default: str | None = None, **settings: Any) -> Decorator:
@@ -160,7 +172,7 @@ def reduce_option(*choices: str, **settings: Any) -> Decorator:
 
 def batch_size_option(text: str, *, least: int, **settings: Any) -> Decorator:
     """`--batch-size`."""
-    return click.option("--batch-size", type=click.IntRange(min=least), help=text, **settings)
+    return click.option("--batch-size", type=Whole(min=least), help=text, **settings)
 
 
 def device_option() -> Decorator:
@@ -200,17 +212,17 @@ def measure_option(**settings: Any) -> Decorator:
 
 def neighbours_option(text: str, **settings: Any) -> Decorator:
     """`--neighbours`."""
-    return click.option("--neighbours", type=click.IntRange(min=1), metavar="K", help=text, **settings)
+    return click.option("--neighbours", type=Whole(min=1), metavar="K", help=text, **settings)
 
 
 def seed_option(text: str, **settings: Any) -> Decorator:
     """`--seed`."""
-    return click.option("--seed", type=int, help=text, **settings)
+    return click.option("--seed", type=Whole(min=0, limit=2**64), help=text, **settings)
 
 
 def seeds_option(text: str, **settings: Any) -> Decorator:
     """`--seeds`: a number of seeds."""
-    return click.option("--seeds", type=click.IntRange(min=1), metavar="N", help=text, **settings)
+    return click.option("--seeds", type=Whole(min=1), metavar="N", help=text, **settings)
 
 
 def sweep_options(command: Command) -> Command:
@@ -233,15 +245,13 @@ def engine_options(command: Command) -> Command:
     """What does the work of many cells, where, and how often it tries."""
     engines = click.Choice(["local", "ray", "slurm"])
     what, more = "What does the work: this machine, a Ray cluster or Slurm.", "Further tries of a failing cell."
-    starts, how = (
-        click.Choice(["fork", "spawn"]),
-        "A cell's process here: a fork of one with all imports, or a new one.",
-    )
+    starts = click.Choice(["fork", "spawn"])
+    how = "A cell's process here: a fork of one with all imports, or a new one."
     each = "one per GPU; without, one per four processors, at least two"
     cards: dict[str, Any] = {"show_default": "1 if there are any", "help": "GPUs of each cell in Ray, or 0.5."}
     options = (
         click.option("--engine", type=engines, default="local", show_default=True, help=what),
-        click.option("--slots", type=click.IntRange(min=1), show_default=each, help="Cells at a time on this machine."),
+        click.option("--slots", type=Whole(min=1), show_default=each, help="Cells at a time on this machine."),
         click.option("--start", type=starts, show_default="fork on a CPU with Linux, else spawn", help=how),
         click.option("--address", help="Address of a Ray cluster that runs, auto or HOST:PORT; else one starts here."),
         click.option("--processors", type=FiniteRange(min=0), show_default="1", help="Processors of each cell in Ray."),
@@ -249,7 +259,7 @@ def engine_options(command: Command) -> Command:
         click.option(
             "--slurm", multiple=True, metavar="KEY=VALUE", help="Parameter of submitit, or cells_per_job=N; repeatable."
         ),
-        click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help=more),
+        click.option("--retries", type=Whole(min=0), default=2, show_default=True, help=more),
         device_option(),
     )
     return _group(*options)(command)
@@ -327,12 +337,12 @@ _STANDARD = "as published, CIFAR's of its ResNets, as kdprobe.describe says, els
 _FACTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "n_classes": (
         "classes",
-        {"type": click.IntRange(min=0)},
+        {"type": Whole(min=0)},
         "Number of classes of NAME@FILE, where the file does not show it.",
     ),
     "image_size": (
         "image-size",
-        {"type": click.IntRange(1, 10_000)},
+        {"type": Whole(min=1, max=10_000)},
         "Side of the images that NAME@FILE or timm:NAME takes, in pixels.",
     ),
     "mean": (

@@ -158,7 +158,7 @@ def _timm_model(name: str, image_size: int, pretrained: bool, args: dict[str, An
     except Exception as error:
         if not pretrained or isinstance(error, TypeError):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]  # advice for users of the hub follows
         raise ModelError(f"the published weights of {name!r} could not be fetched: {reason}") from error
     finally:
         hub.setLevel(level)

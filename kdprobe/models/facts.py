@@ -26,7 +26,10 @@ from kdprobe.models.watched.samples import few_images, tensors_in
 from kdprobe.models.watched.stage_ends import around, ends_of_stages
 from kdprobe.models.watched.tracing import Call, Trace, meaning_of, trace
 
-_BY_NAME = "choose layers by name, or 'leaves' (--teacher-layers, --student-layers or --layers; in Python arguments)"
+_BY_NAME = (
+    "choose layers by name, or 'leaves' (--teacher-layers, --student-layers or --layers of commands that have them; in "
+    "Python arguments), or name the stages by kdprobe.describe(model, stages=[...])"
+)
 
 
 def layout_of(call: Call | None, shape: tuple[int, ...], prefix_tokens: int | None = None) -> Layout:
@@ -281,7 +284,7 @@ def _refuse_around(missing: dict[int, str], found: list[str], name: str) -> None
         others = ", ".join(f"{one!r} ({count} positions)" for count, one in missing.items())
         raise CaptureError(
             f"the stages of {name} cannot be determined: later modules build on {', '.join(map(repr, found))} alone, "
-            f"but on none of {others} alone, as skip connections lead around them; {_BY_NAME}"
+            f"but on none of {others} alone, so that something leads around them; {_BY_NAME}"
         )
 
 

@@ -60,7 +60,8 @@ def answer_in(output: Any, info: ModelInfo) -> Tensor:
     wanted = "logits [images, classes]" if info.n_classes else "features [images, d]"
     raise ModelError(
         f"network {info.name!r} gives a {_described(output)}, but {wanted} are needed; say where they are, as in "
-        "output='logits' or output=0 of kdprobe.describe, or model.output; wrap a network that has them deeper inside"
+        "output='logits' or output=0 of kdprobe.describe (on the command line in a function of yours that builds it, "
+        "MODULE:FUNCTION@FILE), or model.output; wrap a network that has them deeper inside"
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,8 @@ from kdprobe.models.creation import ModelInfo, create, model_info, unwrap
 from kdprobe.models.facts import made_up_images, watched
 from kdprobe.models.outputs import answer_in
 
+#: names of what is being built, to compare it with what it was described to build again
+_BUILDING: ContextVar[frozenset[str]] = ContextVar("building", default=frozenset())
 _ADVICE = "give kdprobe.describe what builds it, name='module:callable' and args={...}, and the image_size it is for"
 
 
@@ -29,7 +32,10 @@ def rebuildable(model: nn.Module) -> ModelInfo:
     if not info.elsewhere:
         return info
     kind = type(network)
+    if info.name in (building := _BUILDING.get()):
+        return replace(info, elsewhere=False)  # what builds it describes it so, and is compared outside
     name = info.name if info.name != kind.__name__ else _name_of(kind)
+    token = _BUILDING.set(building | {name})
     try:
         args = json.loads(json.dumps(info.args))  # as the file will give them
         with torch.random.fork_rng(devices=[]):
@@ -37,6 +43,8 @@ def rebuildable(model: nn.Module) -> ModelInfo:
     except Exception as error:  # whatever a constructor raises without its arguments
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{kind.__name__} cannot be saved so that it loads again: {reason}; {_ADVICE}") from error
+    finally:
+        _BUILDING.reset(token)
     if problems := misfits(again.state_dict(), network.state_dict()):
         raise ModelError(
             f"{kind.__name__} cannot be saved so that it loads again: compared with what {name!r} builds with "

@@ -71,7 +71,7 @@ def knowledge_findings(results: Results) -> Iterator[Finding]:
             yield Finding(NEXT, "Decompose more samples, or narrower layers.", name)
         if undefined := result.facts["undefined"]:
             reasons = enumerated(list(dict.fromkeys(cell["reason"] for cell in undefined)), 3)
-            yield Finding(CARE, f"{several(len(undefined), 'number')} undefined: {reasons}.", name)
+            yield Finding(CARE, f"{several(len(undefined), 'number')} undefined, or bounds: {reasons}.", name)
 
 
 def knowledge_comparison_findings(results: Results) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from kdprobe.cli.named_modules import modules_in
 from kdprobe.cli.options import (
     PATH,
     FiniteRange,
+    Whole,
     data_option,
     engine_options,
     facts_options,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--trials",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     default=8,
     show_default=True,
     metavar="N",

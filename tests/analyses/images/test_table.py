@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from analyses.commands.images import table as command
 from analyses.images import image_table
-from kdprobe.errors import OutputError, ResultError
+from kdprobe.errors import ConfigError, OutputError, ResultError
 from kdprobe.results import save_result
 from tests.saved_results import (
     cka_result,
@@ -96,7 +96,7 @@ def test_one_name_of_two_networks_is_refused():
 
 
 def test_what_is_not_of_the_same_images_is_refused():
-    with pytest.raises(ResultError, match="none of these results tells of single images; give one of kdprobe images"):
+    with pytest.raises(ResultError, match="none of these results tells the answers for each image; give one"):
         image_table([cka_result(), examples_result()])
     one, other = images_result(), images_result(n_images=61)
     with pytest.raises(ResultError, match=r"the results are of different images: digits \(60\) and digits \(61\)"):
@@ -133,6 +133,8 @@ def test_tables_are_refused_in_one_line(tmp_path, monkeypatch):
     save_result(images_result(), tmp_path / "images.npz", table="")
     with pytest.raises(OutputError, match=r"a table's name must end in \.parquet or \.csv, but .*i\.xlsx does not"):
         run(tmp_path, "--out", tmp_path / "i.xlsx")
+    with pytest.raises(ConfigError, match=r"a \.tex table is made of one comparison of methods, but images is given"):
+        run(tmp_path, "--out", tmp_path / "i.tex")
     monkeypatch.setattr("analyses.images.writing.find_spec", lambda name: None)
     with pytest.raises(
         OutputError, match=r"needs the package pyarrow; install it with pip install 'kdprobe\[parquet\]'"

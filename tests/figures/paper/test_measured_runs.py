@@ -93,7 +93,7 @@ def test_other_data_networks_and_held_out_images_are_not_taken(
     trained(tmp_path / "dkd", 0.7, "model.name=resnet20", "teacher=gone", method="dkd")
     assert [line["column"] for line in paper(tmp_path)] == ["Teacher"]
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "runs repeat" in line]
-    assert said.startswith("4 of 5 runs repeat no published number: ")
+    assert said.startswith("4 of 5 runs repeat no published number (kdprobe runs compare and kdprobe table make ")
     assert all(str(tmp_path / name) in said for name in ("kd-resnet8-0", "rkd-resnet20-0", "folder", "dkd"))
 
 

@@ -302,6 +302,12 @@ def test_of_mixed_results_it_is_said_which_belong_to_which_data() -> None:
     assert told["Images"] == "360 (e), 250 (k)"
 
 
+def test_students_are_those_of_every_analysis() -> None:
+    one, other, several = cka_result(student="a"), knowledge_result(), knowledge_comparison_result()
+    other.facts["student"], several.facts["students"] = "b", ["b", "c", "c"]
+    assert dict(tiles([("one", one), ("other", other), ("several", several)]))["Students"] == "a, b, c"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

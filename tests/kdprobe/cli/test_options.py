@@ -147,6 +147,27 @@ def test_numbers_in_a_range_are_finite(value):
         group.run("sweep-dropout", "digits/dropout-sweep", "--max-gap", value)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--batch-size", "nan", "'nan' is not a whole number"),
+        ("--batch-size", "9" * 20, f"{'9' * 20} is too large"),
+        ("--permutations", str(2**31), f"{2**31} is too large"),
+        ("--batch-size", "3", "3 is not in the range x>=4"),
+    ],
+)
+def test_whole_numbers_are_whole_and_not_too_large(option, value, told):
+    with pytest.raises(ConfigError, match=f"Invalid value for '{option}': {told}"):
+        group.run("cka", option, value)
+
+
+def test_a_seed_may_be_as_large_as_in_a_configuration():
+    with pytest.raises(ConfigError, match="no recipe"):
+        group.run("train", "none", "--seed", 2**64 - 1)
+    with pytest.raises(ConfigError, match=f"{2**64} is too large"):
+        group.run("train", "none", "--seed", 2**64)
+
+
 def test_tf32_is_chosen_for_the_time_of_a_command():
     @click.command()
     @tf32_option()

@@ -30,6 +30,17 @@ def wide(num_classes, width=9):
     return Net(num_classes, width)
 
 
+def self_described(num_classes=4, sign=1):
+    """Says itself what builds it, as its own description advises."""
+    name = f"{__name__}:self_described"
+    return kdprobe.describe(Net(num_classes, sign=sign), image_size=16, name=name, args={"sign": sign})
+
+
+def described_untruly(num_classes=4, sign=1):
+    args = {"sign": -sign}
+    return kdprobe.describe(Net(num_classes, sign=sign), image_size=16, name=f"{__name__}:described_untruly", args=args)
+
+
 def described(model, **facts):
     return kdprobe.describe(model, image_size=16, **facts).eval()
 
@@ -118,3 +129,15 @@ def test_a_wrong_name_is_refused_where_it_is_given(facts, told):
     with pytest.raises(ModelError, match=f"^Net cannot be saved so that it loads again: .*{told}"):
         described(model, **facts)
     assert model_info(model).name == "Net"
+
+
+def test_what_builds_a_network_may_name_itself(tmp_path):
+    network = self_described()
+    save(network, tmp_path / "net.safetensors")
+    again = load(str(tmp_path / "net.safetensors"), trust=[__name__])
+    assert torch.equal(again.eval()(IMAGES), network.eval()(IMAGES))
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    elsewhere = load(f"{__name__}:self_described@{tmp_path / 'net.pth'}")
+    assert torch.equal(elsewhere.eval()(IMAGES), network.eval()(IMAGES))
+    with pytest.raises(ModelError, match=r"Net cannot be saved so that it loads again: .* gives other values"):
+        described_untruly()

@@ -112,7 +112,7 @@ def test_other_ranks_are_silent(monkeypatch):
     before = threading.active_count()
     with progress.phase("train"), progress.progress("epoch", 10) as shown:
         shown(1)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # another test's may end meanwhile
 
 
 def test_a_line_that_was_just_written_is_sign_enough(monkeypatch, capsys):

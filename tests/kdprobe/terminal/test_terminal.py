@@ -43,6 +43,20 @@ def test_warnings_are_a_line_too_and_each_is_said_once(monkeypatch, capsys):
         assert capsys.readouterr().err == "warning: glyph \\x07 missing\nwarning: another\n"
 
 
+def test_letters_that_fonts_lack_are_told_once(monkeypatch, capsys):
+    def warn(*_words, **_options):
+        warnings.simplefilter("always")
+        for number in (40658, 29356):
+            text = f"Glyph {number} (\\N{{CJK UNIFIED IDEOGRAPH-9ED2}}) missing from font(s) DejaVu Sans."
+            warnings.warn(text, UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(group.cli, "main", warn)
+    kdprobe.main(["data", "check", "digits"])
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the fonts of a figure lack letters of its names")
+    assert said.count("\n") == 1
+
+
 def test_nothing_else_writes_to_the_terminal():
     """Whoever prints a name by another way prints it as it is."""
     from tests.test_house import ROOT, sources
