@@ -110,6 +110,7 @@ def test_the_configuration_is_shown_with_ranges_and_defaults(reference):
     assert "| `probe.every` | whole number, at least 1 | *must be given* |" in text
     assert "| `training.optimizer.betas` | list of numbers | `[0.9, 0.999]` |" in text
     assert not re.findall(r"^\| `\S+` \|.*\|\s*\|$", text, re.MULTILINE), "keys that nothing is said of"
+    assert ">>>" not in text, "what stands below the attributes"
     text = reference["method_options_page"]()
     assert "| `temperature` | number, above 0 | `4.0` | T of the logit term. |" in text
     assert '| `cost` | "head", or a .npy file of distances | `"head"` |' in text

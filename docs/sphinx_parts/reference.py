@@ -208,6 +208,7 @@ def _attributes(section: type[BaseModel]) -> dict[str, str]:
     told: dict[str, str] = {}
     for kind in reversed(section.__mro__):
         text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+        text = re.split(r"\n(?=\w)", text)[0]  # up to the next section
         for part in re.split(r"\n(?= {4}\w)", "\n" + text):
             name, colon, about = part.strip().partition(": ")
             if colon and name.isidentifier():
