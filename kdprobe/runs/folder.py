@@ -368,6 +368,8 @@ def _shown(path: Path) -> Any:
 def find_runs(folder: str | Path) -> list[RunFolder]:
     """All run folders in `folder` and below, sorted by path.
 
+    What Weights & Biases keeps in a run's folder has a `config.yaml` too, which makes no run.
+
     Raises:
         RunError: if there is no such folder.
 
@@ -384,7 +386,12 @@ def find_runs(folder: str | Path) -> list[RunFolder]:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
-    return [RunFolder(path.parent) for path in sorted(folder.rglob("config.yaml"))]
+    found = {path.parent for path in folder.rglob("config.yaml")}
+    return [
+        RunFolder(path)
+        for path in sorted(found)
+        if not any(above.name == "wandb" and above.parent in found for above in path.parents)
+    ]
 
 
 def differing_keys(before: Any, after: Any, prefix: str = "") -> list[str]:

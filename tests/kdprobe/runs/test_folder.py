@@ -17,7 +17,7 @@ from analyses.cka import epochs as cka_over_time
 from analyses.cka.networks import cka
 from analyses.evaluation.predictions import judge
 from kdprobe import cli, load
-from kdprobe.config import override, parse, write_yaml
+from kdprobe.config import RunConfig, override, parse, write_yaml
 from kdprobe.distillers import option_types
 from kdprobe.errors import RunError
 from kdprobe.features.store import FeatureStore, Network
@@ -29,7 +29,7 @@ from kdprobe.recipe import read_recipe
 from kdprobe.results import check_result, load_result
 from kdprobe.runs.compare import accuracy_differences, budget_differences, gather, group, shared, table, to_result
 from kdprobe.runs.curves import training_curves
-from kdprobe.runs.folder import RunFolder
+from kdprobe.runs.folder import RunFolder, find_runs
 from kdprobe.runs.inputs import Inputs
 from kdprobe.runs.method_table import method_table
 from kdprobe.training import train
@@ -640,3 +640,13 @@ def test_a_finished_run_is_summed_up_by_its_result_as_by_its_configuration_and_m
     (tmp_path / "kept.json").rename(run.result_path)
     run.metrics_path.unlink()
     assert run.summary() == told
+
+
+def test_what_loggers_keep_in_a_run_is_no_run(tmp_path):
+    config = RunConfig(data={"spec": "digits"}, model={"name": "resnet8"})
+    for name in ("wandb/one", "wandb/two"):
+        RunFolder(tmp_path / name).claim(config, resume=False)
+    kept = tmp_path / "wandb" / "one" / "wandb" / "run-20261128_091200-abc" / "files"
+    kept.mkdir(parents=True)
+    (kept / "config.yaml").write_text("wandb_version: 1\n")
+    assert [run.path.name for run in find_runs(tmp_path)] == ["one", "two"]
