@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
+
+from analyses.cka.minibatch_classes import warn_of_few_classes
 from analyses.map.members import Member
 from analyses.map.pairs import Comparison, layers_of
 from analyses.map.showing import ROLE, seen_by, views_of
@@ -17,7 +20,7 @@ from kdprobe.features.minibatches import fixed_order
 def check_members(
     members: Sequence[Member], measure: Comparison, *, rule: str, batch_size: int, shown: Mapping[str, Any] | None
 ) -> None:
-    """Refuse networks that cannot be compared.
+    """Refuse networks that cannot be compared, and warn of dumps whose minibatches hold few classes.
 
     Args:
         members: networks to be shown the images, and dumps.
@@ -40,6 +43,8 @@ def check_members(
             first, other = (open_side(one.file, one.role, measure, stack) for one in (dumps[0], dump))
             _require_enough(SeenSamples.of(other), measure)
             require_comparable(first, other)
+            if dump is dumps[0] and measure.grams:  # compared by minibatches
+                warn_of_few_classes(torch.split(other.store.labels, batch_size), stacklevel=4)
             if samples:
                 require_same(samples, SeenSamples.of(other))
                 _require_means(samples, other)

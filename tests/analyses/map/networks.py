@@ -31,7 +31,17 @@ def features(seed, width=6, *, n=N, shared=1.0):
 
 
 def write_dump(
-    path, layers, *, roles=("student",), sha256="", index=None, stages=None, grams=False, reduce="gap", size=BATCH
+    path,
+    layers,
+    *,
+    roles=("student",),
+    sha256="",
+    index=None,
+    stages=None,
+    grams=False,
+    reduce="gap",
+    size=BATCH,
+    labels=None,
 ):
     """A dump of layers by name, the same for each role."""
     n = len(next(iter(layers.values())))
@@ -44,7 +54,7 @@ def write_dump(
             of = {name: centred_gram(x[places]) if grams else x[places] for name, x in layers.items()}
             writer.append(
                 places if index is None else index[places],
-                places % 3,
+                places % 3 if labels is None else labels[places],
                 dict.fromkeys(roles, of),
                 layouts={role: dict.fromkeys(layers, Layout("vector")) for role in roles},
                 stages=dict.fromkeys(roles, list(layers) if stages is None else stages),

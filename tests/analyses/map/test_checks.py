@@ -55,6 +55,15 @@ def test_a_dump_of_whole_features_does_not_go_beside_means_over_positions(networ
         measure_map(find_members([network, whole]), tmp_path / "m", batch_size=BATCH)
 
 
+def test_dumps_that_are_sorted_by_class_are_told_once(tmp_path):
+    labels = torch.arange(48) // 16
+    files = [write_dump(tmp_path / f"{seed}.h5", {"s": features(seed)}, labels=labels) for seed in (0, 1, 2)]
+    with pytest.warns(UserWarning, match="minibatches hold few classes") as told:
+        measure_map(find_members(files), tmp_path / "cka", batch_size=BATCH)
+    assert len(told) == 1
+    measure_map(find_members(files), tmp_path / "all at once", measure="procrustes", batch_size=BATCH)
+
+
 def test_three_images_are_too_few(tmp_path):
     files = [write_dump(tmp_path / f"{seed}.h5", {"s": features(seed)[:3]}) for seed in (0, 1)]
     for measure, title in (("cka", "CKA"), ("procrustes", "Procrustes similarity")):
