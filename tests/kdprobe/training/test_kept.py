@@ -116,7 +116,7 @@ def test_with_a_teacher_only_the_teacher_sees_images(tmp_path, passes):
     passes.clear()
     method = (f"teacher={tmp_path / 'teacher'}", "method={name: kd}")
     run("digits/resnet8", (*HEAD_ALONE, *method), tmp_path / "kept")
-    assert 288 < sum(passes) < 288 + 200
+    assert 288 < sum(passes) < 2 * 288, "besides, made-up images show what the networks are"
     run("digits/resnet8", (*HEAD_ALONE, *method), tmp_path / "each", kept=False)
     one, other = (RunFolder(tmp_path / name).metrics()[-1] for name in ("kept", "each"))
     assert one["terms"] == pytest.approx(other["terms"], rel=1e-5)
