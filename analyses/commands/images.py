@@ -128,7 +128,7 @@ def table(results: tuple[Path, ...], out: Path, names: Path | None, *, overwrite
         if not quiet:
             echo(f"{out}: {len(methods.methods)} methods, {len(methods.columns)} columns")
         return
-    if out.suffix in (".tex", ".md"):
+    if out.suffix.lower() in (".tex", ".md"):
         kinds = ", ".join(dict.fromkeys(result.kind for result in loaded))
         raise ConfigError(
             f"a {out.suffix} table is made of one comparison of methods, but {kinds or 'nothing'} is given"

@@ -133,8 +133,8 @@ def test_tables_are_refused_in_one_line(tmp_path, monkeypatch):
     save_result(images_result(), tmp_path / "images.npz", table="")
     with pytest.raises(OutputError, match=r"a table's name must end in \.parquet or \.csv, but .*i\.xlsx does not"):
         run(tmp_path, "--out", tmp_path / "i.xlsx")
-    with pytest.raises(ConfigError, match=r"a \.tex table is made of one comparison of methods, but images is given"):
-        run(tmp_path, "--out", tmp_path / "i.tex")
+    with pytest.raises(ConfigError, match=r"a \.TEX table is made of one comparison of methods, but images is given"):
+        run(tmp_path, "--out", tmp_path / "i.TEX")
     monkeypatch.setattr("analyses.images.writing.find_spec", lambda name: None)
     with pytest.raises(
         OutputError, match=r"needs the package pyarrow; install it with pip install 'kdprobe\[parquet\]'"
