@@ -71,6 +71,9 @@ def test_pictures_show_all_methods_and_all_seeds(drawn):
     shares = drawn.shares("dinov2-resnet8")
     assert [axes.get_xlabel() for axes in shares.axes] == ["general share\nof the student", "CKA"]
     assert [label.get_text() for label in shares.axes[0].get_yticklabels()] == list(METHODS)
+    stages = drawn.by_stage("dinov2-resnet8")
+    assert [axes.get_title() for axes in stages.axes] == ["general share\nof the student", "CKA"]
+    assert [text.get_text() for text in stages.legends[0].get_texts()] == ["plain", "kd", *METHODS[:1:-1]]
     against = drawn.against_accuracy("dinov2-resnet8")
     dots = [line for line in against.axes[0].lines if len(line.get_xdata()) == 3]
     assert len(dots) == len(METHODS)
@@ -84,6 +87,11 @@ def test_tables_are_made_of_results(drawn, made):
     assert "with one variance for all methods" in made.together("dinov2-resnet8").replace("The differences ", "")
     assert all(method in made.comparison("dinov2-resnet8") for method in METHODS)
     assert "blocks.11" in made.inside("dinov2-resnet8")
+    _, _, *of_stages = made.stages("dinov2-resnet8").splitlines()
+    assert [row.split("|")[1].strip() for row in of_stages] == ["`blocks.2`, `layer1`", "`blocks.11`, `layer3`"]
+    values = made.at_stages("dinov2-resnet8")["blocks.2 layer1"]["CKA"]
+    minus = np.mean([values["dropkd"][seed] - values["dropkd-without-dropout"][seed] for seed in range(3)])
+    assert f"; {minus:+.3f}" in of_stages[0].split("|")[3]
     gains = made.published("").splitlines()
     assert gains[2] == "| ResNet56 to ResNet20 (Table 1) | +1.60 | +0.15 | +1.49 | +0.55 | +2.91 | +2.91 |"
     assert gains[-2].startswith("| ViT-L/14 to MobileNetV2, the teacher inferred (Table 4) |  |  |  |  |  | +4.69")

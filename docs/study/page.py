@@ -299,21 +299,65 @@ def inside(name: str) -> str:
     return "\n".join([f"Teacher's and student's last stage, `{last}`:", "", *markdown(rows)])
 
 
-def last_stages(name: str, *, also: Sequence[str] = ()) -> dict[str, dict[str, dict[int, float]]]:
-    """What was measured of the last stages (`also`: of whole networks), by quantity, method and seed."""
-    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    last = _last(name)
+def stages(name: str) -> str:
+    """What DropKD's students share at each stage, and how that differs from the same without dropout.
+
+    Holm's p values are over all stages and quantities together.
+    """
+    measured = at_stages(name)
+    quantities = list(measured[_last(name)])
+    places = [(stage, quantity) for stage in measured for quantity in quantities]
+    rows = {
+        (*place, method): list(measured[place[0]][place[1]][method].values())
+        for place in places
+        for method in ("dropkd", REFERENCE)
+    }
+    named = {" ".join(row): "dropkd" for row in rows}
+    pairs = [(" ".join((*place, "dropkd")), " ".join((*place, REFERENCE))) for place in places]
+    compared = differences({"cka": np.array(list(rows.values()))}, named, [None] * len(rows), pairs=pairs)
+    told = {
+        place: f"{worded_interval(np.array(rows[*place, 'dropkd']), digits=3)}; {worded_difference(entry, digits=3)}"
+        for place, entry in zip(places, compared, strict=True)
+    }
+    return "\n".join(
+        markdown(
+            [
+                {"stages": "`" + stage.replace(" ", "`, `") + "`"} | {key: told[stage, key] for key in quantities}
+                for stage in measured
+            ]
+        )
+    )
+
+
+def at_stages(name: str) -> dict[str, dict[str, dict[str, dict[int, float]]]]:
+    """What was measured at each pair of stages, by quantity, method and seed."""
+    found: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for row in _networks():
-        if row["comparison"] == name and (row["stages"] == last or row["quantity"] in also):
-            found[row["quantity"]][row["method"]][int(row["seed"])] = float(row["value"])
+        if row["comparison"] == name and row["stages"]:
+            of = found.setdefault(row["stages"], {}).setdefault(row["quantity"], {})
+            of.setdefault(row["method"], {})[int(row["seed"])] = float(row["value"])
+    return found
+
+
+def last_stages(name: str) -> dict[str, dict[str, dict[int, float]]]:
+    """What was measured of the last stages, by quantity, method and seed."""
+    return at_stages(name)[_last(name)]
+
+
+def accuracies(name: str) -> dict[str, dict[int, float]]:
+    """Accuracy on the test images, by method and seed."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in _networks():
+        if row["comparison"] == name and row["quantity"] == "accuracy":
+            found[row["method"]][int(row["seed"])] = float(row["value"])
     return found
 
 
 def _last(name: str) -> str:
-    stages = [row["stages"] for row in _networks() if row["comparison"] == name and row["stages"]]
-    if not stages:
+    measured = list(at_stages(name))
+    if not measured:
         raise FileNotFoundError(2, "", str(RESULTS / name / "networks.csv"))
-    return stages[-1]
+    return measured[-1]
 
 
 def answers(name: str) -> str:
@@ -430,8 +474,7 @@ def _renamed(text: str, called: dict[str, str]) -> str:
 
 def predicts(name: str) -> str:
     """Whether what is alike inside says which student is better: rank correlation over all students."""
-    found = last_stages(name, also=("accuracy",))
-    accuracy = found.pop("accuracy")
+    found, accuracy = last_stages(name), accuracies(name)
     rows = []
     for quantity, values in found.items():
         pairs = [
@@ -559,6 +602,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "published": published,
     "rates": rates,
     "inside": inside,
+    "stages": stages,
     "answers": answers,
     "recalls": recalls,
     "compound": compound,

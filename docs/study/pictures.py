@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from page import HERE, REFERENCE, RESULTS, by_method, last_stages, methods_of, methods_on_map
+from page import HERE, REFERENCE, RESULTS, accuracies, at_stages, by_method, last_stages, methods_of, methods_on_map
 from published_grids import Grid, published_grids
 from scipy.stats import studentized_range
 
@@ -51,10 +51,30 @@ def _rows(axes: Axes, quantity: str, rows: Sequence[Mapping[int, float]], *, spe
     axes.grid(axis="x")
 
 
+def by_stage(name: str) -> Figure:
+    """What a few methods' students share with the teacher at each pair of stages: means with their intervals."""
+    values = at_stages(name)
+    quantities = list(values[next(iter(values))])
+    shown = [method for method in ("plain", "kd", "dist", REFERENCE, "dropkd") if method in accuracies(name)]
+    figure, axes = plt.subplots(1, len(quantities), figsize=(_WIDE, 2.5))
+    for panel, quantity in zip(axes, quantities, strict=True):
+        for place, method in enumerate(shown):
+            ends = np.array([mean_interval(list(of[quantity][method].values())) for of in values.values()])
+            at = np.arange(len(values)) + 0.12 * (place - (len(shown) - 1) / 2)
+            line = "--" if method == REFERENCE else "-"
+            panel.errorbar(at, *ends.T, fmt=f"o{line}", color=PALETTE[place], markersize=2, linewidth=0.8, label=method)
+        panel.set_xticks(range(len(values)), [stages.split()[0].removeprefix("blocks.") for stages in values])
+        panel.set_title(quantity.replace(" share of ", " share\nof "))
+        panel.grid(axis="y")
+    figure.supxlabel("stage of the teacher")
+    figure.legend(*axes[0].get_legend_handles_labels(), ncols=len(shown), loc="outside upper center")
+    figure.tight_layout(w_pad=0.3, rect=(0, 0, 1, 0.9))
+    return figure
+
+
 def against_accuracy(name: str) -> Figure:
     """Accuracy of each student by what it shares with the teacher inside."""
-    values = last_stages(name, also=("accuracy",))
-    accuracy = values.pop("accuracy")
+    values, accuracy = last_stages(name), accuracies(name)
     figure, axes = plt.subplots(1, len(values), figsize=(_WIDE, 2.3), sharey=True)
     for panel, (quantity, table) in zip(axes, values.items(), strict=True):
         for method, row in table.items():
@@ -156,6 +176,7 @@ WANTED: Sequence[tuple[str, Callable[[str], Figure], str, Sequence[str]]] = (
         for wanted in (
             (f"{name}-comparison", of_result, f"{name}/comparison.npz", [f"{name}/comparison.npz"]),
             (f"{name}-shares", shares, name, ["networks.csv", f"{name}/comparison.npz"]),
+            (f"{name}-stages", by_stage, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-accuracy", against_accuracy, name, ["networks.csv", f"{name}/comparison.npz"]),
             (f"{name}-fidelity", fidelity, name, ["networks.csv", f"{name}/fidelity.npz"]),
             (f"{name}-map", where_they_lie, name, ["networks.csv", f"{name}/map.npz"]),
