@@ -26,7 +26,7 @@ FEATURES = ("fitnet", "rkd", "at", "rsd", "cakd", "srd", "cka")
 PARTS = ("dropkd", "dropkd-without-dropout", "dropkd-feature", "dropkd-logit")
 READINGS = (
     "dropkd", "dropkd-without-dropout", "dropkd-independent", "dropkd-channels", "dropkd-logits",
-    "dropkd-logits-without-dropout",
+    "dropkd-logits-without-dropout", "plain", "dropkd-without-transfer",
 )  # fmt: skip
 RATES = "0,0.3,0.5,0.7,0.9"
 TRANSFORMER = "vit_small_patch14_dinov2"
