@@ -298,7 +298,8 @@ def worded(
     value, low, high = (scale * end for end in ends)
     if math.isnan(value):
         return "-"
-    number = f"{'+' if signed and value >= 0 else ''}{value:.{digits}f}"
+    rounded = round(value, digits + 6)  # else one difference, computed in two ways, may have two last digits
+    number = f"{rounded:{'+' if signed else ''}z.{digits}f}"
     if math.isnan(low + high):
         return f"{number}{unit}, all equal" if equal else number + unit
     if math.isclose(high - value, value - low, rel_tol=1e-6, abs_tol=1e-9 * scale):

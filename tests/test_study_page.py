@@ -106,6 +106,37 @@ def test_tables_are_made_of_results(drawn, made):
     assert "PERMANOVA" in made.apart("dinov2-resnet8")
 
 
+def test_readings_and_what_is_transferred_are_compared_with_the_right_rows(drawn, made, tmp_path):
+    pairs = {method: made._undropped(method) for method in made.READINGS}
+    result = tuned_result(tuple(dict.fromkeys([*pairs, *pairs.values(), *made.LEARNS])))
+    (tmp_path / "readings").mkdir()
+    save_result(result, tmp_path / "readings" / "comparison.npz", table="")
+    means = dict(zip(result.facts["methods"], 100 * result.arrays["accuracy"].mean(1), strict=True))
+
+    def shown(table):
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line[:2] == "| "][2:]
+
+    rows = dict(zip(pairs, shown(made.readings("readings")), strict=True))
+    for method, without in pairs.items():
+        assert rows[method][3].startswith(f"{means[method] - means[without]:+.2f}")
+    plain, alone, taught = shown(made.transfer("readings"))
+    assert plain[2:] == ["", ""]
+    assert alone[2].startswith(f"{means['dropkd-without-transfer'] - means['plain']:+.2f}")
+    assert taught[3].startswith(f"{means['dropkd-without-dropout'] - means['dropkd-without-transfer']:+.2f}")
+
+
+def test_share_that_chance_gives_groups(made):
+    generator = np.random.default_rng(1)
+    points = generator.standard_normal((4, 3, 5)) + generator.standard_normal((1, 3, 1))  # methods, seeds, axes
+    centred = points - points.mean((0, 1))
+    of_seeds = 4 * (centred.mean(0) ** 2).sum() / (centred**2).sum()
+    shares = []
+    for _ in range(4000):
+        moved = np.stack([centred[generator.permutation(4), seed] for seed in range(3)], axis=1)
+        shares.append(3 * (moved.mean(1) ** 2).sum() / (centred**2).sum())
+    assert made.share_by_chance(of_seeds, 4, 3) == pytest.approx(np.mean(shares), abs=0.005)
+
+
 def test_answers_about_faces_are_of_methods_and_not_of_networks(drawn, made, tmp_path):
     folder = tmp_path / "ferplus-resnet18"
     folder.mkdir()

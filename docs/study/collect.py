@@ -27,7 +27,7 @@ from kdprobe.sweeps.ledger import open_ledger
 RESULTS = Path(__file__).parent / "results"
 COMPARISONS = (
     "dinov2-resnet8", "cifar-resnet8", "dinov2-mobilenetv2", "headless-resnet8", "ferplus-resnet18",
-    "ferplus-mobilenetv2", "dinov2-readings",
+    "ferplus-mobilenetv2", "ferplus-published", "dinov2-readings",
 )  # fmt: skip
 #: the records of all trials of a comparison
 TRIALS = "trials.tar.xz"

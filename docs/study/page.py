@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from published_grids import N_IMAGES, Noise, noise_of, p_of_range, published_gri
 from figures.paper.write import published_table
 from figures.pictures.compound import READING_LABELS
 from kdprobe.distillers import DISTILLERS
-from kdprobe.mean_interval import detectable_difference, worded, worded_interval
+from kdprobe.mean_interval import detectable_difference, holm, worded, worded_interval, worded_p_value
 from kdprobe.results import Result, load_result
-from kdprobe.runs.differences import against, differences, worded_difference
+from kdprobe.runs.differences import Compared, against, differences, worded_difference
 from kdprobe.runs.pooled import pooled_differences
 from kdprobe.tuning.words import chosen_rows, note, pooled_note, pooled_rows, summary_rows
 
@@ -47,6 +48,14 @@ READINGS = {
     "dropkd-independent": "a mask for each network",
     "dropkd-channels": "whole channels",
     "dropkd-logits": "class logits, the dropped ones left out of the distributions",
+}
+#: the same two methods as they were published, where others were chosen
+UNTUNED = {"ferplus-published": "DINOv2 ViT-S/14 to ResNet18, FER+, as published"}
+#: what the student learns from: its labels, DropKD's classifier and reconstruction too, and the teacher too
+LEARNS = {
+    "plain": "plain training",
+    "dropkd-without-transfer": "with DropKD's classifier and reconstruction, of the student alone",
+    REFERENCE: "with the teacher's features and logits too (DropKD without dropout)",
 }
 _RIGHT = {"accuracy": "accuracy", "uar": "UAR"}
 _DRAWS = 2000
@@ -82,9 +91,9 @@ def together(name: str) -> str:
 
 
 def dropout(_: str) -> str:
-    """DropKD with dropout minus the same without it, in each comparison that has both."""
-    rows = []
-    for name, setting in OURS.items():
+    """DropKD with dropout minus the same without it, in each comparison that has both; Holm's p over all of these."""
+    rows, tests, scatter = [], [], []
+    for name, setting in {**OURS, **UNTUNED}.items():
         if (RESULTS / name / "comparison.npz").exists():
             result = _result(f"{name}/comparison.npz")
             table, methods, n_images = result.arrays["accuracy"], result.facts["methods"], result.facts["n_images"]
@@ -92,18 +101,33 @@ def dropout(_: str) -> str:
             named = {"dropkd": "dropkd", REFERENCE: "dropkd"}
             (paired,) = differences({"accuracy": pair}, named, [n_images] * 2, baseline=REFERENCE)
             together = pooled_differences(table, methods, [("dropkd", REFERENCE)])
+            assert together is not None, "trainings of several seeds scatter"
+            tests.append((paired, together.differences[0]))
+            scatter.append((together.deviation * np.sqrt(2 / table.shape[1]), together.freedom))
             rows.append(
                 {
                     "setting": setting,
                     "rates": _rates(result),
                     "with dropout %": worded_interval(pair[0], scale=100, n_images=n_images),
                     "without %": worded_interval(pair[1], scale=100, n_images=n_images),
-                    "difference, paired": worded_difference(paired, scale=100),
-                    "with one variance": worded_difference(together.differences[0], scale=100) if together else "",
-                    "would have been found": f"{100 * together.detectable:.1f} points" if together else "",
                 }
             )
+    for title, entries in zip(("difference, paired", "with one variance"), zip(*tests, strict=True), strict=True):
+        for row, words in zip(rows, _over_table(entries, scale=100), strict=True):
+            row[title] = words
+    for row, (error, freedom) in zip(rows, scatter, strict=True):
+        least = detectable_difference(error, freedom, tests=len(tests))
+        row["found with a probability of 80 %"] = f"{100 * least:.1f} points"
     return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
+
+
+def _over_table(entries: Sequence[Compared], **shown: Any) -> list[str]:
+    """Differences in words, with Holm's p over all of these together."""
+    adjusted = holm(np.array([np.nan if one["p_value"] is None else one["p_value"] for one in entries]))
+    return [
+        worded_difference({**one, "adjusted_p_value": float(p_value)}, **shown)
+        for one, p_value in zip(entries, adjusted, strict=True)
+    ]
 
 
 def _rates(result: Result) -> str:
@@ -147,7 +171,7 @@ def readings(name: str) -> str:
     result = _result(f"{name}/comparison.npz")
     methods, n_images = result.facts["methods"], result.facts["n_images"]
     of = dict(zip(methods, result.arrays["accuracy"], strict=True))
-    pairs = [(method, _undropped(method)) for method in methods if not method.endswith("without-dropout")]
+    pairs = [(method, _undropped(method)) for method in methods if method in READINGS]
     facts = ({"accuracy": result.arrays["accuracy"]}, dict.fromkeys(methods, "dropkd"), [n_images] * len(methods))
     paired = {entry["method"]: worded_difference(entry, scale=100) for entry in differences(*facts, pairs=pairs)}
     together = pooled_differences(result.arrays["accuracy"], methods, pairs)
@@ -169,6 +193,32 @@ def readings(name: str) -> str:
         f"have been found with a probability of 80 % by the strictest of these {len(pairs)} tests."
     )
     return "\n".join([*markdown(rows), "", least])
+
+
+def transfer(name: str) -> str:
+    """What DropKD's student owes to its own classifier and reconstruction, and what to the teacher."""
+    result = _result(f"{name}/comparison.npz")
+    methods, n_images = result.facts["methods"], result.facts["n_images"]
+    table = result.arrays["accuracy"]
+    pairs = [(one, other) for other, one in pairwise(LEARNS)]
+    facts = ({"accuracy": table}, dict.fromkeys(methods, "dropkd"), [n_images] * len(methods))
+    paired = {entry["method"]: worded_difference(entry, scale=100) for entry in differences(*facts, pairs=pairs)}
+    together = pooled_differences(table, methods, pairs)
+    assert together is not None, "trainings of several seeds scatter"
+    pooled = {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences}
+    return "\n".join(
+        markdown(
+            [
+                {
+                    "the student learns": label,
+                    "accuracy %": worded_interval(table[methods.index(method)], scale=100, n_images=n_images),
+                    "minus the row above, paired": paired.get(method, ""),
+                    "with one variance": pooled.get(method, ""),
+                }
+                for method, label in LEARNS.items()
+            ]
+        )
+    )
 
 
 def _undropped(method: str) -> str:
@@ -273,24 +323,29 @@ def _power(paired: ndarray, n_tests: int) -> str:
 
 
 def inside(name: str) -> str:
-    """What the last stages share with the teacher's, by method, and how methods differ from DropKD without dropout."""
+    """What the last stages share with the teacher's, by method, and how methods differ from DropKD without dropout.
+
+    Holm's p values are over all methods and quantities together.
+    """
     values = last_stages(name)
     methods = list(next(iter(values.values())))
     tables = {
         quantity: np.array([list(of_seeds.values()) for of_seeds in of.values()]) for quantity, of in values.items()
     }
     named = dict.fromkeys(methods, "dropkd")
-    compared = {
-        quantity: {
-            entry["method"]: worded_difference(entry, digits=3)
-            for entry in differences({"cka": table}, named, [None] * len(methods), baseline=REFERENCE)
-        }
+    entries = [
+        {**entry, "quantity": quantity}
         for quantity, table in tables.items()
+        for entry in differences({"cka": table}, named, [None] * len(methods), baseline=REFERENCE)
+    ]
+    compared = {
+        (entry["quantity"], entry["method"]): words
+        for entry, words in zip(entries, _over_table(entries, digits=3), strict=True)
     }
     rows = [
         {"method": method}
         | {
-            quantity: f"{worded_interval(table[place], digits=3)}; {compared[quantity].get(method, 'the reference')}"
+            quantity: f"{worded_interval(table[place], digits=3)}; {compared.get((quantity, method), 'the reference')}"
             for quantity, table in tables.items()
         }
         for place, method in enumerate(methods)
@@ -520,8 +575,8 @@ def apart(name: str) -> str:
         lines.append(
             f"{what}: not tested ({one['reason']})."
             if one["share"] is None
-            else f"{what}: {100 * one['share']:.1f} % of the squared distances (PERMANOVA, p = {one['p_value']:.2g}, "
-            f"{one['n_networks']} networks)."
+            else f"{what}: {100 * one['share']:.1f} % of the squared distances{_by_chance(result, one)} "
+            f"(PERMANOVA, p = {one['p_value']:.2g}, {one['n_networks']} networks)."
         )
     called = methods_on_map(name, result)
     students = [place for place, method in enumerate(called) if method is not None]
@@ -542,6 +597,27 @@ def apart(name: str) -> str:
     return "\n".join(lines)
 
 
+def _by_chance(result: Result, grouping: dict[str, Any]) -> str:
+    """What chance gives one grouping of a map, in words; empty where the other one was not tested."""
+    (other,) = (one for one in result.facts["groupings"] if one["of"] != grouping["of"])
+    if other["share"] is None:
+        return ""
+    groups = {of: len({label for label in result.facts[of] if label is not None}) for of in ("methods", "seeds")}
+    share = share_by_chance(other["share"], groups[grouping["of"]], groups[other["of"]])
+    return f", where chance gives {100 * share:.1f} %"
+
+
+def share_by_chance(other: float, n_groups: int, n_others: int) -> float:
+    """The mean share of squared distances between groups, over all exchanges of networks within the other groups.
+
+    Args:
+        other: share of the other grouping.
+        n_groups: number of groups; each has one network in each of the other groups.
+        n_others: number of the other groups.
+    """
+    return (1 - other) * (n_groups - 1) / (n_groups * n_others - n_others)
+
+
 def grids(_: str) -> str:
     """The published grids beside the noise of our own runs."""
     settings = ("dinov2-resnet8", "ferplus-resnet18", "ferplus-mobilenetv2")
@@ -555,7 +631,8 @@ def grids(_: str) -> str:
         }
         for name, noise in noises.items():
             deviation = 100 * noise.deviation(N_IMAGES)
-            row[f"noise of {name}"] = f"{deviation:.2f} points: p = {p_of_range(grid, deviation):.2g}"
+            as_large, as_small = map(worded_p_value, p_of_range(grid, deviation))
+            row[f"noise of {name}"] = f"{deviation:.2f} points: as large {as_large}, as small {as_small}"
         row["equal rates minus others"] = f"{grid.on_diagonal:+.2f} points (p = {grid.p_diagonal:.2g})"
         rows.append(row)
     return "\n".join(markdown(rows))
@@ -599,6 +676,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "dropout": dropout,
     "parts": parts,
     "readings": readings,
+    "transfer": transfer,
     "published": published,
     "rates": rates,
     "inside": inside,

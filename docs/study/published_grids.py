@@ -48,7 +48,8 @@ class Grid(NamedTuple):
         range: highest minus lowest.
         enough: the smallest deviation of one run at which noise alone reaches this range in one of twenty grids.
         on_diagonal: mean of the cells of equal rates minus the mean of the others.
-        p_diagonal: share of all ways of dealing the numbers to the cells with at least that difference, as drawn.
+        p_diagonal: share of all ways of dealing the numbers to the cells with at least that difference, in either
+            direction, as drawn.
     """
 
     name: str
@@ -79,9 +80,10 @@ def published_grids() -> list[Grid]:
     return [_grid(name, kind) for name, kind in GRIDS.items()]
 
 
-def p_of_range(grid: Grid, deviation: float) -> float:
-    """How often noise alone gives a range at least as large, for a deviation of one run in points."""
-    return float(studentized_range.sf(grid.range / deviation, grid.n_cells, np.inf))
+def p_of_range(grid: Grid, deviation: float) -> tuple[float, float]:
+    """How often noise alone gives a range at least, and at most, as large, for a deviation of one run in points."""
+    steps = grid.range / deviation
+    return tuple(float(of(steps, grid.n_cells, np.inf)) for of in (studentized_range.sf, studentized_range.cdf))
 
 
 def _grid(name: str, kind: str) -> Grid:
@@ -93,5 +95,5 @@ def _grid(name: str, kind: str) -> Grid:
     difference = values[equal].mean() - values[~equal].mean()
     dealt = np.random.default_rng(0).permuted(np.tile(values, (_DRAWS, 1)), axis=1)
     differences = dealt[:, equal].mean(1) - dealt[:, ~equal].mean(1)
-    reached = int((differences >= difference - 1e-9).sum())
+    reached = int((abs(differences) >= abs(difference) - 1e-9).sum())
     return Grid(name, kind, len(values), found, float(enough), float(difference), (reached + 1) / (_DRAWS + 1))

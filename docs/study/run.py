@@ -8,8 +8,8 @@ line, as a user would do it. A step that is done is left as it is, and one that 
 command again is enough.
 
 Where `results/NAME/trials.tar.xz` keeps the records of trials, these are not trained again. They belong to
-a teacher that is the same to the byte, as it is on machines of the same kind; elsewhere the command says so: remove the
-records then, and `OUT/NAME`.
+a teacher that is the same to the byte, as it is on machines of the same kind; elsewhere the command says so: begin then
+in another OUT with --fresh, which trains all of them.
 """
 
 import argparse
@@ -42,6 +42,7 @@ class Study:
         self.out: Path = told.out.resolve()
         self.weights = self.seen(told.weights)
         self.slots: int = told.slots
+        self.fresh: bool = told.fresh
         self.objects, self.small = (f"folder:{self.seen(folder)}" for folder in (told.objects, told.small))
         self.faces = f"ferplus:{self.seen(told.faces)}"
         self.steps: dict[str, Callable[[], None]] = {
@@ -87,11 +88,11 @@ class Study:
 
     def mobilenet(self) -> None:
         """The same Transformer teaches another CNN."""
-        methods = ("plain", "kd", "rkd", "srd", "dropkd", "dropkd-without-dropout")
+        methods = ("plain", "kd", "dropkd", "dropkd-without-dropout")
         self.compare("dinov2-mobilenetv2", methods, Path("dinov2-head"), self.objects)
 
     def headless(self) -> None:
-        """The Transformer as it was published, without a head: methods that read features alone."""
+        """The Transformer without a head: methods that need no classifier of the teacher's."""
         methods = ("plain", "fitnet", "rkd", "srd", "dropkd", "dropkd-without-dropout")
         teacher = f"{TRANSFORMER}@{self.weights}"
         self.compare("headless-resnet8", methods, teacher, self.objects)
@@ -102,6 +103,10 @@ class Study:
         methods = ("plain", "kd", "dropkd", "dropkd-without-dropout", "scn")
         for recipe, also in (("ferplus-resnet18", ("eac",)), ("ferplus-mobilenetv2", ())):
             self.compare(recipe, (*methods, *also), Path("ferplus-dinov2"), self.faces, trials=2)
+        self.compare(
+            "ferplus-resnet18", PARTS[:2], Path("ferplus-dinov2"), self.faces,
+            trials=1, trial_epochs=0.1, into="ferplus-published",
+        )  # fmt: skip
 
     def measures(self) -> None:
         """What the trained networks have in common with their teachers, inside and in their answers."""
@@ -179,15 +184,17 @@ class Study:
         trials: int = 4,
         trial_epochs: float = 0.5,
         seeds: int = 3,
+        into: str | None = None,
     ) -> None:
         """Tune and test methods in one setting; trials whose records are kept are not trained again."""
-        kept = Path(__file__).parent / "results" / recipe / "trials.tar.xz"
-        if kept.exists() and not (self.out / recipe).exists():
+        folder = into or recipe
+        kept = Path(__file__).parent / "results" / folder / "trials.tar.xz"
+        if kept.exists() and not self.fresh and not (self.out / folder).exists():
             with tarfile.open(kept) as archive:
                 archive.extractall(self.out, filter="data")
         self.run(
             "compare", f"study/{recipe}", "--methods", ",".join(methods), "--teacher", teacher, "--data", data,
-            "--trials", trials, "--seeds", seeds, "--trial-epochs", trial_epochs, "--out", Path(recipe),
+            "--trials", trials, "--seeds", seeds, "--trial-epochs", trial_epochs, "--out", Path(folder),
             "--slots", self.slots,
         )  # fmt: skip
 
@@ -212,6 +219,7 @@ def main() -> None:
     for name in ("objects", "small", "faces", "weights", "out"):
         told.add_argument(f"--{name}", required=True, type=Path)
     told.add_argument("--slots", type=int, default=2, help="trainings at a time")
+    told.add_argument("--fresh", action="store_true", help="train the trials too whose records are kept")
     told.add_argument("--only", nargs="+", help="these steps alone")
     given = told.parse_args()
     study = Study(given)

@@ -56,6 +56,9 @@ def test_no_interval_leaves_the_range_of_a_share():
     assert (low, high) == (pytest.approx(1 - 1.959964**2 / (360 + 1.959964**2)), 1)
     assert difference_interval([0.9, 0.5], [0.1, 0.2], n_images=50)[1:] == (-1, 1)
     assert worded((0.3, -0.5, 1.0), scale=100, signed=True, unit=" points") == "+30.00 [-50.00, 100.00] points"
+    assert worded((-1e-12, -0.01, 0.01), signed=True) == "+0.00 ± 0.01"
+    for nearly in (-0.00825, -0.00825 + 1e-17, -0.00825 - 1e-17):  # the same difference, summed in another order
+        assert worded((nearly, nearly - 0.02, nearly + 0.02), scale=100, signed=True) == "-0.82 ± 2.00"
 
 
 def test_ends_are_cut_where_the_value_is_when_chance_has_brought_it_beyond_its_range():
