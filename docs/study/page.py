@@ -49,8 +49,8 @@ READINGS = {
     "dropkd-channels": "whole channels",
     "dropkd-logits": "class logits, the dropped ones left out of the distributions",
 }
-#: the same two methods as they were published, where others were chosen
-UNTUNED = {"ferplus-published": "DINOv2 ViT-S/14 to ResNet18, FER+, as published"}
+#: DropKD without dropout as it was published, beside a comparison in which that was chosen for it with dropout alone
+UNTUNED = ("ferplus-published", "ferplus-resnet18", "DINOv2 ViT-S/14 to ResNet18, FER+, both as published")
 #: what the student learns from: its labels, DropKD's classifier and reconstruction too, and the teacher too
 LEARNS = {
     "plain": "plain training",
@@ -93,25 +93,22 @@ def together(name: str) -> str:
 def dropout(_: str) -> str:
     """DropKD with dropout minus the same without it, in each comparison that has both; Holm's p over all of these."""
     rows, tests, scatter = [], [], []
-    for name, setting in {**OURS, **UNTUNED}.items():
-        if (RESULTS / name / "comparison.npz").exists():
-            result = _result(f"{name}/comparison.npz")
-            table, methods, n_images = result.arrays["accuracy"], result.facts["methods"], result.facts["n_images"]
-            pair = table[[methods.index("dropkd"), methods.index(REFERENCE)]]
-            named = {"dropkd": "dropkd", REFERENCE: "dropkd"}
-            (paired,) = differences({"accuracy": pair}, named, [n_images] * 2, baseline=REFERENCE)
-            together = pooled_differences(table, methods, [("dropkd", REFERENCE)])
-            assert together is not None, "trainings of several seeds scatter"
-            tests.append((paired, together.differences[0]))
-            scatter.append((together.deviation * np.sqrt(2 / table.shape[1]), together.freedom))
-            rows.append(
-                {
-                    "setting": setting,
-                    "rates": _rates(result),
-                    "with dropout %": worded_interval(pair[0], scale=100, n_images=n_images),
-                    "without %": worded_interval(pair[1], scale=100, n_images=n_images),
-                }
-            )
+    for setting, result, table, methods, without in _with_and_without():
+        pair, n_images = table[[methods.index("dropkd"), methods.index(without)]], result.facts["n_images"]
+        named = dict.fromkeys(("dropkd", without), "dropkd")
+        (paired,) = differences({"accuracy": pair}, named, [n_images] * 2, baseline=without)
+        together = pooled_differences(table, methods, [("dropkd", without)])
+        assert together is not None, "trainings of several seeds scatter"
+        tests.append((paired, together.differences[0]))
+        scatter.append((together.deviation * np.sqrt(2 / table.shape[1]), together.freedom))
+        rows.append(
+            {
+                "setting": setting,
+                "rates": _rates(result),
+                "with dropout %": worded_interval(pair[0], scale=100, n_images=n_images),
+                "without %": worded_interval(pair[1], scale=100, n_images=n_images),
+            }
+        )
     for title, entries in zip(("difference, paired", "with one variance"), zip(*tests, strict=True), strict=True):
         for row, words in zip(rows, _over_table(entries, scale=100), strict=True):
             row[title] = words
@@ -119,6 +116,20 @@ def dropout(_: str) -> str:
         least = detectable_difference(error, freedom, tests=len(tests))
         row["found with a probability of 80 %"] = f"{100 * least:.1f} points"
     return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
+
+
+def _with_and_without() -> Iterator[tuple[str, Result, ndarray, list[str], str]]:
+    """Settings, their results, accuracies [methods, seeds] and methods, and which of these has no dropout."""
+    for name, setting in OURS.items():
+        if (RESULTS / name / "comparison.npz").exists():
+            result = _result(f"{name}/comparison.npz")
+            yield setting, result, result.arrays["accuracy"], result.facts["methods"], REFERENCE
+    untuned, name, setting = UNTUNED
+    if (RESULTS / untuned / "comparison.npz").exists():
+        result, other = (_result(f"{one}/comparison.npz") for one in (name, untuned))
+        assert result.arrays["chosen"][result.facts["methods"].index("dropkd")] == 0, "it is as published, too"
+        table = np.concatenate([result.arrays["accuracy"], other.arrays["accuracy"]])
+        yield setting, result, table, [*result.facts["methods"], "as published"], "as published"
 
 
 def _over_table(entries: Sequence[Compared], **shown: Any) -> list[str]:
