@@ -25,7 +25,7 @@ from kdprobe.distillers import DISTILLERS
 from kdprobe.mean_interval import detectable_difference, holm, worded, worded_interval, worded_p_value
 from kdprobe.results import Result, load_result
 from kdprobe.runs.differences import Compared, against, differences, worded_difference
-from kdprobe.runs.pooled import pooled_differences
+from kdprobe.runs.pooled import Pooled, pooled_differences
 from kdprobe.tuning.words import chosen_rows, note, pooled_note, pooled_rows, summary_rows
 
 HERE = Path(__file__).parent
@@ -109,13 +109,15 @@ def dropout(_: str) -> str:
                 "without %": worded_interval(pair[1], scale=100, n_images=n_images),
             }
         )
+    if not rows:
+        return "*Not measured yet.*"
     for title, entries in zip(("difference, paired", "with one variance"), zip(*tests, strict=True), strict=True):
         for row, words in zip(rows, _over_table(entries, scale=100), strict=True):
             row[title] = words
     for row, (error, freedom) in zip(rows, scatter, strict=True):
         least = detectable_difference(error, freedom, tests=len(tests))
         row["found with a probability of 80 %"] = f"{100 * least:.1f} points"
-    return "\n".join(markdown(rows)) if rows else "*Not measured yet.*"
+    return "\n".join(markdown(rows))
 
 
 def _with_and_without() -> Iterator[tuple[str, Result, ndarray, list[str], str]]:
@@ -183,11 +185,7 @@ def readings(name: str) -> str:
     methods, n_images = result.facts["methods"], result.facts["n_images"]
     of = dict(zip(methods, result.arrays["accuracy"], strict=True))
     pairs = [(method, _undropped(method)) for method in methods if method in READINGS]
-    facts = ({"accuracy": result.arrays["accuracy"]}, dict.fromkeys(methods, "dropkd"), [n_images] * len(methods))
-    paired = {entry["method"]: worded_difference(entry, scale=100) for entry in differences(*facts, pairs=pairs)}
-    together = pooled_differences(result.arrays["accuracy"], methods, pairs)
-    assert together is not None, "trainings of several seeds scatter"
-    pooled = {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences}
+    paired, pooled, together = _both_ways(result, pairs)
     rows = [
         {
             "reading": READINGS[method],
@@ -209,20 +207,14 @@ def readings(name: str) -> str:
 def transfer(name: str) -> str:
     """What DropKD's student owes to its own classifier and reconstruction, and what to the teacher."""
     result = _result(f"{name}/comparison.npz")
-    methods, n_images = result.facts["methods"], result.facts["n_images"]
-    table = result.arrays["accuracy"]
-    pairs = [(one, other) for other, one in pairwise(LEARNS)]
-    facts = ({"accuracy": table}, dict.fromkeys(methods, "dropkd"), [n_images] * len(methods))
-    paired = {entry["method"]: worded_difference(entry, scale=100) for entry in differences(*facts, pairs=pairs)}
-    together = pooled_differences(table, methods, pairs)
-    assert together is not None, "trainings of several seeds scatter"
-    pooled = {entry["method"]: worded_difference(entry, scale=100) for entry in together.differences}
+    of = dict(zip(result.facts["methods"], result.arrays["accuracy"], strict=True))
+    paired, pooled, _ = _both_ways(result, [(one, other) for other, one in pairwise(LEARNS)])
     return "\n".join(
         markdown(
             [
                 {
                     "the student learns": label,
-                    "accuracy %": worded_interval(table[methods.index(method)], scale=100, n_images=n_images),
+                    "accuracy %": worded_interval(of[method], scale=100, n_images=result.facts["n_images"]),
                     "minus the row above, paired": paired.get(method, ""),
                     "with one variance": pooled.get(method, ""),
                 }
@@ -230,6 +222,19 @@ def transfer(name: str) -> str:
             ]
         )
     )
+
+
+def _both_ways(result: Result, pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str], Pooled]:
+    """Differences of pairs of methods in words, by the first of each: paired by seed, and with one variance."""
+    table, methods = result.arrays["accuracy"], result.facts["methods"]
+    named, n_images = dict.fromkeys(methods, "dropkd"), [result.facts["n_images"]] * len(methods)
+    together = pooled_differences(table, methods, pairs)
+    assert together is not None, "trainings of several seeds scatter"
+    paired, pooled = (
+        {entry["method"]: worded_difference(entry, scale=100) for entry in entries}
+        for entries in (differences({"accuracy": table}, named, n_images, pairs=pairs), together.differences)
+    )
+    return paired, pooled, together
 
 
 def _undropped(method: str) -> str:

@@ -55,15 +55,17 @@ def by_stage(name: str) -> Figure:
     """What a few methods' students share with the teacher at each pair of stages: means with their intervals."""
     values = at_stages(name)
     quantities = list(values[next(iter(values))])
-    shown = [method for method in ("plain", "kd", "dist", REFERENCE, "dropkd") if method in accuracies(name)]
+    of_methods = dict(zip(("plain", "kd", "dist", REFERENCE, "dropkd"), PALETTE, strict=False))
+    shown = [method for method in of_methods if method in accuracies(name)]
     figure, axes = plt.subplots(1, len(quantities), figsize=(_WIDE, 2.5))
     for panel, quantity in zip(axes, quantities, strict=True):
         for place, method in enumerate(shown):
             ends = np.array([mean_interval(list(of[quantity][method].values())) for of in values.values()])
             at = np.arange(len(values)) + 0.12 * (place - (len(shown) - 1) / 2)
             line = "--" if method == REFERENCE else "-"
-            panel.errorbar(at, *ends.T, fmt=f"o{line}", color=PALETTE[place], markersize=2, linewidth=0.8, label=method)
-        panel.set_xticks(range(len(values)), [stages.split()[0].removeprefix("blocks.") for stages in values])
+            look = {"color": of_methods[method], "markersize": 2, "linewidth": 0.8}
+            panel.errorbar(at, *ends.T, fmt=f"o{line}", label=method, **look)
+        panel.set_xticks(range(len(values)), [stages.split()[0] for stages in values], rotation=60)
         panel.set_title(quantity.replace(" share of ", " share\nof "))
         panel.grid(axis="y")
     figure.supxlabel("stage of the teacher")

@@ -104,7 +104,7 @@ class Study:
         for recipe, also in (("ferplus-resnet18", ("eac",)), ("ferplus-mobilenetv2", ())):
             self.compare(recipe, (*methods, *also), Path("ferplus-dinov2"), self.faces, trials=2)
         self.compare(
-            "ferplus-resnet18", PARTS[1:2], Path("ferplus-dinov2"), self.faces,
+            "ferplus-resnet18", ["dropkd-without-dropout"], Path("ferplus-dinov2"), self.faces,
             trials=1, trial_epochs=0.1, into="ferplus-published",
         )  # fmt: skip
 
